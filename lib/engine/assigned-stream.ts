@@ -1,0 +1,56 @@
+import { ID_BEFORE_ALL } from '../constants.js';
+import type { RedisStreamsError } from '../errors.js';
+import type { StreamShard } from './stream-message.js';
+
+/**
+ * What a consumer knows of an entry that is pending for it on the server: `buffered` is not yet handed out, `running` is,
+ * `settled` is acknowledged here but maybe not yet on the server, `waiting` is to be handed out again later, `skipped` was
+ * read before a seek and is never handed out here.
+ */
+export type HeldState = 'buffered' | 'running' | 'settled' | 'waiting' | 'skipped';
+
+/** The key of a shard: `orders` itself, or `orders:2`. */
+export function shardKey(streamKey: string, shardId: number, isSharded: boolean): string {
+  return isSharded ? `${streamKey}:${shardId}` : streamKey;
+}
+
+/**
+ * One stream shard that a consumer reads: where it stands, and which of its entries are in this process.
+ * It is data with names; the read loop and its readers decide.
+ */
+export class AssignedStream implements StreamShard {
+  readonly streamKey: string;
+  readonly shardId: number;
+  /** The key in Redis, without our key prefix. */
+  readonly key: string;
+  /** The last id that was read; where a vanished group is created again, and where real-time reading goes on. */
+  position: string = ID_BEFORE_ALL;
+  /** The last id that was handed out, or where this consumer began. */
+  handedOut: string = ID_BEFORE_ALL;
+  /** Moves on with every seek; what was asked for before is dropped when it arrives. */
+  generation = 0;
+  /** Connection epoch in which the own pending entries were last gone through; 0 is never. */
+  recoveredEpoch = 0;
+  /** Where going through the own pending entries stands; undefined is at their beginning. */
+  recoveryCursor: string | undefined;
+  /** Own entries that were pending before this consumer started were handed out by an earlier process: that counts as a delivery. */
+  hasRecoveredOnce = false;
+  /** The group has to be looked for, and maybe created, before the next read. */
+  needsGroup = false;
+  /** Why this stream is not read any more. */
+  failure: RedisStreamsError | undefined;
+  /** Entries in this process that are pending on the server, by id. */
+  readonly held = new Map<string, HeldState>();
+  /** Entries that were deleted while pending, acknowledged and counted. */
+  deletedWhilePending = 0;
+
+  constructor(streamKey: string, shardId: number, key: string) {
+    this.streamKey = streamKey;
+    this.shardId = shardId;
+    this.key = key;
+  }
+
+  get isReadable(): boolean {
+    return this.failure === undefined;
+  }
+}

@@ -1,0 +1,262 @@
+import type { RedisStreamsError } from '../errors.js';
+import { toPublicError } from '../redis/redis-error.js';
+import { AssignedStream } from './assigned-stream.js';
+import { CommitScheduler } from './commit-scheduler.js';
+import { DelayedAcks } from './delayed-acks.js';
+import { handBack } from './hand-back.js';
+import { KeepAlive } from './keep-alive.js';
+import { MessageBuffer } from './message-buffer.js';
+import type { ResolvedConsumerOptions } from './options.js';
+import type { ConsumerEnvironment } from './reading-line.js';
+import { ReadingLines } from './reading-lines.js';
+import { StreamMessage } from './stream-message.js';
+import type { ReadPage } from './stream-reader.js';
+
+export interface SessionListeners {
+  /** A stream is not read any more; the others go on. */
+  readonly onStreamFailure: (error: RedisStreamsError) => void;
+  /** Something failed in the background and is being retried, or cannot be. */
+  readonly onError: (error: RedisStreamsError) => void;
+}
+
+/** How many messages may be in this process; see {@link MessageBuffer}. */
+export interface SessionCapacity {
+  readonly messages: number;
+  readonly holdsUntilReleased: boolean;
+}
+
+/**
+ * One consumer's presence on its streams: it reads into the buffer, knows which entries are in this process, keeps them
+ * alive, commits their acks and leaves in good order. Who takes the messages, a {@link StreamConsumer} or a
+ * {@link Dispatcher}, stands in front of it.
+ */
+export class ConsumerSession {
+  readonly options: ResolvedConsumerOptions;
+  readonly buffer: MessageBuffer<StreamMessage>;
+  readonly environment: ConsumerEnvironment;
+  readonly #listeners: SessionListeners;
+  readonly #commits: CommitScheduler | undefined;
+  readonly #delayedAcks: DelayedAcks | undefined;
+  readonly #keepAlive: KeepAlive | undefined;
+  readonly #lines: ReadingLines;
+  #streams: readonly AssignedStream[] = [];
+  #missedAcks = 0;
+
+  constructor(
+    environment: ConsumerEnvironment,
+    options: ResolvedConsumerOptions,
+    capacity: SessionCapacity,
+    listeners: SessionListeners,
+  ) {
+    this.environment = environment;
+    this.options = options;
+    this.#listeners = listeners;
+    this.buffer = new MessageBuffer(capacity.messages, options.batchSize, capacity.holdsUntilReleased);
+    this.#lines = new ReadingLines({
+      environment,
+      consumer: options,
+      credit: () => this.buffer.credit,
+      room: () => this.buffer.room(),
+      onPages: (pages) => this.#accept(pages),
+      onStreamFailure: (stream) => this.#listeners.onStreamFailure(stream.failure as RedisStreamsError),
+      onError: listeners.onError,
+    });
+    const { group, autoCommit } = options;
+    if (group === undefined || autoCommit === 'immediate') return;
+    this.#commits = this.#createCommits(group);
+    if (autoCommit === 'delayed') {
+      this.#delayedAcks = new DelayedAcks(options.autoCommitDelay, (stream, id) => this.ack(stream, id));
+    }
+    if (options.mode === 'load-balanced') this.#keepAlive = this.#createKeepAlive(group);
+  }
+
+  get streams(): readonly AssignedStream[] {
+    return this.#streams;
+  }
+
+  /** Acks that Redis did not know any more: their entries were trimmed, or acknowledged elsewhere. */
+  get missedAcks(): number {
+    return this.#missedAcks;
+  }
+
+  /** Fixes the start of every stream, then starts to read. @throws RedisStreamsError when that is impossible. */
+  async open(streams: readonly AssignedStream[]): Promise<void> {
+    await this.add(streams, false);
+    this.#keepAlive?.start();
+  }
+
+  /** Takes more streams on. @param isAllNew they appeared while we were reading */
+  async add(streams: readonly AssignedStream[], isAllNew: boolean): Promise<void> {
+    for (const stream of streams) {
+      try {
+        await this.#lines.open(stream, isAllNew);
+      } catch (error) {
+        throw toPublicError(error, stream.key, 'opening');
+      }
+      stream.handedOut = stream.position;
+    }
+    await this.#assign([...this.#streams, ...streams]);
+    for (const stream of streams) if (stream.failure) this.#listeners.onStreamFailure(stream.failure);
+  }
+
+  /** Lets streams go; what was buffered of them goes back to the group. */
+  async remove(streams: readonly AssignedStream[]): Promise<void> {
+    for (const stream of streams) stream.generation += 1;
+    await this.#assign(this.#streams.filter((stream) => !streams.includes(stream)));
+    await this.#handBackBuffered(streams);
+  }
+
+  find(streamKey: string, shardId: number): AssignedStream | undefined {
+    return this.#streams.find((stream) => stream.streamKey === streamKey && stream.shardId === shardId);
+  }
+
+  /** The next message, if one is buffered; from now on its taker has it. */
+  handOut(): StreamMessage | undefined {
+    const message = this.buffer.take();
+    if (!message) return undefined;
+    const stream = this.streamOf(message);
+    stream.handedOut = message.id;
+    if (this.#commits) stream.held.set(message.id, 'running');
+    this.#delayedAcks?.add(stream, message.id);
+    return message;
+  }
+
+  /** The assignment that a message of ours came by. */
+  streamOf(message: StreamMessage): AssignedStream {
+    return StreamMessage.shardOf(message) as AssignedStream;
+  }
+
+  /** Queues an acknowledgement. */
+  ack(stream: AssignedStream, id: string): void {
+    if (!this.#commits) return;
+    stream.held.set(id, 'settled');
+    this.#commits.add(stream, id);
+  }
+
+  /** Leaves a message pending: whoever claims idle entries, maybe we, will get it again. */
+  leavePending(message: StreamMessage): void {
+    this.streamOf(message).held.delete(message.id);
+  }
+
+  /** Sees to it that a message is handed out again after the delay, here or, if this process dies, elsewhere. */
+  async retryLater(message: StreamMessage, delay: number): Promise<void> {
+    const { group, consumer, autoClaimIdle, mode } = this.options;
+    const stream = this.streamOf(message);
+    const retries = this.#lines.retriesOf(stream);
+    if (group === undefined || !retries) return this.leavePending(message);
+    if (retries.add(stream, message, delay)) await this.#lines.restart();
+    if (mode === 'resumable') return;
+    const idle = Math.max(0, autoClaimIdle - delay);
+    await this.environment.control.pending.setIdle(stream.key, group, consumer, [{ id: message.id }], idle);
+  }
+
+  /** Resolves when every ack queued before is settled. */
+  async commit(signal?: AbortSignal): Promise<void> {
+    await this.#commits?.flush(signal);
+  }
+
+  /** Removes what is buffered of a stream and lets nothing that was read before come any more. */
+  invalidate(stream: AssignedStream): void {
+    stream.generation += 1;
+    for (const { id } of this.buffer.remove((message) => StreamMessage.shardOf(message) === stream)) {
+      if (this.#commits) stream.held.set(id, 'skipped');
+    }
+  }
+
+  /** Makes the read loops look at their streams anew. */
+  async restartReading(): Promise<void> {
+    await this.#lines.restart();
+  }
+
+  /** Stops reading and gives back what nobody was handed. */
+  async stopReading(): Promise<void> {
+    await this.#lines.stop();
+    await this.#handBackBuffered(this.#streams);
+  }
+
+  /** Commits what was acknowledged, removes our name where nothing is pending, closes the connections. */
+  async leave(): Promise<void> {
+    this.#delayedAcks?.flush();
+    await this.#attempt(() => this.commit(AbortSignal.timeout(this.environment.timeout)));
+    this.#keepAlive?.stop();
+    this.#commits?.close();
+    const { group, consumer } = this.options;
+    for (const stream of group === undefined ? [] : this.#streams) {
+      if (stream.isReadable) {
+        await this.#attempt(() =>
+          this.environment.control.groups.removeConsumer(stream.key, group as string, consumer),
+        );
+      }
+    }
+    await this.#lines.release();
+  }
+
+  /** When each loop last heard from the server. */
+  get lastReads(): readonly number[] {
+    return this.#lines.lastReads;
+  }
+
+  async #assign(streams: readonly AssignedStream[]): Promise<void> {
+    this.#streams = streams;
+    await this.#lines.assign(streams);
+  }
+
+  #accept(pages: readonly ReadPage[]): void {
+    const messages: StreamMessage[] = [];
+    for (const { stream, generation, entries } of pages) {
+      const isCurrent = stream.generation === generation;
+      for (const entry of entries) {
+        if (this.#commits) stream.held.set(entry.id, isCurrent ? 'buffered' : 'skipped');
+        if (isCurrent) messages.push(new StreamMessage(stream, entry, this.environment.messageField));
+      }
+    }
+    this.buffer.push(messages);
+  }
+
+  #createCommits(group: string): CommitScheduler {
+    const { autoCommit, autoCommitInterval } = this.options;
+    return new CommitScheduler({
+      pending: this.environment.control.pending,
+      group,
+      interval: autoCommit === 'disabled' ? undefined : autoCommitInterval,
+      onError: this.#listeners.onError,
+      onMissed: (streamKey, count) => {
+        this.#missedAcks += count;
+        this.environment.logger.debug(`${count} acknowledgements on '${streamKey}' named entries that are not pending`);
+      },
+    });
+  }
+
+  #createKeepAlive(group: string): KeepAlive {
+    return new KeepAlive({
+      pending: this.environment.control.pending,
+      group,
+      consumer: this.options.consumer,
+      claimIdle: this.options.autoClaimIdle,
+      streams: () => this.#streams,
+      onLost: (stream, ids) => {
+        this.buffer.remove((message) => StreamMessage.shardOf(message) === stream && ids.has(message.id));
+        for (const id of ids) if (stream.held.get(id) === 'buffered') stream.held.delete(id);
+      },
+      onError: (error) => this.environment.logger.debug(`Keeping entries alive failed: ${error}`),
+    });
+  }
+
+  async #handBackBuffered(streams: readonly AssignedStream[]): Promise<void> {
+    for (const stream of streams) {
+      const messages = this.buffer.remove((message) => StreamMessage.shardOf(message) === stream);
+      await this.#attempt(() => handBack(stream, messages, this.options, this.environment.control));
+    }
+  }
+
+  /** A step of leaving: the next one runs even if this one fails. */
+  async #attempt(step: () => Promise<unknown>): Promise<void> {
+    try {
+      await step();
+    } catch (error) {
+      this.environment.logger.warn(
+        `Leaving the streams was not clean: ${error instanceof Error ? error.message : error}`,
+      );
+    }
+  }
+}

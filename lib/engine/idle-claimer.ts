@@ -1,0 +1,75 @@
+import type { PendingCommands } from '../redis/stream-commands.js';
+import type { AssignedStream } from './assigned-stream.js';
+import type { ReadDuty } from './read-loop.js';
+import type { ReadPage } from './stream-reader.js';
+
+export interface IdleClaimerOptions {
+  readonly pending: Pick<PendingCommands, 'claimIdle' | 'ack'>;
+  readonly group: string;
+  readonly consumer: string;
+  /** Milliseconds between two scans of the pending entries list. */
+  readonly interval: number;
+  /** How long an entry must have been idle. */
+  readonly minIdle: number;
+  readonly batchSize: number;
+}
+
+/** Shortens an interval by up to a tenth, so that the consumers of a group do not all scan at the same moment. */
+const SPREAD = 0.1;
+
+/**
+ * Takes over the entries of consumers that died. A scan follows the cursor to its end, over as many rounds of the read
+ * loop as the credit needs; then it rests for the interval. What is in this process already is never taken again.
+ */
+export class IdleClaimer implements ReadDuty {
+  readonly #options: IdleClaimerOptions;
+  readonly #cursors = new Map<AssignedStream, string>();
+  #todo: AssignedStream[] = [];
+  #nextScan = 0;
+
+  constructor(options: IdleClaimerOptions) {
+    this.#options = options;
+  }
+
+  dueIn(): number {
+    return this.#todo.length > 0 ? 0 : Math.max(0, this.#nextScan - Date.now());
+  }
+
+  async run(streams: readonly AssignedStream[], credit: number): Promise<ReadPage[]> {
+    if (this.#todo.length === 0) this.#todo = [...streams];
+    const pages: ReadPage[] = [];
+    let room = credit;
+    for (let stream = this.#todo[0]; stream && room > 0; stream = this.#todo[0]) {
+      if (!streams.includes(stream)) {
+        this.#finish(stream);
+        continue;
+      }
+      const page = await this.#claimPage(stream, room);
+      room -= page.entries.length;
+      if (page.entries.length > 0) pages.push(page);
+    }
+    if (this.#todo.length === 0) this.#nextScan = Date.now() + this.#options.interval * (1 - SPREAD * Math.random());
+    return pages;
+  }
+
+  async #claimPage(stream: AssignedStream, room: number): Promise<ReadPage> {
+    const { pending, group, consumer, minIdle, batchSize } = this.#options;
+    const { generation } = stream;
+    const count = Math.min(room, batchSize);
+    const after = this.#cursors.get(stream);
+    const page = await pending.claimIdle({ streamKey: stream.key, group, consumer, minIdle, count, after });
+    if (page.deleted.length > 0) {
+      await pending.ack(stream.key, group, page.deleted);
+      stream.deletedWhilePending += page.deleted.length;
+    }
+    if (page.next === undefined) this.#finish(stream);
+    else this.#cursors.set(stream, page.next);
+    const entries = page.entries.filter(({ id }) => !stream.held.has(id));
+    return { stream, generation, entries };
+  }
+
+  #finish(stream: AssignedStream): void {
+    this.#cursors.delete(stream);
+    this.#todo.shift();
+  }
+}

@@ -1,0 +1,57 @@
+import type { PendingCommands } from '../redis/stream-commands.js';
+import type { AssignedStream } from './assigned-stream.js';
+
+export interface KeepAliveOptions {
+  readonly pending: Pick<PendingCommands, 'keepAlive'>;
+  readonly group: string;
+  readonly consumer: string;
+  /** The idle time after which others claim an entry; entries are kept alive three times as often. */
+  readonly claimIdle: number;
+  readonly streams: () => readonly AssignedStream[];
+  /** These entries have been claimed by somebody else, or are no longer pending. */
+  readonly onLost: (stream: AssignedStream, ids: ReadonlySet<string>) => void;
+  readonly onError: (error: unknown) => void;
+}
+
+const IDS_PER_COMMAND = 500;
+
+/** Keeps buffered and running entries from being claimed by others for as long as this process lives. */
+export class KeepAlive {
+  readonly #options: KeepAliveOptions;
+  #timer: NodeJS.Timeout | undefined;
+  #renewing: Promise<void> | undefined;
+
+  constructor(options: KeepAliveOptions) {
+    this.#options = options;
+  }
+
+  start(): void {
+    this.#timer ??= setInterval(() => {
+      this.#renewing ??= this.#renewAll()
+        .catch((error: unknown) => this.#options.onError(error))
+        .finally(() => (this.#renewing = undefined));
+    }, this.#options.claimIdle / 3);
+  }
+
+  stop(): void {
+    clearInterval(this.#timer);
+    this.#timer = undefined;
+  }
+
+  async #renewAll(): Promise<void> {
+    for (const stream of this.#options.streams()) {
+      const ids: string[] = [];
+      for (const [id, state] of stream.held) if (state !== 'waiting' && state !== 'skipped') ids.push(id);
+      for (let start = 0; start < ids.length; start += IDS_PER_COMMAND) {
+        await this.#renew(stream, ids.slice(start, start + IDS_PER_COMMAND));
+      }
+    }
+  }
+
+  async #renew(stream: AssignedStream, ids: readonly string[]): Promise<void> {
+    const { pending, group, consumer } = this.#options;
+    const kept = new Set(await pending.keepAlive(stream.key, group, consumer, ids));
+    if (kept.size === ids.length) return;
+    this.#options.onLost(stream, new Set(ids.filter((id) => !kept.has(id))));
+  }
+}

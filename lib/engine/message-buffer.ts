@@ -1,0 +1,96 @@
+import { withResolvers } from '../deferred.js';
+import type { Deferred } from '../deferred.js';
+
+/**
+ * What was read and not yet handed out: bounded, first in first out.
+ *
+ * Its free places are the credit that a read may use. With `holdsUntilReleased` a message keeps its place until
+ * {@link release}, so that what is buffered and what is in handlers together never exceed the capacity.
+ */
+export class MessageBuffer<T> {
+  readonly capacity: number;
+  readonly #holdsUntilReleased: boolean;
+  readonly #lowWater: number;
+  #items: Array<T | undefined> = [];
+  #head = 0;
+  #held = 0;
+  #room: Deferred<void> | undefined;
+  #onArrival: () => void = () => undefined;
+
+  /** @param page what one read would like to bring; reading resumes once there is room for it, or for half of the capacity. */
+  constructor(capacity: number, page: number, holdsUntilReleased = false) {
+    this.capacity = capacity;
+    this.#lowWater = Math.max(1, Math.min(page, Math.ceil(capacity / 2)));
+    this.#holdsUntilReleased = holdsUntilReleased;
+  }
+
+  get size(): number {
+    return this.#items.length - this.#head;
+  }
+
+  /** How many more messages may be read. */
+  get credit(): number {
+    return Math.max(0, this.capacity - this.size - this.#held);
+  }
+
+  /** Called after messages arrived. */
+  onArrival(listener: () => void): void {
+    this.#onArrival = listener;
+  }
+
+  push(items: readonly T[]): void {
+    if (items.length === 0) return;
+    for (const item of items) this.#items.push(item);
+    this.#onArrival();
+  }
+
+  take(): T | undefined {
+    if (this.size === 0) return undefined;
+    const item = this.#items[this.#head] as T;
+    this.#items[this.#head] = undefined;
+    this.#head += 1;
+    if (this.#head === this.#items.length) this.#reset([]);
+    else if (this.#head >= 1_024 && this.#head * 2 > this.#items.length) this.#reset(this.#items.slice(this.#head));
+    if (this.#holdsUntilReleased) this.#held += 1;
+    else this.#announceRoom();
+    return item;
+  }
+
+  /** Gives back the place of a message that was taken. */
+  release(): void {
+    this.#held -= 1;
+    this.#announceRoom();
+  }
+
+  /** Takes out everything that the predicate names, in order. */
+  remove(predicate: (item: T) => boolean): T[] {
+    const kept: T[] = [];
+    const removed: T[] = [];
+    for (const item of this.#items.slice(this.#head) as T[]) (predicate(item) ? removed : kept).push(item);
+    this.#reset(kept);
+    this.#announceRoom();
+    return removed;
+  }
+
+  /** Resolves once a read is worth while: at low water, not for every single place. Also ended by {@link wake}. */
+  async room(): Promise<void> {
+    if (this.credit >= this.#lowWater) return;
+    this.#room ??= withResolvers<void>();
+    await this.#room.promise;
+  }
+
+  /** Ends a wait for room, because whoever waits has something else to do. */
+  wake(): void {
+    this.#room?.resolve();
+    this.#room = undefined;
+  }
+
+  #announceRoom(): void {
+    if (this.#room && this.credit >= this.#lowWater) this.wake();
+  }
+
+  #reset(items: Array<T | undefined>): void {
+    this.#items = items;
+    this.#head = 0;
+  }
+}

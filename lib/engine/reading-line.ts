@@ -1,0 +1,57 @@
+import type { RedisStreamsLogger } from '../logger.js';
+import type { ReadInterrupt } from '../redis/read-interrupt.js';
+import type { RedisConnection } from '../redis/redis-connection.js';
+import type { ReadCommands, StreamCommands } from '../redis/stream-commands.js';
+import { GroupReader } from './group-reader.js';
+import type { ResolvedConsumerOptions } from './options.js';
+import type { StreamReader } from './stream-reader.js';
+import { TailReader } from './tail-reader.js';
+
+/** A connection for blocking reads, with what belongs to it. */
+export interface ReadingLine {
+  readonly connection: RedisConnection;
+  readonly reading: ReadCommands;
+  readonly interrupt: ReadInterrupt;
+  /** Closes the connection. */
+  release(): Promise<void>;
+}
+
+/** What a consumer is given by its streamer. */
+export interface ConsumerEnvironment {
+  /** Commands over the connection that never blocks. */
+  readonly control: StreamCommands;
+  readonly openLine: () => ReadingLine;
+  /** In Cluster, streams of different slots cannot be read together. */
+  readonly isCluster: () => boolean;
+  readonly messageField: string;
+  readonly blockTimeout: number;
+  /** How long acks may be retried at the end, in milliseconds. */
+  readonly timeout: number;
+  readonly logger: Required<RedisStreamsLogger>;
+}
+
+/** The reader that the consumer's mode asks for. */
+export function readerFor(
+  line: ReadingLine,
+  environment: ConsumerEnvironment,
+  options: ResolvedConsumerOptions,
+): StreamReader {
+  const { control, logger } = environment;
+  const { group, consumer, autoStreamReset, mkStream, autoCommit } = options;
+  if (group === undefined) {
+    return new TailReader({ reading: line.reading, control: control.reading, autoStreamReset });
+  }
+  return new GroupReader({
+    reading: line.reading,
+    control: control.reading,
+    groups: control.groups,
+    pending: control.pending,
+    group,
+    consumer,
+    autoStreamReset,
+    mkStream,
+    noAck: autoCommit === 'immediate',
+    epoch: () => line.connection.epoch,
+    logger,
+  });
+}

@@ -1,0 +1,118 @@
+import type { AssignedStream } from './assigned-stream.js';
+import { IdleClaimer } from './idle-claimer.js';
+import type { ResolvedConsumerOptions } from './options.js';
+import { ReadLoop } from './read-loop.js';
+import type { ReadDuty, ReadLoopOptions } from './read-loop.js';
+import { readerFor } from './reading-line.js';
+import type { ConsumerEnvironment, ReadingLine } from './reading-line.js';
+import { RetrySchedule } from './retry-schedule.js';
+import type { StreamReader } from './stream-reader.js';
+
+/** One connection that reads, with its loop and what that loop does besides. */
+interface Line {
+  readonly line: ReadingLine;
+  readonly reader: StreamReader;
+  readonly loop: ReadLoop;
+  readonly retries: RetrySchedule | undefined;
+}
+
+export interface ReadingLinesOptions extends Pick<ReadLoopOptions, 'room' | 'onPages' | 'onStreamFailure' | 'onError'> {
+  readonly environment: ConsumerEnvironment;
+  readonly consumer: ResolvedConsumerOptions;
+  readonly credit: () => number;
+}
+
+/**
+ * The read loops of one consumer: one for all streams, or in Cluster, where streams of different slots cannot be read
+ * together, one for each.
+ */
+export class ReadingLines {
+  readonly #options: ReadingLinesOptions;
+  readonly #lines: Line[];
+
+  constructor(options: ReadingLinesOptions) {
+    this.#options = options;
+    this.#lines = [];
+  }
+
+  /** When each loop last heard from the server. */
+  get lastReads(): readonly number[] {
+    return this.#lines.map(({ loop }) => loop.lastSuccess);
+  }
+
+  /** Fixes the start position of a stream on the server. */
+  async open(stream: AssignedStream, isAllNew: boolean): Promise<void> {
+    await this.#lineAt(0).reader.open(stream, isAllNew);
+  }
+
+  /** From now on these streams are read, and no others. */
+  async assign(streams: readonly AssignedStream[]): Promise<void> {
+    const { isCluster } = this.#options.environment;
+    const parts = isCluster() ? streams.map((stream) => [stream]) : [streams];
+    const count = Math.max(parts.length, this.#lines.length);
+    await Promise.all(
+      Array.from({ length: count }, async (_, index) => {
+        const { loop } = this.#lineAt(index);
+        const part = parts[index] ?? [];
+        loop.start(part);
+        await loop.setStreams(part);
+      }),
+    );
+  }
+
+  retriesOf(stream: AssignedStream): RetrySchedule | undefined {
+    return this.#lines.find(({ loop }) => loop.streams.includes(stream))?.retries;
+  }
+
+  /** Makes the loops look at their streams, and at what is due, anew. */
+  async restart(): Promise<void> {
+    await Promise.all(this.#lines.map(({ loop }) => loop.restart()));
+  }
+
+  async stop(): Promise<void> {
+    await Promise.all(this.#lines.map(({ loop }) => loop.stop()));
+  }
+
+  async release(): Promise<void> {
+    await Promise.all(this.#lines.map(({ line }) => line.release()));
+  }
+
+  #lineAt(index: number): Line {
+    return (this.#lines[index] ??= this.#createLine());
+  }
+
+  #createLine(): Line {
+    const { environment, consumer, credit, room, onPages, onStreamFailure, onError } = this.#options;
+    const line = environment.openLine();
+    const reader = readerFor(line, environment, consumer);
+    const { retries, duties } = this.#createDuties();
+    const loop = new ReadLoop({
+      reader,
+      duties,
+      connection: line.connection,
+      interrupt: line.interrupt,
+      batchSize: consumer.batchSize,
+      blockTimeout: environment.blockTimeout,
+      credit: () => Math.ceil(credit() / this.#lines.length),
+      room,
+      onPages,
+      onStreamFailure,
+      onError,
+    });
+    return { line, reader, loop, retries };
+  }
+
+  /** Retries come first: somebody waits for them at a certain time. */
+  #createDuties(): { retries: RetrySchedule | undefined; duties: ReadDuty[] } {
+    const { group, consumer, mode, autoCommit, autoClaimInterval, autoClaimIdle, batchSize } = this.#options.consumer;
+    if (group === undefined) return { retries: undefined, duties: [] };
+    const { pending } = this.#options.environment.control;
+    const retries = autoCommit === 'immediate' ? undefined : new RetrySchedule(pending, group, consumer);
+    const duties: ReadDuty[] = retries ? [retries] : [];
+    if (mode === 'load-balanced' && autoClaimInterval !== false) {
+      const times = { interval: autoClaimInterval, minIdle: autoClaimIdle };
+      duties.push(new IdleClaimer({ pending, group, consumer, batchSize, ...times }));
+    }
+    return { retries, duties };
+  }
+}

@@ -1,0 +1,212 @@
+import { EventEmitter } from 'node:events';
+
+import { HEADER_PREFIX } from '../constants.js';
+import {
+  InvalidOptionError,
+  PayloadTooLargeError,
+  ProducerEndedError,
+  RedisStreamsError,
+  UnsupportedOperationError,
+} from '../errors.js';
+import type { RedisStreamsLogger } from '../logger.js';
+import type { AppendCommands } from '../redis/stream-commands.js';
+import { shardKey } from './assigned-stream.js';
+import { check } from './option-checks.js';
+import type { ResolvedProducerOptions } from './options.js';
+import { Receipt } from './receipt.js';
+import { SendResult } from './send-result.js';
+import { WritePipeline } from './write-pipeline.js';
+
+/** A message's content: stored as it is, never wrapped. */
+export type Payload = string | Uint8Array;
+
+export interface SendOptions {
+  /** Becomes the id's time. Must not be before the stream's last entry. Default: the server's clock. */
+  timestamp?: Date;
+  /** Picks the shard with {@link KeyHashSharder}. It is not stored. */
+  key?: string;
+  /** Stored beside the payload, each in a field `h:<name>`. */
+  headers?: Record<string, string>;
+}
+
+export interface ProducerEnvironment {
+  readonly appending: AppendCommands;
+  readonly messageField: string;
+  /** Milliseconds for which a send is repeated through an outage. */
+  readonly timeout: number;
+  readonly logger: Required<RedisStreamsLogger>;
+}
+
+/** Redis refuses longer strings (`proto-max-bulk-len`) and closes the connection. */
+const MAX_PAYLOAD = 512 * 1024 * 1024 - 1;
+
+/**
+ * Appends messages. Sending only queues: messages of one turn of the event loop go out together, and nothing waits for the
+ * network before the next message is accepted.
+ */
+export class StreamProducer extends EventEmitter<{ error: [error: RedisStreamsError] }> implements AsyncDisposable {
+  readonly #streamKey: string | undefined;
+  readonly #options: ResolvedProducerOptions;
+  readonly #environment: ProducerEnvironment;
+  readonly #pipeline: WritePipeline;
+  #failures: RedisStreamsError[] = [];
+  #ending: Promise<void> | undefined;
+
+  constructor(streamKey: string | undefined, options: ResolvedProducerOptions, environment: ProducerEnvironment) {
+    super();
+    this.#streamKey = streamKey;
+    this.#options = options;
+    this.#environment = environment;
+    this.#pipeline = new WritePipeline({
+      ...options,
+      appending: environment.appending,
+      timeout: environment.timeout,
+      trim: () => ({
+        maxLen: options.maxLen,
+        minId: options.minAge === undefined ? undefined : String(Date.now() - options.minAge),
+      }),
+    });
+  }
+
+  /** Messages that are queued and not yet accepted. */
+  get queued(): number {
+    return this.#pipeline.size;
+  }
+
+  /** Sends to the stream that the producer was created for. See {@link sendTo}. */
+  send(payload: Payload, options?: SendOptions): Promise<Receipt> {
+    return this.#streamKey === undefined
+      ? Promise.reject(new UnsupportedOperationError('send()', 'needs an anchored producer; use sendTo(streamKey, …)'))
+      : this.sendTo(this.#streamKey, payload, options);
+  }
+
+  /**
+   * Resolves once Redis has the message.
+   * Rejects with InvalidOptionError, QueueFullError, PayloadTooLargeError, TimestampRefusedError, WrongTypeError,
+   * SendFailedError when the message is not in the stream, UncertainSendError when it may be, ProducerEndedError. A failure
+   * that nobody waits for is emitted as `error`.
+   */
+  sendTo(streamKey: string, payload: Payload, options?: SendOptions): Promise<Receipt> {
+    const { result, resolve, reject } = SendResult.create((error) => this.#report(error));
+    try {
+      this.#push(streamKey, payload, options, resolve, reject);
+    } catch (error) {
+      reject(error as RedisStreamsError);
+    }
+    return result;
+  }
+
+  /** Sends without a receipt, the fastest way. See {@link enqueueTo}. */
+  enqueue(payload: Payload, options?: SendOptions): void {
+    if (this.#streamKey === undefined) {
+      throw new UnsupportedOperationError('enqueue()', 'needs an anchored producer; use enqueueTo(streamKey, …)');
+    }
+    this.enqueueTo(this.#streamKey, payload, options);
+  }
+
+  /**
+   * Failures, a full queue included, are emitted as `error` and rejected by the next {@link flush}.
+   * @throws InvalidOptionError, ProducerEndedError
+   */
+  enqueueTo(streamKey: string, payload: Payload, options?: SendOptions): void {
+    try {
+      this.#push(streamKey, payload, options, undefined, this.#onEnqueueFailed);
+    } catch (error) {
+      if (error instanceof InvalidOptionError || error instanceof ProducerEndedError) throw error;
+      this.#onEnqueueFailed(error as RedisStreamsError);
+    }
+  }
+
+  /** Resolves when everything sent before has been accepted. Rejects with an AggregateError of what was enqueued since the last flush and failed. */
+  async flush(): Promise<void> {
+    await this.#pipeline.flush();
+    const failures = this.#failures;
+    this.#failures = [];
+    if (failures.length > 0)
+      throw new AggregateError(failures, `${failures.length} enqueued messages were not accepted`);
+  }
+
+  /** Trims to about that many entries; returns how many went. */
+  async trimMaxLen(streamKey: string, maxLen: number): Promise<number> {
+    check.name('streamKey', streamKey);
+    check.integer('maxLen', maxLen, 0);
+    return this.#environment.appending.trimMaxLen(streamKey, maxLen);
+  }
+
+  /** Trims about all entries older than the time (Redis 6.2); returns how many went. */
+  async trimMinTimestamp(streamKey: string, timestamp: Date): Promise<number> {
+    check.name('streamKey', streamKey);
+    check.date('timestamp', timestamp);
+    return this.#environment.appending.trimMinId(streamKey, String(timestamp.getTime()));
+  }
+
+  /** Accepts nothing more and settles everything. Never rejects because of earlier failures. Idempotent. */
+  end(): Promise<void> {
+    this.#ending ??= this.#pipeline.flush().then(() => this.#pipeline.close());
+    return this.#ending;
+  }
+
+  [Symbol.asyncDispose](): Promise<void> {
+    return this.end();
+  }
+
+  #push(
+    streamKey: string,
+    payload: Payload,
+    options: SendOptions | undefined,
+    resolve: ((receipt: Receipt) => void) | undefined,
+    onFailed: (error: RedisStreamsError) => void,
+  ): void {
+    if (this.#ending) throw new ProducerEndedError();
+    check.name('streamKey', streamKey);
+    if (typeof payload !== 'string' && !(payload instanceof Uint8Array)) {
+      throw new InvalidOptionError('payload', 'must be a string or a Uint8Array', payload);
+    }
+    const fields: Payload[] = [this.#environment.messageField, payload];
+    let size = payload.length;
+    for (const [name, value] of options?.headers ? Object.entries(options.headers) : []) {
+      if (typeof value !== 'string') throw new InvalidOptionError(`headers.${name}`, 'must be a string', value);
+      fields.push(HEADER_PREFIX + name, value);
+      size += name.length + value.length;
+    }
+    if (size > MAX_PAYLOAD) throw new PayloadTooLargeError(streamKey, size, MAX_PAYLOAD);
+    const shardId = this.#shardOf(streamKey, payload, options?.key);
+    this.#pipeline.push({
+      streamKey: shardKey(streamKey, shardId, this.#options.sharder !== undefined),
+      id: entryIdFor(options?.timestamp),
+      fields,
+      size,
+      onAccepted: resolve && ((id) => resolve(new Receipt(streamKey, shardId, id))),
+      onFailed,
+    });
+  }
+
+  #shardOf(streamKey: string, payload: Payload, key: string | undefined): number {
+    const { sharder } = this.#options;
+    if (!sharder) return 0;
+    const shard = sharder.shardOf(streamKey, key, payload);
+    check.integer('sharder.shardOf()', shard, 0, Number.isInteger(sharder.shards) ? sharder.shards - 1 : undefined);
+    return shard;
+  }
+
+  readonly #onEnqueueFailed = (error: RedisStreamsError): void => {
+    this.#failures.push(error);
+    this.#report(error);
+  };
+
+  /** An `error` that nobody listens to goes to the logger; a listener that throws goes there too. */
+  #report(error: RedisStreamsError): void {
+    try {
+      if (this.listenerCount('error') > 0) this.emit('error', error);
+      else this.#environment.logger.error(error.message);
+    } catch (thrown) {
+      this.#environment.logger.error(`A listener of 'error' failed: ${thrown}`);
+    }
+  }
+}
+
+function entryIdFor(timestamp: Date | undefined): string {
+  if (timestamp === undefined) return '*';
+  check.date('timestamp', timestamp);
+  return `${timestamp.getTime()}-*`;
+}

@@ -1,0 +1,204 @@
+import { EventEmitter } from 'node:events';
+
+import { ClosedError } from '../errors.js';
+import { consoleLogger, safeLogger } from '../logger.js';
+import type { RedisStreamsLogger } from '../logger.js';
+import type { RedisStreamsConnection } from '../redis/connection-options.js';
+import { ReadInterrupt } from '../redis/read-interrupt.js';
+import type { RedisConnection } from '../redis/redis-connection.js';
+import { RedisConnections } from '../redis/redis-connections.js';
+import type { RedisStreamsStatus } from '../redis/redis-connections.js';
+import { redisStreamCommands } from '../redis/redis-stream-commands.js';
+import type { StreamCommands } from '../redis/stream-commands.js';
+import { ConsumerSession } from './consumer-session.js';
+import type { SessionCapacity, SessionListeners } from './consumer-session.js';
+import type { ConsumerFor } from './consumer-types.js';
+import {
+  resolveConsumerOptions,
+  resolveProducerOptions,
+  resolveStreamKeys,
+  resolveStreamerOptions,
+} from './options.js';
+import type {
+  ConsumerOptions,
+  ProducerOptions,
+  ResolvedConsumerOptions,
+  ResolvedStreamerOptions,
+  StreamerOptions,
+} from './options.js';
+import type { ConsumerEnvironment, ReadingLine } from './reading-line.js';
+import { StreamConsumer } from './stream-consumer.js';
+import { StreamManager } from './stream-manager.js';
+import { StreamProducer } from './stream-producer.js';
+
+const CONNECT_TIMEOUT = 10_000;
+/** A server that does not answer for so long counts as gone. */
+const REPLY_TIMEOUT = 10_000;
+
+/** The entrance to the engine: connections to one Redis, and the producers, consumers and managers that use them. */
+export class RedisStreamer extends EventEmitter<{ status: [status: RedisStreamsStatus] }> implements AsyncDisposable {
+  readonly #options: ResolvedStreamerOptions;
+  readonly #logger: Required<RedisStreamsLogger>;
+  readonly #connections: RedisConnections;
+  readonly #writer: StreamCommands;
+  readonly #control: StreamCommands;
+  readonly #created = new Set<{ end(): Promise<void> }>();
+  #disconnecting: Promise<void> | undefined;
+
+  /** Makes no connection yet; {@link connect} does, or {@link RedisStreamer.connect} both. @throws InvalidOptionError */
+  constructor(connection?: RedisStreamsConnection, options: StreamerOptions = {}) {
+    super();
+    this.#options = resolveStreamerOptions(options);
+    this.#logger = safeLogger(options.logger ?? consoleLogger);
+    const times = {
+      connectTimeout: Math.min(CONNECT_TIMEOUT, this.#options.timeout),
+      replyTimeout: REPLY_TIMEOUT,
+      blockTimeout: this.#options.blockTimeout,
+    };
+    this.#connections = new RedisConnections(connection, times, this.#logger);
+    this.#connections.on('status', (status) => this.emit('status', status));
+    this.#writer = this.#commands(this.#connections.writer);
+    this.#control = this.#commands(this.#connections.control);
+  }
+
+  /**
+   * Connects to Redis; keeps trying until `timeout`.
+   * @throws InvalidOptionError, ConnectTimeoutError, PermissionError
+   */
+  static async connect(connection?: RedisStreamsConnection, options?: StreamerOptions): Promise<RedisStreamer> {
+    const streamer = new RedisStreamer(connection, options);
+    try {
+      await streamer.connect();
+    } catch (error) {
+      await streamer.disconnect();
+      throw error;
+    }
+    return streamer;
+  }
+
+  /** Resolves once Redis is reached; everything else waits for that by itself. Idempotent. */
+  async connect(): Promise<void> {
+    this.#requireOpen();
+    await this.#connections.connect(this.#options.timeout);
+  }
+
+  get status(): RedisStreamsStatus {
+    return this.#connections.status;
+  }
+
+  /** The connections themselves, for what this package does not do. */
+  get connections(): RedisConnections {
+    return this.#connections;
+  }
+
+  /** A producer that is anchored to one stream. @throws InvalidOptionError */
+  async createProducer(streamKey: string, options: ProducerOptions = {}): Promise<StreamProducer> {
+    return this.openProducer(resolveStreamKeys([streamKey])[0], options);
+  }
+
+  /** A producer that is told the stream with each message. @throws InvalidOptionError */
+  async createGenericProducer(options: ProducerOptions = {}): Promise<StreamProducer> {
+    return this.openProducer(undefined, options);
+  }
+
+  /** The same at once: a producer waits for the connection by itself. */
+  openProducer(streamKey: string | undefined, options: ProducerOptions): StreamProducer {
+    this.#requireOpen();
+    const producer = new StreamProducer(streamKey, resolveProducerOptions(options), {
+      appending: this.#writer.appending,
+      messageField: this.#options.messageField,
+      timeout: this.#options.timeout,
+      logger: this.#logger,
+    });
+    this.#created.add(producer);
+    return producer;
+  }
+
+  /**
+   * Resolves when every start position is fixed on the server: groups exist, tails are pinned.
+   * @throws InvalidOptionError, WrongTypeError, PermissionError, ConnectTimeoutError
+   */
+  async createConsumer<const O extends ConsumerOptions>(
+    streamKeys: string | readonly string[],
+    options: O,
+  ): Promise<ConsumerFor<O>> {
+    this.#requireOpen();
+    const resolved = resolveConsumerOptions(options);
+    const keys = resolveStreamKeys(streamKeys);
+    await this.connect();
+    const consumer = new StreamConsumer(this.#environment(), resolved);
+    this.#created.add(consumer);
+    try {
+      await consumer.open(keys);
+    } catch (error) {
+      this.#created.delete(consumer);
+      await consumer.end();
+      throw error;
+    }
+    return consumer as unknown as ConsumerFor<O>;
+  }
+
+  async createManager(): Promise<StreamManager> {
+    this.#requireOpen();
+    return new StreamManager(this.#control, this.#options.messageField);
+  }
+
+  /** A consumer's presence without anybody to take its messages; for a {@link Dispatcher}. Whoever asks for it ends it. */
+  createSession(
+    options: ResolvedConsumerOptions,
+    capacity: SessionCapacity,
+    listeners: SessionListeners,
+  ): ConsumerSession {
+    this.#requireOpen();
+    return new ConsumerSession(this.#environment(), options, capacity, listeners);
+  }
+
+  /** Ends everything that it created, then closes the connections. Idempotent. */
+  disconnect(): Promise<void> {
+    this.#disconnecting ??= this.#disconnect();
+    return this.#disconnecting;
+  }
+
+  [Symbol.asyncDispose](): Promise<void> {
+    return this.disconnect();
+  }
+
+  async #disconnect(): Promise<void> {
+    await Promise.allSettled([...this.#created].map((created) => created.end()));
+    this.#created.clear();
+    await this.#connections.close();
+  }
+
+  #environment(): ConsumerEnvironment {
+    return {
+      control: this.#control,
+      openLine: () => this.#openLine(),
+      isCluster: () => this.#connections.control.isCluster,
+      messageField: this.#options.messageField,
+      blockTimeout: this.#options.blockTimeout,
+      timeout: this.#options.timeout,
+      logger: this.#logger,
+    };
+  }
+
+  #openLine(): ReadingLine {
+    const connection = this.#connections.acquireReader();
+    return {
+      connection,
+      reading: this.#commands(connection).reading,
+      interrupt: new ReadInterrupt(connection, this.#connections.control),
+      release: () => this.#connections.release(connection),
+    };
+  }
+
+  #commands(connection: RedisConnection): StreamCommands {
+    const { keyPrefix, timeout } = this.#options;
+    return redisStreamCommands(connection, this.#connections.keyPrefix + keyPrefix, timeout, (what) => {
+      this.#logger.debug(`Redis at ${this.#connections.address} does not offer ${what}; another way is used`);
+    });
+  }
+
+  #requireOpen(): void {
+    if (this.#disconnecting) throw new ClosedError('The streamer');
+  }
+}

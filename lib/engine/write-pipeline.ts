@@ -1,0 +1,244 @@
+import { withResolvers } from '../deferred.js';
+import type { Deferred } from '../deferred.js';
+import {
+  ClosedError,
+  ConnectTimeoutError,
+  PermissionError,
+  QueueFullError,
+  RedisStreamsError,
+  SendFailedError,
+  TimestampRefusedError,
+  UncertainSendError,
+} from '../errors.js';
+import { RECONNECT_BACKOFF, backoffDelay, pause } from '../redis/backoff.js';
+import { entryIdTime } from '../redis/entry-id.js';
+import { classifyRedisError, isTransient, toPublicError } from '../redis/redis-error.js';
+import type { AppendCommands, AppendRequest, TrimLimit } from '../redis/stream-commands.js';
+import type { Delivery } from './options.js';
+
+/** One message on its way; exactly one of the two callbacks is called, once. */
+export interface QueuedSend extends AppendRequest {
+  /** The key of the shard. */
+  readonly streamKey: string;
+  readonly size: number;
+  readonly onAccepted: ((id: string) => void) | undefined;
+  readonly onFailed: (error: RedisStreamsError) => void;
+}
+
+export interface WritePipelineOptions {
+  readonly appending: Pick<AppendCommands, 'append'>;
+  readonly delivery: Delivery;
+  /** Milliseconds for which a send is repeated through an outage. */
+  readonly timeout: number;
+  readonly maxBatch: number;
+  readonly maxQueued: number;
+  readonly maxQueuedBytes: number;
+  /** Computed anew for each batch. */
+  readonly trim: () => TrimLimit;
+}
+
+interface Entry extends QueuedSend {
+  readonly order: number;
+  readonly deadline: number;
+  readonly round: FlushRound;
+  /** An append was sent and its reply was lost, so the message may be in the stream already. */
+  isUncertain: boolean;
+}
+
+/** What was pushed between two flushes. */
+interface FlushRound {
+  open: number;
+  done: Deferred<void> | undefined;
+}
+
+/** Errors of a connection that was not there; nothing was sent over it. */
+const NEVER_SENT = [ConnectTimeoutError, ClosedError, PermissionError];
+
+/** Batches under way at the same time: enough to keep server and client both busy. */
+const MAX_IN_FLIGHT = 4;
+
+/**
+ * Turns single sends into batches: the first send of a turn of the event loop schedules one flush, consecutive sends for
+ * one stream go out as one batch, several batches are under way at once over one connection and so stay in order.
+ *
+ * When the connection breaks nothing more is sent until all batches under way have come back; what must be repeated then
+ * goes first, in its old order. Every message is settled exactly once.
+ */
+export class WritePipeline {
+  readonly #options: WritePipelineOptions;
+  readonly #closing = new AbortController();
+  #queue: Entry[] = [];
+  #head = 0;
+  #repeats: Entry[] = [];
+  #bytes = 0;
+  #order = 0;
+  #inFlight = 0;
+  #failures = 0;
+  #isScheduled = false;
+  #isPaused = false;
+  #round: FlushRound = { open: 0, done: undefined };
+  #rounds = new Set<FlushRound>();
+
+  constructor(options: WritePipelineOptions) {
+    this.#options = options;
+  }
+
+  /** Messages that wait or are under way. */
+  get size(): number {
+    return this.#queue.length - this.#head + this.#repeats.length;
+  }
+
+  /** @throws QueueFullError when the message would be one too many, or one too large. */
+  push(send: QueuedSend): void {
+    const { maxQueued, maxQueuedBytes, timeout } = this.#options;
+    if (this.size >= maxQueued) throw new QueueFullError('maxQueued', maxQueued);
+    if (this.#bytes + send.size > maxQueuedBytes && this.#bytes > 0)
+      throw new QueueFullError('maxQueuedBytes', maxQueuedBytes);
+    this.#bytes += send.size;
+    this.#round.open += 1;
+    this.#queue.push({
+      ...send,
+      order: this.#order++,
+      deadline: Date.now() + timeout,
+      round: this.#round,
+      isUncertain: false,
+    });
+    this.#schedule();
+  }
+
+  /** Resolves when everything pushed before has been accepted or has failed. */
+  async flush(): Promise<void> {
+    if (this.#round.open > 0) {
+      this.#rounds.add(this.#round);
+      this.#round = { open: 0, done: undefined };
+    }
+    await Promise.all([...this.#rounds].map((round) => (round.done ??= withResolvers<void>()).promise));
+  }
+
+  /** Fails everything that is not settled. Call {@link flush} before, to settle it. */
+  close(): void {
+    this.#closing.abort();
+    this.#sendWhatFits();
+  }
+
+  #schedule(): void {
+    if (this.#isScheduled || this.#isPaused) return;
+    this.#isScheduled = true;
+    setImmediate(() => {
+      this.#isScheduled = false;
+      this.#sendWhatFits();
+    });
+  }
+
+  #sendWhatFits(): void {
+    while (!this.#isPaused && this.#inFlight < MAX_IN_FLIGHT) {
+      const batch = this.#nextBatch();
+      if (batch.length === 0) return;
+      this.#inFlight += 1;
+      void this.#send(batch);
+    }
+  }
+
+  /** Consecutive messages of one stream, what has to be repeated first. */
+  #nextBatch(): Entry[] {
+    const isRepeat = this.#repeats.length > 0;
+    const source = isRepeat ? this.#repeats : this.#queue;
+    const start = isRepeat ? 0 : this.#head;
+    const streamKey = source[start]?.streamKey;
+    let end = start;
+    while (end < source.length && end - start < this.#options.maxBatch && source[end]?.streamKey === streamKey)
+      end += 1;
+    const batch = source.slice(start, end);
+    if (isRepeat) this.#repeats = source.slice(end);
+    else this.#advance(end);
+    return batch;
+  }
+
+  #advance(head: number): void {
+    this.#head = head;
+    if (head === this.#queue.length) {
+      this.#queue = [];
+      this.#head = 0;
+    } else if (head >= 4_096 && head * 2 > this.#queue.length) {
+      this.#queue = this.#queue.slice(head);
+      this.#head = 0;
+    }
+  }
+
+  async #send(batch: readonly Entry[]): Promise<void> {
+    const streamKey = (batch[0] as Entry).streamKey;
+    let outcomes: ReadonlyArray<string | Error>;
+    try {
+      outcomes = await this.#options.appending.append(streamKey, batch, this.#options.trim());
+    } catch (error) {
+      outcomes = batch.map(() => error as Error);
+    }
+    const repeats: Entry[] = [];
+    batch.forEach((entry, index) => {
+      const outcome = outcomes[index] ?? new Error('no outcome');
+      if (typeof outcome === 'string') this.#accept(entry, outcome);
+      else if (this.#mustRepeat(entry, outcome)) repeats.push(entry);
+      else this.#fail(entry, outcome);
+    });
+    this.#inFlight -= 1;
+    if (repeats.length > 0) {
+      this.#isPaused = true;
+      this.#repeats.push(...repeats);
+    } else if (!this.#isPaused) {
+      this.#failures = 0;
+    }
+    if (this.#isPaused && this.#inFlight === 0) await this.#resume();
+    this.#sendWhatFits();
+  }
+
+  /** All batches are back: after a pause, begin again with what has to be repeated, in its old order. */
+  async #resume(): Promise<void> {
+    this.#failures += 1;
+    await pause(backoffDelay(RECONNECT_BACKOFF, this.#failures), this.#closing.signal);
+    this.#repeats.sort((a, b) => a.order - b.order);
+    this.#isPaused = false;
+  }
+
+  #mustRepeat(entry: Entry, error: Error): boolean {
+    const kind = classifyRedisError(error);
+    if (!isTransient(kind)) return false;
+    // Waiting for a connection that never came is no attempt; a connection that broke may have done the work.
+    const isUncertain = kind === 'connection' && !NEVER_SENT.some((type) => error instanceof type);
+    if (isUncertain) entry.isUncertain = true;
+    if (this.#closing.signal.aborted || Date.now() >= entry.deadline) return false;
+    return !isUncertain || this.#options.delivery === 'at-least-once';
+  }
+
+  #accept(entry: Entry, id: string): void {
+    this.#settle(entry);
+    entry.onAccepted?.(id);
+  }
+
+  #fail(entry: Entry, error: Error): void {
+    this.#settle(entry);
+    entry.onFailed(publicError(entry, error));
+  }
+
+  #settle(entry: Entry): void {
+    this.#bytes -= entry.size;
+    const { round } = entry;
+    round.open -= 1;
+    if (round.open > 0 || round === this.#round) return;
+    this.#rounds.delete(round);
+    round.done?.resolve();
+  }
+}
+
+function publicError(entry: Entry, error: Error): RedisStreamsError {
+  const { streamKey } = entry;
+  if (entry.isUncertain) return new UncertainSendError(streamKey, error);
+  // The only word that Redis has for it is ERR.
+  if (/^ERR The ID specified in XADD is equal or smaller/.test(error.message)) {
+    return new TimestampRefusedError(streamKey, new Date(entryIdTime(entry.id)), error);
+  }
+  if (isTransient(classifyRedisError(error))) return new SendFailedError(streamKey, error.message, error, true);
+  const known = toPublicError(error, streamKey, 'appending to');
+  return known.code === 'ERR_SERVER_REPLY'
+    ? new SendFailedError(streamKey, error.message, error, known.retryable)
+    : known;
+}

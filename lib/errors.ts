@@ -1,0 +1,229 @@
+/** What every error of this package has; `code` never changes, `message` may. */
+export interface RedisStreamsErrorOptions {
+  cause?: unknown;
+  retryable?: boolean;
+}
+
+/** Base class of all errors that this package throws, rejects with, or reports. */
+export class RedisStreamsError extends Error {
+  /** Stable identification, `ERR_…`. */
+  readonly code: string;
+  /** Whether the same call may succeed later without a change by the caller. */
+  readonly retryable: boolean;
+
+  constructor(code: string, message: string, options: RedisStreamsErrorOptions = {}) {
+    super(message, 'cause' in options ? { cause: options.cause } : undefined);
+    this.name = new.target.name;
+    this.code = code;
+    this.retryable = options.retryable ?? false;
+  }
+}
+
+/** An option or argument was refused before any I/O. */
+export class InvalidOptionError extends RedisStreamsError {
+  /** Name of the option or argument, as the caller wrote it. */
+  readonly option: string;
+  /** The value that was given. */
+  readonly value: unknown;
+
+  constructor(option: string, rule: string, value: unknown) {
+    super('ERR_INVALID_OPTION', `${option} ${rule}; got ${describe(value)}`);
+    this.option = option;
+    this.value = value;
+  }
+}
+
+/** The call makes no sense with the options that the object was created with. */
+export class UnsupportedOperationError extends RedisStreamsError {
+  constructor(operation: string, reason: string) {
+    super('ERR_UNSUPPORTED_OPERATION', `${operation} ${reason}`);
+  }
+}
+
+/** Redis could not be reached, or the connection was lost; what was in flight may or may not have been done. */
+export class ConnectionError extends RedisStreamsError {
+  constructor(message: string, cause?: unknown) {
+    super('ERR_CONNECTION', message, { cause, retryable: true });
+  }
+}
+
+/** Redis could not be reached within `timeout`. */
+export class ConnectTimeoutError extends RedisStreamsError {
+  constructor(address: string, timeout: number, cause?: unknown) {
+    const last = cause instanceof Error ? `; last cause: ${cause.message}` : '';
+    super('ERR_CONNECT_TIMEOUT', `No connection to Redis at ${address} within ${timeout} ms${last}`, {
+      cause,
+      retryable: true,
+    });
+  }
+}
+
+/** Redis refused the credentials, or the user lacks a permission (NOAUTH, WRONGPASS, NOPERM). */
+export class PermissionError extends RedisStreamsError {
+  constructor(message: string, cause?: unknown) {
+    super('ERR_PERMISSION', message, { cause });
+  }
+}
+
+/** Redis answered a command with an error that has no class of its own here. */
+export class ServerReplyError extends RedisStreamsError {
+  /** First word of the reply, such as `ERR` or `OOM`. */
+  readonly reply: string;
+
+  constructor(message: string, reply: string, retryable: boolean, cause?: unknown) {
+    super('ERR_SERVER_REPLY', message, { cause, retryable });
+    this.reply = reply;
+  }
+}
+
+/** The key holds something else than a stream. */
+export class WrongTypeError extends RedisStreamsError {
+  readonly streamKey: string;
+
+  constructor(streamKey: string, cause?: unknown) {
+    super('ERR_WRONG_TYPE', `The key '${streamKey}' holds something else than a stream`, { cause });
+    this.streamKey = streamKey;
+  }
+}
+
+/** The stream does not exist and the consumer was told not to create it. */
+export class StreamMissingError extends RedisStreamsError {
+  readonly streamKey: string;
+
+  constructor(streamKey: string) {
+    super(
+      'ERR_STREAM_MISSING',
+      `The stream '${streamKey}' does not exist and mkStream is false; set mkStream: true to create it`,
+    );
+    this.streamKey = streamKey;
+  }
+}
+
+/** The consumer group does not exist. */
+export class GroupMissingError extends RedisStreamsError {
+  readonly streamKey: string;
+  readonly group: string;
+
+  constructor(streamKey: string, group: string, cause?: unknown) {
+    super('ERR_GROUP_MISSING', `The stream '${streamKey}' has no consumer group '${group}'`, { cause });
+    this.streamKey = streamKey;
+    this.group = group;
+  }
+}
+
+/** More messages or bytes wait to be sent than the producer may hold. */
+export class QueueFullError extends RedisStreamsError {
+  constructor(option: string, limit: number) {
+    super('ERR_QUEUE_FULL', `The producer already holds ${option} = ${limit}; wait for receipts, or call flush()`, {
+      retryable: true,
+    });
+  }
+}
+
+/** The message was refused, or could not be appended in time; it is not in the stream. */
+export class SendFailedError extends RedisStreamsError {
+  readonly streamKey: string;
+
+  constructor(streamKey: string, reason: string, cause?: unknown, retryable = false) {
+    super('ERR_SEND_FAILED', `Sending to '${streamKey}' failed: ${reason}`, { cause, retryable });
+    this.streamKey = streamKey;
+  }
+}
+
+/** The reply to an append was lost: the message may or may not be in the stream. */
+export class UncertainSendError extends RedisStreamsError {
+  readonly streamKey: string;
+
+  constructor(streamKey: string, cause?: unknown) {
+    super(
+      'ERR_SEND_UNCERTAIN',
+      `The connection broke before Redis confirmed a message for '${streamKey}': it may or may not be in the stream`,
+      { cause, retryable: true },
+    );
+    this.streamKey = streamKey;
+  }
+}
+
+/** The payload is larger than the server accepts. */
+export class PayloadTooLargeError extends RedisStreamsError {
+  constructor(streamKey: string, size: number, limit: number) {
+    super('ERR_PAYLOAD_TOO_LARGE', `A message of ${size} bytes for '${streamKey}' is over the limit of ${limit} bytes`);
+  }
+}
+
+/** Redis refuses the time: the stream already has a later entry. */
+export class TimestampRefusedError extends RedisStreamsError {
+  readonly streamKey: string;
+
+  constructor(streamKey: string, timestamp: Date, cause?: unknown) {
+    super(
+      'ERR_TIMESTAMP_REFUSED',
+      `'${streamKey}' already has an entry later than the timestamp ${timestamp.toISOString()}`,
+      { cause },
+    );
+    this.streamKey = streamKey;
+  }
+}
+
+/** The id cannot be written as `ms << 16 | seq`: its sequence is over 65,535, or its time over 48 bits. */
+export class SequenceOverflowError extends RedisStreamsError {
+  readonly id: string;
+
+  constructor(id: string) {
+    super('ERR_SEQUENCE_OVERFLOW', `The id '${id}' does not fit a 64-bit sequence of 48 bits time and 16 bits counter`);
+    this.id = id;
+  }
+}
+
+/** The payload cannot be turned into what was asked for. */
+export class PayloadDecodeError extends RedisStreamsError {
+  constructor(message: string, cause?: unknown) {
+    super('ERR_PAYLOAD_DECODE', message, { cause });
+  }
+}
+
+/** The consumer has ended; it hands out nothing any more. */
+export class ConsumerEndedError extends RedisStreamsError {
+  constructor() {
+    super('ERR_CONSUMER_ENDED', 'The consumer has ended');
+  }
+}
+
+/** The producer has ended; it accepts nothing any more. */
+export class ProducerEndedError extends RedisStreamsError {
+  constructor() {
+    super('ERR_PRODUCER_ENDED', 'The producer has ended');
+  }
+}
+
+/** The streamer, client or server has been closed. */
+export class ClosedError extends RedisStreamsError {
+  constructor(subject: string) {
+    super('ERR_CLOSED', `${subject} is closed`);
+  }
+}
+
+/** The consumer still has pending entries and was therefore not removed. */
+export class ConsumerPendingError extends RedisStreamsError {
+  readonly pending: number;
+
+  constructor(streamKey: string, group: string, consumer: string, pending: number) {
+    super(
+      'ERR_CONSUMER_PENDING',
+      `The consumer '${consumer}' of group '${group}' on '${streamKey}' has ${pending} pending entries; ` +
+        'acknowledge them, or let another consumer claim them, before removing it',
+    );
+    this.pending = pending;
+  }
+}
+
+function describe(value: unknown): string {
+  if (typeof value === 'string') return JSON.stringify(value);
+  if (typeof value === 'bigint') return `${value}n`;
+  if (value instanceof Date) return Number.isNaN(value.getTime()) ? 'an invalid Date' : value.toISOString();
+  if (typeof value === 'function') return 'a function';
+  if (Array.isArray(value)) return value.length === 0 ? 'an empty array' : `an array of ${value.length}`;
+  if (typeof value === 'object' && value !== null)
+    return `an object with ${Object.keys(value).join(', ') || 'no keys'}`;
+  return String(value);
+}

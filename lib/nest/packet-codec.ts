@@ -1,0 +1,83 @@
+import type { Deserializer, ReadPacket, Serializer } from '@nestjs/microservices';
+
+import type { Payload, SendOptions } from '../engine/stream-producer.js';
+import type { StreamMessage } from '../engine/stream-message.js';
+import { InvalidOptionError, PayloadDecodeError } from '../errors.js';
+import { RedisStreamsRecord } from './redis-streams.record.js';
+
+/** Header in which a record's key travels, so that an ordered handler knows which messages belong together. */
+export const KEY_HEADER = 'key';
+
+/** A packet as the producer sends it. */
+export interface EncodedPacket {
+  readonly payload: Payload;
+  readonly options: SendOptions;
+}
+
+/**
+ * Turns the data of a Nest packet into an entry's payload and headers, and back. The payload is the serialized data and
+ * nothing else, so that any client in any language reads and writes it.
+ */
+export class PacketCodec {
+  readonly #serializer: Serializer | undefined;
+  readonly #deserializer: Deserializer | undefined;
+
+  /** Without a serializer or deserializer: JSON. */
+  constructor(serializer: Serializer | undefined, deserializer: Deserializer | undefined) {
+    this.#serializer = serializer;
+    this.#deserializer = deserializer;
+  }
+
+  /** Synchronous when the serializer is. @throws InvalidOptionError when the data cannot be serialized */
+  encode(packet: ReadPacket): EncodedPacket | Promise<EncodedPacket> {
+    const record = packet.data instanceof RedisStreamsRecord ? packet.data : undefined;
+    const data: unknown = record ? record.data : packet.data;
+    const options = sendOptions(packet, record);
+    if (!this.#serializer) return { payload: toJson(data), options };
+    const serialized: unknown = this.#serializer.serialize(data, { pattern: packet.pattern });
+    return serialized instanceof Promise
+      ? serialized.then((value: unknown) => ({ payload: toPayload(value), options }))
+      : { payload: toPayload(serialized), options };
+  }
+
+  /** @throws PayloadDecodeError */
+  async decode(message: StreamMessage, pattern: string): Promise<unknown> {
+    if (!message.hasPayload) return fieldsOf(message);
+    if (!this.#deserializer) return message.json();
+    try {
+      return await this.#deserializer.deserialize(message.payload, { pattern, message });
+    } catch (error) {
+      throw new PayloadDecodeError(`Entry ${message.id} of '${message.streamKey}' cannot be deserialized`, error);
+    }
+  }
+}
+
+function sendOptions({ metadata }: ReadPacket, record: RedisStreamsRecord | undefined): SendOptions {
+  if (!metadata && !record) return {};
+  const { headers, key, timestamp } = record ?? {};
+  return {
+    headers: { ...metadata, ...headers, ...(key === undefined ? {} : { [KEY_HEADER]: key }) },
+    ...(key === undefined ? {} : { key }),
+    ...(timestamp ? { timestamp } : {}),
+  };
+}
+
+function toPayload(value: unknown): Payload {
+  return typeof value === 'string' || value instanceof Uint8Array ? value : toJson(value);
+}
+
+function toJson(data: unknown): string {
+  let json: string | undefined;
+  try {
+    json = JSON.stringify(data);
+  } catch (error) {
+    throw new InvalidOptionError('data', `must be serializable as JSON (${(error as Error).message})`, data);
+  }
+  if (json === undefined) throw new InvalidOptionError('data', 'must be serializable as JSON', data);
+  return json;
+}
+
+/** An entry of another writer, which has fields but no payload. */
+function fieldsOf(message: StreamMessage): Record<string, string> {
+  return Object.fromEntries([...message.fields].map(([name, value]) => [name, value.toString()]));
+}

@@ -1,0 +1,123 @@
+import { Logger } from '@nestjs/common';
+import type { ReadPacket, WritePacket } from '@nestjs/microservices';
+import { ClientProxy } from '@nestjs/microservices';
+import { Observable } from 'rxjs';
+
+import type { Receipt } from '../engine/receipt.js';
+import { SendResult } from '../engine/send-result.js';
+import type { StreamProducer } from '../engine/stream-producer.js';
+import { RedisStreamer } from '../engine/streamer.js';
+import { UnsupportedOperationError } from '../errors.js';
+import type { RedisStreamsError } from '../errors.js';
+import { safeLogger } from '../logger.js';
+import type { RedisStreamsLogger } from '../logger.js';
+import type { RedisStreamsStatus } from '../redis/redis-connections.js';
+import { EventListeners } from './event-listeners.js';
+import { PacketCodec } from './packet-codec.js';
+import type { RedisStreamsEventsMap } from './redis-streams.events.js';
+import type { ClientRedisStreamsOptions } from './redis-streams.options.js';
+
+/**
+ * Sends events and requests to streams, one stream for each pattern. Injected with `@InjectRedisStreams()`, or registered
+ * by Nest's `ClientsModule` as `customClass`.
+ */
+export class ClientRedisStreams extends ClientProxy<RedisStreamsEventsMap, RedisStreamsStatus> {
+  readonly #log: Required<RedisStreamsLogger>;
+  readonly #listeners: EventListeners;
+  readonly #codec: PacketCodec;
+  readonly #streamer: RedisStreamer;
+  readonly #producer: StreamProducer;
+  #closing: Promise<void> | undefined;
+
+  /** Makes no connection; the first message, or {@link connect}, does. @throws InvalidOptionError */
+  constructor(options: ClientRedisStreamsOptions = {}) {
+    super();
+    this.#log = safeLogger(options.logger ?? new Logger(ClientRedisStreams.name));
+    this.#listeners = new EventListeners(this.#log);
+    this.#codec = new PacketCodec(options.serializer, options.deserializer);
+    this.#streamer = new RedisStreamer(options.connection, { ...options, logger: this.#log });
+    this.#streamer.on('status', (status) => {
+      this._status$.next(status);
+      this.#listeners.emit('status', status);
+    });
+    this.#producer = this.#streamer.openProducer(undefined, options);
+    this.#producer.on('error', this.#report);
+  }
+
+  /** Resolves once Redis is reached. Idempotent. @throws ConnectTimeoutError, PermissionError, ClosedError */
+  async connect(): Promise<void> {
+    await this.#streamer.connect();
+  }
+
+  /**
+   * Appends the data to the stream of the pattern. The Observable emits the {@link Receipt} and completes once Redis has the
+   * message, errors if it could not be stored; whoever subscribes late is told as well. The message is sent whether or not
+   * anybody subscribes; a failure that nobody sees is logged and emitted as `error`.
+   */
+  override emit<TResult = Receipt, TInput = unknown>(pattern: unknown, data: TInput): Observable<TResult> {
+    if (isNil(pattern) || isNil(data)) return super.emit(pattern, data);
+    const sending = this.#sendPacket(() => this.#createPacket(pattern, data));
+    return new Observable<TResult>((subscriber) => {
+      sending.then(
+        (receipt) => {
+          subscriber.next(receipt as TResult);
+          subscriber.complete();
+        },
+        (error: unknown) => subscriber.error(error),
+      );
+    });
+  }
+
+  /** Settles everything that was sent, then leaves. Idempotent. */
+  close(): Promise<void> {
+    this.#closing ??= this.#streamer.disconnect();
+    return this.#closing;
+  }
+
+  override on<E extends keyof RedisStreamsEventsMap>(event: E, callback: RedisStreamsEventsMap[E]): void {
+    this.#listeners.add(event, callback);
+  }
+
+  /** The engine's {@link RedisStreamer}, for what the client does not do. */
+  unwrap<T = RedisStreamer>(): T {
+    return this.#streamer as T;
+  }
+
+  protected dispatchEvent<T = Receipt>(packet: ReadPacket): Promise<T> {
+    return this.#sendPacket(() => packet) as Promise<T>;
+  }
+
+  protected publish(_packet: ReadPacket, callback: (packet: WritePacket) => void): () => void {
+    callback({ err: new UnsupportedOperationError('send()', 'is not available yet') });
+    return () => undefined;
+  }
+
+  /** Whatever fails on the way, a serializer for instance, fails the promise, and is reported when nobody waits for it. */
+  #sendPacket(createPacket: () => ReadPacket): Promise<Receipt> {
+    try {
+      const packet = createPacket();
+      const streamKey = this.normalizePattern(packet.pattern as string);
+      const encoded = this.#codec.encode(packet);
+      if (!(encoded instanceof Promise)) return this.#producer.sendTo(streamKey, encoded.payload, encoded.options);
+      const sending = encoded.then(({ payload, options }) => this.#producer.sendTo(streamKey, payload, options));
+      return SendResult.follow(sending, this.#report);
+    } catch (error) {
+      return SendResult.follow(Promise.reject(error as Error), this.#report);
+    }
+  }
+
+  readonly #report = (error: RedisStreamsError): void => {
+    this.#log.error(error.message);
+    this.#listeners.emit('error', error);
+  };
+
+  /** Nest 12 has a hook here, through which instrumentation adds metadata. */
+  #createPacket(pattern: unknown, data: unknown): ReadPacket {
+    const createPacket = this.createPacket as ((pattern: unknown, data: unknown) => ReadPacket) | undefined;
+    return createPacket?.call(this, pattern, data) ?? { pattern, data };
+  }
+}
+
+function isNil(value: unknown): value is null | undefined {
+  return value === null || value === undefined;
+}

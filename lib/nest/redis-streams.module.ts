@@ -1,0 +1,142 @@
+import { Inject, Module } from '@nestjs/common';
+import type {
+  DynamicModule,
+  InjectionToken,
+  ModuleMetadata,
+  OnApplicationShutdown,
+  OptionalFactoryDependency,
+  Provider,
+  Type,
+} from '@nestjs/common';
+import { ModuleRef } from '@nestjs/core';
+
+import { RedisStreamer } from '../engine/streamer.js';
+import { InvalidOptionError } from '../errors.js';
+import { ClientRedisStreams } from './redis-streams.client.js';
+import type { ClientRedisStreamsOptions, ServerRedisStreamsOptions } from './redis-streams.options.js';
+import { ServerRedisStreams } from './redis-streams.server.js';
+import { getRedisStreamsToken, namedToken } from './redis-streams.tokens.js';
+
+/** Options of the client and, where `group` or `mode: 'real-time'` is given, of the server. */
+export interface RedisStreamsModuleOptions extends ClientRedisStreamsOptions, ServerRedisStreamsOptions {}
+
+/** Which connection of several, and whether other modules see it without importing. */
+export interface RedisStreamsModuleScope {
+  /** Default: the connection without a name. */
+  name?: string;
+  /** Default false. */
+  isGlobal?: boolean;
+}
+
+/** Makes the options, for `useClass` and `useExisting`. */
+export interface RedisStreamsOptionsFactory {
+  createRedisStreamsOptions(): RedisStreamsModuleOptions | Promise<RedisStreamsModuleOptions>;
+}
+
+export interface RedisStreamsModuleAsyncOptions extends RedisStreamsModuleScope, Pick<ModuleMetadata, 'imports'> {
+  inject?: Array<InjectionToken | OptionalFactoryDependency>;
+  useFactory?: (...args: never[]) => RedisStreamsModuleOptions | Promise<RedisStreamsModuleOptions>;
+  useClass?: Type<RedisStreamsOptionsFactory>;
+  useExisting?: Type<RedisStreamsOptionsFactory>;
+}
+
+const SCOPE = Symbol.for('nestjs-redis-streams:scope');
+
+/** Provides a client, an engine and a server for a connection. Nothing connects before it is used. */
+@Module({})
+export class RedisStreamsModule implements OnApplicationShutdown {
+  readonly #moduleRef: ModuleRef;
+  readonly #name: string | undefined;
+
+  constructor(@Inject(ModuleRef) moduleRef: ModuleRef, @Inject(SCOPE) scope: RedisStreamsModuleScope) {
+    this.#moduleRef = moduleRef;
+    this.#name = scope.name;
+  }
+
+  /** @throws InvalidOptionError, when the application is created */
+  static forRoot(options: RedisStreamsModuleOptions & RedisStreamsModuleScope = {}): DynamicModule {
+    const { name, isGlobal, ...rest } = options;
+    return defineModule({ name, isGlobal }, [{ provide: optionsToken(name), useValue: rest }]);
+  }
+
+  /** @throws InvalidOptionError unless one of `useFactory`, `useClass` and `useExisting` is given */
+  static forRootAsync(options: RedisStreamsModuleAsyncOptions): DynamicModule {
+    const { name, isGlobal, imports } = options;
+    return { ...defineModule({ name, isGlobal }, optionsProviders(options)), imports: imports ?? [] };
+  }
+
+  async onApplicationShutdown(): Promise<void> {
+    const created = [getRedisStreamsToken(this.#name), namedToken(RedisStreamer, this.#name)];
+    const [client, streamer] = created.map((token) => this.#moduleRef.get<unknown>(token, { strict: true }));
+    await Promise.all([(client as ClientRedisStreams).close(), (streamer as RedisStreamer).disconnect()]);
+  }
+}
+
+function defineModule(scope: RedisStreamsModuleScope, optionsProviders: Provider[]): DynamicModule {
+  const { name, isGlobal } = scope;
+  const inject = [optionsToken(name)];
+  const providers: Provider[] = [
+    {
+      provide: getRedisStreamsToken(name),
+      inject,
+      useFactory: (options: RedisStreamsModuleOptions) => new ClientRedisStreams(options),
+    },
+    {
+      provide: namedToken(RedisStreamer, name),
+      inject,
+      useFactory: (options: RedisStreamsModuleOptions) => new RedisStreamer(options.connection, options),
+    },
+    { provide: namedToken(ServerRedisStreams, name), inject, useFactory: createServer },
+  ];
+  return {
+    module: RedisStreamsModule,
+    global: isGlobal ?? false,
+    providers: [{ provide: SCOPE, useValue: { name } }, ...optionsProviders, ...providers],
+    exports: providers.map((provider) => (provider as { provide: InjectionToken }).provide),
+  };
+}
+
+function optionsToken(name: string | undefined): InjectionToken {
+  return Symbol.for(`nestjs-redis-streams:options:${name ?? ''}`);
+}
+
+function optionsProviders(options: RedisStreamsModuleAsyncOptions): Provider[] {
+  const { name, useFactory, useClass, useExisting, inject = [] } = options;
+  const provide = optionsToken(name);
+  if (useFactory) return [{ provide, useFactory, inject }];
+  const factory = useExisting ?? useClass;
+  if (!factory) {
+    throw new InvalidOptionError('forRootAsync()', 'must be given useFactory, useClass or useExisting', options);
+  }
+  return [
+    {
+      provide,
+      inject: [factory],
+      useFactory: (made: RedisStreamsOptionsFactory) => made.createRedisStreamsOptions(),
+    },
+    ...(useClass ? [{ provide: useClass, useClass }] : []),
+  ];
+}
+
+function createServer(options: RedisStreamsModuleOptions): ServerRedisStreams {
+  if (options.group !== undefined || options.mode === 'real-time') return new ServerRedisStreams(options);
+  return unconfiguredServer(options.group);
+}
+
+/**
+ * An application that only sends has no group, and must start all the same. Whoever uses the server of such a module,
+ * `connectMicroservice` for instance, is told what is missing; Nest itself only asks for lifecycle hooks.
+ */
+function unconfiguredServer(group: string | undefined): ServerRedisStreams {
+  return new Proxy({} as ServerRedisStreams, {
+    get(_target, property) {
+      if (property === 'constructor' || !(property in ServerRedisStreams.prototype || property === 'transportId'))
+        return undefined;
+      throw new InvalidOptionError(
+        'RedisStreamsModule.group',
+        "must be given for a server, unless mode is 'real-time'",
+        group,
+      );
+    },
+  });
+}

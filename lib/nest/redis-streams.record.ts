@@ -1,0 +1,69 @@
+import { InvalidOptionError } from '../errors.js';
+
+/** A message with what belongs beside its payload. Made by {@link RedisStreamsRecordBuilder}. */
+export class RedisStreamsRecord<T = unknown> {
+  readonly data: T;
+  readonly headers: Readonly<Record<string, string>>;
+  readonly key: string | undefined;
+  readonly timestamp: Date | undefined;
+
+  constructor(data: T, headers: Readonly<Record<string, string>>, key?: string, timestamp?: Date) {
+    this.data = data;
+    this.headers = headers;
+    this.key = key;
+    this.timestamp = timestamp;
+  }
+}
+
+/** Builds a message with headers, a key or a time, to be given to `emit` or `send` in place of the data. */
+export class RedisStreamsRecordBuilder<T = unknown> {
+  #data: T | undefined;
+  #headers = new Map<string, string>();
+  #key: string | undefined;
+  #timestamp: Date | undefined;
+
+  constructor(data?: T) {
+    this.#data = data;
+  }
+
+  setData(data: T): this {
+    this.#data = data;
+    return this;
+  }
+
+  /** Replaces all headers. @throws InvalidOptionError unless every value is a string */
+  setHeaders(headers: Readonly<Record<string, string>>): this {
+    this.#headers = new Map();
+    for (const [name, value] of Object.entries(headers)) this.setHeader(name, value);
+    return this;
+  }
+
+  /** @throws InvalidOptionError unless the name is a non-empty string and the value a string */
+  setHeader(name: string, value: string): this {
+    if (typeof name !== 'string' || name === '') throw new InvalidOptionError('header', 'must have a name', name);
+    if (typeof value !== 'string') throw new InvalidOptionError(`headers.${name}`, 'must be a string', value);
+    this.#headers.set(name, value);
+    return this;
+  }
+
+  /** What the message is about, such as a customer: picks the shard, and the lane of an ordered handler. */
+  setKey(key: string): this {
+    if (typeof key !== 'string') throw new InvalidOptionError('key', 'must be a string', key);
+    this.#key = key;
+    return this;
+  }
+
+  /** The time of the entry; must not be before the last entry of the stream. */
+  setTimestamp(timestamp: Date): this {
+    if (!(timestamp instanceof Date) || !(timestamp.getTime() >= 0)) {
+      throw new InvalidOptionError('timestamp', 'must be a valid Date from 1970 on', timestamp);
+    }
+    this.#timestamp = timestamp;
+    return this;
+  }
+
+  build(): RedisStreamsRecord<T> {
+    // fromEntries defines properties, so that even a header called __proto__ is one.
+    return new RedisStreamsRecord(this.#data as T, Object.fromEntries(this.#headers), this.#key, this.#timestamp);
+  }
+}

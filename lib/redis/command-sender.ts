@@ -1,0 +1,151 @@
+import { createHash } from 'node:crypto';
+
+import { Command } from 'ioredis';
+
+import { ConnectTimeoutError, ConnectionError } from '../errors.js';
+import type { RedisClient } from './connection-options.js';
+import type { RedisConnection } from './redis-connection.js';
+import { classifyRedisError, replyWord } from './redis-error.js';
+
+export type CommandArgument = string | Uint8Array | number;
+
+/** A Lua script with the digest by which EVALSHA names it. */
+export interface Script {
+  readonly name: string;
+  readonly source: string;
+  readonly sha: string;
+}
+
+export function script(name: string, source: string): Script {
+  return Object.freeze({ name, source, sha: createHash('sha1').update(source).digest('hex') });
+}
+
+/**
+ * Sends commands over one connection: waits for it to be live, prefixes keys, turns a lost connection into
+ * {@link ConnectionError}, and drops the connection when its node turns out to be no master. It repeats nothing.
+ */
+export class CommandSender {
+  readonly connection: RedisConnection;
+  readonly keyPrefix: string;
+  readonly #timeout: number;
+  readonly #missing = new Set<string>();
+
+  constructor(connection: RedisConnection, keyPrefix: string, timeout: number) {
+    this.connection = connection;
+    this.keyPrefix = keyPrefix;
+    this.#timeout = timeout;
+  }
+
+  key(streamKey: string): string {
+    return this.keyPrefix + streamKey;
+  }
+
+  /** The stream key of a key that Redis named. */
+  streamKey(key: string): string {
+    return key.slice(this.keyPrefix.length);
+  }
+
+  /** The reply with strings as Buffers. */
+  async raw(name: string, args: readonly CommandArgument[]): Promise<unknown> {
+    return this.#send(name, args, null);
+  }
+
+  /** The reply with strings as strings. */
+  async text(name: string, args: readonly CommandArgument[]): Promise<unknown> {
+    return this.#send(name, args, 'utf8');
+  }
+
+  /** Sends all commands in one write; the outcome of each is its reply or its error. All must be of one hash slot. */
+  async pipeline(
+    commands: ReadonlyArray<readonly [name: string, ...args: CommandArgument[]]>,
+    encoding: 'utf8' | null = 'utf8',
+  ): Promise<unknown[]> {
+    if (commands.length === 0) return [];
+    const client = await this.#client();
+    const epoch = this.connection.epoch;
+    // The type of a pipeline names the commands only; sending a Command object is what they all do.
+    const pipeline = client.pipeline() as ReturnType<RedisClient['pipeline']> & { sendCommand(command: Command): void };
+    for (const [name, ...args] of commands) pipeline.sendCommand(command(name, args, encoding));
+    try {
+      const results = (await pipeline.exec()) ?? [];
+      return results.map(([error, reply]) => (error ? this.#failure(error, epoch) : reply));
+    } catch (error) {
+      throw this.#failure(error as Error, epoch);
+    }
+  }
+
+  /**
+   * Runs a script by its digest, or by its source where the server has forgotten it.
+   * Undefined when scripts are not permitted here; that is remembered, and the caller has another way.
+   */
+  async run(
+    { name, source, sha }: Script,
+    keys: readonly string[],
+    args: readonly CommandArgument[],
+    encoding: 'utf8' | null = 'utf8',
+  ): Promise<{ reply: unknown } | undefined> {
+    if (this.#missing.has('scripts')) return undefined;
+    const rest = [keys.length, ...keys.map((key) => this.key(key)), ...args];
+    try {
+      return { reply: await this.#send('evalsha', [sha, ...rest], encoding) };
+    } catch (error) {
+      if (replyWord(error) === 'NOSCRIPT') return { reply: await this.#send('eval', [source, ...rest], encoding) };
+      if (!this.lacks(error, 'scripts')) throw error;
+      this.onMissing?.(`scripts (${name})`);
+      return undefined;
+    }
+  }
+
+  /** Told once of each thing that the server does not have or does not permit, and that is therefore done in another way. */
+  onMissing: ((what: string) => void) | undefined;
+
+  has(feature: string): boolean {
+    return !this.#missing.has(feature);
+  }
+
+  /** Remembers that a feature is missing when the error says so. */
+  lacks(error: unknown, feature: string): boolean {
+    const kind = classifyRedisError(error);
+    if (kind !== 'unsupported' && kind !== 'permission') return false;
+    this.#missing.add(feature);
+    return true;
+  }
+
+  /** Does without a feature from now on. */
+  forget(feature: string): void {
+    this.#missing.add(feature);
+  }
+
+  async #send(name: string, args: readonly CommandArgument[], encoding: 'utf8' | null): Promise<unknown> {
+    const client = await this.#client();
+    const epoch = this.connection.epoch;
+    try {
+      return await client.sendCommand(command(name, args, encoding));
+    } catch (error) {
+      throw this.#failure(error as Error, epoch);
+    }
+  }
+
+  async #client(): Promise<RedisClient> {
+    const live = this.connection.client;
+    if (live) return live;
+    const limit = AbortSignal.timeout(this.#timeout);
+    try {
+      return await this.connection.ready(limit);
+    } catch (error) {
+      if (!limit.aborted) throw error;
+      throw new ConnectTimeoutError(this.connection.address, this.#timeout, this.connection.lastFailure);
+    }
+  }
+
+  #failure(error: Error, epoch: number): Error {
+    const kind = classifyRedisError(error);
+    if (kind === 'failover') this.connection.drop(epoch);
+    if (kind !== 'connection' || error instanceof ConnectionError) return error;
+    return new ConnectionError(`The connection to Redis at ${this.connection.address} was lost`, error);
+  }
+}
+
+function command(name: string, args: readonly CommandArgument[], encoding: 'utf8' | null): Command {
+  return new Command(name, args as Array<string | Buffer | number>, { replyEncoding: encoding });
+}

@@ -1,0 +1,225 @@
+import { EventEmitter } from 'node:events';
+
+import { withResolvers } from '../deferred.js';
+import { ClosedError, ConnectionError, PermissionError } from '../errors.js';
+import { RECONNECT_BACKOFF, backoffDelay, pause } from './backoff.js';
+import type { ClientFactory, ConnectionRole, RedisClient } from './connection-options.js';
+import { isCluster } from './connection-options.js';
+import { classifyRedisError } from './redis-error.js';
+
+/** `idle` until first used, `ready` while a client is live, `connecting` otherwise, `closed` at the end. */
+export type ConnectionState = 'idle' | 'connecting' | 'ready' | 'closed';
+
+interface ConnectionEvents {
+  state: [state: ConnectionState];
+  /** One attempt to connect failed; `attempt` counts since the connection was last ready. */
+  failure: [error: Error, attempt: number];
+}
+
+/** Wrong credentials do not cure themselves within a second. */
+const CONFIGURATION_RETRY_DELAY = 10_000;
+
+/**
+ * One logical connection: a succession of ioredis clients of which at most one is live.
+ *
+ * A client that is lost is never revived. Its commands are rejected by ioredis, `epoch` moves on, and a fresh client is
+ * made after a back-off, for as long as the connection is not closed. Commands are not repeated here: whoever sent them
+ * knows whether that is safe.
+ */
+export class RedisConnection extends EventEmitter<ConnectionEvents> {
+  readonly role: ConnectionRole;
+  readonly address: string;
+  readonly #factory: ClientFactory;
+  readonly #connectTimeout: number;
+  readonly #closing = new AbortController();
+  #state: ConnectionState = 'idle';
+  #epoch = 0;
+  #client: RedisClient | undefined;
+  #loop: Promise<void> | undefined;
+  #lastFailure: Error | undefined;
+  #reconnects = -1;
+  #clientId: number | undefined;
+
+  constructor(factory: ClientFactory, role: ConnectionRole, connectTimeout: number) {
+    super();
+    // One listener for each loop and command that waits for the connection.
+    this.setMaxListeners(0);
+    this.#factory = factory;
+    this.#connectTimeout = connectTimeout;
+    this.role = role;
+    this.address = factory.address;
+  }
+
+  get state(): ConnectionState {
+    return this.#state;
+  }
+
+  /** Grows with every client; what was asked of an earlier epoch means nothing any more. */
+  get epoch(): number {
+    return this.#epoch;
+  }
+
+  /** How often a lost connection was made anew. */
+  get reconnects(): number {
+    return Math.max(0, this.#reconnects);
+  }
+
+  get lastFailure(): Error | undefined {
+    return this.#lastFailure;
+  }
+
+  get isCluster(): boolean {
+    return this.#client !== undefined && isCluster(this.#client);
+  }
+
+  /** The live client; undefined between two of them. */
+  get client(): RedisClient | undefined {
+    return this.#state === 'ready' ? this.#client : undefined;
+  }
+
+  /** By which CLIENT UNBLOCK ends a blocked read; undefined when the server does not permit that, and in Cluster. */
+  get clientId(): number | undefined {
+    return this.#state === 'ready' ? this.#clientId : undefined;
+  }
+
+  /** Starts connecting, if nobody has; returns at once. */
+  open(): void {
+    if (this.#state !== 'idle') return;
+    this.#setState('connecting');
+    this.#loop = this.#keepConnected();
+  }
+
+  /**
+   * Resolves with the live client, however long that takes.
+   * @throws ClosedError once the connection is closed; the signal's reason when it aborts; PermissionError when the very
+   * first connection fails for its credentials, because waiting will not help.
+   */
+  async ready(signal?: AbortSignal): Promise<RedisClient> {
+    this.open();
+    while (!this.client) {
+      if (this.#state === 'closed') throw new ClosedError('The connection to Redis');
+      if (this.#epoch === 0 && this.#lastFailure instanceof PermissionError) throw this.#lastFailure;
+      await this.#change(signal);
+    }
+    return this.client;
+  }
+
+  /** Drops the live client, as after a failover: the next one asks anew who the master is. */
+  drop(epoch: number): void {
+    if (epoch === this.#epoch) this.#client?.disconnect();
+  }
+
+  /** Ends the connection for good; commands in flight are rejected. Idempotent. */
+  async close(): Promise<void> {
+    if (this.#state !== 'closed') {
+      this.#setState('closed');
+      this.#closing.abort();
+      this.#client?.disconnect();
+    }
+    await this.#loop;
+  }
+
+  async #keepConnected(): Promise<void> {
+    const { signal } = this.#closing;
+    for (let attempt = 1; !signal.aborted; attempt += 1) {
+      try {
+        const client = await this.#connect();
+        attempt = 0;
+        await this.#serve(client);
+      } catch (error) {
+        this.#lastFailure = error as Error;
+        this.emit('failure', this.#lastFailure, attempt);
+      }
+      if (signal.aborted) return;
+      const isConfiguration = this.#lastFailure instanceof PermissionError;
+      await pause(isConfiguration ? CONFIGURATION_RETRY_DELAY : backoffDelay(RECONNECT_BACKOFF, attempt + 1), signal);
+    }
+  }
+
+  /** Resolves when the client was live and is lost, or when the connection was closed. */
+  async #serve(client: RedisClient): Promise<void> {
+    this.#epoch += 1;
+    this.#reconnects += 1;
+    this.#lastFailure = undefined;
+    const lost = withResolvers<void>();
+    client.once('close', lost.resolve).once('end', lost.resolve);
+    // It may have been lost between its being ready and this line.
+    if (client.status !== 'ready') lost.resolve();
+    this.#setState('ready');
+    await lost.promise;
+    // A cluster says `close` for its pool; it may still be trying to come back, and must not.
+    if (client.status !== 'end') client.disconnect();
+    this.#client = undefined;
+    if (this.#state !== 'closed') this.#setState('connecting');
+  }
+
+  /** One attempt. ioredis's own promises may never settle when the peer stalls, so a timer of ours has the last word. */
+  async #connect(): Promise<RedisClient> {
+    const client = this.#factory.create(this.role);
+    this.#client = client;
+    let cause: Error | undefined;
+    client.on('error', (error: Error) => (cause = error));
+    const { promise, resolve, reject } = withResolvers<void>();
+    const fail = (): void => reject(cause ?? new Error('Connection is closed'));
+    const timer = setTimeout(
+      () => reject(new Error(`not ready within ${this.#connectTimeout} ms`)),
+      this.#connectTimeout,
+    );
+    this.#closing.signal.addEventListener('abort', fail);
+    client.once('ready', resolve).once('end', fail);
+    if (client.status === 'ready') resolve();
+    else if (client.status === 'wait') client.connect().catch((error: Error) => (cause ??= error));
+    else if (client.status === 'end') fail();
+    try {
+      await promise;
+      this.#clientId = this.role === 'reader' ? await idForUnblock(client) : undefined;
+      return client;
+    } catch (error) {
+      this.#client = undefined;
+      if (client.status !== 'end') client.disconnect();
+      throw this.#connectFailure(cause ?? error);
+    } finally {
+      clearTimeout(timer);
+      this.#closing.signal.removeEventListener('abort', fail);
+    }
+  }
+
+  #connectFailure(cause: unknown): Error {
+    const text = cause instanceof Error ? cause.message : String(cause);
+    return classifyRedisError(cause) === 'permission'
+      ? new PermissionError(`Redis at ${this.address} refused the login: ${text}`, cause)
+      : new ConnectionError(`Redis at ${this.address} cannot be reached: ${text}`, cause);
+  }
+
+  async #change(signal?: AbortSignal): Promise<void> {
+    signal?.throwIfAborted();
+    const { promise, resolve, reject } = withResolvers<void>();
+    const onChange = (): void => resolve();
+    const onAbort = (): void => reject(signal?.reason);
+    this.on('state', onChange).on('failure', onChange);
+    signal?.addEventListener('abort', onAbort);
+    try {
+      await promise;
+    } finally {
+      this.off('state', onChange).off('failure', onChange);
+      signal?.removeEventListener('abort', onAbort);
+    }
+  }
+
+  #setState(state: ConnectionState): void {
+    if (this.#state === state) return;
+    this.#state = state;
+    this.emit('state', state);
+  }
+}
+
+/** The connection's id, if CLIENT ID and CLIENT UNBLOCK are both permitted; no client has the id 0. */
+async function idForUnblock(client: RedisClient): Promise<number | undefined> {
+  if (isCluster(client)) return undefined;
+  try {
+    const [id] = await Promise.all([client.client('ID'), client.client('UNBLOCK', 0)]);
+    return id;
+  } catch {
+    return undefined;
+  }
+}

@@ -1,0 +1,28 @@
+import { RedisAppendCommands } from './append-commands.js';
+import { CommandSender } from './command-sender.js';
+import { RedisGroupCommands } from './group-commands.js';
+import { RedisPendingCommands } from './pending-commands.js';
+import { RedisReadCommands } from './read-commands.js';
+import type { RedisConnection } from './redis-connection.js';
+import type { StreamCommands } from './stream-commands.js';
+
+/**
+ * All stream commands over one connection.
+ * @param timeout how long a command waits for the connection to come back before it fails, in milliseconds
+ * @param onMissing told once of each thing that this server does not have or permit
+ */
+export function redisStreamCommands(
+  connection: RedisConnection,
+  keyPrefix: string,
+  timeout: number,
+  onMissing: (what: string) => void,
+): StreamCommands {
+  const sender = new CommandSender(connection, keyPrefix, timeout);
+  sender.onMissing = onMissing;
+  return {
+    appending: new RedisAppendCommands(sender),
+    reading: new RedisReadCommands(sender),
+    pending: new RedisPendingCommands(sender),
+    groups: new RedisGroupCommands(sender),
+  };
+}

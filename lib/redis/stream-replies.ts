@@ -1,0 +1,104 @@
+import type {
+  ClaimedPage,
+  GroupConsumerInfo,
+  GroupInfo,
+  PendingEntry,
+  StreamEntry,
+  StreamInfo,
+  StreamPage,
+} from './stream-commands.js';
+
+/** Replies as RESP2 nests them; an entry that XREADGROUP … CLAIM took over has its idle time and deliveries behind. */
+type RawEntry = [id: Buffer, fields: Buffer[] | null, idle?: unknown, deliveries?: unknown] | null;
+type RawPage = [key: Buffer, entries: RawEntry[] | null];
+
+/** XREAD and XREADGROUP; null means that nothing came before the block time was over. */
+export function parsePages(reply: unknown, streamKey: (key: string) => string): StreamPage[] {
+  if (!Array.isArray(reply)) return [];
+  return (reply as RawPage[]).map(([key, entries]) => ({
+    streamKey: streamKey(key.toString()),
+    entries: parseEntries(entries),
+  }));
+}
+
+/** XRANGE, XCLAIM and the entries of a page. Before Redis 7.0, XCLAIM leaves null where an entry was deleted. */
+export function parseEntries(reply: unknown): StreamEntry[] {
+  if (!Array.isArray(reply)) return [];
+  const entries: StreamEntry[] = [];
+  for (const raw of reply as RawEntry[]) {
+    if (raw === null) continue;
+    entries.push({ id: raw[0].toString('latin1'), fields: raw[1], deliveryCount: deliveries(raw) });
+  }
+  return entries;
+}
+
+/** Claimed entries tell how often they were delivered before; new ones say 0 or nothing, and are delivered now. */
+function deliveries(raw: NonNullable<RawEntry>): number {
+  const before = Number(raw[3] ?? 0);
+  return Number.isFinite(before) ? before + 1 : 1;
+}
+
+/** XPENDING with a range. */
+export function parsePending(reply: unknown): PendingEntry[] {
+  if (!Array.isArray(reply)) return [];
+  return (reply as Array<[string, string, number, number]>).map(([id, consumer, idle, deliveryCount]) => ({
+    id,
+    consumer,
+    idle: Number(idle),
+    deliveryCount: Number(deliveryCount),
+  }));
+}
+
+export function parseStreamInfo(reply: unknown): StreamInfo {
+  const info = toMap(reply);
+  return { length: Number(info.get('length')), lastGeneratedId: String(info.get('last-generated-id')) };
+}
+
+export function parseGroups(reply: unknown): GroupInfo[] {
+  if (!Array.isArray(reply)) return [];
+  return reply.map((row) => {
+    const info = toMap(row);
+    const lag = info.get('lag');
+    return {
+      name: String(info.get('name')),
+      consumers: Number(info.get('consumers')),
+      pending: Number(info.get('pending')),
+      lastDeliveredId: String(info.get('last-delivered-id')),
+      lag: lag === undefined || lag === null ? undefined : Number(lag),
+    };
+  });
+}
+
+export function parseConsumers(reply: unknown): GroupConsumerInfo[] {
+  if (!Array.isArray(reply)) return [];
+  return reply.map((row) => {
+    const info = toMap(row);
+    return { name: String(info.get('name')), pending: Number(info.get('pending')), idle: Number(info.get('idle')) };
+  });
+}
+
+/** One reply for each id: `[]` not ours any more, `[entry]` claimed, `0` or `[null]` deleted. */
+export function collectClaims(
+  pending: readonly PendingEntry[],
+  counts: readonly number[],
+  replies: readonly unknown[],
+): ClaimedPage {
+  const entries: StreamEntry[] = [];
+  const deleted: string[] = [];
+  replies.forEach((reply, index) => {
+    if (reply instanceof Error) throw reply;
+    const id = (pending[index] as PendingEntry).id;
+    const [entry] = parseEntries(reply);
+    if (entry?.fields) entries.push({ ...entry, deliveryCount: counts[index] as number });
+    else if (reply === 0 || entry || (reply as unknown[]).length > 0) deleted.push(id);
+  });
+  return { entries, deleted };
+}
+
+/** XINFO answers names and values in turn. */
+function toMap(reply: unknown): Map<string, unknown> {
+  const map = new Map<string, unknown>();
+  if (!Array.isArray(reply)) return map;
+  for (let index = 0; index + 1 < reply.length; index += 2) map.set(String(reply[index]), reply[index + 1]);
+  return map;
+}

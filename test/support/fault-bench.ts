@@ -1,0 +1,89 @@
+import { afterEach } from '@jest/globals';
+import { Redis } from 'ioredis';
+
+import type { BasicConsumer } from '../../lib/engine/consumer-types.js';
+import type { StreamerOptions } from '../../lib/engine/options.js';
+import type { StreamMessage } from '../../lib/engine/stream-message.js';
+import type { StreamProducer } from '../../lib/engine/stream-producer.js';
+import { RedisStreamer } from '../../lib/engine/streamer.js';
+import { ConsumerEndedError } from '../../lib/errors.js';
+import { FaultProxy } from './fault-proxy.js';
+import type { Ledger } from './ledger.js';
+import { RedisServer, type RedisServerOptions } from './redis-server.js';
+
+/**
+ * What fault tests are made of; everything that it hands out ends with the test. That nothing ends as an unhandled
+ * rejection needs no listener here: Jest fails a test during which one happens.
+ */
+export class FaultBench {
+  /** Warnings and errors that streamers wrote. */
+  readonly log: string[] = [];
+  readonly #cleanups: Array<() => unknown> = [];
+
+  constructor() {
+    afterEach(() => this.#cleanUp());
+  }
+
+  async server(options?: RedisServerOptions): Promise<RedisServer> {
+    const server = await RedisServer.start(options);
+    this.#cleanups.push(() => server.stop());
+    return server;
+  }
+
+  async proxy(server: RedisServer): Promise<FaultProxy> {
+    const proxy = await FaultProxy.start(server.port);
+    this.#cleanups.push(() => proxy.stop());
+    return proxy;
+  }
+
+  /** A client of our own, for looking from outside and for causing trouble. */
+  admin(url: string): Redis {
+    const client = new Redis(url, { protocol: 2, retryStrategy: () => 50, maxRetriesPerRequest: 100 });
+    client.on('error', () => undefined);
+    this.#cleanups.push(() => client.disconnect());
+    return client;
+  }
+
+  async streamer(url: string, options: StreamerOptions = {}): Promise<RedisStreamer> {
+    const write = (message: string): unknown => this.log.push(message);
+    const logger = { error: write, warn: write, log: () => undefined };
+    const streamer = new RedisStreamer(url, { timeout: 20_000, blockTimeout: 1_000, logger, ...options });
+    this.#cleanups.push(() => streamer.disconnect());
+    await streamer.connect();
+    return streamer;
+  }
+
+  /** Later ones go first: clients before their server. */
+  async #cleanUp(): Promise<void> {
+    this.log.length = 0;
+    for (const clean of this.#cleanups.splice(0).reverse()) await clean();
+  }
+}
+
+/** Hands every message to `handle` until the consumer ends; failures of single streams do not stop it. */
+export async function drain(consumer: BasicConsumer, handle: (message: StreamMessage) => unknown): Promise<void> {
+  for (;;) {
+    try {
+      await handle(await consumer.next());
+    } catch (error) {
+      if (error instanceof ConsumerEndedError) return;
+      throw error;
+    }
+  }
+}
+
+/** Sends numbered messages, a few each turn, so that load runs while faults happen. */
+export async function sendMany(
+  producer: StreamProducer,
+  ledger: Ledger,
+  count: number,
+  { prefix = 'm', perTurn = 20 }: { prefix?: string; perTurn?: number } = {},
+): Promise<void> {
+  const sends: Array<Promise<void>> = [];
+  for (let index = 0; index < count; index += 1) {
+    const payload = `${prefix}-${index}`;
+    sends.push(ledger.sent(payload, producer.send(payload)));
+    if (index % perTurn === 0) await new Promise((resolve) => setTimeout(resolve, 1));
+  }
+  await Promise.all(sends);
+}

@@ -1,0 +1,181 @@
+import { once } from 'node:events';
+import { connect, createServer, type Server, type Socket } from 'node:net';
+
+/** What a connection of this package is for; it names itself so when it introduces itself to the server. */
+export type LinkRole = 'reader' | 'writer' | 'control';
+
+interface Link {
+  readonly client: Socket;
+  readonly upstream: Socket;
+  role: LinkRole | undefined;
+  isStalled: boolean;
+}
+
+interface Tear {
+  readonly bytes: number;
+  readonly role: LinkRole | undefined;
+  readonly torn: () => void;
+}
+
+const HOST = '127.0.0.1';
+const ROLE = /nestjs-redis-streams:(reader|writer|control)/;
+
+/**
+ * Stands between clients and one Redis, and breaks what runs through it. A fault without a role meets every connection.
+ */
+export class FaultProxy {
+  readonly #target: number;
+  readonly #links = new Set<Link>();
+  readonly #timers = new Set<NodeJS.Timeout>();
+  readonly #abandoned = new Set<Socket>();
+  #server: Server | undefined;
+  #port = 0;
+  #accepted = 0;
+  #delay = 0;
+  #isStalling = false;
+  #tears: Tear[] = [];
+
+  static async start(targetPort: number): Promise<FaultProxy> {
+    const proxy = new FaultProxy(targetPort);
+    await proxy.accept();
+    return proxy;
+  }
+
+  private constructor(target: number) {
+    this.#target = target;
+  }
+
+  get url(): string {
+    return `redis://${HOST}:${this.#port}`;
+  }
+
+  /** Connections accepted since the start. */
+  get accepted(): number {
+    return this.#accepted;
+  }
+
+  /** Connections that are open now. */
+  get open(): number {
+    return this.#links.size;
+  }
+
+  /** Takes new connections, on the same port as before. */
+  async accept(): Promise<void> {
+    if (this.#server) return;
+    this.#server = createServer({ allowHalfOpen: true }, (client) => this.#join(client));
+    this.#server.listen(this.#port, HOST);
+    await once(this.#server, 'listening');
+    this.#port = (this.#server.address() as { port: number }).port;
+  }
+
+  /** New connections are refused; those that are open go on. */
+  refuse(): void {
+    // The server's `close` event waits for its connections, and so nothing here does.
+    this.#server?.close();
+    this.#server = undefined;
+  }
+
+  /** Ends connections, with RST or FIN; returns how many. */
+  cut(how: 'rst' | 'fin' = 'rst', role?: LinkRole): number {
+    const links = this.#linksOf(role);
+    for (const link of links) this.#end(link, how);
+    return links.length;
+  }
+
+  /** Half-open: connections of now, and those to come, swallow bytes both ways and stay open. */
+  stall(role?: LinkRole): void {
+    for (const link of this.#linksOf(role)) link.isStalled = true;
+    this.#isStalling ||= role === undefined;
+  }
+
+  /** New connections work again; those that were stalled have lost bytes and never will. */
+  flow(): void {
+    this.#isStalling = false;
+  }
+
+  /** Lets that many bytes of the next reply through, then ends the connection. Resolves when that has happened. */
+  tearReply(bytes: number, role?: LinkRole): Promise<void> {
+    return new Promise((torn) => this.#tears.push({ bytes, role, torn }));
+  }
+
+  /** Cuts the client off while the server knows nothing of it: whatever it sends from now on is lost. */
+  abandon(role?: LinkRole): void {
+    for (const link of this.#linksOf(role)) {
+      this.#links.delete(link);
+      this.#abandoned.add(link.upstream);
+      link.client.removeAllListeners('close').resetAndDestroy();
+    }
+  }
+
+  /** Every chunk travels later by so much, either way. */
+  delay(ms: number): void {
+    this.#delay = ms;
+  }
+
+  stop(): void {
+    this.refuse();
+    for (const timer of this.#timers) clearTimeout(timer);
+    for (const link of this.#links) this.#end(link, 'rst');
+    for (const socket of this.#abandoned) socket.destroy();
+  }
+
+  #linksOf(role: LinkRole | undefined): Link[] {
+    return [...this.#links].filter((link) => role === undefined || link.role === role);
+  }
+
+  #join(client: Socket): void {
+    this.#accepted += 1;
+    const upstream = connect({ host: HOST, port: this.#target, noDelay: true, allowHalfOpen: true });
+    client.setNoDelay();
+    const link: Link = { client, upstream, role: undefined, isStalled: this.#isStalling };
+    this.#links.add(link);
+    client.on('data', (chunk: Buffer) => {
+      link.role ??= ROLE.exec(chunk.toString('latin1'))?.[1] as LinkRole | undefined;
+      this.#pass(link, upstream, chunk);
+    });
+    upstream.on('data', (chunk: Buffer) => {
+      if (!this.#tear(link, chunk)) this.#pass(link, client, chunk);
+    });
+    for (const [socket, other] of [
+      [client, upstream],
+      [upstream, client],
+    ] as const) {
+      socket.on('error', () => undefined);
+      socket.on('end', () => !link.isStalled && other.end());
+      socket.on('close', () => {
+        this.#links.delete(link);
+        if (!this.#abandoned.delete(socket) && !(link.isStalled && socket === upstream)) other.destroy();
+      });
+    }
+  }
+
+  #pass(link: Link, to: Socket, chunk: Buffer): void {
+    if (link.isStalled) return;
+    const write = (): void => {
+      if (!link.isStalled && to.writable) to.write(chunk);
+    };
+    if (this.#delay === 0) return write();
+    const timer = setTimeout(() => {
+      this.#timers.delete(timer);
+      write();
+    }, this.#delay);
+    this.#timers.add(timer);
+  }
+
+  #tear(link: Link, chunk: Buffer): boolean {
+    const index = this.#tears.findIndex(({ role }) => role === undefined || role === link.role);
+    const [tear] = index === -1 ? [] : this.#tears.splice(index, 1);
+    if (!tear) return false;
+    link.upstream.destroy();
+    link.client.end(chunk.subarray(0, tear.bytes));
+    tear.torn();
+    return true;
+  }
+
+  #end({ client, upstream }: Link, how: 'rst' | 'fin'): void {
+    for (const socket of [client, upstream]) {
+      if (how === 'rst') socket.resetAndDestroy();
+      else socket.end();
+    }
+  }
+}

@@ -1,0 +1,81 @@
+import type { Receipt } from '../../lib/engine/receipt.js';
+import { UncertainSendError } from '../../lib/errors.js';
+import { until } from './until.js';
+
+/** What a ledger has to say at the end. */
+export interface Account {
+  /** Confirmed by Redis and never handled: must be empty. */
+  readonly lost: readonly string[];
+  /** Handled more than once, and how often beyond the first. */
+  readonly duplicates: ReadonlyMap<string, number>;
+}
+
+interface Handled {
+  readonly id: string;
+  text(): string;
+}
+
+/** Records every confirmed send and every handled message by its payload, and compares them. */
+export class Ledger {
+  readonly #confirmed = new Map<string, string>();
+  readonly #handled = new Map<string, number>();
+  readonly #handledOrder: string[] = [];
+  readonly failures: Error[] = [];
+  #open = 0;
+
+  get confirmed(): number {
+    return this.#confirmed.size;
+  }
+
+  /** Different messages that were handled. */
+  get handled(): number {
+    return this.#handled.size;
+  }
+
+  /** Payloads in the order in which they were handled, repetitions included. */
+  get order(): readonly string[] {
+    return this.#handledOrder;
+  }
+
+  /** Sends that may or may not be in the stream. */
+  get uncertain(): number {
+    return this.failures.filter((error) => error instanceof UncertainSendError).length;
+  }
+
+  /** Takes down how a send ends; resolves then, and never rejects. */
+  async sent(payload: string, result: Promise<Receipt>): Promise<void> {
+    this.#open += 1;
+    try {
+      this.#confirmed.set(payload, (await result).id);
+    } catch (error) {
+      this.failures.push(error as Error);
+    }
+    this.#open -= 1;
+  }
+
+  handledMessage(message: Handled): void {
+    const payload = message.text();
+    this.#handled.set(payload, (this.#handled.get(payload) ?? 0) + 1);
+    this.#handledOrder.push(payload);
+  }
+
+  /** Waits until every send has its outcome and every confirmed one has been handled. */
+  async settled(limit = 15_000): Promise<Account> {
+    await until('every send has an outcome', () => this.#open === 0, limit);
+    try {
+      await until('every confirmed message is handled', () => this.#lost().length === 0, limit);
+    } catch {
+      // The account says what is missing.
+    }
+    return this.account();
+  }
+
+  account(): Account {
+    const duplicates = new Map([...this.#handled].filter(([, times]) => times > 1).map(([key, times]) => [key, times - 1]));
+    return { lost: this.#lost(), duplicates };
+  }
+
+  #lost(): string[] {
+    return [...this.#confirmed.keys()].filter((payload) => !this.#handled.has(payload));
+  }
+}

@@ -1,0 +1,176 @@
+import { spawn, type ChildProcessByStdio } from 'node:child_process';
+import { once } from 'node:events';
+import { readFileSync } from 'node:fs';
+import { join } from 'node:path';
+import { createInterface } from 'node:readline';
+import type { Readable, Writable } from 'node:stream';
+import { fileURLToPath } from 'node:url';
+import { freePort } from './free-port.ts';
+import { requireServerBinary } from './server-binary.ts';
+import { untilAnswering } from './server-probe.ts';
+
+export interface RedisServerOptions {
+  /** The program to run. Default: `REDIS_SERVER_BIN`, `redis-server` or `valkey-server`, or a fresh installation. */
+  bin?: string;
+  /** Added to the command line; a later setting replaces an earlier one, so these win. */
+  args?: readonly string[];
+  /** Default: a free one. */
+  port?: number;
+  /** Default: a temporary directory that goes with the server. One that is given is kept. */
+  dir?: string;
+}
+
+type SupervisorEvent = { dir?: string; pid?: number; failed?: string; exit?: string };
+
+const HOST = '127.0.0.1';
+const START_LIMIT = 20_000;
+const DURABLE = ['--save', '', '--appendonly', 'yes', '--appendfsync', 'always'];
+const SUPERVISOR = fileURLToPath(new URL('./redis-supervisor.mjs', import.meta.url));
+
+/**
+ * A real server for one test, on a port and in a directory of its own: it can be killed, restarted where it
+ * was, and frozen. Every write reaches the append-only file before its reply, so what a client was told is
+ * there after `kill()` and `restart()`; pass `args` for other persistence. The server is the child of a
+ * supervisor that ends it, and removes the directory, as soon as this process is gone.
+ */
+export class RedisServer {
+  readonly host = HOST;
+  readonly port: number;
+  readonly #bin: string;
+  readonly #supervisor: ChildProcessByStdio<Writable, Readable, null>;
+  #args: readonly string[];
+  #dir = '';
+  #pid: number | undefined;
+  #onEvent: (event: SupervisorEvent) => void = () => undefined;
+  #exited: Promise<string> = Promise.resolve('never started');
+  #onExit: (how: string) => void = () => undefined;
+
+  static async start(options: RedisServerOptions = {}): Promise<RedisServer> {
+    const bin = options.bin ?? (await requireServerBinary()).path;
+    for (let attempt = 1; ; attempt++) {
+      const server = new RedisServer(bin, options.port ?? (await freePort()), options);
+      try {
+        await server.#untilEvent(({ dir }) => dir !== undefined);
+        await server.#launch();
+        return server;
+      } catch (error) {
+        await server.stop();
+        // Somebody else was faster to take the port that was free a moment ago.
+        const isPortTaken = error instanceof Error && /address already in use/i.test(error.message);
+        if (!isPortTaken || options.port !== undefined || attempt === 5) throw error;
+      }
+    }
+  }
+
+  private constructor(bin: string, port: number, { args = [], dir }: RedisServerOptions) {
+    this.#bin = bin;
+    this.port = port;
+    this.#args = args;
+    // In a session of its own: Ctrl+C ends this process first, and the end of the pipe then ends the rest.
+    this.#supervisor = spawn(process.execPath, [SUPERVISOR, ...(dir === undefined ? [] : [dir])], {
+      detached: true,
+      stdio: ['pipe', 'pipe', 'inherit'],
+    });
+    this.#supervisor.stdin.on('error', () => undefined);
+    createInterface({ input: this.#supervisor.stdout }).on('line', (line) => this.#handle(JSON.parse(line)));
+  }
+
+  get url(): string {
+    return `redis://${HOST}:${this.port}`;
+  }
+
+  get dir(): string {
+    return this.#dir;
+  }
+
+  /** The process of the server itself; undefined while it is down. */
+  get pid(): number | undefined {
+    return this.#pid;
+  }
+
+  /** What the server has printed since its first start. */
+  get log(): string {
+    return readFileSync(join(this.#dir, 'server.log'), 'utf8');
+  }
+
+  /** Resolves when the process has ended. */
+  async kill(signal: NodeJS.Signals = 'SIGKILL'): Promise<void> {
+    if (this.#pid === undefined) return;
+    try {
+      this.#signal(signal);
+    } catch (error) {
+      // It has just ended by itself, and the news is on its way.
+      if ((error as NodeJS.ErrnoException).code !== 'ESRCH') throw error;
+    }
+    await this.#exited;
+  }
+
+  /** Same port, same directory; kills it first if it is still running. */
+  async restart(args: readonly string[] = this.#args): Promise<void> {
+    await this.kill();
+    this.#args = args;
+    await this.#launch();
+  }
+
+  /** The process stands still: connections stay open and nothing is answered. */
+  pause(): void {
+    this.#signal('SIGSTOP');
+  }
+
+  resume(): void {
+    this.#signal('SIGCONT');
+  }
+
+  /** Ends the server, whatever its state, and removes its directory. */
+  async stop(): Promise<void> {
+    if (this.#supervisor.exitCode !== null || this.#supervisor.signalCode !== null) return;
+    const gone = once(this.#supervisor, 'exit');
+    this.#supervisor.stdin.end();
+    await gone;
+    this.#pid = undefined;
+  }
+
+  async [Symbol.asyncDispose](): Promise<void> {
+    await this.stop();
+  }
+
+  async #launch(): Promise<void> {
+    this.#exited = new Promise((resolve) => (this.#onExit = resolve));
+    const place = ['--port', String(this.port), '--bind', HOST, '--dir', this.#dir];
+    this.#supervisor.stdin.write(`${JSON.stringify([this.#bin, ...place, ...DURABLE, ...this.#args])}\n`);
+    const { failed } = await this.#untilEvent(({ pid, failed: reason }) => (pid ?? reason) !== undefined);
+    if (failed !== undefined) throw new Error(`${this.#bin} cannot be started: ${failed}`);
+
+    if (await untilAnswering(HOST, this.port, START_LIMIT, () => this.#pid === undefined)) return;
+    const state = this.#pid === undefined ? `ended with ${await this.#exited}` : `did not answer in ${START_LIMIT} ms`;
+    throw new Error(`${this.#bin} ${state}. Its last words:\n${this.log.split('\n').slice(-20).join('\n')}`);
+  }
+
+  #handle(event: SupervisorEvent): void {
+    if (event.dir !== undefined) this.#dir = event.dir;
+    if (event.pid !== undefined) this.#pid = event.pid;
+    if (event.exit !== undefined) {
+      this.#pid = undefined;
+      this.#onExit(event.exit);
+    }
+    this.#onEvent(event);
+  }
+
+  #untilEvent(isWanted: (event: SupervisorEvent) => boolean): Promise<SupervisorEvent> {
+    return new Promise((resolve, reject) => {
+      const onGone = () => reject(new Error('the supervisor of the Redis server ended unexpectedly'));
+      this.#supervisor.once('exit', onGone).once('error', reject);
+      this.#onEvent = (event) => {
+        if (!isWanted(event)) return;
+        this.#supervisor.off('exit', onGone).off('error', reject);
+        this.#onEvent = () => undefined;
+        resolve(event);
+      };
+    });
+  }
+
+  #signal(signal: NodeJS.Signals): void {
+    if (this.#pid === undefined) throw new Error(`the server on port ${this.port} is down and cannot get ${signal}`);
+    process.kill(this.#pid, signal);
+  }
+}

@@ -1,0 +1,131 @@
+import { afterAll, afterEach, beforeAll, beforeEach } from '@jest/globals';
+import { Redis } from 'ioredis';
+import { RedisStreamer } from '../../lib/index.js';
+import type { Payload, StreamConsumer, StreamMessage, StreamProducer, StreamerOptions } from '../../lib/index.js';
+import { redisUrl } from './redis.js';
+import { until } from './until.js';
+
+/** What every test of the engine starts from; see {@link useStreams}. */
+export interface TestStreams {
+  /** The test's server, in a database that no other test file uses at the same time. */
+  readonly url: string;
+  /** A plain client, to look at the server and to write as others do. */
+  readonly redis: Redis;
+  /** A streamer that ends with the test. */
+  connect(options?: StreamerOptions): Promise<RedisStreamer>;
+}
+
+/** Blocked reads end soon, so that nothing in a test waits for them. */
+const TEST_BLOCK_TIMEOUT = 1_000;
+const READ_LIMIT = 10_000;
+
+/**
+ * Gives a test file streamers, ends them after each test, and fails a test that leaves a connection or a timer. A
+ * connection is known by its name and by the database number, which is that of the Jest worker.
+ */
+export function useStreams(): TestStreams {
+  const url = new URL(redisUrl());
+  const database = Number(process.env['JEST_WORKER_ID'] ?? '1');
+  url.pathname = `/${database}`;
+  const streamers: RedisStreamer[] = [];
+  let redis: Redis;
+  let before: Map<string, number>;
+
+  beforeAll(() => {
+    redis = new Redis(url.href, { protocol: 2 });
+  });
+  beforeEach(async () => {
+    await redis.flushdb();
+    before = activeResources();
+  });
+  afterEach(async () => {
+    await Promise.all(streamers.splice(0).map((streamer) => streamer.disconnect()));
+    await until('no connection of the engine is left', async () => (await connectionsIn(redis, database)) === 0);
+    await until('no timer or socket of the engine is left', () => hasNoMoreThan(before));
+  });
+  afterAll(async () => {
+    await redis.quit();
+  });
+
+  return {
+    url: url.href,
+    get redis() {
+      return redis;
+    },
+    async connect(options) {
+      const streamer = await RedisStreamer.connect(url.href, { blockTimeout: TEST_BLOCK_TIMEOUT, ...options });
+      streamers.push(streamer);
+      return streamer;
+    },
+  };
+}
+
+/** The next messages; fails when they do not come in time. */
+export async function take(consumer: StreamConsumer, count: number): Promise<StreamMessage[]> {
+  const signal = AbortSignal.timeout(READ_LIMIT);
+  const messages: StreamMessage[] = [];
+  while (messages.length < count) messages.push(await consumer.next({ signal }));
+  return messages;
+}
+
+/** The payloads of the next messages. */
+export async function takeTexts(consumer: StreamConsumer, count: number): Promise<string[]> {
+  return texts(await take(consumer, count));
+}
+
+export function texts(messages: readonly StreamMessage[]): string[] {
+  return messages.map((message) => message.text());
+}
+
+/** The decimal strings from `first` to `last`, both included. */
+export function numbers(first: number, last: number): string[] {
+  return Array.from({ length: last - first + 1 }, (_, index) => String(first + index));
+}
+
+/** Sends the decimal strings from `first` to `last` and waits until Redis has them. */
+export async function sendNumbers(producer: StreamProducer, first: number, last: number): Promise<void> {
+  await Promise.all(numbers(first, last).map((payload) => producer.send(payload)));
+}
+
+/** Appends as a client in another language would. */
+export async function addRaw(redis: Redis, key: string, ...fields: Payload[]): Promise<string> {
+  return String(await redis.xadd(key, '*', ...fields.map((field) => Buffer.from(field as string))));
+}
+
+export interface PendingRow {
+  readonly id: string;
+  readonly consumer: string;
+  readonly idle: number;
+  readonly deliveryCount: number;
+}
+
+/** The pending entries of a group as the server has them. */
+export async function pendingOf(redis: Redis, key: string, group: string): Promise<PendingRow[]> {
+  const rows = (await redis.xpending(key, group, '-', '+', 1_000)) as Array<[string, string, number, number]>;
+  return rows.map(([id, consumer, idle, deliveryCount]) => ({ id, consumer, idle, deliveryCount }));
+}
+
+/** The names of a group's consumers as the server has them. */
+export async function consumersOf(redis: Redis, key: string, group: string): Promise<string[]> {
+  const rows = (await redis.xinfo('CONSUMERS', key, group)) as Array<Array<string | number>>;
+  return rows.map((row) => String(row[1]));
+}
+
+async function connectionsIn(redis: Redis, database: number): Promise<number> {
+  const list = String(await redis.client('LIST'));
+  return list.split('\n').filter((line) => / name=nestjs-redis-streams:/.test(line) && line.includes(` db=${database} `))
+    .length;
+}
+
+function activeResources(): Map<string, number> {
+  const counts = new Map<string, number>();
+  for (const name of process.getActiveResourcesInfo()) counts.set(name, (counts.get(name) ?? 0) + 1);
+  return counts;
+}
+
+function hasNoMoreThan(before: ReadonlyMap<string, number>): boolean {
+  const now = activeResources();
+  return ['Timeout', 'TCPSocketWrap', 'TCPConnectWrap', 'Immediate'].every(
+    (name) => (now.get(name) ?? 0) <= (before.get(name) ?? 0),
+  );
+}

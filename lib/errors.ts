@@ -1,3 +1,5 @@
+import { errorText } from './error-text.js';
+
 /** What every error of this package has; `code` never changes, `message` may. */
 export interface RedisStreamsErrorOptions {
   cause?: unknown;
@@ -50,7 +52,7 @@ export class ConnectionError extends RedisStreamsError {
 /** Redis could not be reached within `timeout`. */
 export class ConnectTimeoutError extends RedisStreamsError {
   constructor(address: string, timeout: number, cause?: unknown) {
-    const last = cause instanceof Error ? `; last cause: ${cause.message}` : '';
+    const last = cause === undefined ? '' : `; last cause: ${errorText(cause)}`;
     super('ERR_CONNECT_TIMEOUT', `No connection to Redis at ${address} within ${timeout} ms${last}`, {
       cause,
       retryable: true,
@@ -179,6 +181,33 @@ export class SequenceOverflowError extends RedisStreamsError {
 export class PayloadDecodeError extends RedisStreamsError {
   constructor(message: string, cause?: unknown) {
     super('ERR_PAYLOAD_DECODE', message, { cause });
+  }
+}
+
+/** Some messages of a batch could not be stored; the others are. */
+export class BatchSendError extends RedisStreamsError {
+  /** One error for each message that failed. */
+  readonly errors: readonly Error[];
+
+  constructor(errors: readonly Error[], size: number) {
+    super('ERR_BATCH_SEND', `${errors.length} of ${size} messages could not be sent`, { cause: errors[0] });
+    this.errors = errors;
+  }
+}
+
+/** No server has ever listened to the pattern of a request. */
+export class NoHandlerError extends RedisStreamsError {
+  constructor(pattern: string) {
+    super('ERR_NO_HANDLER', `There is no consumer group on '${pattern}', so nobody would answer the request`, {
+      retryable: true,
+    });
+  }
+}
+
+/** No reply to a request came in time. */
+export class RequestTimeoutError extends RedisStreamsError {
+  constructor(pattern: string, timeout: number) {
+    super('ERR_REQUEST_TIMEOUT', `No reply to the request '${pattern}' within ${timeout} ms`, { retryable: true });
   }
 }
 

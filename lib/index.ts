@@ -22,6 +22,9 @@ export type {
   ResumableOptions,
   StreamerOptions,
 } from './engine/options.js';
+export { DEAD_LETTER_HEADERS } from './engine/dead-letter.js';
+export type { DeadLetterOptions } from './engine/dead-letter.js';
+export type { RetryOptions } from './engine/retry-policy.js';
 export { Receipt } from './engine/receipt.js';
 export { KeyHashSharder, PseudoRandomSharder, RoundRobinSharder } from './engine/sharder.js';
 export type { Sharder } from './engine/sharder.js';
@@ -34,8 +37,9 @@ export { StreamProducer } from './engine/stream-producer.js';
 export type { Payload, SendOptions } from './engine/stream-producer.js';
 export { RedisStreamer } from './engine/streamer.js';
 export { ClientRedisStreams } from './nest/redis-streams.client.js';
+export { RedisStreamsDeadLetterException, RedisStreamsRetryException } from './nest/redis-streams.exceptions.js';
 export { RedisStreamsContext } from './nest/redis-streams.context.js';
-export type { RedisStreamsEvents } from './nest/redis-streams.events.js';
+export type { DeadLetterEvent, RedisStreamsEvents, RetryEvent } from './nest/redis-streams.events.js';
 export { RedisStreamsModule } from './nest/redis-streams.module.js';
 export type {
   RedisStreamsModuleAsyncOptions,
@@ -45,6 +49,7 @@ export type {
 } from './nest/redis-streams.module.js';
 export type {
   AckMode,
+  BatchOptions,
   ClientRedisStreamsOptions,
   HandlerExtras,
   RedisStreamsCommonOptions,

@@ -31,16 +31,18 @@ export class AssignedStream implements StreamShard {
   generation = 0;
   /** Connection epoch in which the own pending entries were last gone through; 0 is never. */
   recoveredEpoch = 0;
+  /** When the own pending entries are to be gone through once more in the same epoch. */
+  lookAgainAt = Infinity;
   /** Where going through the own pending entries stands; undefined is at their beginning. */
   recoveryCursor: string | undefined;
   /** Own entries that were pending before this consumer started were handed out by an earlier process: that counts as a delivery. */
   hasRecoveredOnce = false;
-  /** The group has to be looked for, and maybe created, before the next read. */
-  needsGroup = false;
   /** Why this stream is not read any more. */
   failure: RedisStreamsError | undefined;
-  /** Entries in this process that are pending on the server, by id. */
-  readonly held = new Map<string, HeldState>();
+  /** Entries in this process that are pending on the server, by id. A stream that is taken on again has those it had. */
+  held = new Map<string, HeldState>();
+  /** When the handling of an entry that is still to be handled first failed here, in milliseconds, by id. */
+  readonly failedFirst = new Map<string, number>();
   /** Entries that were deleted while pending, acknowledged and counted. */
   deletedWhilePending = 0;
 

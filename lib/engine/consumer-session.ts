@@ -1,4 +1,6 @@
+import { errorText } from '../error-text.js';
 import type { RedisStreamsError } from '../errors.js';
+import { pause } from '../redis/backoff.js';
 import { toPublicError } from '../redis/redis-error.js';
 import { AssignedStream } from './assigned-stream.js';
 import { CommitScheduler } from './commit-scheduler.js';
@@ -25,6 +27,12 @@ export interface SessionCapacity {
   readonly holdsUntilReleased: boolean;
 }
 
+/** An ack that cannot be sent is a message delivered twice, not one lost: the end waits so long for the server. */
+const LAST_COMMIT_TIME = 5_000;
+
+/** What is owed to the rest of the group at the end is not worth a longer wait for a server that does not answer. */
+const COURTESY_TIME = 1_000;
+
 /**
  * One consumer's presence on its streams: it reads into the buffer, knows which entries are in this process, keeps them
  * alive, commits their acks and leaves in good order. Who takes the messages, a {@link StreamConsumer} or a
@@ -40,7 +48,10 @@ export class ConsumerSession {
   readonly #keepAlive: KeepAlive | undefined;
   readonly #lines: ReadingLines;
   #streams: readonly AssignedStream[] = [];
+  /** Streams that were let go while entries of theirs were still in this process, by key. */
+  readonly #formerStreams = new Map<string, AssignedStream>();
   #missedAcks = 0;
+  #onTakenAway: (message: StreamMessage) => void = () => undefined;
 
   constructor(
     environment: ConsumerEnvironment,
@@ -60,6 +71,7 @@ export class ConsumerSession {
       onPages: (pages) => this.#accept(pages),
       onStreamFailure: (stream) => this.#listeners.onStreamFailure(stream.failure as RedisStreamsError),
       onError: listeners.onError,
+      onTakenAway: (message) => this.#onTakenAway(message),
     });
     const { group, autoCommit } = options;
     if (group === undefined || autoCommit === 'immediate') return;
@@ -88,6 +100,9 @@ export class ConsumerSession {
   /** Takes more streams on. @param isAllNew they appeared while we were reading */
   async add(streams: readonly AssignedStream[], isAllNew: boolean): Promise<void> {
     for (const stream of streams) {
+      // What is still being worked on must not be taken for entries of an earlier process.
+      stream.held = this.#formerStreams.get(stream.key)?.held ?? stream.held;
+      this.#formerStreams.delete(stream.key);
       try {
         await this.#lines.open(stream, isAllNew);
       } catch (error) {
@@ -101,9 +116,14 @@ export class ConsumerSession {
 
   /** Lets streams go; what was buffered of them goes back to the group. */
   async remove(streams: readonly AssignedStream[]): Promise<void> {
-    for (const stream of streams) stream.generation += 1;
     await this.#assign(this.#streams.filter((stream) => !streams.includes(stream)));
     await this.#handBackBuffered(streams);
+    for (const stream of streams) if (stream.held.size > 0) this.#formerStreams.set(stream.key, stream);
+  }
+
+  /** Whether messages of this stream, which may have been let go meanwhile, are ours to acknowledge. */
+  knows(stream: AssignedStream): boolean {
+    return this.#streams.includes(stream) || this.#formerStreams.get(stream.key) === stream;
   }
 
   find(streamKey: string, shardId: number): AssignedStream | undefined {
@@ -126,16 +146,29 @@ export class ConsumerSession {
     return StreamMessage.shardOf(message) as AssignedStream;
   }
 
+  /** Told of messages that waited for a retry here and are now in other hands, or gone. */
+  onTakenAway(listener: (message: StreamMessage) => void): void {
+    this.#onTakenAway = listener;
+  }
+
   /** Queues an acknowledgement. */
   ack(stream: AssignedStream, id: string): void {
     if (!this.#commits) return;
+    stream.failedFirst.delete(id);
     stream.held.set(id, 'settled');
     this.#commits.add(stream, id);
   }
 
   /** Leaves a message pending: whoever claims idle entries, maybe we, will get it again. */
   leavePending(message: StreamMessage): void {
-    this.streamOf(message).held.delete(message.id);
+    const stream = this.streamOf(message);
+    stream.held.delete(message.id);
+    stream.failedFirst.delete(message.id);
+  }
+
+  /** When handling this message first failed in this process: now, unless it did before. */
+  failedFirst(message: StreamMessage): Date {
+    return new Date(this.streamOf(message).failedFirst.get(message.id) ?? Date.now());
   }
 
   /** Sees to it that a message is handed out again after the delay, here or, if this process dies, elsewhere. */
@@ -144,6 +177,7 @@ export class ConsumerSession {
     const stream = this.streamOf(message);
     const retries = this.#lines.retriesOf(stream);
     if (group === undefined || !retries) return this.leavePending(message);
+    stream.failedFirst.set(message.id, this.failedFirst(message).getTime());
     if (retries.add(stream, message, delay)) await this.#lines.restart();
     if (mode === 'resumable') return;
     const idle = Math.max(0, autoClaimIdle - delay);
@@ -163,9 +197,9 @@ export class ConsumerSession {
     }
   }
 
-  /** Makes the read loops look at their streams anew. */
-  async restartReading(): Promise<void> {
-    await this.#lines.restart();
+  /** Runs a change of where reading stands while nothing is being read. */
+  async betweenReads(change: () => Promise<void>): Promise<void> {
+    await this.#lines.betweenReads(change);
   }
 
   /** Stops reading and gives back what nobody was handed. */
@@ -174,20 +208,24 @@ export class ConsumerSession {
     await this.#handBackBuffered(this.#streams);
   }
 
+  /** Gives messages back that were taken but not used. */
+  async giveBack(messages: readonly StreamMessage[]): Promise<void> {
+    for (const stream of new Set(messages.map((message) => this.streamOf(message)))) {
+      const own = messages.filter((message) => this.streamOf(message) === stream);
+      await this.#attempt(() => handBack(stream, own, this.options, this.environment.control));
+    }
+  }
+
   /** Commits what was acknowledged, removes our name where nothing is pending, closes the connections. */
   async leave(): Promise<void> {
     this.#delayedAcks?.flush();
-    await this.#attempt(() => this.commit(AbortSignal.timeout(this.environment.timeout)));
+    await this.#attempt(() => this.commit(AbortSignal.timeout(LAST_COMMIT_TIME)));
     this.#keepAlive?.stop();
     this.#commits?.close();
-    const { group, consumer } = this.options;
-    for (const stream of group === undefined ? [] : this.#streams) {
-      if (stream.isReadable) {
-        await this.#attempt(() =>
-          this.environment.control.groups.removeConsumer(stream.key, group as string, consumer),
-        );
-      }
-    }
+    await this.#courteously(this.#streams, async ({ key, isReadable }) => {
+      const { group, consumer } = this.options;
+      if (group !== undefined && isReadable) await this.environment.control.groups.removeConsumer(key, group, consumer);
+    });
     await this.#lines.release();
   }
 
@@ -233,20 +271,30 @@ export class ConsumerSession {
       group,
       consumer: this.options.consumer,
       claimIdle: this.options.autoClaimIdle,
-      streams: () => this.#streams,
+      streams: () => [...this.#streams, ...this.#formerStreams.values()],
       onLost: (stream, ids) => {
         this.buffer.remove((message) => StreamMessage.shardOf(message) === stream && ids.has(message.id));
         for (const id of ids) if (stream.held.get(id) === 'buffered') stream.held.delete(id);
       },
-      onError: (error) => this.environment.logger.debug(`Keeping entries alive failed: ${error}`),
+      onError: (error) => this.environment.logger.debug(`Keeping entries alive failed: ${errorText(error)}`),
     });
   }
 
   async #handBackBuffered(streams: readonly AssignedStream[]): Promise<void> {
-    for (const stream of streams) {
+    await this.#courteously(streams, async (stream) => {
       const messages = this.buffer.remove((message) => StreamMessage.shardOf(message) === stream);
-      await this.#attempt(() => handBack(stream, messages, this.options, this.environment.control));
-    }
+      await handBack(stream, messages, this.options, this.environment.control);
+    });
+  }
+
+  async #courteously(
+    streams: readonly AssignedStream[],
+    step: (stream: AssignedStream) => Promise<unknown>,
+  ): Promise<void> {
+    const limit = new AbortController();
+    const steps = streams.map((stream) => this.#attempt(() => step(stream)));
+    await Promise.race([Promise.all(steps), pause(COURTESY_TIME, limit.signal)]);
+    limit.abort();
   }
 
   /** A step of leaving: the next one runs even if this one fails. */
@@ -254,9 +302,7 @@ export class ConsumerSession {
     try {
       await step();
     } catch (error) {
-      this.environment.logger.warn(
-        `Leaving the streams was not clean: ${error instanceof Error ? error.message : error}`,
-      );
+      this.environment.logger.warn(`Leaving the streams was not clean: ${errorText(error)}`);
     }
   }
 }

@@ -52,7 +52,7 @@ export interface CommittingConsumer extends AcknowledgingConsumer {
 export type ConsumerFor<O extends ConsumerOptions> = O extends ResumableOptions | LoadBalancedOptions
   ? O extends { autoCommit: 'disabled' }
     ? CommittingConsumer
-    : O extends { autoCommit: 'rolling' }
+    : O extends { autoCommit: 'rolling' | 'disabled' }
       ? AcknowledgingConsumer
       : BasicConsumer
   : BasicConsumer;

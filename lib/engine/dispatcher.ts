@@ -1,41 +1,56 @@
-import { RedisStreamsError } from '../errors.js';
-import { toPublicError } from '../redis/redis-error.js';
-import { pause } from '../redis/backoff.js';
 import { withResolvers } from '../deferred.js';
 import type { Deferred } from '../deferred.js';
+import type { RedisStreamsError } from '../errors.js';
+import { pause } from '../redis/backoff.js';
+import { toPublicError } from '../redis/redis-error.js';
 import type { ConsumerSession } from './consumer-session.js';
 import { Delivery } from './delivery.js';
 import type { Settlement } from './delivery.js';
+import { OrderedLanes } from './ordered-lanes.js';
 import type { StreamMessage } from './stream-message.js';
 
 export interface DispatcherOptions {
   readonly session: ConsumerSession;
-  /** Messages in handlers at the same time. */
+  /** Deliveries at the same time. */
   readonly concurrency: number;
-  /** Handles one message to its end and settles it, or leaves that to somebody who settles it later. */
-  readonly deliver: (delivery: Delivery) => Promise<void>;
-  /** Makes a message a dead letter: appends it to its stream of dead letters. Acknowledging is done here, afterwards. */
+  /** Hands over several messages at once: as many as are there when `size` is reached or `timeout` ms are over. Default one. */
+  readonly batch?: { readonly size: number; readonly timeout: number } | undefined;
+  /** Messages for which this is the same are handled one after the other. */
+  readonly laneOf?: ((message: StreamMessage) => string | undefined) | undefined;
+  /** Handles messages to their end, and settles each or leaves that to somebody who settles it later. */
+  readonly deliver: (deliveries: readonly Delivery[]) => Promise<void>;
+  /** Stores a message among the dead letters. Acknowledging it is done here, afterwards. */
   readonly bury: (message: StreamMessage, settlement: Settlement & { kind: 'dead-letter' }) => Promise<void>;
   readonly onError: (error: RedisStreamsError) => void;
 }
 
-/** How long a message whose settlement failed waits until it is handed out again. */
-const RETRY_AFTER_FAILED_SETTLEMENT = 5_000;
+/** How long a message whose dead letter could not be stored waits until it is handed out again, in milliseconds. */
+const RETRY_BURIAL_AFTER = 5_000;
 
 /**
- * Hands buffered messages to a handler, up to `concurrency` at once, and carries out how each was settled. What is buffered
- * and what is in handlers together never exceed the session's capacity.
+ * Hands buffered messages to a handler, up to `concurrency` deliveries at once, and carries out how each was settled. What
+ * is buffered and what is in handlers together never exceed the session's capacity.
+ *
+ * Every event, an arrival, an end, a settlement, ends in one `#pump`, which decides what happens next.
  */
 export class Dispatcher {
   readonly #options: DispatcherOptions;
+  readonly #lanes: OrderedLanes | undefined;
   #running = 0;
   #settling = 0;
   #isClosed = false;
   #idle: Deferred<void> | undefined;
+  #batchTimer: NodeJS.Timeout | undefined;
+  #isBatchDue = false;
 
   constructor(options: DispatcherOptions) {
     this.#options = options;
+    this.#lanes = options.laneOf && new OrderedLanes(options.laneOf);
     options.session.buffer.onArrival(() => this.#pump());
+    options.session.onTakenAway((message) => {
+      this.#lanes?.leave(message);
+      this.#pump();
+    });
   }
 
   /** Messages in handlers now. */
@@ -45,12 +60,15 @@ export class Dispatcher {
 
   /**
    * Takes no more messages, gives back those that no handler has, and waits for the others.
-   * Returns how many handlers were still running after the timeout; their messages stay pending.
+   * Returns how many deliveries were still running after the timeout; their messages stay pending.
    */
   async close(timeout: number): Promise<number> {
+    const { session } = this.#options;
     this.#isClosed = true;
-    await this.#options.session.stopReading();
-    if (this.#running + this.#settling === 0) return 0;
+    clearTimeout(this.#batchTimer);
+    await session.stopReading();
+    await session.giveBack(this.#lanes?.drain() ?? []);
+    if (this.#isIdle) return 0;
     this.#idle = withResolvers<void>();
     const limit = new AbortController();
     await Promise.race([this.#idle.promise, pause(timeout, limit.signal)]);
@@ -59,76 +77,106 @@ export class Dispatcher {
   }
 
   #pump(): void {
-    const { session, concurrency } = this.#options;
-    while (!this.#isClosed && this.#running < concurrency) {
-      const message = session.handOut();
-      if (!message) return;
-      void this.#run(message);
+    while (!this.#isClosed && this.#running < this.#options.concurrency) {
+      const messages = this.#options.batch ? this.#nextBatch(this.#options.batch) : this.#nextMessage();
+      if (messages.length === 0) return;
+      void this.#run(messages);
     }
   }
 
-  async #run(message: StreamMessage): Promise<void> {
-    const { session, deliver } = this.#options;
-    const delivery = new Delivery(message, (settlement) => void this.#settle(message, settlement));
+  #nextMessage(): StreamMessage[] {
+    const freed = this.#lanes?.next();
+    if (freed) return [freed];
+    for (let message = this.#options.session.handOut(); message; message = this.#options.session.handOut()) {
+      if (this.#lanes?.enter(message) ?? true) return [message];
+    }
+    return [];
+  }
+
+  #nextBatch({ size, timeout }: { size: number; timeout: number }): StreamMessage[] {
+    const { session } = this.#options;
+    if (session.buffer.size === 0) return [];
+    if (session.buffer.size < size && !this.#isBatchDue) {
+      this.#batchTimer ??= setTimeout(() => {
+        this.#batchTimer = undefined;
+        this.#isBatchDue = true;
+        this.#pump();
+      }, timeout);
+      return [];
+    }
+    clearTimeout(this.#batchTimer);
+    this.#batchTimer = undefined;
+    this.#isBatchDue = false;
+    const batch: StreamMessage[] = [];
+    for (let message = session.handOut(); message; message = session.handOut()) {
+      batch.push(message);
+      if (batch.length === size) break;
+    }
+    return batch;
+  }
+
+  async #run(messages: readonly StreamMessage[]): Promise<void> {
+    const { session, deliver, onError } = this.#options;
+    const deliveries = messages.map(
+      (message) => new Delivery(message, (settlement) => void this.#settle(message, settlement)),
+    );
     this.#running += 1;
     try {
-      await deliver(delivery);
+      await deliver(deliveries);
     } catch (error) {
-      // Handlers are run by somebody who reports and settles; this is what went wrong with that.
-      this.#report(error, message);
-      delivery.settle({ kind: 'pending' });
+      // Whoever runs handlers reports and settles their failures; this is a failure of that.
+      onError(toPublicError(error, (messages[0] as StreamMessage).streamKey, 'handling messages of'));
+      for (const delivery of deliveries) delivery.settle({ kind: 'pending' });
     }
     this.#running -= 1;
-    session.buffer.release();
+    for (let count = messages.length; count > 0; count -= 1) session.buffer.release();
     this.#announceIdle();
     this.#pump();
   }
 
   async #settle(message: StreamMessage, settlement: Settlement): Promise<void> {
-    const { session, bury } = this.#options;
     this.#settling += 1;
     try {
-      switch (settlement.kind) {
-        case 'ack':
-          session.ack(session.streamOf(message), message.id);
-          break;
-        case 'retry':
-          await session.retryLater(message, settlement.delay);
-          break;
-        case 'dead-letter':
+      await this.#carryOut(message, settlement);
+    } catch (error) {
+      this.#options.onError(toPublicError(error, message.streamKey, `settling ${message.id} of`));
+    }
+    this.#settling -= 1;
+    this.#announceIdle();
+  }
+
+  async #carryOut(message: StreamMessage, settlement: Settlement): Promise<void> {
+    const { session, bury } = this.#options;
+    switch (settlement.kind) {
+      case 'ack':
+        session.ack(session.streamOf(message), message.id);
+        break;
+      case 'pending':
+        session.leavePending(message);
+        break;
+      case 'retry':
+        await session.retryLater(message, settlement.delay);
+        return;
+      case 'dead-letter':
+        try {
           // In this order: a crash in between leaves a second dead letter, never none.
           await bury(message, settlement);
           session.ack(session.streamOf(message), message.id);
-          break;
-        case 'pending':
-          session.leavePending(message);
-          break;
-      }
-    } catch (error) {
-      this.#report(error, message);
-      if (settlement.kind === 'dead-letter') await this.#tryAgainLater(message);
-    } finally {
-      this.#settling -= 1;
-      this.#announceIdle();
+        } catch (error) {
+          await session.retryLater(message, RETRY_BURIAL_AFTER);
+          throw error;
+        }
     }
+    if (!this.#lanes) return;
+    this.#lanes.leave(message);
+    this.#pump();
   }
 
-  /** A dead letter that could not be written must not be forgotten: the message is handled, and buried, again. */
-  async #tryAgainLater(message: StreamMessage): Promise<void> {
-    try {
-      await this.#options.session.retryLater(message, RETRY_AFTER_FAILED_SETTLEMENT);
-    } catch (error) {
-      this.#report(error, message);
-    }
+  get #isIdle(): boolean {
+    return this.#running + this.#settling === 0;
   }
 
   #announceIdle(): void {
-    if (this.#running + this.#settling === 0) this.#idle?.resolve();
-  }
-
-  #report(error: unknown, message: StreamMessage): void {
-    this.#options.onError(
-      error instanceof RedisStreamsError ? error : toPublicError(error, message.streamKey, `settling ${message.id} of`),
-    );
+    if (this.#isIdle) this.#idle?.resolve();
   }
 }

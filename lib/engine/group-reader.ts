@@ -5,6 +5,7 @@ import { compareEntryIds } from '../redis/entry-id.js';
 import { classifyRedisError } from '../redis/redis-error.js';
 import type { GroupCommands, PendingCommands, ReadCommands } from '../redis/stream-commands.js';
 import type { AssignedStream } from './assigned-stream.js';
+import { dropDeleted } from './deleted-entries.js';
 import type { AutoStreamReset } from './options.js';
 import { ReadRotation, failBroken } from './stream-reader.js';
 import type { ReadBudget, ReadPage, StreamReader } from './stream-reader.js';
@@ -15,7 +16,7 @@ export interface GroupReaderOptions {
   /** Over a connection that never blocks. */
   readonly control: Pick<ReadCommands, 'streamInfo'>;
   readonly groups: Pick<GroupCommands, 'createGroup' | 'groups'>;
-  readonly pending: Pick<PendingCommands, 'pending' | 'claimOwn' | 'ack'>;
+  readonly pending: Pick<PendingCommands, 'pending' | 'claimOwn' | 'ack' | 'forcePending'>;
   readonly group: string;
   readonly consumer: string;
   readonly autoStreamReset: AutoStreamReset;
@@ -24,8 +25,13 @@ export interface GroupReaderOptions {
   readonly noAck: boolean;
   /** Epoch of the reading connection. */
   readonly epoch: () => number;
+  /** Longest BLOCK of a read, in milliseconds. */
+  readonly blockTimeout: number;
   readonly logger: RedisStreamsLogger;
 }
+
+/** How much later than asked for the server ends a blocked read. */
+const BLOCK_OVERSHOOT = 200;
 
 /**
  * Reads for a consumer group: own pending entries first, at the start and after every reconnect, because a reply that was
@@ -53,7 +59,6 @@ export class GroupReader implements StreamReader {
   }
 
   async read(streams: readonly AssignedStream[], budget: ReadBudget): Promise<ReadPage[]> {
-    for (const stream of streams) if (stream.needsGroup) await this.#createAgain(stream);
     const recovered = await this.#readOwnPending(streams, budget);
     if (recovered.length > 0) return recovered;
 
@@ -78,64 +83,59 @@ export class GroupReader implements StreamReader {
   }
 
   async heal(streams: readonly AssignedStream[], error: unknown): Promise<void> {
-    switch (classifyRedisError(error)) {
-      case 'group-missing':
-      case 'stream-gone':
-        // The reply names one stream in words that differ between servers; looking at each costs one command.
-        for (const stream of streams) stream.needsGroup = true;
-        return;
-      default:
-        await failBroken(streams, error, this.#options.control);
+    const kind = classifyRedisError(error);
+    if (kind !== 'group-missing' && kind !== 'stream-gone') return failBroken(streams, error, this.#options.control);
+    // The reply names one stream in words that differ between servers; looking at each costs one command.
+    for (const stream of streams) {
+      try {
+        await this.#createAgain(stream);
+      } catch (failure) {
+        if (classifyRedisError(failure) !== 'wrong-type') throw failure;
+        await failBroken([stream], failure, this.#options.control);
+      }
     }
   }
 
   /**
-   * Our own entries that are pending and not in this process. What was pending before this consumer started was handed out
-   * by an earlier one, so its delivery count rises; what a lost connection left there never was, so its count stays.
+   * Our own entries that are pending and not in this process, one page at a time, so that a failure loses nothing that was
+   * claimed before it. What was pending before this consumer started was handed out by an earlier one, so its delivery
+   * count rises; what a lost connection left there never was, so its count stays.
+   *
+   * A second look comes when the longest block time is over. The server may not know yet that the old connection is dead:
+   * it then gives the next entries to the read that is still blocked there, after the first look.
    */
   async #readOwnPending(streams: readonly AssignedStream[], { credit, batchSize }: ReadBudget): Promise<ReadPage[]> {
-    const { group, consumer, noAck, epoch, pending } = this.#options;
+    const { group, consumer, noAck, epoch, pending, blockTimeout, logger } = this.#options;
     // The epoch as it is before looking: a connection that is lost meanwhile makes the look void.
     const current = epoch();
-    const pages: ReadPage[] = [];
-    let room = credit;
     for (const stream of streams) {
       if (noAck && stream.hasRecoveredOnce) continue;
-      while (stream.recoveredEpoch !== current && room > 0) {
+      while (stream.recoveredEpoch !== current || Date.now() >= stream.lookAgainAt) {
         const { generation, recoveryCursor: after } = stream;
         const count = Math.max(batchSize, 100);
         const page = await pending.pending(stream.key, group, { after, count, consumer });
         const missing = page.filter(({ id }) => !stream.held.has(id));
-        const wanted = missing.slice(0, room);
+        const wanted = missing.slice(0, credit);
         const claimed = await pending.claimOwn(stream.key, group, consumer, wanted, !stream.hasRecoveredOnce);
-        await this.#dropDeleted(stream, claimed.deleted);
-        room -= claimed.entries.length;
-        if (claimed.entries.length > 0) pages.push({ stream, generation, entries: claimed.entries });
+        await dropDeleted(stream, claimed.deleted, group, pending, logger);
+        // An earlier run with another policy left them; with NOACK nobody will acknowledge them later.
+        const ids = noAck ? claimed.entries.map(({ id }) => id) : [];
+        if (ids.length > 0) await pending.ack(stream.key, group, ids);
         if (wanted.length < missing.length) {
           stream.recoveryCursor = wanted.at(-1)?.id ?? after;
         } else if (page.length < count) {
+          stream.lookAgainAt =
+            stream.recoveredEpoch === current ? Infinity : Date.now() + blockTimeout + BLOCK_OVERSHOOT;
           stream.recoveredEpoch = current;
           stream.recoveryCursor = undefined;
           stream.hasRecoveredOnce = true;
         } else {
           stream.recoveryCursor = page.at(-1)?.id;
         }
-        for (const entry of claimed.entries) stream.held.set(entry.id, 'buffered');
+        if (claimed.entries.length > 0) return [{ stream, generation, entries: claimed.entries }];
       }
     }
-    return pages;
-  }
-
-  async #dropDeleted(stream: AssignedStream, ids: readonly string[]): Promise<void> {
-    if (ids.length === 0) return;
-    const { pending, group, logger } = this.#options;
-    await pending.ack(stream.key, group, ids);
-    if (stream.deletedWhilePending === 0) {
-      logger.warn(
-        `Entries of '${stream.key}' were trimmed or deleted while pending in group '${group}'; they are acknowledged`,
-      );
-    }
-    stream.deletedWhilePending += ids.length;
+    return [];
   }
 
   /**
@@ -151,7 +151,16 @@ export class GroupReader implements StreamReader {
       logger.warn(`The group '${group}' on '${stream.key}' had vanished; created again at ${start}`);
       stream.position = start;
     }
-    stream.needsGroup = false;
+    await this.#restorePending(stream);
+  }
+
+  /** With the group its pending list is gone; what is in this process and not settled yet must not die with it. */
+  async #restorePending(stream: AssignedStream): Promise<void> {
+    const { pending, group, consumer } = this.#options;
+    const ids = [...stream.held].flatMap(([id, state]) => (state === 'settled' || state === 'skipped' ? [] : [id]));
+    // Another consumer may have created the group, and of a group that never was gone nothing must be taken.
+    if (ids.length === 0 || (await pending.pending(stream.key, group, { consumer, count: 1 })).length > 0) return;
+    await pending.forcePending(stream.key, group, consumer, ids, 0);
   }
 
   async #groupPosition(stream: AssignedStream): Promise<string> {

@@ -1,5 +1,7 @@
+import type { RedisStreamsLogger } from '../logger.js';
 import type { PendingCommands } from '../redis/stream-commands.js';
 import type { AssignedStream } from './assigned-stream.js';
+import { dropDeleted } from './deleted-entries.js';
 import type { ReadDuty } from './read-loop.js';
 import type { ReadPage } from './stream-reader.js';
 
@@ -12,6 +14,9 @@ export interface IdleClaimerOptions {
   /** How long an entry must have been idle. */
   readonly minIdle: number;
   readonly batchSize: number;
+  /** Acknowledges at once what was claimed, because without a pending list (NOACK) nobody will do so later. */
+  readonly noAck: boolean;
+  readonly logger: RedisStreamsLogger;
 }
 
 /** Shortens an interval by up to a tenth, so that the consumers of a group do not all scan at the same moment. */
@@ -38,14 +43,13 @@ export class IdleClaimer implements ReadDuty {
   async run(streams: readonly AssignedStream[], credit: number): Promise<ReadPage[]> {
     if (this.#todo.length === 0) this.#todo = [...streams];
     const pages: ReadPage[] = [];
-    let room = credit;
-    for (let stream = this.#todo[0]; stream && room > 0; stream = this.#todo[0]) {
+    // One page at a time: a failure of the next must not lose what was claimed already.
+    for (let stream = this.#todo[0]; stream && pages.length === 0; stream = this.#todo[0]) {
       if (!streams.includes(stream)) {
         this.#finish(stream);
         continue;
       }
-      const page = await this.#claimPage(stream, room);
-      room -= page.entries.length;
+      const page = await this.#claimPage(stream, credit);
       if (page.entries.length > 0) pages.push(page);
     }
     if (this.#todo.length === 0) this.#nextScan = Date.now() + this.#options.interval * (1 - SPREAD * Math.random());
@@ -53,15 +57,14 @@ export class IdleClaimer implements ReadDuty {
   }
 
   async #claimPage(stream: AssignedStream, room: number): Promise<ReadPage> {
-    const { pending, group, consumer, minIdle, batchSize } = this.#options;
+    const { pending, group, consumer, minIdle, batchSize, noAck, logger } = this.#options;
     const { generation } = stream;
     const count = Math.min(room, batchSize);
     const after = this.#cursors.get(stream);
     const page = await pending.claimIdle({ streamKey: stream.key, group, consumer, minIdle, count, after });
-    if (page.deleted.length > 0) {
-      await pending.ack(stream.key, group, page.deleted);
-      stream.deletedWhilePending += page.deleted.length;
-    }
+    await dropDeleted(stream, page.deleted, group, pending, logger);
+    const ids = noAck ? page.entries.map(({ id }) => id) : [];
+    if (ids.length > 0) await pending.ack(stream.key, group, ids);
     if (page.next === undefined) this.#finish(stream);
     else this.#cursors.set(stream, page.next);
     const entries = page.entries.filter(({ id }) => !stream.held.has(id));

@@ -19,7 +19,7 @@ const IDS_PER_COMMAND = 500;
 export class KeepAlive {
   readonly #options: KeepAliveOptions;
   #timer: NodeJS.Timeout | undefined;
-  #renewing: Promise<void> | undefined;
+  #isRenewing = false;
 
   constructor(options: KeepAliveOptions) {
     this.#options = options;
@@ -27,9 +27,7 @@ export class KeepAlive {
 
   start(): void {
     this.#timer ??= setInterval(() => {
-      this.#renewing ??= this.#renewAll()
-        .catch((error: unknown) => this.#options.onError(error))
-        .finally(() => (this.#renewing = undefined));
+      if (!this.#isRenewing) void this.#renewAll();
     }, this.#options.claimIdle / 3);
   }
 
@@ -39,12 +37,23 @@ export class KeepAlive {
   }
 
   async #renewAll(): Promise<void> {
+    this.#isRenewing = true;
     for (const stream of this.#options.streams()) {
-      const ids: string[] = [];
-      for (const [id, state] of stream.held) if (state !== 'waiting' && state !== 'skipped') ids.push(id);
-      for (let start = 0; start < ids.length; start += IDS_PER_COMMAND) {
-        await this.#renew(stream, ids.slice(start, start + IDS_PER_COMMAND));
+      try {
+        await this.#renewStream(stream);
+      } catch (error) {
+        // A stream that was deleted or overwritten must not cost the others their entries.
+        this.#options.onError(error);
       }
+    }
+    this.#isRenewing = false;
+  }
+
+  async #renewStream(stream: AssignedStream): Promise<void> {
+    const ids: string[] = [];
+    for (const [id, state] of stream.held) if (state !== 'waiting' && state !== 'skipped') ids.push(id);
+    for (let start = 0; start < ids.length; start += IDS_PER_COMMAND) {
+      await this.#renew(stream, ids.slice(start, start + IDS_PER_COMMAND));
     }
   }
 

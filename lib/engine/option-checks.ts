@@ -1,3 +1,4 @@
+import { MAX_ID_MILLISECONDS } from '../constants.js';
 import { InvalidOptionError } from '../errors.js';
 
 /** The rules that an option's value can have; each throws {@link InvalidOptionError}. */
@@ -31,9 +32,9 @@ export const check = Object.freeze({
     throw new InvalidOptionError(option, `must be one of ${allowed.map((item) => `'${item}'`).join(', ')}`, value);
   },
 
-  /** Entry ids carry the time as an unsigned number of milliseconds. */
+  /** Entry ids carry the time as an unsigned number of milliseconds, of which a sequence has room for 48 bits. */
   date(option: string, value: unknown): void {
-    if (value instanceof Date && value.getTime() >= 0) return;
-    throw new InvalidOptionError(option, 'must be a valid Date from 1970 on', value);
+    if (value instanceof Date && value.getTime() >= 0 && value.getTime() <= MAX_ID_MILLISECONDS) return;
+    throw new InvalidOptionError(option, 'must be a valid Date from 1970 to 10889', value);
   },
 });

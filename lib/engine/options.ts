@@ -30,7 +30,7 @@ export interface ProducerOptions {
   sharder?: Sharder;
   /** Trims each stream to about this many entries as it appends. Excludes `minAge`. */
   maxLen?: number;
-  /** Trims entries older than this many milliseconds as it appends (Redis 6.2). Excludes `maxLen`. */
+  /** Trims entries older than this many milliseconds as it appends. Excludes `maxLen`. */
   minAge?: number;
   /** Most messages of one write. Default 500. */
   maxBatch?: number;

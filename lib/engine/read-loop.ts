@@ -1,6 +1,7 @@
 import { withResolvers } from '../deferred.js';
 import type { Deferred } from '../deferred.js';
-import { RedisStreamsError } from '../errors.js';
+import { errorText } from '../error-text.js';
+import { ClosedError, RedisStreamsError } from '../errors.js';
 import { RECONNECT_BACKOFF, backoffDelay, pause } from '../redis/backoff.js';
 import { classifyRedisError, isTransient, toPublicError } from '../redis/redis-error.js';
 import type { AssignedStream } from './assigned-stream.js';
@@ -51,8 +52,12 @@ export class ReadLoop {
   readonly #stopping = new AbortController();
   #streams: readonly AssignedStream[] = [];
   #change: Deferred<void> = withResolvers<void>();
+  /** Counts the calls of {@link restart}, so that a round notices one that found no read to end. */
+  #changes = 0;
+  #holds = 0;
   #loop: Promise<void> | undefined;
-  #reads = 0;
+  /** Settled when the duties and the read of this round are over; undefined between two rounds. */
+  #working: Promise<void> | undefined;
   #isReading = false;
   #lastSuccess = Date.now();
 
@@ -79,25 +84,46 @@ export class ReadLoop {
     await this.restart();
   }
 
-  /** Ends the read that is under way, so that the next one sees what has changed. Its pages may still arrive. */
+  /** Ends the read that is under way, so that the next one sees what has changed; resolves when it has come back. */
   async restart(): Promise<void> {
-    const read = this.#reads;
-    const isOver = (): boolean => !this.#isReading || this.#reads !== read;
-    this.#change.resolve();
-    if (isOver()) return;
-    await this.#options.interrupt.interrupt(isOver);
+    const working = this.#working;
+    await this.#interrupt();
+    await working;
+  }
+
+  /**
+   * Runs a change while nothing is read. A read that is blocked while its group is moved would be answered from the new
+   * position, with entries that nobody could tell from those of the old one.
+   */
+  async betweenReads(change: () => Promise<void>): Promise<void> {
+    this.#holds += 1;
+    try {
+      await this.restart();
+      await change();
+    } finally {
+      this.#holds -= 1;
+      this.#change.resolve();
+    }
   }
 
   /** Idempotent; afterwards nothing is read and nothing will be. */
   async stop(): Promise<void> {
     this.#stopping.abort();
     const loop = this.#loop ?? Promise.resolve();
-    await this.restart();
     const grace = new AbortController();
-    await Promise.race([loop, pause(STOP_GRACE, grace.signal)]);
+    // A server that stands still answers neither the read nor the command that is to end it.
+    await Promise.race([this.#interrupt().then(() => loop), pause(STOP_GRACE, grace.signal)]);
     grace.abort();
     await this.#options.connection.close();
     await loop;
+  }
+
+  async #interrupt(): Promise<void> {
+    const working = this.#working;
+    this.#changes += 1;
+    this.#change.resolve();
+    const isOver = (): boolean => !this.#isReading || this.#working !== working;
+    if (!isOver()) await this.#options.interrupt.interrupt(isOver);
   }
 
   async #run(): Promise<void> {
@@ -114,27 +140,38 @@ export class ReadLoop {
   }
 
   async #round(signal: AbortSignal): Promise<void> {
-    const { connection, credit, room, reader, duties, batchSize, onPages } = this.#options;
+    const { connection, credit, room } = this.#options;
     this.#change = withResolvers<void>();
-    if (!this.#streams.some((stream) => stream.isReadable)) return this.#change.promise;
+    if (this.#holds > 0 || !this.#streams.some((stream) => stream.isReadable)) return this.#change.promise;
     await Promise.race([room(), this.#change.promise]);
     await connection.ready(signal);
-    if (signal.aborted || credit() === 0) return;
+    if (signal.aborted || this.#holds > 0 || credit() === 0) return;
+    const work = withResolvers<void>();
+    this.#working = work.promise;
+    try {
+      await this.#work(signal);
+    } finally {
+      this.#working = undefined;
+      work.resolve();
+    }
+  }
+
+  async #work(signal: AbortSignal): Promise<void> {
+    const { credit, reader, duties, batchSize, onPages } = this.#options;
+    const changes = this.#changes;
     const streams = this.#streams.filter((stream) => stream.isReadable);
-    if (streams.length === 0) return;
-    for (const duty of duties) {
+    for (const duty of streams.length > 0 ? duties : []) {
       if (duty.dueIn() > 0) continue;
       onPages(await duty.run(streams, credit()));
       if (credit() === 0) return;
     }
-    if (signal.aborted) return;
+    if (signal.aborted || changes !== this.#changes || streams.length === 0) return;
     this.#isReading = true;
     try {
       onPages(await reader.read(streams, { credit: credit(), batchSize, block: this.#blockTime() }));
       this.#lastSuccess = Date.now();
     } finally {
       this.#isReading = false;
-      this.#reads += 1;
     }
   }
 
@@ -147,34 +184,40 @@ export class ReadLoop {
 
   async #recover(error: unknown, failures: number): Promise<void> {
     const { signal } = this.#stopping;
+    // Nobody opens a closed connection again.
+    if (error instanceof ClosedError) return this.#stopping.abort();
     const kind = classifyRedisError(error);
     const streams = this.#streams.filter((stream) => stream.isReadable);
     const delay = pause(
       kind === 'permission' ? PERMISSION_RETRY_DELAY : backoffDelay(RECONNECT_BACKOFF, failures),
       signal,
     );
-    if (kind === 'permission' || kind === 'retryable') {
-      if (failures === 1) this.#options.onError(toPublicError(error, nameOf(streams), 'reading from'));
+    if (kind === 'permission' || kind === 'retryable' || kind === 'no-memory') {
+      if (failures === 1) this.#report(error, streams);
     } else if (!isTransient(kind) && kind !== 'interrupted') {
-      await this.#heal(streams, error);
+      await this.#heal(streams, error, failures);
     } else if (kind === 'connection' && !(error instanceof RedisStreamsError) && failures === 1) {
       // No reply and no lost connection: a mistake in this package must not look like an outage.
       this.#options.onError(
-        new RedisStreamsError('ERR_INTERNAL', `Reading failed unexpectedly: ${error}`, { cause: error }),
+        new RedisStreamsError('ERR_INTERNAL', `Reading failed unexpectedly: ${errorText(error)}`, { cause: error }),
       );
     }
     // Even what is healed is not tried again at once: a group that somebody keeps deleting must not keep a core busy.
     await delay;
   }
 
-  async #heal(streams: readonly AssignedStream[], error: unknown): Promise<void> {
+  async #heal(streams: readonly AssignedStream[], error: unknown, failures: number): Promise<void> {
     try {
       await this.#options.reader.heal(streams, error);
-    } catch {
+    } catch (failure) {
       // The next read fails in the same way and leads back here.
-      return;
+      if (failures === 1 && !isTransient(classifyRedisError(failure))) this.#report(failure, streams);
     }
     for (const stream of streams) if (stream.failure) this.#options.onStreamFailure(stream);
+  }
+
+  #report(error: unknown, streams: readonly AssignedStream[]): void {
+    this.#options.onError(toPublicError(error, nameOf(streams), 'reading from'));
   }
 }
 

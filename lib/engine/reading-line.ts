@@ -36,7 +36,7 @@ export function readerFor(
   environment: ConsumerEnvironment,
   options: ResolvedConsumerOptions,
 ): StreamReader {
-  const { control, logger } = environment;
+  const { control, logger, blockTimeout } = environment;
   const { group, consumer, autoStreamReset, mkStream, autoCommit } = options;
   if (group === undefined) {
     return new TailReader({ reading: line.reading, control: control.reading, autoStreamReset });
@@ -52,6 +52,7 @@ export function readerFor(
     mkStream,
     noAck: autoCommit === 'immediate',
     epoch: () => line.connection.epoch,
+    blockTimeout,
     logger,
   });
 }

@@ -6,6 +6,7 @@ import type { ReadDuty, ReadLoopOptions } from './read-loop.js';
 import { readerFor } from './reading-line.js';
 import type { ConsumerEnvironment, ReadingLine } from './reading-line.js';
 import { RetrySchedule } from './retry-schedule.js';
+import type { StreamMessage } from './stream-message.js';
 import type { StreamReader } from './stream-reader.js';
 
 /** One connection that reads, with its loop and what that loop does besides. */
@@ -20,6 +21,8 @@ export interface ReadingLinesOptions extends Pick<ReadLoopOptions, 'room' | 'onP
   readonly environment: ConsumerEnvironment;
   readonly consumer: ResolvedConsumerOptions;
   readonly credit: () => number;
+  /** A message that waited for its retry has been deleted, or taken by another consumer. */
+  readonly onTakenAway: (message: StreamMessage) => void;
 }
 
 /**
@@ -69,6 +72,17 @@ export class ReadingLines {
     await Promise.all(this.#lines.map(({ loop }) => loop.restart()));
   }
 
+  /** Runs a change while no loop reads. */
+  async betweenReads(change: () => Promise<void>): Promise<void> {
+    const held = this.#lines.reduceRight(
+      (inner, { loop }) =>
+        () =>
+          loop.betweenReads(inner),
+      change,
+    );
+    await held();
+  }
+
   async stop(): Promise<void> {
     await Promise.all(this.#lines.map(({ loop }) => loop.stop()));
   }
@@ -106,12 +120,15 @@ export class ReadingLines {
   #createDuties(): { retries: RetrySchedule | undefined; duties: ReadDuty[] } {
     const { group, consumer, mode, autoCommit, autoClaimInterval, autoClaimIdle, batchSize } = this.#options.consumer;
     if (group === undefined) return { retries: undefined, duties: [] };
-    const { pending } = this.#options.environment.control;
-    const retries = autoCommit === 'immediate' ? undefined : new RetrySchedule(pending, group, consumer);
+    const { environment, onTakenAway } = this.#options;
+    const { control, logger } = environment;
+    const { pending } = control;
+    const noAck = autoCommit === 'immediate';
+    const retries = noAck ? undefined : new RetrySchedule(pending, group, consumer, logger, onTakenAway);
     const duties: ReadDuty[] = retries ? [retries] : [];
     if (mode === 'load-balanced' && autoClaimInterval !== false) {
       const times = { interval: autoClaimInterval, minIdle: autoClaimIdle };
-      duties.push(new IdleClaimer({ pending, group, consumer, batchSize, ...times }));
+      duties.push(new IdleClaimer({ pending, group, consumer, batchSize, noAck, logger, ...times }));
     }
     return { retries, duties };
   }

@@ -27,6 +27,6 @@ export class Receipt implements StreamShard {
   /** Safe for JSON.stringify, which refuses a bigint. */
   toJSON(): Record<string, unknown> {
     const { streamKey, shardId, id, timestamp } = this;
-    return { streamKey, shardId, id, timestamp: timestamp.toISOString() };
+    return { streamKey, shardId, id, timestamp };
   }
 }

@@ -1,13 +1,14 @@
+import type { RedisStreamsLogger } from '../logger.js';
 import type { PendingCommands } from '../redis/stream-commands.js';
 import type { AssignedStream } from './assigned-stream.js';
+import { dropDeleted } from './deleted-entries.js';
 import type { ReadDuty } from './read-loop.js';
 import type { StreamMessage } from './stream-message.js';
 import type { ReadPage } from './stream-reader.js';
 
 interface WaitingEntry {
   readonly stream: AssignedStream;
-  readonly id: string;
-  readonly deliveryCount: number;
+  readonly message: StreamMessage;
   readonly dueAt: number;
 }
 
@@ -19,22 +20,32 @@ export class RetrySchedule implements ReadDuty {
   readonly #pending: Pick<PendingCommands, 'claimOwn' | 'ack'>;
   readonly #group: string;
   readonly #consumer: string;
+  readonly #logger: RedisStreamsLogger;
+  readonly #onTakenAway: (message: StreamMessage) => void;
   /** By due time, earliest first. */
-  readonly #waiting: WaitingEntry[] = [];
+  #waiting: WaitingEntry[] = [];
 
-  constructor(pending: Pick<PendingCommands, 'claimOwn' | 'ack'>, group: string, consumer: string) {
+  constructor(
+    pending: Pick<PendingCommands, 'claimOwn' | 'ack'>,
+    group: string,
+    consumer: string,
+    logger: RedisStreamsLogger,
+    onTakenAway: (message: StreamMessage) => void,
+  ) {
     this.#pending = pending;
     this.#group = group;
     this.#consumer = consumer;
+    this.#logger = logger;
+    this.#onTakenAway = onTakenAway;
   }
 
   /** True when the entry is due before all others, so that whoever waits has to wait anew. */
   add(stream: AssignedStream, message: StreamMessage, delay: number): boolean {
-    const entry = { stream, id: message.id, deliveryCount: message.deliveryCount, dueAt: Date.now() + delay };
+    const entry = { stream, message, dueAt: Date.now() + delay };
     let index = this.#waiting.length;
     while (index > 0 && (this.#waiting[index - 1] as WaitingEntry).dueAt > entry.dueAt) index -= 1;
     this.#waiting.splice(index, 0, entry);
-    stream.held.set(entry.id, 'waiting');
+    stream.held.set(message.id, 'waiting');
     return index === 0;
   }
 
@@ -45,36 +56,35 @@ export class RetrySchedule implements ReadDuty {
 
   async run(_streams: readonly AssignedStream[], credit: number): Promise<ReadPage[]> {
     const now = Date.now();
-    const isDue = this.#waiting.findIndex(({ dueAt }) => dueAt > now);
-    const due = this.#waiting.slice(0, Math.min(credit, isDue === -1 ? this.#waiting.length : isDue));
-    const pages: ReadPage[] = [];
-    for (const [stream, entries] of groupByStream(due)) pages.push(await this.#claim(stream, entries));
-    this.#waiting.splice(0, due.length);
-    return pages;
+    // A stream that is not read any more cannot be claimed from, and must not hold up the others.
+    this.#waiting = this.#waiting.filter(({ stream }) => stream.isReadable);
+    const due = this.#waiting.filter(({ dueAt }) => dueAt <= now);
+    const stream = due[0]?.stream;
+    if (!stream) return [];
+    // One stream at a time: a failure of the next must not lose what was claimed already.
+    const entries = due.filter((entry) => entry.stream === stream).slice(0, credit);
+    const page = await this.#claim(stream, entries);
+    const claimed = new Set(entries);
+    this.#waiting = this.#waiting.filter((entry) => !claimed.has(entry));
+    return [page];
   }
 
-  /** Entries that are no longer ours have been taken, and will be handled, by another consumer. */
+  /** Entries that are no longer ours have been deleted, or taken by another consumer that will handle them. */
   async #claim(stream: AssignedStream, entries: readonly WaitingEntry[]): Promise<ReadPage> {
     const { generation } = stream;
     const page = await this.#pending.claimOwn(
       stream.key,
       this.#group,
       this.#consumer,
-      entries.map(({ id, deliveryCount }) => ({ id, deliveryCount, consumer: this.#consumer, idle: 0 })),
+      entries.map(({ message: { id, deliveryCount } }) => ({ id, deliveryCount, consumer: this.#consumer, idle: 0 })),
       true,
     );
-    for (const { id } of entries) stream.held.delete(id);
-    if (page.deleted.length > 0) await this.#pending.ack(stream.key, this.#group, page.deleted);
+    const ours = new Set(page.entries.map(({ id }) => id));
+    for (const { message } of entries) {
+      stream.held.delete(message.id);
+      if (!ours.has(message.id)) this.#onTakenAway(message);
+    }
+    await dropDeleted(stream, page.deleted, this.#group, this.#pending, this.#logger);
     return { stream, generation, entries: page.entries };
   }
-}
-
-function groupByStream(entries: readonly WaitingEntry[]): Map<AssignedStream, WaitingEntry[]> {
-  const byStream = new Map<AssignedStream, WaitingEntry[]>();
-  for (const entry of entries) {
-    const list = byStream.get(entry.stream);
-    if (list) list.push(entry);
-    else byStream.set(entry.stream, [entry]);
-  }
-  return byStream;
 }

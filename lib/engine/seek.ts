@@ -1,6 +1,8 @@
 import { ID_BEFORE_ALL } from '../constants.js';
 import { lastIdOfMillisecond } from '../redis/entry-id.js';
-import type { GroupCommands, ReadCommands } from '../redis/stream-commands.js';
+import { toPublicError } from '../redis/redis-error.js';
+import type { ReadCommands } from '../redis/stream-commands.js';
+import type { AssignedStream } from './assigned-stream.js';
 import type { ConsumerSession } from './consumer-session.js';
 import type { RewindTarget } from './consumer-types.js';
 
@@ -18,28 +20,23 @@ export async function positionOf(
   return 'id' in target ? target.id : lastIdOfMillisecond(target.after.getTime());
 }
 
-/**
- * Moves a consumer on all of its streams. What was buffered is dropped at once, and once more after the new position is
- * set, because a read that was under way meanwhile belongs to the old one.
- */
+/** Moves a consumer on all of its streams, and drops what was buffered from where it stood before. */
 export async function moveTo(session: ConsumerSession, target: SeekTarget): Promise<void> {
+  await session.betweenReads(async () => {
+    for (const stream of session.streams) await moveStream(session, stream, target);
+  });
+}
+
+async function moveStream(session: ConsumerSession, stream: AssignedStream, target: SeekTarget): Promise<void> {
+  const { group } = session.options;
   const { reading, groups } = session.environment.control;
-  for (const stream of session.streams) {
-    session.invalidate(stream);
+  try {
     const position = await positionOf(stream.key, target, reading);
-    await moveGroup(stream.key, session.options.group, position, groups);
+    if (group !== undefined) await groups.setGroupPosition(stream.key, group, position);
     session.invalidate(stream);
     stream.position = position;
     stream.handedOut = position;
+  } catch (error) {
+    throw toPublicError(error, stream.key, 'seeking in');
   }
-  await session.restartReading();
-}
-
-async function moveGroup(
-  streamKey: string,
-  group: string | undefined,
-  position: string,
-  groups: Pick<GroupCommands, 'setGroupPosition'>,
-): Promise<void> {
-  if (group !== undefined) await groups.setGroupPosition(streamKey, group, position);
 }

@@ -2,10 +2,10 @@ import type { RedisStreamsError } from '../errors.js';
 import type { Receipt } from './receipt.js';
 
 /**
- * The promise of a receipt, which knows whether anybody waits for it. A failure that nobody would see is reported instead of
+ * The promise of a receipt, or of several, which knows whether anybody waits for it. A failure that nobody would see is reported instead of
  * becoming an unhandled rejection, which would end the process.
  */
-export class SendResult extends Promise<Receipt> {
+export class SendResult<T = Receipt> extends Promise<T> {
   #isObserved = false;
 
   /** What `then` returns is an ordinary promise. */
@@ -13,14 +13,16 @@ export class SendResult extends Promise<Receipt> {
     return Promise;
   }
 
-  static create(onUnobserved: (error: RedisStreamsError) => void): {
-    result: SendResult;
-    resolve: (receipt: Receipt) => void;
+  static create<T = Receipt>(
+    onUnobserved: (error: RedisStreamsError) => void,
+  ): {
+    result: SendResult<T>;
+    resolve: (value: T) => void;
     reject: (error: RedisStreamsError) => void;
   } {
-    let resolve!: (receipt: Receipt) => void;
+    let resolve!: (value: T) => void;
     let fail!: (error: RedisStreamsError) => void;
-    const result = new SendResult((onResolve, onReject) => {
+    const result = new SendResult<T>((onResolve, onReject) => {
       resolve = onResolve;
       fail = onReject;
     });
@@ -29,21 +31,21 @@ export class SendResult extends Promise<Receipt> {
       setImmediate(() => {
         if (!result.#isObserved) onUnobserved(error);
       });
-      Promise.prototype.then.call(result, undefined, () => undefined);
+      void Promise.prototype.then.call(result, undefined, () => undefined);
       fail(error);
     };
     return { result, resolve, reject };
   }
 
   /** Follows a promise that would otherwise reject unseen. */
-  static follow(promise: Promise<Receipt>, onUnobserved: (error: RedisStreamsError) => void): SendResult {
-    const { result, resolve, reject } = SendResult.create(onUnobserved);
+  static follow<T>(promise: Promise<T>, onUnobserved: (error: RedisStreamsError) => void): SendResult<T> {
+    const { result, resolve, reject } = SendResult.create<T>(onUnobserved);
     promise.then(resolve, reject);
     return result;
   }
 
-  override then<A = Receipt, B = never>(
-    onResolve?: ((receipt: Receipt) => A | PromiseLike<A>) | null,
+  override then<A = T, B = never>(
+    onResolve?: ((value: T) => A | PromiseLike<A>) | null,
     onReject?: ((reason: unknown) => B | PromiseLike<B>) | null,
   ): Promise<A | B> {
     this.#isObserved = true;

@@ -2,6 +2,7 @@ import { EventEmitter } from 'node:events';
 
 import { withResolvers } from '../deferred.js';
 import type { Deferred } from '../deferred.js';
+import { errorText } from '../error-text.js';
 import { ConsumerEndedError, InvalidOptionError, UnsupportedOperationError } from '../errors.js';
 import type { RedisStreamsError } from '../errors.js';
 import { isEntryId } from '../redis/entry-id.js';
@@ -62,7 +63,7 @@ export class StreamConsumer extends EventEmitter<{ error: [error: RedisStreamsEr
   }
 
   next({ signal }: { signal?: AbortSignal } = {}): Promise<StreamMessage> {
-    if (signal?.aborted) return Promise.reject(signal.reason);
+    if (signal?.aborted) return Promise.reject(signal.reason as Error);
     if (this.#ending) return Promise.reject(new ConsumerEndedError());
     const message = this.#waiting.length === 0 ? this.#session.handOut() : undefined;
     if (message) return Promise.resolve(message);
@@ -88,7 +89,7 @@ export class StreamConsumer extends EventEmitter<{ error: [error: RedisStreamsEr
       throw new InvalidOptionError('message', 'must be a StreamMessage', message);
     this.#requireAcks('ack()');
     const stream = this.#session.streamOf(message);
-    if (this.#session.streams.includes(stream)) this.#session.ack(stream, message.id);
+    if (this.#session.knows(stream)) this.#session.ack(stream, message.id);
     else this.ackWith(message.streamKey, message.shardId, message.id);
   }
 
@@ -231,7 +232,7 @@ export class StreamConsumer extends EventEmitter<{ error: [error: RedisStreamsEr
       if (this.listenerCount('error') > 0) this.emit('error', error);
       else this.#environment.logger.error(error.message);
     } catch (thrown) {
-      this.#environment.logger.error(`A listener of 'error' failed: ${thrown}`);
+      this.#environment.logger.error(`A listener of 'error' failed: ${errorText(thrown)}`);
     }
   }
 }

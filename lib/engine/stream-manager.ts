@@ -1,6 +1,7 @@
-import { ConsumerPendingError, InvalidOptionError } from '../errors.js';
+import { ID_BEFORE_ALL } from '../constants.js';
+import { ConsumerPendingError, GroupMissingError, InvalidOptionError } from '../errors.js';
 import { isEntryId } from '../redis/entry-id.js';
-import { toPublicError } from '../redis/redis-error.js';
+import { classifyRedisError, toPublicError } from '../redis/redis-error.js';
 import type { GroupConsumerInfo, GroupInfo, PendingEntry, StreamCommands } from '../redis/stream-commands.js';
 import type { RewindTarget } from './consumer-types.js';
 import { check } from './option-checks.js';
@@ -74,6 +75,15 @@ export class StreamManager implements AsyncDisposable {
     });
   }
 
+  /** Whether anybody has ever read the stream in a group. */
+  async hasGroups(streamKey: string): Promise<boolean> {
+    check.name('streamKey', streamKey);
+    return this.#on(streamKey, 'looking at the groups of', async () => {
+      if (!(await this.#commands.reading.streamInfo(streamKey))) return false;
+      return (await this.#commands.groups.groups(streamKey)).length > 0;
+    });
+  }
+
   /** One page of a group's pending entries list, oldest first. */
   async pending(streamKey: string, group: string, query: PendingQuery = {}): Promise<PendingEntry[]> {
     check.name('streamKey', streamKey);
@@ -82,7 +92,7 @@ export class StreamManager implements AsyncDisposable {
     check.integer('count', count, 1);
     check.integer('minIdle', minIdle, 0);
     if (after !== undefined && !isEntryId(after)) throw new InvalidOptionError('after', 'must be an entry id', after);
-    const page = await this.#on(streamKey, 'looking at pending entries of', () =>
+    const page = await this.#onGroup(streamKey, group, 'looking at pending entries of', () =>
       this.#commands.pending.pending(streamKey, group, { consumer, after, count }),
     );
     return page.filter(({ idle }) => idle >= minIdle);
@@ -96,7 +106,7 @@ export class StreamManager implements AsyncDisposable {
     else if (typeof to === 'object' ? !isEntryId(String(to?.id)) : to !== 'beginning' && to !== 'end') {
       throw new InvalidOptionError('to', "must be a Date, 'beginning', 'end' or { id: 'ms-seq' }", to);
     }
-    await this.#on(streamKey, 'moving a group of', async () => {
+    await this.#onGroup(streamKey, group, 'moving a group of', async () => {
       const target = to instanceof Date ? { after: to } : to;
       const position = await positionOf(streamKey, target, this.#commands.reading);
       await this.#commands.groups.setGroupPosition(streamKey, group, position);
@@ -108,7 +118,7 @@ export class StreamManager implements AsyncDisposable {
     check.name('streamKey', streamKey);
     check.name('group', group);
     check.name('consumer', consumer);
-    const pending = await this.#on(streamKey, 'removing a consumer of', () =>
+    const pending = await this.#onGroup(streamKey, group, 'removing a consumer of', () =>
       this.#commands.groups.removeConsumer(streamKey, group, consumer),
     );
     if (pending > 0) throw new ConsumerPendingError(streamKey, group, consumer, pending);
@@ -116,6 +126,19 @@ export class StreamManager implements AsyncDisposable {
 
   async [Symbol.asyncDispose](): Promise<void> {
     // Its connection belongs to the streamer.
+  }
+
+  async #onGroup<T>(streamKey: string, group: string, action: string, run: () => Promise<T>): Promise<T> {
+    return this.#on(streamKey, action, async () => {
+      try {
+        return await run();
+      } catch (error) {
+        const kind = classifyRedisError(error);
+        throw kind === 'group-missing' || kind === 'stream-gone'
+          ? new GroupMissingError(streamKey, group, error)
+          : error;
+      }
+    });
   }
 
   async #on<T>(streamKey: string, action: string, run: () => Promise<T>): Promise<T> {
@@ -143,7 +166,8 @@ function rangeBound(option: string, bound: RangeBound): string {
   }
   if (typeof bound === 'object' && bound !== null && 'before' in bound) {
     check.date(option, bound.before);
-    return String(bound.before.getTime() - 1);
+    // Nothing is before 1970, and no entry has this id.
+    return bound.before.getTime() === 0 ? ID_BEFORE_ALL : String(bound.before.getTime() - 1);
   }
   throw new InvalidOptionError(option, "must be a Date, { after }, { before }, '-', '+' or an entry id", bound);
 }

@@ -109,7 +109,7 @@ export class StreamMessage implements StreamShard {
       streamKey: this.streamKey,
       shardId: this.shardId,
       id: this.id,
-      timestamp: this.timestamp.toISOString(),
+      timestamp: this.timestamp,
       payload: this.text(),
       headers: { ...this.headers },
       deliveryCount: this.deliveryCount,

@@ -1,6 +1,7 @@
 import { EventEmitter } from 'node:events';
 
 import { HEADER_PREFIX } from '../constants.js';
+import { errorText } from '../error-text.js';
 import {
   InvalidOptionError,
   PayloadTooLargeError,
@@ -9,6 +10,7 @@ import {
   UnsupportedOperationError,
 } from '../errors.js';
 import type { RedisStreamsLogger } from '../logger.js';
+import { toPublicError } from '../redis/redis-error.js';
 import type { AppendCommands } from '../redis/stream-commands.js';
 import { shardKey } from './assigned-stream.js';
 import { check } from './option-checks.js';
@@ -130,14 +132,14 @@ export class StreamProducer extends EventEmitter<{ error: [error: RedisStreamsEr
   async trimMaxLen(streamKey: string, maxLen: number): Promise<number> {
     check.name('streamKey', streamKey);
     check.integer('maxLen', maxLen, 0);
-    return this.#environment.appending.trimMaxLen(streamKey, maxLen);
+    return this.#trim(streamKey, (appending) => appending.trimMaxLen(streamKey, maxLen));
   }
 
-  /** Trims about all entries older than the time (Redis 6.2); returns how many went. */
+  /** Trims about all entries older than the time; returns how many went. */
   async trimMinTimestamp(streamKey: string, timestamp: Date): Promise<number> {
     check.name('streamKey', streamKey);
     check.date('timestamp', timestamp);
-    return this.#environment.appending.trimMinId(streamKey, String(timestamp.getTime()));
+    return this.#trim(streamKey, (appending) => appending.trimMinId(streamKey, String(timestamp.getTime())));
   }
 
   /** Accepts nothing more and settles everything. Never rejects because of earlier failures. Idempotent. */
@@ -148,6 +150,14 @@ export class StreamProducer extends EventEmitter<{ error: [error: RedisStreamsEr
 
   [Symbol.asyncDispose](): Promise<void> {
     return this.end();
+  }
+
+  async #trim(streamKey: string, trim: (appending: AppendCommands) => Promise<number>): Promise<number> {
+    try {
+      return await trim(this.#environment.appending);
+    } catch (error) {
+      throw toPublicError(error, streamKey, 'trimming');
+    }
   }
 
   #push(
@@ -200,7 +210,7 @@ export class StreamProducer extends EventEmitter<{ error: [error: RedisStreamsEr
       if (this.listenerCount('error') > 0) this.emit('error', error);
       else this.#environment.logger.error(error.message);
     } catch (thrown) {
-      this.#environment.logger.error(`A listener of 'error' failed: ${thrown}`);
+      this.#environment.logger.error(`A listener of 'error' failed: ${errorText(thrown)}`);
     }
   }
 }

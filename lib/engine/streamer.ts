@@ -9,7 +9,7 @@ import type { RedisConnection } from '../redis/redis-connection.js';
 import { RedisConnections } from '../redis/redis-connections.js';
 import type { RedisStreamsStatus } from '../redis/redis-connections.js';
 import { redisStreamCommands } from '../redis/redis-stream-commands.js';
-import type { StreamCommands } from '../redis/stream-commands.js';
+import type { AppendCommands, StreamCommands } from '../redis/stream-commands.js';
 import { ConsumerSession } from './consumer-session.js';
 import type { SessionCapacity, SessionListeners } from './consumer-session.js';
 import type { ConsumerFor } from './consumer-types.js';
@@ -52,7 +52,7 @@ export class RedisStreamer extends EventEmitter<{ status: [status: RedisStreamsS
     this.#logger = safeLogger(options.logger ?? consoleLogger);
     const times = {
       connectTimeout: Math.min(CONNECT_TIMEOUT, this.#options.timeout),
-      replyTimeout: REPLY_TIMEOUT,
+      replyTimeout: Math.min(REPLY_TIMEOUT, this.#options.timeout),
       blockTimeout: this.#options.blockTimeout,
     };
     this.#connections = new RedisConnections(connection, times, this.#logger);
@@ -141,6 +141,11 @@ export class RedisStreamer extends EventEmitter<{ status: [status: RedisStreamsS
   async createManager(): Promise<StreamManager> {
     this.#requireOpen();
     return new StreamManager(this.#control, this.#options.messageField);
+  }
+
+  /** Appends at once, without a queue: what has to be settled before something else is. */
+  get appending(): AppendCommands {
+    return this.#writer.appending;
   }
 
   /** A consumer's presence without anybody to take its messages; for a {@link Dispatcher}. Whoever asks for it ends it. */

@@ -166,10 +166,12 @@ export class WritePipeline {
   }
 
   async #send(batch: readonly Entry[]): Promise<void> {
-    const streamKey = (batch[0] as Entry).streamKey;
+    const { streamKey, deadline } = batch[0] as Entry;
+    // What has waited in the queue through an outage does not wait as long again for its connection.
+    const patience = Math.max(0, deadline - Date.now());
     let outcomes: ReadonlyArray<string | Error>;
     try {
-      outcomes = await this.#options.appending.append(streamKey, batch, this.#options.trim());
+      outcomes = await this.#options.appending.append(streamKey, batch, this.#options.trim(), patience);
     } catch (error) {
       outcomes = batch.map(() => error as Error);
     }
@@ -233,7 +235,7 @@ function publicError(entry: Entry, error: Error): RedisStreamsError {
   const { streamKey } = entry;
   if (entry.isUncertain) return new UncertainSendError(streamKey, error);
   // The only word that Redis has for it is ERR.
-  if (/^ERR The ID specified in XADD is equal or smaller/.test(error.message)) {
+  if (error.message.startsWith('ERR The ID specified in XADD is equal or smaller')) {
     return new TimestampRefusedError(streamKey, new Date(entryIdTime(entry.id)), error);
   }
   if (isTransient(classifyRedisError(error))) return new SendFailedError(streamKey, error.message, error, true);

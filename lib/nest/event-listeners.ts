@@ -1,5 +1,11 @@
+import { errorText } from '../error-text.js';
 import type { RedisStreamsLogger } from '../logger.js';
 import type { RedisStreamsEventsMap } from './redis-streams.events.js';
+
+export type EmitEvent = <E extends keyof RedisStreamsEventsMap>(
+  event: E,
+  ...args: Parameters<RedisStreamsEventsMap[E]>
+) => void;
 
 /** Listeners of a server or client. One that throws is reported and stops nothing. */
 export class EventListeners {
@@ -15,13 +21,13 @@ export class EventListeners {
     this.#listeners.set(event, listeners.add(listener));
   }
 
-  emit<E extends keyof RedisStreamsEventsMap>(event: E, ...args: Parameters<RedisStreamsEventsMap[E]>): void {
+  readonly emit: EmitEvent = (event, ...args) => {
     for (const listener of this.#listeners.get(event) ?? []) {
       try {
         (listener as (...values: unknown[]) => void)(...args);
       } catch (error) {
-        this.#logger.error(`A listener of '${event}' failed: ${error}`);
+        this.#logger.error(`A listener of '${event}' failed: ${errorText(error)}`);
       }
     }
-  }
+  };
 }

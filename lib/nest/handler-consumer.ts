@@ -1,12 +1,16 @@
 import type { ConsumerSession } from '../engine/consumer-session.js';
-import type { Delivery } from '../engine/delivery.js';
+import { bury, deadLetterStream } from '../engine/dead-letter.js';
+import type { Delivery, Settlement } from '../engine/delivery.js';
 import { Dispatcher } from '../engine/dispatcher.js';
 import { resolveConsumerOptions } from '../engine/options.js';
 import type { ResolvedConsumerOptions } from '../engine/options.js';
 import { StreamAssignment } from '../engine/stream-assignment.js';
+import type { StreamMessage } from '../engine/stream-message.js';
 import type { RedisStreamer } from '../engine/streamer.js';
 import { RedisStreamsError } from '../errors.js';
 import type { HandlerBinding, HandlerGroup } from './handler-binding.js';
+import { KEY_HEADER } from './packet-codec.js';
+import type { DeadLetterEvent } from './redis-streams.events.js';
 import { consumerOptions } from './redis-streams.options.js';
 import type { ServerRedisStreamsOptions } from './redis-streams.options.js';
 
@@ -14,11 +18,12 @@ export interface HandlerConsumerOptions {
   readonly streamer: RedisStreamer;
   readonly server: ServerRedisStreamsOptions;
   readonly group: HandlerGroup;
-  readonly deliver: (delivery: Delivery, binding: HandlerBinding) => Promise<void>;
+  readonly deliver: (deliveries: readonly Delivery[], consumer: HandlerConsumer) => Promise<void>;
+  readonly onDeadLetter: (event: DeadLetterEvent) => void;
   readonly onError: (error: RedisStreamsError) => void;
 }
 
-/** The consumer of a group of handlers: it reads their streams and dispatches each message to the handlers of its pattern. */
+/** The consumer of a group of handlers: it reads their streams and hands each message on to the handlers of its pattern. */
 export class HandlerConsumer {
   readonly #options: HandlerConsumerOptions;
   readonly #consumer: ResolvedConsumerOptions;
@@ -30,19 +35,21 @@ export class HandlerConsumer {
     const { streamer, server, group, deliver, onError } = options;
     this.#options = options;
     this.#consumer = resolveConsumerOptions(consumerOptions(server, group.mode));
-    const messages = this.#consumer.prefetch + group.concurrency;
+    const inHandlers = group.concurrency * (group.batch?.size ?? 1);
     this.#session = streamer.createSession(
       this.#consumer,
-      { messages, holdsUntilReleased: true },
+      { messages: this.#consumer.prefetch + inHandlers, holdsUntilReleased: true },
       { onStreamFailure: onError, onError },
     );
     this.#assignment = new StreamAssignment(this.#session, onError);
     this.#dispatcher = new Dispatcher({
       session: this.#session,
       concurrency: group.concurrency,
+      batch: group.batch,
+      laneOf: group.ordered ? laneOf : undefined,
       onError,
-      deliver: (delivery) => deliver(delivery, group.bindings.get(delivery.message.streamKey) as HandlerBinding),
-      bury: () => Promise.reject(new RedisStreamsError('ERR_UNSUPPORTED_OPERATION', 'no dead letters')),
+      deliver: (deliveries) => deliver(deliveries, this),
+      bury: (message, settlement) => this.#bury(message, settlement),
     });
   }
 
@@ -54,8 +61,14 @@ export class HandlerConsumer {
     return this.#consumer.group === undefined ? undefined : this.#consumer.consumer;
   }
 
-  has(binding: HandlerBinding): boolean {
-    return this.#options.group.bindings.get(binding.pattern) === binding;
+  /** Whether a message that fails can come again: not without a pending entries list. */
+  get canRetry(): boolean {
+    return this.#consumer.group !== undefined && this.#consumer.autoCommit !== 'immediate';
+  }
+
+  /** The handlers of a message of this consumer. */
+  bindingOf(message: StreamMessage): HandlerBinding {
+    return this.#options.group.bindings.get(message.streamKey) as HandlerBinding;
   }
 
   async open(): Promise<void> {
@@ -75,4 +88,26 @@ export class HandlerConsumer {
     }
     await this.#session.leave();
   }
+
+  async #bury(message: StreamMessage, { reason, error }: Settlement & { kind: 'dead-letter' }): Promise<void> {
+    const { streamer, onDeadLetter } = this.#options;
+    const target = this.bindingOf(message).failurePolicy.deadLetter || {};
+    const group = this.#consumer.group as string;
+    const burial = { message, group, consumer: this.#consumer.consumer, reason, error, target };
+    const id = await bury({ ...burial, firstFailure: this.#session.failedFirst(message) }, streamer.appending);
+    onDeadLetter({
+      message,
+      group,
+      reason,
+      error,
+      deadLetterStream: deadLetterStream(message.streamKey, target),
+      deadLetterId: id,
+    });
+  }
+}
+
+/** The same key may mean different things on different streams. */
+function laneOf(message: StreamMessage): string | undefined {
+  const key = message.headers[KEY_HEADER];
+  return key === undefined ? undefined : `${message.streamKey} ${key}`;
 }

@@ -29,14 +29,3 @@ export function observeHandlerFailures(): void {
 export function originalFailure(context: object, arrived: unknown): unknown {
   return failures.has(context) ? failures.get(context) : arrived;
 }
-
-/** An error as one line of text, with the stack where there is one. */
-export function describeFailure(error: unknown): string {
-  if (error instanceof Error) return error.stack ?? `${error.name}: ${error.message}`;
-  if (typeof error === 'string') return error;
-  try {
-    return JSON.stringify(error) ?? String(error);
-  } catch {
-    return String(error);
-  }
-}

@@ -1,8 +1,11 @@
 import type { MessageHandler } from '@nestjs/microservices';
 import { isObservable, lastValueFrom } from 'rxjs';
 
-import type { RedisStreamsContext } from './redis-streams.context.js';
 import { originalFailure } from './handler-failure.js';
+import type { RedisStreamsContext } from './redis-streams.context.js';
+
+/** A handler of batches is given all contexts at once. */
+type HandlerContext = RedisStreamsContext | readonly RedisStreamsContext[];
 
 /**
  * Runs the handlers of one message to their very end: until the promise has settled and the Observable that it may have
@@ -12,7 +15,7 @@ import { originalFailure } from './handler-failure.js';
 export async function runHandlers(
   handlers: readonly MessageHandler[],
   data: unknown,
-  context: RedisStreamsContext,
+  context: HandlerContext,
 ): Promise<void> {
   const outcomes = await Promise.allSettled(handlers.map((handler) => runHandler(handler, data, context)));
   for (const outcome of outcomes) {
@@ -20,7 +23,7 @@ export async function runHandlers(
   }
 }
 
-async function runHandler(handler: MessageHandler, data: unknown, context: RedisStreamsContext): Promise<void> {
+async function runHandler(handler: MessageHandler, data: unknown, context: HandlerContext): Promise<void> {
   const result: unknown = await handler(data, context);
   // An Observable without a value is a success, too.
   if (isObservable(result)) await lastValueFrom(result, { defaultValue: undefined });

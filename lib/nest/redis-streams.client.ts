@@ -7,7 +7,7 @@ import type { Receipt } from '../engine/receipt.js';
 import { SendResult } from '../engine/send-result.js';
 import type { StreamProducer } from '../engine/stream-producer.js';
 import { RedisStreamer } from '../engine/streamer.js';
-import { UnsupportedOperationError } from '../errors.js';
+import { BatchSendError, NoHandlerError } from '../errors.js';
 import type { RedisStreamsError } from '../errors.js';
 import { safeLogger } from '../logger.js';
 import type { RedisStreamsLogger } from '../logger.js';
@@ -15,7 +15,10 @@ import type { RedisStreamsStatus } from '../redis/redis-connections.js';
 import { EventListeners } from './event-listeners.js';
 import { PacketCodec } from './packet-codec.js';
 import type { RedisStreamsEventsMap } from './redis-streams.events.js';
+import { resolveClientOptions } from './redis-streams.options.js';
 import type { ClientRedisStreamsOptions } from './redis-streams.options.js';
+import { ReplyInbox } from './reply-inbox.js';
+import { REQUEST_HEADERS } from './request-headers.js';
 
 /**
  * Sends events and requests to streams, one stream for each pattern. Injected with `@InjectRedisStreams()`, or registered
@@ -27,6 +30,10 @@ export class ClientRedisStreams extends ClientProxy<RedisStreamsEventsMap, Redis
   readonly #codec: PacketCodec;
   readonly #streamer: RedisStreamer;
   readonly #producer: StreamProducer;
+  readonly #inbox: ReplyInbox;
+  readonly #requestTimeout: number;
+  /** Patterns that some server is known to listen to. */
+  readonly #servedPatterns = new Set<string>();
   #closing: Promise<void> | undefined;
 
   /** Makes no connection; the first message, or {@link connect}, does. @throws InvalidOptionError */
@@ -42,6 +49,15 @@ export class ClientRedisStreams extends ClientProxy<RedisStreamsEventsMap, Redis
     });
     this.#producer = this.#streamer.openProducer(undefined, options);
     this.#producer.on('error', this.#report);
+    const { requestTimeout, replyPrefix } = resolveClientOptions(options);
+    this.#requestTimeout = requestTimeout;
+    this.#inbox = new ReplyInbox({
+      streamer: this.#streamer,
+      codec: this.#codec,
+      logger: this.#log,
+      replyPrefix,
+      requestTimeout,
+    });
   }
 
   /** Resolves once Redis is reached. Idempotent. @throws ConnectTimeoutError, PermissionError, ClosedError */
@@ -57,21 +73,27 @@ export class ClientRedisStreams extends ClientProxy<RedisStreamsEventsMap, Redis
   override emit<TResult = Receipt, TInput = unknown>(pattern: unknown, data: TInput): Observable<TResult> {
     if (isNil(pattern) || isNil(data)) return super.emit(pattern, data);
     const sending = this.#sendPacket(() => this.#createPacket(pattern, data));
-    return new Observable<TResult>((subscriber) => {
-      sending.then(
-        (receipt) => {
-          subscriber.next(receipt as TResult);
-          subscriber.complete();
-        },
-        (error: unknown) => subscriber.error(error),
-      );
-    });
+    return settled(sending as Promise<unknown> as Promise<TResult>);
   }
 
-  /** Settles everything that was sent, then leaves. Idempotent. */
+  /** Settles everything that was sent, fails requests that wait, then leaves. Idempotent. */
   close(): Promise<void> {
-    this.#closing ??= this.#streamer.disconnect();
+    this.#closing ??= this.#inbox.close().then(() => this.#streamer.disconnect());
     return this.#closing;
+  }
+
+  /**
+   * Appends many messages at once; records are possible, too. Settles when all are: emits the receipts in order, or errors
+   * with an AggregateError of those that failed.
+   */
+  emitBatch<TInput = unknown>(pattern: unknown, messages: readonly TInput[]): Observable<Receipt[]> {
+    const sendings = messages.map((data) => this.#sendPacket(() => this.#createPacket(pattern, data)));
+    const all = Promise.allSettled(sendings).then((outcomes) => {
+      const failures = outcomes.flatMap((outcome) => (outcome.status === 'rejected' ? [outcome.reason as Error] : []));
+      if (failures.length > 0) throw new BatchSendError(failures, messages.length);
+      return outcomes.map((outcome) => (outcome as PromiseFulfilledResult<Receipt>).value);
+    });
+    return settled(SendResult.follow(all, this.#report));
   }
 
   override on<E extends keyof RedisStreamsEventsMap>(event: E, callback: RedisStreamsEventsMap[E]): void {
@@ -87,9 +109,33 @@ export class ClientRedisStreams extends ClientProxy<RedisStreamsEventsMap, Redis
     return this.#sendPacket(() => packet) as Promise<T>;
   }
 
-  protected publish(_packet: ReadPacket, callback: (packet: WritePacket) => void): () => void {
-    callback({ err: new UnsupportedOperationError('send()', 'is not available yet') });
-    return () => undefined;
+  protected publish(packet: ReadPacket, callback: (packet: WritePacket) => void): () => void {
+    const streamKey = this.normalizePattern(packet.pattern as string);
+    const id = this.#inbox.register(streamKey, callback);
+    this.#request(packet, streamKey, id).catch((error: unknown) => {
+      this.#inbox.remove(id);
+      callback({ err: error });
+    });
+    return () => this.#inbox.remove(id);
+  }
+
+  /** @throws NoHandlerError when no server has ever listened to the pattern; else a request would wait for its time-out */
+  async #request(packet: ReadPacket, streamKey: string, id: string): Promise<void> {
+    const deadline = Date.now() + this.#requestTimeout;
+    await this.#inbox.open();
+    if (!this.#servedPatterns.has(streamKey)) {
+      const manager = await this.#streamer.createManager();
+      if (!(await manager.hasGroups(streamKey))) throw new NoHandlerError(streamKey);
+      this.#servedPatterns.add(streamKey);
+    }
+    const { payload, options } = await this.#codec.encode(packet);
+    const headers = {
+      ...options.headers,
+      [REQUEST_HEADERS.correlationId]: id,
+      [REQUEST_HEADERS.replyTo]: this.#inbox.streamKey,
+      [REQUEST_HEADERS.deadline]: String(deadline),
+    };
+    await this.#producer.sendTo(streamKey, payload, { ...options, headers });
   }
 
   /** Whatever fails on the way, a serializer for instance, fails the promise, and is reported when nobody waits for it. */
@@ -116,6 +162,19 @@ export class ClientRedisStreams extends ClientProxy<RedisStreamsEventsMap, Redis
     const createPacket = this.createPacket as ((pattern: unknown, data: unknown) => ReadPacket) | undefined;
     return createPacket?.call(this, pattern, data) ?? { pattern, data };
   }
+}
+
+/** Emits what the promise brings, to whoever subscribes, however late. */
+function settled<T>(promise: Promise<T>): Observable<T> {
+  return new Observable<T>((subscriber) => {
+    promise.then(
+      (value) => {
+        subscriber.next(value);
+        subscriber.complete();
+      },
+      (error: unknown) => subscriber.error(error),
+    );
+  });
 }
 
 function isNil(value: unknown): value is null | undefined {

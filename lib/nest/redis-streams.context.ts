@@ -1,7 +1,10 @@
 import { BaseRpcContext } from '@nestjs/microservices';
 
-import type { Delivery } from '../engine/delivery.js';
+import type { Delivery, Settlement } from '../engine/delivery.js';
+import { check } from '../engine/option-checks.js';
 import type { StreamMessage } from '../engine/stream-message.js';
+import { deadLetter, retryOrDeadLetter } from './failure-policy.js';
+import type { FailurePolicy } from './failure-policy.js';
 
 /** What stands behind a context; made by the server for each message. */
 export interface ContextSource {
@@ -10,6 +13,8 @@ export interface ContextSource {
   readonly group: string | undefined;
   readonly consumer: string | undefined;
   readonly commit: () => Promise<void>;
+  /** How often this message may be handled, and what then. */
+  readonly failurePolicy: FailurePolicy;
   /** A settlement came too late: the message was settled before. */
   readonly onLateSettlement: (attempted: string) => void;
 }
@@ -79,11 +84,30 @@ export class RedisStreamsContext extends BaseRpcContext<RedisStreamsContextArgs>
 
   /** Marks the message as processed; sent to Redis in the background. The first settlement wins. */
   ack(): void {
-    if (!this.#source.delivery.settle({ kind: 'ack' })) this.#source.onLateSettlement('ack()');
+    this.#settle('ack()', { kind: 'ack' });
+  }
+
+  /**
+   * Wants the message again, after `delay` milliseconds if given, else as the retry policy says. It counts as an attempt:
+   * when these are used up, the message becomes a dead letter. The first settlement wins.
+   */
+  retry(options: { delay?: number } = {}): void {
+    if (options.delay !== undefined) check.integer('delay', options.delay, 0);
+    this.#settle('retry()', retryOrDeadLetter(this.getDeliveryCount(), this.#source.failurePolicy, options.delay));
+  }
+
+  /** Makes the message a dead letter at once. The first settlement wins. */
+  deadLetter(reason: string): void {
+    check.name('reason', reason);
+    this.#settle('deadLetter()', deadLetter(reason, this.#source.failurePolicy));
   }
 
   /** Sends all acknowledgements that are queued, also those of other messages; resolves once Redis has them. */
   async commit(): Promise<void> {
     await this.#source.commit();
+  }
+
+  #settle(attempted: string, settlement: Settlement): void {
+    if (!this.#source.delivery.settle(settlement)) this.#source.onLateSettlement(attempted);
   }
 }

@@ -1,18 +1,17 @@
 import type { Deserializer, Serializer } from '@nestjs/microservices';
 
+import { resolveDeadLetter } from '../engine/dead-letter.js';
+import type { DeadLetterOptions } from '../engine/dead-letter.js';
 import { check } from '../engine/option-checks.js';
 import { resolveConsumerOptions } from '../engine/options.js';
-import type {
-  AutoCommit,
-  AutoStreamReset,
-  ConsumerMode,
-  ConsumerOptions,
-  ProducerOptions,
-  ResolvedConsumerOptions,
-} from '../engine/options.js';
+import type { AutoCommit, AutoStreamReset, ConsumerMode, ConsumerOptions, ProducerOptions } from '../engine/options.js';
+import { resolveRetry } from '../engine/retry-policy.js';
+import type { RetryOptions } from '../engine/retry-policy.js';
 import { InvalidOptionError } from '../errors.js';
 import type { RedisStreamsLogger } from '../logger.js';
 import type { RedisStreamsConnection } from '../redis/connection-options.js';
+import type { FailurePolicy } from './failure-policy.js';
+import type { DeadLetterEvent } from './redis-streams.events.js';
 
 /** Options that server, client and module share. All times are milliseconds. */
 export interface RedisStreamsCommonOptions {
@@ -30,12 +29,17 @@ export interface RedisStreamsCommonOptions {
   serializer?: Serializer;
   /** Given the payload as a Buffer; returns the data. Default: JSON. */
   deserializer?: Deserializer;
+  /** Begin of the names of reply streams; servers answer only to streams whose names begin so. Default `reply:`. */
+  replyPrefix?: string;
   /** Default: Nest's logger. */
   logger?: RedisStreamsLogger;
 }
 
 /** Options of {@link ClientRedisStreams}. */
-export interface ClientRedisStreamsOptions extends RedisStreamsCommonOptions, ProducerOptions {}
+export interface ClientRedisStreamsOptions extends RedisStreamsCommonOptions, ProducerOptions {
+  /** How long `send()` waits for the answer to a request. Default 60,000. */
+  requestTimeout?: number;
+}
 
 /** How messages are acknowledged: after the handler succeeded, or by `context.ack()` only. */
 export type AckMode = 'auto' | 'manual';
@@ -64,15 +68,36 @@ export interface ServerRedisStreamsOptions extends RedisStreamsCommonOptions {
   prefetch?: number;
   /** Reads `key:0`, `key:1`, … as shards of the stream `key`. Default false. */
   shards?: boolean;
+  /** How messages are handled again whose handler failed; false handles each once. */
+  retry?: RetryOptions | false;
+  /** Where messages go that keep failing; with false they are retried for ever, never dropped. */
+  deadLetter?: DeadLetterOptions | false;
+  /** Told of each dead letter after it was stored. What it throws is logged. */
+  onDeadLetter?: (deadLetter: DeadLetterEvent) => void | Promise<void>;
   /** How long `close()` waits for handlers that are running. Default 10,000. */
   shutdownTimeout?: number;
 }
 
-/** Second argument of `@EventPattern`: settings of one handler. */
+/** A handler that is given many messages at once. */
+export interface BatchOptions {
+  /** Most messages of a batch. */
+  size: number;
+  /** How long a batch waits to become full, in milliseconds. Default 50. */
+  timeout?: number;
+}
+
+/** Second argument of `@EventPattern`: settings of one handler, in place of the server's. */
 export interface HandlerExtras {
   ack?: AckMode;
+  /** Messages of this handler at once; with `batch`, batches at once (default 1). */
   concurrency?: number;
   mode?: ConsumerMode;
+  retry?: RetryOptions | false;
+  deadLetter?: DeadLetterOptions | false;
+  /** The handler receives arrays of payloads and contexts. */
+  batch?: BatchOptions;
+  /** Messages with the same key are handled one after the other, in their order. Default false. */
+  ordered?: boolean;
 }
 
 /** The only defaults of the Nest layer; the engine has its own. */
@@ -82,12 +107,25 @@ export const SERVER_DEFAULTS = Object.freeze({
   concurrency: 16,
   autoCommit: 'rolling',
   shutdownTimeout: 10_000,
+  replyPrefix: 'reply:',
 } as const) satisfies ServerRedisStreamsOptions;
+
+export const CLIENT_DEFAULTS = Object.freeze({ requestTimeout: 60_000, replyPrefix: 'reply:' } as const);
+
+const DEFAULT_BATCH_TIMEOUT = 50;
 
 export interface ResolvedServerOptions {
   readonly ack: AckMode;
   readonly concurrency: number;
   readonly shutdownTimeout: number;
+  readonly replyPrefix: string;
+  readonly failurePolicy: FailurePolicy;
+}
+
+export interface ResolvedHandlerExtras extends Pick<HandlerExtras, 'ack' | 'concurrency' | 'mode'> {
+  readonly failurePolicy: FailurePolicy;
+  readonly batch: Required<BatchOptions> | undefined;
+  readonly ordered: boolean;
 }
 
 /** Names of the options that the engine's consumer takes as they are. */
@@ -96,16 +134,26 @@ const CLAIM_OPTIONS = ['autoClaimInterval', 'autoClaimIdle'] as const;
 
 /** @throws InvalidOptionError */
 export function resolveServerOptions(options: ServerRedisStreamsOptions): ResolvedServerOptions {
-  const { ack, concurrency, shutdownTimeout } = { ...SERVER_DEFAULTS, ...defined(options) };
+  const { ack, concurrency, shutdownTimeout, replyPrefix, mode } = { ...SERVER_DEFAULTS, ...defined(options) };
   check.oneOf('ack', ack, ['auto', 'manual']);
   check.integer('concurrency', concurrency, 1, 100_000);
   check.integer('shutdownTimeout', shutdownTimeout, 0);
+  check.name('replyPrefix', replyPrefix);
   if (options.shards !== undefined) check.boolean('shards', options.shards);
-  if ((options.mode ?? SERVER_DEFAULTS.mode) !== 'real-time' && !options.group) {
+  if (mode !== 'real-time' && !options.group) {
     throw new InvalidOptionError('group', "must be given unless mode is 'real-time'", options.group);
   }
-  resolveConsumerOptions(consumerOptions(options, options.mode ?? SERVER_DEFAULTS.mode));
-  return { ack, concurrency, shutdownTimeout };
+  resolveConsumerOptions(consumerOptions(options, mode));
+  const failurePolicy = { retry: resolveRetry(options.retry), deadLetter: resolveDeadLetter(options.deadLetter) };
+  return { ack, concurrency, shutdownTimeout, replyPrefix, failurePolicy };
+}
+
+/** @throws InvalidOptionError */
+export function resolveClientOptions(options: ClientRedisStreamsOptions): typeof CLIENT_DEFAULTS {
+  const { requestTimeout, replyPrefix } = { ...CLIENT_DEFAULTS, ...defined(options) };
+  check.integer('requestTimeout', requestTimeout, 1);
+  check.name('replyPrefix', replyPrefix);
+  return { requestTimeout, replyPrefix } as typeof CLIENT_DEFAULTS;
 }
 
 /** The engine's options for the handlers of one mode. A real-time handler beside others shares what makes sense for it. */
@@ -130,17 +178,38 @@ export function consumerOptions(options: ServerRedisStreamsOptions, mode: Consum
   } as ConsumerOptions;
 }
 
-/** @throws InvalidOptionError */
-export function resolveHandlerExtras(extras: HandlerExtras | undefined, pattern: string): HandlerExtras {
-  const given = defined(extras ?? {});
+/** @throws InvalidOptionError, which names the handler's pattern */
+export function resolveHandlerExtras(
+  extras: HandlerExtras | undefined,
+  pattern: string,
+  server: ResolvedServerOptions,
+): ResolvedHandlerExtras {
+  const { ack, concurrency, mode, retry, deadLetter, batch, ordered = false } = defined(extras ?? {});
   const at = (option: string): string => `@EventPattern('${pattern}').${option}`;
-  if (given.ack !== undefined) check.oneOf(at('ack'), given.ack, ['auto', 'manual']);
-  if (given.concurrency !== undefined) check.integer(at('concurrency'), given.concurrency, 1, 100_000);
-  if (given.mode !== undefined) check.oneOf(at('mode'), given.mode, ['real-time', 'resumable', 'load-balanced']);
-  return given;
+  if (ack !== undefined) check.oneOf(at('ack'), ack, ['auto', 'manual']);
+  if (concurrency !== undefined) check.integer(at('concurrency'), concurrency, 1, 100_000);
+  if (mode !== undefined) check.oneOf(at('mode'), mode, ['real-time', 'resumable', 'load-balanced']);
+  check.boolean(at('ordered'), ordered);
+  if (ordered && batch) throw new InvalidOptionError(at('ordered'), 'cannot be combined with batch', ordered);
+  return {
+    ack,
+    concurrency,
+    mode,
+    ordered,
+    batch: batch && resolveBatch(batch, at),
+    failurePolicy: {
+      retry: retry === undefined ? server.failurePolicy.retry : resolveRetry(retry),
+      deadLetter: deadLetter === undefined ? server.failurePolicy.deadLetter : resolveDeadLetter(deadLetter),
+    },
+  };
 }
 
-export type { ResolvedConsumerOptions };
+function resolveBatch(batch: BatchOptions, at: (option: string) => string): Required<BatchOptions> {
+  const { size, timeout = DEFAULT_BATCH_TIMEOUT } = batch;
+  check.integer(at('batch.size'), size, 1, 100_000);
+  check.integer(at('batch.timeout'), timeout, 0);
+  return { size, timeout };
+}
 
 export function defined<T extends object>(options: T): T {
   return Object.fromEntries(Object.entries(options).filter(([, value]) => value !== undefined)) as T;

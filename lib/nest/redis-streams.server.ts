@@ -5,22 +5,26 @@ import { Server } from '@nestjs/microservices';
 import { REDIS_STREAMS_TRANSPORT } from '../constants.js';
 import type { Delivery } from '../engine/delivery.js';
 import { RedisStreamer } from '../engine/streamer.js';
-import { ClosedError, PayloadDecodeError, RedisStreamsError } from '../errors.js';
+import { errorText } from '../error-text.js';
+import { ClosedError } from '../errors.js';
+import type { RedisStreamsError } from '../errors.js';
 import { safeLogger } from '../logger.js';
 import type { RedisStreamsLogger } from '../logger.js';
 import type { RedisStreamsStatus } from '../redis/redis-connections.js';
 import { EventListeners } from './event-listeners.js';
+import { EventProcessor } from './event-processor.js';
 import { groupHandlers } from './handler-binding.js';
 import type { HandlerBinding } from './handler-binding.js';
 import { HandlerConsumer } from './handler-consumer.js';
-import { describeFailure, observeHandlerFailures } from './handler-failure.js';
-import { runHandlers } from './handler-runner.js';
+import { observeHandlerFailures } from './handler-failure.js';
 import { PacketCodec } from './packet-codec.js';
 import { runWithHooks } from './processing-hooks.js';
 import { RedisStreamsContext } from './redis-streams.context.js';
-import type { RedisStreamsEventsMap } from './redis-streams.events.js';
+import type { DeadLetterEvent, RedisStreamsEventsMap } from './redis-streams.events.js';
 import { SERVER_DEFAULTS, resolveServerOptions } from './redis-streams.options.js';
 import type { ResolvedServerOptions, ServerRedisStreamsOptions } from './redis-streams.options.js';
+import { requestInfoOf } from './request-headers.js';
+import { RequestResponder } from './request-responder.js';
 
 /**
  * The transport strategy: reads the streams that handlers are bound to, one stream for each pattern, and hands their
@@ -37,8 +41,9 @@ export class ServerRedisStreams
   readonly #resolved: ResolvedServerOptions;
   readonly #log: Required<RedisStreamsLogger>;
   readonly #listeners: EventListeners;
-  readonly #codec: PacketCodec;
   readonly #streamer: RedisStreamer;
+  readonly #events: EventProcessor;
+  readonly #requests: RequestResponder;
   readonly #handlers = new Map<string, MessageHandler[]>();
   readonly #consumers: HandlerConsumer[] = [];
   #listening: Promise<void> | undefined;
@@ -51,11 +56,25 @@ export class ServerRedisStreams
     this.#resolved = resolveServerOptions(options);
     this.#log = safeLogger(options.logger ?? new Logger(ServerRedisStreams.name));
     this.#listeners = new EventListeners(this.#log);
-    this.#codec = new PacketCodec(options.serializer, options.deserializer);
     this.#streamer = new RedisStreamer(options.connection, { ...options, logger: this.#log });
     this.#streamer.on('status', (status) => {
       this._status$.next(status);
       this.#listeners.emit('status', status);
+    });
+    const codec = new PacketCodec(options.serializer, options.deserializer);
+    const withHooks = <T>(context: RedisStreamsContext, work: () => Promise<T>): Promise<T> => {
+      const hooks = { start: this.onProcessingStartHook, end: this.onProcessingEndHook };
+      return runWithHooks(this.transportId, hooks, context, work);
+    };
+    const logger = this.#log;
+    this.#events = new EventProcessor({ codec, logger, withHooks, emit: this.#listeners.emit });
+    this.#requests = new RequestResponder({
+      codec,
+      logger,
+      withHooks,
+      producer: this.#streamer.openProducer(undefined, {}),
+      expire: (streamKey, ttl) => this.#streamer.appending.expire(streamKey, ttl),
+      replyPrefix: this.#resolved.replyPrefix,
     });
     observeHandlerFailures();
   }
@@ -68,18 +87,19 @@ export class ServerRedisStreams
     extras: Record<string, unknown> = {},
   ): void {
     const route = this.normalizePattern(pattern as string);
-    const others = isEventHandler ? (this.#handlers.get(route) ?? []) : [];
-    if (others.length === 0) super.addHandler(pattern, callback, isEventHandler, extras);
-    else Object.assign(callback, { isEventHandler, extras });
+    Object.assign(callback, { isEventHandler, extras });
+    // As in Nest, a second handler for requests replaces the first; handlers for events all stay.
+    const others = (this.#handlers.get(route) ?? []).filter((handler) => isEventHandler || handler.isEventHandler);
     this.#handlers.set(route, [...others, callback]);
+    this.messageHandlers.set(route, callback);
   }
 
-  /** Resolves the application's start once every stream's position is fixed on the server. */
+  /** Completes the application's start once every stream's position is fixed on the server. */
   async listen(callback: (error?: unknown) => void): Promise<void> {
     try {
       await (this.#listening ??= this.start());
     } catch (error) {
-      await this.#streamer.disconnect();
+      await this.close();
       callback(error);
       return;
     }
@@ -89,19 +109,20 @@ export class ServerRedisStreams
   /** @throws RedisStreamsError when Redis cannot be reached within `timeout`, or refuses a stream. */
   async start(): Promise<void> {
     if (this.#closing) throw new ClosedError('The server');
+    const groups = groupHandlers(this.#handlers, this.#resolved, this.#options.mode ?? SERVER_DEFAULTS.mode);
     await this.#streamer.connect();
-    await this.bindEvents();
+    await this.bindEvents(groups);
   }
 
   /** One consumer for the handlers that share their settings, one for each that has its own. */
-  async bindEvents(): Promise<void> {
-    const mode = this.#options.mode ?? SERVER_DEFAULTS.mode;
-    for (const group of groupHandlers(this.#handlers, this.#resolved, mode)) {
+  async bindEvents(groups: ReturnType<typeof groupHandlers>): Promise<void> {
+    for (const group of groups) {
       const consumer = new HandlerConsumer({
+        group,
         streamer: this.#streamer,
         server: this.#options,
-        group,
-        deliver: (delivery, binding) => this.handleMessage(delivery, binding),
+        deliver: (deliveries, from) => this.handleMessage(deliveries, from),
+        onDeadLetter: (event) => this.#announceDeadLetter(event),
         onError: (error) => this.#report(error),
       });
       this.#consumers.push(consumer);
@@ -109,18 +130,19 @@ export class ServerRedisStreams
     }
   }
 
-  /** Decodes one message, runs its handlers to their end and settles it. */
-  async handleMessage(delivery: Delivery, binding: HandlerBinding): Promise<void> {
-    const context = this.#createContext(delivery, binding);
-    try {
-      const data = await this.#codec.decode(delivery.message, binding.pattern);
-      const hooks = { start: this.onProcessingStartHook, end: this.onProcessingEndHook };
-      await runWithHooks(this.transportId, hooks, context, () => runHandlers(binding.handlers, data, context));
-    } catch (error) {
-      this.#fail(delivery, error);
-      return;
+  /** Handles one message, or the messages of one batch, to the end. */
+  async handleMessage(deliveries: readonly Delivery[], consumer: HandlerConsumer): Promise<void> {
+    const [delivery] = deliveries as readonly [Delivery];
+    const binding = consumer.bindingOf(delivery.message);
+    const contextOf = (one: Delivery): RedisStreamsContext => this.#createContext(one, binding, consumer);
+    if (binding.batch) {
+      const events = deliveries.map((one) => ({ delivery: one, context: contextOf(one) }));
+      return this.#events.processBatch(events, binding, consumer.canRetry);
     }
-    if (binding.ack === 'auto') delivery.settle({ kind: 'ack' });
+    const request = requestInfoOf(delivery.message);
+    const context = contextOf(delivery);
+    if (request) return this.#requests.respond(request, delivery, binding.requestHandler, context);
+    return this.#events.process({ delivery, context }, binding, consumer.canRetry);
   }
 
   /** Stops reading, waits for running handlers up to `shutdownTimeout`, commits their acks, leaves. Idempotent. */
@@ -139,36 +161,35 @@ export class ServerRedisStreams
   }
 
   async #close(): Promise<void> {
+    // A start that is still under way, or has failed, leaves consumers behind like one that has succeeded.
     await this.#listening?.catch(() => undefined);
     await Promise.all(this.#consumers.map((consumer) => consumer.close(this.#resolved.shutdownTimeout)));
     await this.#streamer.disconnect();
   }
 
-  #createContext(delivery: Delivery, binding: HandlerBinding): RedisStreamsContext {
-    const consumer = this.#consumers.find((candidate) => candidate.has(binding));
+  #createContext(delivery: Delivery, binding: HandlerBinding, consumer: HandlerConsumer): RedisStreamsContext {
     return new RedisStreamsContext({
       delivery,
       pattern: binding.pattern,
-      group: consumer?.groupId,
-      consumer: consumer?.consumerId,
-      commit: async () => consumer?.commit(),
+      group: consumer.groupId,
+      consumer: consumer.consumerId,
+      failurePolicy: binding.failurePolicy,
+      commit: () => consumer.commit(),
       onLateSettlement: (attempted) => {
-        this.#log.warn(
-          `${attempted} ignored: message ${delivery.message.id} of '${binding.pattern}' was settled before`,
-        );
+        const { id } = delivery.message;
+        this.#log.warn(`${attempted} ignored: message ${id} of '${binding.pattern}' was settled before`);
       },
     });
   }
 
-  #fail(delivery: Delivery, error: unknown): void {
-    const { id, streamKey } = delivery.message;
-    const action = error instanceof PayloadDecodeError ? 'Decoding' : 'Handling';
-    this.#log.error(`${action} message ${id} of '${streamKey}' failed: ${describeFailure(error)}`);
-    this.#listeners.emit(
-      'error',
-      error instanceof Error ? error : new RedisStreamsError('ERR_HANDLER', describeFailure(error)),
-    );
-    delivery.settle({ kind: 'pending' });
+  #announceDeadLetter(event: DeadLetterEvent): void {
+    const { message, deadLetterStream, reason } = event;
+    this.#log.warn(`Message ${message.id} of '${message.streamKey}' is now in '${deadLetterStream}': ${reason}`);
+    this.#listeners.emit('deadLetter', event);
+    const { onDeadLetter } = this.#options;
+    if (!onDeadLetter) return;
+    const failed = (error: unknown): void => this.#log.error(`onDeadLetter failed: ${errorText(error)}`);
+    Promise.resolve(event).then(onDeadLetter).catch(failed);
   }
 
   #report(error: RedisStreamsError): void {

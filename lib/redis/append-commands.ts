@@ -1,21 +1,45 @@
-import type { CommandArgument, CommandSender } from './command-sender.js';
+import { APPEND_AT, DROP_UNTIL, probeAppendFeatures } from './append-features.js';
+import type { AppendFeatures } from './append-features.js';
+import type { CommandArgument, CommandSender, PipelinedCommand } from './command-sender.js';
 import type { AppendCommands, AppendRequest, TrimLimit } from './stream-commands.js';
 
-/** XADD and XTRIM over the writer connection. */
+/** Until a server has said otherwise it is taken for one that has everything. */
+const ALL: AppendFeatures = Object.freeze({ partialIds: true, minId: true });
+
+/** The most entries that one script deletes, so that it does not hold up the server. */
+const DROPS_PER_SCRIPT = 1_000;
+
+const PARTIAL_ID = '-*';
+
+/** XADD and XTRIM over the writer connection, by scripts where the server is older than what they need. */
 export class RedisAppendCommands implements AppendCommands {
   readonly #sender: CommandSender;
+  #features: AppendFeatures | undefined;
+  #probing: Promise<AppendFeatures> | undefined;
 
   constructor(sender: CommandSender) {
     this.#sender = sender;
   }
 
-  async append(streamKey: string, requests: readonly AppendRequest[], trim: TrimLimit): Promise<Array<string | Error>> {
+  async append(
+    streamKey: string,
+    requests: readonly AppendRequest[],
+    trim: TrimLimit,
+    patience?: number,
+  ): Promise<Array<string | Error>> {
     const key = this.#sender.key(streamKey);
-    const limit = trimArguments(trim);
-    const replies = await this.#sender.pipeline(
-      requests.map(({ id, fields }) => ['xadd', key, ...limit, id, ...fields] as const),
-    );
-    return replies as Array<string | Error>;
+    const asksForMore = trim.minId !== undefined || requests.some(({ id }) => id.endsWith(PARTIAL_ID));
+    // A batch that needs nothing new must still not overtake one that waits for the answer.
+    const features = asksForMore ? await this.#featuresFor(key, patience) : ((await this.#probing) ?? ALL);
+    const limit = trimArguments(trim, features);
+    const commands = requests.map((request) => appendCommand(key, limit, request, features));
+    if (trim.minId !== undefined && !features.minId) commands.push(dropCommand(key, trim.minId));
+    const replies = await this.#sender.pipeline(commands, 'utf8', patience);
+    return replies.slice(0, requests.length) as Array<string | Error>;
+  }
+
+  async expire(streamKey: string, ttl: number): Promise<void> {
+    await this.#sender.text('pexpire', [this.#sender.key(streamKey), ttl]);
   }
 
   async trimMaxLen(streamKey: string, maxLen: number): Promise<number> {
@@ -23,11 +47,53 @@ export class RedisAppendCommands implements AppendCommands {
   }
 
   async trimMinId(streamKey: string, minId: string): Promise<number> {
-    return Number(await this.#sender.text('xtrim', [this.#sender.key(streamKey), 'MINID', '~', minId]));
+    const key = this.#sender.key(streamKey);
+    if ((await this.#featuresFor(key)).minId) {
+      return Number(await this.#sender.text('xtrim', [key, 'MINID', '~', minId]));
+    }
+    let dropped = 0;
+    for (let page = DROPS_PER_SCRIPT; page === DROPS_PER_SCRIPT; dropped += page) {
+      const [reply] = await this.#sender.pipeline([dropCommand(key, minId)]);
+      if (reply instanceof Error) throw reply;
+      page = Number(reply);
+    }
+    return dropped;
+  }
+
+  async #featuresFor(key: string, patience?: number): Promise<AppendFeatures> {
+    if (this.#features) return this.#features;
+    this.#probing ??= this.#probe(key, patience);
+    return this.#probing;
+  }
+
+  async #probe(key: string, patience?: number): Promise<AppendFeatures> {
+    try {
+      this.#features = await probeAppendFeatures(this.#sender, key, patience);
+      return this.#features ?? ALL;
+    } finally {
+      this.#probing = undefined;
+    }
   }
 }
 
-function trimArguments({ maxLen, minId }: TrimLimit): CommandArgument[] {
+function appendCommand(
+  key: string,
+  limit: readonly CommandArgument[],
+  { id, fields }: AppendRequest,
+  features: AppendFeatures,
+): PipelinedCommand {
+  if (features.partialIds || !id.endsWith(PARTIAL_ID)) return ['xadd', key, ...limit, id, ...fields];
+  const milliseconds = id.slice(0, -PARTIAL_ID.length);
+  return ['eval', APPEND_AT.source, 1, key, milliseconds, limit.length, ...limit, ...fields];
+}
+
+/** Everything before `minId`, which is a time in milliseconds. */
+function dropCommand(key: string, minId: string): PipelinedCommand {
+  const last = BigInt(minId) === 0n ? '0-0' : String(BigInt(minId) - 1n);
+  return ['eval', DROP_UNTIL.source, 1, key, last, DROPS_PER_SCRIPT];
+}
+
+function trimArguments({ maxLen, minId }: TrimLimit, features: AppendFeatures): CommandArgument[] {
   if (maxLen !== undefined) return ['MAXLEN', '~', maxLen];
-  return minId === undefined ? [] : ['MINID', '~', minId];
+  return minId === undefined || !features.minId ? [] : ['MINID', '~', minId];
 }

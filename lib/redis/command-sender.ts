@@ -8,6 +8,7 @@ import type { RedisConnection } from './redis-connection.js';
 import { classifyRedisError, replyWord } from './redis-error.js';
 
 export type CommandArgument = string | Uint8Array | number;
+export type PipelinedCommand = readonly [name: string, ...args: CommandArgument[]];
 
 /** A Lua script with the digest by which EVALSHA names it. */
 export interface Script {
@@ -57,11 +58,12 @@ export class CommandSender {
 
   /** Sends all commands in one write; the outcome of each is its reply or its error. All must be of one hash slot. */
   async pipeline(
-    commands: ReadonlyArray<readonly [name: string, ...args: CommandArgument[]]>,
+    commands: readonly PipelinedCommand[],
     encoding: 'utf8' | null = 'utf8',
+    patience = this.#timeout,
   ): Promise<unknown[]> {
     if (commands.length === 0) return [];
-    const client = await this.#client();
+    const client = await this.#client(patience);
     const epoch = this.connection.epoch;
     // The type of a pipeline names the commands only; sending a Command object is what they all do.
     const pipeline = client.pipeline() as ReturnType<RedisClient['pipeline']> & { sendCommand(command: Command): void };
@@ -87,9 +89,8 @@ export class CommandSender {
     if (this.#missing.has('scripts')) return undefined;
     const rest = [keys.length, ...keys.map((key) => this.key(key)), ...args];
     try {
-      return { reply: await this.#send('evalsha', [sha, ...rest], encoding) };
+      return { reply: await this.#evaluate(source, sha, rest, encoding) };
     } catch (error) {
-      if (replyWord(error) === 'NOSCRIPT') return { reply: await this.#send('eval', [source, ...rest], encoding) };
       if (!this.lacks(error, 'scripts')) throw error;
       this.onMissing?.(`scripts (${name})`);
       return undefined;
@@ -116,6 +117,20 @@ export class CommandSender {
     this.#missing.add(feature);
   }
 
+  async #evaluate(
+    source: string,
+    sha: string,
+    rest: readonly CommandArgument[],
+    encoding: 'utf8' | null,
+  ): Promise<unknown> {
+    try {
+      return await this.#send('evalsha', [sha, ...rest], encoding);
+    } catch (error) {
+      if (replyWord(error) !== 'NOSCRIPT') throw error;
+      return this.#send('eval', [source, ...rest], encoding);
+    }
+  }
+
   async #send(name: string, args: readonly CommandArgument[], encoding: 'utf8' | null): Promise<unknown> {
     const client = await this.#client();
     const epoch = this.connection.epoch;
@@ -126,15 +141,15 @@ export class CommandSender {
     }
   }
 
-  async #client(): Promise<RedisClient> {
+  async #client(patience = this.#timeout): Promise<RedisClient> {
     const live = this.connection.client;
     if (live) return live;
-    const limit = AbortSignal.timeout(this.#timeout);
+    const limit = AbortSignal.timeout(patience);
     try {
       return await this.connection.ready(limit);
     } catch (error) {
       if (!limit.aborted) throw error;
-      throw new ConnectTimeoutError(this.connection.address, this.#timeout, this.connection.lastFailure);
+      throw new ConnectTimeoutError(this.connection.address, patience, this.connection.lastFailure);
     }
   }
 
@@ -147,5 +162,11 @@ export class CommandSender {
 }
 
 function command(name: string, args: readonly CommandArgument[], encoding: 'utf8' | null): Command {
-  return new Command(name, args as Array<string | Buffer | number>, { replyEncoding: encoding });
+  return new Command(name, args.map(writable), { replyEncoding: encoding });
+}
+
+/** ioredis writes Buffers as they are; any other view of bytes it would write as text. */
+function writable(argument: CommandArgument): string | Buffer | number {
+  if (typeof argument !== 'object' || Buffer.isBuffer(argument)) return argument;
+  return Buffer.from(argument.buffer, argument.byteOffset, argument.byteLength);
 }

@@ -45,6 +45,9 @@ export interface ClientFactory {
 /** A blocked read answers up to 200 ms late; anything later means that the peer is gone. */
 const BLOCK_MARGIN = 2_000;
 
+/** How long a peer that does not answer may hold up the end of a connection; whatever mattered was awaited before. */
+const DISCONNECT_TIMEOUT = 200;
+
 /** @throws InvalidOptionError when the connection is of no known form. */
 export function clientFactory(connection: RedisStreamsConnection | undefined, times: ConnectionTimes): ClientFactory {
   const target = connection ?? process.env['REDIS_URL'] ?? DEFAULT_REDIS_URL;
@@ -169,6 +172,7 @@ function ownOptions(role: ConnectionRole, times: ConnectionTimes): RedisOptions 
     enableOfflineQueue: true,
     maxRetriesPerRequest: null,
     connectTimeout: times.connectTimeout,
+    disconnectTimeout: DISCONNECT_TIMEOUT,
     socketTimeout: role === 'reader' ? times.blockTimeout + BLOCK_MARGIN : times.replyTimeout,
     connectionName: `nestjs-redis-streams:${role}`,
   };

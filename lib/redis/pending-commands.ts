@@ -1,4 +1,4 @@
-import type { CommandArgument, CommandSender } from './command-sender.js';
+import type { CommandArgument, CommandSender, PipelinedCommand } from './command-sender.js';
 import { nextEntryId } from './entry-id.js';
 import { ClaimLadder } from './claim-ladder.js';
 import { CLAIM_OWN, KEEP_ALIVE, SET_IDLE } from './pending-scripts.js';
@@ -34,6 +34,7 @@ export class RedisPendingCommands implements PendingCommands {
     pending: readonly PendingEntry[],
     isRedelivery: boolean,
   ): Promise<ClaimedPage> {
+    if (pending.length === 0) return { entries: [], deleted: [] };
     const counts = pending.map((entry) => entry.deliveryCount + (isRedelivery ? 1 : 0));
     const scripted = await this.#sender.run(
       CLAIM_OWN,
@@ -41,17 +42,19 @@ export class RedisPendingCommands implements PendingCommands {
       [group, consumer, ...pending.flatMap((entry, index) => [entry.id, counts[index] as number])],
       null,
     );
-    const replies = scripted
-      ? (scripted.reply as unknown[])
-      : await this.#sender.pipeline(
-          // The idle time seen before guards the claim: whoever took the entry meanwhile has reset it.
-          pending.map(({ id, idle }, index) => [
-            ...(['xclaim', this.#sender.key(streamKey), group, consumer] as const),
-            ...[idle, id, 'RETRYCOUNT', counts[index] as number],
-          ]),
-          null,
-        );
-    return collectClaims(pending, counts, replies);
+    if (scripted) return collectClaims(pending, counts, scripted.reply as unknown[]);
+    const key = this.#sender.key(streamKey);
+    const countOf = new Map(pending.map(({ id }, index) => [id, counts[index] as number]));
+    const ours = await this.#stillOurs(streamKey, group, consumer, [...countOf.keys()]);
+    const oursCounts = ours.map(({ id }) => countOf.get(id) as number);
+    const replies = await this.#sender.pipeline(
+      // The idle time just seen guards the claim: whoever takes the entry meanwhile resets it.
+      ours.map(({ id, idle }, index): PipelinedCommand => {
+        return ['xclaim', key, group, consumer, idle, id, 'RETRYCOUNT', oursCounts[index] as number];
+      }),
+      null,
+    );
+    return collectClaims(ours, oursCounts, replies);
   }
 
   claimIdle(request: ClaimRequest): Promise<ClaimedPage> {
@@ -119,12 +122,20 @@ export class RedisPendingCommands implements PendingCommands {
   ): Promise<void> {
     const key = this.#sender.key(streamKey);
     await this.#sender.pipeline(
-      entries.map((entry) => {
+      entries.map((entry): PipelinedCommand => {
         const count = counts?.get(entry.id);
         const retryCount = count === undefined ? [] : ['RETRYCOUNT', count];
         return [
-          ...(['xclaim', key, group, consumer] as const),
-          ...[entry.idle, entry.id, 'IDLE', Math.round(idle), ...retryCount, 'JUSTID'],
+          'xclaim',
+          key,
+          group,
+          consumer,
+          entry.idle,
+          entry.id,
+          'IDLE',
+          Math.round(idle),
+          ...retryCount,
+          'JUSTID',
         ];
       }),
     );

@@ -1,6 +1,7 @@
 import { EventEmitter } from 'node:events';
 
 import { withResolvers } from '../deferred.js';
+import { errorText } from '../error-text.js';
 import { ClosedError, ConnectionError, PermissionError } from '../errors.js';
 import { RECONNECT_BACKOFF, backoffDelay, pause } from './backoff.js';
 import type { ClientFactory, ConnectionRole, RedisClient } from './connection-options.js';
@@ -123,10 +124,11 @@ export class RedisConnection extends EventEmitter<ConnectionEvents> {
     const { signal } = this.#closing;
     for (let attempt = 1; !signal.aborted; attempt += 1) {
       try {
-        const client = await this.#connect();
+        await this.#serve(await this.#connect());
         attempt = 0;
-        await this.#serve(client);
       } catch (error) {
+        // Closing ends an attempt that is under way; that is no failure.
+        if (signal.aborted) return;
         this.#lastFailure = error as Error;
         this.emit('failure', this.#lastFailure, attempt);
       }
@@ -138,13 +140,15 @@ export class RedisConnection extends EventEmitter<ConnectionEvents> {
 
   /** Resolves when the client was live and is lost, or when the connection was closed. */
   async #serve(client: RedisClient): Promise<void> {
+    // Closed, or lost, between its being ready and this line: a state that is `closed` must stay so.
+    if (this.#closing.signal.aborted) return;
+    const isLive = client.status === 'ready';
+    if (!isLive) throw this.#connectFailure(new Error('Connection is closed'));
     this.#epoch += 1;
     this.#reconnects += 1;
     this.#lastFailure = undefined;
     const lost = withResolvers<void>();
     client.once('close', lost.resolve).once('end', lost.resolve);
-    // It may have been lost between its being ready and this line.
-    if (client.status !== 'ready') lost.resolve();
     this.#setState('ready');
     await lost.promise;
     // A cluster says `close` for its pool; it may still be trying to come back, and must not.
@@ -185,7 +189,7 @@ export class RedisConnection extends EventEmitter<ConnectionEvents> {
   }
 
   #connectFailure(cause: unknown): Error {
-    const text = cause instanceof Error ? cause.message : String(cause);
+    const text = errorText(cause);
     return classifyRedisError(cause) === 'permission'
       ? new PermissionError(`Redis at ${this.address} refused the login: ${text}`, cause)
       : new ConnectionError(`Redis at ${this.address} cannot be reached: ${text}`, cause);

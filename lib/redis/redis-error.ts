@@ -1,3 +1,4 @@
+import { errorText } from '../error-text.js';
 import { ConnectionError, PermissionError, RedisStreamsError, ServerReplyError, WrongTypeError } from '../errors.js';
 
 /**
@@ -7,6 +8,7 @@ import { ConnectionError, PermissionError, RedisStreamsError, ServerReplyError, 
  * - `failover`: the node is no master (any more); drop the connection and resolve the master again
  * - `retryable`: the server said "not now"
  * - `group-missing`, `stream-gone`, `wrong-type`, `group-exists`: state of the key
+ * - `no-memory`: the server takes nothing that needs more memory (OOM); reading and acknowledging still work
  * - `interrupted`: a blocked read was ended on purpose (CLIENT UNBLOCK … ERROR)
  * - `permission`: credentials or ACL
  * - `unsupported`: the server does not know the command or one of its arguments
@@ -20,6 +22,7 @@ export type RedisErrorKind =
   | 'group-exists'
   | 'stream-gone'
   | 'wrong-type'
+  | 'no-memory'
   | 'interrupted'
   | 'permission'
   | 'unsupported'
@@ -40,15 +43,19 @@ const KIND_OF_FIRST_WORD: Readonly<Record<string, RedisErrorKind>> = {
   NOGROUP: 'group-missing',
   BUSYGROUP: 'group-exists',
   WRONGTYPE: 'wrong-type',
+  OOM: 'no-memory',
   NOAUTH: 'permission',
   WRONGPASS: 'permission',
   NOPERM: 'permission',
 };
 
+/** Before Redis 7.0 the error of a command inside a script comes as `ERR Error running script (call to …): …: -NOGROUP …`. */
+const ERROR_IN_SCRIPT = /^ERR Error running script .*?: -?([A-Z]{2,}) /;
+
 /** First word of a server's error reply; undefined for anything that is not a reply. */
 export function replyWord(error: unknown): string | undefined {
   if (!(error instanceof Error) || error.name !== 'ReplyError') return undefined;
-  return error.message.split(' ', 1)[0];
+  return ERROR_IN_SCRIPT.exec(error.message)?.[1] ?? error.message.split(' ', 1)[0];
 }
 
 /** Decides by class and by the reply's first word; texts differ between servers and are read only where one word has two meanings. */
@@ -79,7 +86,7 @@ export function isTransient(kind: RedisErrorKind): boolean {
 export function toPublicError(error: unknown, streamKey: string, action: string): RedisStreamsError {
   if (error instanceof RedisStreamsError) return error;
   const kind = classifyRedisError(error);
-  const text = error instanceof Error ? error.message : String(error);
+  const text = errorText(error);
   switch (kind) {
     case 'connection':
       return new ConnectionError(`The connection broke while ${action} '${streamKey}': ${text}`, error);
@@ -91,7 +98,7 @@ export function toPublicError(error: unknown, streamKey: string, action: string)
       return new ServerReplyError(
         `Redis refused ${action} '${streamKey}': ${text}`,
         replyWord(error) ?? 'ERR',
-        isTransient(kind) || replyWord(error) === 'OOM',
+        isTransient(kind) || kind === 'no-memory',
         error,
       );
   }

@@ -35,11 +35,21 @@ export interface TrimLimit {
 }
 
 export interface AppendCommands {
-  /** Appends in order; the outcome of each is its id or the error that Redis or the connection gave for it. */
-  append(streamKey: string, requests: readonly AppendRequest[], trim: TrimLimit): Promise<Array<string | Error>>;
+  /**
+   * Appends in order; the outcome of each is its id or the error that Redis or the connection gave for it.
+   * @param patience longest wait for a connection, in milliseconds
+   */
+  append(
+    streamKey: string,
+    requests: readonly AppendRequest[],
+    trim: TrimLimit,
+    patience?: number,
+  ): Promise<Array<string | Error>>;
   /** Both return how many entries went. */
   trimMaxLen(streamKey: string, maxLen: number): Promise<number>;
   trimMinId(streamKey: string, minId: string): Promise<number>;
+  /** Removes the stream after so many milliseconds, unless this is called again before. */
+  expire(streamKey: string, ttl: number): Promise<void>;
 }
 
 export interface GroupReadRequest {

@@ -1,0 +1,177 @@
+import { randomUUID } from 'node:crypto';
+
+import type { WritePacket } from '@nestjs/microservices';
+
+import type { BasicConsumer } from '../engine/consumer-types.js';
+import type { StreamMessage } from '../engine/stream-message.js';
+import type { RedisStreamer } from '../engine/streamer.js';
+import { errorText } from '../error-text.js';
+import { ClosedError, RequestTimeoutError } from '../errors.js';
+import type { RedisStreamsLogger } from '../logger.js';
+import type { PacketCodec } from './packet-codec.js';
+import { REQUEST_HEADERS } from './request-headers.js';
+
+export interface ReplyInboxOptions {
+  readonly streamer: RedisStreamer;
+  readonly codec: PacketCodec;
+  readonly replyPrefix: string;
+  /** Milliseconds without any reply after which a request has failed. */
+  readonly requestTimeout: number;
+  readonly logger: Required<RedisStreamsLogger>;
+}
+
+interface OpenRequest {
+  readonly pattern: string;
+  readonly callback: (packet: WritePacket) => void;
+  deadline: number;
+}
+
+/** After so many replies those that have been read are trimmed from the reply stream. */
+const TRIM_AFTER = 1_000;
+const BATCH_SIZE = 1_000;
+
+/**
+ * Where the replies to this client's requests arrive: one stream, read from its beginning, and the requests that wait, by
+ * correlation id. A request leaves when its last reply, its time-out or its unsubscription comes, whichever is first.
+ */
+export class ReplyInbox {
+  readonly streamKey: string;
+  readonly #options: ReplyInboxOptions;
+  /** In the order of their deadlines: every reply moves its request to the end. */
+  readonly #open = new Map<string, OpenRequest>();
+  #opening: Promise<void> | undefined;
+  #consumer: BasicConsumer | undefined;
+  #timer: NodeJS.Timeout | undefined;
+  #sinceTrim = 0;
+  #isClosed = false;
+
+  constructor(options: ReplyInboxOptions) {
+    this.#options = options;
+    this.streamKey = `${options.replyPrefix}${randomUUID()}`;
+  }
+
+  /** Requests that wait. */
+  get size(): number {
+    return this.#open.size;
+  }
+
+  /** Resolves when replies can be read. A failure is not remembered: the next request tries again. */
+  async open(): Promise<void> {
+    this.#opening ??= this.#start().catch((error: unknown) => {
+      this.#opening = undefined;
+      throw error;
+    });
+    await this.#opening;
+  }
+
+  /** Returns the correlation id. */
+  register(pattern: string, callback: (packet: WritePacket) => void): string {
+    const id = randomUUID();
+    this.#open.set(id, { pattern, callback, deadline: Date.now() + this.#options.requestTimeout });
+    this.#watch();
+    return id;
+  }
+
+  /** The request was given up, or could not be sent. */
+  remove(id: string): void {
+    this.#open.delete(id);
+    if (this.#open.size > 0) return;
+    clearTimeout(this.#timer);
+    this.#timer = undefined;
+  }
+
+  async close(): Promise<void> {
+    this.#isClosed = true;
+    clearTimeout(this.#timer);
+    for (const [id, { callback }] of this.#open) {
+      this.#open.delete(id);
+      callback({ err: new ClosedError('The client') });
+    }
+    await this.#opening?.catch(() => undefined);
+    if (!this.#consumer) return;
+    await this.#consumer.end();
+    await this.#trim(() => this.#options.streamer.appending.trimMaxLen(this.streamKey, 0));
+  }
+
+  async #start(): Promise<void> {
+    if (this.#isClosed) throw new ClosedError('The client');
+    this.#consumer = await this.#options.streamer.createConsumer(this.streamKey, {
+      mode: 'real-time',
+      autoStreamReset: 'earliest',
+      batchSize: BATCH_SIZE,
+      shardDiscoveryInterval: false,
+    });
+    void this.#read(this.#consumer);
+  }
+
+  async #read(consumer: BasicConsumer): Promise<void> {
+    try {
+      for await (const message of consumer) {
+        await this.#receive(message);
+        this.#sinceTrim += 1;
+        if (this.#sinceTrim < TRIM_AFTER) continue;
+        this.#sinceTrim = 0;
+        void this.#trim(() => this.#options.streamer.appending.trimMinId(this.streamKey, message.id));
+      }
+    } catch (error) {
+      this.#options.logger.error(`Replies can no longer be read: ${errorText(error)}`);
+      this.#opening = undefined;
+    }
+  }
+
+  async #receive(message: StreamMessage): Promise<void> {
+    const { headers } = message;
+    const id = headers[REQUEST_HEADERS.correlationId] ?? '';
+    const request = this.#open.get(id);
+    if (!request) return;
+    const isFinal = headers[REQUEST_HEADERS.final] !== undefined;
+    const isError = headers[REQUEST_HEADERS.error] !== undefined;
+    const packet = await this.#decode(message, request.pattern, isFinal, isError);
+    if (!this.#open.delete(id)) return;
+    if (isFinal || isError) this.remove(id);
+    else this.#open.set(id, { ...request, deadline: Date.now() + this.#options.requestTimeout });
+    request.callback(packet);
+  }
+
+  async #decode(message: StreamMessage, pattern: string, isFinal: boolean, isError: boolean): Promise<WritePacket> {
+    try {
+      if (isError) return { err: message.json(), isDisposed: true };
+      if (message.payload.length === 0) return { isDisposed: isFinal };
+      return { response: await this.#options.codec.decode(message, pattern), isDisposed: isFinal };
+    } catch (error) {
+      return { err: error, isDisposed: true };
+    }
+  }
+
+  /** One timer for all: the first in the map is the first to time out. */
+  #watch(): void {
+    const [first] = this.#open.values();
+    if (!first || this.#timer) return;
+    this.#timer = setTimeout(
+      () => {
+        this.#timer = undefined;
+        this.#expire();
+        this.#watch();
+      },
+      Math.max(1, first.deadline - Date.now()),
+    );
+  }
+
+  #expire(): void {
+    const now = Date.now();
+    for (const [id, request] of this.#open) {
+      if (request.deadline > now) return;
+      this.#open.delete(id);
+      request.callback({ err: new RequestTimeoutError(request.pattern, this.#options.requestTimeout) });
+    }
+  }
+
+  /** Trimming keeps the stream small; what is not trimmed goes when the stream expires. */
+  async #trim(trim: () => Promise<unknown>): Promise<void> {
+    try {
+      await trim();
+    } catch (error) {
+      this.#options.logger.debug(`Trimming the reply stream failed: ${errorText(error)}`);
+    }
+  }
+}

@@ -1,0 +1,131 @@
+import type { MessageHandler } from '@nestjs/microservices';
+import { isObservable } from 'rxjs';
+import type { Observable } from 'rxjs';
+
+import type { Delivery } from '../engine/delivery.js';
+import type { Payload, StreamProducer } from '../engine/stream-producer.js';
+import { withResolvers } from '../deferred.js';
+import { errorText } from '../error-text.js';
+import type { RedisStreamsLogger } from '../logger.js';
+import type { PacketCodec } from './packet-codec.js';
+import type { RedisStreamsContext } from './redis-streams.context.js';
+import { ReplyWriter } from './reply-writer.js';
+import type { RequestInfo } from './request-headers.js';
+
+/** As Nest's own transports say it. */
+const NO_HANDLER = 'There is no matching message handler defined in the remote service.';
+
+/** How long a reply stream outlives the last reply to it, and how often that is put off, in milliseconds. */
+const REPLY_STREAM_TTL = 600_000;
+const TTL_RENEWAL = 60_000;
+const MAX_REMEMBERED_STREAMS = 10_000;
+
+export interface RequestResponderOptions {
+  readonly producer: StreamProducer;
+  /** Makes a reply stream expire by itself. */
+  readonly expire: (streamKey: string, ttl: number) => Promise<void>;
+  readonly codec: PacketCodec;
+  /** A request may name reply streams that begin so, and no other key. */
+  readonly replyPrefix: string;
+  readonly logger: Required<RedisStreamsLogger>;
+  readonly withHooks: <T>(context: RedisStreamsContext, work: () => Promise<T>) => Promise<T>;
+}
+
+/**
+ * Answers requests: every value that the handler's Observable emits is a reply, an error is one too. A request is
+ * acknowledged once its replies are in Redis; retry and dead letters are for events.
+ */
+export class RequestResponder {
+  readonly #options: RequestResponderOptions;
+  readonly #renewedAt = new Map<string, number>();
+
+  constructor(options: RequestResponderOptions) {
+    this.#options = options;
+  }
+
+  async respond(
+    request: RequestInfo,
+    delivery: Delivery,
+    handler: MessageHandler | undefined,
+    context: RedisStreamsContext,
+  ): Promise<void> {
+    const { replyPrefix, logger } = this.#options;
+    const { id, streamKey } = delivery.message;
+    if (!request.replyTo.startsWith(replyPrefix)) {
+      logger.error(`Request ${id} of '${streamKey}' refused: its reply stream does not begin with '${replyPrefix}'`);
+    } else if (Date.now() >= request.deadline) {
+      logger.warn(`Request ${id} of '${streamKey}' came after its deadline and was not executed`);
+    } else {
+      await this.#answer(request, delivery, handler, context);
+    }
+    delivery.settle({ kind: 'ack' });
+  }
+
+  async #answer(
+    request: RequestInfo,
+    delivery: Delivery,
+    handler: MessageHandler | undefined,
+    context: RedisStreamsContext,
+  ): Promise<void> {
+    const { producer, logger, withHooks } = this.#options;
+    const { message } = delivery;
+    const writer = new ReplyWriter(request, producer, (value) => this.#encode(value, message.streamKey));
+    try {
+      if (handler) await withHooks(context, () => this.#execute(handler, delivery, context, writer));
+      else writer.fail({ status: 'error', message: NO_HANDLER });
+    } catch (error) {
+      writer.fail(error);
+    }
+    try {
+      await writer.written();
+      this.#renew(request.replyTo);
+    } catch (error) {
+      logger.error(`The reply to request ${message.id} of '${message.streamKey}' was lost: ${errorText(error)}`);
+    }
+  }
+
+  async #execute(
+    handler: MessageHandler,
+    { message }: Delivery,
+    context: RedisStreamsContext,
+    writer: ReplyWriter,
+  ): Promise<void> {
+    const data = await this.#options.codec.decode(message, message.streamKey);
+    const result: unknown = await handler(data, context);
+    if (isObservable(result)) {
+      await forward(result, writer);
+    } else {
+      if (result !== undefined) writer.next(result);
+      writer.complete();
+    }
+  }
+
+  #encode(data: unknown, pattern: string): Payload | Promise<Payload> {
+    const encoded = this.#options.codec.encode({ pattern, data });
+    return encoded instanceof Promise ? encoded.then(({ payload }) => payload) : encoded.payload;
+  }
+
+  /** Once in a while is enough; without the permission streams of clients that are gone stay behind. */
+  #renew(streamKey: string): void {
+    const now = Date.now();
+    if (now - (this.#renewedAt.get(streamKey) ?? 0) < TTL_RENEWAL) return;
+    if (this.#renewedAt.size >= MAX_REMEMBERED_STREAMS) this.#renewedAt.clear();
+    this.#renewedAt.set(streamKey, now);
+    this.#options.expire(streamKey, REPLY_STREAM_TTL).catch((error: unknown) => {
+      this.#options.logger.debug(`The reply stream '${streamKey}' will not expire: ${errorText(error)}`);
+    });
+  }
+}
+
+async function forward(values: Observable<unknown>, writer: ReplyWriter): Promise<void> {
+  const end = withResolvers<void>();
+  values.subscribe({
+    next: (value) => {
+      if (value !== undefined) writer.next(value);
+    },
+    error: (error: unknown) => end.reject(error),
+    complete: () => end.resolve(),
+  });
+  await end.promise;
+  writer.complete();
+}

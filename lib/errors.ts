@@ -101,13 +101,15 @@ export class StreamMissingError extends RedisStreamsError {
   }
 }
 
-/** The consumer group does not exist. */
+/** The consumer group, or its stream, does not exist. */
 export class GroupMissingError extends RedisStreamsError {
   readonly streamKey: string;
-  readonly group: string;
+  /** Undefined where Redis does not say which of several. */
+  readonly group: string | undefined;
 
-  constructor(streamKey: string, group: string, cause?: unknown) {
-    super('ERR_GROUP_MISSING', `The stream '${streamKey}' has no consumer group '${group}'`, { cause });
+  constructor(streamKey: string, group: string | undefined, cause?: unknown) {
+    const name = group === undefined ? 'the consumer group asked for' : `a consumer group '${group}'`;
+    super('ERR_GROUP_MISSING', `The stream '${streamKey}' does not exist or does not have ${name}`, { cause });
     this.streamKey = streamKey;
     this.group = group;
   }
@@ -181,6 +183,30 @@ export class SequenceOverflowError extends RedisStreamsError {
 export class PayloadDecodeError extends RedisStreamsError {
   constructor(message: string, cause?: unknown) {
     super('ERR_PAYLOAD_DECODE', message, { cause });
+  }
+}
+
+/** A handler failed with something that is no Error; `cause` is what it threw. */
+export class HandlerError extends RedisStreamsError {
+  constructor(message: string, cause: unknown) {
+    super('ERR_HANDLER', `A handler failed: ${message}`, { cause });
+  }
+}
+
+/** Handlers were still running when the server had to close; their messages stay pending. */
+export class ShutdownTimeoutError extends RedisStreamsError {
+  constructor(running: number, timeout: number) {
+    super(
+      'ERR_SHUTDOWN_TIMEOUT',
+      `${running} handlers were still running after ${timeout} ms; their messages stay pending`,
+    );
+  }
+}
+
+/** A mistake in this package; please report it. */
+export class InternalError extends RedisStreamsError {
+  constructor(message: string, cause: unknown) {
+    super('ERR_INTERNAL', message, { cause });
   }
 }
 

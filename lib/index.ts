@@ -26,6 +26,7 @@ export { DEAD_LETTER_HEADERS } from './engine/dead-letter.js';
 export type { DeadLetterOptions } from './engine/dead-letter.js';
 export type { RetryOptions } from './engine/retry-policy.js';
 export { Receipt } from './engine/receipt.js';
+export type { RedriveOptions, RedriveResult } from './engine/redrive.js';
 export { KeyHashSharder, PseudoRandomSharder, RoundRobinSharder } from './engine/sharder.js';
 export type { Sharder } from './engine/sharder.js';
 export type { BasicConsumer as StreamConsumer } from './engine/consumer-types.js';

@@ -94,6 +94,7 @@ export class ConsumerSession {
   /** Fixes the start of every stream, then starts to read. @throws RedisStreamsError when that is impossible. */
   async open(streams: readonly AssignedStream[]): Promise<void> {
     await this.add(streams, false);
+    this.#lines.requireRunning();
     this.#keepAlive?.start();
   }
 

@@ -17,7 +17,7 @@ export interface DeadLetterOptions {
 /** Names of the headers that a dead letter has besides those of the message. */
 export const DEAD_LETTER_HEADERS = Object.freeze({
   stream: 'dead-letter-stream',
-  shard: 'dead-letter-shard',
+  key: 'dead-letter-key',
   id: 'dead-letter-id',
   group: 'dead-letter-group',
   consumer: 'dead-letter-consumer',
@@ -35,6 +35,8 @@ export const DEAD_LETTER_SUFFIX = ':dead';
 /** Why and where a message became a dead letter. */
 export interface Burial {
   readonly message: StreamMessage;
+  /** The key of the shard that it came from. */
+  readonly key: string;
   readonly group: string;
   readonly consumer: string;
   readonly reason: string;
@@ -70,11 +72,11 @@ export async function bury(burial: Burial, appending: Pick<AppendCommands, 'appe
   return outcome;
 }
 
-function describe({ message, group, consumer, reason, error, firstFailure }: Burial): Record<string, string> {
+function describe({ message, key, group, consumer, reason, error, firstFailure }: Burial): Record<string, string> {
   const names = DEAD_LETTER_HEADERS;
   const headers: Record<string, string> = {
     [names.stream]: message.streamKey,
-    [names.shard]: String(message.shardId),
+    [names.key]: key,
     [names.id]: message.id,
     [names.group]: group,
     [names.consumer]: consumer,

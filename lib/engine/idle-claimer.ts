@@ -1,4 +1,5 @@
 import type { RedisStreamsLogger } from '../logger.js';
+import { compareEntryIds } from '../redis/entry-id.js';
 import type { PendingCommands } from '../redis/stream-commands.js';
 import type { AssignedStream } from './assigned-stream.js';
 import { dropDeleted } from './deleted-entries.js';
@@ -67,6 +68,9 @@ export class IdleClaimer implements ReadDuty {
     if (ids.length > 0) await pending.ack(stream.key, group, ids);
     if (page.next === undefined) this.#finish(stream);
     else this.#cursors.set(stream, page.next);
+    // Some servers give new entries behind the claimed ones.
+    const last = page.entries.at(-1)?.id ?? stream.position;
+    if (compareEntryIds(last, stream.position) > 0) stream.position = last;
     const entries = page.entries.filter(({ id }) => !stream.held.has(id));
     return { stream, generation, entries };
   }

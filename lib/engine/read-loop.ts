@@ -1,7 +1,7 @@
 import { withResolvers } from '../deferred.js';
 import type { Deferred } from '../deferred.js';
 import { errorText } from '../error-text.js';
-import { ClosedError, RedisStreamsError } from '../errors.js';
+import { InternalError, ClosedError, RedisStreamsError } from '../errors.js';
 import { RECONNECT_BACKOFF, backoffDelay, pause } from '../redis/backoff.js';
 import { classifyRedisError, isTransient, toPublicError } from '../redis/redis-error.js';
 import type { AssignedStream } from './assigned-stream.js';
@@ -198,9 +198,7 @@ export class ReadLoop {
       await this.#heal(streams, error, failures);
     } else if (kind === 'connection' && !(error instanceof RedisStreamsError) && failures === 1) {
       // No reply and no lost connection: a mistake in this package must not look like an outage.
-      this.#options.onError(
-        new RedisStreamsError('ERR_INTERNAL', `Reading failed unexpectedly: ${errorText(error)}`, { cause: error }),
-      );
+      this.#options.onError(new InternalError(`Reading failed unexpectedly: ${errorText(error)}`, error));
     }
     // Even what is healed is not tried again at once: a group that somebody keeps deleting must not keep a core busy.
     await delay;

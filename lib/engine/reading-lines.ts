@@ -1,3 +1,4 @@
+import { ConsumerEndedError } from '../errors.js';
 import type { AssignedStream } from './assigned-stream.js';
 import { IdleClaimer } from './idle-claimer.js';
 import type { ResolvedConsumerOptions } from './options.js';
@@ -32,6 +33,7 @@ export interface ReadingLinesOptions extends Pick<ReadLoopOptions, 'room' | 'onP
 export class ReadingLines {
   readonly #options: ReadingLinesOptions;
   readonly #lines: Line[];
+  #isStopped = false;
 
   constructor(options: ReadingLinesOptions) {
     this.#options = options;
@@ -83,8 +85,15 @@ export class ReadingLines {
     await held();
   }
 
+  /** Afterwards nothing is read, and no more lines are opened. */
   async stop(): Promise<void> {
+    this.#isStopped = true;
     await Promise.all(this.#lines.map(({ loop }) => loop.stop()));
+  }
+
+  /** @throws ConsumerEndedError after {@link stop} */
+  requireRunning(): void {
+    if (this.#isStopped) throw new ConsumerEndedError();
   }
 
   async release(): Promise<void> {
@@ -96,6 +105,8 @@ export class ReadingLines {
   }
 
   #createLine(): Line {
+    // Whoever ends a consumer while it is being opened stops the lines that it has; it must not get another.
+    this.requireRunning();
     const { environment, consumer, credit, room, onPages, onStreamFailure, onError } = this.#options;
     const line = environment.openLine();
     const reader = readerFor(line, environment, consumer);

@@ -5,6 +5,8 @@ import { classifyRedisError, toPublicError } from '../redis/redis-error.js';
 import type { GroupConsumerInfo, GroupInfo, PendingEntry, StreamCommands } from '../redis/stream-commands.js';
 import type { RewindTarget } from './consumer-types.js';
 import { check } from './option-checks.js';
+import { redrive } from './redrive.js';
+import type { RedriveOptions, RedriveResult } from './redrive.js';
 import { positionOf } from './seek.js';
 import { StreamMessage } from './stream-message.js';
 
@@ -111,6 +113,21 @@ export class StreamManager implements AsyncDisposable {
       const position = await positionOf(streamKey, target, this.#commands.reading);
       await this.#commands.groups.setGroupPosition(streamKey, group, position);
     });
+  }
+
+  /**
+   * Puts dead letters back for the group that they came from, and for no other; its consumers take them up at their next
+   * look for idle entries. @throws InvalidOptionError, GroupMissingError when that group is gone
+   */
+  async redrive(deadLetterStream: string, options: RedriveOptions = {}): Promise<RedriveResult> {
+    check.name('deadLetterStream', deadLetterStream);
+    if (options.limit !== undefined) check.integer('limit', options.limit, 1);
+    if (options.filter !== undefined && typeof options.filter !== 'function') {
+      throw new InvalidOptionError('filter', 'must be a function', options.filter);
+    }
+    return this.#on(deadLetterStream, 'redriving', () =>
+      redrive(deadLetterStream, options, this.#commands, this.#messageField),
+    );
   }
 
   /** Removes a consumer's name from a group. @throws ConsumerPendingError while entries are pending for it. */

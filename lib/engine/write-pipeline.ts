@@ -70,6 +70,7 @@ export class WritePipeline {
   #queue: Entry[] = [];
   #head = 0;
   #repeats: Entry[] = [];
+  #size = 0;
   #bytes = 0;
   #order = 0;
   #inFlight = 0;
@@ -85,7 +86,7 @@ export class WritePipeline {
 
   /** Messages that wait or are under way. */
   get size(): number {
-    return this.#queue.length - this.#head + this.#repeats.length;
+    return this.#size;
   }
 
   /** @throws QueueFullError when the message would be one too many, or one too large. */
@@ -94,6 +95,7 @@ export class WritePipeline {
     if (this.size >= maxQueued) throw new QueueFullError('maxQueued', maxQueued);
     if (this.#bytes + send.size > maxQueuedBytes && this.#bytes > 0)
       throw new QueueFullError('maxQueuedBytes', maxQueuedBytes);
+    this.#size += 1;
     this.#bytes += send.size;
     this.#round.open += 1;
     this.#queue.push({
@@ -222,6 +224,7 @@ export class WritePipeline {
   }
 
   #settle(entry: Entry): void {
+    this.#size -= 1;
     this.#bytes -= entry.size;
     const { round } = entry;
     round.open -= 1;

@@ -2,7 +2,7 @@ import type { MessageHandler } from '@nestjs/microservices';
 
 import type { Delivery } from '../engine/delivery.js';
 import { errorText, errorTextWithStack } from '../error-text.js';
-import { RedisStreamsError } from '../errors.js';
+import { HandlerError } from '../errors.js';
 import type { RedisStreamsLogger } from '../logger.js';
 import type { EmitEvent } from './event-listeners.js';
 import { settleFailure } from './failure-policy.js';
@@ -83,7 +83,7 @@ export class EventProcessor {
       `Handling ${message.id} of '${message.streamKey}' failed (delivery ${message.deliveryCount}, ${outcome}): ` +
         errorTextWithStack(error),
     );
-    emit('error', error instanceof Error ? error : new RedisStreamsError('ERR_HANDLER', errorText(error)));
+    emit('error', error instanceof Error ? error : new HandlerError(errorText(error), error));
     if (isFirst && settlement.kind === 'retry') emit('retry', { message, delay: settlement.delay, error });
   }
 }

@@ -7,7 +7,8 @@ import type { ResolvedConsumerOptions } from '../engine/options.js';
 import { StreamAssignment } from '../engine/stream-assignment.js';
 import type { StreamMessage } from '../engine/stream-message.js';
 import type { RedisStreamer } from '../engine/streamer.js';
-import { RedisStreamsError } from '../errors.js';
+import { ShutdownTimeoutError } from '../errors.js';
+import type { RedisStreamsError } from '../errors.js';
 import type { HandlerBinding, HandlerGroup } from './handler-binding.js';
 import { KEY_HEADER } from './packet-codec.js';
 import type { DeadLetterEvent } from './redis-streams.events.js';
@@ -83,8 +84,7 @@ export class HandlerConsumer {
     await this.#assignment.close();
     const running = await this.#dispatcher.close(timeout);
     if (running > 0) {
-      const message = `${running} handlers were still running after ${timeout} ms; their messages stay pending`;
-      this.#options.onError(new RedisStreamsError('ERR_SHUTDOWN_TIMEOUT', message));
+      this.#options.onError(new ShutdownTimeoutError(running, timeout));
     }
     await this.#session.leave();
   }
@@ -93,7 +93,8 @@ export class HandlerConsumer {
     const { streamer, onDeadLetter } = this.#options;
     const target = this.bindingOf(message).failurePolicy.deadLetter || {};
     const group = this.#consumer.group as string;
-    const burial = { message, group, consumer: this.#consumer.consumer, reason, error, target };
+    const { key } = this.#session.streamOf(message);
+    const burial = { message, key, group, consumer: this.#consumer.consumer, reason, error, target };
     const id = await bury({ ...burial, firstFailure: this.#session.failedFirst(message) }, streamer.appending);
     onDeadLetter({
       message,

@@ -4,6 +4,7 @@ import { Server } from '@nestjs/microservices';
 
 import { REDIS_STREAMS_TRANSPORT } from '../constants.js';
 import type { Delivery } from '../engine/delivery.js';
+import { REDRIVE_GROUP_HEADER } from '../engine/redrive.js';
 import { RedisStreamer } from '../engine/streamer.js';
 import { errorText } from '../error-text.js';
 import { ClosedError } from '../errors.js';
@@ -138,6 +139,11 @@ export class ServerRedisStreams
     if (binding.batch) {
       const events = deliveries.map((one) => ({ delivery: one, context: contextOf(one) }));
       return this.#events.processBatch(events, binding, consumer.canRetry);
+    }
+    const redrivenFor = delivery.message.headers[REDRIVE_GROUP_HEADER];
+    if (redrivenFor !== undefined && redrivenFor !== consumer.groupId) {
+      delivery.settle({ kind: 'ack' });
+      return;
     }
     const request = requestInfoOf(delivery.message);
     const context = contextOf(delivery);

@@ -38,6 +38,10 @@ export class RedisAppendCommands implements AppendCommands {
     return replies.slice(0, requests.length) as Array<string | Error>;
   }
 
+  async remove(streamKey: string, ids: readonly string[]): Promise<void> {
+    await this.#sender.text('xdel', [this.#sender.key(streamKey), ...ids]);
+  }
+
   async expire(streamKey: string, ttl: number): Promise<void> {
     await this.#sender.text('pexpire', [this.#sender.key(streamKey), ttl]);
   }

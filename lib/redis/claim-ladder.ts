@@ -3,11 +3,14 @@ import type { ClaimRequest, ClaimedPage, PendingCommands, PendingEntry } from '.
 import { collectClaims, parseEntries, parsePages, parsePending } from './stream-replies.js';
 
 const ID_AT_END = '0-0';
+/** Where a walk through the whole list begins that comes after XREADGROUP … CLAIM. */
+const FIRST_ID = '0-1';
 
 /**
  * Takes over idle entries by the best way that the server has. Each way is tried once and remembered when it is missing:
  *
- * 1. XREADGROUP … CLAIM (Redis 8.4): brings delivery counts along; may bring new entries behind the claimed ones
+ * 1. XREADGROUP … CLAIM (Redis 8.4): brings delivery counts along; may bring new entries behind the claimed ones. It has
+ *    no cursor and passes over entries that were deleted, so one walk by the next way follows, which finds those.
  * 2. XAUTOCLAIM (Redis 6.2, useful from 7.0 on, where it tells which entries were deleted), then XPENDING for the counts
  * 3. XPENDING, then XCLAIM of what has been idle for long enough
  */
@@ -21,8 +24,9 @@ export class ClaimLadder {
   }
 
   async claim(request: ClaimRequest): Promise<ClaimedPage> {
+    const isWalk = request.after !== undefined && request.after !== ID_AT_END;
     return (
-      (await this.#attempt('XREADGROUP CLAIM', () => this.#readClaiming(request))) ??
+      (isWalk ? undefined : await this.#attempt('XREADGROUP CLAIM', () => this.#readClaiming(request))) ??
       (await this.#attempt('XAUTOCLAIM', () => this.#autoClaim(request))) ??
       (await this.#claimPending(request))
     );
@@ -44,10 +48,9 @@ export class ClaimLadder {
     const args = ['GROUP', group, consumer, 'COUNT', count, 'CLAIM', minIdle, 'STREAMS', key, '>'];
     const [page] = parsePages(await this.#sender.raw('xreadgroup', args), (name) => this.#sender.streamKey(name));
     const entries = page?.entries ?? [];
-    // The list has no cursor here: it is at its end when something new, or less than asked for, came back.
+    // Nothing more is idle when something new, or less than asked for, came back.
     const isEnd = entries.length < count || entries.some(({ deliveryCount }) => deliveryCount === 1);
-    const deleted = entries.filter(({ fields }) => fields === null).map(({ id }) => id);
-    return { entries: entries.filter(({ fields }) => fields !== null), deleted, next: isEnd ? undefined : ID_AT_END };
+    return { entries, deleted: [], next: isEnd ? FIRST_ID : ID_AT_END };
   }
 
   async #autoClaim({ streamKey, group, consumer, minIdle, count, after }: ClaimRequest): Promise<ClaimedPage> {

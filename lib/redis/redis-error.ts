@@ -1,5 +1,12 @@
 import { errorText } from '../error-text.js';
-import { ConnectionError, PermissionError, RedisStreamsError, ServerReplyError, WrongTypeError } from '../errors.js';
+import {
+  ConnectionError,
+  GroupMissingError,
+  PermissionError,
+  RedisStreamsError,
+  ServerReplyError,
+  WrongTypeError,
+} from '../errors.js';
 
 /**
  * What a failed command means to the part that sent it.
@@ -92,6 +99,9 @@ export function toPublicError(error: unknown, streamKey: string, action: string)
       return new ConnectionError(`The connection broke while ${action} '${streamKey}': ${text}`, error);
     case 'wrong-type':
       return new WrongTypeError(streamKey, error);
+    case 'group-missing':
+    case 'stream-gone':
+      return new GroupMissingError(streamKey, undefined, error);
     case 'permission':
       return new PermissionError(`Redis refused ${action} '${streamKey}': ${text}`, error);
     default:

@@ -48,6 +48,8 @@ export interface AppendCommands {
   /** Both return how many entries went. */
   trimMaxLen(streamKey: string, maxLen: number): Promise<number>;
   trimMinId(streamKey: string, minId: string): Promise<number>;
+  /** Deletes entries. */
+  remove(streamKey: string, ids: readonly string[]): Promise<void>;
   /** Removes the stream after so many milliseconds, unless this is called again before. */
   expire(streamKey: string, ttl: number): Promise<void>;
 }

@@ -1,0 +1,70 @@
+import type { Observable } from 'rxjs';
+import { EMPTY, from, of, switchMap, throwError } from 'rxjs';
+
+import { Receipt } from '../engine/receipt.js';
+import { NoHandlerError } from '../errors.js';
+import { ClientRedisStreams } from '../nest/redis-streams.client.js';
+import { RedisStreamsRecord } from '../nest/redis-streams.record.js';
+import type { TestServerRedisStreams } from './test-server.js';
+
+/** What an application sent. */
+export interface SentMessage {
+  readonly kind: 'event' | 'request';
+  readonly pattern: unknown;
+  readonly data: unknown;
+  readonly headers: Readonly<Record<string, string>>;
+  readonly key: string | undefined;
+}
+
+/**
+ * Stands in for `ClientRedisStreams` in an application's own tests: it keeps what is sent and makes no connection. With a
+ * {@link TestServerRedisStreams} requests are answered by that server's handlers.
+ */
+export class TestClientRedisStreams extends ClientRedisStreams {
+  /** Everything that was sent, in order. */
+  readonly sent: SentMessage[] = [];
+  readonly #server: TestServerRedisStreams | undefined;
+
+  constructor(server?: TestServerRedisStreams) {
+    super();
+    this.#server = server;
+  }
+
+  override async connect(): Promise<void> {
+    // There is nothing to connect to.
+  }
+
+  override emit<TResult = Receipt, TInput = unknown>(pattern: unknown, data: TInput): Observable<TResult> {
+    this.#note('event', pattern, data);
+    return of(this.#receipt(pattern) as TResult);
+  }
+
+  override emitBatch<TInput = unknown>(pattern: unknown, messages: readonly TInput[]): Observable<Receipt[]> {
+    for (const data of messages) this.#note('event', pattern, data);
+    return of(messages.map(() => this.#receipt(pattern)));
+  }
+
+  override send<TResult = unknown, TInput = unknown>(pattern: unknown, data: TInput): Observable<TResult> {
+    this.#note('request', pattern, data);
+    if (!this.#server) return throwError(() => new NoHandlerError(String(pattern)));
+    const value: unknown = data instanceof RedisStreamsRecord ? data.data : data;
+    return from(this.#server.request<TResult>(pattern, value)).pipe(
+      switchMap((values) => (values.length > 0 ? from(values) : EMPTY)),
+    );
+  }
+
+  #note(kind: SentMessage['kind'], pattern: unknown, data: unknown): void {
+    const record = data instanceof RedisStreamsRecord ? data : undefined;
+    this.sent.push({
+      kind,
+      pattern,
+      data: record ? record.data : data,
+      headers: record?.headers ?? {},
+      key: record?.key,
+    });
+  }
+
+  #receipt(pattern: unknown): Receipt {
+    return new Receipt(this.normalizePattern(pattern as string), 0, `${Date.now()}-${this.sent.length}`);
+  }
+}

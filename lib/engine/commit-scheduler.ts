@@ -42,7 +42,9 @@ export class CommitScheduler {
     return this.#size;
   }
 
+  /** Too late once closed: the entry stays pending, and is delivered again. */
   add(stream: AssignedStream, id: string): void {
+    if (this.#closing.signal.aborted) return;
     const ids = this.#queued.get(stream);
     if (ids) ids.push(id);
     else this.#queued.set(stream, [id]);

@@ -50,6 +50,8 @@ export class ConsumerSession {
   #streams: readonly AssignedStream[] = [];
   /** Streams that were let go while entries of theirs were still in this process, by key. */
   readonly #formerStreams = new Map<string, AssignedStream>();
+  /** A dispatcher says when a message is processed; who asks for messages one by one, with `delayed`, does not. */
+  readonly #isSettledByTaker: boolean;
   #missedAcks = 0;
   #onTakenAway: (message: StreamMessage) => void = () => undefined;
 
@@ -62,6 +64,7 @@ export class ConsumerSession {
     this.environment = environment;
     this.options = options;
     this.#listeners = listeners;
+    this.#isSettledByTaker = capacity.holdsUntilReleased;
     this.buffer = new MessageBuffer(capacity.messages, options.batchSize, capacity.holdsUntilReleased);
     this.#lines = new ReadingLines({
       environment,
@@ -138,7 +141,7 @@ export class ConsumerSession {
     const stream = this.streamOf(message);
     stream.handedOut = message.id;
     if (this.#commits) stream.held.set(message.id, 'running');
-    this.#delayedAcks?.add(stream, message.id);
+    if (!this.#isSettledByTaker) this.#delayedAcks?.add(stream, message.id);
     return message;
   }
 
@@ -150,6 +153,13 @@ export class ConsumerSession {
   /** Told of messages that waited for a retry here and are now in other hands, or gone. */
   onTakenAway(listener: (message: StreamMessage) => void): void {
     this.#onTakenAway = listener;
+  }
+
+  /** A handler has processed the message: it is acknowledged, with `delayed` some time later. */
+  acknowledge(message: StreamMessage): void {
+    const stream = this.streamOf(message);
+    if (this.#delayedAcks) this.#delayedAcks.add(stream, message.id);
+    else this.ack(stream, message.id);
   }
 
   /** Queues an acknowledgement. */

@@ -149,7 +149,7 @@ export class Dispatcher {
     const { session, bury } = this.#options;
     switch (settlement.kind) {
       case 'ack':
-        session.ack(session.streamOf(message), message.id);
+        session.acknowledge(message);
         break;
       case 'pending':
         session.leavePending(message);
@@ -161,7 +161,7 @@ export class Dispatcher {
         try {
           // In this order: a crash in between leaves a second dead letter, never none.
           await bury(message, settlement);
-          session.ack(session.streamOf(message), message.id);
+          session.acknowledge(message);
         } catch (error) {
           await session.retryLater(message, RETRY_BURIAL_AFTER);
           throw error;

@@ -76,15 +76,15 @@ export class StreamMessage implements StreamShard {
     return this.#fields;
   }
 
-  /** The headers, without their prefix. Has no prototype, so a header may have any name. */
+  /** The headers, without their prefix. A header may have any name, so ask for it with `Object.hasOwn` where that matters. */
   get headers(): Readonly<Record<string, string>> {
     if (!this.#headers) {
-      const headers = Object.create(null) as Record<string, string>;
+      const headers: Array<[name: string, value: string]> = [];
       this.#each((name, value) => {
-        if (!isHeader(name)) return;
-        headers[name.toString('utf8', HEADER_PREFIX_BYTES.length)] = value.toString();
+        if (isHeader(name)) headers.push([name.toString('utf8', HEADER_PREFIX_BYTES.length), value.toString()]);
       });
-      this.#headers = Object.freeze(headers);
+      // fromEntries defines properties, so that even a header called __proto__ is only that.
+      this.#headers = Object.freeze(Object.fromEntries(headers));
     }
     return this.#headers;
   }

@@ -60,7 +60,8 @@ export class RedisStreamsContext extends BaseRpcContext<RedisStreamsContextArgs>
   }
 
   getHeader(name: string): string | undefined {
-    return this.getMessage().headers[name];
+    const headers = this.getHeaders();
+    return Object.hasOwn(headers, name) ? headers[name] : undefined;
   }
 
   getPattern(): string {

@@ -141,7 +141,7 @@ export class TestServerRedisStreams extends Server<RedisStreamsEventsMap> implem
     const { delivery, context } = await this.#prepare(binding, { ...message, data });
     const decoded = await this.#codec.decode(delivery.message, binding.pattern);
     const result: unknown = await binding.requestHandler(decoded, context);
-    if (isObservable(result)) return (await lastValueFrom(result.pipe(toArray()))) as T[];
+    if (isObservable(result)) return (await lastValueFrom(result.pipe(toArray<unknown>()))) as T[];
     return result === undefined ? [] : [result as T];
   }
 

@@ -9,6 +9,7 @@ export type {
   BasicConsumer,
   CommittingConsumer,
   ConsumerFor,
+  OnlyOptionsOf,
   RewindTarget,
 } from './engine/consumer-types.js';
 export type {

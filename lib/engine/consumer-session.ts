@@ -1,9 +1,9 @@
 import { errorText } from '../error-text.js';
 import type { RedisStreamsError } from '../errors.js';
-import { pause } from '../redis/backoff.js';
 import { toPublicError } from '../redis/redis-error.js';
 import { AssignedStream } from './assigned-stream.js';
 import { CommitScheduler } from './commit-scheduler.js';
+import { attempt, attemptForEach } from './courtesy.js';
 import { DelayedAcks } from './delayed-acks.js';
 import { handBack } from './hand-back.js';
 import { KeepAlive } from './keep-alive.js';
@@ -29,9 +29,6 @@ export interface SessionCapacity {
 
 /** An ack that cannot be sent is a message delivered twice, not one lost: the end waits so long for the server. */
 const LAST_COMMIT_TIME = 5_000;
-
-/** What is owed to the rest of the group at the end is not worth a longer wait for a server that does not answer. */
-const COURTESY_TIME = 1_000;
 
 /**
  * One consumer's presence on its streams: it reads into the buffer, knows which entries are in this process, keeps them
@@ -221,22 +218,24 @@ export class ConsumerSession {
 
   /** Gives messages back that were taken but not used. */
   async giveBack(messages: readonly StreamMessage[]): Promise<void> {
-    for (const stream of new Set(messages.map((message) => this.streamOf(message)))) {
-      const own = messages.filter((message) => this.streamOf(message) === stream);
-      await this.#attempt(() => handBack(stream, own, this.options, this.environment.control));
-    }
+    const { control, logger } = this.environment;
+    const ofStream = (stream: AssignedStream) => messages.filter((message) => this.streamOf(message) === stream);
+    const streams = [...new Set(messages.map((message) => this.streamOf(message)))];
+    await attemptForEach(streams, (stream) => handBack(stream, ofStream(stream), this.options, control), logger);
   }
 
   /** Commits what was acknowledged, removes our name where nothing is pending, closes the connections. */
   async leave(): Promise<void> {
     this.#delayedAcks?.flush();
-    await this.#attempt(() => this.commit(AbortSignal.timeout(LAST_COMMIT_TIME)));
+    const { control, logger } = this.environment;
+    await attempt(() => this.commit(AbortSignal.timeout(LAST_COMMIT_TIME)), logger);
     this.#keepAlive?.stop();
     this.#commits?.close();
-    await this.#courteously(this.#streams, async ({ key, isReadable }) => {
+    const removeName = async ({ key, isReadable }: AssignedStream): Promise<void> => {
       const { group, consumer } = this.options;
-      if (group !== undefined && isReadable) await this.environment.control.groups.removeConsumer(key, group, consumer);
-    });
+      if (group !== undefined && isReadable) await control.groups.removeConsumer(key, group, consumer);
+    };
+    await attemptForEach(this.#streams, removeName, logger);
     await this.#lines.release();
   }
 
@@ -292,28 +291,6 @@ export class ConsumerSession {
   }
 
   async #handBackBuffered(streams: readonly AssignedStream[]): Promise<void> {
-    await this.#courteously(streams, async (stream) => {
-      const messages = this.buffer.remove((message) => StreamMessage.shardOf(message) === stream);
-      await handBack(stream, messages, this.options, this.environment.control);
-    });
-  }
-
-  async #courteously(
-    streams: readonly AssignedStream[],
-    step: (stream: AssignedStream) => Promise<unknown>,
-  ): Promise<void> {
-    const limit = new AbortController();
-    const steps = streams.map((stream) => this.#attempt(() => step(stream)));
-    await Promise.race([Promise.all(steps), pause(COURTESY_TIME, limit.signal)]);
-    limit.abort();
-  }
-
-  /** A step of leaving: the next one runs even if this one fails. */
-  async #attempt(step: () => Promise<unknown>): Promise<void> {
-    try {
-      await step();
-    } catch (error) {
-      this.environment.logger.warn(`Leaving the streams was not clean: ${errorText(error)}`);
-    }
+    await this.giveBack(this.buffer.remove((message) => streams.includes(this.streamOf(message))));
   }
 }

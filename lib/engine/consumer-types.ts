@@ -56,3 +56,8 @@ export type ConsumerFor<O extends ConsumerOptions> = O extends ResumableOptions 
       ? AcknowledgingConsumer
       : BasicConsumer
   : BasicConsumer;
+
+/** Refuses options that the mode does not have, misspelt ones included: where a type is inferred, TypeScript lets them pass. */
+export type OnlyOptionsOf<O extends ConsumerOptions> = O extends unknown
+  ? { readonly [Name in Exclude<keyof O, keyof Extract<ConsumerOptions, { mode: O['mode'] }>>]?: undefined }
+  : never;

@@ -67,7 +67,7 @@ export async function bury(burial: Burial, appending: Pick<AppendCommands, 'appe
   const streamKey = deadLetterStream(message.streamKey, target);
   const fields: Array<string | Buffer> = [...message.fields].flat();
   for (const [name, value] of Object.entries(describe(burial))) fields.push(HEADER_PREFIX + name, value);
-  const [outcome] = await appending.append(streamKey, [{ id: '*', fields }], { maxLen: target.maxLen });
+  const [outcome] = (await appending.append(streamKey, [{ id: '*', fields }], { maxLen: target.maxLen })) ?? [];
   if (typeof outcome !== 'string') throw toPublicError(outcome, streamKey, 'writing a dead letter to');
   return outcome;
 }

@@ -90,6 +90,6 @@ async function putBack(message: StreamMessage, origin: Origin, commands: Redrive
   if (original) return commands.pending.forcePending(key, group, consumer, [id], LONG_IDLE);
   const fields = [...message.fields].filter(([name]) => !name.startsWith(`${HEADER_PREFIX}dead-letter-`)).flat();
   const marked = [...fields, HEADER_PREFIX + REDRIVE_GROUP_HEADER, group];
-  const [outcome] = await commands.appending.append(key, [{ id: '*', fields: marked }], {});
+  const [outcome] = (await commands.appending.append(key, [{ id: '*', fields: marked }], {})) ?? [];
   if (typeof outcome !== 'string') throw toPublicError(outcome, key, 'putting a dead letter back to');
 }

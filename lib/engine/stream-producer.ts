@@ -52,6 +52,7 @@ export class StreamProducer extends EventEmitter<{ error: [error: RedisStreamsEr
   readonly #environment: ProducerEnvironment;
   readonly #pipeline: WritePipeline;
   #failures: RedisStreamsError[] = [];
+  #unlogged = 0;
   #ending: Promise<void> | undefined;
 
   constructor(streamKey: string | undefined, options: ResolvedProducerOptions, environment: ProducerEnvironment) {
@@ -173,12 +174,7 @@ export class StreamProducer extends EventEmitter<{ error: [error: RedisStreamsEr
       throw new InvalidOptionError('payload', 'must be a string or a Uint8Array', payload);
     }
     const fields: Payload[] = [this.#environment.messageField, payload];
-    let size = payload.length;
-    for (const [name, value] of options?.headers ? Object.entries(options.headers) : []) {
-      if (typeof value !== 'string') throw new InvalidOptionError(`headers.${name}`, 'must be a string', value);
-      fields.push(HEADER_PREFIX + name, value);
-      size += name.length + value.length;
-    }
+    const size = payload.length + (options?.headers ? addHeaders(fields, options.headers) : 0);
     if (size > MAX_PAYLOAD) throw new PayloadTooLargeError(streamKey, size, MAX_PAYLOAD);
     const shardId = this.#shardOf(streamKey, payload, options?.key);
     this.#pipeline.push({
@@ -208,11 +204,33 @@ export class StreamProducer extends EventEmitter<{ error: [error: RedisStreamsEr
   #report(error: RedisStreamsError): void {
     try {
       if (this.listenerCount('error') > 0) this.emit('error', error);
-      else this.#environment.logger.error(error.message);
+      else this.#log(error);
     } catch (thrown) {
       this.#environment.logger.error(`A listener of 'error' failed: ${errorText(thrown)}`);
     }
   }
+
+  /** The first failure of a turn with its text, the others as a number: an outage can fail many thousands at once. */
+  #log(error: RedisStreamsError): void {
+    this.#unlogged += 1;
+    if (this.#unlogged > 1) return;
+    this.#environment.logger.error(error.message);
+    setImmediate(() => {
+      if (this.#unlogged > 1) this.#environment.logger.error(`${this.#unlogged - 1} more messages failed as well`);
+      this.#unlogged = 0;
+    });
+  }
+}
+
+/** Returns how much the headers add to the message's size. */
+function addHeaders(fields: Payload[], headers: Record<string, string>): number {
+  let size = 0;
+  for (const [name, value] of Object.entries(headers)) {
+    if (typeof value !== 'string') throw new InvalidOptionError(`headers.${name}`, 'must be a string', value);
+    fields.push(HEADER_PREFIX + name, value);
+    size += name.length + value.length;
+  }
+  return size;
 }
 
 function entryIdFor(timestamp: Date | undefined): string {

@@ -1,5 +1,6 @@
 import { EventEmitter } from 'node:events';
 
+import { errorText } from '../error-text.js';
 import { ClosedError } from '../errors.js';
 import { consoleLogger, safeLogger } from '../logger.js';
 import type { RedisStreamsLogger } from '../logger.js';
@@ -12,7 +13,7 @@ import { redisStreamCommands } from '../redis/redis-stream-commands.js';
 import type { AppendCommands, StreamCommands } from '../redis/stream-commands.js';
 import { ConsumerSession } from './consumer-session.js';
 import type { SessionCapacity, SessionListeners } from './consumer-session.js';
-import type { ConsumerFor } from './consumer-types.js';
+import type { ConsumerFor, OnlyOptionsOf } from './consumer-types.js';
 import {
   resolveConsumerOptions,
   resolveProducerOptions,
@@ -56,7 +57,7 @@ export class RedisStreamer extends EventEmitter<{ status: [status: RedisStreamsS
       blockTimeout: this.#options.blockTimeout,
     };
     this.#connections = new RedisConnections(connection, times, this.#logger);
-    this.#connections.on('status', (status) => this.emit('status', status));
+    this.#connections.on('status', (status) => this.#announce(status));
     this.#writer = this.#commands(this.#connections.writer);
     this.#control = this.#commands(this.#connections.control);
   }
@@ -120,7 +121,7 @@ export class RedisStreamer extends EventEmitter<{ status: [status: RedisStreamsS
    */
   async createConsumer<const O extends ConsumerOptions>(
     streamKeys: string | readonly string[],
-    options: O,
+    options: O & OnlyOptionsOf<O>,
   ): Promise<ConsumerFor<O>> {
     this.#requireOpen();
     const resolved = resolveConsumerOptions(options);
@@ -201,6 +202,15 @@ export class RedisStreamer extends EventEmitter<{ status: [status: RedisStreamsS
     return redisStreamCommands(connection, this.#connections.keyPrefix + keyPrefix, timeout, (what) => {
       this.#logger.debug(`Redis at ${this.#connections.address} does not offer ${what}; another way is used`);
     });
+  }
+
+  /** A connection that tells of its state must not be stopped by a listener that throws. */
+  #announce(status: RedisStreamsStatus): void {
+    try {
+      this.emit('status', status);
+    } catch (thrown) {
+      this.#logger.error(`A listener of 'status' failed: ${errorText(thrown)}`);
+    }
   }
 
   #requireOpen(): void {

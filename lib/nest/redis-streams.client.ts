@@ -7,7 +7,7 @@ import type { Receipt } from '../engine/receipt.js';
 import { SendResult } from '../engine/send-result.js';
 import type { StreamProducer } from '../engine/stream-producer.js';
 import { RedisStreamer } from '../engine/streamer.js';
-import { BatchSendError, NoHandlerError } from '../errors.js';
+import { BatchSendError, InvalidOptionError, NoHandlerError } from '../errors.js';
 import type { RedisStreamsError } from '../errors.js';
 import { safeLogger } from '../logger.js';
 import type { RedisStreamsLogger } from '../logger.js';
@@ -84,10 +84,17 @@ export class ClientRedisStreams extends ClientProxy<RedisStreamsEventsMap, Redis
 
   /**
    * Appends many messages at once; records are possible, too. Settles when all are: emits the receipts in order, or errors
-   * with an AggregateError of those that failed.
+   * with a BatchSendError that has those that failed.
    */
   emitBatch<TInput = unknown>(pattern: unknown, messages: readonly TInput[]): Observable<Receipt[]> {
-    const sendings = messages.map((data) => this.#sendPacket(() => this.#createPacket(pattern, data)));
+    const sendings = messages.map((data, index) => {
+      return this.#sendPacket(() => {
+        // Nest refuses them in `emit`, so that a handler never has to expect them.
+        if (isNil(pattern)) throw new InvalidOptionError('pattern', 'must be given', pattern);
+        if (isNil(data)) throw new InvalidOptionError(`messages[${index}]`, 'must not be null or undefined', data);
+        return this.#createPacket(pattern, data);
+      });
+    });
     const all = Promise.allSettled(sendings).then((outcomes) => {
       const failures = outcomes.flatMap((outcome) => (outcome.status === 'rejected' ? [outcome.reason as Error] : []));
       if (failures.length > 0) throw new BatchSendError(failures, messages.length);

@@ -1,7 +1,8 @@
+import { APPEND_SCRIPTS, appendCall, appendOutcomes } from './append-scripts.js';
 import { APPEND_AT, DROP_UNTIL, probeAppendFeatures } from './append-features.js';
 import type { AppendFeatures } from './append-features.js';
 import type { CommandArgument, CommandSender, PipelinedCommand } from './command-sender.js';
-import type { AppendCommands, AppendRequest, TrimLimit } from './stream-commands.js';
+import type { AppendCommands, AppendRequest, AppendSettings, TrimLimit } from './stream-commands.js';
 
 /** Until a server has said otherwise it is taken for one that has everything. */
 const ALL: AppendFeatures = Object.freeze({ partialIds: true, minId: true });
@@ -11,7 +12,7 @@ const DROPS_PER_SCRIPT = 1_000;
 
 const PARTIAL_ID = '-*';
 
-/** XADD and XTRIM over the writer connection, by scripts where the server is older than what they need. */
+/** XADD and XTRIM over the writer connection: a batch by one script, or by a pipeline where scripts are not permitted. */
 export class RedisAppendCommands implements AppendCommands {
   readonly #sender: CommandSender;
   #features: AppendFeatures | undefined;
@@ -25,13 +26,20 @@ export class RedisAppendCommands implements AppendCommands {
     streamKey: string,
     requests: readonly AppendRequest[],
     trim: TrimLimit,
-    patience?: number,
-  ): Promise<Array<string | Error>> {
+    { patience = this.#sender.timeout, wantsIds = true }: AppendSettings = {},
+  ): Promise<Array<string | Error> | undefined> {
     const key = this.#sender.key(streamKey);
     const asksForMore = trim.minId !== undefined || requests.some(({ id }) => id.endsWith(PARTIAL_ID));
     // A batch that needs nothing new must still not overtake one that waits for the answer.
     const features = asksForMore ? await this.#featuresFor(key, patience) : ((await this.#probing) ?? ALL);
     const limit = trimArguments(trim, features);
+    const isPlain = features.partialIds && (trim.minId === undefined || features.minId);
+    const canScript = await this.#sender.load(APPEND_SCRIPTS, patience);
+    const call = canScript && isPlain ? appendCall(requests, limit, wantsIds) : undefined;
+    if (call) {
+      const replies = await this.#sender.runLoaded(call.script, [streamKey], call.args);
+      return appendOutcomes(replies, requests.length, wantsIds);
+    }
     const commands = requests.map((request) => appendCommand(key, limit, request, features));
     if (trim.minId !== undefined && !features.minId) commands.push(dropCommand(key, trim.minId));
     const replies = await this.#sender.pipeline(commands, 'utf8', patience);

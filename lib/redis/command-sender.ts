@@ -28,13 +28,16 @@ export function script(name: string, source: string): Script {
 export class CommandSender {
   readonly connection: RedisConnection;
   readonly keyPrefix: string;
-  readonly #timeout: number;
+  /** How long a command waits for a connection, in milliseconds. */
+  readonly timeout: number;
   readonly #missing = new Set<string>();
+  #loadedEpoch = 0;
+  #loading: Promise<unknown> | undefined;
 
   constructor(connection: RedisConnection, keyPrefix: string, timeout: number) {
     this.connection = connection;
     this.keyPrefix = keyPrefix;
-    this.#timeout = timeout;
+    this.timeout = timeout;
   }
 
   key(streamKey: string): string {
@@ -60,7 +63,7 @@ export class CommandSender {
   async pipeline(
     commands: readonly PipelinedCommand[],
     encoding: 'utf8' | null = 'utf8',
-    patience = this.#timeout,
+    patience = this.timeout,
   ): Promise<unknown[]> {
     if (commands.length === 0) return [];
     const client = await this.#client(patience);
@@ -70,7 +73,7 @@ export class CommandSender {
     for (const [name, ...args] of commands) pipeline.sendCommand(command(name, args, encoding));
     try {
       const results = (await pipeline.exec()) ?? [];
-      return results.map(([error, reply]) => (error ? this.#failure(error, epoch) : reply));
+      return results.map(([error, reply]) => this.#checked(error ?? reply, epoch));
     } catch (error) {
       throw this.#failure(error as Error, epoch);
     }
@@ -94,6 +97,45 @@ export class CommandSender {
       if (!this.lacks(error, 'scripts')) throw error;
       this.onMissing?.(`scripts (${name})`);
       return undefined;
+    }
+  }
+
+  /**
+   * Loads scripts that {@link runLoaded} will run, once for each connection. Whoever sends something that must keep its
+   * place among their runs waits for this first. False when scripts are not permitted here.
+   */
+  async load(scripts: readonly Script[], patience: number): Promise<boolean> {
+    if (!this.has('scripts')) return false;
+    await this.#client(patience);
+    const { epoch } = this.connection;
+    if (this.#loadedEpoch !== epoch) {
+      this.#loadedEpoch = epoch;
+      this.#loading = Promise.all(scripts.map(({ source }) => this.#send('script', ['LOAD', source], 'utf8')));
+    }
+    try {
+      await this.#loading;
+      return true;
+    } catch (error) {
+      this.#loadedEpoch = 0;
+      if (!this.lacks(error, 'scripts')) throw error;
+      this.onMissing?.('scripts');
+      return false;
+    }
+  }
+
+  /**
+   * Runs a script that was loaded; errors in the reply are as those of a pipeline. When the server has forgotten it, which
+   * takes a SCRIPT FLUSH, the call fails as one to repeat: sending the source instead would lose its place.
+   */
+  async runLoaded({ sha }: Script, keys: readonly string[], args: readonly CommandArgument[]): Promise<unknown[]> {
+    const { epoch } = this.connection;
+    const head: CommandArgument[] = [sha, keys.length, ...keys.map((key) => this.key(key))];
+    try {
+      const reply = (await this.#send('evalsha', head.concat(args), 'utf8')) as unknown[];
+      return reply.map((item) => this.#checked(item, epoch));
+    } catch (error) {
+      if (replyWord(error) === 'NOSCRIPT') this.#loadedEpoch = 0;
+      throw error;
     }
   }
 
@@ -141,7 +183,7 @@ export class CommandSender {
     }
   }
 
-  async #client(patience = this.#timeout): Promise<RedisClient> {
+  async #client(patience = this.timeout): Promise<RedisClient> {
     const live = this.connection.client;
     if (live) return live;
     const limit = AbortSignal.timeout(patience);
@@ -151,6 +193,10 @@ export class CommandSender {
       if (!limit.aborted) throw error;
       throw new ConnectTimeoutError(this.connection.address, patience, this.connection.lastFailure);
     }
+  }
+
+  #checked(reply: unknown, epoch: number): unknown {
+    return reply instanceof Error ? this.#failure(reply, epoch) : reply;
   }
 
   #failure(error: Error, epoch: number): Error {

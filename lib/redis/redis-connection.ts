@@ -35,6 +35,7 @@ export class RedisConnection extends EventEmitter<ConnectionEvents> {
   readonly #closing = new AbortController();
   #state: ConnectionState = 'idle';
   #epoch = 0;
+  #droppedEpoch = 0;
   #client: RedisClient | undefined;
   #loop: Promise<void> | undefined;
   #lastFailure: Error | undefined;
@@ -107,7 +108,10 @@ export class RedisConnection extends EventEmitter<ConnectionEvents> {
 
   /** Drops the live client, as after a failover: the next one asks anew who the master is. */
   drop(epoch: number): void {
-    if (epoch === this.#epoch) this.#client?.disconnect();
+    // Every command of a pipeline may say the same; once is enough.
+    if (epoch !== this.#epoch || epoch === this.#droppedEpoch) return;
+    this.#droppedEpoch = epoch;
+    this.#client?.disconnect();
   }
 
   /** Ends the connection for good; commands in flight are rejected. Idempotent. */

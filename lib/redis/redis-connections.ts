@@ -62,7 +62,8 @@ export class RedisConnections extends EventEmitter<ConnectionsEvents> {
     } catch (error) {
       if (!limit.aborted) throw error;
       const failure = this.writer.lastFailure ?? this.control.lastFailure;
-      const cause = failure instanceof ConnectionError ? failure.cause : failure;
+      // The first attempt is still waiting, for a host or a server that says nothing.
+      const cause = failure instanceof ConnectionError ? failure.cause : (failure ?? new Error('it does not answer'));
       throw new ConnectTimeoutError(this.address, timeout, cause);
     }
   }

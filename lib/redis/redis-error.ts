@@ -37,6 +37,7 @@ export type RedisErrorKind =
 
 const KIND_OF_FIRST_WORD: Readonly<Record<string, RedisErrorKind>> = {
   LOADING: 'retryable',
+  NOSCRIPT: 'retryable',
   BUSY: 'retryable',
   MASTERDOWN: 'retryable',
   TRYAGAIN: 'retryable',

@@ -34,17 +34,24 @@ export interface TrimLimit {
   readonly minId?: string | undefined;
 }
 
+export interface AppendSettings {
+  /** Longest wait for a connection, in milliseconds. */
+  readonly patience?: number;
+  /** Whether anybody needs the ids; without them the reply is shorter. Default true. */
+  readonly wantsIds?: boolean;
+}
+
 export interface AppendCommands {
   /**
-   * Appends in order; the outcome of each is its id or the error that Redis or the connection gave for it.
-   * @param patience longest wait for a connection, in milliseconds
+   * Appends in order; the outcome of each is its id or the error that Redis or the connection gave for it. Undefined when
+   * all were appended and nobody wants ids.
    */
   append(
     streamKey: string,
     requests: readonly AppendRequest[],
     trim: TrimLimit,
-    patience?: number,
-  ): Promise<Array<string | Error>>;
+    settings?: AppendSettings,
+  ): Promise<ReadonlyArray<string | Error> | undefined>;
   /** Both return how many entries went. */
   trimMaxLen(streamKey: string, maxLen: number): Promise<number>;
   trimMinId(streamKey: string, minId: string): Promise<number>;

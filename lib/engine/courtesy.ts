@@ -1,0 +1,28 @@
+import { errorText } from '../error-text.js';
+import type { RedisStreamsLogger } from '../logger.js';
+import { pause } from '../redis/backoff.js';
+import type { AssignedStream } from './assigned-stream.js';
+
+/** What is owed to the rest of the group at the end is not worth a longer wait for a server that does not answer. */
+const COURTESY_TIME = 1_000;
+
+/** A step of leaving: the next one runs even if this one fails. */
+export async function attempt(step: () => Promise<unknown>, logger: RedisStreamsLogger): Promise<void> {
+  try {
+    await step();
+  } catch (error) {
+    logger.warn(`Leaving the streams was not clean: ${errorText(error)}`);
+  }
+}
+
+/** The same for each of the streams at once, and no longer than it is worth. */
+export async function attemptForEach(
+  streams: readonly AssignedStream[],
+  step: (stream: AssignedStream) => Promise<unknown>,
+  logger: RedisStreamsLogger,
+): Promise<void> {
+  const limit = new AbortController();
+  const steps = streams.map((stream) => attempt(() => step(stream), logger));
+  await Promise.race([Promise.all(steps), pause(COURTESY_TIME, limit.signal)]);
+  limit.abort();
+}

@@ -1,0 +1,104 @@
+import { script } from './command-sender.js';
+import type { CommandArgument, Script } from './command-sender.js';
+import type { AppendRequest } from './stream-commands.js';
+
+/*
+ * One script call appends a whole batch. Beside a pipeline of XADDs this saves a command object, a promise and the parsing
+ * of a reply for each message, which is most of what a client spends on sending. Every XADD is a call of its own, so that
+ * one that is refused does not stop the others.
+ *
+ * Both return an id or an error for each entry or, where nobody wants ids, only the errors, each behind its position.
+ */
+
+const COLLECT = `
+local wanted, replies = ARGV[1] == '1', {}
+local function note(index, reply)
+  if wanted then
+    replies[index] = reply
+  elseif type(reply) == 'table' then
+    replies[#replies + 1] = index
+    replies[#replies + 1] = reply
+  end
+end
+local before = tonumber(ARGV[2])
+local limit = {}
+for i = 1, before do limit[i] = ARGV[2 + i] end
+`;
+
+/** ARGV: whether ids are wanted, how many trim arguments, these, the field's name, values. For entries of one field and no id. */
+const APPEND_VALUES = script(
+  'append-values',
+  `${COLLECT}
+local first = 4 + before
+local field = ARGV[3 + before]
+for i = first, #ARGV do
+  local reply
+  if before == 0 then
+    reply = redis.pcall('XADD', KEYS[1], '*', field, ARGV[i])
+  else
+    reply = redis.pcall('XADD', KEYS[1], limit[1], limit[2], limit[3], '*', field, ARGV[i])
+  end
+  note(i - first + 1, reply)
+end
+return replies`,
+);
+
+/** ARGV: whether ids are wanted, how many trim arguments, these, then for each entry how many arguments it has, and these. */
+const APPEND_ENTRIES = script(
+  'append-entries',
+  `${COLLECT}
+local at, index = 3 + before, 1
+while at <= #ARGV do
+  local count = tonumber(ARGV[at])
+  local args = { 'XADD', KEYS[1] }
+  for i = 1, before do args[#args + 1] = limit[i] end
+  for i = at + 1, at + count do args[#args + 1] = ARGV[i] end
+  note(index, redis.pcall(unpack(args)))
+  at, index = at + count + 1, index + 1
+end
+return replies`,
+);
+
+export const APPEND_SCRIPTS = [APPEND_VALUES, APPEND_ENTRIES] as const;
+
+/** More arguments than this do not fit the stack of a script. */
+const MAX_ARGUMENTS = 4_000;
+
+export interface AppendCall {
+  readonly script: Script;
+  readonly args: CommandArgument[];
+}
+
+/** The script call for a batch; undefined when an entry has more fields than a script can pass on. */
+export function appendCall(
+  requests: readonly AppendRequest[],
+  limit: readonly CommandArgument[],
+  wantsIds: boolean,
+): AppendCall | undefined {
+  const args: CommandArgument[] = [wantsIds ? '1' : '0', limit.length, ...limit];
+  const field = requests[0]?.fields[0] as CommandArgument;
+  if (requests.every(({ id, fields }) => id === '*' && fields.length === 2 && fields[0] === field)) {
+    args.push(field);
+    for (const { fields } of requests) args.push(fields[1] as CommandArgument);
+    return { script: APPEND_VALUES, args };
+  }
+  for (const { id, fields } of requests) {
+    if (fields.length > MAX_ARGUMENTS) return undefined;
+    args.push(fields.length + 1, id);
+    for (const part of fields) args.push(part);
+  }
+  return { script: APPEND_ENTRIES, args };
+}
+
+/** The outcome of each entry; undefined when all were appended and nobody wants ids. */
+export function appendOutcomes(
+  replies: readonly unknown[],
+  size: number,
+  wantsIds: boolean,
+): Array<string | Error> | undefined {
+  if (wantsIds) return replies as Array<string | Error>;
+  if (replies.length === 0) return undefined;
+  const outcomes = Array.from({ length: size }, (): string | Error => '');
+  for (let at = 0; at + 1 < replies.length; at += 2) outcomes[Number(replies[at]) - 1] = replies[at + 1] as Error;
+  return outcomes;
+}

@@ -186,10 +186,16 @@ export class ConsumerSession {
     const retries = this.#lines.retriesOf(stream);
     if (group === undefined || !retries) return this.leavePending(message);
     stream.failedFirst.set(message.id, this.failedFirst(message).getTime());
-    if (retries.add(stream, message, delay)) await this.#lines.restart();
-    if (mode === 'resumable') return;
-    const idle = Math.max(0, autoClaimIdle - delay);
-    await this.environment.control.pending.setIdle(stream.key, group, consumer, [{ id: message.id }], idle);
+    const dueAt = Date.now() + delay;
+    try {
+      // Before the retry can start: an entry that others may claim must not be in a handler here.
+      const idle = Math.max(0, autoClaimIdle - delay);
+      const { pending } = this.environment.control;
+      if (mode === 'load-balanced') await pending.setIdle(stream.key, group, consumer, [{ id: message.id }], idle);
+    } finally {
+      const isFirst = retries.add(stream, message, Math.max(0, dueAt - Date.now()), delay > autoClaimIdle);
+      if (isFirst) await this.#lines.restart();
+    }
   }
 
   /** Resolves when every ack queued before is settled. */
@@ -282,6 +288,7 @@ export class ConsumerSession {
       consumer: this.options.consumer,
       claimIdle: this.options.autoClaimIdle,
       streams: () => [...this.#streams, ...this.#formerStreams.values()],
+      waiting: (stream) => this.#lines.retriesOf(stream)?.tooEarlyFor(stream, this.options.autoClaimIdle) ?? [],
       onLost: (stream, ids) => {
         this.buffer.remove((message) => StreamMessage.shardOf(message) === stream && ids.has(message.id));
         for (const id of ids) if (stream.held.get(id) === 'buffered') stream.held.delete(id);

@@ -8,6 +8,8 @@ export interface KeepAliveOptions {
   /** The idle time after which others claim an entry; entries are kept alive three times as often. */
   readonly claimIdle: number;
   readonly streams: () => readonly AssignedStream[];
+  /** Entries that wait to be handed out again for longer than the claim idle; other waiting ones are not kept alive. */
+  readonly waiting?: (stream: AssignedStream) => readonly string[];
   /** These entries have been claimed by somebody else, or are no longer pending. */
   readonly onLost: (stream: AssignedStream, ids: ReadonlySet<string>) => void;
   readonly onError: (error: unknown) => void;
@@ -50,7 +52,7 @@ export class KeepAlive {
   }
 
   async #renewStream(stream: AssignedStream): Promise<void> {
-    const ids: string[] = [];
+    const ids: string[] = [...(this.#options.waiting?.(stream) ?? [])];
     for (const [id, state] of stream.held) if (state !== 'waiting' && state !== 'skipped') ids.push(id);
     for (let start = 0; start < ids.length; start += IDS_PER_COMMAND) {
       await this.#renew(stream, ids.slice(start, start + IDS_PER_COMMAND));

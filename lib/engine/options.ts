@@ -21,8 +21,11 @@ export interface StreamerOptions {
   logger?: RedisStreamsLogger;
 }
 
-/** What happens to a send whose reply was lost: repeated, or reported as uncertain. */
-export type Delivery = 'at-least-once' | 'at-most-once';
+/**
+ * What happens to a send whose reply was lost: it is repeated (`at-least-once`); it is reported as uncertain
+ * (`at-most-once`); or it is repeated, and the server recognises what it has already appended (`exactly-once`).
+ */
+export type Delivery = 'at-least-once' | 'at-most-once' | 'exactly-once';
 
 /** Options of a producer. */
 export interface ProducerOptions {
@@ -181,7 +184,7 @@ export function resolveProducerOptions(options: ProducerOptions): ResolvedProduc
   check.integer('maxBatch', maxBatch, 1, 10_000);
   check.integer('maxQueued', maxQueued, 1);
   check.integer('maxQueuedBytes', maxQueuedBytes, 1);
-  check.oneOf('delivery', delivery, ['at-least-once', 'at-most-once']);
+  check.oneOf('delivery', delivery, ['at-least-once', 'at-most-once', 'exactly-once']);
   return { sharder, maxLen, minAge, maxBatch, maxQueued, maxQueuedBytes, delivery };
 }
 

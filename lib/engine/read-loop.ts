@@ -175,11 +175,12 @@ export class ReadLoop {
     }
   }
 
-  #blockTime(): number {
+  /** Not at all while a duty is due: a server ends even the shortest wait up to 100 ms late. */
+  #blockTime(): number | undefined {
     const { blockTimeout, duties, interrupt } = this.#options;
     const longest = interrupt.isPossible ? blockTimeout : Math.min(blockTimeout, SHORT_BLOCK);
-    // 0 would block for ever.
-    return Math.max(1, Math.ceil(Math.min(longest, ...duties.map((duty) => duty.dueIn()))));
+    const wait = Math.min(longest, ...duties.map((duty) => duty.dueIn()));
+    return wait > 0 ? Math.ceil(wait) : undefined;
   }
 
   async #recover(error: unknown, failures: number): Promise<void> {

@@ -10,6 +10,8 @@ interface WaitingEntry {
   readonly stream: AssignedStream;
   readonly message: StreamMessage;
   readonly dueAt: number;
+  /** Others would claim the entry before it is due, unless it is kept alive. */
+  readonly outlastsIdle: boolean;
 }
 
 /**
@@ -40,13 +42,25 @@ export class RetrySchedule implements ReadDuty {
   }
 
   /** True when the entry is due before all others, so that whoever waits has to wait anew. */
-  add(stream: AssignedStream, message: StreamMessage, delay: number): boolean {
-    const entry = { stream, message, dueAt: Date.now() + delay };
+  add(stream: AssignedStream, message: StreamMessage, delay: number, outlastsIdle = false): boolean {
+    const entry = { stream, message, dueAt: Date.now() + delay, outlastsIdle };
     let index = this.#waiting.length;
     while (index > 0 && (this.#waiting[index - 1] as WaitingEntry).dueAt > entry.dueAt) index -= 1;
     this.#waiting.splice(index, 0, entry);
     stream.held.set(message.id, 'waiting');
     return index === 0;
+  }
+
+  /**
+   * Entries that wait for longer than `claimIdle` and are still to be kept alive. It ends early enough for them to be
+   * claimable soon after they are due, should this process die, and late enough for never before: entries are kept alive
+   * three times in a claim idle, so the last time is at most that, and at least two thirds of it, ahead.
+   */
+  tooEarlyFor(stream: AssignedStream, claimIdle: number): string[] {
+    const last = Date.now() + (2 * claimIdle) / 3;
+    return this.#waiting
+      .filter((entry) => entry.outlastsIdle && entry.stream === stream && entry.dueAt > last)
+      .map(({ message }) => message.id);
   }
 
   dueIn(): number {

@@ -1,3 +1,4 @@
+import { randomUUID } from 'node:crypto';
 import { EventEmitter } from 'node:events';
 
 import { HEADER_PREFIX } from '../constants.js';
@@ -64,6 +65,7 @@ export class StreamProducer extends EventEmitter<{ error: [error: RedisStreamsEr
       ...options,
       appending: environment.appending,
       timeout: environment.timeout,
+      producer: options.delivery === 'exactly-once' ? randomUUID() : undefined,
       trim: () => ({
         maxLen: options.maxLen,
         minId: options.minAge === undefined ? undefined : String(Date.now() - options.minAge),

@@ -15,8 +15,8 @@ export interface ReadBudget {
   /** Free places in the buffer. */
   readonly credit: number;
   readonly batchSize: number;
-  /** Longest wait in milliseconds. */
-  readonly block: number;
+  /** Longest wait in milliseconds; undefined answers at once. */
+  readonly block: number | undefined;
 }
 
 /**
@@ -47,14 +47,14 @@ export class ReadRotation {
   plan(
     streams: readonly AssignedStream[],
     { credit, batchSize, block }: ReadBudget,
-  ): { streams: readonly AssignedStream[]; count: number; block: number } {
+  ): { streams: readonly AssignedStream[]; count: number; block: number | undefined } {
     if (credit >= streams.length) {
       return { streams, count: Math.min(batchSize, Math.floor(credit / streams.length)), block };
     }
     const start = this.#offset % streams.length;
     this.#offset = start + credit;
     const turn = [...streams.slice(start), ...streams.slice(0, start)].slice(0, credit);
-    return { streams: turn, count: 1, block: Math.min(block, ROTATION_BLOCK) };
+    return { streams: turn, count: 1, block: block && Math.min(block, ROTATION_BLOCK) };
   }
 }
 

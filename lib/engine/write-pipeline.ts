@@ -16,6 +16,8 @@ import { entryIdTime } from '../redis/entry-id.js';
 import { classifyRedisError, isTransient, replyWord, toPublicError } from '../redis/redis-error.js';
 import type { AppendCommands, AppendRequest, TrimLimit } from '../redis/stream-commands.js';
 import type { Delivery } from './options.js';
+import { SendQueue } from './send-queue.js';
+import type { Batch } from './send-queue.js';
 
 /** One message on its way; exactly one of the two callbacks is called, once. */
 export interface QueuedSend extends AppendRequest {
@@ -34,12 +36,13 @@ export interface WritePipelineOptions {
   readonly maxBatch: number;
   readonly maxQueued: number;
   readonly maxQueuedBytes: number;
+  /** With `exactly-once`: the name by which the server knows a batch again that it has already appended. */
+  readonly producer?: string | undefined;
   /** Computed anew for each batch. */
   readonly trim: () => TrimLimit;
 }
 
 interface Entry extends QueuedSend {
-  readonly order: number;
   readonly deadline: number;
   readonly round: FlushRound;
   /** An append was sent and its reply was lost, so the message may be in the stream already. */
@@ -55,12 +58,13 @@ interface FlushRound {
 /** Errors of a connection that was not there; nothing was sent over it. */
 const NEVER_SENT = [ConnectTimeoutError, ClosedError, PermissionError];
 
-/** Batches under way at the same time: enough to keep server and client both busy. */
-const MAX_IN_FLIGHT = 4;
+/** As many full batches keep server and client both busy; of small ones there may be more. */
+const FULL_BATCHES_IN_FLIGHT = 4;
+const MAX_BATCHES_IN_FLIGHT = 16;
 
 /**
- * Turns single sends into batches: the first send of a turn of the event loop schedules one flush, consecutive sends for
- * one stream go out as one batch, several batches are under way at once over one connection and so stay in order.
+ * Turns single sends into batches: the first send of a turn of the event loop schedules one flush, the sends for one
+ * stream go out as one batch, several batches are under way at once over one connection and so stay in order.
  *
  * When the connection breaks nothing more is sent until all batches under way have come back; what must be repeated then
  * goes first, in its old order. Every message is settled exactly once.
@@ -68,13 +72,12 @@ const MAX_IN_FLIGHT = 4;
 export class WritePipeline {
   readonly #options: WritePipelineOptions;
   readonly #closing = new AbortController();
-  #queue: Entry[] = [];
-  #head = 0;
-  #repeats: Entry[] = [];
+  readonly #queue = new SendQueue<Entry>();
+  #repeats: Array<Batch<Entry>> = [];
   #size = 0;
   #bytes = 0;
-  #order = 0;
   #inFlight = 0;
+  #messagesInFlight = 0;
   #failures = 0;
   #isScheduled = false;
   #isPaused = false;
@@ -101,10 +104,10 @@ export class WritePipeline {
     this.#round.open += 1;
     // Written out: copying with a spread costs a third of all that is done for a message here.
     const { streamKey, id, fields, size, onAccepted, onFailed } = send;
-    const order = this.#order++;
     const deadline = Date.now() + timeout;
     const round = this.#round;
-    this.#queue.push({ streamKey, id, fields, size, onAccepted, onFailed, order, deadline, round, isUncertain: false });
+    const entry = { streamKey, id, fields, size, onAccepted, onFailed, deadline, round, isUncertain: false };
+    this.#queue.push(streamKey, entry);
     this.#schedule();
   }
 
@@ -133,63 +136,32 @@ export class WritePipeline {
   }
 
   #sendWhatFits(): void {
-    while (!this.#isPaused && this.#inFlight < MAX_IN_FLIGHT) {
-      const batch = this.#nextBatch();
-      if (batch.length === 0) return;
+    const { maxBatch } = this.#options;
+    const maxMessages = FULL_BATCHES_IN_FLIGHT * maxBatch;
+    while (!this.#isPaused && this.#inFlight < MAX_BATCHES_IN_FLIGHT && this.#messagesInFlight < maxMessages) {
+      const batch = this.#repeats.shift() ?? this.#queue.next(maxBatch);
+      if (!batch) return;
       this.#inFlight += 1;
+      this.#messagesInFlight += batch.entries.length;
       void this.#send(batch);
     }
   }
 
-  /** Consecutive messages of one stream, what has to be repeated first. */
-  #nextBatch(): Entry[] {
-    const isRepeat = this.#repeats.length > 0;
-    const source = isRepeat ? this.#repeats : this.#queue;
-    const start = isRepeat ? 0 : this.#head;
-    const streamKey = source[start]?.streamKey;
-    let end = start;
-    while (end < source.length && end - start < this.#options.maxBatch && source[end]?.streamKey === streamKey)
-      end += 1;
-    const batch = source.slice(start, end);
-    if (isRepeat) this.#repeats = source.slice(end);
-    else this.#advance(end);
-    return batch;
-  }
-
-  #advance(head: number): void {
-    this.#head = head;
-    if (head === this.#queue.length) {
-      this.#queue = [];
-      this.#head = 0;
-    } else if (head >= 4_096 && head * 2 > this.#queue.length) {
-      this.#queue = this.#queue.slice(head);
-      this.#head = 0;
-    }
-  }
-
-  async #send(batch: readonly Entry[]): Promise<void> {
-    const { streamKey, deadline } = batch[0] as Entry;
-    // What has waited in the queue through an outage does not wait as long again for its connection.
-    const patience = Math.max(0, deadline - Date.now());
-    const wantsIds = batch.some(({ onAccepted }) => onAccepted !== undefined);
-    let outcomes: ReadonlyArray<string | Error> | undefined;
-    try {
-      outcomes = await this.#options.appending.append(streamKey, batch, this.#options.trim(), { patience, wantsIds });
-    } catch (error) {
-      outcomes = batch.map(() => error as Error);
-    }
+  async #send(batch: Batch<Entry>): Promise<void> {
+    const outcomes = await this.#append(batch);
     const repeats: Entry[] = [];
-    for (let index = 0; index < batch.length; index += 1) {
-      const entry = batch[index] as Entry;
+    for (let index = 0; index < batch.entries.length; index += 1) {
+      const entry = batch.entries[index] as Entry;
       const outcome = outcomes ? (outcomes[index] ?? new Error('no outcome')) : '';
       if (typeof outcome === 'string') this.#accept(entry, outcome);
       else if (this.#mustRepeat(entry, outcome)) repeats.push(entry);
       else this.#fail(entry, outcome);
     }
     this.#inFlight -= 1;
+    this.#messagesInFlight -= batch.entries.length;
     if (repeats.length > 0) {
       this.#isPaused = true;
-      this.#repeats.push(...repeats);
+      this.#repeats.push({ ...batch, entries: repeats });
     } else if (!this.#isPaused) {
       this.#failures = 0;
     }
@@ -197,11 +169,24 @@ export class WritePipeline {
     this.#sendWhatFits();
   }
 
+  async #append({ streamKey, entries, number }: Batch<Entry>): Promise<ReadonlyArray<string | Error> | undefined> {
+    const { appending, trim, producer, timeout } = this.#options;
+    const wantsIds = entries.some(({ onAccepted }) => onAccepted !== undefined);
+    // What has waited in the queue through an outage does not wait as long again for its connection.
+    const patience = Math.max(0, (entries[0] as Entry).deadline - Date.now());
+    const once = producer === undefined ? {} : { once: { producer, batch: number, remember: 2 * timeout } };
+    try {
+      return await appending.append(streamKey, entries, trim(), { patience, wantsIds, ...once });
+    } catch (error) {
+      return entries.map(() => error as Error);
+    }
+  }
+
   /** All batches are back: after a pause, begin again with what has to be repeated, in its old order. */
   async #resume(): Promise<void> {
     this.#failures += 1;
     await pause(backoffDelay(RECONNECT_BACKOFF, this.#failures), this.#closing.signal);
-    this.#repeats.sort((a, b) => a.order - b.order);
+    this.#repeats.sort((a, b) => a.number - b.number);
     this.#isPaused = false;
   }
 
@@ -212,7 +197,7 @@ export class WritePipeline {
     const isUncertain = kind === 'connection' && !NEVER_SENT.some((type) => error instanceof type);
     if (isUncertain) entry.isUncertain = true;
     if (this.#closing.signal.aborted || Date.now() >= entry.deadline) return false;
-    return !isUncertain || this.#options.delivery === 'at-least-once';
+    return !isUncertain || this.#options.delivery !== 'at-most-once';
   }
 
   #accept(entry: Entry, id: string): void {

@@ -5,7 +5,7 @@ import { errorText, errorTextWithStack } from '../error-text.js';
 import { HandlerError } from '../errors.js';
 import type { RedisStreamsLogger } from '../logger.js';
 import type { EmitEvent } from './event-listeners.js';
-import { settleFailure } from './failure-policy.js';
+import { settleExhausted, settleFailure } from './failure-policy.js';
 import type { HandlerBinding } from './handler-binding.js';
 import { runHandlers } from './handler-runner.js';
 import type { PacketCodec } from './packet-codec.js';
@@ -37,6 +37,7 @@ export class EventProcessor {
   async process(event: EventInHand, binding: HandlerBinding, canRetry: boolean): Promise<void> {
     const { codec, withHooks } = this.#options;
     const { delivery, context } = event;
+    if (canRetry && this.#giveUp(event, binding)) return;
     try {
       const data = await codec.decode(delivery.message, binding.pattern);
       await withHooks(context, () => runHandlers(handlersOf(binding), data, context));
@@ -52,6 +53,7 @@ export class EventProcessor {
     const readable: EventInHand[] = [];
     const payloads: unknown[] = [];
     for (const event of events) {
+      if (canRetry && this.#giveUp(event, binding)) continue;
       try {
         payloads.push(await this.#options.codec.decode(event.delivery.message, binding.pattern));
         readable.push(event);
@@ -69,6 +71,11 @@ export class EventProcessor {
       return;
     }
     if (binding.ack === 'auto') for (const { delivery } of readable) delivery.settle({ kind: 'ack' });
+  }
+
+  #giveUp({ delivery }: EventInHand, binding: HandlerBinding): boolean {
+    const settlement = settleExhausted(delivery.message.deliveryCount, binding.failurePolicy);
+    return settlement !== undefined && delivery.settle(settlement);
   }
 
   #fail({ delivery }: EventInHand, error: unknown, binding: HandlerBinding, canRetry: boolean): void {

@@ -38,6 +38,16 @@ export function retryOrDeadLetter(
   return { kind: 'retry', delay: delay ?? retryDelay(policy.retry, attempts) };
 }
 
+/**
+ * A message that comes once more although its attempts are used up ended the process each time, or the process ended for
+ * another reason before its handlers did. Handing it out again could end every instance in turn.
+ */
+export function settleExhausted(deliveries: number, policy: FailurePolicy): Settlement | undefined {
+  const { attempts } = policy.retry;
+  if (policy.deadLetter === false || deliveries <= attempts) return undefined;
+  return deadLetter(`handed out ${deliveries - 1} times, and no handling came to its end`, policy);
+}
+
 /** Without a place for dead letters a message is never dropped: it is tried again for ever, at the longest delay. */
 export function deadLetter(reason: string, policy: FailurePolicy, error?: unknown): Settlement {
   if (policy.deadLetter === false) return { kind: 'retry', delay: policy.retry.maxDelay };

@@ -24,7 +24,7 @@ import { REQUEST_HEADERS } from './request-headers.js';
  * Sends events and requests to streams, one stream for each pattern. Injected with `@InjectRedisStreams()`, or registered
  * by Nest's `ClientsModule` as `customClass`.
  */
-export class ClientRedisStreams extends ClientProxy<RedisStreamsEventsMap, RedisStreamsStatus> {
+export class ClientRedisStreams extends ClientProxy<RedisStreamsEventsMap> {
   readonly #log: Required<RedisStreamsLogger>;
   readonly #listeners: EventListeners;
   readonly #codec: PacketCodec;
@@ -58,6 +58,11 @@ export class ClientRedisStreams extends ClientProxy<RedisStreamsEventsMap, Redis
       replyPrefix,
       requestTimeout,
     });
+  }
+
+  /** Typed here: with the type as an argument of the base class, this would not be a `ClientProxy` for Nest's own options. */
+  override get status(): Observable<RedisStreamsStatus> {
+    return super.status as Observable<RedisStreamsStatus>;
   }
 
   /** Resolves once Redis is reached. Idempotent. @throws ConnectTimeoutError, PermissionError, ClosedError */

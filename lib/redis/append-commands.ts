@@ -1,6 +1,7 @@
 import { APPEND_SCRIPTS, appendCall, appendOutcomes } from './append-scripts.js';
 import { APPEND_AT, DROP_UNTIL, probeAppendFeatures } from './append-features.js';
 import type { AppendFeatures } from './append-features.js';
+import { UnsupportedOperationError } from '../errors.js';
 import type { CommandArgument, CommandSender, PipelinedCommand } from './command-sender.js';
 import type { AppendCommands, AppendRequest, AppendSettings, TrimLimit } from './stream-commands.js';
 
@@ -11,6 +12,8 @@ const ALL: AppendFeatures = Object.freeze({ partialIds: true, minId: true });
 const DROPS_PER_SCRIPT = 1_000;
 
 const PARTIAL_ID = '-*';
+
+const NEEDS_SCRIPTS = 'needs scripts, and with timestamps or minAge Redis 7.0; use at-least-once where there are none';
 
 /** XADD and XTRIM over the writer connection: a batch by one script, or by a pipeline where scripts are not permitted. */
 export class RedisAppendCommands implements AppendCommands {
@@ -26,8 +29,9 @@ export class RedisAppendCommands implements AppendCommands {
     streamKey: string,
     requests: readonly AppendRequest[],
     trim: TrimLimit,
-    { patience = this.#sender.timeout, wantsIds = true }: AppendSettings = {},
+    settings: AppendSettings = {},
   ): Promise<Array<string | Error> | undefined> {
+    const { patience = this.#sender.timeout, wantsIds = true, once } = settings;
     const key = this.#sender.key(streamKey);
     const asksForMore = trim.minId !== undefined || requests.some(({ id }) => id.endsWith(PARTIAL_ID));
     // A batch that needs nothing new must still not overtake one that waits for the answer.
@@ -35,11 +39,12 @@ export class RedisAppendCommands implements AppendCommands {
     const limit = trimArguments(trim, features);
     const isPlain = features.partialIds && (trim.minId === undefined || features.minId);
     const canScript = await this.#sender.load(APPEND_SCRIPTS, patience);
-    const call = canScript && isPlain ? appendCall(requests, limit, wantsIds) : undefined;
+    const call = canScript && isPlain ? appendCall(key, requests, limit, settings) : undefined;
     if (call) {
-      const replies = await this.#sender.runLoaded(call.script, [streamKey], call.args);
+      const replies = await this.#sender.runLoaded(call.script, call.keys, call.args);
       return appendOutcomes(replies, requests.length, wantsIds);
     }
+    if (once) throw new UnsupportedOperationError("delivery: 'exactly-once'", NEEDS_SCRIPTS);
     const commands = requests.map((request) => appendCommand(key, limit, request, features));
     if (trim.minId !== undefined && !features.minId) commands.push(dropCommand(key, trim.minId));
     const replies = await this.#sender.pipeline(commands, 'utf8', patience);

@@ -1,6 +1,6 @@
 import { script } from './command-sender.js';
 import type { CommandArgument, Script } from './command-sender.js';
-import type { AppendRequest } from './stream-commands.js';
+import type { AppendRequest, AppendSettings } from './stream-commands.js';
 
 /*
  * One script call appends a whole batch. Beside a pipeline of XADDs this saves a command object, a promise and the parsing
@@ -43,10 +43,7 @@ end
 return replies`,
 );
 
-/** ARGV: whether ids are wanted, how many trim arguments, these, then for each entry how many arguments it has, and these. */
-const APPEND_ENTRIES = script(
-  'append-entries',
-  `${COLLECT}
+const ENTRIES = `${COLLECT}
 local at, index = 3 + before, 1
 while at <= #ARGV do
   local count = tonumber(ARGV[at])
@@ -55,39 +52,72 @@ while at <= #ARGV do
   for i = at + 1, at + count do args[#args + 1] = ARGV[i] end
   note(index, redis.pcall(unpack(args)))
   at, index = at + count + 1, index + 1
+end`;
+
+/** ARGV: whether ids are wanted, how many trim arguments, these, then for each entry how many arguments it has, and these. */
+const APPEND_ENTRIES = script('append-entries', `${ENTRIES}\nreturn replies`);
+
+/** More than may be under way at once, so that what is repeated is always remembered. */
+const REMEMBERED_BATCHES = 32;
+
+/**
+ * KEYS: the stream, what is remembered of its producer. ARGV: the batch's number, milliseconds to remember it, then as
+ * {@link APPEND_ENTRIES}. A batch that was appended before is not appended again: its replies are given once more. Only
+ * the batches that may still be repeated are remembered, and for as long.
+ */
+const APPEND_ONCE = script(
+  'append-once',
+  `local number, ttl = table.remove(ARGV, 1), table.remove(ARGV, 1)
+local known = redis.call('HGET', KEYS[2], number)
+if known then
+  local replies = cjson.decode(known)
+  for i, reply in ipairs(replies) do
+    if type(reply) == 'table' then replies[i] = redis.error_reply(reply.err) end
+  end
+  return replies
 end
+${ENTRIES}
+local plain = {}
+for i, reply in ipairs(replies) do plain[i] = type(reply) == 'table' and { err = reply.err } or reply end
+redis.call('HSET', KEYS[2], number, cjson.encode(plain))
+redis.call('HDEL', KEYS[2], string.format('%.0f', tonumber(number) - ${REMEMBERED_BATCHES}))
+redis.call('PEXPIRE', KEYS[2], ttl)
 return replies`,
 );
 
-export const APPEND_SCRIPTS = [APPEND_VALUES, APPEND_ENTRIES] as const;
+export const APPEND_SCRIPTS = [APPEND_VALUES, APPEND_ENTRIES, APPEND_ONCE] as const;
 
 /** More arguments than this do not fit the stack of a script. */
 const MAX_ARGUMENTS = 4_000;
 
 export interface AppendCall {
   readonly script: Script;
+  readonly keys: readonly string[];
   readonly args: CommandArgument[];
 }
 
 /** The script call for a batch; undefined when an entry has more fields than a script can pass on. */
 export function appendCall(
+  key: string,
   requests: readonly AppendRequest[],
   limit: readonly CommandArgument[],
-  wantsIds: boolean,
+  { wantsIds = true, once }: AppendSettings,
 ): AppendCall | undefined {
   const args: CommandArgument[] = [wantsIds ? '1' : '0', limit.length, ...limit];
   const field = requests[0]?.fields[0] as CommandArgument;
-  if (requests.every(({ id, fields }) => id === '*' && fields.length === 2 && fields[0] === field)) {
+  if (!once && requests.every(({ id, fields }) => id === '*' && fields.length === 2 && fields[0] === field)) {
     args.push(field);
     for (const { fields } of requests) args.push(fields[1] as CommandArgument);
-    return { script: APPEND_VALUES, args };
+    return { script: APPEND_VALUES, keys: [key], args };
   }
   for (const { id, fields } of requests) {
     if (fields.length > MAX_ARGUMENTS) return undefined;
     args.push(fields.length + 1, id);
     for (const part of fields) args.push(part);
   }
-  return { script: APPEND_ENTRIES, args };
+  if (!once) return { script: APPEND_ENTRIES, keys: [key], args };
+  args.unshift(once.batch, once.remember);
+  return { script: APPEND_ONCE, keys: [key, `${key}:producer:${once.producer}`], args };
 }
 
 /** The outcome of each entry; undefined when all were appended and nobody wants ids. */

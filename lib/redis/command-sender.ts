@@ -124,12 +124,12 @@ export class CommandSender {
   }
 
   /**
-   * Runs a script that was loaded; errors in the reply are as those of a pipeline. When the server has forgotten it, which
+   * Runs a script that was loaded, on keys that have their prefix; errors in the reply are as those of a pipeline. When the server has forgotten it, which
    * takes a SCRIPT FLUSH, the call fails as one to repeat: sending the source instead would lose its place.
    */
   async runLoaded({ sha }: Script, keys: readonly string[], args: readonly CommandArgument[]): Promise<unknown[]> {
     const { epoch } = this.connection;
-    const head: CommandArgument[] = [sha, keys.length, ...keys.map((key) => this.key(key))];
+    const head: CommandArgument[] = [sha, keys.length, ...keys];
     try {
       const reply = (await this.#send('evalsha', head.concat(args), 'utf8')) as unknown[];
       return reply.map((item) => this.#checked(item, epoch));

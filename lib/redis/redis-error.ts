@@ -57,8 +57,11 @@ const KIND_OF_FIRST_WORD: Readonly<Record<string, RedisErrorKind>> = {
   NOPERM: 'permission',
 };
 
-/** Before Redis 7.0 the error of a command inside a script comes as `ERR Error running script (call to …): …: -NOGROUP …`. */
-const ERROR_IN_SCRIPT = /^ERR Error running script .*?: -?([A-Z]{2,}) /;
+/**
+ * Before Redis 7.0 the error of a command inside a script comes as `ERR Error running script (call to …): …: -NOGROUP …`,
+ * and one that the script has caught may come as `@user_script: 5: -OOM …`.
+ */
+const ERROR_IN_SCRIPT = /^(?:ERR Error running script .*?|@user_script: \d+): -?([A-Z]{2,}) /;
 
 /** First word of a server's error reply; undefined for anything that is not a reply. */
 export function replyWord(error: unknown): string | undefined {

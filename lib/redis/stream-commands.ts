@@ -39,6 +39,14 @@ export interface AppendSettings {
   readonly patience?: number;
   /** Whether anybody needs the ids; without them the reply is shorter. Default true. */
   readonly wantsIds?: boolean;
+  /** Appends this batch only if it was not appended before. Needs scripts. */
+  readonly once?: {
+    readonly producer: string;
+    /** Grows from batch to batch of a producer. */
+    readonly batch: number;
+    /** How long the server knows the batch again, in milliseconds. */
+    readonly remember: number;
+  };
 }
 
 export interface AppendCommands {

@@ -111,13 +111,15 @@ export class ConsumerSession {
       }
       stream.handedOut = stream.position;
     }
-    await this.#assign([...this.#streams, ...streams]);
+    this.#streams = [...this.#streams, ...streams];
+    await this.#lines.assign(this.#streams);
     for (const stream of streams) if (stream.failure) this.#listeners.onStreamFailure(stream.failure);
   }
 
   /** Lets streams go; what was buffered of them goes back to the group. */
   async remove(streams: readonly AssignedStream[]): Promise<void> {
-    await this.#assign(this.#streams.filter((stream) => !streams.includes(stream)));
+    this.#streams = this.#streams.filter((stream) => !streams.includes(stream));
+    await this.#lines.assign(this.#streams);
     await this.#handBackBuffered(streams);
     for (const stream of streams) if (stream.held.size > 0) this.#formerStreams.set(stream.key, stream);
   }
@@ -248,11 +250,6 @@ export class ConsumerSession {
   /** When each loop last heard from the server. */
   get lastReads(): readonly number[] {
     return this.#lines.lastReads;
-  }
-
-  async #assign(streams: readonly AssignedStream[]): Promise<void> {
-    this.#streams = streams;
-    await this.#lines.assign(streams);
   }
 
   #accept(pages: readonly ReadPage[]): void {

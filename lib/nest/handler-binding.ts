@@ -75,6 +75,9 @@ function bind(
   for (const handler of handlers) {
     const extras = resolveHandlerExtras(handler.extras, pattern, server);
     const mode = extras.mode ?? defaultMode;
+    if (mode !== 'real-time' && server.group === undefined) {
+      throw new InvalidOptionError('group', `must be given for the ${mode} handler of '${pattern}'`, server.group);
+    }
     if (mode === 'real-time' && !handler.isEventHandler) {
       throw new InvalidOptionError(
         `@MessagePattern('${pattern}').mode`,

@@ -15,8 +15,10 @@ export interface ContextSource {
   readonly commit: () => Promise<void>;
   /** How often this message may be handled, and what then. */
   readonly failurePolicy: FailurePolicy;
-  /** A settlement came too late: the message was settled before. */
-  readonly onLateSettlement: (attempted: string) => void;
+  /** False where nothing is pending: neither a retry nor a dead letter is possible. */
+  readonly canRetry: boolean;
+  /** A settlement changes nothing, for that reason. */
+  readonly onIgnored: (attempted: string, reason: string) => void;
 }
 
 type RedisStreamsContextArgs = [message: StreamMessage, pattern: string];
@@ -109,6 +111,9 @@ export class RedisStreamsContext extends BaseRpcContext<RedisStreamsContextArgs>
   }
 
   #settle(attempted: string, settlement: Settlement): void {
-    if (!this.#source.delivery.settle(settlement)) this.#source.onLateSettlement(attempted);
+    const { delivery, canRetry, onIgnored } = this.#source;
+    const isPossible = canRetry || settlement.kind === 'ack';
+    if (!delivery.settle(isPossible ? settlement : { kind: 'pending' })) onIgnored(attempted, 'it was settled before');
+    else if (!isPossible) onIgnored(attempted, 'it is not pending on the server');
   }
 }

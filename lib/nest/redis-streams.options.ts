@@ -115,6 +115,7 @@ export const CLIENT_DEFAULTS = Object.freeze({ requestTimeout: 60_000, replyPref
 const DEFAULT_BATCH_TIMEOUT = 50;
 
 export interface ResolvedServerOptions {
+  readonly group: string | undefined;
   readonly ack: AckMode;
   readonly concurrency: number;
   readonly shutdownTimeout: number;
@@ -145,7 +146,7 @@ export function resolveServerOptions(options: ServerRedisStreamsOptions): Resolv
   }
   resolveConsumerOptions(consumerOptions(options, mode));
   const failurePolicy = { retry: resolveRetry(options.retry), deadLetter: resolveDeadLetter(options.deadLetter) };
-  return { ack, concurrency, shutdownTimeout, replyPrefix, failurePolicy };
+  return { group: options.group, ack, concurrency, shutdownTimeout, replyPrefix, failurePolicy };
 }
 
 /** @throws InvalidOptionError */

@@ -14,6 +14,7 @@ import type { RedisStreamsLogger } from '../logger.js';
 import type { RedisStreamsStatus } from '../redis/redis-connections.js';
 import { EventListeners } from './event-listeners.js';
 import { EventProcessor } from './event-processor.js';
+import type { EventInHand } from './event-processor.js';
 import { groupHandlers } from './handler-binding.js';
 import type { HandlerBinding } from './handler-binding.js';
 import { HandlerConsumer } from './handler-consumer.js';
@@ -47,6 +48,7 @@ export class ServerRedisStreams
   readonly #requests: RequestResponder;
   readonly #handlers = new Map<string, MessageHandler[]>();
   readonly #consumers: HandlerConsumer[] = [];
+  #isConnected = false;
   #listening: Promise<void> | undefined;
   #closing: Promise<void> | undefined;
 
@@ -112,6 +114,7 @@ export class ServerRedisStreams
     if (this.#closing) throw new ClosedError('The server');
     const groups = groupHandlers(this.#handlers, this.#resolved, this.#options.mode ?? SERVER_DEFAULTS.mode);
     await this.#streamer.connect();
+    this.#isConnected = true;
     await this.bindEvents(groups);
   }
 
@@ -133,22 +136,26 @@ export class ServerRedisStreams
 
   /** Handles one message, or the messages of one batch, to the end. */
   async handleMessage(deliveries: readonly Delivery[], consumer: HandlerConsumer): Promise<void> {
-    const [delivery] = deliveries as readonly [Delivery];
-    const binding = consumer.bindingOf(delivery.message);
-    const contextOf = (one: Delivery): RedisStreamsContext => this.#createContext(one, binding, consumer);
-    if (binding.batch) {
-      const events = deliveries.map((one) => ({ delivery: one, context: contextOf(one) }));
-      return this.#events.processBatch(events, binding, consumer.canRetry);
+    const [first] = deliveries as readonly [Delivery];
+    const binding = consumer.bindingOf(first.message);
+    const events: EventInHand[] = [];
+    const handling: Array<Promise<void>> = [];
+    for (const delivery of deliveries) {
+      const redrivenFor = delivery.message.headers[REDRIVE_GROUP_HEADER];
+      const request = requestInfoOf(delivery.message);
+      // Without a group every server sees a request; those that have one answer it.
+      const isForOthers = request && consumer.groupId === undefined;
+      if (isForOthers || (redrivenFor !== undefined && redrivenFor !== consumer.groupId)) {
+        delivery.settle({ kind: 'ack' });
+        continue;
+      }
+      const context = this.#createContext(delivery, binding, consumer);
+      if (request) handling.push(this.#requests.respond(request, delivery, binding.requestHandler, context));
+      else events.push({ delivery, context });
     }
-    const redrivenFor = delivery.message.headers[REDRIVE_GROUP_HEADER];
-    if (redrivenFor !== undefined && redrivenFor !== consumer.groupId) {
-      delivery.settle({ kind: 'ack' });
-      return;
-    }
-    const request = requestInfoOf(delivery.message);
-    const context = contextOf(delivery);
-    if (request) return this.#requests.respond(request, delivery, binding.requestHandler, context);
-    return this.#events.process({ delivery, context }, binding, consumer.canRetry);
+    if (binding.batch) handling.push(this.#events.processBatch(events, binding, consumer.canRetry));
+    else for (const event of events) handling.push(this.#events.process(event, binding, consumer.canRetry));
+    await Promise.all(handling);
   }
 
   /** Stops reading, waits for running handlers up to `shutdownTimeout`, commits their acks, leaves. Idempotent. */
@@ -167,6 +174,8 @@ export class ServerRedisStreams
   }
 
   async #close(): Promise<void> {
+    // A start that waits for Redis must not hold up the end.
+    if (!this.#isConnected) await this.#streamer.disconnect();
     // A start that is still under way, or has failed, leaves consumers behind like one that has succeeded.
     await this.#listening?.catch(() => undefined);
     await Promise.all(this.#consumers.map((consumer) => consumer.close(this.#resolved.shutdownTimeout)));
@@ -181,9 +190,9 @@ export class ServerRedisStreams
       consumer: consumer.consumerId,
       failurePolicy: binding.failurePolicy,
       commit: () => consumer.commit(),
-      onLateSettlement: (attempted) => {
-        const { id } = delivery.message;
-        this.#log.warn(`${attempted} ignored: message ${id} of '${binding.pattern}' was settled before`);
+      canRetry: consumer.canRetry,
+      onIgnored: (attempted, reason) => {
+        this.#log.warn(`${attempted} ignored for message ${delivery.message.id} of '${binding.pattern}': ${reason}`);
       },
     });
   }

@@ -39,7 +39,8 @@ export class RedisAppendCommands implements AppendCommands {
     const limit = trimArguments(trim, features);
     const isPlain = features.partialIds && (trim.minId === undefined || features.minId);
     const canScript = await this.#sender.load(APPEND_SCRIPTS, patience);
-    const call = canScript && isPlain ? appendCall(key, requests, limit, settings) : undefined;
+    const memory = once && this.#sender.besideKey(key, `producer:${once.producer}`);
+    const call = canScript && isPlain ? appendCall(key, memory, requests, limit, settings) : undefined;
     if (call) {
       const replies = await this.#sender.runLoaded(call.script, call.keys, call.args);
       return appendOutcomes(replies, requests.length, wantsIds);

@@ -96,16 +96,20 @@ export interface AppendCall {
   readonly args: CommandArgument[];
 }
 
-/** The script call for a batch; undefined when an entry has more fields than a script can pass on. */
+/**
+ * The script call for a batch; undefined when an entry has more fields than a script can pass on.
+ * @param memory where the server remembers the batches of an exactly-once producer
+ */
 export function appendCall(
   key: string,
+  memory: string | undefined,
   requests: readonly AppendRequest[],
   limit: readonly CommandArgument[],
   { wantsIds = true, once }: AppendSettings,
 ): AppendCall | undefined {
   const args: CommandArgument[] = [wantsIds ? '1' : '0', limit.length, ...limit];
   const field = requests[0]?.fields[0] as CommandArgument;
-  if (!once && requests.every(({ id, fields }) => id === '*' && fields.length === 2 && fields[0] === field)) {
+  if (!memory && requests.every(({ id, fields }) => id === '*' && fields.length === 2 && fields[0] === field)) {
     args.push(field);
     for (const { fields } of requests) args.push(fields[1] as CommandArgument);
     return { script: APPEND_VALUES, keys: [key], args };
@@ -115,9 +119,9 @@ export function appendCall(
     args.push(fields.length + 1, id);
     for (const part of fields) args.push(part);
   }
-  if (!once) return { script: APPEND_ENTRIES, keys: [key], args };
+  if (!once || !memory) return { script: APPEND_ENTRIES, keys: [key], args };
   args.unshift(once.batch, once.remember);
-  return { script: APPEND_ONCE, keys: [key, `${key}:producer:${once.producer}`], args };
+  return { script: APPEND_ONCE, keys: [key, memory], args };
 }
 
 /** The outcome of each entry; undefined when all were appended and nobody wants ids. */

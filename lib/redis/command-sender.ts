@@ -44,6 +44,12 @@ export class CommandSender {
     return this.keyPrefix + streamKey;
   }
 
+  /** A key that belongs to another one: in Cluster it must be of the same slot. */
+  besideKey(key: string, suffix: string): string {
+    const hasTag = !this.connection.isCluster || /\{[^}]+\}/.test(key);
+    return hasTag ? `${key}:${suffix}` : `{${key}}:${suffix}`;
+  }
+
   /** The stream key of a key that Redis named. */
   streamKey(key: string): string {
     return key.slice(this.keyPrefix.length);
@@ -107,7 +113,8 @@ export class CommandSender {
   async load(scripts: readonly Script[], patience: number): Promise<boolean> {
     if (!this.has('scripts')) return false;
     await this.#client(patience);
-    const { epoch } = this.connection;
+    const { epoch, isCluster } = this.connection;
+    if (isCluster) return true;
     if (this.#loadedEpoch !== epoch) {
       this.#loadedEpoch = epoch;
       this.#loading = Promise.all(scripts.map(({ source }) => this.#send('script', ['LOAD', source], 'utf8')));
@@ -125,13 +132,18 @@ export class CommandSender {
 
   /**
    * Runs a script that was loaded, on keys that have their prefix; errors in the reply are as those of a pipeline. When the server has forgotten it, which
-   * takes a SCRIPT FLUSH, the call fails as one to repeat: sending the source instead would lose its place.
+   * takes a SCRIPT FLUSH, the call fails as one to repeat: sending the source instead would lose its place. A cluster is
+   * sent the source always, because there is no node on which it could be loaded for all.
    */
-  async runLoaded({ sha }: Script, keys: readonly string[], args: readonly CommandArgument[]): Promise<unknown[]> {
-    const { epoch } = this.connection;
-    const head: CommandArgument[] = [sha, keys.length, ...keys];
+  async runLoaded(
+    { sha, source }: Script,
+    keys: readonly string[],
+    args: readonly CommandArgument[],
+  ): Promise<unknown[]> {
+    const { epoch, isCluster } = this.connection;
+    const head: CommandArgument[] = [isCluster ? source : sha, keys.length, ...keys];
     try {
-      const reply = (await this.#send('evalsha', head.concat(args), 'utf8')) as unknown[];
+      const reply = (await this.#send(isCluster ? 'eval' : 'evalsha', head.concat(args), 'utf8')) as unknown[];
       return reply.map((item) => this.#checked(item, epoch));
     } catch (error) {
       if (replyWord(error) === 'NOSCRIPT') this.#loadedEpoch = 0;

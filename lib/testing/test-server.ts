@@ -175,7 +175,8 @@ export class TestServerRedisStreams extends Server<RedisStreamsEventsMap> implem
       consumer: binding.mode === 'real-time' ? undefined : 'test',
       failurePolicy: binding.failurePolicy,
       commit: () => Promise.resolve(),
-      onLateSettlement: () => undefined,
+      canRetry: binding.mode !== 'real-time',
+      onIgnored: () => undefined,
     });
     return { delivery, context };
   }

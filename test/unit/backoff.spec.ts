@@ -1,0 +1,26 @@
+import { describe, expect, it } from '@jest/globals';
+import { backoffDelay, pause } from '../../lib/redis/backoff.js';
+
+const policy = { initial: 50, factor: 2, max: 2_000, jitter: 0.3 };
+
+describe('back-off', () => {
+  it('grows exponentially up to its maximum', () => {
+    const middle = (): number => 0.5;
+    const delays = [0, 1, 2, 3, 6, 7, 1_000_000].map((attempt) => backoffDelay(policy, attempt, middle));
+    expect(delays).toEqual([50, 50, 100, 200, 1_600, 2_000, 2_000]);
+  });
+
+  it('is jittered around itself', () => {
+    expect(backoffDelay(policy, 1, () => 0)).toBe(35);
+    expect(backoffDelay(policy, 1, () => 1)).toBe(65);
+    expect(backoffDelay({ ...policy, jitter: 0 }, 1, () => 1)).toBe(50);
+  });
+
+  it('a pause ends early, and without an error, when its signal aborts', async () => {
+    const abort = new AbortController();
+    const pausing = pause(60_000, abort.signal);
+    abort.abort();
+    await expect(pausing).resolves.toBeUndefined();
+    await expect(pause(60_000, abort.signal)).resolves.toBeUndefined();
+  });
+});

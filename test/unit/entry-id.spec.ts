@@ -1,0 +1,66 @@
+import { describe, expect, it } from '@jest/globals';
+import {
+  compareEntryIds,
+  entryIdSequence,
+  entryIdTime,
+  isEntryId,
+  lastIdOfMillisecond,
+  nextEntryId,
+  parseEntryId,
+} from '../../lib/redis/entry-id.js';
+
+const MAX = 2n ** 64n - 1n;
+
+describe('entry ids', () => {
+  it('are parsed with and without a counter', () => {
+    expect(parseEntryId('1700000000000-3')).toEqual({ milliseconds: 1_700_000_000_000n, counter: 3n });
+    expect(parseEntryId('5')).toEqual({ milliseconds: 5n, counter: 0n });
+    expect(parseEntryId(`${MAX}-${MAX}`)).toEqual({ milliseconds: MAX, counter: MAX });
+  });
+
+  it.each([
+    '',
+    '-',
+    '5-',
+    '-5',
+    '5-*',
+    '$',
+    '>',
+    '+',
+    '1-2-3',
+    ' 5',
+    '5 ',
+    '0x5',
+    '1e3',
+    `${MAX + 1n}-0`,
+    `0-${MAX + 1n}`,
+  ])('%j is none', (text) => {
+    expect(isEntryId(text)).toBe(false);
+  });
+
+  it('are compared as numbers, time first', () => {
+    const ordered = ['0-0', '0-1', '9-9', '10-0', '10-10', `${MAX}-0`];
+    expect([...ordered].sort(() => -1).sort(compareEntryIds)).toEqual(ordered);
+    expect(compareEntryIds('5', '5-0')).toBe(0);
+    expect(() => compareEntryIds('x', '5')).toThrow(TypeError);
+  });
+
+  it('have a next one, also at the end of a millisecond', () => {
+    expect(nextEntryId('5-6')).toBe('5-7');
+    expect(nextEntryId(`5-${MAX}`)).toBe('6-0');
+    expect(compareEntryIds(lastIdOfMillisecond(5), '6-0')).toBeLessThan(0);
+    expect(nextEntryId(lastIdOfMillisecond(5))).toBe('6-0');
+  });
+
+  it('make a sequence of 48 bits time and 16 bits counter', () => {
+    expect(entryIdSequence('1-2')).toBe(65_538n);
+    expect(entryIdSequence(`${2n ** 48n - 1n}-65535`)).toBe(2n ** 64n - 1n);
+    for (const id of ['1-65536', `${2n ** 48n}-0`]) {
+      expect(() => entryIdSequence(id)).toThrow(expect.objectContaining({ code: 'ERR_SEQUENCE_OVERFLOW', id }));
+    }
+  });
+
+  it('tell their time', () => {
+    expect(entryIdTime('1700000000123-7')).toBe(1_700_000_000_123);
+  });
+});

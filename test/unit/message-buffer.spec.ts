@@ -1,0 +1,90 @@
+import { describe, expect, it } from '@jest/globals';
+import { MessageBuffer } from '../../lib/engine/message-buffer.js';
+
+const isSettled = async (promise: Promise<unknown>): Promise<boolean> => {
+  const pending = Symbol('pending');
+  return (await Promise.race([promise, new Promise((resolve) => setImmediate(resolve, pending))])) !== pending;
+};
+
+describe('message buffer', () => {
+  it('is first in, first out', () => {
+    const buffer = new MessageBuffer<number>(5_000, 10);
+    const taken: Array<number | undefined> = [];
+    for (let index = 0; index < 3_000; index += 2) {
+      buffer.push([index, index + 1]);
+      if (index >= 1_000) taken.push(buffer.take());
+    }
+    while (buffer.size > 0) taken.push(buffer.take());
+
+    expect(taken).toEqual(Array.from({ length: 3_000 }, (_, index) => index));
+    expect(buffer.take()).toBeUndefined();
+  });
+
+  it('gives credit for its free places', () => {
+    const buffer = new MessageBuffer<number>(4, 2);
+    buffer.push([1, 2, 3]);
+    expect([buffer.size, buffer.credit]).toEqual([3, 1]);
+    buffer.take();
+    expect([buffer.size, buffer.credit]).toEqual([2, 2]);
+    buffer.push([4, 5, 6]);
+    expect(buffer.credit).toBe(0);
+  });
+
+  it('keeps the place of a message that was taken until it is released, where it is told to', () => {
+    const buffer = new MessageBuffer<number>(3, 1, true);
+    buffer.push([1, 2, 3]);
+    buffer.take();
+    buffer.take();
+    expect(buffer.credit).toBe(0);
+    buffer.release();
+    expect(buffer.credit).toBe(1);
+  });
+
+  it('announces room at low water, not for every place', async () => {
+    const buffer = new MessageBuffer<number>(10, 4);
+    buffer.push(Array.from({ length: 10 }, (_, index) => index));
+    const room = buffer.room();
+    for (let taken = 0; taken < 3; taken += 1) buffer.take();
+    expect(await isSettled(room)).toBe(false);
+    buffer.take();
+    expect(await isSettled(room)).toBe(true);
+    expect(await isSettled(buffer.room())).toBe(true);
+  });
+
+  it('announces room also when it is removed or released, and a wait can be ended', async () => {
+    const buffer = new MessageBuffer<number>(2, 2, true);
+    buffer.push([1, 2]);
+    const room = buffer.room();
+    buffer.take();
+    buffer.release();
+    expect(await isSettled(room)).toBe(true);
+
+    buffer.push([3]);
+    const again = buffer.room();
+    expect(buffer.remove((item) => item === 3)).toEqual([3]);
+    expect(await isSettled(again)).toBe(true);
+
+    buffer.push([4]);
+    const ended = buffer.room();
+    buffer.wake();
+    expect(await isSettled(ended)).toBe(true);
+  });
+
+  it('tells of arrivals, not of empty ones', () => {
+    const buffer = new MessageBuffer<number>(10, 5);
+    const sizes: number[] = [];
+    buffer.onArrival(() => sizes.push(buffer.size));
+    buffer.push([]);
+    buffer.push([1, 2]);
+    buffer.push([3]);
+    expect(sizes).toEqual([2, 3]);
+  });
+
+  it('removes what a predicate names and keeps the order of the rest', () => {
+    const buffer = new MessageBuffer<number>(10, 5);
+    buffer.push([0, 1, 2, 3, 4, 5]);
+    buffer.take();
+    expect(buffer.remove((item) => item % 2 === 1)).toEqual([1, 3, 5]);
+    expect([buffer.take(), buffer.take(), buffer.take()]).toEqual([2, 4, undefined]);
+  });
+});

@@ -1,0 +1,38 @@
+import { describe, expect, it } from '@jest/globals';
+import { KeyHashSharder, PseudoRandomSharder, RoundRobinSharder, fnv1a } from '../../lib/engine/sharder.js';
+
+describe('sharders', () => {
+  // The published test vectors of 32-bit FNV-1a, and one text of more than one byte for a character.
+  it.each([
+    ['', 0x811c9dc5],
+    ['a', 0xe40c292c],
+    ['b', 0xe70c2de5],
+    ['foobar', 0xbf9cf968],
+    ['chongo was here!\n', 0xd49930d5],
+    ['ü', 0x119dd44a],
+  ])('the hash of %j is that of FNV-1a', (text, hash) => {
+    expect(fnv1a(text)).toBe(hash);
+  });
+
+  it('a key always has the same shard, in every process', () => {
+    const sharder = new KeyHashSharder(7);
+    expect(sharder.shardOf('orders', 'foobar')).toBe(0xbf9cf968 % 7);
+    expect(new KeyHashSharder(7).shardOf('others', 'foobar')).toBe(0xbf9cf968 % 7);
+  });
+
+  it('messages without a key go to the shards in turn, each stream for itself', () => {
+    for (const sharder of [new RoundRobinSharder(3), new KeyHashSharder(3)]) {
+      const shards = Array.from({ length: 4 }, () => [
+        sharder.shardOf('a', undefined),
+        sharder.shardOf('b', undefined),
+      ]);
+      expect(shards).toEqual([0, 1, 2, 0].map((shard) => [shard, shard]));
+    }
+  });
+
+  it('chance uses every shard and no other', () => {
+    const sharder = new PseudoRandomSharder(4);
+    const drawn = new Set(Array.from({ length: 1_000 }, () => sharder.shardOf()));
+    expect(drawn).toEqual(new Set([0, 1, 2, 3]));
+  });
+});

@@ -49,7 +49,6 @@ export class ConsumerSession {
   readonly #formerStreams = new Map<string, AssignedStream>();
   /** A dispatcher says when a message is processed; who asks for messages one by one, with `delayed`, does not. */
   readonly #isSettledByTaker: boolean;
-  #missedAcks = 0;
   #onTakenAway: (message: StreamMessage) => void = () => undefined;
 
   constructor(
@@ -84,11 +83,6 @@ export class ConsumerSession {
 
   get streams(): readonly AssignedStream[] {
     return this.#streams;
-  }
-
-  /** Acks that Redis did not know any more: their entries were trimmed, or acknowledged elsewhere. */
-  get missedAcks(): number {
-    return this.#missedAcks;
   }
 
   /** Fixes the start of every stream, then starts to read. @throws RedisStreamsError when that is impossible. */
@@ -247,11 +241,6 @@ export class ConsumerSession {
     await this.#lines.release();
   }
 
-  /** When each loop last heard from the server. */
-  get lastReads(): readonly number[] {
-    return this.#lines.lastReads;
-  }
-
   #accept(pages: readonly ReadPage[]): void {
     const messages: StreamMessage[] = [];
     for (const { stream, generation, entries } of pages) {
@@ -272,7 +261,6 @@ export class ConsumerSession {
       interval: autoCommit === 'disabled' ? undefined : autoCommitInterval,
       onError: this.#listeners.onError,
       onMissed: (streamKey, count) => {
-        this.#missedAcks += count;
         this.environment.logger.debug(`${count} acknowledgements on '${streamKey}' named entries that are not pending`);
       },
     });

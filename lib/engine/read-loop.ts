@@ -59,7 +59,6 @@ export class ReadLoop {
   /** Settled when the duties and the read of this round are over; undefined between two rounds. */
   #working: Promise<void> | undefined;
   #isReading = false;
-  #lastSuccess = Date.now();
 
   constructor(options: ReadLoopOptions) {
     this.#options = options;
@@ -67,11 +66,6 @@ export class ReadLoop {
 
   get streams(): readonly AssignedStream[] {
     return this.#streams;
-  }
-
-  /** When a read last came back, with or without entries. */
-  get lastSuccess(): number {
-    return this.#lastSuccess;
   }
 
   start(streams: readonly AssignedStream[]): void {
@@ -169,7 +163,6 @@ export class ReadLoop {
     this.#isReading = true;
     try {
       onPages(await reader.read(streams, { credit: credit(), batchSize, block: this.#blockTime() }));
-      this.#lastSuccess = Date.now();
     } finally {
       this.#isReading = false;
     }

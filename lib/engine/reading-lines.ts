@@ -40,11 +40,6 @@ export class ReadingLines {
     this.#lines = [];
   }
 
-  /** When each loop last heard from the server. */
-  get lastReads(): readonly number[] {
-    return this.#lines.map(({ loop }) => loop.lastSuccess);
-  }
-
   /** Fixes the start position of a stream on the server. */
   async open(stream: AssignedStream, isAllNew: boolean): Promise<void> {
     await this.#lineAt(0).reader.open(stream, isAllNew);

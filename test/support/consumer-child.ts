@@ -1,5 +1,6 @@
-import { RedisStreamer } from '../../lib/index.js';
-import type { CommittingConsumer, ConsumerOptions } from '../../lib/index.js';
+import type { CommittingConsumer } from '../../lib/engine/consumer-types.js';
+import type { ResumableOptions } from '../../lib/engine/options.js';
+import { RedisStreamer } from '../../lib/engine/streamer.js';
 import type { ChildOrders } from './consumer-process.js';
 
 // The program of a consumer that is going to be killed: it reads, acknowledges, says so, and stays.
@@ -7,7 +8,7 @@ const orders = JSON.parse(process.argv[2] as string) as ChildOrders;
 
 async function run(): Promise<void> {
   const streamer = await RedisStreamer.connect(orders.url);
-  const options = orders.options as ConsumerOptions & { autoCommit: 'disabled' };
+  const options = orders.options as ResumableOptions & { autoCommit: 'disabled' };
   const consumer: CommittingConsumer = await streamer.createConsumer(orders.streamKey, options);
   const read: string[] = [];
   for (let index = 0; index < orders.read; index += 1) {

@@ -38,9 +38,15 @@ export class FaultBench {
 
   /** A client of our own, for looking from outside and for causing trouble. */
   admin(url: string): Redis {
-    const client = new Redis(url, { protocol: 2, retryStrategy: () => 50, maxRetriesPerRequest: 100 });
+    let isWanted = true;
+    const retryStrategy = (): number | null => (isWanted ? 50 : null);
+    const client = new Redis(url, { protocol: 2, retryStrategy, maxRetriesPerRequest: 100, disconnectTimeout: 100 });
     client.on('error', () => undefined);
-    this.#cleanups.push(() => client.disconnect());
+    this.#cleanups.push(() => {
+      // Told to disconnect while it waits to reconnect, a client would go on doing so.
+      isWanted = false;
+      client.disconnect();
+    });
     return client;
   }
 

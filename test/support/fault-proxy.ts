@@ -15,6 +15,7 @@ interface Tear {
   readonly bytes: number;
   readonly role: LinkRole | undefined;
   readonly torn: () => void;
+  skip: number;
 }
 
 const HOST = '127.0.0.1';
@@ -93,9 +94,12 @@ export class FaultProxy {
     this.#isStalling = false;
   }
 
-  /** Lets that many bytes of the next reply through, then ends the connection. Resolves when that has happened. */
-  tearReply(bytes: number, role?: LinkRole): Promise<void> {
-    return new Promise((torn) => this.#tears.push({ bytes, role, torn }));
+  /**
+   * Lets that many bytes of the next reply through, then ends the connection; with `skip`, of a later reply.
+   * Resolves when that has happened.
+   */
+  tearReply(bytes: number, role?: LinkRole, skip = 0): Promise<void> {
+    return new Promise((torn) => this.#tears.push({ bytes, role, torn, skip }));
   }
 
   /** Cuts the client off while the server knows nothing of it: whatever it sends from now on is lost. */
@@ -164,8 +168,9 @@ export class FaultProxy {
 
   #tear(link: Link, chunk: Buffer): boolean {
     const index = this.#tears.findIndex(({ role }) => role === undefined || role === link.role);
-    const [tear] = index === -1 ? [] : this.#tears.splice(index, 1);
-    if (!tear) return false;
+    const tear = this.#tears[index];
+    if (!tear || tear.skip-- > 0) return false;
+    this.#tears.splice(index, 1);
     link.upstream.destroy();
     link.client.end(chunk.subarray(0, tear.bytes));
     tear.torn();

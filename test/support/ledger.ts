@@ -20,7 +20,8 @@ export class Ledger {
   readonly #confirmed = new Map<string, string>();
   readonly #handled = new Map<string, number>();
   readonly #handledOrder: string[] = [];
-  readonly failures: Error[] = [];
+  /** Sends that failed, with their error. */
+  readonly failures = new Map<string, Error>();
   #open = 0;
 
   get confirmed(): number {
@@ -39,7 +40,7 @@ export class Ledger {
 
   /** Sends that may or may not be in the stream. */
   get uncertain(): number {
-    return this.failures.filter((error) => error instanceof UncertainSendError).length;
+    return [...this.failures.values()].filter((error) => error instanceof UncertainSendError).length;
   }
 
   /** Takes down how a send ends; resolves then, and never rejects. */
@@ -48,7 +49,7 @@ export class Ledger {
     try {
       this.#confirmed.set(payload, (await result).id);
     } catch (error) {
-      this.failures.push(error as Error);
+      this.failures.set(payload, error as Error);
     }
     this.#open -= 1;
   }
@@ -71,7 +72,9 @@ export class Ledger {
   }
 
   account(): Account {
-    const duplicates = new Map([...this.#handled].filter(([, times]) => times > 1).map(([key, times]) => [key, times - 1]));
+    const duplicates = new Map(
+      [...this.#handled].filter(([, times]) => times > 1).map(([key, times]) => [key, times - 1]),
+    );
     return { lost: this.#lost(), duplicates };
   }
 

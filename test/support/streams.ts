@@ -1,7 +1,14 @@
 import { afterAll, afterEach, beforeAll, beforeEach } from '@jest/globals';
 import { Redis } from 'ioredis';
 import { RedisStreamer } from '../../lib/index.js';
-import type { Payload, StreamConsumer, StreamMessage, StreamProducer, StreamerOptions } from '../../lib/index.js';
+import type {
+  Payload,
+  RedisStreamsLogger,
+  StreamConsumer,
+  StreamMessage,
+  StreamProducer,
+  StreamerOptions,
+} from '../../lib/index.js';
 import { redisUrl } from './redis.js';
 import { until } from './until.js';
 
@@ -18,6 +25,7 @@ export interface TestStreams {
 /** Blocked reads end soon, so that nothing in a test waits for them. */
 const TEST_BLOCK_TIMEOUT = 1_000;
 const READ_LIMIT = 10_000;
+const silent: RedisStreamsLogger = { error: () => undefined, warn: () => undefined, log: () => undefined };
 
 /**
  * Gives a test file streamers, ends them after each test, and fails a test that leaves a connection or a timer. A
@@ -53,7 +61,11 @@ export function useStreams(): TestStreams {
       return redis;
     },
     async connect(options) {
-      const streamer = await RedisStreamer.connect(url.href, { blockTimeout: TEST_BLOCK_TIMEOUT, ...options });
+      const streamer = await RedisStreamer.connect(url.href, {
+        blockTimeout: TEST_BLOCK_TIMEOUT,
+        logger: silent,
+        ...options,
+      });
       streamers.push(streamer);
       return streamer;
     },
@@ -113,8 +125,9 @@ export async function consumersOf(redis: Redis, key: string, group: string): Pro
 
 async function connectionsIn(redis: Redis, database: number): Promise<number> {
   const list = String(await redis.client('LIST'));
-  return list.split('\n').filter((line) => / name=nestjs-redis-streams:/.test(line) && line.includes(` db=${database} `))
-    .length;
+  return list
+    .split('\n')
+    .filter((line) => / name=nestjs-redis-streams:/.test(line) && line.includes(` db=${database} `)).length;
 }
 
 function activeResources(): Map<string, number> {

@@ -1,0 +1,40 @@
+import 'reflect-metadata';
+import type { AddressInfo } from 'node:net';
+import { Controller, Module, Sse } from '@nestjs/common';
+import { NestFactory } from '@nestjs/core';
+import { EventPattern, Payload } from '@nestjs/microservices';
+import type { MicroserviceOptions } from '@nestjs/microservices';
+import { Subject, map } from 'rxjs';
+import type { Observable } from 'rxjs';
+
+import { ServerRedisStreams } from '../../lib/index.js';
+import { keyPrefix, log } from './shop.js';
+import type { Order } from './shop.js';
+
+/** Shows every order as it is placed, to whoever watches. Nothing is acknowledged, and what was missed stays missed. */
+@Controller()
+class DashboardController {
+  readonly #orders = new Subject<Order>();
+
+  @EventPattern<string>('orders')
+  show(@Payload() order: Order): void {
+    this.#orders.next(order);
+    log('handled', { order: order.id, delivery: 1, latency: Date.now() - order.placedAt });
+  }
+
+  @Sse('feed')
+  feed(): Observable<{ data: Order }> {
+    return this.#orders.pipe(map((order) => ({ data: order })));
+  }
+}
+
+@Module({ controllers: [DashboardController] })
+class DashboardModule {}
+
+// One application for both: HTTP for those who watch, the stream for what they see.
+const app = await NestFactory.create(DashboardModule, { logger: ['error', 'warn'], forceCloseConnections: true });
+app.connectMicroservice<MicroserviceOptions>({ strategy: new ServerRedisStreams({ keyPrefix, mode: 'real-time' }) });
+app.enableShutdownHooks();
+await app.startAllMicroservices();
+await app.listen(Number(process.env['PORT'] ?? 3001), '127.0.0.1');
+log('ready', { port: (app.getHttpServer().address() as AddressInfo).port });

@@ -1,0 +1,34 @@
+import { parseArgs } from 'node:util';
+
+import { Screen } from './screen.js';
+import { ShopFloor } from './shop-floor.js';
+import { ShopStory } from './shop-story.js';
+import { Tallies } from './tally.js';
+
+const INTERRUPTED = 130;
+
+/** Runs the shop and resolves with the exit code: 0 when every order was handled and nothing is pending. */
+export async function runShop(args: readonly string[]): Promise<number> {
+  const { values } = parseArgs({ args: [...args], options: { serve: { type: 'boolean', default: false } } });
+  const screen = new Screen();
+  const tallies = new Tallies();
+  const floor = await ShopFloor.open(screen, (service, event) => {
+    tallies.add(service, event);
+    if (values.serve) screen.say(`${service}: ${JSON.stringify(event)}`);
+  });
+  const interrupted = new AbortController();
+  // A second signal ends the driver at once; its services and its Redis notice that by themselves.
+  for (const name of ['SIGINT', 'SIGTERM'] as const) process.once(name, () => interrupted.abort(new Error(name)));
+  try {
+    screen.say(`Redis: ${floor.redis.origin}`);
+    const story = new ShopStory(floor, screen, tallies, interrupted.signal);
+    return values.serve ? await story.serve() : await story.tell();
+  } catch (error) {
+    if (!interrupted.signal.aborted) throw error;
+    screen.say('Interrupted; the shop is closing');
+    return INTERRUPTED;
+  } finally {
+    screen.hideStatus();
+    await floor.close();
+  }
+}

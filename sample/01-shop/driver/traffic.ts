@@ -1,0 +1,71 @@
+import { setTimeout as pause } from 'node:timers/promises';
+
+export interface TrafficOptions {
+  /** Where the gateway takes orders. */
+  readonly url: string;
+  readonly seconds: number;
+  /** Orders in a second. */
+  readonly rate: number;
+  readonly signal: AbortSignal;
+}
+
+/** Customers who order at the same time, each over a connection that is kept. */
+const CUSTOMERS = 16;
+const ITEMS = ['tea', 'coffee', 'sugar', 'milk'];
+
+/** HTTP requests at a steady rate, and what became of them. */
+export class Traffic {
+  /** Ids of the orders that the gateway has accepted: none of them may be lost. */
+  readonly accepted = new Set<string>();
+  readonly #options: TrafficOptions;
+  #placed = 0;
+  #refused = 0;
+  #lastRefusal = '';
+
+  constructor(options: TrafficOptions) {
+    this.#options = options;
+  }
+
+  /** Requests without a good answer. Nobody has promised anything about their orders. */
+  get refused(): number {
+    return this.#refused;
+  }
+
+  get lastRefusal(): string {
+    return this.#lastRefusal;
+  }
+
+  /** Resolves when the last request was answered. */
+  async run(): Promise<void> {
+    const start = performance.now();
+    await Promise.all(Array.from({ length: CUSTOMERS }, () => this.#shop(start)));
+  }
+
+  /** Each order has its time; a customer who is late orders at once. */
+  async #shop(start: number): Promise<void> {
+    const { seconds, rate, signal } = this.#options;
+    while (!signal.aborted) {
+      const dueAt = (this.#placed++ / rate) * 1_000;
+      if (dueAt >= seconds * 1_000) return;
+      const wait = start + dueAt - performance.now();
+      if (wait > 0) await pause(wait);
+      await this.#order();
+    }
+  }
+
+  async #order(): Promise<void> {
+    const item = ITEMS[this.#placed % ITEMS.length];
+    try {
+      const response = await fetch(this.#options.url, {
+        method: 'POST',
+        headers: { 'content-type': 'application/json' },
+        body: JSON.stringify({ item, quantity: 1 }),
+      });
+      if (response.status !== 201) throw new Error(`HTTP ${response.status}: ${await response.text()}`);
+      this.accepted.add(((await response.json()) as { order: string }).order);
+    } catch (error) {
+      this.#refused += 1;
+      this.#lastRefusal = error instanceof Error ? error.message : String(error);
+    }
+  }
+}

@@ -1,0 +1,84 @@
+import { spawn } from 'node:child_process';
+import { once } from 'node:events';
+import { mkdtempSync, rmSync, symlinkSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { createInterface } from 'node:readline';
+import { fileURLToPath } from 'node:url';
+import { afterAll, afterEach } from '@jest/globals';
+import { build } from 'esbuild';
+
+import type { ServerRedisStreamsOptions } from '../../lib/index.js';
+import { until } from './until.js';
+
+export interface NestChildOrders {
+  pattern: string;
+  options: ServerRedisStreamsOptions;
+}
+
+/** What a service says of itself, a line each. */
+export interface ChildEvent {
+  listening?: boolean;
+  started?: number;
+  deliveryCount?: number;
+  done?: number;
+}
+
+/** A Nest microservice in a process of its own, that can be killed as the system kills a process. */
+export interface NestProcess {
+  /** What it has said so far. */
+  readonly events: readonly ChildEvent[];
+  /** Exit code, or the signal that ended it. */
+  readonly ended: Promise<number | NodeJS.Signals>;
+  kill(signal: NodeJS.Signals): void;
+}
+
+const START_LIMIT = 20_000;
+const NODE_MODULES = fileURLToPath(new URL('../../node_modules', import.meta.url));
+
+/** Lets a test file start services; those that are left end with the test. */
+export function useNestProcesses(): (orders: NestChildOrders) => Promise<NestProcess> {
+  const running: NestProcess[] = [];
+  const folder = mkdtempSync(join(tmpdir(), 'nest-process-'));
+  const outfile = join(folder, 'child.mjs');
+  let built: Promise<unknown> | undefined;
+
+  afterEach(async () => {
+    for (const service of running.splice(0)) {
+      service.kill('SIGKILL');
+      await service.ended;
+    }
+  });
+  afterAll(() => rmSync(folder, { recursive: true, force: true }));
+
+  return async (orders) => {
+    built ??= compile(folder, outfile);
+    await built;
+    const child = spawn(process.execPath, [outfile, JSON.stringify(orders)], { stdio: ['pipe', 'pipe', 'inherit'] });
+    const events: ChildEvent[] = [];
+    createInterface({ input: child.stdout }).on('line', (line) => events.push(JSON.parse(line) as ChildEvent));
+    let isOver = false;
+    const ended = once(child, 'close').then(([code, signal]) => {
+      isOver = true;
+      return (code ?? signal) as number | NodeJS.Signals;
+    });
+    const service: NestProcess = { events, ended, kill: (signal) => void child.kill(signal) };
+    running.push(service);
+    await until('the service listens', () => isOver || events.some(({ listening }) => listening), START_LIMIT);
+    return service;
+  };
+}
+
+async function compile(folder: string, outfile: string): Promise<void> {
+  symlinkSync(NODE_MODULES, join(folder, 'node_modules'));
+  const entry = fileURLToPath(new URL('./nest-child.ts', import.meta.url));
+  await build({
+    entryPoints: [entry],
+    outfile,
+    bundle: true,
+    packages: 'external',
+    platform: 'node',
+    format: 'esm',
+    logLevel: 'silent',
+  });
+}

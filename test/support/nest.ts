@@ -1,0 +1,146 @@
+import { afterEach } from '@jest/globals';
+import type { INestApplication, INestMicroservice, ModuleMetadata, Type } from '@nestjs/common';
+import { NestFactory } from '@nestjs/core';
+import type { MicroserviceOptions } from '@nestjs/microservices';
+import type { Redis } from 'ioredis';
+import { firstValueFrom } from 'rxjs';
+
+import { ClientRedisStreams, ServerRedisStreams } from '../../lib/index.js';
+import type {
+  ClientRedisStreamsOptions,
+  Receipt,
+  RedisStreamsLogger,
+  ServerRedisStreamsOptions,
+} from '../../lib/index.js';
+import { moduleOf } from './controllers.js';
+import { pendingOf, useStreams } from './streams.js';
+import { until } from './until.js';
+
+/** The group of every server that is not given another. */
+export const GROUP = 'test-group';
+
+/** Collects what is logged, a line each, by level. */
+export class LogLines implements RedisStreamsLogger {
+  readonly errors: string[] = [];
+  readonly warnings: string[] = [];
+  readonly messages: string[] = [];
+
+  error = (message: string): void => void this.errors.push(message);
+  warn = (message: string): void => void this.warnings.push(message);
+  log = (message: string): void => void this.messages.push(message);
+}
+
+export interface Served {
+  readonly app: INestMicroservice;
+  readonly server: ServerRedisStreams;
+  readonly log: LogLines;
+}
+
+/** The parts of a test's application, and what is done to it before it listens. */
+export interface AppParts extends ModuleMetadata {
+  readonly configure?: (app: INestMicroservice) => void;
+}
+
+/** What every test of the Nest layer starts from; see {@link useNest}. */
+export interface TestNest {
+  readonly url: string;
+  /** A plain client, to look at the server and to write as others do. */
+  readonly redis: Redis;
+  /** A microservice that listens, with the given controllers. */
+  serve(parts: Type | Type[] | AppParts, options?: Partial<ServerRedisStreamsOptions>): Promise<Served>;
+  client(options?: ClientRedisStreamsOptions): ClientRedisStreams;
+  /** Emits through a client of the test and waits for the receipt. */
+  emit(pattern: unknown, data: unknown): Promise<Receipt>;
+  /** Ends with the test whatever is not ended by then. */
+  closeLater(closable: { close(): Promise<unknown> }): void;
+  /** How many entries are pending in the group. */
+  pending(pattern: string, group?: string): Promise<number>;
+  /** Waits until nothing is pending in the group. */
+  untilSettled(pattern: string, group?: string): Promise<void>;
+  /** All entries of a stream, as fields by name. */
+  entries(key: string): Promise<Array<{ id: string; fields: Record<string, string> }>>;
+}
+
+/** Acknowledgements and blocked reads that a test has to wait for come soon. */
+const QUICK = { autoCommitInterval: 10, blockTimeout: 1_000 } as const;
+
+/** Gives a test file applications and clients, closes them after each test, and fails a test that leaves a connection. */
+export function useNest(): TestNest {
+  const closing: Array<() => Promise<unknown>> = [];
+  let shared: ClientRedisStreams | undefined;
+  // Before the hooks of useStreams, which look for what is left.
+  afterEach(async () => {
+    shared = undefined;
+    for (const close of closing.splice(0).reverse()) await close();
+  });
+  const streams = useStreams();
+
+  const client = (options: ClientRedisStreamsOptions = {}): ClientRedisStreams => {
+    const created = new ClientRedisStreams({
+      connection: streams.url,
+      blockTimeout: QUICK.blockTimeout,
+      logger: new LogLines(),
+      ...options,
+    });
+    closing.push(() => created.close());
+    return created;
+  };
+
+  const pending = async (pattern: string, group = GROUP): Promise<number> =>
+    (await pendingOf(streams.redis, pattern, group)).length;
+
+  return {
+    url: streams.url,
+    get redis() {
+      return streams.redis;
+    },
+    client,
+    pending,
+    async serve(parts, options = {}) {
+      const log = new LogLines();
+      const group = options.mode === 'real-time' ? {} : { group: GROUP };
+      const server = new ServerRedisStreams({ connection: streams.url, ...group, ...QUICK, logger: log, ...options });
+      const { configure, ...metadata }: AppParts =
+        'controllers' in parts ? parts : { controllers: [parts].flat() as Type[] };
+      const app = await NestFactory.createMicroservice<MicroserviceOptions>(moduleOf(metadata), {
+        strategy: server,
+        ...QUIET,
+      });
+      closing.push(() => app.close());
+      configure?.(app);
+      await app.listen();
+      return { app, server, log };
+    },
+    async emit(pattern, data) {
+      shared ??= client();
+      return firstValueFrom(shared.emit(pattern, data));
+    },
+    closeLater(closable) {
+      closing.push(() => closable.close());
+    },
+    async untilSettled(pattern, group = GROUP) {
+      await until('nothing is pending', async () => (await pending(pattern, group)) === 0);
+    },
+    async entries(key) {
+      const rows = await streams.redis.xrange(key, '-', '+');
+      return rows.map(([id, flat]) => ({ id, fields: Object.fromEntries(pairs(flat)) }));
+    },
+  };
+}
+
+/** Nest writes to the console by default, and ends the process when an application cannot be created. */
+export const QUIET = { logger: false, abortOnError: false } as const;
+
+/** An application with an HTTP side that nobody listens to, which is closed with the test. */
+export async function createApp(nest: TestNest, module: Type): Promise<INestApplication> {
+  const app = await NestFactory.create(module, QUIET);
+  nest.closeLater(app);
+  return app;
+}
+
+function pairs(flat: readonly string[]): Array<[string, string]> {
+  return Array.from({ length: flat.length / 2 }, (_, index) => [
+    flat[2 * index] as string,
+    flat[2 * index + 1] as string,
+  ]);
+}

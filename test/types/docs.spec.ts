@@ -1,0 +1,106 @@
+import { readFileSync, readdirSync } from 'node:fs';
+import { dirname, join, relative } from 'node:path';
+import { fileURLToPath } from 'node:url';
+import { describe, expect, it } from '@jest/globals';
+import ts from 'typescript';
+
+const ROOT = join(dirname(fileURLToPath(import.meta.url)), '..', '..');
+const DOCUMENTS = ['README.md', ...readdirSync(join(ROOT, 'docs')).map((name) => `docs/${name}`)].filter((name) =>
+  name.endsWith('.md'),
+);
+const PUBLIC_API = join(ROOT, 'lib/index.ts');
+
+/** A code block, at the line of its document where it begins. */
+interface Snippet {
+  readonly title: string;
+  readonly file: string;
+  readonly text: string;
+}
+
+const read = (document: string): string => readFileSync(join(ROOT, document), 'utf8');
+
+function snippetsOf(document: string): Snippet[] {
+  const text = read(document);
+  return [...text.matchAll(/^```ts\n(.*?)^```$/gms)].map(({ 1: code = '', index }) => {
+    const line = text.slice(0, index).split('\n').length;
+    return { title: `${document}:${line}`, file: join(ROOT, `${document}.${line}.ts`), text: code };
+  });
+}
+
+const snippets = DOCUMENTS.flatMap(snippetsOf);
+const program = compile(snippets);
+
+/** The snippets as files that exist in memory only, with this package under the name by which readers import it. */
+function compile(files: readonly Snippet[]): ts.Program {
+  const { config } = ts.readConfigFile(join(ROOT, 'tsconfig.json'), (path) => ts.sys.readFile(path));
+  const { options } = ts.parseJsonConfigFileContent(config, ts.sys, ROOT);
+  const paths = { 'nestjs-redis-streams': [PUBLIC_API] };
+  const host = ts.createCompilerHost({ ...options, paths });
+  const inMemory = new Map(files.map(({ file, text }) => [file, text]));
+  const onDisk = { fileExists: host.fileExists.bind(host), readFile: host.readFile.bind(host) };
+  host.fileExists = (path) => inMemory.has(path) || onDisk.fileExists(path);
+  host.readFile = (path) => inMemory.get(path) ?? onDisk.readFile(path);
+  return ts.createProgram([PUBLIC_API, ...inMemory.keys()], { ...options, paths }, host);
+}
+
+function complaints({ file, title }: Snippet): string[] {
+  const source = program.getSourceFile(file);
+  return [...program.getSyntacticDiagnostics(source), ...program.getSemanticDiagnostics(source)].map(
+    ({ start, messageText }) => {
+      const line = source && start !== undefined ? source.getLineAndCharacterOfPosition(start).line + 1 : 0;
+      return `${title}, line ${line} of the block: ${ts.flattenDiagnosticMessageText(messageText, '\n')}`;
+    },
+  );
+}
+
+/** The options of an exported interface, by name. */
+function optionsOf(name: string): string[] {
+  const checker = program.getTypeChecker();
+  const api = program.getSourceFile(PUBLIC_API);
+  const module = api && checker.getSymbolAtLocation(api);
+  const symbol = module && checker.getExportsOfModule(module).find((exported) => exported.name === name);
+  if (!symbol) throw new Error(`${name} is not exported`);
+  return checker
+    .getDeclaredTypeOfSymbol(checker.getAliasedSymbol(symbol))
+    .getProperties()
+    .map((property) => property.name);
+}
+
+describe('code in the documents', () => {
+  it.each(snippets)('$title compiles', (snippet) => {
+    expect(complaints(snippet)).toEqual([]);
+  });
+});
+
+describe('tables of options', () => {
+  const marker = /<!-- options: (\w+)(?: without (\w+))? -->\n\n((?:\|.*\n)+)/g;
+  const tables = DOCUMENTS.flatMap((document) =>
+    [...read(document).matchAll(marker)].map(([, name = '', without, table = '']) => ({ name, without, table })),
+  );
+
+  it.each(tables)('the table of $name has every option, and no other', ({ name, without, table }) => {
+    const others = new Set(without === undefined ? [] : optionsOf(without));
+    const expected = optionsOf(name).filter((option) => !others.has(option));
+    const documented = [...table.matchAll(/^\| `(\w+)`/gm)].map(([, option]) => option);
+
+    expect(new Set(documented)).toEqual(new Set(expected));
+  });
+});
+
+describe('paths in the documents', () => {
+  const links = DOCUMENTS.flatMap((document) =>
+    [...read(document).matchAll(/\]\((?!https?:|#)([^)#]+)[^)]*\)/g)].map(([, target = '']) => ({
+      document,
+      target: relative(ROOT, join(ROOT, dirname(document), target)),
+    })),
+  );
+
+  it.each(links)('$document links to $target, which exists', ({ target }) => {
+    expect(ts.sys.fileExists(join(ROOT, target)) || ts.sys.directoryExists(join(ROOT, target))).toBe(true);
+  });
+
+  it.each(DOCUMENTS)('%s names only files of lib/ that exist', (document) => {
+    const named = [...read(document).matchAll(/`(lib\/[\w./-]+\.ts)`/g)].map(([, path = '']) => path);
+    expect(named.filter((path) => !ts.sys.fileExists(join(ROOT, path)))).toEqual([]);
+  });
+});

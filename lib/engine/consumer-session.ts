@@ -67,6 +67,7 @@ export class ConsumerSession {
       consumer: options,
       credit: () => this.buffer.credit,
       room: () => this.buffer.room(),
+      isStuck: () => this.buffer.isStuck,
       onPages: (pages) => this.#accept(pages),
       onStreamFailure: (stream) => this.#listeners.onStreamFailure(stream.failure as RedisStreamsError),
       onError: listeners.onError,

@@ -24,6 +24,12 @@ export interface DispatcherOptions {
   readonly onError: (error: RedisStreamsError) => void;
 }
 
+/**
+ * So many messages may wait for others of their key beyond the capacity. One key whose first message keeps failing must
+ * not stop the others; what comes after this many must wait in the stream.
+ */
+const MAX_PARKED = 1_000;
+
 /** How long a message whose dead letter could not be stored waits until it is handed out again, in milliseconds. */
 const RETRY_BURIAL_AFTER = 5_000;
 
@@ -36,6 +42,8 @@ const RETRY_BURIAL_AFTER = 5_000;
 export class Dispatcher {
   readonly #options: DispatcherOptions;
   readonly #lanes: OrderedLanes | undefined;
+  /** Messages that wait for others of their key and hold no place. */
+  #parkedBeyond = 0;
   #running = 0;
   #settling = 0;
   #isClosed = false;
@@ -85,11 +93,24 @@ export class Dispatcher {
   }
 
   #nextMessage(): StreamMessage[] {
+    const { session } = this.#options;
     const freed = this.#lanes?.next();
-    if (freed) return [freed];
-    for (let message = this.#options.session.handOut(); message; message = this.#options.session.handOut()) {
-      if (this.#lanes?.enter(message) ?? true) return [message];
+    if (freed) {
+      if (this.#parkedBeyond > 0) {
+        this.#parkedBeyond -= 1;
+        session.buffer.hold();
+      }
+      return [freed];
     }
+    for (let message = session.handOut(); message; message = session.handOut()) {
+      if (this.#lanes?.enter(message) ?? true) return [message];
+      if (this.#parkedBeyond < MAX_PARKED) {
+        this.#parkedBeyond += 1;
+        session.buffer.release();
+      }
+    }
+    // The loop waits for room, and must not when that depends on a retry that it has to bring.
+    if (session.buffer.isStuck) session.buffer.wake();
     return [];
   }
 

@@ -33,6 +33,11 @@ export class MessageBuffer<T> {
     return Math.max(0, this.capacity - this.size - this.#held);
   }
 
+  /** Nothing is left to take, and what was taken holds too many places for a read. */
+  get isStuck(): boolean {
+    return this.size === 0 && this.credit < this.#lowWater;
+  }
+
   /** Called after messages arrived. */
   onArrival(listener: () => void): void {
     this.#onArrival = listener;
@@ -60,6 +65,11 @@ export class MessageBuffer<T> {
   release(): void {
     this.#held -= 1;
     this.#announceRoom();
+  }
+
+  /** Takes a place again for a message that had given it back. */
+  hold(): void {
+    this.#held += 1;
   }
 
   /** Takes out everything that the predicate names, in order. */

@@ -11,6 +11,8 @@ import type { ReadPage, StreamReader } from './stream-reader.js';
 export interface ReadDuty {
   /** Milliseconds until there is something to do; Infinity when there is nothing. */
   dueIn(): number;
+  /** What it brings may be what all that holds a place waits for, so it is given one place even when none is free. */
+  readonly isVital?: boolean;
   run(streams: readonly AssignedStream[], credit: number): Promise<ReadPage[]>;
 }
 
@@ -30,6 +32,8 @@ export interface ReadLoopOptions {
   /** Free places for what a read brings, and a wait until there are enough. */
   readonly credit: () => number;
   readonly room: () => Promise<void>;
+  /** Nothing waits to be handed out, yet there is no room: all of it is with somebody, or waits for a retry. */
+  readonly isStuck: () => boolean;
   readonly onPages: (pages: readonly ReadPage[]) => void;
   readonly onStreamFailure: (stream: AssignedStream) => void;
   readonly onError: (error: RedisStreamsError) => void;
@@ -134,12 +138,12 @@ export class ReadLoop {
   }
 
   async #round(signal: AbortSignal): Promise<void> {
-    const { connection, credit, room } = this.#options;
+    const { connection, credit, isStuck } = this.#options;
     this.#change = withResolvers<void>();
     if (this.#holds > 0 || !this.#streams.some((stream) => stream.isReadable)) return this.#change.promise;
-    await Promise.race([room(), this.#change.promise]);
+    await this.#roomOrDuty();
     await connection.ready(signal);
-    if (signal.aborted || this.#holds > 0 || credit() === 0) return;
+    if (signal.aborted || this.#holds > 0 || (credit() === 0 && !isStuck())) return;
     const work = withResolvers<void>();
     this.#working = work.promise;
     try {
@@ -150,15 +154,25 @@ export class ReadLoop {
     }
   }
 
+  async #roomOrDuty(): Promise<void> {
+    const { room, isStuck, duties, blockTimeout } = this.#options;
+    if (!isStuck()) return Promise.race([room(), this.#change.promise]);
+    const dueIn = duties.map((duty) => (duty.isVital ? duty.dueIn() : Infinity));
+    const waiting = new AbortController();
+    await Promise.race([room(), this.#change.promise, pause(Math.min(blockTimeout, ...dueIn), waiting.signal)]);
+    waiting.abort();
+  }
+
   async #work(signal: AbortSignal): Promise<void> {
-    const { credit, reader, duties, batchSize, onPages } = this.#options;
+    const { credit, isStuck, reader, duties, batchSize, onPages } = this.#options;
     const changes = this.#changes;
     const streams = this.#streams.filter((stream) => stream.isReadable);
     for (const duty of streams.length > 0 ? duties : []) {
       if (duty.dueIn() > 0) continue;
-      onPages(await duty.run(streams, credit()));
-      if (credit() === 0) return;
+      const places = credit() || (duty.isVital && isStuck() ? 1 : 0);
+      if (places > 0) onPages(await duty.run(streams, places));
     }
+    if (credit() === 0) return;
     if (signal.aborted || changes !== this.#changes || streams.length === 0) return;
     this.#isReading = true;
     try {

@@ -18,7 +18,10 @@ interface Line {
   readonly retries: RetrySchedule | undefined;
 }
 
-export interface ReadingLinesOptions extends Pick<ReadLoopOptions, 'room' | 'onPages' | 'onStreamFailure' | 'onError'> {
+export interface ReadingLinesOptions extends Pick<
+  ReadLoopOptions,
+  'room' | 'isStuck' | 'onPages' | 'onStreamFailure' | 'onError'
+> {
   readonly environment: ConsumerEnvironment;
   readonly consumer: ResolvedConsumerOptions;
   readonly credit: () => number;
@@ -102,7 +105,7 @@ export class ReadingLines {
   #createLine(): Line {
     // Whoever ends a consumer while it is being opened stops the lines that it has; it must not get another.
     this.requireRunning();
-    const { environment, consumer, credit, room, onPages, onStreamFailure, onError } = this.#options;
+    const { environment, consumer, credit, room, isStuck, onPages, onStreamFailure, onError } = this.#options;
     const line = environment.openLine();
     const reader = readerFor(line, environment, consumer);
     const { retries, duties } = this.#createDuties();
@@ -115,6 +118,7 @@ export class ReadingLines {
       blockTimeout: environment.blockTimeout,
       credit: () => Math.ceil(credit() / this.#lines.length),
       room,
+      isStuck,
       onPages,
       onStreamFailure,
       onError,

@@ -19,6 +19,7 @@ interface WaitingEntry {
  * time on the server is what makes it claimable, so a crash of this process forgets none.
  */
 export class RetrySchedule implements ReadDuty {
+  readonly isVital = true;
   readonly #pending: Pick<PendingCommands, 'claimOwn' | 'ack'>;
   readonly #group: string;
   readonly #consumer: string;

@@ -2,14 +2,13 @@
 interface StreamQueue<T> {
   entries: T[];
   head: number;
-  batches: number;
 }
 
 /** Messages of one stream that go out together. What is repeated of a batch goes out again as one. */
 export interface Batch<T> {
   readonly streamKey: string;
   readonly entries: readonly T[];
-  /** Grows from batch to batch of the stream. */
+  /** Grows from batch to batch. */
   readonly number: number;
 }
 
@@ -21,35 +20,32 @@ const CUT_FROM = 4_096;
  * take turns, whatever the order in which their messages came.
  */
 export class SendQueue<T> {
-  readonly #queues = new Map<string, StreamQueue<T>>();
   /** Streams with something to send, in the order of their turns. */
-  readonly #turns = new Set<string>();
+  readonly #queues = new Map<string, StreamQueue<T>>();
+  #batches = 0;
 
   push(streamKey: string, entry: T): void {
-    let queue = this.#queues.get(streamKey);
-    if (!queue) this.#queues.set(streamKey, (queue = { entries: [], head: 0, batches: 0 }));
-    queue.entries.push(entry);
-    this.#turns.add(streamKey);
+    const queue = this.#queues.get(streamKey);
+    if (queue) queue.entries.push(entry);
+    else this.#queues.set(streamKey, { entries: [entry], head: 0 });
   }
 
   next(maxBatch: number): Batch<T> | undefined {
-    const [streamKey] = this.#turns;
-    if (streamKey === undefined) return undefined;
-    this.#turns.delete(streamKey);
-    const queue = this.#queues.get(streamKey) as StreamQueue<T>;
+    const [first] = this.#queues;
+    if (!first) return undefined;
+    const [streamKey, queue] = first;
     const entries = queue.entries.slice(queue.head, queue.head + maxBatch);
     queue.head += entries.length;
-    if (queue.head === queue.entries.length) {
-      queue.entries = [];
-      queue.head = 0;
-    } else {
+    // Its next turn comes after those of the others.
+    this.#queues.delete(streamKey);
+    if (queue.head < queue.entries.length) {
       if (queue.head >= CUT_FROM && queue.head * 2 > queue.entries.length) {
         queue.entries = queue.entries.slice(queue.head);
         queue.head = 0;
       }
-      this.#turns.add(streamKey);
+      this.#queues.set(streamKey, queue);
     }
-    queue.batches += 1;
-    return { streamKey, entries, number: queue.batches };
+    this.#batches += 1;
+    return { streamKey, entries, number: this.#batches };
   }
 }

@@ -3,7 +3,7 @@ import { EventEmitter } from 'node:events';
 import { withResolvers } from '../deferred.js';
 import type { Deferred } from '../deferred.js';
 import { errorText } from '../error-text.js';
-import { ConsumerEndedError, InvalidOptionError, UnsupportedOperationError } from '../errors.js';
+import { ConnectionError, ConsumerEndedError, InvalidOptionError, UnsupportedOperationError } from '../errors.js';
 import type { RedisStreamsError } from '../errors.js';
 import { isEntryId } from '../redis/entry-id.js';
 import type { AssignedStream } from './assigned-stream.js';
@@ -108,7 +108,17 @@ export class StreamConsumer extends EventEmitter<{ error: [error: RedisStreamsEr
       );
     }
     if (this.#ending) throw new ConsumerEndedError();
-    await this.#session.commit(AbortSignal.timeout(this.#environment.timeout));
+    const { timeout } = this.#environment;
+    const limit = AbortSignal.timeout(timeout);
+    try {
+      await this.#session.commit(limit);
+    } catch (error) {
+      if (!limit.aborted) throw error;
+      throw new ConnectionError(
+        `The acknowledgements were not confirmed within ${timeout} ms; they stay queued`,
+        error,
+      );
+    }
   }
 
   async seek(timestamp: Date): Promise<void> {

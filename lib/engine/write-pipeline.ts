@@ -76,7 +76,7 @@ export class WritePipeline {
   #repeats: Array<Batch<Entry>> = [];
   #size = 0;
   #bytes = 0;
-  #inFlight = 0;
+  readonly #inFlight = new Set<Batch<Entry>>();
   #messagesInFlight = 0;
   #failures = 0;
   #isScheduled = false;
@@ -138,10 +138,10 @@ export class WritePipeline {
   #sendWhatFits(): void {
     const { maxBatch } = this.#options;
     const maxMessages = FULL_BATCHES_IN_FLIGHT * maxBatch;
-    while (!this.#isPaused && this.#inFlight < MAX_BATCHES_IN_FLIGHT && this.#messagesInFlight < maxMessages) {
+    while (!this.#isPaused && this.#inFlight.size < MAX_BATCHES_IN_FLIGHT && this.#messagesInFlight < maxMessages) {
       const batch = this.#repeats.shift() ?? this.#queue.next(maxBatch);
       if (!batch) return;
-      this.#inFlight += 1;
+      this.#inFlight.add(batch);
       this.#messagesInFlight += batch.entries.length;
       void this.#send(batch);
     }
@@ -157,7 +157,7 @@ export class WritePipeline {
       else if (this.#mustRepeat(entry, outcome)) repeats.push(entry);
       else this.#fail(entry, outcome);
     }
-    this.#inFlight -= 1;
+    this.#inFlight.delete(batch);
     this.#messagesInFlight -= batch.entries.length;
     if (repeats.length > 0) {
       this.#isPaused = true;
@@ -165,7 +165,7 @@ export class WritePipeline {
     } else if (!this.#isPaused) {
       this.#failures = 0;
     }
-    if (this.#isPaused && this.#inFlight === 0) await this.#resume();
+    if (this.#isPaused && this.#inFlight.size === 0) await this.#resume();
     this.#sendWhatFits();
   }
 
@@ -174,12 +174,18 @@ export class WritePipeline {
     const wantsIds = entries.some(({ onAccepted }) => onAccepted !== undefined);
     // What has waited in the queue through an outage does not wait as long again for its connection.
     const patience = Math.max(0, (entries[0] as Entry).deadline - Date.now());
-    const once = producer === undefined ? {} : { once: { producer, batch: number, remember: 2 * timeout } };
+    const remember = 2 * timeout;
+    const once = producer === undefined ? {} : { once: { producer, batch: number, oldest: this.#oldest, remember } };
     try {
       return await appending.append(streamKey, entries, trim(), { patience, wantsIds, ...once });
     } catch (error) {
       return entries.map(() => error as Error);
     }
+  }
+
+  /** Number of the oldest batch that is under way or has to be repeated. */
+  get #oldest(): number {
+    return Math.min(...[...this.#inFlight, ...this.#repeats].map(({ number }) => number));
   }
 
   /** All batches are back: after a pause, begin again with what has to be repeated, in its old order. */

@@ -112,6 +112,11 @@ export class ClientRedisStreams extends ClientProxy<RedisStreamsEventsMap> {
     this.#listeners.add(event, callback);
   }
 
+  /** Requests that wait for an answer. */
+  get openRequests(): number {
+    return this.#inbox.size;
+  }
+
   /** The engine's {@link RedisStreamer}, for what the client does not do. */
   unwrap<T = RedisStreamer>(): T {
     return this.#streamer as T;
@@ -141,6 +146,7 @@ export class ClientRedisStreams extends ClientProxy<RedisStreamsEventsMap> {
       this.#servedPatterns.add(streamKey);
     }
     const { payload, options } = await this.#codec.encode(packet);
+    if (!this.#inbox.has(id)) return;
     const headers = {
       ...options.headers,
       [REQUEST_HEADERS.correlationId]: id,

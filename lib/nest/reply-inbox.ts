@@ -55,6 +55,11 @@ export class ReplyInbox {
     return this.#open.size;
   }
 
+  /** False once the request was answered, given up or timed out. */
+  has(id: string): boolean {
+    return this.#open.has(id);
+  }
+
   /** Resolves when replies can be read. A failure is not remembered: the next request tries again. */
   async open(): Promise<void> {
     this.#opening ??= this.#start().catch((error: unknown) => {

@@ -1,6 +1,9 @@
 import type { Payload, StreamProducer } from '../engine/stream-producer.js';
+import { errorText } from '../error-text.js';
 import { REQUEST_HEADERS } from './request-headers.js';
 import type { RequestInfo } from './request-headers.js';
+
+const ERROR = { [REQUEST_HEADERS.error]: '1', [REQUEST_HEADERS.final]: '1' };
 
 /**
  * Writes the replies to one request, in order. Values of one turn of the event loop are looked at together, so that the
@@ -35,7 +38,7 @@ export class ReplyWriter {
   fail(error: unknown): void {
     this.#flush();
     const payload = JSON.stringify(error instanceof Error ? { name: error.name, message: error.message } : error);
-    this.#write(() => payload ?? 'null', { [REQUEST_HEADERS.error]: '1', [REQUEST_HEADERS.final]: '1' });
+    this.#write(() => payload ?? 'null', ERROR);
   }
 
   /** Resolves when Redis has all replies. @throws RedisStreamsError when one could not be sent */
@@ -64,14 +67,26 @@ export class ReplyWriter {
 
   /** Without a payload: the end of a stream of replies that has no value of its own. */
   #write(encode: (() => Payload | Promise<Payload>) | undefined, headers: Record<string, string>): void {
-    const { correlationId, replyTo } = this.#request;
-    const allHeaders = { [REQUEST_HEADERS.correlationId]: correlationId, ...headers };
     const writing = this.#writing.then(async () => {
-      const payload = encode ? await encode() : '';
-      await this.#producer.sendTo(replyTo, payload, { headers: allHeaders });
+      let payload: Payload;
+      try {
+        payload = encode ? await encode() : '';
+      } catch (error) {
+        // Nothing is written after it: the chain stays rejected.
+        await this.#send(JSON.stringify({ status: 'error', message: errorText(error) }), ERROR);
+        throw error;
+      }
+      await this.#send(payload, headers);
     });
     // Whoever waits for `written` is told; until then nobody must hear of it as an unhandled rejection.
     writing.catch(() => undefined);
     this.#writing = writing;
+  }
+
+  async #send(payload: Payload, headers: Record<string, string>): Promise<void> {
+    const { correlationId, replyTo } = this.#request;
+    await this.#producer.sendTo(replyTo, payload, {
+      headers: { [REQUEST_HEADERS.correlationId]: correlationId, ...headers },
+    });
   }
 }

@@ -57,17 +57,14 @@ end`;
 /** ARGV: whether ids are wanted, how many trim arguments, these, then for each entry how many arguments it has, and these. */
 const APPEND_ENTRIES = script('append-entries', `${ENTRIES}\nreturn replies`);
 
-/** More than may be under way at once, so that what is repeated is always remembered. */
-const REMEMBERED_BATCHES = 32;
-
 /**
- * KEYS: the stream, what is remembered of its producer. ARGV: the batch's number, milliseconds to remember it, then as
- * {@link APPEND_ENTRIES}. A batch that was appended before is not appended again: its replies are given once more. Only
- * the batches that may still be repeated are remembered, and for as long.
+ * KEYS: the stream, what is remembered of its producer. ARGV: the batch's number, that of the oldest one which may
+ * come again, milliseconds to remember it, then as {@link APPEND_ENTRIES}. A batch that was appended before is not appended again: its replies are given once more. Only
+ * the batches that may still be repeated are remembered.
  */
 const APPEND_ONCE = script(
   'append-once',
-  `local number, ttl = table.remove(ARGV, 1), table.remove(ARGV, 1)
+  `local number, oldest, ttl = table.remove(ARGV, 1), tonumber(table.remove(ARGV, 1)), table.remove(ARGV, 1)
 local known = redis.call('HGET', KEYS[2], number)
 if known then
   local replies = cjson.decode(known)
@@ -80,7 +77,9 @@ ${ENTRIES}
 local plain = {}
 for i, reply in ipairs(replies) do plain[i] = type(reply) == 'table' and { err = reply.err } or reply end
 redis.call('HSET', KEYS[2], number, cjson.encode(plain))
-redis.call('HDEL', KEYS[2], string.format('%.0f', tonumber(number) - ${REMEMBERED_BATCHES}))
+for _, other in ipairs(redis.call('HKEYS', KEYS[2])) do
+  if tonumber(other) < oldest then redis.call('HDEL', KEYS[2], other) end
+end
 redis.call('PEXPIRE', KEYS[2], ttl)
 return replies`,
 );
@@ -120,7 +119,7 @@ export function appendCall(
     for (const part of fields) args.push(part);
   }
   if (!once || !memory) return { script: APPEND_ENTRIES, keys: [key], args };
-  args.unshift(once.batch, once.remember);
+  args.unshift(once.batch, once.oldest, once.remember);
   return { script: APPEND_ONCE, keys: [key, memory], args };
 }
 

@@ -44,6 +44,8 @@ export interface AppendSettings {
     readonly producer: string;
     /** Grows from batch to batch of a producer. */
     readonly batch: number;
+    /** Batches before this one will not come again, and need not be known any longer. */
+    readonly oldest: number;
     /** How long the server knows the batch again, in milliseconds. */
     readonly remember: number;
   };

@@ -18,6 +18,8 @@ export interface TestStreams {
   readonly url: string;
   /** A plain client, to look at the server and to write as others do. */
   readonly redis: Redis;
+  /** How many connections are open on which consumers read, those of other processes included. */
+  readers(): Promise<number>;
   /** A streamer that ends with the test. */
   connect(options?: StreamerOptions): Promise<RedisStreamer>;
 }
@@ -48,7 +50,7 @@ export function useStreams(): TestStreams {
   });
   afterEach(async () => {
     await Promise.all(streamers.splice(0).map((streamer) => streamer.disconnect()));
-    await until('no connection of the engine is left', async () => (await connectionsIn(redis, database)) === 0);
+    await until('no connection of the engine is left', async () => (await connectionsIn(redis, database, '')) === 0);
     await until('no timer or socket of the engine is left', () => hasNoMoreThan(before));
   });
   afterAll(async () => {
@@ -60,6 +62,7 @@ export function useStreams(): TestStreams {
     get redis() {
       return redis;
     },
+    readers: () => connectionsIn(redis, database, 'reader'),
     async connect(options) {
       const streamer = await RedisStreamer.connect(url.href, {
         blockTimeout: TEST_BLOCK_TIMEOUT,
@@ -123,11 +126,11 @@ export async function consumersOf(redis: Redis, key: string, group: string): Pro
   return rows.map((row) => String(row[1]));
 }
 
-async function connectionsIn(redis: Redis, database: number): Promise<number> {
+async function connectionsIn(redis: Redis, database: number, role: string): Promise<number> {
   const list = String(await redis.client('LIST'));
   return list
     .split('\n')
-    .filter((line) => / name=nestjs-redis-streams:/.test(line) && line.includes(` db=${database} `)).length;
+    .filter((line) => line.includes(` name=nestjs-redis-streams:${role}`) && line.includes(` db=${database} `)).length;
 }
 
 function activeResources(): Map<string, number> {

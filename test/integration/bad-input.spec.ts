@@ -1,0 +1,270 @@
+import { describe, expect, it } from '@jest/globals';
+import { KeyHashSharder, PseudoRandomSharder, RedisStreamer, RoundRobinSharder } from '../../lib/index.js';
+import type { ConsumerOptions, ProducerOptions, SendOptions, StreamerOptions } from '../../lib/index.js';
+import { uniqueName } from '../support/redis.js';
+import { useStreams } from '../support/streams.js';
+
+const streams = useStreams();
+
+/** What a wrong program would pass: the compiler has been told to look away. */
+const wrong = <T>(value: unknown): T => value as T;
+
+const refused = (option: string, value: unknown, rule: RegExp | string) =>
+  expect.objectContaining({
+    code: 'ERR_INVALID_OPTION',
+    retryable: false,
+    option,
+    value,
+    message: expect.stringMatching(rule),
+  });
+
+/** A streamer that has no connection: whatever it refuses, it refuses before any I/O. */
+const unconnected = (): RedisStreamer =>
+  new RedisStreamer(() => {
+    throw new Error('this test must not connect');
+  });
+
+describe('streamer and connection', () => {
+  const cases: Array<[StreamerOptions, string, unknown]> = [
+    [{ timeout: -1 }, 'timeout', -1],
+    [{ timeout: Number.NaN }, 'timeout', Number.NaN],
+    [{ timeout: 1.5 }, 'timeout', 1.5],
+    [{ timeout: wrong('5') }, 'timeout', '5'],
+    [{ blockTimeout: 0 }, 'blockTimeout', 0],
+    [{ blockTimeout: 60_001 }, 'blockTimeout', 60_001],
+    [{ messageField: '' }, 'messageField', ''],
+    [{ keyPrefix: wrong(7) }, 'keyPrefix', 7],
+  ];
+  it.each(cases)('refuses the streamer options %j', (options, option, value) => {
+    expect(() => new RedisStreamer('redis://localhost', options)).toThrow(refused(option, value, option));
+  });
+
+  it.each([['http://localhost'], ['localhost:6379'], ['']])('refuses the address %j', (address) => {
+    expect(() => new RedisStreamer(address)).toThrow(
+      expect.objectContaining({
+        code: 'ERR_INVALID_OPTION',
+        option: 'connection',
+        message: expect.stringContaining('rediss://'),
+      }),
+    );
+  });
+
+  it.each([[7], [[]], [true]])('refuses the connection %j', (connection) => {
+    expect(() => new RedisStreamer(wrong(connection))).toThrow(refused('connection', connection, 'ioredis options'));
+  });
+
+  it('refuses a cluster without nodes', () => {
+    expect(() => new RedisStreamer({ cluster: [] })).toThrow(refused('connection.cluster', [], 'at least one node'));
+  });
+});
+
+describe('consumer options', () => {
+  const cases: Array<[unknown, string, unknown, RegExp | string]> = [
+    [undefined, 'mode', undefined, "'real-time', 'resumable', 'load-balanced'"],
+    [{}, 'mode', undefined, "'real-time', 'resumable', 'load-balanced'"],
+    [{ mode: 'realtime' }, 'mode', 'realtime', "'real-time', 'resumable', 'load-balanced'"],
+    [{ mode: 'real-time', group: 'g' }, 'group', 'g', 'real-time mode'],
+    [{ mode: 'real-time', consumer: 'c' }, 'consumer', 'c', 'real-time mode'],
+    [{ mode: 'real-time', autoCommit: 'rolling' }, 'autoCommit', 'rolling', 'real-time mode'],
+    [{ mode: 'real-time', autoCommitInterval: 5 }, 'autoCommitInterval', 5, 'real-time mode'],
+    [{ mode: 'real-time', mkStream: true }, 'mkStream', true, 'real-time mode'],
+    [{ mode: 'real-time', autoClaimIdle: 500 }, 'autoClaimIdle', 500, 'load-balanced mode only'],
+    [{ mode: 'resumable', autoClaimInterval: 500 }, 'autoClaimInterval', 500, 'load-balanced mode only'],
+    [{ mode: 'resumable', autoClaimIdle: 500 }, 'autoClaimIdle', 500, 'load-balanced mode only'],
+    [{ mode: 'resumable', shardOwnership: 'shared' }, 'shardOwnership', 'shared', 'load-balanced mode only'],
+    [{ mode: 'load-balanced', shardOwnership: 'stolen' }, 'shardOwnership', 'stolen', "'shared'"],
+    [{ mode: 'resumable', autoCommit: 'rolling', autoCommitDelay: 5 }, 'autoCommitDelay', 5, "'delayed' only"],
+    [
+      { mode: 'resumable', autoCommit: 'sometimes' },
+      'autoCommit',
+      'sometimes',
+      "'immediate', 'delayed', 'rolling', 'disabled'",
+    ],
+    [{ mode: 'resumable', autoStreamReset: 'newest' }, 'autoStreamReset', 'newest', "'earliest', 'latest'"],
+    [{ mode: 'resumable', group: '' }, 'group', '', 'non-empty'],
+    [{ mode: 'resumable', consumer: '' }, 'consumer', '', 'non-empty'],
+    [{ mode: 'resumable', mkStream: 'yes' }, 'mkStream', 'yes', 'true or false'],
+    [{ mode: 'real-time', batchSize: 0 }, 'batchSize', 0, 'from 1 to'],
+    [{ mode: 'real-time', batchSize: -1 }, 'batchSize', -1, 'from 1 to'],
+    [{ mode: 'real-time', batchSize: Number.NaN }, 'batchSize', Number.NaN, 'whole number.*NaN'],
+    [{ mode: 'real-time', batchSize: Infinity }, 'batchSize', Infinity, 'whole number.*Infinity'],
+    [{ mode: 'real-time', prefetch: 0 }, 'prefetch', 0, 'from 1 to'],
+    [{ mode: 'real-time', prefetch: 2.5 }, 'prefetch', 2.5, 'whole number'],
+    [{ mode: 'real-time', shardDiscoveryInterval: -5 }, 'shardDiscoveryInterval', -5, 'at least'],
+    [{ mode: 'real-time', shardDiscoveryInterval: true }, 'shardDiscoveryInterval', true, 'whole number'],
+    [{ mode: 'resumable', autoCommitDelay: -1 }, 'autoCommitDelay', -1, 'at least 0'],
+    [{ mode: 'resumable', autoCommitInterval: Number.NaN }, 'autoCommitInterval', Number.NaN, 'at least 0'],
+    [{ mode: 'load-balanced', autoClaimInterval: 0 }, 'autoClaimInterval', 0, 'at least'],
+    [{ mode: 'load-balanced', autoClaimIdle: 50 }, 'autoClaimIdle', 50, 'at least 100'],
+  ];
+  it.each(cases)('refuses %j', async (options, option, value, rule) => {
+    await expect(unconnected().createConsumer('stream', wrong<ConsumerOptions>(options))).rejects.toEqual(
+      refused(option, value, rule),
+    );
+  });
+
+  it.each([[[]], [''], [['good', '']], [7], [undefined]])('refuses the stream list %j', async (keys) => {
+    const creation = unconnected().createConsumer(wrong<string>(keys), { mode: 'real-time' });
+    await expect(creation).rejects.toMatchObject({ code: 'ERR_INVALID_OPTION', option: 'streamKeys' });
+  });
+});
+
+describe('producer options and sending', () => {
+  const cases: Array<[unknown, string, unknown, RegExp | string]> = [
+    [{ maxLen: 0 }, 'maxLen', 0, 'at least 1'],
+    [{ minAge: Number.NaN }, 'minAge', Number.NaN, 'at least 1'],
+    [{ maxLen: 5, minAge: 7 }, 'minAge', 7, 'combined with maxLen'],
+    [{ maxBatch: 0 }, 'maxBatch', 0, 'from 1 to'],
+    [{ maxQueued: -1 }, 'maxQueued', -1, 'at least 1'],
+    [{ maxQueuedBytes: 0 }, 'maxQueuedBytes', 0, 'at least 1'],
+    [{ delivery: 'perhaps' }, 'delivery', 'perhaps', "'at-least-once', 'at-most-once'"],
+    [{ sharder: 3 }, 'sharder', 3, 'must be a Sharder'],
+  ];
+  it.each(cases)('refuses %j', async (options, option, value, rule) => {
+    await expect(unconnected().createProducer('stream', wrong<ProducerOptions>(options))).rejects.toEqual(
+      refused(option, value, rule),
+    );
+  });
+
+  it.each([0, -1, Number.NaN, 1.5, 65_537])('refuses %p shards', (shards) => {
+    for (const Sharder of [RoundRobinSharder, PseudoRandomSharder, KeyHashSharder]) {
+      expect(() => new Sharder(shards)).toThrow(refused('shards', shards, 'from 1 to 65536'));
+    }
+  });
+
+  const sends: Array<[unknown, unknown, string, RegExp | string]> = [
+    [undefined, {}, 'payload', 'string or a Uint8Array'],
+    [7, {}, 'payload', 'string or a Uint8Array; got 7'],
+    [{ a: 1 }, {}, 'payload', 'string or a Uint8Array'],
+    ['x', { timestamp: new Date(Number.NaN) }, 'timestamp', 'invalid Date'],
+    ['x', { timestamp: new Date(-1) }, 'timestamp', '1969-12-31'],
+    ['x', { timestamp: new Date(2 ** 48) }, 'timestamp', '10889'],
+    ['x', { timestamp: Date.now() }, 'timestamp', 'valid Date'],
+    ['x', { headers: { a: 1 } }, 'headers.a', 'must be a string; got 1'],
+  ];
+  it.each(sends)('refuses to send %j with %j, whichever way', async (payload, options, option, rule) => {
+    const producer = await unconnected().createProducer('stream');
+    const error = expect.objectContaining({ code: 'ERR_INVALID_OPTION', option, message: expect.stringMatching(rule) });
+
+    await expect(producer.send(wrong(payload), wrong<SendOptions>(options))).rejects.toEqual(error);
+    expect(() => producer.enqueue(wrong(payload), wrong<SendOptions>(options))).toThrow(error);
+    await producer.end();
+  });
+
+  it('refuses an empty stream key and a trim without sense', async () => {
+    const producer = await unconnected().createGenericProducer();
+
+    await expect(producer.sendTo('', 'x')).rejects.toEqual(refused('streamKey', '', 'non-empty'));
+    await expect(producer.trimMaxLen('stream', -1)).rejects.toEqual(refused('maxLen', -1, 'at least 0'));
+    await expect(producer.trimMinTimestamp('stream', new Date(Number.NaN))).rejects.toMatchObject({
+      option: 'timestamp',
+    });
+    await expect(producer.trimMaxLen('', 1)).rejects.toEqual(refused('streamKey', '', 'non-empty'));
+    await producer.end();
+  });
+});
+
+describe('calls on a consumer', () => {
+  it('refuses ids, times and shards that are none', async () => {
+    const stream = uniqueName('stream');
+    const streamer = await streams.connect();
+    const options = { mode: 'resumable', group: 'g', autoCommit: 'disabled', mkStream: true } as const;
+    const consumer = await streamer.createConsumer(stream, options);
+
+    for (const id of ['', 'x', '1-2-3', '-1', '1-99999999999999999999', '18446744073709551616-0']) {
+      await expect(consumer.rewind({ id })).rejects.toMatchObject({ code: 'ERR_INVALID_OPTION', option: 'to' });
+      expect(() => consumer.ackWith(stream, 0, id)).toThrow(refused('id', id, 'entry id'));
+    }
+    await expect(consumer.rewind(wrong('start'))).rejects.toEqual(refused('to', 'start', "'beginning', 'end'"));
+    await expect(consumer.seek(new Date(Number.NaN))).rejects.toMatchObject({ option: 'timestamp' });
+    await expect(consumer.seek(new Date(-1))).rejects.toMatchObject({ option: 'timestamp' });
+    await expect(consumer.assign('')).rejects.toMatchObject({ option: 'streamKeys', value: '' });
+    await expect(consumer.assign('other', -1)).rejects.toEqual(refused('shardId', -1, 'at least 0'));
+    await expect(consumer.unassign(stream, Number.NaN)).rejects.toEqual(refused('shardId', Number.NaN, 'at least 0'));
+    expect(() => consumer.ackWith('other', 0, '1-1')).toThrow(/must be assigned to this consumer; got .*other/);
+    expect(() => consumer.ack(wrong({ id: '1-1' }))).toThrow(expect.objectContaining({ option: 'message' }));
+  });
+
+  it('refuses everything but another end() after end()', async () => {
+    const stream = uniqueName('stream');
+    const streamer = await streams.connect();
+    const options = { mode: 'resumable', group: 'g', autoCommit: 'disabled', mkStream: true } as const;
+    const consumer = await streamer.createConsumer(stream, options);
+    await consumer.end();
+
+    const ended = { code: 'ERR_CONSUMER_ENDED' };
+    await expect(consumer.next()).rejects.toMatchObject(ended);
+    await expect(consumer.commit()).rejects.toMatchObject(ended);
+    await expect(consumer.seek(new Date())).rejects.toMatchObject(ended);
+    await expect(consumer.rewind('end')).rejects.toMatchObject(ended);
+    await expect(consumer.assign('other')).rejects.toMatchObject(ended);
+    expect(() => consumer.ackWith(stream, 0, '1-1')).toThrow(expect.objectContaining(ended));
+    await consumer.end();
+
+    await streamer.disconnect();
+    await expect(streamer.createManager()).rejects.toMatchObject({ code: 'ERR_CLOSED' });
+    await expect(streamer.createProducer(stream)).rejects.toMatchObject({ code: 'ERR_CLOSED' });
+  });
+});
+
+describe('keys and ranges', () => {
+  it('names a key that holds something else than a stream, whoever touches it', async () => {
+    const key = uniqueName('key');
+    await streams.redis.set(key, 'a string');
+    const streamer = await streams.connect();
+    const manager = await streamer.createManager();
+    const producer = await streamer.createProducer(key);
+    const failure = { code: 'ERR_WRONG_TYPE', streamKey: key, message: expect.stringContaining(key) };
+
+    await expect(streamer.createConsumer(key, { mode: 'real-time' })).rejects.toMatchObject(failure);
+    const group = { mode: 'resumable', group: 'g', mkStream: true } as const;
+    await expect(streamer.createConsumer(key, group)).rejects.toMatchObject(failure);
+    await expect(producer.send('x')).rejects.toMatchObject(failure);
+    await expect(producer.send('x', { timestamp: new Date() })).rejects.toMatchObject(failure);
+    await expect(producer.trimMaxLen(key, 1)).rejects.toMatchObject(failure);
+    await expect(producer.trimMinTimestamp(key, new Date())).rejects.toMatchObject(failure);
+    await expect(manager.range(key, '-', '+')).rejects.toMatchObject(failure);
+    await expect(manager.groups(key)).rejects.toMatchObject(failure);
+  });
+
+  it('tells a consumer whose key turns into another type, and goes on with its other streams', async () => {
+    const [bad, good] = [uniqueName('bad'), uniqueName('good')];
+    const streamer = await streams.connect();
+    const producer = await streamer.createGenericProducer();
+    await Promise.all([producer.sendTo(bad, 'x'), producer.sendTo(good, 'x')]);
+    for (const options of [{ mode: 'real-time' }, { mode: 'resumable', group: 'g' }] as const) {
+      await streams.redis.del(bad);
+      await producer.sendTo(bad, 'x');
+      const consumer = await streamer.createConsumer([bad, good], options);
+      await streams.redis.set(bad, 'a string');
+
+      await producer.sendTo(good, 'y');
+      const outcomes = await Promise.allSettled([consumer.next(), consumer.next()]);
+      expect(outcomes).toContainEqual({
+        status: 'rejected',
+        reason: expect.objectContaining({ code: 'ERR_WRONG_TYPE', streamKey: bad }),
+      });
+      expect(outcomes.filter(({ status }) => status === 'fulfilled')).toHaveLength(1);
+      await consumer.end();
+    }
+  });
+
+  it('refuses bounds, cursors and positions that are none', async () => {
+    const manager = await unconnected().createManager();
+
+    await expect(manager.scan('next')).rejects.toEqual(refused('cursor', 'next', 'cursor that scan'));
+    await expect(manager.range('s', 'yesterday', '+')).rejects.toEqual(refused('from', 'yesterday', 'entry id'));
+    await expect(manager.range('s', '-', new Date(Number.NaN))).rejects.toMatchObject({ option: 'to' });
+    await expect(manager.range('s', wrong(null), '+')).rejects.toEqual(refused('from', null, 'must be a Date'));
+    await expect(manager.range('s', '-', { before: new Date(-5) })).rejects.toMatchObject({ option: 'to' });
+    await expect(manager.range('s', '-', '+', { count: 0 })).rejects.toEqual(refused('count', 0, 'at least 1'));
+    await expect(manager.range('', '-', '+')).rejects.toEqual(refused('streamKey', '', 'non-empty'));
+    await expect(manager.pending('s', 'g', { after: 'x' })).rejects.toEqual(refused('after', 'x', 'entry id'));
+    await expect(manager.pending('s', 'g', { minIdle: -1 })).rejects.toEqual(refused('minIdle', -1, 'at least 0'));
+    await expect(manager.pending('s', '')).rejects.toEqual(refused('group', '', 'non-empty'));
+    await expect(manager.setGroupPosition('s', 'g', { id: 'x' })).rejects.toMatchObject({ option: 'to' });
+    await expect(manager.setGroupPosition('s', 'g', wrong(null))).rejects.toMatchObject({ option: 'to' });
+    await expect(manager.setGroupPosition('s', 'g', new Date(-1))).rejects.toMatchObject({ option: 'to' });
+    await expect(manager.removeConsumer('s', 'g', '')).rejects.toEqual(refused('consumer', '', 'non-empty'));
+  });
+});

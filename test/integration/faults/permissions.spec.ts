@@ -1,0 +1,163 @@
+import type { Redis } from 'ioredis';
+import { beforeEach, describe, expect, it } from '@jest/globals';
+
+import { PermissionError } from '../../../lib/errors.js';
+import { FaultBench, drain, sendMany } from '../../support/fault-bench.js';
+import { Ledger } from '../../support/ledger.js';
+import type { RedisServer } from '../../support/redis-server.js';
+import { until } from '../../support/until.js';
+
+const bench = new FaultBench();
+let server: RedisServer;
+let admin: Redis;
+
+beforeEach(async () => {
+  server = await bench.server({ args: ['--appendonly', 'no'] });
+  admin = bench.admin(server.url);
+});
+
+const urlFor = (user: string, password = 'pw'): string =>
+  server.url.replace('redis://', `redis://${user}:${password}@`);
+
+const setUser = async (name: string, rules: string): Promise<void> => {
+  const commands = [...rules.matchAll(/\+([a-z]+)/g)].map(([, command]) => command as string);
+  const infos = (await admin.call('COMMAND', 'INFO', ...commands)) as unknown[];
+  // Older servers refuse a rule for a command that they do not have.
+  const unknown = new Set(commands.filter((_, index) => infos[index] === null).map((command) => `+${command}`));
+  const known = rules.split(/\s+/).filter((rule) => !unknown.has(rule));
+  await admin.call('ACL', 'SETUSER', name, 'reset', 'on', '>pw', ...known);
+};
+
+const allow = (commands: string): string =>
+  commands
+    .trim()
+    .split(/\s+/)
+    .map((command) => `+${command}`)
+    .join(' ');
+
+const NEEDED = `~app:* -@all ${allow(`
+  xadd xreadgroup xread xack xautoclaim xclaim xpending xlen exists type xrange xrevrange xtrim xdel
+  xgroup|create xgroup|createconsumer xgroup|delconsumer xgroup|destroy xgroup|setid
+  xinfo|stream xinfo|groups xinfo|consumers info ping client|setname`)}`;
+const SCRIPTS = allow('eval evalsha script|load');
+const PROMPT_END = allow('client|id client|unblock');
+
+describe('credentials that are refused', () => {
+  it.each([
+    ['no password where one is needed (NOAUTH)', () => server.url],
+    ['a wrong password (WRONGPASS)', () => urlFor('default', 'wrong')],
+    ['an unknown user (WRONGPASS)', () => urlFor('nobody')],
+  ])('%s fail connect() at once, and show no password', async (_, url) => {
+    await admin.config('SET', 'requirepass', 'right');
+    const begin = Date.now();
+
+    const error: unknown = await bench.streamer(url()).catch((failure: unknown) => failure);
+
+    expect(error).toBeInstanceOf(PermissionError);
+    expect(error).toMatchObject({ code: 'ERR_PERMISSION', retryable: false });
+    expect((error as Error).message).toContain(`127.0.0.1:${server.port}`);
+    expect(`${(error as Error).message} ${bench.log.join(' ')}`).not.toMatch(/wrong@|:pw|'pw'/);
+    expect(Date.now() - begin).toBeLessThan(2_000);
+  });
+
+  it('later are reported, and nothing is lost once they are right again', async () => {
+    await setUser('app', `${NEEDED} ${SCRIPTS} ${PROMPT_END}`);
+    const streamer = await bench.streamer(urlFor('app'), { blockTimeout: 300 });
+    const ledger = new Ledger();
+    const consumer = await streamer.createConsumer('app:s', { mode: 'load-balanced', group: 'g', mkStream: true });
+    void drain(consumer, (message) => ledger.handledMessage(message));
+    const producer = await streamer.createProducer('app:s');
+    await sendMany(producer, ledger, 10, { prefix: 'before' });
+    await until('all before are handled', () => ledger.handled === 10);
+
+    await setUser('app', `${NEEDED} -xreadgroup`);
+    await sendMany(producer, ledger, 10, { prefix: 'during' });
+    await until('it is reported', () => bench.log.some((line) => line.includes('NOPERM')));
+    await setUser('app', `${NEEDED} ${SCRIPTS} ${PROMPT_END}`);
+
+    expect(await ledger.settled()).toEqual({ lost: [], duplicates: new Map() });
+  });
+});
+
+describe('a user without a permission', () => {
+  it.each([
+    ['to send', `${NEEDED} -xadd`],
+    ['for the key', NEEDED.replace('~app:*', '~other:*')],
+  ])('%s gets a clear error for the send, and the connection stays', async (_, rules) => {
+    await setUser('app', rules);
+    const streamer = await bench.streamer(urlFor('app'));
+    const producer = await streamer.createProducer('app:s');
+
+    for (let round = 0; round < 2; round += 1) {
+      await expect(producer.send('x')).rejects.toMatchObject({ code: 'ERR_PERMISSION', retryable: false });
+    }
+    expect(streamer.status).toBe('connected');
+  });
+
+  it('to make a group gets a clear error for the consumer', async () => {
+    await setUser('app', NEEDED.replace('+xgroup|create ', ''));
+    const streamer = await bench.streamer(urlFor('app'));
+    const options = { mode: 'load-balanced', group: 'g', mkStream: true } as const;
+
+    await expect(streamer.createConsumer('app:s', options)).rejects.toMatchObject({ code: 'ERR_PERMISSION' });
+  });
+});
+
+describe('the permissions that the documentation names', () => {
+  it.each([
+    ['all of them', `${NEEDED} ${SCRIPTS} ${PROMPT_END}`, 1_000],
+    ['without scripts', `${NEEDED} ${PROMPT_END}`, 1_000],
+    ['without CLIENT UNBLOCK', `${NEEDED} ${SCRIPTS}`, 2_500],
+    ['without either', NEEDED, 2_500],
+    ['with EVALSHA but without EVAL', `${NEEDED} ${PROMPT_END} +evalsha`, 1_000],
+  ])('suffice for everything (%s)', async (_, rules, endLimit) => {
+    await setUser('app', rules);
+    const streamer = await bench.streamer(urlFor('app'), { blockTimeout: 10_000 });
+    const ledger = new Ledger();
+    const options = { mode: 'load-balanced', group: 'g', mkStream: true, autoStreamReset: 'earliest' } as const;
+    const times = { autoClaimIdle: 300, autoClaimInterval: 100 } as const;
+    const names = {
+      dead: { ...options, ...times, consumer: 'dead' },
+      live: { ...options, ...times, consumer: 'live' },
+    };
+    const dying = await streamer.createConsumer('app:s', { ...names.dead, autoCommit: 'disabled' });
+    const producer = await streamer.createProducer('app:s', { maxLen: 10_000 });
+    await sendMany(producer, ledger, 30);
+    await dying.next();
+    // Everything that it had is given back, but for what it had handed out.
+    await dying.end();
+
+    const consumer = await streamer.createConsumer('app:s', {
+      ...names.live,
+      autoCommit: 'rolling',
+      autoCommitInterval: 5,
+    });
+    let first = true;
+    void drain(consumer, async (message) => {
+      // Held for longer than the claim idle, and kept alive meanwhile.
+      if (first) await until('it is old', () => Date.now() > Number(message.timestamp) + 700);
+      first = false;
+      ledger.handledMessage(message);
+      consumer.ack(message);
+    });
+    const { lost } = await ledger.settled();
+    await until('nothing is pending', async () => (await admin.xpending('app:s', 'g'))[0] === 0);
+
+    const realTime = await streamer.createConsumer('app:s', { mode: 'real-time', autoStreamReset: 'earliest' });
+    const resumable = await streamer.createConsumer('app:s', {
+      mode: 'resumable',
+      group: 'r',
+      autoStreamReset: 'earliest',
+    });
+    expect([(await realTime.next()).text(), (await resumable.next()).text()]).toEqual(['m-0', 'm-0']);
+    expect(lost).toEqual([]);
+
+    const begin = Date.now();
+    await streamer.disconnect();
+    expect(Date.now() - begin).toBeLessThan(endLimit);
+    const denied = (await admin.call('ACL', 'LOG')) as unknown[][];
+    const commands = denied.map((entry) => String(entry[5]));
+    // Each thing that is missing is tried once for each connection, and not again.
+    expect(commands.filter((name) => name.startsWith('x'))).toEqual([]);
+  });
+});

@@ -1,0 +1,236 @@
+import type { Redis } from 'ioredis';
+import { beforeEach, describe, expect, it } from '@jest/globals';
+
+import type { StreamConsumer } from '../../../lib/index.js';
+import type { RedisStreamer } from '../../../lib/engine/streamer.js';
+import { FaultBench, drain, sendMany } from '../../support/fault-bench.js';
+import { Ledger } from '../../support/ledger.js';
+import type { RedisServer } from '../../support/redis-server.js';
+import { until } from '../../support/until.js';
+
+const bench = new FaultBench();
+let server: RedisServer;
+let admin: Redis;
+let streamer: RedisStreamer;
+
+beforeEach(async () => {
+  server = await bench.server({ args: ['--appendonly', 'no'] });
+  admin = bench.admin(server.url);
+  streamer = await bench.streamer(server.url, { blockTimeout: 1_000 });
+});
+
+const blockedReads = async (): Promise<number> =>
+  Number(/blocked_clients:(\d+)/.exec(await admin.info('clients'))?.[1] ?? 0);
+
+const untilBlocked = (): Promise<void> => until('the read is blocked', async () => (await blockedReads()) > 0);
+
+const expire = async (key: string): Promise<void> => {
+  await admin.pexpire(key, 1);
+  await until('it has expired', async () => (await admin.exists(key)) === 0);
+};
+
+const GROUP = { group: 'g', mkStream: true } as const;
+
+const disasters: ReadonlyArray<readonly [string, () => Promise<unknown>]> = [
+  ['the stream is deleted', () => admin.del('s')],
+  ['everything is flushed', () => admin.flushall()],
+  ['the stream is renamed', () => admin.rename('s', 'elsewhere')],
+  ['the stream expires', () => expire('s')],
+  ['the group is destroyed', () => admin.xgroup('DESTROY', 's', 'g')],
+];
+
+describe('while a read is blocked', () => {
+  describe.each(['resumable', 'load-balanced'] as const)('of a %s consumer', (mode) => {
+    it.each(disasters)(
+      '%s: group and stream are made again, and every message from then on comes, once',
+      async (_, strike) => {
+        const ledger = new Ledger();
+        const consumer = await streamer.createConsumer('s', { mode, ...GROUP });
+        void drain(consumer, (message) => ledger.handledMessage(message));
+        const producer = await streamer.createProducer('s');
+        await sendMany(producer, ledger, 20, { prefix: 'before' });
+        await until('all before are handled', () => ledger.handled === 20);
+        await untilBlocked();
+
+        await strike();
+        await sendMany(producer, ledger, 20, { prefix: 'after' });
+        const account = await ledger.settled(5_000);
+
+        expect({ ...account, confirmed: ledger.confirmed }).toEqual({ lost: [], duplicates: new Map(), confirmed: 40 });
+      },
+    );
+  });
+
+  it('the stream is deleted: a real-time consumer gets all of the new one, even with lower ids', async () => {
+    await admin.xadd('s', '1000-0', 'msg', 'old');
+    const consumer = await streamer.createConsumer('s', { mode: 'real-time' });
+    await untilBlocked();
+    await admin.del('s');
+    await admin.xadd('s', '5-0', 'msg', 'new');
+
+    expect((await consumer.next()).text()).toBe('new');
+  });
+
+  it('nothing is sent afterwards: the group is there again within the block time', async () => {
+    await streamer.createConsumer('s', { mode: 'load-balanced', ...GROUP });
+    await untilBlocked();
+    await admin.del('s');
+    const limit = 1_000 + 700;
+
+    await until('the group is back', async () => (await admin.exists('s')) === 1, limit);
+    expect(await admin.xinfo('GROUPS', 's')).toHaveLength(1);
+  });
+
+  it('the group is destroyed again and again: nothing is lost and no core is kept busy', async () => {
+    const ledger = new Ledger();
+    const consumer = await streamer.createConsumer('s', { mode: 'load-balanced', ...GROUP });
+    void drain(consumer, (message) => ledger.handledMessage(message));
+    const producer = await streamer.createProducer('s');
+    for (let round = 0; round < 10; round += 1) {
+      await sendMany(producer, ledger, 10, { prefix: `round${round}` });
+      await admin.xgroup('DESTROY', 's', 'g');
+    }
+    const { lost } = await ledger.settled();
+
+    expect(lost).toEqual([]);
+    expect(bench.log.filter((line) => line.includes('had vanished')).length).toBeLessThanOrEqual(10);
+  });
+
+  it('one of several streams loses its group: all of them go on', async () => {
+    const ledger = new Ledger();
+    const consumer = await streamer.createConsumer(['s', 't', 'u'], { mode: 'load-balanced', ...GROUP });
+    void drain(consumer, (message) => ledger.handledMessage(message));
+    await untilBlocked();
+    await admin.xgroup('DESTROY', 't', 'g');
+    for (const key of ['s', 't', 'u']) await sendMany(await streamer.createProducer(key), ledger, 10, { prefix: key });
+
+    expect(await ledger.settled()).toEqual({ lost: [], duplicates: new Map() });
+  });
+});
+
+describe('a group that vanishes', () => {
+  it('is noticed by whatever is first to need it: the search for idle entries is not stuck on it', async () => {
+    const options = { mode: 'load-balanced', ...GROUP, autoClaimInterval: 50, autoClaimIdle: 60_000 } as const;
+    const consumer = await streamer.createConsumer('s', options);
+    await admin.flushall();
+    await admin.xadd('s', '*', 'msg', 'after');
+
+    const message = await consumer.next({ signal: AbortSignal.timeout(3_000) });
+    expect(message.text()).toBe('after');
+  });
+
+  it('takes nothing along that this process still has: buffered and running messages are pending again', async () => {
+    const options = { mode: 'load-balanced', ...GROUP, autoCommit: 'disabled' } as const;
+    const consumer = await streamer.createConsumer('s', options);
+    const producer = await streamer.createProducer('s');
+    for (const text of ['acked', 'running', 'buffered']) await producer.send(text);
+    consumer.ack(await consumer.next());
+    await consumer.commit();
+    const running = await consumer.next();
+    await untilBlocked();
+    await admin.xgroup('DESTROY', 's', 'g');
+    await until('both are pending', async () => (await admin.xpending('s', 'g').catch(() => [0]))[0] === 2);
+
+    consumer.ack(running);
+    await consumer.end();
+    const other = await streamer.createConsumer('s', { ...options, autoClaimIdle: 100, autoClaimInterval: 50 });
+    expect((await other.next({ signal: AbortSignal.timeout(3_000) })).text()).toBe('buffered');
+  });
+});
+
+describe('a consumer that is deleted while it lives', () => {
+  it('goes on, and hands out what it had', async () => {
+    const options = { mode: 'load-balanced', ...GROUP, consumer: 'me', autoCommit: 'rolling' } as const;
+    const consumer = await streamer.createConsumer('s', options);
+    const producer = await streamer.createProducer('s');
+    await Promise.all([producer.send('1'), producer.send('2')]);
+    const first = await consumer.next();
+    await untilBlocked();
+    await admin.xgroup('DELCONSUMER', 's', 'g', 'me');
+    await producer.send('3');
+
+    expect([first, await consumer.next(), await consumer.next()].map((message) => message.text())).toEqual([
+      '1',
+      '2',
+      '3',
+    ]);
+  });
+
+  it('is never deleted by us while entries are pending for it', async () => {
+    const options = { mode: 'load-balanced', ...GROUP, consumer: 'me', autoCommit: 'disabled' } as const;
+    const consumer = await streamer.createConsumer('s', options);
+    await (await streamer.createProducer('s')).send('x');
+    await consumer.next();
+    await consumer.end();
+
+    expect((await admin.xpending('s', 'g'))[0]).toBe(1);
+  });
+});
+
+describe('a stream that is overwritten by another type', () => {
+  const overwrite = async (key: string): Promise<void> => {
+    await admin.del(key);
+    await admin.set(key, 'a string');
+  };
+
+  const firstFailure = async (consumer: StreamConsumer): Promise<unknown> => {
+    for (;;) {
+      try {
+        await consumer.next({ signal: AbortSignal.timeout(5_000) });
+      } catch (error) {
+        return error;
+      }
+    }
+  };
+
+  it.each(['real-time', 'resumable', 'load-balanced'] as const)('is told once; the others go on (%s)', async (mode) => {
+    const options = mode === 'real-time' ? { mode } : { mode, ...GROUP };
+    const consumer = await streamer.createConsumer(['s', 't'], options);
+    await overwrite('s');
+
+    expect(await firstFailure(consumer)).toMatchObject({ code: 'ERR_WRONG_TYPE', streamKey: 's' });
+    const producer = await streamer.createProducer('t');
+    for (const text of ['1', '2', '3']) await producer.send(text);
+    for (const text of ['1', '2', '3']) expect((await consumer.next()).text()).toBe(text);
+  });
+
+  it('fails each next() when it was the only one', async () => {
+    const consumer = await streamer.createConsumer('s', { mode: 'load-balanced', ...GROUP });
+    await overwrite('s');
+
+    for (let call = 0; call < 2; call += 1)
+      expect(await firstFailure(consumer)).toMatchObject({ code: 'ERR_WRONG_TYPE' });
+    await consumer.end();
+  });
+
+  it('refuses sends and consumers at once', async () => {
+    await overwrite('s');
+    const producer = await streamer.createProducer('s');
+
+    await expect(producer.send('x')).rejects.toMatchObject({ code: 'ERR_WRONG_TYPE', streamKey: 's' });
+    await expect(streamer.createConsumer('s', { mode: 'load-balanced', ...GROUP })).rejects.toMatchObject({
+      code: 'ERR_WRONG_TYPE',
+    });
+    await expect(producer.sendTo('t', 'y')).resolves.toMatchObject({ streamKey: 't' });
+  });
+
+  it('does not cost other streams the entries that are being worked on', async () => {
+    const options = { mode: 'load-balanced', ...GROUP, autoClaimIdle: 600, autoCommit: 'rolling' } as const;
+    const consumer = await streamer.createConsumer(['s', 't'], options);
+    const producer = await streamer.createGenericProducer();
+    await producer.sendTo('s', 'of s');
+    await consumer.next();
+    await producer.sendTo('t', 'of t');
+    await consumer.next();
+    await overwrite('s');
+
+    const idle = async (): Promise<number> => {
+      const [entry] = (await admin.xpending('t', 'g', '-', '+', 1)) as Array<[string, string, number, number]>;
+      return entry?.[2] ?? Infinity;
+    };
+    for (let round = 0; round < 3; round += 1) {
+      await until('it has aged', async () => (await idle()) > 120);
+      await until('it is kept alive', async () => (await idle()) < 80, 1_000);
+    }
+  });
+});

@@ -1,0 +1,146 @@
+import { describe, expect, it } from '@jest/globals';
+import type { BasicConsumer, Receipt, RedisStreamer } from '../../../lib/index.js';
+import { uniqueName } from '../../support/redis.js';
+import { numbers, pendingOf, sendNumbers, take, takeTexts, useStreams } from '../../support/streams.js';
+
+const streams = useStreams();
+
+const modes = ['real-time', 'resumable'] as const;
+const cases = modes.flatMap((mode) => [1, 5, 25].map((batchSize) => ({ mode, batchSize })));
+
+async function createConsumer(
+  streamer: RedisStreamer,
+  stream: string,
+  mode: (typeof modes)[number],
+  batchSize: number,
+): Promise<BasicConsumer> {
+  const reading = { autoStreamReset: 'earliest', batchSize } as const;
+  return mode === 'real-time'
+    ? streamer.createConsumer(stream, { mode, ...reading })
+    : streamer.createConsumer(stream, {
+        mode,
+        ...reading,
+        group: uniqueName('group'),
+        autoCommit: 'disabled',
+        mkStream: true,
+      });
+}
+
+describe('seek and rewind', () => {
+  it.each(cases)(
+    'scenario 11: goes to the beginning, an id, a time and the end ($mode, batch size $batchSize)',
+    async (given) => {
+      const stream = uniqueName('stream');
+      const streamer = await streams.connect();
+      const producer = await streamer.createProducer(stream);
+      await sendNumbers(producer, 0, 28);
+      const receipt = await producer.send('29');
+      // 30 and later are of a later millisecond, so that the time of 29 tells them apart.
+      await producer.send('30', { timestamp: new Date(receipt.timestamp.getTime() + 1) });
+      for (const text of numbers(31, 99)) await producer.send(text);
+      const consumer = await createConsumer(streamer, stream, given.mode, given.batchSize);
+
+      expect(await takeTexts(consumer, 10)).toEqual(numbers(0, 9));
+      await consumer.rewind('beginning');
+      expect(await takeTexts(consumer, 10)).toEqual(numbers(0, 9));
+      await consumer.rewind({ id: receipt.id });
+      expect(await takeTexts(consumer, 10)).toEqual(numbers(30, 39));
+      await consumer.seek(receipt.timestamp);
+      expect(await takeTexts(consumer, 10)).toEqual(numbers(30, 39));
+      await consumer.rewind('end');
+      await sendNumbers(producer, 100, 109);
+      expect(await takeTexts(consumer, 10)).toEqual(numbers(100, 109));
+    },
+  );
+
+  it.each(modes)('scenario 11: what is sent while the consumer moves is seen, and in order (%s)', async (mode) => {
+    const stream = uniqueName('stream');
+    const streamer = await streams.connect();
+    const producer = await streamer.createProducer(stream);
+    const consumer = await createConsumer(streamer, stream, mode, 5);
+    let sent = 0;
+
+    for (let round = 0; round < 30; round += 1) {
+      // The consumer is at the end and its read is blocked, when a message ends that read in the middle of the move.
+      const receipts: Array<Promise<Receipt>> = [];
+      const moving = consumer.rewind('beginning');
+      for (let index = 0; index < 5; index += 1) {
+        receipts.push(producer.send(String(sent)));
+        sent += 1;
+        await new Promise((resolve) => setImmediate(resolve));
+      }
+      await Promise.all([moving, ...receipts]);
+      expect(await takeTexts(consumer, sent)).toEqual(numbers(0, sent - 1));
+    }
+  });
+
+  it.each(modes)(
+    'scenario 11: rewind to the end skips nothing that is sent afterwards by others (%s)',
+    async (mode) => {
+      const stream = uniqueName('stream');
+      const streamer = await streams.connect();
+      const producer = await streamer.createProducer(stream);
+      const consumer = await createConsumer(streamer, stream, mode, 5);
+
+      for (let round = 0; round < 30; round += 1) {
+        await sendNumbers(producer, 0, 2);
+        const moved = consumer.rewind('end');
+        const during = numbers(0, 4).map((text) => producer.send(`during ${text}`));
+        await Promise.all([moved, ...during]);
+        await producer.send('after');
+        // How much of what was sent meanwhile is behind the end, nobody can say; but it is a tail without gaps.
+        const seen: string[] = [];
+        while (seen.at(-1) !== 'after') seen.push(...(await takeTexts(consumer, 1)));
+        const whole = [...numbers(0, 4).map((text) => `during ${text}`), 'after'];
+        expect(seen).toEqual(whole.slice(-seen.length));
+      }
+    },
+  );
+
+  it('scenario 11: a resumable move is that of the group: who comes later goes on from there', async () => {
+    const [stream, group] = [uniqueName('stream'), uniqueName('group')];
+    const streamer = await streams.connect();
+    await sendNumbers(await streamer.createProducer(stream), 0, 9);
+    const options = { mode: 'resumable', group, autoStreamReset: 'earliest', autoCommit: 'disabled' } as const;
+    const first = await streamer.createConsumer(stream, options);
+    const messages = await take(first, 10);
+    for (const message of messages) first.ack(message);
+    await first.commit();
+    await first.rewind({ id: messages[6]?.id as string });
+    await first.end();
+
+    const second = await streamer.createConsumer(stream, options);
+    expect(await takeTexts(second, 3)).toEqual(numbers(7, 9));
+  });
+
+  it('acks of messages that were delivered before a move stay valid', async () => {
+    const [stream, group] = [uniqueName('stream'), uniqueName('group')];
+    const streamer = await streams.connect();
+    await sendNumbers(await streamer.createProducer(stream), 0, 9);
+    const options = {
+      mode: 'resumable',
+      group,
+      autoStreamReset: 'earliest',
+      autoCommit: 'disabled',
+      batchSize: 5,
+    } as const;
+    const consumer = await streamer.createConsumer(stream, { ...options, prefetch: 5 });
+    const before = await take(consumer, 5);
+    await consumer.rewind('end');
+    for (const message of before) consumer.ack(message);
+    await consumer.commit();
+    await consumer.end();
+
+    const pending = (await pendingOf(streams.redis, stream, group)).map(({ id }) => id);
+    expect(pending.filter((id) => before.some((message) => message.id === id))).toEqual([]);
+  });
+
+  it('is refused in load-balanced mode with the way to do it', async () => {
+    const stream = uniqueName('stream');
+    const streamer = await streams.connect();
+    const consumer = await streamer.createConsumer(stream, { mode: 'load-balanced', mkStream: true });
+
+    await expect(consumer.seek(new Date())).rejects.toThrow('StreamManager.setGroupPosition');
+    await expect(consumer.rewind('end')).rejects.toMatchObject({ code: 'ERR_UNSUPPORTED_OPERATION' });
+  });
+});

@@ -1,0 +1,176 @@
+import { describe, expect, it } from '@jest/globals';
+import { KeyHashSharder, PseudoRandomSharder, RoundRobinSharder } from '../../../lib/index.js';
+import type { BasicConsumer, RedisStreamer, Sharder, StreamMessage } from '../../../lib/index.js';
+import { uniqueName } from '../../support/redis.js';
+import { numbers, sendNumbers, take, takeTexts, texts, useStreams } from '../../support/streams.js';
+import { until } from '../../support/until.js';
+
+const streams = useStreams();
+
+const modes = ['real-time', 'resumable'] as const;
+
+async function createConsumer(
+  streamer: RedisStreamer,
+  stream: string,
+  mode: (typeof modes)[number],
+  reading: { autoStreamReset: 'earliest' | 'latest'; shardDiscoveryInterval?: number | false },
+): Promise<BasicConsumer> {
+  return mode === 'real-time'
+    ? streamer.createConsumer(stream, { mode, ...reading })
+    : streamer.createConsumer(stream, { mode, ...reading, group: uniqueName('group'), mkStream: true });
+}
+
+describe('sharding', () => {
+  it.each(modes)(
+    'scenario 12: round robin over 3 shards, and a consumer of the base key sees all of them (%s)',
+    async (mode) => {
+      const stream = uniqueName('stream');
+      const streamer = await streams.connect();
+      const producer = await streamer.createProducer(stream, { sharder: new RoundRobinSharder(3) });
+      const receipts = await Promise.all(numbers(0, 29).map((text) => producer.send(text)));
+      for (const [index, receipt] of receipts.entries()) {
+        expect(receipt).toMatchObject({ streamKey: stream, shardId: index % 3 });
+      }
+      for (const shard of [0, 1, 2]) expect(await streams.redis.xlen(`${stream}:${shard}`)).toBe(10);
+      expect(await streams.redis.exists(stream)).toBe(0);
+
+      const consumer = await createConsumer(streamer, stream, mode, { autoStreamReset: 'earliest' });
+      expect(consumer.streamShards).toEqual([0, 1, 2].map((shardId) => ({ streamKey: stream, shardId })));
+      const messages = await take(consumer, 30);
+
+      expect(new Set(messages.map(({ streamKey }) => streamKey))).toEqual(new Set([stream]));
+      for (const shard of [0, 1, 2]) {
+        const ofShard = messages.filter(({ shardId }) => shardId === shard);
+        expect(texts(ofShard)).toEqual(numbers(0, 29).filter((_, index) => index % 3 === shard));
+      }
+    },
+  );
+
+  it('scenario 12: a stream with no shards is shard 0', async () => {
+    const stream = uniqueName('stream');
+    const streamer = await streams.connect();
+    const receipt = await (await streamer.createProducer(stream)).send('hello');
+    const consumer = await streamer.createConsumer(stream, { mode: 'real-time', autoStreamReset: 'earliest' });
+
+    expect(receipt.shardId).toBe(0);
+    expect(consumer.streamShards).toEqual([{ streamKey: stream, shardId: 0 }]);
+    const [message] = (await take(consumer, 1)) as [StreamMessage];
+    expect(message).toMatchObject({ streamKey: stream, shardId: 0 });
+  });
+
+  it.each(modes)(
+    'scenario 13: a shard that appears later is found within the interval, with all that is in it (%s)',
+    async (mode) => {
+      const stream = uniqueName('stream');
+      const streamer = await streams.connect();
+      await (await streamer.createProducer(stream, { sharder: new RoundRobinSharder(1) })).send('old');
+      const consumer = await createConsumer(streamer, stream, mode, {
+        autoStreamReset: 'latest',
+        shardDiscoveryInterval: 50,
+      });
+      expect(consumer.streamShards).toHaveLength(1);
+
+      const wider = await streamer.createProducer(stream, { sharder: new RoundRobinSharder(3) });
+      await sendNumbers(wider, 0, 5);
+      const messages = await take(consumer, 6);
+
+      expect(texts(messages).sort()).toEqual(numbers(0, 5));
+      expect(new Set(consumer.streamShards.map(({ shardId }) => shardId))).toEqual(new Set([0, 1, 2]));
+    },
+  );
+
+  it.each(modes)('scenario 13: a consumer that started before any shard existed finds them (%s)', async (mode) => {
+    const stream = uniqueName('stream');
+    const streamer = await streams.connect();
+    const consumer = await createConsumer(streamer, stream, mode, {
+      autoStreamReset: 'latest',
+      shardDiscoveryInterval: 50,
+    });
+
+    await sendNumbers(await streamer.createProducer(stream, { sharder: new RoundRobinSharder(2) }), 0, 3);
+
+    expect((await takeTexts(consumer, 4)).sort()).toEqual(numbers(0, 3));
+  });
+
+  it('looks for no shards when discovery is off', async () => {
+    const stream = uniqueName('stream');
+    const streamer = await streams.connect();
+    await sendNumbers(await streamer.createProducer(stream, { sharder: new RoundRobinSharder(2) }), 0, 3);
+    const consumer = await createConsumer(streamer, stream, 'real-time', {
+      autoStreamReset: 'earliest',
+      shardDiscoveryInterval: false,
+    });
+
+    expect(consumer.streamShards).toEqual([{ streamKey: stream, shardId: 0 }]);
+  });
+
+  it('sends messages of one key to one shard, and random ones to all shards', async () => {
+    const [keyed, random] = [uniqueName('keyed'), uniqueName('random')];
+    const streamer = await streams.connect();
+    const byKey = await streamer.createProducer(keyed, { sharder: new KeyHashSharder(8) });
+    const receipts = await Promise.all(numbers(0, 19).map((text) => byKey.send(text, { key: 'customer-7' })));
+    expect(new Set(receipts.map(({ shardId }) => shardId)).size).toBe(1);
+
+    const byChance = await streamer.createProducer(random, { sharder: new PseudoRandomSharder(2) });
+    const drawn = await Promise.all(numbers(0, 99).map((text) => byChance.send(text)));
+    expect(new Set(drawn.map(({ shardId }) => shardId))).toEqual(new Set([0, 1]));
+  });
+
+  it('uses a sharder of the caller, and refuses a shard that it does not have', async () => {
+    const stream = uniqueName('stream');
+    const streamer = await streams.connect();
+    const byLength: Sharder = { shards: 3, shardOf: (_stream, _key, payload) => payload.length };
+    const producer = await streamer.createProducer(stream, { sharder: byLength });
+
+    expect(await producer.send('ab')).toMatchObject({ shardId: 2 });
+    await expect(producer.send('abc')).rejects.toMatchObject({
+      code: 'ERR_INVALID_OPTION',
+      option: 'sharder.shardOf()',
+      value: 3,
+    });
+  });
+
+  it.each(modes)('assign() and unassign() take single shards on and off (%s)', async (mode) => {
+    const stream = uniqueName('stream');
+    const streamer = await streams.connect();
+    const producer = await streamer.createProducer(stream, { sharder: new RoundRobinSharder(2) });
+    await sendNumbers(producer, 0, 1);
+    const consumer = await createConsumer(streamer, stream, mode, {
+      autoStreamReset: 'earliest',
+      shardDiscoveryInterval: 30,
+    });
+    expect((await takeTexts(consumer, 2)).sort()).toEqual(numbers(0, 1));
+
+    await consumer.unassign(stream, 0);
+    expect(consumer.streamShards).toEqual([{ streamKey: stream, shardId: 1 }]);
+    await sendNumbers(producer, 2, 5);
+    expect(await takeTexts(consumer, 2)).toEqual(['3', '5']);
+
+    await consumer.assign(stream, 0);
+    // A group goes on where it was; without one a stream that is taken on starts as configured.
+    const rest = await take(consumer, mode === 'real-time' ? 3 : 2);
+    expect(texts(rest)).toEqual(mode === 'real-time' ? ['0', '2', '4'] : ['2', '4']);
+  });
+
+  it('assign() and unassign() take whole streams on and off', async () => {
+    const [a, b] = [uniqueName('a'), uniqueName('b')];
+    const streamer = await streams.connect();
+    const producer = await streamer.createGenericProducer();
+    await Promise.all([producer.sendTo(a, 'a0'), producer.sendTo(b, 'b0')]);
+    const consumer = await streamer.createConsumer(a, { mode: 'real-time', autoStreamReset: 'earliest' });
+    expect(await takeTexts(consumer, 1)).toEqual(['a0']);
+
+    await consumer.assign(b);
+    expect(await takeTexts(consumer, 1)).toEqual(['b0']);
+    await consumer.unassign(a);
+    await producer.sendTo(a, 'a1');
+    await producer.sendTo(b, 'b1');
+
+    expect(await takeTexts(consumer, 1)).toEqual(['b1']);
+    expect(consumer.streamShards).toEqual([{ streamKey: b, shardId: 0 }]);
+    await until('nothing of the stream that was taken off is read', async () => {
+      await producer.sendTo(b, 'b2');
+      return (await takeTexts(consumer, 1))[0] === 'b2';
+    });
+  });
+});

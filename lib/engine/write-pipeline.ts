@@ -198,7 +198,7 @@ export class WritePipeline {
 
   #mustRepeat(entry: Entry, error: Error): boolean {
     const kind = classifyRedisError(error);
-    if (!isTransient(kind) || isMistake(error)) return false;
+    if (!isTransient(kind) || isMistake(error) || isFinal(error)) return false;
     // Waiting for a connection that never came is no attempt; a connection that broke may have done the work.
     const isUncertain = kind === 'connection' && !NEVER_SENT.some((type) => error instanceof type);
     if (isUncertain) entry.isUncertain = true;
@@ -232,11 +232,17 @@ function isMistake(error: Error): boolean {
   return !(error instanceof RedisStreamsError) && replyWord(error) === undefined;
 }
 
+/** Of our own errors, those that no repetition cures. */
+function isFinal(error: Error): error is RedisStreamsError {
+  return error instanceof RedisStreamsError && !error.retryable;
+}
+
 function publicError(entry: Entry, error: Error): RedisStreamsError {
   const { streamKey } = entry;
   if (isMistake(error))
     return new InternalError(`Appending to '${streamKey}' failed unexpectedly: ${error.message}`, error);
   if (entry.isUncertain) return new UncertainSendError(streamKey, error);
+  if (isFinal(error)) return error;
   // The only word that Redis has for it is ERR.
   if (error.message.startsWith('ERR The ID specified in XADD is equal or smaller')) {
     return new TimestampRefusedError(streamKey, new Date(entryIdTime(entry.id)), error);

@@ -15,7 +15,7 @@ import { InvalidOptionError } from '../errors.js';
 import { ClientRedisStreams } from './redis-streams.client.js';
 import type { ClientRedisStreamsOptions, ServerRedisStreamsOptions } from './redis-streams.options.js';
 import { ServerRedisStreams } from './redis-streams.server.js';
-import { getRedisStreamsToken, namedToken } from './redis-streams.tokens.js';
+import { getRedisStreamsToken } from './redis-streams.tokens.js';
 
 /** Options of the client and, where `group` or `mode: 'real-time'` is given, of the server. */
 export interface RedisStreamsModuleOptions extends ClientRedisStreamsOptions, ServerRedisStreamsOptions {}
@@ -66,7 +66,7 @@ export class RedisStreamsModule implements OnApplicationShutdown {
   }
 
   async onApplicationShutdown(): Promise<void> {
-    const created = [getRedisStreamsToken(this.#name), namedToken(RedisStreamer, this.#name)];
+    const created = [getRedisStreamsToken(this.#name), getRedisStreamsToken(this.#name, RedisStreamer)];
     const [client, streamer] = created.map((token) => this.#moduleRef.get<unknown>(token, { strict: true }));
     await Promise.all([(client as ClientRedisStreams).close(), (streamer as RedisStreamer).disconnect()]);
   }
@@ -82,11 +82,11 @@ function defineModule(scope: RedisStreamsModuleScope, optionsProviders: Provider
       useFactory: (options: RedisStreamsModuleOptions) => new ClientRedisStreams(options),
     },
     {
-      provide: namedToken(RedisStreamer, name),
+      provide: getRedisStreamsToken(name, RedisStreamer),
       inject,
       useFactory: (options: RedisStreamsModuleOptions) => new RedisStreamer(options.connection, options),
     },
-    { provide: namedToken(ServerRedisStreams, name), inject, useFactory: createServer },
+    { provide: getRedisStreamsToken(name, ServerRedisStreams), inject, useFactory: createServer },
   ];
   return {
     module: RedisStreamsModule,

@@ -1,0 +1,77 @@
+import { beforeEach, describe, expect, it } from '@jest/globals';
+
+import { FaultBench } from '../../support/fault-bench.js';
+import type { FaultProxy } from '../../support/fault-proxy.js';
+import { uniqueName } from '../../support/redis.js';
+import type { RedisServer } from '../../support/redis-server.js';
+
+const bench = new FaultBench();
+let server: RedisServer;
+let proxy: FaultProxy;
+let stream: string;
+
+beforeEach(async () => {
+  server = await bench.server({ args: ['--appendonly', 'no'] });
+  proxy = await bench.proxy(server);
+  stream = uniqueName('exactly-once');
+});
+
+async function payloads(): Promise<Array<string | undefined>> {
+  const entries = await bench.admin(server.url).xrange(stream, '-', '+');
+  return entries.map(([, fields]) => fields[1]);
+}
+
+describe('delivery exactly-once', () => {
+  it('does not append again what the server had when its reply was lost, and gives the receipt of the first time', async () => {
+    const producer = await (await bench.streamer(proxy.url)).createProducer(stream, { delivery: 'exactly-once' });
+    await producer.send('first');
+
+    const torn = proxy.tearReply(0, 'writer');
+    const receipt = await producer.send('second', { headers: { kind: 'test' } });
+    await torn;
+    const third = await producer.send('third');
+
+    const entries = await bench.admin(server.url).xrange(stream, '-', '+');
+    expect(entries.map(([, fields]) => fields[1])).toEqual(['first', 'second', 'third']);
+    expect([receipt.id, third.id]).toEqual([entries[1]?.[0], entries[2]?.[0]]);
+  });
+
+  it('has each of 20,000 messages once and in order after 20 cuts, none refused', async () => {
+    const messages = Array.from({ length: 20_000 }, (_, index) => String(index));
+    const producer = await (await bench.streamer(proxy.url)).createProducer(stream, { delivery: 'exactly-once' });
+    await producer.send('before');
+    for (let cut = 0; cut < 20; cut += 1) {
+      // Torn at another place each time: before, between and behind the replies.
+      const torn = proxy.tearReply(cut * 7, 'writer');
+      for (const message of messages.slice(cut * 1_000, (cut + 1) * 1_000)) producer.enqueue(message);
+      await torn;
+      await producer.flush();
+    }
+
+    expect(await payloads()).toEqual(['before', ...messages]);
+  });
+
+  it('remembers little beside the stream, and not for ever', async () => {
+    const streamer = await bench.streamer(proxy.url, { timeout: 5_000 });
+    const producer = await streamer.createProducer(stream, { delivery: 'exactly-once', maxBatch: 10 });
+    for (let sent = 0; sent < 2_000; sent += 1) producer.enqueue('message');
+    await producer.flush();
+
+    const admin = bench.admin(server.url);
+    const [memory] = await admin.keys(`${stream}:producer:*`);
+    expect(await admin.hlen(memory as string)).toBeLessThanOrEqual(32);
+    const ttl = await admin.pttl(memory as string);
+    expect(ttl).toBeGreaterThan(0);
+    expect(ttl).toBeLessThanOrEqual(10_000);
+  });
+
+  it('says so when the server does not permit scripts', async () => {
+    const admin = bench.admin(server.url);
+    await admin.call('ACL', 'SETUSER', 'plain', 'on', '>secret', '~*', '+@all', '-@scripting');
+    const streamer = await bench.streamer(server.url.replace('//', '//plain:secret@'));
+    const producer = await streamer.createProducer(stream, { delivery: 'exactly-once' });
+
+    await expect(producer.send('message')).rejects.toMatchObject({ message: expect.stringContaining('exactly-once') });
+    expect(await payloads()).toEqual([]);
+  });
+});

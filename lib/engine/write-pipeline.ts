@@ -154,7 +154,7 @@ export class WritePipeline {
       const entry = batch.entries[index] as Entry;
       const outcome = outcomes ? (outcomes[index] ?? new Error('no outcome')) : '';
       if (typeof outcome === 'string') this.#accept(entry, outcome);
-      else if (this.#mustRepeat(entry, outcome)) repeats.push(entry);
+      else if (this.#mustRepeat(entry, outcome, this.#deadlineOf(batch, entry))) repeats.push(entry);
       else this.#fail(entry, outcome);
     }
     this.#inFlight.delete(batch);
@@ -196,13 +196,18 @@ export class WritePipeline {
     this.#isPaused = false;
   }
 
-  #mustRepeat(entry: Entry, error: Error): boolean {
+  /** A batch that the server may know is repeated as a whole or not at all: what it remembers goes by positions. */
+  #deadlineOf({ entries }: Batch<Entry>, entry: Entry): number {
+    return this.#options.producer === undefined ? entry.deadline : (entries.at(-1) as Entry).deadline;
+  }
+
+  #mustRepeat(entry: Entry, error: Error, deadline: number): boolean {
     const kind = classifyRedisError(error);
     if (!isTransient(kind) || isMistake(error) || isFinal(error)) return false;
     // Waiting for a connection that never came is no attempt; a connection that broke may have done the work.
     const isUncertain = kind === 'connection' && !NEVER_SENT.some((type) => error instanceof type);
     if (isUncertain) entry.isUncertain = true;
-    if (this.#closing.signal.aborted || Date.now() >= entry.deadline) return false;
+    if (this.#closing.signal.aborted || Date.now() >= deadline) return false;
     return !isUncertain || this.#options.delivery !== 'at-most-once';
   }
 

@@ -67,16 +67,21 @@ const APPEND_ONCE = script(
   `local number, oldest, ttl = table.remove(ARGV, 1), tonumber(table.remove(ARGV, 1)), table.remove(ARGV, 1)
 local known = redis.call('HGET', KEYS[2], number)
 if known then
-  local replies = cjson.decode(known)
-  for i, reply in ipairs(replies) do
-    if type(reply) == 'table' then replies[i] = redis.error_reply(reply.err) end
+  local replies = {}
+  for kind, text in string.gmatch(known, '(.)([^\\n]*)\\n') do
+    local reply = text
+    if kind == '#' then reply = tonumber(text) elseif kind == '!' then reply = redis.error_reply(text) end
+    replies[#replies + 1] = reply
   end
   return replies
 end
 ${ENTRIES}
-local plain = {}
-for i, reply in ipairs(replies) do plain[i] = type(reply) == 'table' and { err = reply.err } or reply end
-redis.call('HSET', KEYS[2], number, cjson.encode(plain))
+local lines = {}
+for i, reply in ipairs(replies) do
+  local kind = type(reply)
+  lines[i] = (kind == 'table' and '!' .. reply.err or kind == 'number' and '#' .. reply or '=' .. reply) .. '\\n'
+end
+redis.call('HSET', KEYS[2], number, table.concat(lines))
 for _, other in ipairs(redis.call('HKEYS', KEYS[2])) do
   if tonumber(other) < oldest then redis.call('HDEL', KEYS[2], other) end
 end

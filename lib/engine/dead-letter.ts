@@ -46,14 +46,17 @@ export interface Burial {
 }
 
 /** @throws InvalidOptionError */
-export function resolveDeadLetter(options: DeadLetterOptions | false | undefined): DeadLetterOptions | false {
+export function resolveDeadLetter(
+  options: DeadLetterOptions | false | undefined,
+  name = 'deadLetter',
+): DeadLetterOptions | false {
   if (options === false) return false;
   if (options !== undefined && (typeof options !== 'object' || options === null)) {
-    throw new InvalidOptionError('deadLetter', 'must be an object or false', options);
+    throw new InvalidOptionError(name, 'must be an object or false', options);
   }
   const { stream, maxLen } = options ?? {};
-  if (stream !== undefined) check.name('deadLetter.stream', stream);
-  if (maxLen !== undefined) check.integer('deadLetter.maxLen', maxLen, 1);
+  if (stream !== undefined) check.name(`${name}.stream`, stream);
+  if (maxLen !== undefined) check.integer(`${name}.maxLen`, maxLen, 1);
   return options ?? {};
 }
 

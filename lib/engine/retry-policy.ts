@@ -29,20 +29,20 @@ export const DEFAULT_RETRY = Object.freeze({
 }) satisfies RetryPolicy;
 
 /** `false` handles each message once. @throws InvalidOptionError */
-export function resolveRetry(options: RetryOptions | false | undefined): RetryPolicy {
+export function resolveRetry(options: RetryOptions | false | undefined, name = 'retry'): RetryPolicy {
   if (options === false) return { ...DEFAULT_RETRY, attempts: 1 };
   if (options !== undefined && (typeof options !== 'object' || options === null)) {
-    throw new InvalidOptionError('retry', 'must be an object or false', options);
+    throw new InvalidOptionError(name, 'must be an object or false', options);
   }
   const given = Object.fromEntries(Object.entries(options ?? {}).filter(([, value]) => value !== undefined));
   const policy: RetryPolicy = { ...DEFAULT_RETRY, ...given };
-  check.integer('retry.attempts', policy.attempts, 1);
-  check.integer('retry.delay', policy.delay, 0);
-  check.number('retry.factor', policy.factor, 1, 100);
-  check.integer('retry.maxDelay', policy.maxDelay, policy.delay);
-  check.number('retry.jitter', policy.jitter, 0, 1);
+  check.integer(`${name}.attempts`, policy.attempts, 1);
+  check.integer(`${name}.delay`, policy.delay, 0);
+  check.number(`${name}.factor`, policy.factor, 1, 100);
+  check.integer(`${name}.maxDelay`, policy.maxDelay, policy.delay);
+  check.number(`${name}.jitter`, policy.jitter, 0, 1);
   if (typeof policy.unless !== 'function')
-    throw new InvalidOptionError('retry.unless', 'must be a function', policy.unless);
+    throw new InvalidOptionError(`${name}.unless`, 'must be a function', policy.unless);
   return policy;
 }
 

@@ -22,8 +22,14 @@ export class PacketCodec {
   readonly #serializer: Serializer | undefined;
   readonly #deserializer: Deserializer | undefined;
 
-  /** Without a serializer or deserializer: JSON. */
+  /** Without a serializer or deserializer: JSON. @throws InvalidOptionError */
   constructor(serializer: Serializer | undefined, deserializer: Deserializer | undefined) {
+    if (serializer !== undefined && typeof serializer?.serialize !== 'function') {
+      throw new InvalidOptionError('serializer', 'must have a method serialize', serializer);
+    }
+    if (deserializer !== undefined && typeof deserializer?.deserialize !== 'function') {
+      throw new InvalidOptionError('deserializer', 'must have a method deserialize', deserializer);
+    }
     this.#serializer = serializer;
     this.#deserializer = deserializer;
   }

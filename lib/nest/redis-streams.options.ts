@@ -141,6 +141,9 @@ export function resolveServerOptions(options: ServerRedisStreamsOptions): Resolv
   check.integer('shutdownTimeout', shutdownTimeout, 0);
   check.name('replyPrefix', replyPrefix);
   if (options.shards !== undefined) check.boolean('shards', options.shards);
+  if (options.onDeadLetter !== undefined && typeof options.onDeadLetter !== 'function') {
+    throw new InvalidOptionError('onDeadLetter', 'must be a function', options.onDeadLetter);
+  }
   if (mode !== 'real-time' && !options.group) {
     throw new InvalidOptionError('group', "must be given unless mode is 'real-time'", options.group);
   }
@@ -199,8 +202,9 @@ export function resolveHandlerExtras(
     ordered,
     batch: batch && resolveBatch(batch, at),
     failurePolicy: {
-      retry: retry === undefined ? server.failurePolicy.retry : resolveRetry(retry),
-      deadLetter: deadLetter === undefined ? server.failurePolicy.deadLetter : resolveDeadLetter(deadLetter),
+      retry: retry === undefined ? server.failurePolicy.retry : resolveRetry(retry, at('retry')),
+      deadLetter:
+        deadLetter === undefined ? server.failurePolicy.deadLetter : resolveDeadLetter(deadLetter, at('deadLetter')),
     },
   };
 }

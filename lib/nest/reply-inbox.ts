@@ -92,7 +92,7 @@ export class ReplyInbox {
       this.#open.delete(id);
       callback({ err: new ClosedError('The client') });
     }
-    await this.#opening?.catch(() => undefined);
+    // One that is still being opened is ended by the streamer; waiting for it would wait for a server that may be gone.
     if (!this.#consumer) return;
     await this.#consumer.end();
     await this.#trim(() => this.#options.streamer.appending.trimMaxLen(this.streamKey, 0));
@@ -116,7 +116,9 @@ export class ReplyInbox {
         this.#sinceTrim += 1;
         if (this.#sinceTrim < TRIM_AFTER) continue;
         this.#sinceTrim = 0;
-        void this.#trim(() => this.#options.streamer.appending.trimMinId(this.streamKey, message.id));
+        // By time alone, because servers without MINID know no other way to trim from the front.
+        const [time] = message.id.split('-') as [string];
+        void this.#trim(() => this.#options.streamer.appending.trimMinId(this.streamKey, time));
       }
     } catch (error) {
       this.#options.logger.error(`Replies can no longer be read: ${errorText(error)}`);

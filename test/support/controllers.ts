@@ -1,5 +1,6 @@
 import { Controller, Module } from '@nestjs/common';
 import type { ModuleMetadata, Type } from '@nestjs/common';
+import type { Transport } from '@nestjs/microservices';
 import { Ctx, EventPattern, MessagePattern, Payload } from '@nestjs/microservices';
 
 import type { HandlerExtras, RedisStreamsContext } from '../../lib/index.js';
@@ -12,8 +13,9 @@ export function onEvent(
   pattern: Pattern | Pattern[],
   handle: Handle<RedisStreamsContext>,
   extras: HandlerExtras = {},
+  transport?: Transport | symbol,
 ): Type {
-  return controller(EventPattern<unknown>(pattern, { ...extras }), handle);
+  return controller(EventPattern<unknown>(pattern, transport, { ...extras }), handle);
 }
 
 /** The same for a handler that takes batches. */

@@ -34,7 +34,10 @@ const program = compile(snippets);
 function compile(files: readonly Snippet[]): ts.Program {
   const { config } = ts.readConfigFile(join(ROOT, 'tsconfig.json'), (path) => ts.sys.readFile(path));
   const { options } = ts.parseJsonConfigFileContent(config, ts.sys, ROOT);
-  const paths = { 'nestjs-redis-streams': [PUBLIC_API] };
+  const paths = {
+    'nestjs-redis-streams': [PUBLIC_API],
+    'nestjs-redis-streams/testing': [join(ROOT, 'lib/testing.ts')],
+  };
   const host = ts.createCompilerHost({ ...options, paths });
   const inMemory = new Map(files.map(({ file, text }) => [file, text]));
   const onDisk = { fileExists: host.fileExists.bind(host), readFile: host.readFile.bind(host) };

@@ -1,0 +1,247 @@
+import { expect, it } from '@jest/globals';
+import { EMPTY, firstValueFrom } from 'rxjs';
+
+import { Receipt, RedisStreamsRecordBuilder } from '../../lib/index.js';
+import type { BatchSendError, DeadLetterEvent, RedisStreamsContext } from '../../lib/index.js';
+import { withResolvers } from '../../lib/deferred.js';
+import { onEvent } from '../support/controllers.js';
+import { GROUP, LogLines, useNest } from '../support/nest.js';
+import { uniqueName } from '../support/redis.js';
+import { addRaw } from '../support/streams.js';
+import { until } from '../support/until.js';
+
+const nest = useNest();
+
+it.each([0, '', false])('the falsy payload %j travels', async (payload) => {
+  const pattern = uniqueName('falsy');
+  const seen: unknown[] = [];
+  await nest.serve(onEvent(pattern, (data) => seen.push(data)));
+  await nest.emit(pattern, payload);
+
+  await until('the event is handled', () => seen.length === 1);
+  expect(seen).toEqual([payload]);
+});
+
+it.each([null, undefined])('the payload %p is refused, as by every transport of Nest', async (payload) => {
+  const pattern = uniqueName('nil');
+  const client = nest.client();
+
+  await expect(firstValueFrom(client.emit(pattern, payload))).rejects.toThrow(/Invalid/i);
+  await expect(firstValueFrom(client.emitBatch(pattern, [1, payload]))).rejects.toMatchObject({
+    code: 'ERR_BATCH_SEND',
+  } satisfies Partial<BatchSendError>);
+  expect((await nest.entries(pattern)).map(({ fields }) => fields['msg'])).toEqual(['1']);
+});
+
+it("a user's payload with the keys pattern, data and id arrives untouched and is not mutated", async () => {
+  const pattern = uniqueName('untouched');
+  const payload = Object.freeze({ pattern: 'mine', data: Object.freeze({ deep: 1 }), id: 7, response: 'r' });
+  const seen: unknown[] = [];
+  await nest.serve(onEvent(pattern, (data) => seen.push(data)));
+  await nest.emit(pattern, payload);
+
+  await until('the event is handled', () => seen.length === 1);
+  expect(seen).toEqual([{ pattern: 'mine', data: { deep: 1 }, id: 7, response: 'r' }]);
+  expect((await nest.entries(pattern))[0]?.fields).toEqual({ msg: JSON.stringify(payload) });
+});
+
+it('a pattern that is no string is normalized on both sides as Nest does it', async () => {
+  const pattern = { service: uniqueName('shop'), cmd: 'order' };
+  const seen: string[] = [];
+  await nest.serve(onEvent(pattern, (data: number, context) => seen.push(`${data} ${context.getPattern()}`)));
+  const receipt = await nest.emit({ cmd: 'order', service: pattern.service }, 1);
+
+  await until('the event is handled', () => seen.length === 1);
+  expect(receipt.streamKey).toBe(`{"cmd":"order","service":"${pattern.service}"}`);
+  expect(seen).toEqual([`1 ${receipt.streamKey}`]);
+});
+
+it('a handler may be bound to several patterns', async () => {
+  const patterns = [uniqueName('first'), uniqueName('second')];
+  const seen: string[] = [];
+  await nest.serve(onEvent(patterns, (_data, context) => seen.push(context.getPattern())));
+  for (const pattern of patterns) await nest.emit(pattern, 1);
+
+  await until('both are handled', () => seen.length === 2);
+  expect(seen.sort()).toEqual([...patterns].sort());
+});
+
+it('an entry of another writer, without the payload field, arrives as an object of its fields', async () => {
+  const pattern = uniqueName('foreign');
+  const seen: unknown[] = [];
+  await nest.serve(onEvent(pattern, (data) => seen.push(data)));
+  await addRaw(nest.redis, pattern, 'temperature', '21.5', 'unit', 'C', '__proto__', 'x');
+
+  await until('the entry is handled', () => seen.length === 1);
+  expect(Object.entries(seen[0] as object)).toEqual([
+    ['temperature', '21.5'],
+    ['unit', 'C'],
+    ['__proto__', 'x'],
+  ]);
+});
+
+it.each<[string, (data: number) => unknown, string]>([
+  ['string', (data) => `<${data}>`, '<5>'],
+  ['Uint8Array', (data) => Buffer.from(`<${data}>`), '<5>'],
+  ['promise of a string', async (data) => `<${data}>`, '<5>'],
+  ['object', (data) => ({ wrapped: data }), '{"wrapped":5}'],
+])('what a custom serializer gives as %s is what the deserializer is given', async (_kind, serialize, stored) => {
+  const pattern = uniqueName('serialized');
+  const seen: unknown[] = [];
+  const deserializer = { deserialize: async (value: Buffer) => value.toString() };
+  await nest.serve(
+    onEvent(pattern, (data) => seen.push(data)),
+    { deserializer },
+  );
+  await firstValueFrom(nest.client({ serializer: { serialize } as never }).emit(pattern, 5));
+
+  await until('the event is handled', () => seen.length === 1);
+  expect(seen).toEqual([stored]);
+  expect((await nest.entries(pattern))[0]?.fields).toEqual({ msg: stored });
+});
+
+it('a record carries headers, key and time beside its payload', async () => {
+  const pattern = uniqueName('record');
+  const timestamp = new Date('2021-03-04T05:06:07.089Z');
+  const seen: RedisStreamsContext[] = [];
+  await nest.serve(onEvent(pattern, (_data, context) => seen.push(context)));
+  const record = new RedisStreamsRecordBuilder({ total: 5 })
+    .setHeaders({ tenant: 'acme' })
+    .setHeader('traceparent', '00-1')
+    .setKey('customer-7')
+    .setTimestamp(timestamp)
+    .build();
+  const receipt = await nest.emit(pattern, record);
+
+  await until('the event is handled', () => seen.length === 1);
+  expect(receipt.timestamp).toEqual(timestamp);
+  expect(seen[0]?.getTimestamp()).toEqual(timestamp);
+  expect(seen[0]?.getMessage().json()).toEqual({ total: 5 });
+  expect({ ...seen[0]?.getHeaders() }).toEqual({ tenant: 'acme', traceparent: '00-1', key: 'customer-7' });
+});
+
+it('a payload that cannot be decoded becomes a dead letter and does not stop the stream', async () => {
+  const pattern = uniqueName('broken');
+  const seen: unknown[] = [];
+  const dead: DeadLetterEvent[] = [];
+  const { log } = await nest.serve(
+    onEvent(pattern, (data) => seen.push(data)),
+    { onDeadLetter: (event) => void dead.push(event) },
+  );
+  await addRaw(nest.redis, pattern, 'msg', '{"total":');
+  await nest.emit(pattern, 'after');
+
+  await until('the next event is handled', () => seen.length === 1);
+  await until('the broken one is a dead letter', () => dead.length === 1);
+  expect(seen).toEqual(['after']);
+  expect(dead[0]?.reason).toMatch(/is not JSON/);
+  expect(log.errors.join('\n')).toMatch(/is not JSON/);
+  await nest.untilSettled(pattern);
+});
+
+it('all handlers of a pattern get each event, and one that completes without a value hides no other', async () => {
+  const pattern = uniqueName('several');
+  const [first, second] = [withResolvers<void>(), withResolvers<void>()];
+  const started: string[] = [];
+  await nest.serve([
+    onEvent(pattern, () => {
+      started.push('empty');
+      return EMPTY;
+    }),
+    onEvent(pattern, async () => {
+      started.push('first');
+      await first.promise;
+    }),
+    onEvent(pattern, async () => {
+      started.push('second');
+      await second.promise;
+    }),
+  ]);
+  await nest.emit(pattern, 1);
+
+  await until('all are running', () => started.length === 3);
+  first.resolve();
+  // Another message passes through meanwhile: acknowledgements would have been sent by then.
+  await nest.emit(pattern, 2);
+  await until('the next event is with all', () => started.length === 6);
+  expect(await nest.pending(pattern)).toBe(2);
+  second.resolve();
+  await nest.untilSettled(pattern);
+});
+
+it('whoever subscribes late to emit gets the receipt, every time', async () => {
+  const pattern = uniqueName('late');
+  const emission = nest.client().emit(pattern, 1);
+  await until('Redis has it', async () => (await nest.redis.xlen(pattern)) === 1);
+
+  const receipt = await firstValueFrom(emission);
+  expect(receipt).toBeInstanceOf(Receipt);
+  expect(await firstValueFrom(emission)).toBe(receipt);
+  expect(await nest.redis.xlen(pattern)).toBe(1);
+});
+
+it('emit without a subscriber that fails reaches the log and the error event, and is no unhandled rejection', async () => {
+  const pattern = uniqueName('taken');
+  await nest.redis.set(pattern, 'a string');
+  const logger = new LogLines();
+  const client = nest.client({ logger });
+  const errors: Error[] = [];
+  client.on('error', (error) => errors.push(error));
+  client.emit(pattern, 1);
+  client.emit(pattern, { circular: null, toJSON: () => { throw new Error('cannot be JSON'); } }); // prettier-ignore
+  client.emitBatch(pattern, [1, 2]);
+
+  await until('all three are reported', () => errors.length === 3);
+  expect(new Set(errors.map((error) => (error as Error & { code?: string }).code))).toEqual(
+    new Set(['ERR_BATCH_SEND', 'ERR_INVALID_OPTION', 'ERR_WRONG_TYPE']),
+  );
+  expect(logger.errors).toHaveLength(3);
+});
+
+it('emit with a subscriber that fails tells the subscriber, and nobody else', async () => {
+  const pattern = uniqueName('taken');
+  await nest.redis.set(pattern, 'a string');
+  const client = nest.client();
+  const errors: Error[] = [];
+  client.on('error', (error) => errors.push(error));
+
+  await expect(firstValueFrom(client.emit(pattern, 1))).rejects.toMatchObject({ code: 'ERR_WRONG_TYPE' });
+  await expect(firstValueFrom(client.emit(pattern, { toJSON: () => undefined }))).rejects.toMatchObject({
+    code: 'ERR_INVALID_OPTION',
+  });
+  expect(errors).toEqual([]);
+});
+
+it('emitBatch emits the receipts in order, and stores records with what belongs to them', async () => {
+  const pattern = uniqueName('batch');
+  const record = new RedisStreamsRecordBuilder('b').setHeader('n', '2').build();
+  const receipts = await firstValueFrom(nest.client().emitBatch(pattern, ['a', record, 'c']));
+
+  const entries = await nest.entries(pattern);
+  expect(receipts.map(({ id }) => id)).toEqual(entries.map(({ id }) => id));
+  expect(entries.map(({ fields }) => fields)).toEqual([{ msg: '"a"' }, { msg: '"b"', 'h:n': '2' }, { msg: '"c"' }]);
+  expect(await firstValueFrom(nest.client().emitBatch(pattern, []))).toEqual([]);
+});
+
+it('emitBatch stores what it can and names each failure', async () => {
+  const pattern = uniqueName('batch');
+  const wrong = { toJSON: () => undefined };
+  const failure = (await firstValueFrom(nest.client().emitBatch(pattern, ['a', wrong, 'c'])).catch(
+    (error: unknown) => error,
+  )) as BatchSendError;
+
+  expect(failure).toMatchObject({ code: 'ERR_BATCH_SEND', message: '1 of 3 messages could not be sent' });
+  expect(failure.errors).toHaveLength(1);
+  expect(await nest.redis.xlen(pattern)).toBe(2);
+});
+
+it('what was emitted before the group existed is handled when its server starts', async () => {
+  const pattern = uniqueName('early');
+  const seen: unknown[] = [];
+  for (const n of [1, 2, 3]) await nest.emit(pattern, n);
+  await nest.serve(onEvent(pattern, (data) => seen.push(data)));
+
+  await until('all are handled', () => seen.length === 3);
+  expect(seen).toEqual([1, 2, 3]);
+  expect(await nest.redis.xinfo('GROUPS', pattern)).toEqual([expect.arrayContaining(['name', GROUP])]);
+});

@@ -1,0 +1,275 @@
+import { expect, it } from '@jest/globals';
+import { Transport } from '@nestjs/microservices';
+import { firstValueFrom, take, toArray } from 'rxjs';
+
+import { withResolvers } from '../../lib/deferred.js';
+import { REDIS_STREAMS_TRANSPORT, RedisStreamer, ServerRedisStreams } from '../../lib/index.js';
+import type { RedisStreamsStatus } from '../../lib/index.js';
+import { moduleOf, onEvent } from '../support/controllers.js';
+import { FaultProxy } from '../support/fault-proxy.js';
+import { freePort } from '../support/free-port.js';
+import { Ledger } from '../support/ledger.js';
+import { GROUP, LogLines, createApp, useNest } from '../support/nest.js';
+import { useNestProcesses } from '../support/nest-process.js';
+import { uniqueName } from '../support/redis.js';
+import { RedisServer } from '../support/redis-server.js';
+import { consumersOf, pendingOf } from '../support/streams.js';
+import { until } from '../support/until.js';
+
+// First: it ends its processes before the other looks for connections that are left.
+const startService = useNestProcesses();
+const nest = useNest();
+
+it('close() waits for running handlers and commits their acknowledgements', async () => {
+  const pattern = uniqueName('running');
+  const gate = withResolvers<void>();
+  let isClosed = false;
+  let running = 0;
+  const { app } = await nest.serve(
+    onEvent(pattern, () => ((running += 1), gate.promise)),
+    { autoCommitInterval: 60_000 },
+  );
+  for (let n = 0; n < 3; n += 1) await nest.emit(pattern, n);
+  await until('all are running', () => running === 3);
+  const closing = app.close().then(() => (isClosed = true));
+  await until('nothing is read any more', async () => (await blockedReaders()) === 0);
+  expect(isClosed).toBe(false);
+  gate.resolve();
+  await closing;
+
+  expect(await nest.pending(pattern)).toBe(0);
+  expect(await consumersOf(nest.redis, pattern, GROUP)).toEqual([]);
+});
+
+it('close() gives up on a handler after shutdownTimeout, says so, and leaves its message pending', async () => {
+  const pattern = uniqueName('stuck');
+  const gate = withResolvers<void>();
+  let running = 0;
+  const { app, log } = await nest.serve(
+    onEvent(pattern, () => ((running += 1), gate.promise)),
+    { shutdownTimeout: 200 },
+  );
+  const { id } = await nest.emit(pattern, 1);
+  await until('it is running', () => running === 1);
+  const start = Date.now();
+  await app.close();
+  gate.resolve();
+
+  expect(Date.now() - start).toBeGreaterThanOrEqual(199);
+  expect(log.errors.join('\n')).toMatch(/1 handlers were still running after 200 ms/);
+  expect((await pendingOf(nest.redis, pattern, GROUP)).map((row) => row.id)).toEqual([id]);
+});
+
+it('a blocked read does not delay the end, and messages that no handler was given go back to the group', async () => {
+  const pattern = uniqueName('blocked');
+  const gate = withResolvers<void>();
+  let running = 0;
+  const { app } = await nest.serve(
+    onEvent(pattern, () => ((running += 1), gate.promise)),
+    { concurrency: 1, blockTimeout: 60_000 },
+  );
+  for (let n = 0; n < 5; n += 1) await nest.emit(pattern, n);
+  await until('all were read', async () => (await nest.pending(pattern)) === 5 && running === 1);
+  const start = Date.now();
+  const closing = app.close();
+  gate.resolve();
+  await closing;
+
+  expect(Date.now() - start).toBeLessThan(2_000);
+  const pending = await pendingOf(nest.redis, pattern, GROUP);
+  expect(pending.map(({ deliveryCount }) => deliveryCount)).toEqual([0, 0, 0, 0]);
+  expect(pending.every(({ idle }) => idle >= 60_000)).toBe(true);
+});
+
+it('close() twice, at once and again, is one close', async () => {
+  const pattern = uniqueName('twice');
+  const { app, server } = await nest.serve(onEvent(pattern, () => undefined));
+  const client = nest.client();
+  await firstValueFrom(client.emit(pattern, 1));
+
+  await Promise.all([server.close(), server.close(), client.close(), client.close()]);
+  await Promise.all([server.close(), client.close(), app.close()]);
+});
+
+it('SIGTERM with shutdown hooks loses nothing and leaves nothing pending', async () => {
+  const pattern = uniqueName('sigterm');
+  const options = { connection: nest.url, group: GROUP, concurrency: 4, autoCommitInterval: 60_000 };
+  const service = await startService({ pattern, options });
+  for (let n = 0; n < 4; n += 1) await nest.emit(pattern, { n, takes: 300 });
+  await until('all are running', () => service.events.filter(({ started }) => started !== undefined).length === 4);
+  service.kill('SIGTERM');
+
+  // Nest ends the process by the signal, after its hooks.
+  expect(await service.ended).toBe('SIGTERM');
+  expect(service.events.flatMap(({ done }) => done ?? []).sort((a, b) => a - b)).toEqual([0, 1, 2, 3]);
+  expect(await nest.pending(pattern)).toBe(0);
+  expect(await consumersOf(nest.redis, pattern, GROUP)).toEqual([]);
+});
+
+it('listen() fails after the timeout with address and cause when Redis is down', async () => {
+  const port = await freePort();
+  const connection = `redis://user:secret@127.0.0.1:${port}`;
+  const listening = nest.serve(
+    onEvent('x', () => undefined),
+    { connection, timeout: 400 },
+  );
+
+  const failure = (await listening.catch((error: unknown) => error)) as Error & { code: string };
+  expect(failure.code).toBe('ERR_CONNECT_TIMEOUT');
+  expect(failure.message).toMatch(new RegExp(`127\\.0\\.0\\.1:${port} within 400 ms.*ECONNREFUSED`));
+  expect(failure.message).not.toMatch(/secret/);
+});
+
+it('close() of a server that still waits for Redis does not wait with it', async () => {
+  const strategy = new ServerRedisStreams({
+    connection: `redis://127.0.0.1:${await freePort()}`,
+    group: GROUP,
+    logger: new LogLines(),
+  });
+  const failed = withResolvers<unknown>();
+  void strategy.listen(failed.resolve);
+  const start = Date.now();
+  await strategy.close();
+
+  expect(await failed.promise).toMatchObject({ code: 'ERR_CLOSED' });
+  expect(Date.now() - start).toBeLessThan(2_000);
+});
+
+it('close() of a client whose server went away while it opened its reply stream does not wait for the timeout', async () => {
+  const pattern = uniqueName('gone');
+  await nest.serve(onEvent(pattern, () => undefined));
+  const proxy = await FaultProxy.start(Number(new URL(nest.url).port));
+  nest.closeLater({ close: async () => proxy.stop() });
+  const client = nest.client({ connection: proxy.url + new URL(nest.url).pathname, timeout: 30_000 });
+  await client.connect();
+  proxy.stall();
+  const failure = firstValueFrom(client.send(pattern, 1)).catch((error: unknown) => error);
+  await until('the request waits', () => client.openRequests === 1);
+  const start = Date.now();
+  await client.close();
+
+  expect(await failure).toMatchObject({ code: 'ERR_CLOSED' });
+  expect(Date.now() - start).toBeLessThan(5_000);
+});
+
+it('status tells of connection, loss and end, and on() may be called before all of it', async () => {
+  const redis = await RedisServer.start();
+  nest.closeLater({ close: () => redis.stop() });
+  const strategy = new ServerRedisStreams({ connection: redis.url, group: GROUP, logger: new LogLines() });
+  const told: RedisStreamsStatus[] = [];
+  strategy.on('status', (status) => told.push(status));
+  const observed = firstValueFrom(strategy.status.pipe(take(4), toArray()));
+  strategy.addHandler('x', async () => undefined, true);
+  await strategy.listen(() => undefined);
+  expect(await firstValueFrom(strategy.status)).toBe('connected');
+  await redis.restart();
+  await until('it is connected again', () => told.at(-1) === 'connected' && told.length === 3, 15_000);
+  await strategy.close();
+
+  expect(await observed).toEqual(['connected', 'reconnecting', 'connected', 'disconnected']);
+  expect(told).toEqual(['connected', 'reconnecting', 'connected', 'disconnected']);
+});
+
+it('unwrap gives the engine, and transportId is our symbol', async () => {
+  const { app, server } = await nest.serve(onEvent(uniqueName('x'), () => undefined));
+  const client = nest.client();
+
+  expect(app.unwrap()).toBe(server.unwrap());
+  expect(server.unwrap()).toBeInstanceOf(RedisStreamer);
+  expect(client.unwrap()).toBeInstanceOf(RedisStreamer);
+  expect(server.transportId).toBe(REDIS_STREAMS_TRANSPORT);
+  expect(REDIS_STREAMS_TRANSPORT).toBe(Symbol.for('nestjs-redis-streams:transport'));
+});
+
+it('in a hybrid application handlers are told apart by transport', async () => {
+  const [ours, theirs, both] = [uniqueName('ours'), uniqueName('theirs'), uniqueName('both')];
+  const strategy = new ServerRedisStreams({ connection: nest.url, group: GROUP, blockTimeout: 1_000 });
+  const app = await createApp(
+    nest,
+    moduleOf({
+      controllers: [
+        onEvent(ours, () => undefined, {}, REDIS_STREAMS_TRANSPORT),
+        onEvent(theirs, () => undefined, {}, Transport.TCP),
+        onEvent(both, () => undefined),
+      ],
+    }),
+  );
+  app.connectMicroservice({ transport: Transport.TCP, options: { port: await freePort() } });
+  app.connectMicroservice({ strategy });
+  await app.startAllMicroservices();
+
+  expect([...strategy.getHandlers().keys()].sort()).toEqual([both, ours].sort());
+  expect((await nest.redis.keys('*')).sort()).toEqual([both, ours].sort());
+});
+
+it('what a dispatch hook adds to a packet travels as headers into the context, and processing hooks surround it', async () => {
+  const pattern = uniqueName('hooks');
+  const steps: string[] = [];
+  const gate = withResolvers<void>();
+  const { server } = await nest.serve(
+    onEvent(pattern, async (_data, context) => {
+      steps.push(`handler ${context.getHeader('traceparent')}`);
+      await gate.promise;
+    }),
+  );
+  const client = nest.client();
+  const hooked = client as unknown as Partial<Hooks>;
+  if (!hooked.setOnDispatchHook) return; // Nest 11 has none.
+  hooked.setOnDispatchHook((packet) => (packet.metadata = { traceparent: '00-abc' }));
+  server.setOnProcessingStartHook((transportId, _context, done) => {
+    steps.push(`start ${transportId === REDIS_STREAMS_TRANSPORT}`);
+    void done();
+  });
+  server.setOnProcessingEndHook(() => void steps.push('end'));
+  await firstValueFrom(client.emit(pattern, { n: 1 }));
+
+  await until('the handler runs', () => steps.length === 2);
+  expect((await nest.entries(pattern))[0]?.fields).toEqual({ msg: '{"n":1}', 'h:traceparent': '00-abc' });
+  gate.resolve();
+  await nest.untilSettled(pattern);
+  expect(steps).toEqual(['start true', 'handler 00-abc', 'end']);
+});
+
+interface Hooks {
+  setOnDispatchHook(hook: (packet: { metadata?: Record<string, string> }) => void): void;
+}
+
+it('the server is killed and restarted while events flow: nothing that was confirmed is lost', async () => {
+  const redis = await RedisServer.start();
+  nest.closeLater({ close: () => redis.stop() });
+  const pattern = uniqueName('killed');
+  const ledger = new Ledger();
+  const { server } = await nest.serve(
+    onEvent(pattern, (payload: string, context) => {
+      ledger.handledMessage({ id: context.getMessageId(), text: () => payload });
+    }),
+    { connection: redis.url },
+  );
+  server.on('error', () => undefined);
+  const client = nest.client({ connection: redis.url });
+  const sends: Array<Promise<void>> = [];
+  const emitting = setInterval(() => {
+    const payload = `event-${sends.length}`;
+    sends.push(ledger.sent(payload, firstValueFrom(client.emit(pattern, payload))));
+  }, 1);
+  try {
+    for (const target of [100, 200]) {
+      await until('events are flowing', () => ledger.handled > target);
+      await redis.restart();
+    }
+    await until('events are flowing again', () => ledger.handled > 400, 20_000);
+  } finally {
+    clearInterval(emitting);
+  }
+  await Promise.all(sends);
+
+  expect(await ledger.settled()).toMatchObject({ lost: [] });
+  expect(ledger.confirmed).toBe(sends.length);
+});
+
+/** Connections that wait in a blocking read. */
+async function blockedReaders(): Promise<number> {
+  return String(await nest.redis.client('LIST'))
+    .split('\n')
+    .filter((line) => line.includes('name=nestjs-redis-streams:reader')).length;
+}

@@ -1,0 +1,243 @@
+import { expect, it } from '@jest/globals';
+import { Inject, Injectable, Module } from '@nestjs/common';
+import type { INestApplicationContext, Type } from '@nestjs/common';
+import { NestFactory } from '@nestjs/core';
+import { ClientsModule } from '@nestjs/microservices';
+import { firstValueFrom } from 'rxjs';
+
+import {
+  ClientRedisStreams,
+  InjectRedisStreams,
+  InvalidOptionError,
+  RedisStreamer,
+  RedisStreamsModule,
+  ServerRedisStreams,
+  getRedisStreamsToken,
+} from '../../lib/index.js';
+import type { RedisStreamsModuleOptions, RedisStreamsOptionsFactory } from '../../lib/index.js';
+import { moduleOf, onEvent, onRequest } from '../support/controllers.js';
+import { freePort } from '../support/free-port.js';
+import { GROUP, LogLines, QUIET, createApp, useNest } from '../support/nest.js';
+import { uniqueName } from '../support/redis.js';
+import { until } from '../support/until.js';
+
+const nest = useNest();
+
+@Injectable()
+class Checkout {
+  readonly client: ClientRedisStreams;
+
+  constructor(@InjectRedisStreams() client: ClientRedisStreams) {
+    this.client = client;
+  }
+}
+
+function options(extra: RedisStreamsModuleOptions = {}): RedisStreamsModuleOptions {
+  return { connection: nest.url, logger: new LogLines(), blockTimeout: 1_000, autoCommitInterval: 10, ...extra };
+}
+
+async function start(
+  imports: NonNullable<Parameters<typeof moduleOf>[0]['imports']>,
+  providers: Type[] = [Checkout],
+): Promise<INestApplicationContext> {
+  const app = await NestFactory.createApplicationContext(moduleOf({ imports, providers }), QUIET);
+  nest.closeLater(app);
+  return app;
+}
+
+/** The client works, and is on the test's server. */
+async function expectToEmit(client: ClientRedisStreams): Promise<void> {
+  const pattern = uniqueName('module');
+  await firstValueFrom(client.emit(pattern, 1));
+  expect(await nest.redis.xlen(pattern)).toBe(1);
+}
+
+class Settings {
+  readonly url = nest.url;
+}
+
+@Injectable()
+class SettingsFactory implements RedisStreamsOptionsFactory {
+  createRedisStreamsOptions(): RedisStreamsModuleOptions {
+    return options();
+  }
+}
+
+@Module({ providers: [Settings, SettingsFactory], exports: [Settings, SettingsFactory] })
+class SettingsModule {}
+
+it('forRoot provides a client for @InjectRedisStreams', async () => {
+  const app = await start([RedisStreamsModule.forRoot(options())]);
+
+  expect(app.get(Checkout).client).toBe(app.get(getRedisStreamsToken()));
+  await expectToEmit(app.get(Checkout).client);
+});
+
+it.each<[string, () => Parameters<typeof RedisStreamsModule.forRootAsync>[0]]>([
+  ['useFactory, with what is injected', () => ({ imports: [SettingsModule], inject: [Settings], useFactory: async ({ url }: Settings) => options({ connection: url }) })], // prettier-ignore
+  ['useClass', () => ({ useClass: SettingsFactory })],
+  ['useExisting', () => ({ imports: [SettingsModule], useExisting: SettingsFactory })],
+])('forRootAsync takes %s', async (_name, asyncOptions) => {
+  const app = await start([RedisStreamsModule.forRootAsync(asyncOptions())]);
+
+  await expectToEmit(app.get(Checkout).client);
+});
+
+it('forRootAsync without any of these is refused, naming them', () => {
+  expect(() => RedisStreamsModule.forRootAsync({})).toThrow(/useFactory, useClass or useExisting/);
+});
+
+it('several named connections stand beside each other, each with its own client', async () => {
+  @Injectable()
+  class Audit {
+    constructor(
+      @InjectRedisStreams() readonly main: ClientRedisStreams,
+      @InjectRedisStreams('audit') readonly audit: ClientRedisStreams,
+      @InjectRedisStreams('archive') readonly archive: ClientRedisStreams,
+    ) {}
+  }
+  const app = await start(
+    [
+      RedisStreamsModule.forRoot(options()),
+      RedisStreamsModule.forRoot({ ...options({ keyPrefix: 'audit:' }), name: 'audit' }),
+      RedisStreamsModule.forRootAsync({ name: 'archive', useFactory: () => options({ keyPrefix: 'archive:' }) }),
+    ],
+    [Audit],
+  );
+  const pattern = uniqueName('named');
+  const { main, audit, archive } = app.get(Audit);
+  for (const client of [main, audit, archive]) await firstValueFrom(client.emit(pattern, 1));
+
+  expect(new Set([main, audit, archive]).size).toBe(3);
+  expect((await nest.redis.keys('*')).sort()).toEqual([`archive:${pattern}`, `audit:${pattern}`, pattern].sort());
+});
+
+it('engine and server of a named connection are found by its name', async () => {
+  const app = await start([RedisStreamsModule.forRoot({ ...options({ group: GROUP }), name: 'audit' })], []);
+
+  expect(app.get(getRedisStreamsToken('audit', RedisStreamer))).toBeInstanceOf(RedisStreamer);
+  expect(app.get(getRedisStreamsToken('audit', ServerRedisStreams))).toBeInstanceOf(ServerRedisStreams);
+  expect(getRedisStreamsToken(undefined, ServerRedisStreams)).toBe(ServerRedisStreams);
+});
+
+it.each([true, false])('with isGlobal %j other modules see the client without importing', async (isGlobal) => {
+  const feature = moduleOf({ providers: [Checkout] });
+  const starting = start([RedisStreamsModule.forRoot({ ...options(), isGlobal }), feature], []);
+
+  if (isGlobal) await expectToEmit((await starting).get(Checkout, { strict: false }).client);
+  else await expect(starting).rejects.toThrow(/ClientRedisStreams/);
+});
+
+it('RedisStreamer is injectable, makes no connection by itself, and connects on first use', async () => {
+  const app = await start([RedisStreamsModule.forRoot(options())]);
+  const streamer = app.get(RedisStreamer);
+  expect(streamer.status).toBe('disconnected');
+
+  const producer = await streamer.createProducer(uniqueName('engine'));
+  expect((await producer.send('x')).id).toMatch(/^\d+-\d+$/);
+  expect(streamer.status).toBe('connected');
+});
+
+it('ServerRedisStreams of the container serves handlers through connectMicroservice, in a hybrid application', async () => {
+  const [events, requests] = [uniqueName('events'), uniqueName('requests')];
+  const seen: unknown[] = [];
+  const module = moduleOf({
+    imports: [RedisStreamsModule.forRoot(options({ group: GROUP }))],
+    controllers: [onEvent(events, (data) => seen.push(data)), onRequest(requests, (n: number) => n * 2)],
+    providers: [Checkout],
+  });
+  const app = await createApp(nest, module);
+  app.connectMicroservice({ strategy: app.get(ServerRedisStreams) });
+  await app.startAllMicroservices();
+  const { client } = app.get(Checkout);
+  await firstValueFrom(client.emit(events, 'hello'));
+
+  expect(await firstValueFrom(client.send(requests, 21))).toBe(42);
+  await until('the event is handled', () => seen.length === 1);
+});
+
+it('without a group asking for the server fails and names the option, and everything else works', async () => {
+  const module = moduleOf({
+    imports: [RedisStreamsModule.forRoot(options())],
+    controllers: [onEvent(uniqueName('x'), () => undefined)],
+    providers: [Checkout],
+  });
+  const app = await createApp(nest, module);
+
+  expect(() => app.connectMicroservice({ strategy: app.get(ServerRedisStreams) })).toThrow(/group.*must be given/);
+  await expectToEmit(app.get(Checkout).client);
+});
+
+it("Nest's own ClientsModule makes a client with customClass, and closes it with the application", async () => {
+  const ORDERS = 'ORDERS';
+  @Injectable()
+  class Shop {
+    constructor(@Inject(ORDERS) readonly client: ClientRedisStreams) {}
+  }
+  const app = await start(
+    [ClientsModule.register([{ name: ORDERS, customClass: ClientRedisStreams, options: options() }])],
+    [Shop],
+  );
+  const { client } = app.get(Shop);
+  expect(client).toBeInstanceOf(ClientRedisStreams);
+  await expectToEmit(client);
+
+  await app.close();
+  await expect(firstValueFrom(client.emit('x', 1))).rejects.toMatchObject({ code: 'ERR_PRODUCER_ENDED' });
+});
+
+it('Redis being down at start does not hold up the application; emit waits, then fails', async () => {
+  const connection = `redis://127.0.0.1:${await freePort()}`;
+  const begin = Date.now();
+  const app = await start([RedisStreamsModule.forRoot(options({ connection, timeout: 500 }))]);
+  expect(Date.now() - begin).toBeLessThan(400);
+
+  await expect(firstValueFrom(app.get(Checkout).client.emit('x', 1))).rejects.toMatchObject({
+    name: expect.stringMatching(/Error$/),
+    code: expect.stringMatching(/^ERR_/),
+  });
+  expect(Date.now() - begin).toBeGreaterThanOrEqual(450);
+});
+
+it.each<[string, RedisStreamsModuleOptions, RegExp]>([
+  ['concurrency', { group: 'g', concurrency: 0 }, /concurrency .*1.*got 0/],
+  ['mode', { group: 'g', mode: 'broadcast' as never }, /mode .*real-time.*got "broadcast"/],
+  ['retry.attempts', { group: 'g', retry: { attempts: 1.5 } }, /retry\.attempts .*got 1\.5/],
+  ['retry.unless', { group: 'g', retry: { unless: 'never' as never } }, /retry\.unless .*function; got "never"/],
+  ['deadLetter.maxLen', { group: 'g', deadLetter: { maxLen: -1 } }, /deadLetter\.maxLen .*got -1/],
+  ['shutdownTimeout', { group: 'g', shutdownTimeout: -5 }, /shutdownTimeout .*got -5/],
+  ['autoCommitDelay', { group: 'g', autoCommitDelay: 5 }, /autoCommitDelay .*delayed.*got 5/],
+  ['requestTimeout', { requestTimeout: 0 }, /requestTimeout .*got 0/],
+  ['replyPrefix', { replyPrefix: '' }, /replyPrefix .*got ""/],
+  ['maxQueued', { maxQueued: 0 }, /maxQueued .*got 0/],
+  ['connection', { connection: 'http://localhost' }, /connection .*redis:\/\/.*got "http:"/],
+  ['serializer', { serializer: {} as never }, /serializer .*serialize.*got an object/],
+  ['deserializer', { deserializer: 'json' as never }, /deserializer .*deserialize.*got "json"/],
+  ['onDeadLetter', { group: 'g', onDeadLetter: 'x' as never }, /onDeadLetter .*function; got "x"/],
+])('a wrong %s stops the start of the application, with option, rule and value', async (_name, wrong, message) => {
+  const failure = await start([RedisStreamsModule.forRoot({ ...options(), ...wrong })]).catch(
+    (error: unknown) => error,
+  );
+
+  expect(failure).toBeInstanceOf(InvalidOptionError);
+  expect((failure as Error).message).toMatch(message);
+});
+
+it.each<[string, object, RegExp]>([
+  ['concurrency', { concurrency: 0 }, /@EventPattern\('orders'\)\.concurrency .*got 0/],
+  ['batch size', { batch: { size: 0 } }, /batch\.size .*got 0/],
+  ['ordered beside batch', { ordered: true, batch: { size: 2 } }, /ordered .*batch; got true/],
+  ['retry', { retry: { delay: -1 } }, /@EventPattern\('orders'\)\.retry\.delay .*got -1/],
+  ['mode without a group', { mode: 'load-balanced' }, /group must be given for the load-balanced handler of 'orders'/],
+])(
+  'a wrong %s of a handler stops listen(), naming the pattern, before anything is sent',
+  async (_name, extras, message) => {
+    const connection = `redis://127.0.0.1:${await freePort()}`;
+    const listening = nest.serve(
+      onEvent('orders', () => undefined, extras),
+      { mode: 'real-time', connection },
+    );
+
+    await expect(listening).rejects.toThrow(message);
+  },
+);

@@ -1,0 +1,228 @@
+import { expect, it } from '@jest/globals';
+import { RpcException } from '@nestjs/microservices';
+import { EMPTY, Subject, concat, firstValueFrom, lastValueFrom, of, throwError, toArray } from 'rxjs';
+
+import { withResolvers } from '../../lib/deferred.js';
+import type { ClientRedisStreams } from '../../lib/index.js';
+import { onBatch, onEvent, onRequest } from '../support/controllers.js';
+import { useNest } from '../support/nest.js';
+import { uniqueName } from '../support/redis.js';
+import { addRaw } from '../support/streams.js';
+import { until } from '../support/until.js';
+
+const nest = useNest();
+
+function ask<T = unknown>(client: ClientRedisStreams, pattern: unknown, data: unknown): Promise<T[]> {
+  return lastValueFrom(client.send<T>(pattern, data).pipe(toArray()));
+}
+
+it('the value that a handler returns is the answer', async () => {
+  const pattern = uniqueName('sum');
+  await nest.serve(onRequest(pattern, async (numbers: number[]) => numbers.reduce((a, b) => a + b, 0)));
+  const client = nest.client();
+
+  expect(await ask(client, pattern, [1, 2, 3])).toEqual([6]);
+  expect(await ask(client, pattern, [])).toEqual([0]);
+  await nest.untilSettled(pattern);
+});
+
+it.each([0, '', false, null, { id: 'i', err: 'e', response: 'r', isDisposed: false }])(
+  'the value %j comes as it is',
+  async (value) => {
+    const pattern = uniqueName('echo');
+    await nest.serve(onRequest(pattern, () => value));
+
+    expect(await ask(nest.client(), pattern, 1)).toEqual([value]);
+  },
+);
+
+it('every value of an Observable is one answer, in order', async () => {
+  const pattern = uniqueName('stream');
+  const later = new Subject<number>();
+  await nest.serve(onRequest(pattern, () => concat(of(1, 2, 3), later)));
+  const seen: unknown[] = [];
+  const answer = nest.client().send(pattern, 1);
+  const over = withResolvers<void>();
+  answer.subscribe({ next: (value) => seen.push(value), complete: over.resolve });
+
+  await until('the first three are here', () => seen.length === 3);
+  later.next(4);
+  await until('the next is here', () => seen.length === 4);
+  later.complete();
+  await over.promise;
+  expect(seen).toEqual([1, 2, 3, 4]);
+});
+
+it.each([
+  ['undefined', () => undefined],
+  ['an empty Observable', () => EMPTY],
+])('a handler that returns %s ends the answer without a value', async (_name, handle) => {
+  const pattern = uniqueName('nothing');
+  await nest.serve(onRequest(pattern, handle));
+
+  expect(await ask(nest.client(), pattern, 1)).toEqual([]);
+});
+
+it.each<[string, () => unknown, unknown]>([
+  ['an RpcException with a text', () => throwError(() => new RpcException('no stock')), { status: 'error', message: 'no stock' }], // prettier-ignore
+  ['an RpcException with an object', () => { throw new RpcException({ code: 7, left: 0 }); }, { code: 7, left: 0 }], // prettier-ignore
+  ['any other error, without its details', () => { throw new Error('secret'); }, { status: 'error', message: 'Internal server error' }], // prettier-ignore
+])('a handler that fails with %s is answered with it, and acknowledged', async (_name, handle, expected) => {
+  const pattern = uniqueName('failing');
+  await nest.serve(onRequest(pattern, handle));
+
+  await expect(ask(nest.client(), pattern, 1)).rejects.toEqual(expected);
+  await nest.untilSettled(pattern);
+  expect(await nest.redis.exists(`${pattern}:dead`)).toBe(0);
+});
+
+it('an Observable that fails after some values gives these, then the error', async () => {
+  const pattern = uniqueName('half');
+  const failing = concat(of(1, 2), throwError(() => new RpcException('enough'))); // prettier-ignore
+  await nest.serve(onRequest(pattern, () => failing));
+  const seen: unknown[] = [];
+  const failure = withResolvers<unknown>();
+  nest
+    .client()
+    .send(pattern, 1)
+    .subscribe({ next: (value) => seen.push(value), error: failure.resolve });
+
+  expect(await failure.promise).toEqual({ status: 'error', message: 'enough' });
+  expect(seen).toEqual([1, 2]);
+});
+
+it('a request for a pattern that has a handler for events only is answered with an error', async () => {
+  const [single, batch] = [uniqueName('event'), uniqueName('batch')];
+  let handled = 0;
+  const handle = (): unknown => (handled += 1);
+  await nest.serve([onEvent(single, handle), onBatch(batch, handle, { batch: { size: 10, timeout: 10 } })]);
+  const client = nest.client({ requestTimeout: 3_000 });
+
+  for (const pattern of [single, batch]) {
+    await expect(ask(client, pattern, 1)).rejects.toMatchObject({ message: expect.stringMatching(/no matching/) });
+    await nest.untilSettled(pattern);
+  }
+  expect(handled).toBe(0);
+});
+
+it('a request for a pattern that nobody serves fails at once, and works when somebody does', async () => {
+  const pattern = uniqueName('unknown');
+  const client = nest.client();
+  await expect(ask(client, pattern, 1)).rejects.toMatchObject({ code: 'ERR_NO_HANDLER' });
+  expect(await nest.redis.exists(pattern)).toBe(0);
+
+  await nest.serve(onRequest(pattern, () => 'here'));
+  expect(await ask(client, pattern, 1)).toEqual(['here']);
+});
+
+it('a real-time server beside the one that answers does not answer in its place', async () => {
+  const pattern = uniqueName('observed');
+  let observed = 0;
+  await nest.serve(
+    onEvent(pattern, () => (observed += 1)),
+    { mode: 'real-time' },
+  );
+  await nest.serve(
+    onRequest(pattern, async () => {
+      await until('the observer is past it', () => observed === 1);
+      return 'answer';
+    }),
+  );
+  const answer = ask(nest.client(), pattern, 1);
+  await until('the request is there', async () => (await nest.redis.xlen(pattern)) === 1);
+  await nest.emit(pattern, 'an event, which the observer sees after the request');
+
+  expect(await answer).toEqual(['answer']);
+});
+
+it('an event for a pattern that answers requests is handled, and its result dropped', async () => {
+  const pattern = uniqueName('both');
+  const seen: unknown[] = [];
+  await nest.serve(onRequest(pattern, (data) => seen.push(data)));
+  await nest.emit(pattern, 'event');
+
+  await until('it is handled', () => seen.length === 1);
+  await nest.untilSettled(pattern);
+  expect(await nest.redis.keys('*')).toEqual([pattern]);
+});
+
+it('a request without an answer fails after requestTimeout', async () => {
+  const pattern = uniqueName('slow');
+  const gate = withResolvers<void>();
+  await nest.serve(onRequest(pattern, () => gate.promise));
+  const start = Date.now();
+
+  await expect(ask(nest.client({ requestTimeout: 200 }), pattern, 1)).rejects.toMatchObject({
+    code: 'ERR_REQUEST_TIMEOUT',
+  });
+  expect(Date.now() - start).toBeGreaterThanOrEqual(199);
+  gate.resolve();
+});
+
+it('a request whose client has given up is not executed', async () => {
+  const pattern = uniqueName('expired');
+  const seen: unknown[] = [];
+  await nest.redis.xgroup('CREATE', pattern, 'test-group', '0', 'MKSTREAM');
+  const client = nest.client({ requestTimeout: 50 });
+  await expect(ask(client, pattern, 'late')).rejects.toMatchObject({ code: 'ERR_REQUEST_TIMEOUT' });
+
+  const { log } = await nest.serve(onRequest(pattern, (data) => seen.push(data)));
+  await ask(nest.client(), pattern, 'in time');
+  await nest.untilSettled(pattern);
+  expect(seen).toEqual(['in time']);
+  expect(log.warnings.join('\n')).toMatch(/after its deadline/);
+});
+
+it('a request that names a key which is no reply stream is refused', async () => {
+  const pattern = uniqueName('forged');
+  const victim = uniqueName('victim');
+  let handled = 0;
+  const { log } = await nest.serve(onRequest(pattern, () => (handled += 1)));
+  await addRaw(nest.redis, pattern, 'msg', '1', 'h:correlation-id', 'c', 'h:reply-to', victim);
+
+  await until('it is refused', () => log.errors.length === 1);
+  await nest.untilSettled(pattern);
+  expect(log.errors[0]).toMatch(/refused/);
+  expect(handled).toBe(0);
+  expect(await nest.redis.exists(victim)).toBe(0);
+});
+
+it('a payload that cannot be decoded is answered with an error', async () => {
+  const pattern = uniqueName('garbled');
+  await nest.serve(onRequest(pattern, () => 1));
+  const client = nest.client({ serializer: { serialize: () => '{"broken' } });
+
+  await expect(ask(client, pattern, 1)).rejects.toMatchObject({ message: expect.stringMatching(/is not JSON/) });
+});
+
+it('serializers of both sides are used for the answers, too', async () => {
+  const pattern = uniqueName('coded');
+  const options = {
+    serializer: { serialize: (value: unknown) => `~${JSON.stringify(value)}` },
+    deserializer: { deserialize: async (value: Buffer) => JSON.parse(value.toString().slice(1)) as never },
+  };
+  await nest.serve(
+    onRequest(pattern, (data: number) => of(data + 1, data + 2)),
+    options,
+  );
+
+  expect(await ask(nest.client(options), pattern, 1)).toEqual([2, 3]);
+});
+
+it('a value that cannot be serialized is answered with an error', async () => {
+  const pattern = uniqueName('bigint');
+  await nest.serve(onRequest(pattern, () => 1n));
+
+  await expect(ask(nest.client({ requestTimeout: 3_000 }), pattern, 1)).rejects.toMatchObject({
+    message: expect.stringMatching(/JSON/),
+  });
+});
+
+it('a request with headers brings them to the handler', async () => {
+  const pattern = uniqueName('headers');
+  await nest.serve(onRequest(pattern, (_data, context) => context.getHeader('tenant') ?? null));
+  const { RedisStreamsRecordBuilder } = await import('../../lib/index.js');
+  const record = new RedisStreamsRecordBuilder(1).setHeader('tenant', 'acme').build();
+
+  expect(await firstValueFrom(nest.client().send(pattern, record))).toBe('acme');
+});

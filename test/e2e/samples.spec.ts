@@ -1,0 +1,109 @@
+import { execFile } from 'node:child_process';
+import { mkdtempSync, readFileSync, readdirSync, rmSync, symlinkSync, writeFileSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { fileURLToPath } from 'node:url';
+import { promisify } from 'node:util';
+import { afterAll, beforeAll, describe, expect, it } from '@jest/globals';
+import { Redis } from 'ioredis';
+
+import { redisUrl } from '../support/redis.js';
+
+const ROOT = fileURLToPath(new URL('../..', import.meta.url));
+/** Compiling takes long when the other core is busy; a sample takes a few seconds. */
+const BUILD_LIMIT = 120_000;
+const LIMIT = 60_000;
+
+/** The samples but the first, which has a test of its own, and what each must have said. */
+const SAMPLES = {
+  '02-request-response': [
+    'price of tea: 5',
+    'its history: 3, 4, 5',
+    'forecast for tea: 6',
+    'forecast for salt: no answer within 500 ms',
+    'price of gold: {"code":"UNKNOWN_PRODUCT","product":"gold"}',
+    'discount: ERR_NO_HANDLER',
+  ],
+  '03-retry-and-dead-letter': [
+    'slow-line: attempt 3',
+    'slow-line: paid',
+    'nothing: dead, nothing to pay',
+    'big-sum: dead, failed 3 times',
+    'dead letters: nothing (nothing to pay), big-sum (failed 3 times)',
+    'the bank is open: 1 put back, 1 left',
+    'paid: easy, slow-line, big-sum',
+    'dead letters: nothing (nothing to pay)',
+  ],
+  '04-batches-and-ordered-lanes': [
+    /^clicks: 999 stored in \d+ batches of at most \d+$/,
+    'refused: nowhere',
+    'ann: 1 2 3 4 5',
+    'bob: 1 2 3 4 5',
+    'eve: 1 2 3 4 5',
+    'at once: 3; last: eve-5',
+  ],
+  '05-hybrid-app': [
+    'stream orders: tea reserved',
+    'http: 201',
+    'tcp: an order of coffee that nobody would keep is not taken',
+    'over TCP: tea',
+    'over streams: tea',
+  ],
+} as const;
+const NAMES = Object.keys(SAMPLES) as Array<keyof typeof SAMPLES>;
+
+/** Where the samples are compiled to: another test may be compiling into the usual place. */
+const folder = mkdtempSync(join(tmpdir(), 'samples-'));
+
+beforeAll(async () => {
+  writeFileSync(join(folder, 'package.json'), JSON.stringify({ type: 'module' }));
+  symlinkSync(join(ROOT, 'node_modules'), join(folder, 'node_modules'));
+  const compiler = join(ROOT, 'node_modules/typescript/bin/tsc');
+  await start([compiler, '-p', 'tsconfig.run.json', '--outDir', folder]);
+}, BUILD_LIMIT);
+afterAll(() => rmSync(folder, { recursive: true, force: true }));
+
+describe('the samples', () => {
+  it.each(NAMES)(
+    '%s runs to its end, says what it shows, and leaves no key behind',
+    async (name) => {
+      const { stdout, stderr } = await start([join(folder, 'sample/run.js'), name]);
+      const lines = stdout.trim().split('\n');
+
+      expect(stderr).toBe('');
+      for (const expected of SAMPLES[name]) {
+        expect(lines).toContainEqual(typeof expected === 'string' ? expected : expect.stringMatching(expected));
+      }
+      expect(await sampleKeys()).toEqual([]);
+    },
+    LIMIT,
+  );
+
+  it('have one npm script each, and a README', () => {
+    const { scripts } = JSON.parse(readFileSync(join(ROOT, 'package.json'), 'utf8')) as {
+      scripts: Record<string, string>;
+    };
+    const folders = readdirSync(join(ROOT, 'sample')).filter((entry) => /^\d\d-/.test(entry));
+
+    expect(folders).toEqual(['01-shop', ...NAMES]);
+    for (const name of folders) expect(readdirSync(join(ROOT, 'sample', name))).toContain('README.md');
+    for (const name of NAMES) {
+      expect(scripts[`sample:${name.slice(0, 2)}`]).toBe(`nest build && node .run/sample/run.js ${name}`);
+    }
+  });
+});
+
+/** A program on this run's Redis; rejects, with all that it said, unless it ends with 0. */
+function start(args: readonly string[]): Promise<{ stdout: string; stderr: string }> {
+  const env = { ...process.env, REDIS_URL: redisUrl(), NODE_NO_WARNINGS: '1' };
+  return promisify(execFile)(process.execPath, args, { cwd: ROOT, env, timeout: BUILD_LIMIT });
+}
+
+async function sampleKeys(): Promise<string[]> {
+  const redis = new Redis(redisUrl());
+  try {
+    return await redis.keys('sample-*');
+  } finally {
+    await redis.quit();
+  }
+}

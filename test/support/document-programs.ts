@@ -1,0 +1,69 @@
+import { execFile } from 'node:child_process';
+import { mkdtempSync, readFileSync, rmSync, symlinkSync, writeFileSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { fileURLToPath } from 'node:url';
+import { promisify } from 'node:util';
+import { afterAll } from '@jest/globals';
+import { build } from 'esbuild';
+
+const ROOT = fileURLToPath(new URL('../..', import.meta.url));
+/** A program that does not end has left something open. */
+const LIMIT = 20_000;
+/** This package under the names by which readers import it. */
+const PACKAGE = {
+  'nestjs-redis-streams': join(ROOT, 'lib/index.ts'),
+  'nestjs-redis-streams/testing': join(ROOT, 'lib/testing.ts'),
+};
+
+/** A block of code in a document, and the output that the document shows below it. */
+export interface DocumentProgram {
+  /** Document and line. */
+  readonly title: string;
+  readonly code: string;
+  readonly output: string | undefined;
+}
+
+/** Every `ts` block of a document, with the `text` block that follows it, if one does. */
+export function programsOf(document: string): DocumentProgram[] {
+  const text = readFileSync(join(ROOT, document), 'utf8');
+  const blocks = /^```ts\n(.*?)^```\n(?:\n```text\n(.*?)^```$)?/gms;
+  return [...text.matchAll(blocks)].map(({ 1: code = '', 2: output, index }) => ({
+    title: `${document}:${text.slice(0, index).split('\n').length}`,
+    code,
+    output,
+  }));
+}
+
+/** Lets a test file run such programs, each as a process of its own that has to end by itself; resolves with what it printed. */
+export function useDocumentPrograms(): (program: DocumentProgram, env: NodeJS.ProcessEnv) => Promise<string> {
+  const folder = mkdtempSync(join(tmpdir(), 'document-'));
+  symlinkSync(join(ROOT, 'node_modules'), join(folder, 'node_modules'));
+  writeFileSync(join(folder, 'package.json'), JSON.stringify({ type: 'module' }));
+  let count = 0;
+
+  afterAll(() => rmSync(folder, { recursive: true, force: true }));
+
+  return async ({ title, code }, env) => {
+    const outfile = join(folder, `${count++}.js`);
+    await build({
+      stdin: { contents: code, sourcefile: title, loader: 'ts', resolveDir: ROOT },
+      outfile,
+      bundle: true,
+      alias: PACKAGE,
+      packages: 'external',
+      platform: 'node',
+      format: 'esm',
+      target: 'es2022',
+      tsconfigRaw: { compilerOptions: { experimentalDecorators: true } },
+      logLevel: 'silent',
+    });
+    try {
+      const options = { env: { ...process.env, ...env }, timeout: LIMIT };
+      return (await promisify(execFile)(process.execPath, [outfile], options)).stdout;
+    } catch (error) {
+      const { message, stdout } = error as { message: string; stdout: string };
+      throw new Error(`${message}\n${stdout}`, { cause: error });
+    }
+  };
+}

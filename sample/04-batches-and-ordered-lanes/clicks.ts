@@ -1,0 +1,32 @@
+import { Controller } from '@nestjs/common';
+import { Ctx, EventPattern, Payload } from '@nestjs/microservices';
+
+import { RedisStreamsContext } from '../../lib/index.js';
+import type { HandlerExtras } from '../../lib/index.js';
+
+export interface Click {
+  readonly page: string;
+}
+
+/** Stores clicks many at once, as one INSERT would. */
+@Controller()
+export class ClicksController {
+  readonly batches: number[] = [];
+  stored = 0;
+  readonly refused: string[] = [];
+
+  /** At most 100, and after 50 ms what is there. All are acknowledged when it returns, except what it settles itself. */
+  @EventPattern<string>('clicks', { batch: { size: 100, timeout: 50 } } satisfies HandlerExtras)
+  store(@Payload() clicks: Click[], @Ctx() contexts: RedisStreamsContext[]): void {
+    this.batches.push(clicks.length);
+    clicks.forEach((click, index) => {
+      if (click.page.startsWith('/')) {
+        this.stored += 1;
+      } else {
+        // One bad click does not fail the others.
+        this.refused.push(click.page);
+        contexts[index]?.deadLetter('not a page');
+      }
+    });
+  }
+}

@@ -1,0 +1,58 @@
+import { Body, Controller, Injectable, Post } from '@nestjs/common';
+import { Ctx, EventPattern, MessagePattern, Payload, Transport } from '@nestjs/microservices';
+import type { TcpContext } from '@nestjs/microservices';
+import type { Observable } from 'rxjs';
+
+import {
+  ClientRedisStreams,
+  InjectRedisStreams,
+  REDIS_STREAMS_TRANSPORT,
+  RedisStreamsContext,
+} from '../../lib/index.js';
+import type { Receipt } from '../../lib/index.js';
+
+export interface Order {
+  readonly item: string;
+}
+
+/** What both transports know of. */
+@Injectable()
+export class Stock {
+  readonly reserved: string[] = [];
+}
+
+@Controller('orders')
+export class OrdersController {
+  constructor(
+    private readonly stock: Stock,
+    @InjectRedisStreams() private readonly client: ClientRedisStreams,
+  ) {}
+
+  /** HTTP in, an event out. Answers once Redis has the order. */
+  @Post()
+  create(@Body() order: Order): Observable<Receipt> {
+    return this.client.emit('orders', order);
+  }
+
+  /** The same pattern on both transports: the second argument says whose it is. */
+  @EventPattern<string>('orders', REDIS_STREAMS_TRANSPORT)
+  reserve(@Payload() order: Order, @Ctx() context: RedisStreamsContext): void {
+    this.stock.reserved.push(order.item);
+    console.log(`stream ${context.getStream()}: ${order.item} reserved`);
+  }
+
+  @EventPattern<string>('orders', Transport.TCP)
+  refuse(@Payload() order: Order, @Ctx() _context: TcpContext): void {
+    console.log(`tcp: an order of ${order.item} that nobody would keep is not taken`);
+  }
+
+  @MessagePattern('reserved', Transport.TCP)
+  overTcp(): string {
+    return `over TCP: ${this.stock.reserved.join(', ')}`;
+  }
+
+  @MessagePattern('reserved', REDIS_STREAMS_TRANSPORT)
+  overStreams(): string {
+    return `over streams: ${this.stock.reserved.join(', ')}`;
+  }
+}

@@ -4,7 +4,7 @@ import { InvalidOptionError } from '../errors.js';
 import { toPublicError } from '../redis/redis-error.js';
 import type { AppendCommands } from '../redis/stream-commands.js';
 import { check } from './option-checks.js';
-import type { StreamMessage } from './stream-message.js';
+import { StreamMessage } from './stream-message.js';
 
 /** Where messages go that cannot be processed. */
 export interface DeadLetterOptions {
@@ -68,7 +68,7 @@ export function deadLetterStream(streamKey: string, target: DeadLetterOptions): 
 export async function bury(burial: Burial, appending: Pick<AppendCommands, 'append'>): Promise<string> {
   const { message, target } = burial;
   const streamKey = deadLetterStream(message.streamKey, target);
-  const fields: Array<string | Buffer> = [...message.fields].flat();
+  const fields: Array<string | Buffer> = [...StreamMessage.storedFieldsOf(message)];
   for (const [name, value] of Object.entries(describe(burial))) fields.push(HEADER_PREFIX + name, value);
   const [outcome] = (await appending.append(streamKey, [{ id: '*', fields }], { maxLen: target.maxLen })) ?? [];
   if (typeof outcome !== 'string') throw toPublicError(outcome, streamKey, 'writing a dead letter to');

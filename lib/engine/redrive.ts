@@ -1,5 +1,5 @@
 import { HEADER_PREFIX } from '../constants.js';
-import { nextEntryId } from '../redis/entry-id.js';
+import { isEntryId, nextEntryId } from '../redis/entry-id.js';
 import { toPublicError } from '../redis/redis-error.js';
 import type { AppendCommands, PendingCommands, ReadCommands } from '../redis/stream-commands.js';
 import { DEAD_LETTER_HEADERS } from './dead-letter.js';
@@ -72,7 +72,9 @@ export async function redrive(
     }
     const last = page.at(-1);
     if (!last || page.length < PAGE) return { redriven, skipped };
-    from = nextEntryId(last.id);
+    const next = nextEntryId(last.id);
+    if (next === undefined) return { redriven, skipped };
+    from = next;
   }
 }
 
@@ -81,15 +83,23 @@ function originOf({ headers }: StreamMessage): Origin | undefined {
   const id = headers[DEAD_LETTER_HEADERS.id];
   const group = headers[DEAD_LETTER_HEADERS.group];
   const consumer = headers[DEAD_LETTER_HEADERS.consumer];
-  return key && id && group && consumer ? { key, id, group, consumer } : undefined;
+  // One that somebody else has written must not stop the others.
+  return key && id && isEntryId(id) && group && consumer ? { key, id, group, consumer } : undefined;
 }
 
 async function putBack(message: StreamMessage, origin: Origin, commands: RedriveCommands): Promise<void> {
   const { key, id, group, consumer } = origin;
   const [original] = await commands.reading.range(key, id, id, 1);
   if (original) return commands.pending.forcePending(key, group, consumer, [id], LONG_IDLE);
-  const fields = [...message.fields].filter(([name]) => !name.startsWith(`${HEADER_PREFIX}dead-letter-`)).flat();
-  const marked = [...fields, HEADER_PREFIX + REDRIVE_GROUP_HEADER, group];
+  const marked = [...fieldsBeforeBurial(message), HEADER_PREFIX + REDRIVE_GROUP_HEADER, group];
   const [outcome] = (await commands.appending.append(key, [{ id: '*', fields: marked }], {})) ?? [];
   if (typeof outcome !== 'string') throw toPublicError(outcome, key, 'putting a dead letter back to');
+}
+
+function fieldsBeforeBurial(message: StreamMessage): Buffer[] {
+  const stored = StreamMessage.storedFieldsOf(message);
+  return stored.filter((_, index) => {
+    const name = stored[index - (index % 2)] as Buffer;
+    return !name.toString('latin1').startsWith(`${HEADER_PREFIX}dead-letter-`);
+  });
 }

@@ -121,6 +121,14 @@ export class StreamMessage implements StreamShard {
     return message.#shard;
   }
 
+  /**
+   * Names and values in turn, byte for byte. Whoever passes an entry on needs these: {@link fields} has no invalid UTF-8
+   * and of a name that occurs twice only one.
+   */
+  static storedFieldsOf(message: StreamMessage): readonly Buffer[] {
+    return message.#raw;
+  }
+
   #find(field: string): Buffer | undefined {
     // Compared as bytes first by length: the payload is nearly always the first field.
     for (let index = 0; index + 1 < this.#raw.length; index += 2) {

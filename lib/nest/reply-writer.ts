@@ -37,8 +37,9 @@ export class ReplyWriter {
   /** The last reply: an error as data, as Nest's filters have made it. */
   fail(error: unknown): void {
     this.#flush();
-    const payload = JSON.stringify(error instanceof Error ? { name: error.name, message: error.message } : error);
-    this.#write(() => payload ?? 'null', ERROR);
+    const data = error instanceof Error ? { name: error.name, message: error.message } : error;
+    // Encoded there, because what a handler throws may be no JSON either: a circle, or a bigint.
+    this.#write(() => JSON.stringify(data) ?? 'null', ERROR);
   }
 
   /** Resolves when Redis has all replies. @throws RedisStreamsError when one could not be sent */

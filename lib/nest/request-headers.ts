@@ -24,6 +24,7 @@ export function requestInfoOf({ headers }: StreamMessage): RequestInfo | undefin
   const correlationId = headers[REQUEST_HEADERS.correlationId];
   const replyTo = headers[REQUEST_HEADERS.replyTo];
   if (correlationId === undefined || replyTo === undefined) return undefined;
-  const deadline = Number(headers[REQUEST_HEADERS.deadline] ?? Infinity);
-  return { correlationId, replyTo, deadline: Number.isNaN(deadline) ? Infinity : deadline };
+  const deadline = headers[REQUEST_HEADERS.deadline];
+  // What is no time must not be taken for one that is over: Number('') is 0.
+  return { correlationId, replyTo, deadline: deadline && /^\d+$/.test(deadline) ? Number(deadline) : Infinity };
 }

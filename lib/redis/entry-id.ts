@@ -30,10 +30,14 @@ export function compareEntryIds(a: string, b: string): number {
   return compare(left.milliseconds, right.milliseconds) || compare(left.counter, right.counter);
 }
 
-/** The id directly behind `id`; used where a server has no exclusive ranges (before Redis 6.2). */
-export function nextEntryId(id: string): string {
+/**
+ * The id directly behind `id`; used where a server has no exclusive ranges (before Redis 6.2). Undefined behind the last id
+ * there can be: a foreign writer may have used it, and Redis refuses a range that begins behind it.
+ */
+export function nextEntryId(id: string): string | undefined {
   const { milliseconds, counter } = requireEntryId(id);
-  return counter === MAX_UINT64 ? `${milliseconds + 1n}-0` : `${milliseconds}-${counter + 1n}`;
+  if (counter < MAX_UINT64) return `${milliseconds}-${counter + 1n}`;
+  return milliseconds < MAX_UINT64 ? `${milliseconds + 1n}-0` : undefined;
 }
 
 /** The last id that a millisecond can have: what comes behind it is of a later time. */

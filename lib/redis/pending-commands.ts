@@ -22,6 +22,7 @@ export class RedisPendingCommands implements PendingCommands {
   async pending(streamKey: string, group: string, range: PendingRange): Promise<PendingEntry[]> {
     // Exclusive ranges and the IDLE filter came with Redis 6.2; the next id and a filter of our own do the same on 6.0.
     const start = range.after === undefined ? '-' : nextEntryId(range.after);
+    if (start === undefined) return [];
     const args: CommandArgument[] = [this.#sender.key(streamKey), group, start, '+', range.count];
     if (range.consumer !== undefined) args.push(range.consumer);
     return parsePending(await this.#sender.text('xpending', args));

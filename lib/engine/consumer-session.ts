@@ -156,6 +156,17 @@ export class ConsumerSession {
     else this.ack(stream, message.id);
   }
 
+  /** The same without delay, whatever the commit policy: its dead letter is stored, and may be put back at any time. */
+  async acknowledgeNow(message: StreamMessage): Promise<void> {
+    const stream = this.streamOf(message);
+    try {
+      await this.environment.control.pending.ack(stream.key, this.options.group as string, [message.id]);
+      this.leavePending(message);
+    } catch {
+      this.ack(stream, message.id);
+    }
+  }
+
   /** Queues an acknowledgement. */
   ack(stream: AssignedStream, id: string): void {
     if (!this.#commits) return;

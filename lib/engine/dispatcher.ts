@@ -182,11 +182,11 @@ export class Dispatcher {
         try {
           // In this order: a crash in between leaves a second dead letter, never none.
           await bury(message, settlement);
-          session.acknowledge(message);
         } catch (error) {
           await session.retryLater(message, RETRY_BURIAL_AFTER);
           throw error;
         }
+        await session.acknowledgeNow(message);
     }
     if (!this.#lanes) return;
     this.#lanes.leave(message);

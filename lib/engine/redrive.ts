@@ -20,14 +20,14 @@ export interface RedriveOptions {
 export interface RedriveResult {
   /** Dead letters that were put back, or would be. */
   readonly redriven: number;
-  /** Dead letters that the filter left out, or that do not say where they came from. */
+  /** Dead letters that the filter left out, that do not say where they came from, or whose message is not acknowledged yet. */
   readonly skipped: number;
 }
 
 export interface RedriveCommands {
   readonly reading: Pick<ReadCommands, 'range'>;
   readonly appending: Pick<AppendCommands, 'append' | 'remove'>;
-  readonly pending: Pick<PendingCommands, 'forcePending'>;
+  readonly pending: Pick<PendingCommands, 'forcePending' | 'isPending'>;
 }
 
 interface Origin {
@@ -60,7 +60,8 @@ export async function redrive(
       if (redriven >= limit) return { redriven, skipped };
       const message = new StreamMessage({ streamKey: deadLetterStream, shardId: 0 }, entry, messageField);
       const origin = originOf(message);
-      if (!origin || !filter(message)) {
+      // What is still pending is about to be acknowledged; put back now, it would be gone after that.
+      if (!origin || !filter(message) || (await isPending(origin, commands))) {
         skipped += 1;
         continue;
       }
@@ -85,6 +86,14 @@ function originOf({ headers }: StreamMessage): Origin | undefined {
   const consumer = headers[DEAD_LETTER_HEADERS.consumer];
   // One that somebody else has written must not stop the others.
   return key && id && isEntryId(id) && group && consumer ? { key, id, group, consumer } : undefined;
+}
+
+async function isPending({ key, id, group }: Origin, { pending }: RedriveCommands): Promise<boolean> {
+  try {
+    return await pending.isPending(key, group, id);
+  } catch (error) {
+    throw toPublicError(error, key, 'putting a dead letter back to');
+  }
 }
 
 async function putBack(message: StreamMessage, origin: Origin, commands: RedriveCommands): Promise<void> {

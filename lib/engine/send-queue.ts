@@ -12,6 +12,17 @@ export interface Batch<T> {
   readonly number: number;
 }
 
+/** What waits is known by its names and values, of which one command takes so many only. */
+interface Sendable {
+  readonly fields: readonly unknown[];
+}
+
+/** Redis before 7.0 answers a command of more than 1,048,576 parts by closing the connection. */
+const MAX_PARTS = 1_000_000;
+
+/** An entry's id, and the number of its fields. */
+const PARTS_BESIDE_FIELDS = 2;
+
 /** From here on the taken entries at the beginning of a queue are cut off. */
 const CUT_FROM = 4_096;
 
@@ -19,7 +30,7 @@ const CUT_FROM = 4_096;
  * What waits to be sent, each stream for itself: messages of one stream keep their order and go out in batches, streams
  * take turns, whatever the order in which their messages came.
  */
-export class SendQueue<T> {
+export class SendQueue<T extends Sendable> {
   /** Streams with something to send, in the order of their turns. */
   readonly #queues = new Map<string, StreamQueue<T>>();
   #batches = 0;
@@ -34,7 +45,7 @@ export class SendQueue<T> {
     const [first] = this.#queues;
     if (!first) return undefined;
     const [streamKey, queue] = first;
-    const entries = queue.entries.slice(queue.head, queue.head + maxBatch);
+    const entries = queue.entries.slice(queue.head, endOfBatch(queue, maxBatch));
     queue.head += entries.length;
     // Its next turn comes after those of the others.
     this.#queues.delete(streamKey);
@@ -48,4 +59,17 @@ export class SendQueue<T> {
     this.#batches += 1;
     return { streamKey, entries, number: this.#batches };
   }
+}
+
+/** Messages with many headers make a batch of fewer messages, of one at least. */
+function endOfBatch({ entries, head }: StreamQueue<Sendable>, maxBatch: number): number {
+  const limit = Math.min(entries.length, head + maxBatch);
+  let end = head + 1;
+  let parts = partsOf(entries[head]);
+  while (end < limit && (parts += partsOf(entries[end])) <= MAX_PARTS) end += 1;
+  return end;
+}
+
+function partsOf(entry: Sendable | undefined): number {
+  return (entry?.fields.length ?? 0) + PARTS_BESIDE_FIELDS;
 }

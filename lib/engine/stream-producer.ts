@@ -11,6 +11,7 @@ import {
   UnsupportedOperationError,
 } from '../errors.js';
 import type { RedisStreamsLogger } from '../logger.js';
+import { MAX_SCRIPT_FIELDS } from '../redis/append-scripts.js';
 import { toPublicError } from '../redis/redis-error.js';
 import type { AppendCommands } from '../redis/stream-commands.js';
 import { shardKey } from './assigned-stream.js';
@@ -76,6 +77,13 @@ export class StreamProducer extends EventEmitter<{ error: [error: RedisStreamsEr
   /** Messages that are queued and not yet accepted. */
   get queued(): number {
     return this.#pipeline.size;
+  }
+
+  /** The keys that messages of a stream may go to: itself, or its shards. */
+  keysOf(streamKey: string): string[] {
+    const { sharder } = this.#options;
+    if (!sharder) return [streamKey];
+    return Array.from({ length: sharder.shards }, (_, shardId) => shardKey(streamKey, shardId, true));
   }
 
   /** Sends to the stream that the producer was created for. See {@link sendTo}. */
@@ -178,6 +186,11 @@ export class StreamProducer extends EventEmitter<{ error: [error: RedisStreamsEr
     const fields: Payload[] = [this.#environment.messageField, payload];
     const size = payload.length + (options?.headers ? addHeaders(fields, options.headers) : 0);
     if (size > MAX_PAYLOAD) throw new PayloadTooLargeError(streamKey, size, MAX_PAYLOAD);
+    if (fields.length > MAX_SCRIPT_FIELDS && this.#options.delivery === 'exactly-once') {
+      // Only a script appends exactly once; found out there, it would fail the other messages of its batch as well.
+      const rule = `must be at most ${MAX_SCRIPT_FIELDS / 2 - 1} with delivery 'exactly-once'`;
+      throw new InvalidOptionError('headers', rule, Object.keys(options?.headers ?? {}).length);
+    }
     const shardId = this.#shardOf(streamKey, payload, options?.key);
     this.#pipeline.push({
       streamKey: shardKey(streamKey, shardId, this.#options.sharder !== undefined),

@@ -142,7 +142,9 @@ export class ClientRedisStreams extends ClientProxy<RedisStreamsEventsMap> {
     await this.#inbox.open();
     if (!this.#servedPatterns.has(streamKey)) {
       const manager = await this.#streamer.createManager();
-      if (!(await manager.hasGroups(streamKey))) throw new NoHandlerError(streamKey);
+      const keys = this.#producer.keysOf(streamKey);
+      const served = await Promise.all(keys.map((key) => manager.hasGroups(key)));
+      if (!served.includes(true)) throw new NoHandlerError(streamKey);
       this.#servedPatterns.add(streamKey);
     }
     const { payload, options } = await this.#codec.encode(packet);

@@ -60,7 +60,7 @@ const APPEND_ENTRIES = script('append-entries', `${ENTRIES}\nreturn replies`);
 /**
  * KEYS: the stream, what is remembered of its producer. ARGV: the batch's number, that of the oldest one which may
  * come again, milliseconds to remember it, then as {@link APPEND_ENTRIES}. A batch that was appended before is not appended again: its replies are given once more. Only
- * the batches that may still be repeated are remembered.
+ * the batches that may still be repeated are remembered. Whatever can be refused comes before the entries are appended.
  */
 const APPEND_ONCE = script(
   'append-once',
@@ -75,6 +75,11 @@ if known then
   end
   return replies
 end
+for _, other in ipairs(redis.call('HKEYS', KEYS[2])) do
+  if tonumber(other) < oldest then redis.call('HDEL', KEYS[2], other) end
+end
+redis.call('HSET', KEYS[2], number, '')
+redis.call('PEXPIRE', KEYS[2], ttl)
 ${ENTRIES}
 local lines = {}
 for i, reply in ipairs(replies) do
@@ -82,17 +87,13 @@ for i, reply in ipairs(replies) do
   lines[i] = (kind == 'table' and '!' .. reply.err or kind == 'number' and '#' .. reply or '=' .. reply) .. '\\n'
 end
 redis.call('HSET', KEYS[2], number, table.concat(lines))
-for _, other in ipairs(redis.call('HKEYS', KEYS[2])) do
-  if tonumber(other) < oldest then redis.call('HDEL', KEYS[2], other) end
-end
-redis.call('PEXPIRE', KEYS[2], ttl)
 return replies`,
 );
 
 export const APPEND_SCRIPTS = [APPEND_VALUES, APPEND_ENTRIES, APPEND_ONCE] as const;
 
-/** More arguments than this do not fit the stack of a script. */
-const MAX_ARGUMENTS = 4_000;
+/** More names and values than this, in one entry, do not fit the stack of a script. */
+export const MAX_SCRIPT_FIELDS = 4_000;
 
 export interface AppendCall {
   readonly script: Script;
@@ -119,7 +120,7 @@ export function appendCall(
     return { script: APPEND_VALUES, keys: [key], args };
   }
   for (const { id, fields } of requests) {
-    if (fields.length > MAX_ARGUMENTS) return undefined;
+    if (fields.length > MAX_SCRIPT_FIELDS) return undefined;
     args.push(fields.length + 1, id);
     for (const part of fields) args.push(part);
   }

@@ -28,6 +28,11 @@ export class RedisPendingCommands implements PendingCommands {
     return parsePending(await this.#sender.text('xpending', args));
   }
 
+  async isPending(streamKey: string, group: string, id: string): Promise<boolean> {
+    const reply = await this.#sender.text('xpending', [this.#sender.key(streamKey), group, id, id, 1]);
+    return parsePending(reply).length > 0;
+  }
+
   async claimOwn(
     streamKey: string,
     group: string,

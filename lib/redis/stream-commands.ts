@@ -145,6 +145,7 @@ export interface PendingCommands {
   /** Returns how many of the ids were pending. */
   ack(streamKey: string, group: string, ids: readonly string[]): Promise<number>;
   pending(streamKey: string, group: string, range: PendingRange): Promise<PendingEntry[]>;
+  isPending(streamKey: string, group: string, id: string): Promise<boolean>;
   /**
    * Reads entries of our own pending list again. The idle time starts anew; the delivery count rises only with
    * `isRedelivery`. Entries that meanwhile belong to somebody else are left alone.

@@ -42,6 +42,7 @@ export { ClientRedisStreams } from './nest/redis-streams.client.js';
 export { RedisStreamsDeadLetterException, RedisStreamsRetryException } from './nest/redis-streams.exceptions.js';
 export { RedisStreamsContext } from './nest/redis-streams.context.js';
 export type { DeadLetterEvent, RedisStreamsEvents, RetryEvent } from './nest/redis-streams.events.js';
+export type { PatternFactory } from './nest/handler-registry.js';
 export { RedisStreamsModule } from './nest/redis-streams.module.js';
 export type {
   RedisStreamsModuleAsyncOptions,

@@ -19,6 +19,7 @@ import { groupHandlers } from './handler-binding.js';
 import type { HandlerBinding } from './handler-binding.js';
 import { HandlerConsumer } from './handler-consumer.js';
 import { observeHandlerFailures } from './handler-failure.js';
+import { HandlerRegistry } from './handler-registry.js';
 import { PacketCodec } from './packet-codec.js';
 import { runWithHooks } from './processing-hooks.js';
 import { RedisStreamsContext } from './redis-streams.context.js';
@@ -46,7 +47,7 @@ export class ServerRedisStreams
   readonly #streamer: RedisStreamer;
   readonly #events: EventProcessor;
   readonly #requests: RequestResponder;
-  readonly #handlers = new Map<string, MessageHandler[]>();
+  readonly #handlers = new HandlerRegistry((pattern) => this.normalizePattern(pattern as string));
   readonly #consumers: HandlerConsumer[] = [];
   #isConnected = false;
   #listening: Promise<void> | undefined;
@@ -89,12 +90,8 @@ export class ServerRedisStreams
     isEventHandler = false,
     extras: Record<string, unknown> = {},
   ): void {
-    const route = this.normalizePattern(pattern as string);
-    Object.assign(callback, { isEventHandler, extras });
-    // As in Nest, a second handler for requests replaces the first; handlers for events all stay.
-    const others = (this.#handlers.get(route) ?? []).filter((handler) => isEventHandler || handler.isEventHandler);
-    this.#handlers.set(route, [...others, callback]);
-    this.messageHandlers.set(route, callback);
+    this.#handlers.add(pattern, callback, isEventHandler, extras);
+    this.messageHandlers.set(this.normalizePattern(pattern as string), callback);
   }
 
   /** Completes the application's start once every stream's position is fixed on the server. */
@@ -112,7 +109,11 @@ export class ServerRedisStreams
   /** @throws RedisStreamsError when Redis cannot be reached within `timeout`, or refuses a stream. */
   async start(): Promise<void> {
     if (this.#closing) throw new ClosedError('The server');
-    const groups = groupHandlers(this.#handlers, this.#resolved, this.#options.mode ?? SERVER_DEFAULTS.mode);
+    const groups = groupHandlers(
+      await this.#handlers.resolve(),
+      this.#resolved,
+      this.#options.mode ?? SERVER_DEFAULTS.mode,
+    );
     await this.#streamer.connect();
     this.#isConnected = true;
     await this.bindEvents(groups);

@@ -15,6 +15,7 @@ import { EventProcessor } from '../nest/event-processor.js';
 import { groupHandlers } from '../nest/handler-binding.js';
 import type { HandlerBinding } from '../nest/handler-binding.js';
 import { observeHandlerFailures, originalFailure } from '../nest/handler-failure.js';
+import { HandlerRegistry } from '../nest/handler-registry.js';
 import { PacketCodec } from '../nest/packet-codec.js';
 import { runWithHooks } from '../nest/processing-hooks.js';
 import { RedisStreamsContext } from '../nest/redis-streams.context.js';
@@ -60,7 +61,7 @@ export class TestServerRedisStreams extends Server<RedisStreamsEventsMap> implem
   readonly #listeners: EventListeners;
   readonly #codec: PacketCodec;
   readonly #events: EventProcessor;
-  readonly #handlers = new Map<string, MessageHandler[]>();
+  readonly #handlers = new HandlerRegistry((pattern) => this.normalizePattern(pattern as string));
   #counter = 0;
 
   constructor(options: TestServerOptions = {}) {
@@ -90,10 +91,8 @@ export class TestServerRedisStreams extends Server<RedisStreamsEventsMap> implem
     isEventHandler = false,
     extras: Record<string, unknown> = {},
   ): void {
-    const route = this.normalizePattern(pattern as string);
-    Object.assign(callback, { isEventHandler, extras });
-    this.#handlers.set(route, [...(this.#handlers.get(route) ?? []), callback]);
-    this.messageHandlers.set(route, callback);
+    this.#handlers.add(pattern, callback, isEventHandler, extras);
+    this.messageHandlers.set(this.normalizePattern(pattern as string), callback);
   }
 
   listen(callback: () => void): void {
@@ -124,7 +123,7 @@ export class TestServerRedisStreams extends Server<RedisStreamsEventsMap> implem
     messages: ReadonlyArray<TestMessage & { data: unknown }>,
   ): Promise<DeliveryOutcome[]> {
     const outcomes: DeliveryOutcome[] = [];
-    for (const binding of this.#bindingsOf(pattern)) {
+    for (const binding of await this.#bindingsOf(pattern)) {
       const events = await Promise.all(messages.map((message) => this.#prepare(binding, message)));
       const canRetry = binding.mode !== 'real-time';
       if (binding.batch) await this.#events.processBatch(events, binding, canRetry);
@@ -136,7 +135,8 @@ export class TestServerRedisStreams extends Server<RedisStreamsEventsMap> implem
 
   /** Hands a request to its handler; resolves with every value of the answer. Rejects with what a client would be sent. */
   async request<T = unknown>(pattern: unknown, data: unknown, message: TestMessage = {}): Promise<T[]> {
-    const binding = this.#bindingsOf(pattern).find(({ requestHandler }) => requestHandler);
+    const bindings = await this.#bindingsOf(pattern);
+    const binding = bindings.find(({ requestHandler }) => requestHandler);
     if (!binding?.requestHandler) throw new NoHandlerError(String(pattern));
     const { delivery, context } = await this.#prepare(binding, { ...message, data });
     const decoded = await this.#codec.decode(delivery.message, binding.pattern);
@@ -145,9 +145,9 @@ export class TestServerRedisStreams extends Server<RedisStreamsEventsMap> implem
     return result === undefined ? [] : [result as T];
   }
 
-  #bindingsOf(pattern: unknown): HandlerBinding[] {
+  async #bindingsOf(pattern: unknown): Promise<HandlerBinding[]> {
     const route = this.normalizePattern(pattern as string);
-    const handlers = this.#handlers.get(route);
+    const handlers = (await this.#handlers.resolve()).get(route);
     if (!handlers) throw new NoHandlerError(route);
     const { mode = SERVER_DEFAULTS.mode } = this.#options;
     const groups = groupHandlers(new Map([[route, handlers]]), resolveServerOptions(this.#options), mode);

@@ -112,7 +112,7 @@ it('filter, limit and dryRun say which dead letters go back', async () => {
   expect(service.handled).toEqual([]);
   expect(await admin.redrive(service.dead, { filter, limit: 2 })).toEqual({ redriven: 2, skipped: 1 });
   await until('two are handled', () => service.handled.length === 2);
-  expect(service.handled.map(({ data }) => data).sort()).toEqual(['a', 'c']);
+  expect(new Set(service.handled.map(({ data }) => data))).toEqual(new Set(['a', 'c']));
   expect(await nest.redis.xlen(service.dead)).toBe(2);
 
   await expect(admin.redrive(service.dead, { limit: 0 })).rejects.toMatchObject({ code: 'ERR_INVALID_OPTION' });

@@ -174,8 +174,9 @@ export class RedisConnection extends EventEmitter<ConnectionEvents> {
       this.#connectTimeout,
     );
     this.#closing.signal.addEventListener('abort', fail);
-    client.once('ready', resolve).once('end', fail);
-    if (client.status === 'ready') resolve();
+    const onReady = (): void => void selectDatabase(client).then(resolve, reject);
+    client.once('ready', onReady).once('end', fail);
+    if (client.status === 'ready') onReady();
     else if (client.status === 'wait') client.connect().catch((error: Error) => (cause ??= error));
     else if (client.status === 'end') fail();
     try {
@@ -219,6 +220,14 @@ export class RedisConnection extends EventEmitter<ConnectionEvents> {
     this.#state = state;
     this.emit('state', state);
   }
+}
+
+/**
+ * Makes sure of the database: where SELECT is refused, ioredis goes on in database 0, and messages would be stored where
+ * nobody looks for them.
+ */
+async function selectDatabase(client: RedisClient): Promise<void> {
+  if (!isCluster(client) && client.options.db) await client.select(client.options.db);
 }
 
 /** The connection's id, if CLIENT ID and CLIENT UNBLOCK are both permitted; no client has the id 0. */

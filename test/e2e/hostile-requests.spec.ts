@@ -267,6 +267,7 @@ it('a dead letter that says it came from nowhere does not stop the others from c
   for (const id of ['', 'x', '-', '+', '$', '1-2-3'])
     await addRaw(nest.redis, `${key}:dead`, 'msg', '1', ...origin(id));
   await addRaw(nest.redis, `${key}:dead`, 'msg', '2', ...origin('0-1'));
+  await nest.redis.xgroup('CREATE', key, 'g', '0', 'MKSTREAM');
   const manager = await nest.client().unwrap().createManager();
 
   expect(await manager.redrive(`${key}:dead`)).toEqual({ redriven: 1, skipped: 6 });

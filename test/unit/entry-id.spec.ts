@@ -50,6 +50,7 @@ describe('entry ids', () => {
     expect(nextEntryId(`5-${MAX}`)).toBe('6-0');
     expect(compareEntryIds(lastIdOfMillisecond(5), '6-0')).toBeLessThan(0);
     expect(nextEntryId(lastIdOfMillisecond(5))).toBe('6-0');
+    expect(nextEntryId(`${MAX}-${MAX}`)).toBeUndefined();
   });
 
   it('make a sequence of 48 bits time and 16 bits counter', () => {

@@ -12,13 +12,18 @@ export interface Batch<T> {
   readonly number: number;
 }
 
-/** What waits is known by its names and values, of which one command takes so many only. */
+/** What matters of a message for how many go together. */
 interface Sendable {
   readonly fields: readonly unknown[];
+  /** In bytes. */
+  readonly size: number;
 }
 
 /** Redis before 7.0 answers a command of more than 1,048,576 parts by closing the connection. */
 const MAX_PARTS = 1_000_000;
+
+/** Bytes of a batch: a larger one would hold up the server, and everybody else on it, for long. */
+const MAX_BYTES = 8 * 1024 * 1024;
 
 /** An entry's id, and the number of its fields. */
 const PARTS_BESIDE_FIELDS = 2;
@@ -61,15 +66,18 @@ export class SendQueue<T extends Sendable> {
   }
 }
 
-/** Messages with many headers make a batch of fewer messages, of one at least. */
+/** Messages that are large or have many headers make a batch of fewer messages, of one at least. */
 function endOfBatch({ entries, head }: StreamQueue<Sendable>, maxBatch: number): number {
   const limit = Math.min(entries.length, head + maxBatch);
-  let end = head + 1;
-  let parts = partsOf(entries[head]);
-  while (end < limit && (parts += partsOf(entries[end])) <= MAX_PARTS) end += 1;
+  let end = head;
+  let parts = 0;
+  let bytes = 0;
+  do {
+    const entry = entries[end] as Sendable;
+    parts += entry.fields.length + PARTS_BESIDE_FIELDS;
+    bytes += entry.size;
+    if (end > head && (parts > MAX_PARTS || bytes > MAX_BYTES)) return end;
+    end += 1;
+  } while (end < limit);
   return end;
-}
-
-function partsOf(entry: Sendable | undefined): number {
-  return (entry?.fields.length ?? 0) + PARTS_BESIDE_FIELDS;
 }

@@ -184,7 +184,7 @@ export class StreamProducer extends EventEmitter<{ error: [error: RedisStreamsEr
       throw new InvalidOptionError('payload', 'must be a string or a Uint8Array', payload);
     }
     const fields: Payload[] = [this.#environment.messageField, payload];
-    const size = payload.length + (options?.headers ? addHeaders(fields, options.headers) : 0);
+    const size = bytesOf(payload) + (options?.headers ? addHeaders(fields, options.headers) : 0);
     if (size > MAX_PAYLOAD) throw new PayloadTooLargeError(streamKey, size, MAX_PAYLOAD);
     if (fields.length > MAX_SCRIPT_FIELDS && this.#options.delivery === 'exactly-once') {
       // Only a script appends exactly once; found out there, it would fail the other messages of its batch as well.
@@ -235,6 +235,12 @@ export class StreamProducer extends EventEmitter<{ error: [error: RedisStreamsEr
       this.#unlogged = 0;
     });
   }
+}
+
+/** In UTF-8 a character has three bytes at most; what may be too long is counted, anything else is taken for ASCII. */
+function bytesOf(payload: Payload): number {
+  const isCounted = typeof payload === 'string' && payload.length > MAX_PAYLOAD / 3;
+  return isCounted ? Buffer.byteLength(payload) : payload.length;
 }
 
 /** Returns how much the headers add to the message's size. */

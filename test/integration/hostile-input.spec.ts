@@ -85,6 +85,14 @@ describe('large messages', () => {
     },
   );
 
+  it('over what a server takes are refused before they are sent, and the connection stays', async () => {
+    const producer = await (await streams.connect()).createProducer(uniqueName('too-large'));
+    const tooLarge = new Uint8Array(512 * 1024 * 1024);
+
+    await expect(producer.send(tooLarge)).rejects.toMatchObject({ code: 'ERR_PAYLOAD_TOO_LARGE', retryable: false });
+    await producer.send('small');
+  });
+
   it('with 1,000 headers keep all of them, beside others in the same batch', async () => {
     const stream = uniqueName('headers');
     const consumer = await open(stream);

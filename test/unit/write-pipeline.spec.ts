@@ -84,6 +84,15 @@ describe('write pipeline', () => {
     ]);
   });
 
+  it('makes smaller batches of large messages, so that none holds up the server for long', async () => {
+    const { appends, push } = setUp({ maxQueuedBytes: 100_000_000 });
+    for (const id of ['1', '2', '3']) push(id, 's', 4_000_000);
+    push('4', 's', 20_000_000);
+    await turn();
+
+    expect(appends.map(({ ids }) => ids)).toEqual([['1', '2'], ['3'], ['4']]);
+  });
+
   it('has four full batches under way at most, and sends the next one when one is back', async () => {
     const { appends, push } = setUp({ maxBatch: 1 });
     for (const id of ['1', '2', '3', '4', '5', '6']) push(id);

@@ -48,6 +48,9 @@ const BLOCK_MARGIN = 2_000;
 /** How long a peer that does not answer may hold up the end of a connection; whatever mattered was awaited before. */
 const DISCONNECT_TIMEOUT = 200;
 
+/** How often a server that loads its data is asked whether it is ready. */
+const LOADING_POLL = 200;
+
 /** @throws InvalidOptionError when the connection is of no known form. */
 export function clientFactory(connection: RedisStreamsConnection | undefined, times: ConnectionTimes): ClientFactory {
   const target = connection ?? process.env['REDIS_URL'] ?? DEFAULT_REDIS_URL;
@@ -171,6 +174,8 @@ function ownOptions(role: ConnectionRole, times: ConnectionTimes): RedisOptions 
     autoResubscribe: false,
     enableOfflineQueue: true,
     maxRetriesPerRequest: null,
+    // While it loads its data a server guesses when it will be ready; right after its start that can be far too late.
+    maxLoadingRetryTime: LOADING_POLL,
     connectTimeout: times.connectTimeout,
     disconnectTimeout: DISCONNECT_TIMEOUT,
     socketTimeout: role === 'reader' ? times.blockTimeout + BLOCK_MARGIN : times.replyTimeout,

@@ -167,6 +167,7 @@ export class RedisConnection extends EventEmitter<ConnectionEvents> {
     this.#client = client;
     let cause: Error | undefined;
     client.on('error', (error: Error) => (cause = error));
+    client.once('close', () => clearSocketTimer(client));
     const { promise, resolve, reject } = withResolvers<void>();
     const fail = (): void => reject(cause ?? new Error('Connection is closed'));
     const timer = setTimeout(
@@ -220,6 +221,11 @@ export class RedisConnection extends EventEmitter<ConnectionEvents> {
     this.#state = state;
     this.emit('state', state);
   }
+}
+
+/** ioredis 5 leaves the timer of `socketTimeout` behind when a connection is lost, which keeps a process alive for as long. */
+function clearSocketTimer(client: RedisClient): void {
+  clearTimeout((client as { socketTimeoutTimer?: NodeJS.Timeout }).socketTimeoutTimer);
 }
 
 /**

@@ -43,13 +43,19 @@ async function manager(): Promise<StreamManager> {
   return nest.client().unwrap().createManager();
 }
 
-it('a redriven message is handled again under its own id by its own group, and by no other', async () => {
+/** One order, a dead letter of the group under test, and handled by another group that must not see it again. */
+async function buryBesideOthers(): Promise<{ service: BrokenService; others: unknown[] }> {
   const service = new BrokenService();
   const others: unknown[] = [];
   await nest.serve(onEvent(service.pattern, service.handle), { ...EAGER, retry: false });
   const note = (data: unknown): void => void others.push(data);
   await nest.serve(onEvent(service.pattern, note), { ...EAGER, group: 'others' });
   await service.bury('order');
+  return { service, others };
+}
+
+it('a redriven message is handled again under its own id by its own group, and by no other', async () => {
+  const { service, others } = await buryBesideOthers();
   const [original] = await nest.entries(service.pattern);
 
   service.isMended = true;
@@ -82,12 +88,7 @@ it('a message that is redriven the moment it is a dead letter is not lost to its
 });
 
 it('a message whose entry was trimmed is appended again, and other groups pass over it', async () => {
-  const service = new BrokenService();
-  const others: unknown[] = [];
-  await nest.serve(onEvent(service.pattern, service.handle), { ...EAGER, retry: false });
-  const note = (data: unknown): void => void others.push(data);
-  await nest.serve(onEvent(service.pattern, note), { ...EAGER, group: 'others' });
-  await service.bury('order');
+  const { service, others } = await buryBesideOthers();
   await until('the others have it too', () => others.length === 1);
   await nest.redis.xtrim(service.pattern, 'MAXLEN', 0);
 

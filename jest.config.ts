@@ -34,10 +34,13 @@ const config: Config = {
   testTimeout: 30_000,
   projects: [
     { ...shared, displayName: 'unit', testMatch: ['<rootDir>/test/unit/**/*.spec.ts'] },
+    { ...withRedis, displayName: 'integration', testMatch: ['<rootDir>/test/integration/**/*.spec.ts'] },
     {
-      ...withRedis,
-      displayName: 'integration',
-      testMatch: ['<rootDir>/test/{integration,integrity}/**/*.spec.ts'],
+      ...shared,
+      displayName: 'integrity',
+      testMatch: ['<rootDir>/test/integrity/**/*.spec.ts'],
+      globalSetup: '<rootDir>/test/support/integrity-setup.ts',
+      globalTeardown: '<rootDir>/test/support/integrity-teardown.ts',
     },
     { ...withRedis, displayName: 'e2e', testMatch: ['<rootDir>/test/e2e/**/*.spec.ts'] },
     { ...shared, displayName: 'types', testMatch: ['<rootDir>/test/types/**/*.spec.ts'] },

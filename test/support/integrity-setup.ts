@@ -1,0 +1,5 @@
+import { openTally } from './tally-report.ts';
+
+export { default } from './global-setup.ts';
+
+openTally();

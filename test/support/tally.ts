@@ -1,0 +1,24 @@
+import { appendFileSync } from 'node:fs';
+import { basename } from 'node:path';
+import { afterEach, expect } from '@jest/globals';
+
+import { TALLY_FILE } from './tally-report.js';
+import type { Counts, TalliedTest } from './tally-report.js';
+
+/**
+ * Every test of the file says what it counted, and the sums are printed after the run. A test that forgets to is a
+ * failure, for the counts are what is claimed.
+ */
+export function useTally(): (counts: Counts) => void {
+  let counted: Counts | undefined;
+  afterEach(() => {
+    const { testPath = '', currentTestName = '' } = expect.getState();
+    if (!counted) throw new Error(`'${currentTestName}' did not say what it counted`);
+    const line: TalliedTest = { guarantee: basename(testPath, '.spec.ts'), test: currentTestName, ...counted };
+    counted = undefined;
+    appendFileSync(process.env[TALLY_FILE] as string, `${JSON.stringify(line)}\n`);
+  });
+  return (counts) => {
+    counted = counts;
+  };
+}

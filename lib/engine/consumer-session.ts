@@ -1,3 +1,4 @@
+import { monotonicNow } from '../clock.js';
 import { errorText } from '../error-text.js';
 import type { RedisStreamsError } from '../errors.js';
 import { toPublicError } from '../redis/redis-error.js';
@@ -194,14 +195,14 @@ export class ConsumerSession {
     const retries = this.#lines.retriesOf(stream);
     if (group === undefined || !retries) return this.leavePending(message);
     stream.failedFirst.set(message.id, this.failedFirst(message).getTime());
-    const dueAt = Date.now() + delay;
+    const dueAt = monotonicNow() + delay;
     try {
       // Before the retry can start: an entry that others may claim must not be in a handler here.
       const idle = Math.max(0, autoClaimIdle - delay);
       const { pending } = this.environment.control;
       if (mode === 'load-balanced') await pending.setIdle(stream.key, group, consumer, [{ id: message.id }], idle);
     } finally {
-      const isFirst = retries.add(stream, message, Math.max(0, dueAt - Date.now()), delay > autoClaimIdle);
+      const isFirst = retries.add(stream, message, Math.max(0, dueAt - monotonicNow()), delay > autoClaimIdle);
       if (isFirst) await this.#lines.restart();
     }
   }

@@ -1,3 +1,4 @@
+import { monotonicNow } from '../clock.js';
 import type { AssignedStream } from './assigned-stream.js';
 
 interface DelayedAck {
@@ -23,7 +24,7 @@ export class DelayedAcks {
       this.#ack(stream, id);
       return;
     }
-    this.#queue.push({ stream, id, dueAt: Date.now() + this.#delay });
+    this.#queue.push({ stream, id, dueAt: monotonicNow() + this.#delay });
     this.#timer ??= setTimeout(() => this.#release(), this.#delay);
   }
 
@@ -36,7 +37,7 @@ export class DelayedAcks {
   }
 
   #release(): void {
-    const now = Date.now();
+    const now = monotonicNow();
     const firstLater = this.#queue.findIndex(({ dueAt }) => dueAt > now);
     const due = this.#queue.splice(0, firstLater === -1 ? this.#queue.length : firstLater);
     for (const { stream, id } of due) this.#ack(stream, id);

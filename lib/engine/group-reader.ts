@@ -1,3 +1,4 @@
+import { monotonicNow } from '../clock.js';
 import { ID_BEFORE_ALL } from '../constants.js';
 import { StreamMissingError } from '../errors.js';
 import type { RedisStreamsLogger } from '../logger.js';
@@ -110,7 +111,7 @@ export class GroupReader implements StreamReader {
     const current = epoch();
     for (const stream of streams) {
       if (noAck && stream.hasRecoveredOnce) continue;
-      while (stream.recoveredEpoch !== current || Date.now() >= stream.lookAgainAt) {
+      while (stream.recoveredEpoch !== current || monotonicNow() >= stream.lookAgainAt) {
         const { generation, recoveryCursor: after } = stream;
         const count = Math.max(batchSize, 100);
         const page = await pending.pending(stream.key, group, { after, count, consumer });
@@ -125,7 +126,7 @@ export class GroupReader implements StreamReader {
           stream.recoveryCursor = wanted.at(-1)?.id ?? after;
         } else if (page.length < count) {
           stream.lookAgainAt =
-            stream.recoveredEpoch === current ? Infinity : Date.now() + blockTimeout + BLOCK_OVERSHOOT;
+            stream.recoveredEpoch === current ? Infinity : monotonicNow() + blockTimeout + BLOCK_OVERSHOOT;
           stream.recoveredEpoch = current;
           stream.recoveryCursor = undefined;
           stream.hasRecoveredOnce = true;

@@ -1,3 +1,4 @@
+import { monotonicNow } from '../clock.js';
 import type { RedisStreamsLogger } from '../logger.js';
 import { compareEntryIds } from '../redis/entry-id.js';
 import type { PendingCommands } from '../redis/stream-commands.js';
@@ -38,7 +39,7 @@ export class IdleClaimer implements ReadDuty {
   }
 
   dueIn(): number {
-    return this.#todo.length > 0 ? 0 : Math.max(0, this.#nextScan - Date.now());
+    return this.#todo.length > 0 ? 0 : Math.max(0, this.#nextScan - monotonicNow());
   }
 
   async run(streams: readonly AssignedStream[], credit: number): Promise<ReadPage[]> {
@@ -53,7 +54,8 @@ export class IdleClaimer implements ReadDuty {
       const page = await this.#claimPage(stream, credit);
       if (page.entries.length > 0) pages.push(page);
     }
-    if (this.#todo.length === 0) this.#nextScan = Date.now() + this.#options.interval * (1 - SPREAD * Math.random());
+    if (this.#todo.length === 0)
+      this.#nextScan = monotonicNow() + this.#options.interval * (1 - SPREAD * Math.random());
     return pages;
   }
 

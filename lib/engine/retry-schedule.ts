@@ -1,3 +1,4 @@
+import { monotonicNow } from '../clock.js';
 import type { RedisStreamsLogger } from '../logger.js';
 import type { PendingCommands } from '../redis/stream-commands.js';
 import type { AssignedStream } from './assigned-stream.js';
@@ -44,7 +45,7 @@ export class RetrySchedule implements ReadDuty {
 
   /** True when the entry is due before all others, so that whoever waits has to wait anew. */
   add(stream: AssignedStream, message: StreamMessage, delay: number, outlastsIdle = false): boolean {
-    const entry = { stream, message, dueAt: Date.now() + delay, outlastsIdle };
+    const entry = { stream, message, dueAt: monotonicNow() + delay, outlastsIdle };
     let index = this.#waiting.length;
     while (index > 0 && (this.#waiting[index - 1] as WaitingEntry).dueAt > entry.dueAt) index -= 1;
     this.#waiting.splice(index, 0, entry);
@@ -58,7 +59,7 @@ export class RetrySchedule implements ReadDuty {
    * three times in a claim idle, so the last time is at most that, and at least two thirds of it, ahead.
    */
   tooEarlyFor(stream: AssignedStream, claimIdle: number): string[] {
-    const last = Date.now() + (2 * claimIdle) / 3;
+    const last = monotonicNow() + (2 * claimIdle) / 3;
     return this.#waiting
       .filter((entry) => entry.outlastsIdle && entry.stream === stream && entry.dueAt > last)
       .map(({ message }) => message.id);
@@ -66,11 +67,11 @@ export class RetrySchedule implements ReadDuty {
 
   dueIn(): number {
     const first = this.#waiting[0];
-    return first ? Math.max(0, first.dueAt - Date.now()) : Infinity;
+    return first ? Math.max(0, first.dueAt - monotonicNow()) : Infinity;
   }
 
   async run(_streams: readonly AssignedStream[], credit: number): Promise<ReadPage[]> {
-    const now = Date.now();
+    const now = monotonicNow();
     // A stream that is not read any more cannot be claimed from, and must not hold up the others.
     this.#waiting = this.#waiting.filter(({ stream }) => stream.isReadable);
     const due = this.#waiting.filter(({ dueAt }) => dueAt <= now);

@@ -1,3 +1,4 @@
+import { monotonicNow } from '../clock.js';
 import { withResolvers } from '../deferred.js';
 import type { Deferred } from '../deferred.js';
 import {
@@ -104,7 +105,7 @@ export class WritePipeline {
     this.#round.open += 1;
     // Written out: copying with a spread costs a third of all that is done for a message here.
     const { streamKey, id, fields, size, onAccepted, onFailed } = send;
-    const deadline = Date.now() + timeout;
+    const deadline = monotonicNow() + timeout;
     const round = this.#round;
     const entry = { streamKey, id, fields, size, onAccepted, onFailed, deadline, round, isUncertain: false };
     this.#queue.push(streamKey, entry);
@@ -173,7 +174,7 @@ export class WritePipeline {
     const { appending, trim, producer, timeout } = this.#options;
     const wantsIds = entries.some(({ onAccepted }) => onAccepted !== undefined);
     // What has waited in the queue through an outage does not wait as long again for its connection.
-    const patience = Math.max(0, (entries[0] as Entry).deadline - Date.now());
+    const patience = Math.max(0, (entries[0] as Entry).deadline - monotonicNow());
     const remember = 2 * timeout;
     const once = producer === undefined ? {} : { once: { producer, batch: number, oldest: this.#oldest, remember } };
     try {
@@ -207,7 +208,7 @@ export class WritePipeline {
     // Waiting for a connection that never came is no attempt; a connection that broke may have done the work.
     const isUncertain = kind === 'connection' && !NEVER_SENT.some((type) => error instanceof type);
     if (isUncertain) entry.isUncertain = true;
-    if (this.#closing.signal.aborted || Date.now() >= deadline) return false;
+    if (this.#closing.signal.aborted || monotonicNow() >= deadline) return false;
     return !isUncertain || this.#options.delivery !== 'at-most-once';
   }
 

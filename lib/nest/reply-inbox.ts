@@ -2,6 +2,7 @@ import { randomUUID } from 'node:crypto';
 
 import type { WritePacket } from '@nestjs/microservices';
 
+import { monotonicNow } from '../clock.js';
 import type { BasicConsumer } from '../engine/consumer-types.js';
 import type { StreamMessage } from '../engine/stream-message.js';
 import type { RedisStreamer } from '../engine/streamer.js';
@@ -72,7 +73,7 @@ export class ReplyInbox {
   /** Returns the correlation id. */
   register(pattern: string, callback: (packet: WritePacket) => void): string {
     const id = randomUUID();
-    this.#open.set(id, { pattern, callback, deadline: Date.now() + this.#options.requestTimeout });
+    this.#open.set(id, { pattern, callback, deadline: monotonicNow() + this.#options.requestTimeout });
     this.#watch();
     return id;
   }
@@ -136,7 +137,7 @@ export class ReplyInbox {
     const packet = await this.#decode(message, request.pattern, isFinal, isError);
     if (!this.#open.delete(id)) return;
     if (isFinal || isError) this.remove(id);
-    else this.#open.set(id, { ...request, deadline: Date.now() + this.#options.requestTimeout });
+    else this.#open.set(id, { ...request, deadline: monotonicNow() + this.#options.requestTimeout });
     request.callback(packet);
   }
 
@@ -160,12 +161,12 @@ export class ReplyInbox {
         this.#expire();
         this.#watch();
       },
-      Math.max(1, first.deadline - Date.now()),
+      Math.max(1, first.deadline - monotonicNow()),
     );
   }
 
   #expire(): void {
-    const now = Date.now();
+    const now = monotonicNow();
     for (const [id, request] of this.#open) {
       if (request.deadline > now) return;
       this.#open.delete(id);

@@ -1,3 +1,4 @@
+import { monotonicNow } from '../clock.js';
 import { pause } from './backoff.js';
 import type { RedisConnection } from './redis-connection.js';
 
@@ -27,8 +28,8 @@ export class ReadInterrupt {
 
   /** Resolves once a read was ended, or `isOver` says that there is none to end. */
   async interrupt(isOver: () => boolean): Promise<void> {
-    const deadline = Date.now() + GIVE_UP_AFTER;
-    while (!isOver() && Date.now() < deadline) {
+    const deadline = monotonicNow() + GIVE_UP_AFTER;
+    while (!isOver() && monotonicNow() < deadline) {
       const id = this.#reader.clientId;
       const control = this.#control.client;
       if (id === undefined || !control) return;

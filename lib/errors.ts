@@ -203,6 +203,15 @@ export class ShutdownTimeoutError extends RedisStreamsError {
   }
 }
 
+/** A read loop neither read nor waited as planned; the watchdog has started it anew, on a new connection. */
+export class ReadLoopStalledError extends RedisStreamsError {
+  constructor(streamKeys: string, limit: number) {
+    super('ERR_READ_LOOP_STALLED', `Reading '${streamKeys}' stood still for more than ${limit} ms; it starts anew`, {
+      retryable: true,
+    });
+  }
+}
+
 /** A mistake in this package; please report it. */
 export class InternalError extends RedisStreamsError {
   constructor(message: string, cause: unknown) {

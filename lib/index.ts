@@ -25,6 +25,8 @@ export type {
 } from './engine/options.js';
 export { DEAD_LETTER_HEADERS } from './engine/dead-letter.js';
 export type { DeadLetterOptions } from './engine/dead-letter.js';
+export type { LoopHealth, StreamHealth, StreamerHealth } from './engine/health.js';
+export type { LoopState } from './engine/loop-watch.js';
 export type { RetryOptions } from './engine/retry-policy.js';
 export { Receipt } from './engine/receipt.js';
 export type { RedriveOptions, RedriveResult } from './engine/redrive.js';

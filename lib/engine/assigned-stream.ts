@@ -1,5 +1,6 @@
 import { ID_BEFORE_ALL } from '../constants.js';
 import type { RedisStreamsError } from '../errors.js';
+import { StreamMessage } from './stream-message.js';
 import type { StreamShard } from './stream-message.js';
 
 /**
@@ -55,4 +56,9 @@ export class AssignedStream implements StreamShard {
   get isReadable(): boolean {
     return this.failure === undefined;
   }
+}
+
+/** The assignment that a message of a consumer came by. */
+export function assignmentOf(message: StreamMessage): AssignedStream {
+  return StreamMessage.shardOf(message) as AssignedStream;
 }

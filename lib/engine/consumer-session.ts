@@ -1,16 +1,16 @@
-import { monotonicNow } from '../clock.js';
 import { errorText } from '../error-text.js';
 import type { RedisStreamsError } from '../errors.js';
 import { toPublicError } from '../redis/redis-error.js';
-import { AssignedStream } from './assigned-stream.js';
-import { CommitScheduler } from './commit-scheduler.js';
+import { assignmentOf } from './assigned-stream.js';
+import type { AssignedStream, HeldState } from './assigned-stream.js';
 import { attempt, attemptForEach } from './courtesy.js';
-import { DelayedAcks } from './delayed-acks.js';
 import { handBack } from './hand-back.js';
+import type { LocalLoopHealth } from './health.js';
 import { KeepAlive } from './keep-alive.js';
 import { MessageBuffer } from './message-buffer.js';
+import { MessageSettler } from './message-settler.js';
 import type { ResolvedConsumerOptions } from './options.js';
-import type { ConsumerEnvironment } from './reading-line.js';
+import type { ConsumerEnvironment, LiveSession } from './reading-line.js';
 import { ReadingLines } from './reading-lines.js';
 import { StreamMessage } from './stream-message.js';
 import type { ReadPage } from './stream-reader.js';
@@ -36,13 +36,12 @@ const LAST_COMMIT_TIME = 5_000;
  * alive, commits their acks and leaves in good order. Who takes the messages, a {@link StreamConsumer} or a
  * {@link Dispatcher}, stands in front of it.
  */
-export class ConsumerSession {
+export class ConsumerSession implements LiveSession {
   readonly options: ResolvedConsumerOptions;
   readonly buffer: MessageBuffer<StreamMessage>;
   readonly environment: ConsumerEnvironment;
+  readonly settler: MessageSettler;
   readonly #listeners: SessionListeners;
-  readonly #commits: CommitScheduler | undefined;
-  readonly #delayedAcks: DelayedAcks | undefined;
   readonly #keepAlive: KeepAlive | undefined;
   readonly #lines: ReadingLines;
   #streams: readonly AssignedStream[] = [];
@@ -68,19 +67,26 @@ export class ConsumerSession {
       consumer: options,
       credit: () => this.buffer.credit,
       room: () => this.buffer.room(),
+      hasRoom: () => this.buffer.hasRoom,
       isStuck: () => this.buffer.isStuck,
-      onPages: (pages) => this.#accept(pages),
+      onPages: (pages, isLate) => this.#accept(pages, isLate),
       onStreamFailure: (stream) => this.#listeners.onStreamFailure(stream.failure as RedisStreamsError),
       onError: listeners.onError,
       onTakenAway: (message) => this.#onTakenAway(message),
     });
-    const { group, autoCommit } = options;
-    if (group === undefined || autoCommit === 'immediate') return;
-    this.#commits = this.#createCommits(group);
-    if (autoCommit === 'delayed') {
-      this.#delayedAcks = new DelayedAcks(options.autoCommitDelay, (stream, id) => this.ack(stream, id));
+    this.settler = new MessageSettler({
+      consumer: options,
+      pending: environment.control.pending,
+      logger: environment.logger,
+      retriesOf: (stream) => this.#lines.retriesOf(stream),
+      onEarlierRetry: () => this.#lines.restart(),
+      onError: listeners.onError,
+    });
+    environment.sessions.add(this);
+    const { group, mode } = options;
+    if (group !== undefined && mode === 'load-balanced' && this.settler.hasPending) {
+      this.#keepAlive = this.#createKeepAlive(group);
     }
-    if (options.mode === 'load-balanced') this.#keepAlive = this.#createKeepAlive(group);
   }
 
   get streams(): readonly AssignedStream[] {
@@ -133,16 +139,11 @@ export class ConsumerSession {
   handOut(): StreamMessage | undefined {
     const message = this.buffer.take();
     if (!message) return undefined;
-    const stream = this.streamOf(message);
+    const stream = assignmentOf(message);
     stream.handedOut = message.id;
-    if (this.#commits) stream.held.set(message.id, 'running');
-    if (!this.#isSettledByTaker) this.#delayedAcks?.add(stream, message.id);
+    if (this.settler.hasPending) stream.held.set(message.id, 'running');
+    if (!this.#isSettledByTaker) this.settler.acknowledgeLater(message);
     return message;
-  }
-
-  /** The assignment that a message of ours came by. */
-  streamOf(message: StreamMessage): AssignedStream {
-    return StreamMessage.shardOf(message) as AssignedStream;
   }
 
   /** Told of messages that waited for a retry here and are now in other hands, or gone. */
@@ -150,73 +151,11 @@ export class ConsumerSession {
     this.#onTakenAway = listener;
   }
 
-  /** A handler has processed the message: it is acknowledged, with `delayed` some time later. */
-  acknowledge(message: StreamMessage): void {
-    const stream = this.streamOf(message);
-    if (this.#delayedAcks) this.#delayedAcks.add(stream, message.id);
-    else this.ack(stream, message.id);
-  }
-
-  /** The same without delay, whatever the commit policy: its dead letter is stored, and may be put back at any time. */
-  async acknowledgeNow(message: StreamMessage): Promise<void> {
-    const stream = this.streamOf(message);
-    try {
-      await this.environment.control.pending.ack(stream.key, this.options.group as string, [message.id]);
-      this.leavePending(message);
-    } catch {
-      this.ack(stream, message.id);
-    }
-  }
-
-  /** Queues an acknowledgement. */
-  ack(stream: AssignedStream, id: string): void {
-    if (!this.#commits) return;
-    stream.failedFirst.delete(id);
-    stream.held.set(id, 'settled');
-    this.#commits.add(stream, id);
-  }
-
-  /** Leaves a message pending: whoever claims idle entries, maybe we, will get it again. */
-  leavePending(message: StreamMessage): void {
-    const stream = this.streamOf(message);
-    stream.held.delete(message.id);
-    stream.failedFirst.delete(message.id);
-  }
-
-  /** When handling this message first failed in this process: now, unless it did before. */
-  failedFirst(message: StreamMessage): Date {
-    return new Date(this.streamOf(message).failedFirst.get(message.id) ?? Date.now());
-  }
-
-  /** Sees to it that a message is handed out again after the delay, here or, if this process dies, elsewhere. */
-  async retryLater(message: StreamMessage, delay: number): Promise<void> {
-    const { group, consumer, autoClaimIdle, mode } = this.options;
-    const stream = this.streamOf(message);
-    const retries = this.#lines.retriesOf(stream);
-    if (group === undefined || !retries) return this.leavePending(message);
-    stream.failedFirst.set(message.id, this.failedFirst(message).getTime());
-    const dueAt = monotonicNow() + delay;
-    try {
-      // Before the retry can start: an entry that others may claim must not be in a handler here.
-      const idle = Math.max(0, autoClaimIdle - delay);
-      const { pending } = this.environment.control;
-      if (mode === 'load-balanced') await pending.setIdle(stream.key, group, consumer, [{ id: message.id }], idle);
-    } finally {
-      const isFirst = retries.add(stream, message, Math.max(0, dueAt - monotonicNow()), delay > autoClaimIdle);
-      if (isFirst) await this.#lines.restart();
-    }
-  }
-
-  /** Resolves when every ack queued before is settled. */
-  async commit(signal?: AbortSignal): Promise<void> {
-    await this.#commits?.flush(signal);
-  }
-
   /** Removes what is buffered of a stream and lets nothing that was read before come any more. */
   invalidate(stream: AssignedStream): void {
     stream.generation += 1;
-    for (const { id } of this.buffer.remove((message) => StreamMessage.shardOf(message) === stream)) {
-      if (this.#commits) stream.held.set(id, 'skipped');
+    for (const { id } of this.buffer.remove((message) => assignmentOf(message) === stream)) {
+      if (this.settler.hasPending) stream.held.set(id, 'skipped');
     }
   }
 
@@ -234,49 +173,54 @@ export class ConsumerSession {
   /** Gives messages back that were taken but not used. */
   async giveBack(messages: readonly StreamMessage[]): Promise<void> {
     const { control, logger } = this.environment;
-    const ofStream = (stream: AssignedStream) => messages.filter((message) => this.streamOf(message) === stream);
-    const streams = [...new Set(messages.map((message) => this.streamOf(message)))];
+    const ofStream = (stream: AssignedStream) => messages.filter((message) => assignmentOf(message) === stream);
+    const streams = [...new Set(messages.map((message) => assignmentOf(message)))];
     await attemptForEach(streams, (stream) => handBack(stream, ofStream(stream), this.options, control), logger);
   }
 
   /** Commits what was acknowledged, removes our name where nothing is pending, closes the connections. */
   async leave(): Promise<void> {
-    this.#delayedAcks?.flush();
+    this.settler.flushDelayed();
     const { control, logger } = this.environment;
-    await attempt(() => this.commit(AbortSignal.timeout(LAST_COMMIT_TIME)), logger);
+    await attempt(() => this.settler.commit(AbortSignal.timeout(LAST_COMMIT_TIME)), logger);
     this.#keepAlive?.stop();
-    this.#commits?.close();
+    this.settler.close();
     const removeName = async ({ key, isReadable }: AssignedStream): Promise<void> => {
       const { group, consumer } = this.options;
       if (group !== undefined && isReadable) await control.groups.removeConsumer(key, group, consumer);
     };
     await attemptForEach(this.#streams, removeName, logger);
     await this.#lines.release();
+    this.environment.sessions.delete(this);
   }
 
-  #accept(pages: readonly ReadPage[]): void {
+  /** How each of the read loops is doing. */
+  health(): LocalLoopHealth[] {
+    const { mode, group, consumer } = this.options;
+    const heldAs = (streams: readonly AssignedStream[], wanted: HeldState): number =>
+      streams.reduce((sum, { held }) => sum + [...held.values()].filter((state) => state === wanted).length, 0);
+    return this.#lines.reports().map((report) => ({
+      ...report,
+      mode,
+      group,
+      consumer: group === undefined ? undefined : consumer,
+      buffered: this.buffer.count((message) => report.streams.includes(assignmentOf(message))),
+      inFlight: this.settler.hasPending ? heldAs(report.streams, 'running') : this.buffer.held,
+    }));
+  }
+
+  /** Of what comes late, a later round may have brought some already. */
+  #accept(pages: readonly ReadPage[], isLate: boolean): void {
     const messages: StreamMessage[] = [];
     for (const { stream, generation, entries } of pages) {
       const isCurrent = stream.generation === generation;
       for (const entry of entries) {
-        if (this.#commits) stream.held.set(entry.id, isCurrent ? 'buffered' : 'skipped');
+        if (isLate && stream.held.has(entry.id)) continue;
+        if (this.settler.hasPending) stream.held.set(entry.id, isCurrent ? 'buffered' : 'skipped');
         if (isCurrent) messages.push(new StreamMessage(stream, entry, this.environment.messageField));
       }
     }
     this.buffer.push(messages);
-  }
-
-  #createCommits(group: string): CommitScheduler {
-    const { autoCommit, autoCommitInterval } = this.options;
-    return new CommitScheduler({
-      pending: this.environment.control.pending,
-      group,
-      interval: autoCommit === 'disabled' ? undefined : autoCommitInterval,
-      onError: this.#listeners.onError,
-      onMissed: (streamKey, count) => {
-        this.environment.logger.debug(`${count} acknowledgements on '${streamKey}' named entries that are not pending`);
-      },
-    });
   }
 
   #createKeepAlive(group: string): KeepAlive {
@@ -288,7 +232,7 @@ export class ConsumerSession {
       streams: () => [...this.#streams, ...this.#formerStreams.values()],
       waiting: (stream) => this.#lines.retriesOf(stream)?.tooEarlyFor(stream, this.options.autoClaimIdle) ?? [],
       onLost: (stream, ids) => {
-        this.buffer.remove((message) => StreamMessage.shardOf(message) === stream && ids.has(message.id));
+        this.buffer.remove((message) => assignmentOf(message) === stream && ids.has(message.id));
         for (const id of ids) if (stream.held.get(id) === 'buffered') stream.held.delete(id);
       },
       onError: (error) => this.environment.logger.debug(`Keeping entries alive failed: ${errorText(error)}`),
@@ -296,6 +240,6 @@ export class ConsumerSession {
   }
 
   async #handBackBuffered(streams: readonly AssignedStream[]): Promise<void> {
-    await this.giveBack(this.buffer.remove((message) => streams.includes(this.streamOf(message))));
+    await this.giveBack(this.buffer.remove((message) => streams.includes(assignmentOf(message))));
   }
 }

@@ -1,6 +1,6 @@
 import { errorText } from '../error-text.js';
 import type { RedisStreamsLogger } from '../logger.js';
-import { pause } from '../redis/backoff.js';
+import { within } from '../redis/backoff.js';
 import type { AssignedStream } from './assigned-stream.js';
 
 /** What is owed to the rest of the group at the end is not worth a longer wait for a server that does not answer. */
@@ -21,8 +21,5 @@ export async function attemptForEach(
   step: (stream: AssignedStream) => Promise<unknown>,
   logger: RedisStreamsLogger,
 ): Promise<void> {
-  const limit = new AbortController();
-  const steps = streams.map((stream) => attempt(() => step(stream), logger));
-  await Promise.race([Promise.all(steps), pause(COURTESY_TIME, limit.signal)]);
-  limit.abort();
+  await within(COURTESY_TIME, Promise.all(streams.map((stream) => attempt(() => step(stream), logger))));
 }

@@ -1,7 +1,7 @@
 import { withResolvers } from '../deferred.js';
 import type { Deferred } from '../deferred.js';
 import type { RedisStreamsError } from '../errors.js';
-import { pause } from '../redis/backoff.js';
+import { within } from '../redis/backoff.js';
 import { toPublicError } from '../redis/redis-error.js';
 import type { ConsumerSession } from './consumer-session.js';
 import { Delivery } from './delivery.js';
@@ -78,9 +78,7 @@ export class Dispatcher {
     await session.giveBack(this.#lanes?.drain() ?? []);
     if (this.#isIdle) return 0;
     this.#idle = withResolvers<void>();
-    const limit = new AbortController();
-    await Promise.race([this.#idle.promise, pause(timeout, limit.signal)]);
-    limit.abort();
+    await within(timeout, this.#idle.promise);
     return this.#running;
   }
 
@@ -170,23 +168,23 @@ export class Dispatcher {
     const { session, bury } = this.#options;
     switch (settlement.kind) {
       case 'ack':
-        session.acknowledge(message);
+        session.settler.acknowledge(message);
         break;
       case 'pending':
-        session.leavePending(message);
+        session.settler.leavePending(message);
         break;
       case 'retry':
-        await session.retryLater(message, settlement.delay);
+        await session.settler.retryLater(message, settlement.delay);
         return;
       case 'dead-letter':
         try {
           // In this order: a crash in between leaves a second dead letter, never none.
           await bury(message, settlement);
         } catch (error) {
-          await session.retryLater(message, RETRY_BURIAL_AFTER);
+          await session.settler.retryLater(message, RETRY_BURIAL_AFTER);
           throw error;
         }
-        await session.acknowledgeNow(message);
+        await session.settler.acknowledgeNow(message);
     }
     if (!this.#lanes) return;
     this.#lanes.leave(message);

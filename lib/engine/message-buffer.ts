@@ -33,9 +33,24 @@ export class MessageBuffer<T> {
     return Math.max(0, this.capacity - this.size - this.#held);
   }
 
+  /** How many of the messages that wait to be taken are such. */
+  count(predicate: (item: T) => boolean): number {
+    return (this.#items.slice(this.#head) as T[]).filter(predicate).length;
+  }
+
+  /** Messages that were taken and still hold their place. */
+  get held(): number {
+    return this.#held;
+  }
+
+  /** Whether a read is worth while. */
+  get hasRoom(): boolean {
+    return this.credit >= this.#lowWater;
+  }
+
   /** Nothing is left to take, and what was taken holds too many places for a read. */
   get isStuck(): boolean {
-    return this.size === 0 && this.credit < this.#lowWater;
+    return this.size === 0 && !this.hasRoom;
   }
 
   /** Called after messages arrived. */
@@ -84,7 +99,7 @@ export class MessageBuffer<T> {
 
   /** Resolves once a read is worth while: at low water, not for every single place. Also ended by {@link wake}. */
   async room(): Promise<void> {
-    if (this.credit >= this.#lowWater) return;
+    if (this.hasRoom) return;
     this.#room ??= withResolvers<void>();
     await this.#room.promise;
   }
@@ -96,7 +111,7 @@ export class MessageBuffer<T> {
   }
 
   #announceRoom(): void {
-    if (this.#room && this.credit >= this.#lowWater) this.wake();
+    if (this.#room && this.hasRoom) this.wake();
   }
 
   #reset(items: Array<T | undefined>): void {

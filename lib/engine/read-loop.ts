@@ -1,10 +1,13 @@
 import { withResolvers } from '../deferred.js';
 import type { Deferred } from '../deferred.js';
 import { errorText } from '../error-text.js';
-import { InternalError, ClosedError, RedisStreamsError } from '../errors.js';
-import { RECONNECT_BACKOFF, backoffDelay, pause } from '../redis/backoff.js';
+import { ClosedError, InternalError, ReadLoopStalledError, RedisStreamsError } from '../errors.js';
+import { RECONNECT_BACKOFF, backoffDelay, pause, within } from '../redis/backoff.js';
 import { classifyRedisError, isTransient, toPublicError } from '../redis/redis-error.js';
 import type { AssignedStream } from './assigned-stream.js';
+import { LoopWatch } from './loop-watch.js';
+import type { LoopReport, LoopState } from './loop-watch.js';
+import { ReadRound } from './read-round.js';
 import type { ReadPage, StreamReader } from './stream-reader.js';
 
 /** What a read loop does besides reading, at times of its own: taking over idle entries, and retries that are due. */
@@ -18,7 +21,10 @@ export interface ReadDuty {
 
 /** The connection on which a loop reads. */
 export interface ReadConnection {
+  readonly epoch: number;
   ready(signal: AbortSignal): Promise<unknown>;
+  /** Gives the client of this epoch up for a new one. */
+  drop(epoch: number): void;
   close(): Promise<void>;
 }
 
@@ -34,7 +40,12 @@ export interface ReadLoopOptions {
   readonly room: () => Promise<void>;
   /** Nothing waits to be handed out, yet there is no room: all of it is with somebody, or waits for a retry. */
   readonly isStuck: () => boolean;
-  readonly onPages: (pages: readonly ReadPage[]) => void;
+  /** Whether {@link room} would resolve now. */
+  readonly hasRoom: () => boolean;
+  /** Since when all connections that reading needs have been live, on the monotonic clock; undefined while one is not. */
+  readonly liveSince: () => number | undefined;
+  /** @param isLate the pages come from a round that was given up; some of it may be here already */
+  readonly onPages: (pages: readonly ReadPage[], isLate: boolean) => void;
   readonly onStreamFailure: (stream: AssignedStream) => void;
   readonly onError: (error: RedisStreamsError) => void;
 }
@@ -45,14 +56,21 @@ const SHORT_BLOCK = 1_000;
 const STOP_GRACE = 1_500;
 const PERMISSION_RETRY_DELAY = 5_000;
 
+/** A step may take as long as the longest read twice over, and some replies of a slow server. */
+function stepLimit(blockTimeout: number): number {
+  return 2 * blockTimeout + 5_000;
+}
+
 /**
  * Reads in the background for as long as there is room: duties that are due, then one blocking read, again and again.
  *
  * One owner, one read at a time. A failure never ends the loop: it waits for the connection, heals what the failure says
- * about the streams, or marks a stream as failed and goes on with the others. Only {@link stop} ends it.
+ * about the streams, or marks a stream as failed and goes on with the others. A round that stalls is given up, and with it
+ * its connection. Only {@link stop} ends the loop.
  */
 export class ReadLoop {
   readonly #options: ReadLoopOptions;
+  readonly #watch: LoopWatch;
   readonly #stopping = new AbortController();
   #streams: readonly AssignedStream[] = [];
   #change: Deferred<void> = withResolvers<void>();
@@ -60,16 +78,25 @@ export class ReadLoop {
   #changes = 0;
   #holds = 0;
   #loop: Promise<void> | undefined;
-  /** Settled when the duties and the read of this round are over; undefined between two rounds. */
-  #working: Promise<void> | undefined;
-  #isReading = false;
+  #round = new ReadRound();
 
   constructor(options: ReadLoopOptions) {
     this.#options = options;
+    const { hasRoom, liveSince, blockTimeout } = options;
+    this.#watch = new LoopWatch({
+      limit: stepLimit(blockTimeout),
+      hasRoom,
+      liveSince,
+      onStalled: () => this.#giveUpRound(),
+    });
   }
 
   get streams(): readonly AssignedStream[] {
     return this.#streams;
+  }
+
+  report(): LoopReport {
+    return this.#watch.report();
   }
 
   start(streams: readonly AssignedStream[]): void {
@@ -84,7 +111,7 @@ export class ReadLoop {
 
   /** Ends the read that is under way, so that the next one sees what has changed; resolves when it has come back. */
   async restart(): Promise<void> {
-    const working = this.#working;
+    const working = this.#round.work?.promise;
     await this.#interrupt();
     await working;
   }
@@ -108,49 +135,83 @@ export class ReadLoop {
   async stop(): Promise<void> {
     this.#stopping.abort();
     const loop = this.#loop ?? Promise.resolve();
-    const grace = new AbortController();
     // A server that stands still answers neither the read nor the command that is to end it.
-    await Promise.race([this.#interrupt().then(() => loop), pause(STOP_GRACE, grace.signal)]);
-    grace.abort();
+    await within(
+      STOP_GRACE,
+      this.#interrupt().then(() => loop),
+    );
     await this.#options.connection.close();
+    await within(STOP_GRACE, loop);
+    this.#round.giveUp();
     await loop;
   }
 
   async #interrupt(): Promise<void> {
-    const working = this.#working;
+    const round = this.#round;
     this.#changes += 1;
     this.#change.resolve();
-    const isOver = (): boolean => !this.#isReading || this.#working !== working;
+    const isOver = (): boolean => !round.isReading || this.#round !== round;
     if (!isOver()) await this.#options.interrupt.interrupt(isOver);
   }
 
   async #run(): Promise<void> {
     const { signal } = this.#stopping;
+    this.#watch.start();
     for (let failures = 0; !signal.aborted;) {
-      try {
-        await this.#round(signal);
-        failures = 0;
-      } catch (error) {
-        failures += 1;
-        if (!signal.aborted) await this.#recover(error, failures);
-      }
+      const round = new ReadRound();
+      this.#round = round;
+      void this.#pass(round, failures);
+      const { failed } = await round.over.promise;
+      failures = failed ? failures + 1 : 0;
+    }
+    this.#watch.stop();
+  }
+
+  #giveUpRound(): void {
+    const { connection, onError } = this.#options;
+    onError(new ReadLoopStalledError(nameOf(this.#streams), stepLimit(this.#options.blockTimeout)));
+    connection.drop(connection.epoch);
+    this.#round.giveUp();
+  }
+
+  /** Never rejects. */
+  async #pass(round: ReadRound, failures: number): Promise<void> {
+    try {
+      await this.#attempt(round);
+      round.over.resolve({ failed: false });
+    } catch (error) {
+      if (!this.#isOver(round)) await this.#recover(error, failures + 1);
+      round.over.resolve({ failed: true });
     }
   }
 
-  async #round(signal: AbortSignal): Promise<void> {
-    const { connection, credit, isStuck } = this.#options;
+  #isOver(round: ReadRound): boolean {
+    return this.#stopping.signal.aborted || round.isGivenUp;
+  }
+
+  #enter(round: ReadRound, state: LoopState): void {
+    if (!round.isGivenUp) this.#watch.enter(state);
+  }
+
+  async #attempt(round: ReadRound): Promise<void> {
+    const { connection, credit, hasRoom, isStuck } = this.#options;
     this.#change = withResolvers<void>();
-    if (this.#holds > 0 || !this.#streams.some((stream) => stream.isReadable)) return this.#change.promise;
+    if (this.#holds > 0 || !this.#streams.some((stream) => stream.isReadable)) {
+      this.#watch.enter('idle');
+      return this.#change.promise;
+    }
+    if (!hasRoom()) this.#watch.enter('full');
     await this.#roomOrDuty();
-    await connection.ready(signal);
-    if (signal.aborted || this.#holds > 0 || (credit() === 0 && !isStuck())) return;
-    const work = withResolvers<void>();
-    this.#working = work.promise;
+    this.#enter(round, 'reconnecting');
+    await connection.ready(this.#stopping.signal);
+    if (this.#isOver(round) || this.#holds > 0 || (credit() === 0 && !isStuck())) return;
+    this.#enter(round, 'reading');
+    round.work = withResolvers<void>();
     try {
-      await this.#work(signal);
+      await this.#work(round);
     } finally {
-      this.#working = undefined;
-      work.resolve();
+      round.work.resolve();
+      round.work = undefined;
     }
   }
 
@@ -163,22 +224,24 @@ export class ReadLoop {
     waiting.abort();
   }
 
-  async #work(signal: AbortSignal): Promise<void> {
+  async #work(round: ReadRound): Promise<void> {
     const { credit, isStuck, reader, duties, batchSize, onPages } = this.#options;
     const changes = this.#changes;
     const streams = this.#streams.filter((stream) => stream.isReadable);
     for (const duty of streams.length > 0 ? duties : []) {
       if (duty.dueIn() > 0) continue;
       const places = credit() || (duty.isVital && isStuck() ? 1 : 0);
-      if (places > 0) onPages(await duty.run(streams, places));
+      if (places > 0) onPages(await duty.run(streams, places), round.isGivenUp);
+      if (round.isGivenUp) return;
     }
     if (credit() === 0) return;
-    if (signal.aborted || changes !== this.#changes || streams.length === 0) return;
-    this.#isReading = true;
+    if (this.#isOver(round) || changes !== this.#changes || streams.length === 0) return;
+    round.isReading = true;
     try {
-      onPages(await reader.read(streams, { credit: credit(), batchSize, block: this.#blockTime() }));
+      onPages(await reader.read(streams, { credit: credit(), batchSize, block: this.#blockTime() }), round.isGivenUp);
+      if (!round.isGivenUp) this.#watch.readSucceeded();
     } finally {
-      this.#isReading = false;
+      round.isReading = false;
     }
   }
 
@@ -192,6 +255,7 @@ export class ReadLoop {
 
   async #recover(error: unknown, failures: number): Promise<void> {
     const { signal } = this.#stopping;
+    this.#watch.enter('recovering');
     // Nobody opens a closed connection again.
     if (error instanceof ClosedError) return this.#stopping.abort();
     const kind = classifyRedisError(error);

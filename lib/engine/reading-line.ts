@@ -3,6 +3,7 @@ import type { ReadInterrupt } from '../redis/read-interrupt.js';
 import type { RedisConnection } from '../redis/redis-connection.js';
 import type { ReadCommands, StreamCommands } from '../redis/stream-commands.js';
 import { GroupReader } from './group-reader.js';
+import type { LocalLoopHealth } from './health.js';
 import type { ResolvedConsumerOptions } from './options.js';
 import type { StreamReader } from './stream-reader.js';
 import { TailReader } from './tail-reader.js';
@@ -16,10 +17,19 @@ export interface ReadingLine {
   release(): Promise<void>;
 }
 
+/** What a streamer keeps of the sessions that live, to tell how they are. */
+export interface LiveSession {
+  health(): LocalLoopHealth[];
+}
+
 /** What a consumer is given by its streamer. */
 export interface ConsumerEnvironment {
+  /** A session is in it from its beginning to its end. */
+  readonly sessions: Set<LiveSession>;
   /** Commands over the connection that never blocks. */
   readonly control: StreamCommands;
+  /** Since when the connection that never blocks has been live, on the monotonic clock; undefined while it is not. */
+  readonly controlLiveSince: () => number | undefined;
   readonly openLine: () => ReadingLine;
   /** In Cluster, streams of different slots cannot be read together. */
   readonly isCluster: () => boolean;

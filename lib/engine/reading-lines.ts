@@ -1,6 +1,7 @@
 import { ConsumerEndedError } from '../errors.js';
 import type { AssignedStream } from './assigned-stream.js';
 import { IdleClaimer } from './idle-claimer.js';
+import type { LoopReport } from './loop-watch.js';
 import type { ResolvedConsumerOptions } from './options.js';
 import { ReadLoop } from './read-loop.js';
 import type { ReadDuty, ReadLoopOptions } from './read-loop.js';
@@ -18,9 +19,15 @@ interface Line {
   readonly retries: RetrySchedule | undefined;
 }
 
+export interface LineReport extends LoopReport {
+  readonly streams: readonly AssignedStream[];
+  /** How often the connection was made anew after a loss. */
+  readonly reconnects: number;
+}
+
 export interface ReadingLinesOptions extends Pick<
   ReadLoopOptions,
-  'room' | 'isStuck' | 'onPages' | 'onStreamFailure' | 'onError'
+  'room' | 'isStuck' | 'hasRoom' | 'onPages' | 'onStreamFailure' | 'onError'
 > {
   readonly environment: ConsumerEnvironment;
   readonly consumer: ResolvedConsumerOptions;
@@ -67,6 +74,13 @@ export class ReadingLines {
     return this.#lines.find(({ loop }) => loop.streams.includes(stream))?.retries;
   }
 
+  /** How each loop is doing, and which streams it reads. */
+  reports(): LineReport[] {
+    return this.#lines.map(({ loop, line: { connection } }) => {
+      return { ...loop.report(), streams: loop.streams, reconnects: connection.reconnects };
+    });
+  }
+
   /** Makes the loops look at their streams, and at what is due, anew. */
   async restart(): Promise<void> {
     await Promise.all(this.#lines.map(({ loop }) => loop.restart()));
@@ -105,7 +119,7 @@ export class ReadingLines {
   #createLine(): Line {
     // Whoever ends a consumer while it is being opened stops the lines that it has; it must not get another.
     this.requireRunning();
-    const { environment, consumer, credit, room, isStuck, onPages, onStreamFailure, onError } = this.#options;
+    const { environment, consumer, credit, ...callbacks } = this.#options;
     const line = environment.openLine();
     const reader = readerFor(line, environment, consumer);
     const { retries, duties } = this.#createDuties();
@@ -117,11 +131,8 @@ export class ReadingLines {
       batchSize: consumer.batchSize,
       blockTimeout: environment.blockTimeout,
       credit: () => Math.ceil(credit() / this.#lines.length),
-      room,
-      isStuck,
-      onPages,
-      onStreamFailure,
-      onError,
+      liveSince: () => laterOf(line.connection.liveSince, environment.controlLiveSince()),
+      ...callbacks,
     });
     return { line, reader, loop, retries };
   }
@@ -142,4 +153,9 @@ export class ReadingLines {
     }
     return { retries, duties };
   }
+}
+
+/** Undefined when either is. */
+function laterOf(one: number | undefined, other: number | undefined): number | undefined {
+  return one === undefined || other === undefined ? undefined : Math.max(one, other);
 }

@@ -6,6 +6,7 @@ import { errorText } from '../error-text.js';
 import { ConnectionError, ConsumerEndedError, InvalidOptionError, UnsupportedOperationError } from '../errors.js';
 import type { RedisStreamsError } from '../errors.js';
 import { isEntryId } from '../redis/entry-id.js';
+import { assignmentOf } from './assigned-stream.js';
 import type { AssignedStream } from './assigned-stream.js';
 import { ConsumerSession } from './consumer-session.js';
 import type { CommittingConsumer, RewindTarget } from './consumer-types.js';
@@ -30,10 +31,12 @@ export class StreamConsumer extends EventEmitter<{ error: [error: RedisStreamsEr
   readonly #assignment: StreamAssignment;
   readonly #waiting: Array<Deferred<StreamMessage>> = [];
   readonly #failures: RedisStreamsError[] = [];
+  readonly #onEnded: () => void;
   #ending: Promise<void> | undefined;
 
-  constructor(environment: ConsumerEnvironment, options: ResolvedConsumerOptions) {
+  constructor(environment: ConsumerEnvironment, options: ResolvedConsumerOptions, onEnded: () => void) {
     super();
+    this.#onEnded = onEnded;
     this.#options = options;
     this.#environment = environment;
     const capacity = { messages: options.prefetch, holdsUntilReleased: false };
@@ -88,8 +91,8 @@ export class StreamConsumer extends EventEmitter<{ error: [error: RedisStreamsEr
     if (!(message instanceof StreamMessage))
       throw new InvalidOptionError('message', 'must be a StreamMessage', message);
     this.#requireAcks('ack()');
-    const stream = this.#session.streamOf(message);
-    if (this.#session.knows(stream)) this.#session.ack(stream, message.id);
+    const stream = assignmentOf(message);
+    if (this.#session.knows(stream)) this.#session.settler.ack(stream, message.id);
     else this.ackWith(message.streamKey, message.shardId, message.id);
   }
 
@@ -97,7 +100,7 @@ export class StreamConsumer extends EventEmitter<{ error: [error: RedisStreamsEr
     this.#requireAcks('ackWith()');
     if (typeof id !== 'string' || !isEntryId(id))
       throw new InvalidOptionError('id', "must be an entry id 'ms-seq'", id);
-    this.#session.ack(this.#requireStream(streamKey, shardId), id);
+    this.#session.settler.ack(this.#requireStream(streamKey, shardId), id);
   }
 
   async commit(): Promise<void> {
@@ -111,7 +114,7 @@ export class StreamConsumer extends EventEmitter<{ error: [error: RedisStreamsEr
     const { timeout } = this.#environment;
     const limit = AbortSignal.timeout(timeout);
     try {
-      await this.#session.commit(limit);
+      await this.#session.settler.commit(limit);
     } catch (error) {
       if (!limit.aborted) throw error;
       throw new ConnectionError(
@@ -158,6 +161,7 @@ export class StreamConsumer extends EventEmitter<{ error: [error: RedisStreamsEr
     await this.#assignment.close();
     await this.#session.stopReading();
     await this.#session.leave();
+    this.#onEnded();
   }
 
   async #move(target: SeekTarget): Promise<void> {

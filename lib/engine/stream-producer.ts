@@ -39,6 +39,7 @@ export interface ProducerEnvironment {
   /** Milliseconds for which a send is repeated through an outage. */
   readonly timeout: number;
   readonly logger: Required<RedisStreamsLogger>;
+  readonly onEnded: () => void;
 }
 
 /** Redis refuses longer strings (`proto-max-bulk-len`) and closes the connection. */
@@ -155,12 +156,18 @@ export class StreamProducer extends EventEmitter<{ error: [error: RedisStreamsEr
 
   /** Accepts nothing more and settles everything. Never rejects because of earlier failures. Idempotent. */
   end(): Promise<void> {
-    this.#ending ??= this.#pipeline.flush().then(() => this.#pipeline.close());
+    this.#ending ??= this.#end();
     return this.#ending;
   }
 
   [Symbol.asyncDispose](): Promise<void> {
     return this.end();
+  }
+
+  async #end(): Promise<void> {
+    await this.#pipeline.flush();
+    this.#pipeline.close();
+    this.#environment.onEnded();
   }
 
   async #trim(streamKey: string, trim: (appending: AppendCommands) => Promise<number>): Promise<number> {

@@ -14,6 +14,9 @@ import type { AppendCommands, StreamCommands } from '../redis/stream-commands.js
 import { ConsumerSession } from './consumer-session.js';
 import type { SessionCapacity, SessionListeners } from './consumer-session.js';
 import type { ConsumerFor, OnlyOptionsOf } from './consumer-types.js';
+import { loopHealth } from './health.js';
+import type { StreamerHealth } from './health.js';
+import { check } from './option-checks.js';
 import {
   resolveConsumerOptions,
   resolveProducerOptions,
@@ -27,7 +30,7 @@ import type {
   ResolvedStreamerOptions,
   StreamerOptions,
 } from './options.js';
-import type { ConsumerEnvironment, ReadingLine } from './reading-line.js';
+import type { ConsumerEnvironment, LiveSession, ReadingLine } from './reading-line.js';
 import { StreamConsumer } from './stream-consumer.js';
 import { StreamManager } from './stream-manager.js';
 import { StreamProducer } from './stream-producer.js';
@@ -35,6 +38,7 @@ import { StreamProducer } from './stream-producer.js';
 const CONNECT_TIMEOUT = 10_000;
 /** A server that does not answer for so long counts as gone. */
 const REPLY_TIMEOUT = 10_000;
+const HEALTH_TIMEOUT = 1_000;
 
 /** The entrance to the engine: connections to one Redis, and the producers, consumers and managers that use them. */
 export class RedisStreamer extends EventEmitter<{ status: [status: RedisStreamsStatus] }> implements AsyncDisposable {
@@ -43,7 +47,9 @@ export class RedisStreamer extends EventEmitter<{ status: [status: RedisStreamsS
   readonly #connections: RedisConnections;
   readonly #writer: StreamCommands;
   readonly #control: StreamCommands;
+  /** What is to be ended with this, if it has not ended by itself. */
   readonly #created = new Set<{ end(): Promise<void> }>();
+  readonly #sessions = new Set<LiveSession>();
   #disconnecting: Promise<void> | undefined;
 
   /** Makes no connection yet; {@link connect} does, or {@link RedisStreamer.connect} both. @throws InvalidOptionError */
@@ -110,6 +116,7 @@ export class RedisStreamer extends EventEmitter<{ status: [status: RedisStreamsS
       messageField: this.#options.messageField,
       timeout: this.#options.timeout,
       logger: this.#logger,
+      onEnded: () => this.#created.delete(producer),
     });
     this.#created.add(producer);
     return producer;
@@ -127,12 +134,11 @@ export class RedisStreamer extends EventEmitter<{ status: [status: RedisStreamsS
     const resolved = resolveConsumerOptions(options);
     const keys = resolveStreamKeys(streamKeys);
     await this.connect();
-    const consumer = new StreamConsumer(this.#environment(), resolved);
+    const consumer = new StreamConsumer(this.#environment(), resolved, () => this.#created.delete(consumer));
     this.#created.add(consumer);
     try {
       await consumer.open(keys);
     } catch (error) {
-      this.#created.delete(consumer);
       await consumer.end();
       throw error;
     }
@@ -159,6 +165,22 @@ export class RedisStreamer extends EventEmitter<{ status: [status: RedisStreamsS
     return new ConsumerSession(this.#environment(), options, capacity, listeners);
   }
 
+  /**
+   * How the connections and every read loop are doing, and where their groups stand on the server. A PING proves little:
+   * a server may answer it and no read, and a loop may stand still on a connection that is fine.
+   * @param options.timeout how long to wait for the server, in milliseconds; default 1,000. What it has not said by then
+   * is undefined. @throws InvalidOptionError
+   */
+  async health(options: { timeout?: number } = {}): Promise<StreamerHealth> {
+    const { timeout = HEALTH_TIMEOUT } = options;
+    check.integer('timeout', timeout, 1);
+    const local = [...this.#sessions].flatMap((session) => session.health());
+    const loops = await Promise.all(local.map((loop) => loopHealth(loop, this.#control, timeout)));
+    const { status, reconnects } = this.#connections;
+    const isHealthy = status !== 'disconnected' && loops.every((loop) => loop.isHealthy);
+    return { isHealthy, status, reconnects, loops };
+  }
+
   /** Ends everything that it created, then closes the connections. Idempotent. */
   disconnect(): Promise<void> {
     this.#disconnecting ??= this.#disconnect();
@@ -177,7 +199,9 @@ export class RedisStreamer extends EventEmitter<{ status: [status: RedisStreamsS
 
   #environment(): ConsumerEnvironment {
     return {
+      sessions: this.#sessions,
       control: this.#control,
+      controlLiveSince: () => this.#connections.control.liveSince,
       openLine: () => this.#openLine(),
       isCluster: () => this.#connections.control.isCluster,
       messageField: this.#options.messageField,

@@ -35,8 +35,9 @@ export class TailReader implements StreamReader {
   async read(streams: readonly AssignedStream[], budget: ReadBudget): Promise<ReadPage[]> {
     const turn = this.#rotation.plan(streams, budget);
     const generations = turn.streams.map((stream) => stream.generation);
+    const positions = turn.streams.map((stream) => [stream.key, stream.position] as const);
     const pages = await this.#options.reading.read({
-      positions: turn.streams.map((stream) => [stream.key, stream.position] as const),
+      positions,
       count: turn.count,
       block: turn.block,
     });
@@ -45,6 +46,8 @@ export class TailReader implements StreamReader {
     return turn.streams.flatMap((stream, index) => {
       const entries = byKey.get(stream.key);
       if (!entries || stream.generation !== generations[index]) return [];
+      // A read that was given up may come back after the one that took its place.
+      if (stream.position !== positions[index]?.[1]) return [];
       stream.position = entries.at(-1)?.id ?? stream.position;
       return [{ stream, generation: stream.generation, entries }];
     });

@@ -1,3 +1,4 @@
+import { assignmentOf } from '../engine/assigned-stream.js';
 import type { ConsumerSession } from '../engine/consumer-session.js';
 import { bury, deadLetterStream } from '../engine/dead-letter.js';
 import type { Delivery, Settlement } from '../engine/delivery.js';
@@ -77,7 +78,7 @@ export class HandlerConsumer {
   }
 
   commit(): Promise<void> {
-    return this.#session.commit();
+    return this.#session.settler.commit();
   }
 
   async close(timeout: number): Promise<void> {
@@ -93,9 +94,9 @@ export class HandlerConsumer {
     const { streamer, onDeadLetter } = this.#options;
     const target = this.bindingOf(message).failurePolicy.deadLetter || {};
     const group = this.#consumer.group as string;
-    const { key } = this.#session.streamOf(message);
+    const { key } = assignmentOf(message);
     const burial = { message, key, group, consumer: this.#consumer.consumer, reason, error, target };
-    const id = await bury({ ...burial, firstFailure: this.#session.failedFirst(message) }, streamer.appending);
+    const id = await bury({ ...burial, firstFailure: this.#session.settler.failedFirst(message) }, streamer.appending);
     onDeadLetter({
       message,
       group,

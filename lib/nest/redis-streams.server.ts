@@ -4,6 +4,7 @@ import { Server } from '@nestjs/microservices';
 
 import { REDIS_STREAMS_TRANSPORT } from '../constants.js';
 import type { Delivery } from '../engine/delivery.js';
+import type { StreamerHealth } from '../engine/health.js';
 import { REDRIVE_GROUP_HEADER } from '../engine/redrive.js';
 import { RedisStreamer } from '../engine/streamer.js';
 import { errorText } from '../error-text.js';
@@ -163,6 +164,14 @@ export class ServerRedisStreams
   close(): Promise<void> {
     this.#closing ??= this.#close();
     return this.#closing;
+  }
+
+  /**
+   * How the connections and every read loop are doing; see {@link RedisStreamer.health}. Asks Redis, and answers within
+   * `timeout` milliseconds (default 1,000) whether Redis does or not. @throws InvalidOptionError
+   */
+  health(options?: { timeout?: number }): Promise<StreamerHealth> {
+    return this.#streamer.health(options);
   }
 
   override on<E extends keyof RedisStreamsEventsMap>(event: E, callback: RedisStreamsEventsMap[E]): void {

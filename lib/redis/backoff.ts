@@ -26,3 +26,10 @@ export async function pause(ms: number, signal?: AbortSignal): Promise<void> {
     // Only an abort can end a timer early, and that is a reason to go on at once.
   }
 }
+
+/** Waits for the work, but no longer than so many milliseconds. */
+export async function within(time: number, work: Promise<unknown>): Promise<void> {
+  const limit = new AbortController();
+  await Promise.race([work, pause(time, limit.signal)]);
+  limit.abort();
+}

@@ -1,5 +1,6 @@
 import { EventEmitter } from 'node:events';
 
+import { monotonicNow } from '../clock.js';
 import { withResolvers } from '../deferred.js';
 import { errorText } from '../error-text.js';
 import { ClosedError, ConnectionError, PermissionError } from '../errors.js';
@@ -41,6 +42,7 @@ export class RedisConnection extends EventEmitter<ConnectionEvents> {
   #lastFailure: Error | undefined;
   #reconnects = -1;
   #clientId: number | undefined;
+  #liveSince: number | undefined;
 
   constructor(factory: ClientFactory, role: ConnectionRole, connectTimeout: number) {
     super();
@@ -68,6 +70,11 @@ export class RedisConnection extends EventEmitter<ConnectionEvents> {
 
   get lastFailure(): Error | undefined {
     return this.#lastFailure;
+  }
+
+  /** When the live client came, on the monotonic clock; undefined between two of them. */
+  get liveSince(): number | undefined {
+    return this.#liveSince;
   }
 
   get isCluster(): boolean {
@@ -219,6 +226,7 @@ export class RedisConnection extends EventEmitter<ConnectionEvents> {
   #setState(state: ConnectionState): void {
     if (this.#state === state) return;
     this.#state = state;
+    this.#liveSince = state === 'ready' ? monotonicNow() : undefined;
     this.emit('state', state);
   }
 }

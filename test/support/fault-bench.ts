@@ -7,6 +7,7 @@ import type { StreamMessage } from '../../lib/engine/stream-message.js';
 import type { StreamProducer } from '../../lib/engine/stream-producer.js';
 import { RedisStreamer } from '../../lib/engine/streamer.js';
 import { ConsumerEndedError } from '../../lib/errors.js';
+import type { RedisStreamsConnection } from '../../lib/redis/connection-options.js';
 import { FaultProxy } from './fault-proxy.js';
 import type { Ledger } from './ledger.js';
 import { RedisServer, type RedisServerOptions } from './redis-server.js';
@@ -50,10 +51,10 @@ export class FaultBench {
     return client;
   }
 
-  async streamer(url: string, options: StreamerOptions = {}): Promise<RedisStreamer> {
+  async streamer(connection: RedisStreamsConnection, options: StreamerOptions = {}): Promise<RedisStreamer> {
     const write = (message: string): unknown => this.log.push(message);
     const logger = { error: write, warn: write, log: () => undefined };
-    const streamer = new RedisStreamer(url, { timeout: 20_000, blockTimeout: 1_000, logger, ...options });
+    const streamer = new RedisStreamer(connection, { timeout: 20_000, blockTimeout: 1_000, logger, ...options });
     this.#cleanups.push(() => streamer.disconnect());
     await streamer.connect();
     return streamer;

@@ -220,6 +220,7 @@ describe('messages', () => {
   it('bring back the payload and the headers that a producer was given', async () => {
     const sent: AppendRequest[] = [];
     const producer = new StreamProducer('s', resolveProducerOptions({}), {
+      onEnded: () => undefined,
       appending: {
         append: async (_key: string, requests: readonly AppendRequest[]) =>
           requests.map((each) => `${sent.push(each)}-0`),

@@ -1,0 +1,116 @@
+import type { RedisStreamsError } from '../errors.js';
+import { pause } from '../redis/backoff.js';
+import type { RedisStreamsStatus } from '../redis/redis-connections.js';
+import type { StreamCommands } from '../redis/stream-commands.js';
+import type { AssignedStream } from './assigned-stream.js';
+import type { LoopReport } from './loop-watch.js';
+import type { ConsumerMode } from './options.js';
+
+/** One stream shard that a loop reads. What the server was asked for is undefined when it did not say in time. */
+export interface StreamHealth {
+  readonly streamKey: string;
+  readonly shardId: number;
+  /** Entries that the group has not been given yet; undefined where the server does not know it (before Redis 7.0). */
+  readonly lag: number | undefined;
+  /** Entries of the group that were given to somebody and not acknowledged. */
+  readonly pending: number | undefined;
+  /** How long nobody has touched the oldest of them, in milliseconds; undefined also when there is none. */
+  readonly oldestPendingIdle: number | undefined;
+  /** Why the stream is not read any more. */
+  readonly failure: RedisStreamsError | undefined;
+}
+
+/** One read loop: a consumer has one, in Cluster one for each stream shard. */
+export interface LoopHealth extends LoopReport {
+  readonly mode: ConsumerMode;
+  /** Undefined in real-time mode. */
+  readonly group: string | undefined;
+  readonly consumer: string | undefined;
+  /** How often its connection was made anew after a loss. */
+  readonly reconnects: number;
+  /** Messages that were read and not handed out yet. */
+  readonly buffered: number;
+  /** Messages that were handed out and are not settled. */
+  readonly inFlight: number;
+  /** Sum over its streams; undefined unless known for each. */
+  readonly lag: number | undefined;
+  readonly pending: number | undefined;
+  /** The longest of its streams. */
+  readonly oldestPendingIdle: number | undefined;
+  readonly streams: readonly StreamHealth[];
+}
+
+/** How a streamer, or the server on top of it, is doing. */
+export interface StreamerHealth {
+  /** True when the connections are not closed, every loop is healthy, and every stream is read. */
+  readonly isHealthy: boolean;
+  readonly status: RedisStreamsStatus;
+  /** Of all connections together. */
+  readonly reconnects: number;
+  readonly loops: readonly LoopHealth[];
+}
+
+/** What a session knows of one of its loops without asking the server. */
+export interface LocalLoopHealth
+  extends LoopReport, Pick<LoopHealth, 'mode' | 'group' | 'consumer' | 'reconnects' | 'buffered' | 'inFlight'> {
+  readonly streams: readonly AssignedStream[];
+}
+
+/** Asks the server for what only it knows of a loop's streams, and waits no longer than `timeout` milliseconds. */
+export async function loopHealth(
+  local: LocalLoopHealth,
+  commands: Pick<StreamCommands, 'groups' | 'pending'>,
+  timeout: number,
+): Promise<LoopHealth> {
+  const streams = await Promise.all(
+    local.streams.map(async (stream) => {
+      const { streamKey, shardId, failure } = stream;
+      const known = failure ? undefined : await inTime(groupNumbers(stream, local.group, commands), timeout);
+      return {
+        lag: undefined,
+        pending: undefined,
+        oldestPendingIdle: undefined,
+        ...known,
+        streamKey,
+        shardId,
+        failure,
+      };
+    }),
+  );
+  return {
+    ...local,
+    streams,
+    isHealthy: local.isHealthy && streams.every(({ failure }) => failure === undefined),
+    lag: sumOf(streams.map(({ lag }) => lag)),
+    pending: sumOf(streams.map(({ pending }) => pending)),
+    oldestPendingIdle: streams.reduce<number | undefined>(
+      (longest, { oldestPendingIdle: idle }) => (idle === undefined ? longest : Math.max(longest ?? 0, idle)),
+      undefined,
+    ),
+  };
+}
+
+async function groupNumbers(
+  { key }: AssignedStream,
+  group: string | undefined,
+  { groups, pending }: Pick<StreamCommands, 'groups' | 'pending'>,
+): Promise<Pick<StreamHealth, 'lag' | 'pending' | 'oldestPendingIdle'> | undefined> {
+  if (group === undefined) return undefined;
+  const [all, [oldest]] = await Promise.all([groups.groups(key), pending.pending(key, group, { count: 1 })]);
+  const info = all.find(({ name }) => name === group);
+  return info && { lag: info.lag, pending: info.pending, oldestPendingIdle: oldest?.idle };
+}
+
+/** Undefined when the work fails, or takes longer. */
+async function inTime<T>(work: Promise<T>, timeout: number): Promise<T | undefined> {
+  const limit = new AbortController();
+  const late = pause(timeout, limit.signal).then(() => undefined);
+  const done = work.catch(() => undefined);
+  const result = await Promise.race([done, late]);
+  limit.abort();
+  return result;
+}
+
+function sumOf(numbers: ReadonlyArray<number | undefined>): number | undefined {
+  return numbers.reduce((sum, number) => (sum === undefined || number === undefined ? undefined : sum + number), 0);
+}

@@ -1,0 +1,124 @@
+import { beforeEach, describe, expect, it } from '@jest/globals';
+import { Redis } from 'ioredis';
+
+import type { LoopHealth } from '../../../lib/engine/health.js';
+import type { RedisStreamer } from '../../../lib/engine/streamer.js';
+import { FaultBench, drain } from '../../support/fault-bench.js';
+import type { FaultProxy } from '../../support/fault-proxy.js';
+import { uniqueName } from '../../support/redis.js';
+import type { RedisServer } from '../../support/redis-server.js';
+import { until } from '../../support/until.js';
+
+const BLOCK = 200;
+const bench = new FaultBench();
+let server: RedisServer;
+let proxy: FaultProxy;
+let admin: Redis;
+let streamer: RedisStreamer;
+let stream: string;
+
+beforeEach(async () => {
+  server = await bench.server({ args: ['--appendonly', 'no'] });
+  proxy = await bench.proxy(server);
+  admin = bench.admin(server.url);
+  streamer = await bench.streamer(proxy.url, { blockTimeout: BLOCK });
+  stream = uniqueName('health');
+});
+
+async function onlyLoop(): Promise<LoopHealth> {
+  const { loops } = await streamer.health();
+  expect(loops).toHaveLength(1);
+  return loops[0] as LoopHealth;
+}
+
+const options = { mode: 'load-balanced', group: 'g', consumer: 'c', autoCommit: 'rolling', mkStream: true } as const;
+
+describe('health()', () => {
+  it('tells of each read loop what it does and where its group stands', async () => {
+    const consumer = await streamer.createConsumer(stream, { ...options, batchSize: 2, prefetch: 4 });
+    await until('it has read', async () => (await onlyLoop()).lastReadAge !== undefined);
+    expect(await onlyLoop()).toMatchObject({ state: 'reading', isHealthy: true, buffered: 0, inFlight: 0, pending: 0 });
+
+    for (let index = 0; index < 10; index += 1) await admin.xadd(stream, '*', 'msg', String(index));
+    await consumer.next();
+    let loop = await onlyLoop();
+    await until('it has read all that it may', async () => {
+      loop = await onlyLoop();
+      return loop.state === 'full' && loop.buffered + loop.inFlight === loop.pending;
+    });
+
+    expect(loop).toMatchObject({ mode: 'load-balanced', group: 'g', consumer: 'c', isHealthy: true, inFlight: 1 });
+    expect(loop.oldestPendingIdle).toBeGreaterThanOrEqual(0);
+    const hasLag = /lag/.test(JSON.stringify(await admin.xinfo('GROUPS', stream)));
+    expect(loop.lag).toBe(hasLag ? 10 - (loop.pending ?? 0) : undefined);
+    expect(loop.streams).toMatchObject([{ streamKey: stream, shardId: 0, pending: loop.pending, failure: undefined }]);
+  });
+
+  it('has no more to say of consumers that have ended', async () => {
+    const consumer = await streamer.createConsumer(stream, options);
+    await consumer.end();
+    expect(await streamer.health()).toMatchObject({ isHealthy: true, status: 'connected', loops: [] });
+    await streamer.disconnect();
+    expect(await streamer.health()).toMatchObject({ isHealthy: false, status: 'disconnected' });
+  });
+
+  it('sees a loop that the server does not serve, though it answers PING', async () => {
+    await streamer.createConsumer(stream, options);
+    await until('it has read', async () => (await onlyLoop()).lastReadAge !== undefined);
+    // Logging in works on every new connection, and nothing after that.
+    const stalling = setInterval(() => proxy.stall('reader'), 20);
+    await until('the loop is unhealthy', async () => !(await onlyLoop()).isHealthy, 20_000).finally(() =>
+      clearInterval(stalling),
+    );
+    expect(await admin.ping()).toBe('PONG');
+    const { isHealthy, loops } = await streamer.health();
+    expect(isHealthy).toBe(false);
+    expect(loops[0]?.lastReadAge).toBeGreaterThan(2 * BLOCK + 5_000);
+  }, 30_000);
+
+  it('answers in time and without the numbers of a server that does not answer', async () => {
+    await streamer.createConsumer(stream, options);
+    server.pause();
+    const health = await streamer.health({ timeout: 100 });
+    expect(health.loops[0]).toMatchObject({ group: 'g', lag: undefined, pending: undefined });
+    server.resume();
+    await expect(streamer.health({ timeout: 0 })).rejects.toThrow('timeout');
+  });
+
+  it('counts reconnects, and names the failure of a stream that is not read any more', async () => {
+    const consumer = await streamer.createConsumer([stream, `${stream}:other`], options);
+    const failures: unknown[] = [];
+    void drain(consumer, () => undefined).catch((error: unknown) => failures.push(error));
+    await until('it has read', async () => (await onlyLoop()).lastReadAge !== undefined);
+    proxy.cut('rst', 'reader');
+    await until('the reader is back', async () => (await onlyLoop()).reconnects === 1);
+    await admin.set(stream, 'no stream');
+
+    await until('one stream has failed', async () => (await streamer.health()).isHealthy === false);
+    const loop = await onlyLoop();
+    expect(loop.streams.map(({ failure }) => failure?.code)).toEqual(['ERR_WRONG_TYPE', undefined]);
+  });
+
+  it('ends with a loop that hangs on a promise which never settles: the watchdog starts it anew', async () => {
+    let isSwallowing = false;
+    const connection = (): Redis => {
+      const client = new Redis(server.url, { protocol: 2 });
+      const send = client.sendCommand.bind(client);
+      client.sendCommand = (command, ...rest) =>
+        isSwallowing && command.name === 'xreadgroup' ? new Promise(() => undefined) : send(command, ...rest);
+      return client;
+    };
+    const hanging = await bench.streamer(connection, { blockTimeout: 100 });
+    const consumer = await hanging.createConsumer(stream, options);
+    const errors: string[] = [];
+    consumer.on('error', ({ code }) => errors.push(code));
+    isSwallowing = true;
+    await until('it stands still', async () => (await hanging.health()).loops[0]?.state === 'stalled');
+    isSwallowing = false;
+    await admin.xadd(stream, '*', 'msg', 'after');
+
+    expect((await consumer.next()).text()).toBe('after');
+    expect(errors).toEqual(['ERR_READ_LOOP_STALLED']);
+    expect((await hanging.health()).loops).toMatchObject([{ restarts: 1, isHealthy: true }]);
+  });
+});

@@ -1,7 +1,7 @@
 /**
- * Milliseconds on a clock that only goes forward, for deadlines and intervals: the system's own may be set back by an
+ * Whole milliseconds on a clock that only goes forward, for deadlines and intervals: the system's own may be set back by an
  * hour, and whoever waits by it then waits for an hour more.
  */
 export function monotonicNow(): number {
-  return performance.now();
+  return Math.floor(performance.now());
 }

@@ -3,7 +3,7 @@ export * from './errors.js';
 export type { RedisStreamsLogger } from './logger.js';
 export type { ClusterConnection, RedisStreamsConnection } from './redis/connection-options.js';
 export type { RedisStreamsStatus } from './redis/redis-connections.js';
-export type { GroupConsumerInfo, PendingEntry } from './redis/stream-commands.js';
+export type { GroupConsumerInfo, PendingEntry, RedisEffect } from './redis/stream-commands.js';
 export type {
   AcknowledgingConsumer,
   BasicConsumer,
@@ -26,7 +26,10 @@ export type {
 export { DEAD_LETTER_HEADERS } from './engine/dead-letter.js';
 export type { DeadLetterOptions } from './engine/dead-letter.js';
 export type { LoopHealth, StreamHealth, StreamerHealth } from './engine/health.js';
+export { Inbox, idempotencyKey } from './engine/inbox.js';
+export type { InboxOptions } from './engine/inbox.js';
 export type { LoopState } from './engine/loop-watch.js';
+export type { RetentionOptions, TrimOptions, TrimResult } from './engine/retention.js';
 export type { RetryOptions } from './engine/retry-policy.js';
 export { Receipt } from './engine/receipt.js';
 export type { RedriveOptions, RedriveResult } from './engine/redrive.js';

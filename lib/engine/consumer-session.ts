@@ -6,6 +6,7 @@ import type { AssignedStream, HeldState } from './assigned-stream.js';
 import { attempt, attemptForEach } from './courtesy.js';
 import { handBack } from './hand-back.js';
 import type { LocalLoopHealth } from './health.js';
+import { Housekeeping } from './housekeeping.js';
 import { KeepAlive } from './keep-alive.js';
 import { MessageBuffer } from './message-buffer.js';
 import { MessageSettler } from './message-settler.js';
@@ -43,6 +44,7 @@ export class ConsumerSession implements LiveSession {
   readonly settler: MessageSettler;
   readonly #listeners: SessionListeners;
   readonly #keepAlive: KeepAlive | undefined;
+  readonly #housekeeping: Housekeeping | undefined;
   readonly #lines: ReadingLines;
   #streams: readonly AssignedStream[] = [];
   /** Streams that were let go while entries of theirs were still in this process, by key. */
@@ -84,7 +86,9 @@ export class ConsumerSession implements LiveSession {
     });
     environment.sessions.add(this);
     const { group, mode } = options;
-    if (group !== undefined && mode === 'load-balanced' && this.settler.hasPending) {
+    if (group === undefined) return;
+    this.#housekeeping = this.#createHousekeeping(group);
+    if (mode === 'load-balanced' && this.settler.hasPending) {
       this.#keepAlive = this.#createKeepAlive(group);
     }
   }
@@ -98,6 +102,7 @@ export class ConsumerSession implements LiveSession {
     await this.add(streams, false);
     this.#lines.requireRunning();
     this.#keepAlive?.start();
+    this.#housekeeping?.start();
   }
 
   /** Takes more streams on. @param isAllNew they appeared while we were reading */
@@ -166,7 +171,7 @@ export class ConsumerSession implements LiveSession {
 
   /** Stops reading and gives back what nobody was handed. */
   async stopReading(): Promise<void> {
-    await this.#lines.stop();
+    await Promise.all([this.#lines.stop(), this.#housekeeping?.stop()]);
     await this.#handBackBuffered(this.#streams);
   }
 
@@ -221,6 +226,21 @@ export class ConsumerSession implements LiveSession {
       }
     }
     this.buffer.push(messages);
+  }
+
+  #createHousekeeping(group: string): Housekeeping {
+    const { consumer, consumerExpiry, retention } = this.options;
+    const { control, logger } = this.environment;
+    return new Housekeeping({
+      groups: control.groups,
+      group,
+      consumer,
+      consumerExpiry,
+      retention,
+      streams: () => this.#streams,
+      logger,
+      onError: this.#listeners.onError,
+    });
   }
 
   #createKeepAlive(group: string): KeepAlive {

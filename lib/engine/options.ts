@@ -1,10 +1,9 @@
-import { randomBytes } from 'node:crypto';
-import { readFileSync } from 'node:fs';
-import { hostname } from 'node:os';
-
 import { InvalidOptionError } from '../errors.js';
 import type { RedisStreamsLogger } from '../logger.js';
+import { hostId, uniqueConsumerName } from './consumer-name.js';
 import { check } from './option-checks.js';
+import { resolveRetention } from './retention.js';
+import type { ResolvedRetention, RetentionOptions } from './retention.js';
 import type { Sharder } from './sharder.js';
 
 /** Options of {@link RedisStreamer}. All times are milliseconds. */
@@ -83,6 +82,13 @@ interface GroupOptions extends ReadingOptions {
   autoCommitInterval?: number;
   /** Creates a stream that does not exist. Default false. */
   mkStream?: boolean;
+  /**
+   * How long nothing may be heard of a consumer until its name is removed from the group, or false. Never while entries are
+   * pending for it. Default 3,600,000, an hour.
+   */
+  consumerExpiry?: number | false;
+  /** Deletes what every group of the stream has acknowledged, and nothing else; true takes the defaults. Default false. */
+  retention?: RetentionOptions | boolean;
 }
 
 /** One consumer in a group; it goes on where the group is. */
@@ -124,6 +130,7 @@ export const DEFAULTS = Object.freeze({
     loadBalancedBatchSize: 10,
     shardDiscoveryInterval: 30_000,
     mkStream: false,
+    consumerExpiry: 3_600_000,
   }),
 } as const) satisfies { streamer: StreamerOptions; producer: ProducerOptions; consumer: object };
 
@@ -159,6 +166,8 @@ export interface ResolvedConsumerOptions {
   readonly autoClaimInterval: number | false;
   readonly autoClaimIdle: number;
   readonly mkStream: boolean;
+  readonly consumerExpiry: number | false;
+  readonly retention: ResolvedRetention | false;
 }
 
 export function resolveStreamerOptions(options: StreamerOptions): ResolvedStreamerOptions {
@@ -188,7 +197,16 @@ export function resolveProducerOptions(options: ProducerOptions): ResolvedProduc
   return { sharder, maxLen, minAge, maxBatch, maxQueued, maxQueuedBytes, delivery };
 }
 
-const GROUP_OPTIONS = ['group', 'consumer', 'autoCommit', 'autoCommitDelay', 'autoCommitInterval', 'mkStream'] as const;
+const GROUP_OPTIONS = [
+  'group',
+  'consumer',
+  'autoCommit',
+  'autoCommitDelay',
+  'autoCommitInterval',
+  'mkStream',
+  'consumerExpiry',
+  'retention',
+] as const;
 const CLAIM_OPTIONS = ['autoClaimInterval', 'autoClaimIdle', 'shardOwnership'] as const;
 
 export function resolveConsumerOptions(options: ConsumerOptions): ResolvedConsumerOptions {
@@ -210,6 +228,7 @@ export function resolveConsumerOptions(options: ConsumerOptions): ResolvedConsum
     mode,
     batchSize,
     group,
+    retention: retentionOf(given.retention),
     consumer: given.consumer ?? (mode === 'resumable' ? (group as string) : uniqueConsumerName()),
   };
   check.oneOf('autoStreamReset', resolved.autoStreamReset, ['earliest', 'latest']);
@@ -222,6 +241,7 @@ export function resolveConsumerOptions(options: ConsumerOptions): ResolvedConsum
   check.integer('autoCommitInterval', resolved.autoCommitInterval, 0);
   check.boolean('mkStream', resolved.mkStream);
   checkInterval('autoClaimInterval', resolved.autoClaimInterval);
+  if (resolved.consumerExpiry !== false) check.integer('consumerExpiry', resolved.consumerExpiry, 1_000);
   check.integer('autoClaimIdle', resolved.autoClaimIdle, 100);
   if (given.shardOwnership !== undefined) check.oneOf('shardOwnership', given.shardOwnership, ['shared']);
   if (given.autoCommitDelay !== undefined && resolved.autoCommit !== 'delayed') {
@@ -240,23 +260,9 @@ export function resolveStreamKeys(streamKeys: string | readonly string[]): strin
   return [...new Set<string>(keys)];
 }
 
-/** `HOST_ID`, else the id of the container that this process runs in, else the host's name. */
-export function hostId(): string {
-  return process.env['HOST_ID'] || containerId() || hostname();
-}
-
-function containerId(): string | undefined {
-  try {
-    return /(?:docker|containers|kubepods|libpod)[^\n]*?([0-9a-f]{64})/.exec(
-      readFileSync('/proc/self/cgroup', 'utf8'),
-    )?.[1];
-  } catch {
-    return undefined;
-  }
-}
-
-function uniqueConsumerName(): string {
-  return `${hostId()}:${process.pid}:${Date.now().toString(36)}${randomBytes(4).toString('hex')}`;
+function retentionOf(retention: RetentionOptions | boolean | undefined): ResolvedRetention | false {
+  if (retention === undefined || retention === false) return false;
+  return resolveRetention(retention === true ? {} : retention);
 }
 
 function checkInterval(option: string, value: number | false): void {

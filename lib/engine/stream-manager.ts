@@ -7,6 +7,8 @@ import type { RewindTarget } from './consumer-types.js';
 import { check } from './option-checks.js';
 import { redrive } from './redrive.js';
 import type { RedriveOptions, RedriveResult } from './redrive.js';
+import { resolveRetention, trimAcknowledged } from './retention.js';
+import type { TrimOptions, TrimResult } from './retention.js';
 import { positionOf } from './seek.js';
 import { StreamMessage } from './stream-message.js';
 
@@ -128,6 +130,17 @@ export class StreamManager implements AsyncDisposable {
     return this.#on(deadLetterStream, 'redriving', () =>
       redrive(deadLetterStream, options, this.#commands, this.#messageField),
     );
+  }
+
+  /**
+   * Deletes the entries that every group of the stream has acknowledged, and no others; see {@link TrimOptions}. Consumers
+   * in real-time mode have no group and are not waited for. A stream without groups is left alone.
+   * @throws InvalidOptionError, UnsupportedOperationError where scripts are not permitted
+   */
+  async trimAcknowledged(streamKey: string, options: TrimOptions = {}): Promise<TrimResult> {
+    check.name('streamKey', streamKey);
+    const resolved = resolveRetention(options, 'options');
+    return this.#on(streamKey, 'trimming', () => trimAcknowledged(streamKey, resolved, this.#commands.groups));
   }
 
   /** Removes a consumer's name from a group. @throws ConsumerPendingError while entries are pending for it. */

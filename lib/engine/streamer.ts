@@ -16,6 +16,8 @@ import type { SessionCapacity, SessionListeners } from './consumer-session.js';
 import type { ConsumerFor, OnlyOptionsOf } from './consumer-types.js';
 import { loopHealth } from './health.js';
 import type { StreamerHealth } from './health.js';
+import { Inbox } from './inbox.js';
+import type { InboxOptions } from './inbox.js';
 import { check } from './option-checks.js';
 import {
   resolveConsumerOptions,
@@ -148,6 +150,12 @@ export class RedisStreamer extends EventEmitter<{ status: [status: RedisStreamsS
   async createManager(): Promise<StreamManager> {
     this.#requireOpen();
     return new StreamManager(this.#control, this.#options.messageField);
+  }
+
+  /** Remembers what a group has handled, for handlers that must not do their work twice. @throws InvalidOptionError */
+  createInbox(group: string, options: InboxOptions = {}): Inbox {
+    this.#requireOpen();
+    return new Inbox(this.#control.inbox, group, options, this.#options.timeout);
   }
 
   /** Appends at once, without a queue: what has to be settled before something else is. */

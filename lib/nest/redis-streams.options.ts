@@ -5,6 +5,7 @@ import type { DeadLetterOptions } from '../engine/dead-letter.js';
 import { check } from '../engine/option-checks.js';
 import { resolveConsumerOptions } from '../engine/options.js';
 import type { AutoCommit, AutoStreamReset, ConsumerMode, ConsumerOptions, ProducerOptions } from '../engine/options.js';
+import type { RetentionOptions } from '../engine/retention.js';
 import { resolveRetry } from '../engine/retry-policy.js';
 import type { RetryOptions } from '../engine/retry-policy.js';
 import { InvalidOptionError } from '../errors.js';
@@ -66,6 +67,10 @@ export interface ServerRedisStreamsOptions extends RedisStreamsCommonOptions {
   autoClaimIdle?: number;
   batchSize?: number;
   prefetch?: number;
+  /** How long nothing may be heard of a consumer until its name is removed from the group, or false. Default 3,600,000. */
+  consumerExpiry?: number | false;
+  /** Deletes from its streams what every group has acknowledged, and nothing else; true takes the defaults. Default false. */
+  retention?: RetentionOptions | boolean;
   /** Reads `key:0`, `key:1`, … as shards of the stream `key`. Default false. */
   shards?: boolean;
   /** How messages are handled again whose handler failed; false handles each once. */
@@ -130,7 +135,15 @@ export interface ResolvedHandlerExtras extends Pick<HandlerExtras, 'ack' | 'conc
 }
 
 /** Names of the options that the engine's consumer takes as they are. */
-const CONSUMER_OPTIONS = ['consumer', 'autoCommitInterval', 'autoCommitDelay', 'batchSize', 'prefetch'] as const;
+const CONSUMER_OPTIONS = [
+  'consumer',
+  'autoCommitInterval',
+  'autoCommitDelay',
+  'batchSize',
+  'prefetch',
+  'consumerExpiry',
+  'retention',
+] as const;
 const CLAIM_OPTIONS = ['autoClaimInterval', 'autoClaimIdle'] as const;
 
 /** @throws InvalidOptionError */

@@ -86,17 +86,17 @@ export class CommandSender {
   }
 
   /**
-   * Runs a script by its digest, or by its source where the server has forgotten it.
+   * Runs a script on a key that has its prefix, by its digest, or by its source where the server has forgotten it.
    * Undefined when scripts are not permitted here; that is remembered, and the caller has another way.
    */
   async run(
     { name, source, sha }: Script,
-    keys: readonly string[],
+    key: string,
     args: readonly CommandArgument[],
     encoding: 'utf8' | null = 'utf8',
   ): Promise<{ reply: unknown } | undefined> {
     if (this.#missing.has('scripts')) return undefined;
-    const rest = [keys.length, ...keys.map((key) => this.key(key)), ...args];
+    const rest = [1, key, ...args];
     try {
       return { reply: await this.#evaluate(source, sha, rest, encoding) };
     } catch (error) {

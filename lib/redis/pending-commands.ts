@@ -44,7 +44,7 @@ export class RedisPendingCommands implements PendingCommands {
     const counts = pending.map((entry) => entry.deliveryCount + (isRedelivery ? 1 : 0));
     const scripted = await this.#sender.run(
       CLAIM_OWN,
-      [streamKey],
+      this.#sender.key(streamKey),
       [group, consumer, ...pending.flatMap((entry, index) => [entry.id, counts[index] as number])],
       null,
     );
@@ -69,7 +69,7 @@ export class RedisPendingCommands implements PendingCommands {
 
   async keepAlive(streamKey: string, group: string, consumer: string, ids: readonly string[]): Promise<string[]> {
     if (ids.length === 0) return [];
-    const scripted = await this.#sender.run(KEEP_ALIVE, [streamKey], [group, consumer, ...ids]);
+    const scripted = await this.#sender.run(KEEP_ALIVE, this.#sender.key(streamKey), [group, consumer, ...ids]);
     if (scripted) return scripted.reply as string[];
     const ours = await this.#stillOurs(streamKey, group, consumer, ids);
     await this.#claimJustId(streamKey, group, consumer, ours, 0);
@@ -85,7 +85,12 @@ export class RedisPendingCommands implements PendingCommands {
   ): Promise<void> {
     if (entries.length === 0) return;
     const args = entries.flatMap(({ id, deliveryCount }) => [id, deliveryCount ?? -1]);
-    const scripted = await this.#sender.run(SET_IDLE, [streamKey], [group, consumer, Math.round(idle), ...args]);
+    const scripted = await this.#sender.run(SET_IDLE, this.#sender.key(streamKey), [
+      group,
+      consumer,
+      Math.round(idle),
+      ...args,
+    ]);
     if (scripted) return;
     const counts = new Map(entries.map(({ id, deliveryCount }) => [id, deliveryCount]));
     const ours = await this.#stillOurs(streamKey, group, consumer, [...counts.keys()]);

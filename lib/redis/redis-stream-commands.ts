@@ -1,6 +1,7 @@
 import { RedisAppendCommands } from './append-commands.js';
 import { CommandSender } from './command-sender.js';
 import { RedisGroupCommands } from './group-commands.js';
+import { RedisInboxCommands } from './inbox-commands.js';
 import { RedisPendingCommands } from './pending-commands.js';
 import { RedisReadCommands } from './read-commands.js';
 import type { RedisConnection } from './redis-connection.js';
@@ -24,5 +25,6 @@ export function redisStreamCommands(
     reading: new RedisReadCommands(sender),
     pending: new RedisPendingCommands(sender),
     groups: new RedisGroupCommands(sender),
+    inbox: new RedisInboxCommands(sender),
   };
 }

@@ -1,9 +1,10 @@
-/** What the engine asks of Redis, in four facets. Parts of the engine take those they need, so that a unit test can fake them. */
+/** What the engine asks of Redis, in five facets. Parts of the engine take those they need, so that a unit test can fake them. */
 export interface StreamCommands {
   readonly appending: AppendCommands;
   readonly reading: ReadCommands;
   readonly pending: PendingCommands;
   readonly groups: GroupCommands;
+  readonly inbox: InboxCommands;
 }
 
 /** One entry as Redis returned it. */
@@ -189,6 +190,29 @@ export interface GroupConsumerInfo {
   readonly idle: number;
 }
 
+export interface TrimStep {
+  /** Milliseconds without a sign of life after which a group counts for nothing; undefined: every group counts. */
+  readonly deadAfter: number | undefined;
+  /** Entries from this id on are kept, though acknowledged. */
+  readonly keepFrom: string | undefined;
+  /** About how many entries may go in this step; undefined: all of them, exactly. */
+  readonly limit: number | undefined;
+  /** Counts from this id on what would go, and deletes nothing. */
+  readonly dryRunFrom?: string | undefined;
+}
+
+/** What one step of trimming did. */
+export interface TrimmedStep {
+  readonly trimmed: number;
+  /** The first id that may have to stay; undefined when no group is alive. */
+  readonly firstKept: string | undefined;
+  /** The group because of which it stays; undefined when it is kept for its age. */
+  readonly keptFor: string | undefined;
+  readonly deadGroups: readonly string[];
+  /** Where a dry run goes on; undefined at its end. */
+  readonly next: string | undefined;
+}
+
 export interface GroupCommands {
   /** False when the group was there already. A missing stream is created only with `mkStream`. */
   createGroup(streamKey: string, group: string, afterId: string, mkStream: boolean): Promise<boolean>;
@@ -197,4 +221,24 @@ export interface GroupCommands {
   setGroupPosition(streamKey: string, group: string, afterId: string): Promise<void>;
   /** Removes the consumer unless entries are pending for it, in one step; returns how many are. */
   removeConsumer(streamKey: string, group: string, consumer: string): Promise<number>;
+  /** The same, unless it has done anything within `minIdle` milliseconds; false when it stays. Never without scripts. */
+  removeIdleConsumer(streamKey: string, group: string, consumer: string, minIdle: number): Promise<boolean>;
+  /** Deletes entries that every group has acknowledged. @throws UnsupportedOperationError where scripts are not permitted */
+  trimAcknowledged(streamKey: string, step: TrimStep): Promise<TrimmedStep>;
+}
+
+/** A message that a group has handled. */
+export interface InboxRecord {
+  readonly streamKey: string;
+  readonly group: string;
+  readonly id: string;
+}
+
+/** A command and its arguments. */
+export type RedisEffect = readonly [command: string, ...args: Array<string | Uint8Array | number>];
+
+export interface InboxCommands {
+  isRecorded(record: InboxRecord): Promise<boolean>;
+  /** Runs the effects and makes the record, in one step; false, and nothing is run, when it was there with another token. */
+  record(record: InboxRecord, token: string, ttl: number, effects: readonly RedisEffect[]): Promise<boolean>;
 }

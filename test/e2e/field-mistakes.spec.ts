@@ -134,8 +134,8 @@ it('no option of the server does nothing: a senseless value of each is refused',
   const names: Record<keyof Omit<ServerRedisStreamsOptions, 'logger'>, true> = {
     ack: true, autoClaimIdle: true, autoClaimInterval: true, autoCommit: true, autoCommitDelay: true,
     autoCommitInterval: true, autoStreamReset: true, batchSize: true, blockTimeout: true, concurrency: true,
-    connection: true, consumer: true, deadLetter: true, deserializer: true, group: true, keyPrefix: true,
-    messageField: true, mode: true, onDeadLetter: true, prefetch: true, replyPrefix: true, retry: true,
+    connection: true, consumer: true, consumerExpiry: true, deadLetter: true, deserializer: true, group: true, keyPrefix: true,
+    messageField: true, mode: true, onDeadLetter: true, prefetch: true, replyPrefix: true, retention: true, retry: true,
     serializer: true, shards: true, shutdownTimeout: true, timeout: true,
   }; // prettier-ignore
   for (const name of Object.keys(names)) {

@@ -1,9 +1,9 @@
 import { hostname } from 'node:os';
 import { afterEach, describe, expect, it } from '@jest/globals';
 import { check } from '../../lib/engine/option-checks.js';
+import { hostId } from '../../lib/engine/consumer-name.js';
 import {
   DEFAULTS,
-  hostId,
   resolveConsumerOptions,
   resolveProducerOptions,
   resolveStreamKeys,

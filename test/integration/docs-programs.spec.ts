@@ -7,7 +7,7 @@ const run = useDocumentPrograms();
 // Each test begins with an empty database.
 const streams = useStreams();
 
-it.each(programsOf('docs/engine.md'))('the program at $title prints what the page says', async (program) => {
+it.each([...programsOf('docs/engine.md'), ...programsOf('docs/operations.md')])('the program at $title prints what the page says', async (program) => {
   const output = await run(program, { REDIS_URL: streams.url });
 
   expect(program.output).toBeDefined();

@@ -1,0 +1,64 @@
+import { expect, it } from '@jest/globals';
+
+import { useChildProgram } from '../support/child-program.js';
+import { FaultBench } from '../support/fault-bench.js';
+import type { Booking, InboxLine, InboxOrders } from '../support/inbox-child.js';
+import { useTally } from '../support/tally.js';
+
+const MESSAGES = 600;
+const LIMIT = 60_000;
+const bench = new FaultBench();
+const startConsumer = useChildProgram<InboxOrders, InboxLine>('./inbox-child.ts');
+const tally = useTally();
+
+/** Every hundredth message ends the process that is first given it, before and after its work is recorded in turn. */
+function bookingOf(amount: number): Booking {
+  if (amount % 100 !== 50) return { amount };
+  return { amount, crash: amount % 200 === 50 ? 'before-record' : 'before-ack' };
+}
+
+it(
+  'what is done through an inbox is done exactly once, whenever its process crashes',
+  async () => {
+    const server = await bench.server();
+    const admin = bench.admin(server.url);
+    const stream = 'bookings';
+    const producer = await (await bench.streamer(server.url)).createProducer(stream);
+    const given = new Map<number, number>();
+    let crashes = 0;
+    const isDone = async (): Promise<boolean> => {
+      const summary = await admin.xpending(stream, 'accounting').catch(() => undefined);
+      return given.size === MESSAGES && summary?.[0] === 0;
+    };
+
+    let isOver = false;
+    const consuming = (async () => {
+      while (!isOver) {
+        const orders = { url: server.url, stream, consumer: 'accountant' };
+        const child = await startConsumer(orders, ({ given: amount }) => {
+          given.set(amount, (given.get(amount) ?? 0) + 1);
+        });
+        const watch = setInterval(async () => {
+          if (!(await isDone())) return;
+          isOver = true;
+          child.process.kill('SIGTERM');
+        }, 100);
+        if ((await child.ended) === 7) crashes += 1;
+        clearInterval(watch);
+      }
+    })();
+    for (let amount = 1; amount <= MESSAGES; amount += 1) {
+      await producer.send(JSON.stringify(bookingOf(amount)));
+    }
+    await consuming;
+
+    const balance = Number(await admin.get('balance'));
+    const repeated = [...given.values()].reduce((sum, times) => sum + times - 1, 0);
+    tally({ faults: crashes, sends: MESSAGES, handled: given.size, duplicates: repeated, lost: MESSAGES - given.size });
+    expect(crashes).toBe(6);
+    // Each crash leaves at least the message that caused it to be given again.
+    expect(repeated).toBeGreaterThanOrEqual(crashes);
+    expect(balance).toBe((MESSAGES * (MESSAGES + 1)) / 2);
+  },
+  LIMIT,
+);

@@ -12,6 +12,7 @@ import { MessageBuffer } from './message-buffer.js';
 import { MessageSettler } from './message-settler.js';
 import type { ResolvedConsumerOptions } from './options.js';
 import type { ConsumerEnvironment, LiveSession } from './reading-line.js';
+import type { ReadAhead } from './read-ahead.js';
 import { ReadingLines } from './reading-lines.js';
 import { StreamMessage } from './stream-message.js';
 import type { ReadPage } from './stream-reader.js';
@@ -25,8 +26,11 @@ export interface SessionListeners {
 
 /** How many messages may be in this process; see {@link MessageBuffer}. */
 export interface SessionCapacity {
-  readonly messages: number;
+  /** Beside those that are read ahead. */
+  readonly inHandlers: number;
   readonly holdsUntilReleased: boolean;
+  /** Decides how much is read ahead; without it that is what the options say. */
+  readonly readAhead?: ReadAhead | undefined;
 }
 
 /** An ack that cannot be sent is a message delivered twice, not one lost: the end waits so long for the server. */
@@ -42,10 +46,12 @@ export class ConsumerSession implements LiveSession {
   readonly buffer: MessageBuffer<StreamMessage>;
   readonly environment: ConsumerEnvironment;
   readonly settler: MessageSettler;
+  readonly readAhead: ReadAhead | undefined;
   readonly #listeners: SessionListeners;
   readonly #keepAlive: KeepAlive | undefined;
   readonly #housekeeping: Housekeeping | undefined;
   readonly #lines: ReadingLines;
+  readonly #inHandlers: number;
   #streams: readonly AssignedStream[] = [];
   /** Streams that were let go while entries of theirs were still in this process, by key. */
   readonly #formerStreams = new Map<string, AssignedStream>();
@@ -63,11 +69,15 @@ export class ConsumerSession implements LiveSession {
     this.options = options;
     this.#listeners = listeners;
     this.#isSettledByTaker = capacity.holdsUntilReleased;
-    this.buffer = new MessageBuffer(capacity.messages, options.batchSize, capacity.holdsUntilReleased);
+    this.#inHandlers = capacity.inHandlers;
+    this.readAhead = capacity.readAhead;
+    const { prefetch, batchSize } = options;
+    this.buffer = new MessageBuffer(prefetch + this.#inHandlers, batchSize, capacity.holdsUntilReleased);
     this.#lines = new ReadingLines({
       environment,
       consumer: options,
       credit: () => this.buffer.credit,
+      batchSize: () => (this.readAhead?.size ?? options).batchSize,
       room: () => this.buffer.room(),
       hasRoom: () => this.buffer.hasRoom,
       isStuck: () => this.buffer.isStuck,
@@ -218,12 +228,17 @@ export class ConsumerSession implements LiveSession {
   #accept(pages: readonly ReadPage[], isLate: boolean): void {
     const messages: StreamMessage[] = [];
     for (const { stream, generation, entries } of pages) {
+      this.readAhead?.arrived(entries);
       const isCurrent = stream.generation === generation;
       for (const entry of entries) {
         if (isLate && stream.held.has(entry.id)) continue;
         if (this.settler.hasPending) stream.held.set(entry.id, isCurrent ? 'buffered' : 'skipped');
         if (isCurrent) messages.push(new StreamMessage(stream, entry, this.environment.messageField));
       }
+    }
+    if (this.readAhead) {
+      const { prefetch, batchSize } = this.readAhead.size;
+      this.buffer.resize(prefetch + this.#inHandlers, batchSize);
     }
     this.buffer.push(messages);
   }

@@ -140,6 +140,7 @@ export class Dispatcher {
       (message) => new Delivery(message, (settlement) => void this.#settle(message, settlement)),
     );
     this.#running += 1;
+    const begin = performance.now();
     try {
       await deliver(deliveries);
     } catch (error) {
@@ -148,6 +149,7 @@ export class Dispatcher {
       for (const delivery of deliveries) delivery.settle({ kind: 'pending' });
     }
     this.#running -= 1;
+    session.readAhead?.handled(messages.length, performance.now() - begin);
     for (let count = messages.length; count > 0; count -= 1) session.buffer.release();
     this.#announceIdle();
     this.#pump();

@@ -8,9 +8,9 @@ import type { Deferred } from '../deferred.js';
  * {@link release}, so that what is buffered and what is in handlers together never exceed the capacity.
  */
 export class MessageBuffer<T> {
-  readonly capacity: number;
   readonly #holdsUntilReleased: boolean;
-  readonly #lowWater: number;
+  #capacity = 0;
+  #lowWater = 0;
   #items: Array<T | undefined> = [];
   #head = 0;
   #held = 0;
@@ -19,9 +19,19 @@ export class MessageBuffer<T> {
 
   /** @param page what one read would like to bring; reading resumes once there is room for it, or for half of the capacity. */
   constructor(capacity: number, page: number, holdsUntilReleased = false) {
-    this.capacity = capacity;
-    this.#lowWater = Math.max(1, Math.min(page, Math.ceil(capacity / 2)));
     this.#holdsUntilReleased = holdsUntilReleased;
+    this.resize(capacity, page);
+  }
+
+  get capacity(): number {
+    return this.#capacity;
+  }
+
+  /** What is buffered stays; a smaller capacity holds from then on. */
+  resize(capacity: number, page: number): void {
+    this.#capacity = capacity;
+    this.#lowWater = Math.max(1, Math.min(page, Math.ceil(capacity / 2)));
+    this.#announceRoom();
   }
 
   get size(): number {
@@ -30,7 +40,7 @@ export class MessageBuffer<T> {
 
   /** How many more messages may be read. */
   get credit(): number {
-    return Math.max(0, this.capacity - this.size - this.#held);
+    return Math.max(0, this.#capacity - this.size - this.#held);
   }
 
   /** How many of the messages that wait to be taken are such. */

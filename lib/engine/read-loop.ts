@@ -33,7 +33,8 @@ export interface ReadLoopOptions {
   readonly connection: ReadConnection;
   readonly interrupt: { readonly isPossible: boolean; interrupt(isOver: () => boolean): Promise<void> };
   readonly duties: readonly ReadDuty[];
-  readonly batchSize: number;
+  /** Most entries of one read. */
+  readonly batchSize: () => number;
   readonly blockTimeout: number;
   /** Free places for what a read brings, and a wait until there are enough. */
   readonly credit: () => number;
@@ -238,7 +239,8 @@ export class ReadLoop {
     if (this.#isOver(round) || changes !== this.#changes || streams.length === 0) return;
     round.isReading = true;
     try {
-      onPages(await reader.read(streams, { credit: credit(), batchSize, block: this.#blockTime() }), round.isGivenUp);
+      const budget = { credit: credit(), batchSize: batchSize(), block: this.#blockTime() };
+      onPages(await reader.read(streams, budget), round.isGivenUp);
       if (!round.isGivenUp) this.#watch.readSucceeded();
     } finally {
       round.isReading = false;

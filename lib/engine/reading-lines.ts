@@ -27,7 +27,7 @@ export interface LineReport extends LoopReport {
 
 export interface ReadingLinesOptions extends Pick<
   ReadLoopOptions,
-  'room' | 'isStuck' | 'hasRoom' | 'onPages' | 'onStreamFailure' | 'onError'
+  'batchSize' | 'room' | 'isStuck' | 'hasRoom' | 'onPages' | 'onStreamFailure' | 'onError'
 > {
   readonly environment: ConsumerEnvironment;
   readonly consumer: ResolvedConsumerOptions;
@@ -128,7 +128,6 @@ export class ReadingLines {
       duties,
       connection: line.connection,
       interrupt: line.interrupt,
-      batchSize: consumer.batchSize,
       blockTimeout: environment.blockTimeout,
       credit: () => Math.ceil(credit() / this.#lines.length),
       liveSince: () => laterOf(line.connection.liveSince, environment.controlLiveSince()),

@@ -39,7 +39,7 @@ export class StreamConsumer extends EventEmitter<{ error: [error: RedisStreamsEr
     this.#onEnded = onEnded;
     this.#options = options;
     this.#environment = environment;
-    const capacity = { messages: options.prefetch, holdsUntilReleased: false };
+    const capacity = { inHandlers: 0, holdsUntilReleased: false };
     this.#session = new ConsumerSession(environment, options, capacity, {
       onStreamFailure: (error) => this.#failStream(error),
       onError: (error) => this.#report(error),

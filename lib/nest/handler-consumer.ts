@@ -6,6 +6,7 @@ import { Dispatcher } from '../engine/dispatcher.js';
 import { resolveConsumerOptions } from '../engine/options.js';
 import type { ResolvedConsumerOptions } from '../engine/options.js';
 import { StreamAssignment } from '../engine/stream-assignment.js';
+import { ReadAhead } from '../engine/read-ahead.js';
 import type { StreamMessage } from '../engine/stream-message.js';
 import type { RedisStreamer } from '../engine/streamer.js';
 import { ShutdownTimeoutError } from '../errors.js';
@@ -37,12 +38,13 @@ export class HandlerConsumer {
     const { streamer, server, group, deliver, onError } = options;
     this.#options = options;
     this.#consumer = resolveConsumerOptions(consumerOptions(server, group.mode));
-    const inHandlers = group.concurrency * (group.batch?.size ?? 1);
-    this.#session = streamer.createSession(
-      this.#consumer,
-      { messages: this.#consumer.prefetch + inHandlers, holdsUntilReleased: true },
-      { onStreamFailure: onError, onError },
-    );
+    const isSizeOpen = server.batchSize === undefined && server.prefetch === undefined;
+    const capacity = {
+      inHandlers: group.concurrency * (group.batch?.size ?? 1),
+      holdsUntilReleased: true,
+      readAhead: isSizeOpen ? new ReadAhead(this.#consumer, group.concurrency) : undefined,
+    };
+    this.#session = streamer.createSession(this.#consumer, capacity, { onStreamFailure: onError, onError });
     this.#assignment = new StreamAssignment(this.#session, onError);
     this.#dispatcher = new Dispatcher({
       session: this.#session,

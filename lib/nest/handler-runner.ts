@@ -17,6 +17,14 @@ export async function runHandlers(
   data: unknown,
   context: HandlerContext,
 ): Promise<void> {
+  const [only] = handlers;
+  if (only && handlers.length === 1) {
+    try {
+      return await runHandler(only, data, context);
+    } catch (error) {
+      throw originalFailure(context, error);
+    }
+  }
   const outcomes = await Promise.allSettled(handlers.map((handler) => runHandler(handler, data, context)));
   for (const outcome of outcomes) {
     if (outcome.status === 'rejected') throw originalFailure(context, outcome.reason);

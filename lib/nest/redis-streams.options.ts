@@ -65,7 +65,12 @@ export interface ServerRedisStreamsOptions extends RedisStreamsCommonOptions {
   autoCommitDelay?: number;
   autoClaimInterval?: number | false;
   autoClaimIdle?: number;
+  /** Most entries of one read. Default: half of `prefetch`. */
   batchSize?: number;
+  /**
+   * Messages read ahead and not yet in a handler. Default: what the handlers get through in 50 ms, at least 20 (200 in
+   * resumable and real-time mode), at most 1,000 or 8 MiB; with `batchSize` given, twice that.
+   */
   prefetch?: number;
   /** How long nothing may be heard of a consumer until its name is removed from the group, or false. Default 3,600,000. */
   consumerExpiry?: number | false;

@@ -38,11 +38,12 @@ it(
         const child = await startConsumer(orders, ({ given: amount }) => {
           given.set(amount, (given.get(amount) ?? 0) + 1);
         });
-        const watch = setInterval(async () => {
+        const stopWhenDone = async (): Promise<void> => {
           if (!(await isDone())) return;
           isOver = true;
           child.process.kill('SIGTERM');
-        }, 100);
+        };
+        const watch = setInterval(() => void stopWhenDone(), 100);
         if ((await child.ended) === 7) crashes += 1;
         clearInterval(watch);
       }

@@ -43,7 +43,7 @@ class Scene {
       },
       interrupt: { isPossible: true, interrupt: async () => undefined },
       duties: [],
-      batchSize: 10,
+      batchSize: () => 10,
       blockTimeout: BLOCK,
       credit: () => 10,
       room: async () => undefined,

@@ -92,7 +92,7 @@ describe('tables of options', () => {
 
 describe('paths in the documents', () => {
   const links = DOCUMENTS.flatMap((document) =>
-    [...read(document).matchAll(/\]\((?!https?:|#)([^)#]+)[^)]*\)/g)].map(([, target = '']) => ({
+    [...read(document).matchAll(/\]\((?!https?:|#)([^)#\s]+)/g)].map(([, target = '']) => ({
       document,
       target: relative(ROOT, join(ROOT, dirname(document), target)),
     })),
@@ -105,5 +105,21 @@ describe('paths in the documents', () => {
   it.each(DOCUMENTS)('%s names only files of lib/ that exist', (document) => {
     const named = [...read(document).matchAll(/`(lib\/[\w./-]+\.ts)`/g)].map(([, path = '']) => path);
     expect(named.filter((path) => !ts.sys.fileExists(join(ROOT, path)))).toEqual([]);
+  });
+});
+
+describe('the guarantees', () => {
+  const named = [...read('docs/guarantees.md').matchAll(/\]\(\.\.\/(test\/\S+) ["'](.*?)["']\)/g)].map(
+    ([, file = '', title = '']) => ({ file, title }),
+  );
+
+  it.each(named)("have the test '$title' in $file", ({ file, title }) => {
+    expect(read(file)).toContain(title);
+  });
+
+  it('have a test each', () => {
+    const rows = [...read('docs/guarantees.md').matchAll(/^\| (?!\*\*|guarantee)(.*?) \| (.*?)\|$/gms)];
+    expect(named.length).toBeGreaterThan(30);
+    expect(rows.filter(([, , cell = '']) => cell.trim() === '')).toEqual([]);
   });
 });

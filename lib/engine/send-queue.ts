@@ -8,6 +8,8 @@ interface StreamQueue<T> {
 export interface Batch<T> {
   readonly streamKey: string;
   readonly entries: readonly T[];
+  /** In bytes. */
+  readonly size: number;
   /** Grows from batch to batch. */
   readonly number: number;
 }
@@ -50,7 +52,8 @@ export class SendQueue<T extends Sendable> {
     const [first] = this.#queues;
     if (!first) return undefined;
     const [streamKey, queue] = first;
-    const entries = queue.entries.slice(queue.head, endOfBatch(queue, maxBatch));
+    const { end, size } = endOfBatch(queue, maxBatch);
+    const entries = queue.entries.slice(queue.head, end);
     queue.head += entries.length;
     // Its next turn comes after those of the others.
     this.#queues.delete(streamKey);
@@ -62,22 +65,22 @@ export class SendQueue<T extends Sendable> {
       this.#queues.set(streamKey, queue);
     }
     this.#batches += 1;
-    return { streamKey, entries, number: this.#batches };
+    return { streamKey, entries, size, number: this.#batches };
   }
 }
 
 /** Messages that are large or have many headers make a batch of fewer messages, of one at least. */
-function endOfBatch({ entries, head }: StreamQueue<Sendable>, maxBatch: number): number {
+function endOfBatch({ entries, head }: StreamQueue<Sendable>, maxBatch: number): { end: number; size: number } {
   const limit = Math.min(entries.length, head + maxBatch);
   let end = head;
   let parts = 0;
-  let bytes = 0;
+  let size = 0;
   do {
     const entry = entries[end] as Sendable;
     parts += entry.fields.length + PARTS_BESIDE_FIELDS;
-    bytes += entry.size;
-    if (end > head && (parts > MAX_PARTS || bytes > MAX_BYTES)) return end;
+    if (end > head && (parts > MAX_PARTS || size + entry.size > MAX_BYTES)) break;
+    size += entry.size;
     end += 1;
   } while (end < limit);
-  return end;
+  return { end, size };
 }

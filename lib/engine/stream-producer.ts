@@ -45,6 +45,9 @@ export interface ProducerEnvironment {
 /** Redis refuses longer strings (`proto-max-bulk-len`) and closes the connection. */
 const MAX_PAYLOAD = 512 * 1024 * 1024 - 1;
 
+/** Whoever only enqueues may never call flush(): of what failed, so many errors are kept for it, the others counted. */
+const MAX_KEPT_FAILURES = 100_000;
+
 /**
  * Appends messages. Sending only queues: messages of one turn of the event loop go out together, and nothing waits for the
  * network before the next message is accepted.
@@ -55,6 +58,7 @@ export class StreamProducer extends EventEmitter<{ error: [error: RedisStreamsEr
   readonly #environment: ProducerEnvironment;
   readonly #pipeline: WritePipeline;
   #failures: RedisStreamsError[] = [];
+  #failed = 0;
   #unlogged = 0;
   #ending: Promise<void> | undefined;
 
@@ -135,9 +139,10 @@ export class StreamProducer extends EventEmitter<{ error: [error: RedisStreamsEr
   async flush(): Promise<void> {
     await this.#pipeline.flush();
     const failures = this.#failures;
+    const failed = this.#failed;
     this.#failures = [];
-    if (failures.length > 0)
-      throw new AggregateError(failures, `${failures.length} enqueued messages were not accepted`);
+    this.#failed = 0;
+    if (failed > 0) throw new AggregateError(failures, `${failed} enqueued messages were not accepted`);
   }
 
   /** Trims to about that many entries; returns how many went. */
@@ -191,8 +196,9 @@ export class StreamProducer extends EventEmitter<{ error: [error: RedisStreamsEr
       throw new InvalidOptionError('payload', 'must be a string or a Uint8Array', payload);
     }
     const fields: Payload[] = [this.#environment.messageField, payload];
-    const size = bytesOf(payload) + (options?.headers ? addHeaders(fields, options.headers) : 0);
-    if (size > MAX_PAYLOAD) throw new PayloadTooLargeError(streamKey, size, MAX_PAYLOAD);
+    const bytes = typeof payload === 'string' ? Buffer.byteLength(payload) : payload.length;
+    const headerBytes = options?.headers ? addHeaders(fields, options.headers) : 0;
+    if (bytes + headerBytes > MAX_PAYLOAD) throw new PayloadTooLargeError(streamKey, bytes + headerBytes, MAX_PAYLOAD);
     if (fields.length > MAX_SCRIPT_FIELDS && this.#options.delivery === 'exactly-once') {
       // Only a script appends exactly once; found out there, it would fail the other messages of its batch as well.
       const rule = `must be at most ${MAX_SCRIPT_FIELDS / 2 - 1} with delivery 'exactly-once'`;
@@ -203,7 +209,7 @@ export class StreamProducer extends EventEmitter<{ error: [error: RedisStreamsEr
       streamKey: shardKey(streamKey, shardId, this.#options.sharder !== undefined),
       id: entryIdFor(options?.timestamp),
       fields,
-      size,
+      size: heldBytes(payload, bytes) + headerBytes,
       onAccepted: resolve && ((id) => resolve(new Receipt(streamKey, shardId, id))),
       onFailed,
     });
@@ -218,7 +224,8 @@ export class StreamProducer extends EventEmitter<{ error: [error: RedisStreamsEr
   }
 
   readonly #onEnqueueFailed = (error: RedisStreamsError): void => {
-    this.#failures.push(error);
+    this.#failed += 1;
+    if (this.#failures.length < MAX_KEPT_FAILURES) this.#failures.push(error);
     this.#report(error);
   };
 
@@ -244,10 +251,9 @@ export class StreamProducer extends EventEmitter<{ error: [error: RedisStreamsEr
   }
 }
 
-/** In UTF-8 a character has three bytes at most; what may be too long is counted, anything else is taken for ASCII. */
-function bytesOf(payload: Payload): number {
-  const isCounted = typeof payload === 'string' && payload.length > MAX_PAYLOAD / 3;
-  return isCounted ? Buffer.byteLength(payload) : payload.length;
+/** What a payload takes here while it waits: a string with a character outside of Latin-1 has two bytes for each. */
+function heldBytes(payload: Payload, bytes: number): number {
+  return bytes === payload.length ? bytes : Math.max(bytes, 2 * payload.length);
 }
 
 /** Returns how much the headers add to the message's size. */

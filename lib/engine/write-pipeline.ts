@@ -62,6 +62,8 @@ const NEVER_SENT = [ConnectTimeoutError, ClosedError, PermissionError];
 /** As many full batches keep server and client both busy; of small ones there may be more. */
 const FULL_BATCHES_IN_FLIGHT = 4;
 const MAX_BATCHES_IN_FLIGHT = 16;
+/** Once there are so many bytes under way nothing is added: until it is written, the client has all of that a second time. */
+const MAX_BYTES_IN_FLIGHT = 16 * 1024 * 1024;
 
 /**
  * Turns single sends into batches: the first send of a turn of the event loop schedules one flush, the sends for one
@@ -79,6 +81,7 @@ export class WritePipeline {
   #bytes = 0;
   readonly #inFlight = new Set<Batch<Entry>>();
   #messagesInFlight = 0;
+  #bytesInFlight = 0;
   #failures = 0;
   #isScheduled = false;
   #isPaused = false;
@@ -140,10 +143,12 @@ export class WritePipeline {
     const { maxBatch } = this.#options;
     const maxMessages = FULL_BATCHES_IN_FLIGHT * maxBatch;
     while (!this.#isPaused && this.#inFlight.size < MAX_BATCHES_IN_FLIGHT && this.#messagesInFlight < maxMessages) {
+      if (this.#bytesInFlight >= MAX_BYTES_IN_FLIGHT) return;
       const batch = this.#repeats.shift() ?? this.#queue.next(maxBatch);
       if (!batch) return;
       this.#inFlight.add(batch);
       this.#messagesInFlight += batch.entries.length;
+      this.#bytesInFlight += batch.size;
       void this.#send(batch);
     }
   }
@@ -160,6 +165,7 @@ export class WritePipeline {
     }
     this.#inFlight.delete(batch);
     this.#messagesInFlight -= batch.entries.length;
+    this.#bytesInFlight -= batch.size;
     if (repeats.length > 0) {
       this.#isPaused = true;
       this.#repeats.push({ ...batch, entries: repeats });

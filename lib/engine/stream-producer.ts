@@ -18,6 +18,8 @@ import { shardKey } from './assigned-stream.js';
 import { check } from './option-checks.js';
 import type { ResolvedProducerOptions } from './options.js';
 import { Receipt } from './receipt.js';
+import type { QueuedSend } from './queued-send.js';
+import { SendWithReceipt, SendWithoutReceipt } from './receipt-send.js';
 import { SendResult } from './send-result.js';
 import { WritePipeline } from './write-pipeline.js';
 
@@ -105,13 +107,12 @@ export class StreamProducer extends EventEmitter<{ error: [error: RedisStreamsEr
    * that nobody waits for is emitted as `error`.
    */
   sendTo(streamKey: string, payload: Payload, options?: SendOptions): Promise<Receipt> {
-    const { result, resolve, reject } = SendResult.create((error) => this.#report(error));
     try {
-      this.#push(streamKey, payload, options, resolve, reject);
+      const send = this.#push(streamKey, payload, options, true) as SendWithReceipt;
+      return send.result;
     } catch (error) {
-      reject(error as RedisStreamsError);
+      return SendResult.follow(Promise.reject(error as Error), this.#report);
     }
-    return result;
   }
 
   /** Sends without a receipt, the fastest way. See {@link enqueueTo}. */
@@ -128,7 +129,7 @@ export class StreamProducer extends EventEmitter<{ error: [error: RedisStreamsEr
    */
   enqueueTo(streamKey: string, payload: Payload, options?: SendOptions): void {
     try {
-      this.#push(streamKey, payload, options, undefined, this.#onEnqueueFailed);
+      this.#push(streamKey, payload, options, false);
     } catch (error) {
       if (error instanceof InvalidOptionError || error instanceof ProducerEndedError) throw error;
       this.#onEnqueueFailed(error as RedisStreamsError);
@@ -183,13 +184,7 @@ export class StreamProducer extends EventEmitter<{ error: [error: RedisStreamsEr
     }
   }
 
-  #push(
-    streamKey: string,
-    payload: Payload,
-    options: SendOptions | undefined,
-    resolve: ((receipt: Receipt) => void) | undefined,
-    onFailed: (error: RedisStreamsError) => void,
-  ): void {
+  #push(streamKey: string, payload: Payload, options: SendOptions | undefined, wantsReceipt: boolean): QueuedSend {
     if (this.#ending) throw new ProducerEndedError();
     check.name('streamKey', streamKey);
     if (typeof payload !== 'string' && !(payload instanceof Uint8Array)) {
@@ -205,14 +200,14 @@ export class StreamProducer extends EventEmitter<{ error: [error: RedisStreamsEr
       throw new InvalidOptionError('headers', rule, Object.keys(options?.headers ?? {}).length);
     }
     const shardId = this.#shardOf(streamKey, payload, options?.key);
-    this.#pipeline.push({
-      streamKey: shardKey(streamKey, shardId, this.#options.sharder !== undefined),
-      id: entryIdFor(options?.timestamp),
-      fields,
-      size: heldBytes(payload, bytes) + headerBytes,
-      onAccepted: resolve && ((id) => resolve(new Receipt(streamKey, shardId, id))),
-      onFailed,
-    });
+    const key = shardKey(streamKey, shardId, this.#options.sharder !== undefined);
+    const id = entryIdFor(options?.timestamp);
+    const held = heldBytes(payload, bytes) + headerBytes;
+    const send = wantsReceipt
+      ? new SendWithReceipt(key, id, fields, held, streamKey, shardId, this.#report)
+      : new SendWithoutReceipt(key, id, fields, held, this.#onEnqueueFailed);
+    this.#pipeline.push(send);
+    return send;
   }
 
   #shardOf(streamKey: string, payload: Payload, key: string | undefined): number {
@@ -230,14 +225,14 @@ export class StreamProducer extends EventEmitter<{ error: [error: RedisStreamsEr
   };
 
   /** An `error` that nobody listens to goes to the logger; a listener that throws goes there too. */
-  #report(error: RedisStreamsError): void {
+  readonly #report = (error: RedisStreamsError): void => {
     try {
       if (this.listenerCount('error') > 0) this.emit('error', error);
       else this.#log(error);
     } catch (thrown) {
       this.#environment.logger.error(`A listener of 'error' failed: ${errorText(thrown)}`);
     }
-  }
+  };
 
   /** The first failure of a turn with its text, the others as a number: an outage can fail many thousands at once. */
   #log(error: RedisStreamsError): void {

@@ -11,6 +11,7 @@ import type { AppendRequest, AppendSettings } from './stream-commands.js';
  */
 
 const COLLECT = `
+local key = KEYS[1]
 local wanted, replies = ARGV[1] == '1', {}
 local function note(index, reply)
   if wanted then
@@ -26,45 +27,39 @@ for i = 1, before do limit[i] = ARGV[2 + i] end
 `;
 
 /** ARGV: whether ids are wanted, how many trim arguments, these, the field's name, values. For entries of one field and no id. */
-const APPEND_VALUES = script(
-  'append-values',
-  `${COLLECT}
+const VALUES = `${COLLECT}
 local first = 4 + before
 local field = ARGV[3 + before]
 for i = first, #ARGV do
   local reply
   if before == 0 then
-    reply = redis.pcall('XADD', KEYS[1], '*', field, ARGV[i])
+    reply = redis.pcall('XADD', key, '*', field, ARGV[i])
   else
-    reply = redis.pcall('XADD', KEYS[1], limit[1], limit[2], limit[3], '*', field, ARGV[i])
+    reply = redis.pcall('XADD', key, limit[1], limit[2], limit[3], '*', field, ARGV[i])
   end
   note(i - first + 1, reply)
-end
-return replies`,
-);
+end`;
 
+/** ARGV: whether ids are wanted, how many trim arguments, these, then for each entry how many arguments it has, and these. */
 const ENTRIES = `${COLLECT}
 local at, index = 3 + before, 1
 while at <= #ARGV do
   local count = tonumber(ARGV[at])
-  local args = { 'XADD', KEYS[1] }
+  local args = { 'XADD', key }
   for i = 1, before do args[#args + 1] = limit[i] end
   for i = at + 1, at + count do args[#args + 1] = ARGV[i] end
   note(index, redis.pcall(unpack(args)))
   at, index = at + count + 1, index + 1
 end`;
 
-/** ARGV: whether ids are wanted, how many trim arguments, these, then for each entry how many arguments it has, and these. */
-const APPEND_ENTRIES = script('append-entries', `${ENTRIES}\nreturn replies`);
-
 /**
- * KEYS: the stream, what is remembered of its producer. ARGV: the batch's number, that of the oldest one which may
- * come again, milliseconds to remember it, then as {@link APPEND_ENTRIES}. A batch that was appended before is not appended again: its replies are given once more. Only
- * the batches that may still be repeated are remembered. Whatever can be refused comes before the entries are appended.
+ * KEYS: the stream, what is remembered of its producer. ARGV: as of the part within, then the batch's number, that of the
+ * oldest one which may come again, and milliseconds to remember it. A batch that was appended before is not appended
+ * again: its replies are given once more. Only the batches that may still be repeated are remembered. Whatever can be
+ * refused comes before the entries are appended.
  */
-const APPEND_ONCE = script(
-  'append-once',
-  `local number, oldest, ttl = table.remove(ARGV, 1), tonumber(table.remove(ARGV, 1)), table.remove(ARGV, 1)
+const onlyOnce = (append: string): string => `
+local ttl, oldest, number = table.remove(ARGV), tonumber(table.remove(ARGV)), table.remove(ARGV)
 local known = redis.call('HGET', KEYS[2], number)
 if known then
   local replies = {}
@@ -80,17 +75,21 @@ for _, other in ipairs(redis.call('HKEYS', KEYS[2])) do
 end
 redis.call('HSET', KEYS[2], number, '')
 redis.call('PEXPIRE', KEYS[2], ttl)
-${ENTRIES}
+${append}
 local lines = {}
 for i, reply in ipairs(replies) do
   local kind = type(reply)
   lines[i] = (kind == 'table' and '!' .. reply.err or kind == 'number' and '#' .. reply or '=' .. reply) .. '\\n'
 end
-redis.call('HSET', KEYS[2], number, table.concat(lines))
-return replies`,
-);
+redis.call('HSET', KEYS[2], number, table.concat(lines))`;
 
-export const APPEND_SCRIPTS = [APPEND_VALUES, APPEND_ENTRIES, APPEND_ONCE] as const;
+const returning = (body: string): string => `${body}\nreturn replies`;
+const APPEND_VALUES = script('append-values', returning(VALUES));
+const APPEND_ENTRIES = script('append-entries', returning(ENTRIES));
+const APPEND_VALUES_ONCE = script('append-values-once', returning(onlyOnce(VALUES)));
+const APPEND_ENTRIES_ONCE = script('append-entries-once', returning(onlyOnce(ENTRIES)));
+
+export const APPEND_SCRIPTS = [APPEND_VALUES, APPEND_ENTRIES, APPEND_VALUES_ONCE, APPEND_ENTRIES_ONCE] as const;
 
 /** More names and values than this, in one entry, do not fit the stack of a script. */
 export const MAX_SCRIPT_FIELDS = 4_000;
@@ -114,19 +113,20 @@ export function appendCall(
 ): AppendCall | undefined {
   const args: CommandArgument[] = [wantsIds ? '1' : '0', limit.length, ...limit];
   const field = requests[0]?.fields[0] as CommandArgument;
-  if (!memory && requests.every(({ id, fields }) => id === '*' && fields.length === 2 && fields[0] === field)) {
+  const isUniform = requests.every(({ id, fields }) => id === '*' && fields.length === 2 && fields[0] === field);
+  if (isUniform) {
     args.push(field);
     for (const { fields } of requests) args.push(fields[1] as CommandArgument);
-    return { script: APPEND_VALUES, keys: [key], args };
+  } else {
+    for (const { id, fields } of requests) {
+      if (fields.length > MAX_SCRIPT_FIELDS) return undefined;
+      args.push(fields.length + 1, id);
+      for (const part of fields) args.push(part);
+    }
   }
-  for (const { id, fields } of requests) {
-    if (fields.length > MAX_SCRIPT_FIELDS) return undefined;
-    args.push(fields.length + 1, id);
-    for (const part of fields) args.push(part);
-  }
-  if (!once || !memory) return { script: APPEND_ENTRIES, keys: [key], args };
-  args.unshift(once.batch, once.oldest, once.remember);
-  return { script: APPEND_ONCE, keys: [key, memory], args };
+  if (!once || !memory) return { script: isUniform ? APPEND_VALUES : APPEND_ENTRIES, keys: [key], args };
+  args.push(once.batch, once.oldest, once.remember);
+  return { script: isUniform ? APPEND_VALUES_ONCE : APPEND_ENTRIES_ONCE, keys: [key, memory], args };
 }
 
 /** The outcome of each entry; undefined when all were appended and nobody wants ids. */

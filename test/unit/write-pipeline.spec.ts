@@ -1,6 +1,7 @@
 import { setImmediate as turn } from 'node:timers/promises';
 import { afterEach, describe, expect, it } from '@jest/globals';
 import { withResolvers } from '../../lib/deferred.js';
+import { QueuedSend } from '../../lib/engine/queued-send.js';
 import { WritePipeline } from '../../lib/engine/write-pipeline.js';
 import type { WritePipelineOptions } from '../../lib/engine/write-pipeline.js';
 import { ConnectionError } from '../../lib/errors.js';
@@ -43,15 +44,16 @@ function setUp(options: Partial<WritePipelineOptions> = {}) {
     ...options,
   });
   open.push(pipeline);
-  const push = (id: string, streamKey = 's', size = 1): void =>
-    pipeline.push({
-      streamKey,
-      id,
-      size,
-      fields: [],
-      onAccepted: (accepted) => settled.push(accepted),
-      onFailed: (error: RedisStreamsError) => settled.push(`${id}: ${error.code}`),
-    });
+  class TestSend extends QueuedSend {
+    readonly wantsId = true;
+    accepted(accepted: string): void {
+      settled.push(accepted);
+    }
+    failed({ code }: RedisStreamsError): void {
+      settled.push(`${this.id}: ${code}`);
+    }
+  }
+  const push = (id: string, streamKey = 's', size = 1): void => pipeline.push(new TestSend(streamKey, id, [], size));
   return { pipeline, appends, settled, push };
 }
 

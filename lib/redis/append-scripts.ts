@@ -55,8 +55,9 @@ end`;
 /**
  * KEYS: the stream, what is remembered of its producer. ARGV: as of the part within, then the batch's number, that of the
  * oldest one which may come again, and milliseconds to remember it. A batch that was appended before is not appended
- * again: its replies are given once more. Only the batches that may still be repeated are remembered. Whatever can be
- * refused comes before the entries are appended.
+ * again: its replies are given once more. Only the batches that may still be repeated are remembered; this one first, for a
+ * memory that is empty for a moment is gone, and on a node that gives the slot away it may not be made again. Whatever can
+ * be refused comes before the entries are appended.
  */
 const onlyOnce = (append: string): string => `
 local ttl, oldest, number = table.remove(ARGV), tonumber(table.remove(ARGV)), table.remove(ARGV)
@@ -70,10 +71,10 @@ if known then
   end
   return replies
 end
+redis.call('HSET', KEYS[2], number, '')
 for _, other in ipairs(redis.call('HKEYS', KEYS[2])) do
   if tonumber(other) < oldest then redis.call('HDEL', KEYS[2], other) end
 end
-redis.call('HSET', KEYS[2], number, '')
 redis.call('PEXPIRE', KEYS[2], ttl)
 ${append}
 local lines = {}

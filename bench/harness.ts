@@ -1,83 +1,102 @@
-/** One way to do the same work as the others of its comparison. */
-export interface Contender {
-  readonly name: string;
-  /** Does the work once; resolves with how many messages it took care of in a second. */
-  round(): Promise<number>;
-}
+import { Redis } from 'ioredis';
 
-export interface Comparison {
-  readonly title: string;
-  /** What exactly is done, in a line or two. */
-  readonly note: string;
-  /** The first is what the others are measured against. */
-  readonly contenders: readonly Contender[];
-  close(): Promise<void>;
-}
+import { ContenderLink } from './contender-link.js';
+import { KEY_PREFIX } from './row.js';
+import type { Entrant, Metric, Row, Setting, Target } from './row.js';
+import type { Check, EntrantResult, RowResult } from './results.js';
+import { loadRow } from './rows.js';
+import type { RowName } from './rows.js';
+import { ratioOf, summarize } from './statistics.js';
+import type { Measures, Summary } from './statistics.js';
 
-const WARM_UPS = 2;
 const ROUNDS = 7;
+const WARM_UPS = 2;
 
-/** Milliseconds of work, as messages in a second. */
-export async function rate(messages: number, work: () => Promise<void>): Promise<number> {
-  // What earlier rounds left behind must not be cleaned up on the time of this one.
-  globalThis.gc?.();
-  const start = performance.now();
-  await work();
-  return (messages / (performance.now() - start)) * 1_000;
+interface Run {
+  readonly entrant: Entrant;
+  readonly link: ContenderLink;
+  readonly rounds: Measures[];
+}
+
+/** Measures one row. What goes wrong there is its result, so that the others are measured all the same. */
+export async function measureRow(name: RowName, setting: Setting): Promise<RowResult> {
+  const row = await loadRow(name);
+  const { title, note, metrics, baseline, rounds = ROUNDS } = row;
+  const described = { name, title, note, metrics, baseline, rounds };
+  const runs: Run[] = [];
+  try {
+    await row.setUp?.(setting);
+    for (const entrant of row.entrants) {
+      const link = await ContenderLink.start({ row: name, entrant: entrant.name, setting });
+      runs.push({ entrant, link, rounds: [] });
+    }
+    await takeTurns(row, runs);
+    for (const { link } of runs) await link.close();
+    const entrants = runs.map((run) => resultOf(run, baselineOf(row, runs)));
+    return { ...described, entrants, checks: row.targets.map((target) => checkOf(target, entrants)) };
+  } catch (error) {
+    return { ...described, entrants: [], checks: [], failure: (error as Error).message };
+  } finally {
+    for (const { link } of runs) link.kill();
+    await removeKeys(setting.url);
+  }
 }
 
 /**
- * Lets the contenders take turns, so that whatever else the machine does meets all of them, and prints what came out. The
- * ratio is taken round by round, between neighbours in time; absolute figures say more about the machine.
+ * Rounds of all entrants alternate, so that whatever else the machine does meets all of them; every second time in
+ * reverse, so that none is always the first.
  */
-export async function compare({ title, note, contenders, close }: Comparison): Promise<void> {
-  const rates = contenders.map((): number[] => []);
-  try {
-    for (let round = -WARM_UPS; round < ROUNDS; round += 1) {
-      const order = [...contenders.keys()];
-      if (round % 2 !== 0) order.reverse();
-      for (const index of order) {
-        const measured = await (contenders[index] as Contender).round();
-        if (round >= 0) rates[index]?.push(measured);
-      }
-    }
-  } finally {
-    await close();
+async function takeTurns(
+  { rounds = ROUNDS, warmUps = WARM_UPS, isParallel }: Row,
+  runs: readonly Run[],
+): Promise<void> {
+  for (let round = -warmUps; round < rounds; round += 1) {
+    const order = round % 2 === 0 ? runs : [...runs].reverse();
+    const turn = async (run: Run): Promise<void> => {
+      const measures = await run.link.round();
+      if (round >= 0) run.rounds.push(measures);
+    };
+    if (isParallel) await Promise.all(order.map(turn));
+    else for (const run of order) await turn(run);
   }
-  const baseline = rates[0] ?? [];
-  const rows = contenders.map(({ name }, index) => {
-    const own = rates[index] ?? [];
-    const ratios = own.map((value, round) => value / (baseline[round] ?? Number.NaN));
-    return [name, perSecond(median(own)), spread(own, perSecond), times(median(ratios)), spread(ratios, times)];
-  });
-  console.log(`\n${title}\n${note}\n`);
-  console.log(table([['', 'median', 'lowest … highest', 'ratio', 'lowest … highest'], ...rows]));
 }
 
-function median(values: readonly number[]): number {
-  const sorted = [...values].sort((a, b) => a - b);
-  const middle = Math.floor(sorted.length / 2);
-  const upper = sorted[middle] ?? Number.NaN;
-  return sorted.length % 2 === 1 ? upper : ((sorted[middle - 1] ?? Number.NaN) + upper) / 2;
+function baselineOf(row: Row, runs: readonly Run[]): Run | undefined {
+  if (row.baseline === undefined) return undefined;
+  const baseline = runs.find(({ entrant }) => entrant.name === row.baseline);
+  if (!baseline) throw new Error(`The baseline '${row.baseline}' is no entrant`);
+  return baseline;
 }
 
-function spread(values: readonly number[], format: (value: number) => string): string {
-  return `${format(Math.min(...values))} … ${format(Math.max(...values))}`;
+function resultOf({ entrant, link, rounds }: Run, baseline: Run | undefined): EntrantResult {
+  const metrics = Object.keys(rounds[0] ?? {}) as Metric[];
+  const each = (summary: (metric: Metric) => Summary): Partial<Record<Metric, Summary>> =>
+    Object.fromEntries(metrics.map((metric) => [metric, summary(metric)]));
+  return {
+    name: entrant.name,
+    isPeer: entrant.isPeer ?? false,
+    measures: each((metric) => summarize(valuesOf(rounds, metric))),
+    ratios: baseline ? each((metric) => ratioOf(valuesOf(rounds, metric), valuesOf(baseline.rounds, metric))) : {},
+    peakMemory: link.peakMemory,
+  };
 }
 
-function perSecond(value: number): string {
-  return `${(value / 1_000).toFixed(1)} k/s`;
+function valuesOf(rounds: readonly Measures[], metric: Metric): number[] {
+  return rounds.map((measures) => measures[metric] ?? Number.NaN);
 }
 
-function times(value: number): string {
-  return `${value.toFixed(2)}×`;
+function checkOf(target: Target, entrants: readonly EntrantResult[]): Check {
+  const { entrant: name, metric, atLeast = -Infinity, atMost = Infinity } = target;
+  const entrant = entrants.find((candidate) => candidate.name === name);
+  const measured = entrant?.ratios[metric] ?? entrant?.measures[metric];
+  if (!measured) throw new Error(`'${name}' has no ${metric} to be checked`);
+  return { ...target, measured, hasPassed: measured.median >= atLeast && measured.median <= atMost };
 }
 
-function table(rows: readonly string[][]): string {
-  const widths = (rows[0] ?? []).map((_, column) => Math.max(...rows.map((row) => (row[column] ?? '').length)));
-  const line = (row: readonly string[]): string =>
-    row
-      .map((cell, column) => (column === 0 ? cell.padEnd(widths[0] ?? 0) : cell.padStart(widths[column] ?? 0)))
-      .join('   ');
-  return rows.map((row) => line(row).trimEnd()).join('\n');
+async function removeKeys(url: string): Promise<void> {
+  const redis = new Redis(url);
+  for await (const keys of redis.scanStream({ match: `${KEY_PREFIX}*`, count: 1_000 })) {
+    if ((keys as string[]).length > 0) await redis.unlink(...(keys as string[]));
+  }
+  await redis.quit();
 }

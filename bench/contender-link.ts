@@ -1,0 +1,86 @@
+import { fork } from 'node:child_process';
+import type { ChildProcess } from 'node:child_process';
+import { once } from 'node:events';
+
+import type { Answer, Orders, Request } from './contender-process.js';
+import type { Measures } from './statistics.js';
+
+/** A contender that has not answered for so long hangs, or waits for a message that is lost. */
+const PATIENCE = 180_000;
+const PROGRAM = new URL('./contender-process.js', import.meta.url);
+
+/** A contender's process, seen from the outside. It is asked for one thing at a time. */
+export class ContenderLink {
+  readonly #name: string;
+  readonly #process: ChildProcess;
+  #peakMemory = 0;
+
+  private constructor(orders: Orders) {
+    this.#name = `${orders.row}, ${orders.entrant}`;
+    this.#process = fork(PROGRAM, [JSON.stringify(orders)], { execArgv: ['--expose-gc'] });
+  }
+
+  /** Resolves when the contender is ready for its first round. */
+  static async start(orders: Orders): Promise<ContenderLink> {
+    const link = new ContenderLink(orders);
+    try {
+      await link.#answer();
+    } catch (error) {
+      link.kill();
+      throw error;
+    }
+    return link;
+  }
+
+  /** The most resident memory, in bytes, that a round ended with. */
+  get peakMemory(): number {
+    return this.#peakMemory;
+  }
+
+  async round(): Promise<Measures> {
+    const { measures = {}, memory = 0 } = await this.#ask('round');
+    this.#peakMemory = Math.max(this.#peakMemory, memory);
+    return measures;
+  }
+
+  async close(): Promise<void> {
+    await this.#ask('close');
+    const gone = once(this.#process, 'exit');
+    this.#process.disconnect();
+    await gone;
+  }
+
+  /** For one that has failed, or whose row has. */
+  kill(): void {
+    this.#process.kill('SIGKILL');
+  }
+
+  #ask(request: Request): Promise<Answer> {
+    this.#process.send(request);
+    return this.#answer();
+  }
+
+  async #answer(): Promise<Answer> {
+    const settled = new AbortController();
+    const { signal } = settled;
+    let isLate = false;
+    const limit = setTimeout(() => {
+      isLate = true;
+      this.kill();
+    }, PATIENCE);
+    try {
+      const answered = once(this.#process, 'message', { signal }) as Promise<[Answer]>;
+      const ended = once(this.#process, 'exit', { signal }).then(([code, killer]) => {
+        throw new Error(isLate ? `no answer in ${PATIENCE} ms` : `its process ended with ${String(code ?? killer)}`);
+      });
+      const [answer] = await Promise.race([answered, ended]);
+      if (answer.failure !== undefined) throw new Error(answer.failure);
+      return answer;
+    } catch (error) {
+      throw new Error(`${this.#name}: ${(error as Error).message}`, { cause: error });
+    } finally {
+      clearTimeout(limit);
+      settled.abort();
+    }
+  }
+}

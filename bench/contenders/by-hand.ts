@@ -1,0 +1,78 @@
+import { Redis } from 'ioredis';
+
+import { PAYLOAD } from '../load.js';
+import { KEY_PREFIX } from '../row.js';
+import type { Entrant } from '../row.js';
+import { BACKLOG } from './backlog.js';
+
+const MESSAGES = 200_000;
+const PAGE = 1_000;
+const IN_FLIGHT = 4;
+
+/** What somebody writes with ioredis who needs it fast, and has no error to handle. */
+export const appendByHand: Entrant = {
+  name: 'XADD pipelines by hand',
+  async open({ url, scale }) {
+    const redis = new Redis(url);
+    const key = `${KEY_PREFIX}by-hand`;
+    const messages = MESSAGES * scale;
+    return {
+      reset: async () => void (await redis.del(key)),
+      async work() {
+        await Promise.all(Array.from({ length: IN_FLIGHT }, () => append(redis, key, messages / IN_FLIGHT)));
+        return { messages };
+      },
+      close: async () => void (await redis.quit()),
+    };
+  },
+};
+
+export const readByHand: Entrant = {
+  name: 'XREADGROUP and XACK by hand',
+  async open({ url, scale }) {
+    const redis = new Redis(url);
+    const messages = BACKLOG.messages * scale;
+    return {
+      reset: async () => {
+        await redis.xgroup('DESTROY', BACKLOG.key, 'by-hand');
+        await redis.xgroup('CREATE', BACKLOG.key, 'by-hand', '0');
+      },
+      async work() {
+        await read(redis, messages);
+        return { messages };
+      },
+      close: async () => void (await redis.quit()),
+    };
+  },
+};
+
+async function append(redis: Redis, key: string, messages: number): Promise<void> {
+  for (let sent = 0; sent < messages;) {
+    const pipeline = redis.pipeline();
+    for (let size = 0; size < PAGE && sent < messages; size += 1, sent += 1) {
+      pipeline.xadd(key, '*', 'msg', PAYLOAD);
+    }
+    for (const [error] of (await pipeline.exec()) ?? []) if (error) throw error;
+  }
+}
+
+type RawPage = Array<[key: Buffer, entries: Array<[id: Buffer, fields: Buffer[]]>]>;
+
+async function read(redis: Redis, messages: number): Promise<void> {
+  for (let seen = 0; seen < messages;) {
+    const reply = await redis.xreadgroupBuffer(
+      'GROUP',
+      'by-hand',
+      'reader',
+      'COUNT',
+      PAGE,
+      'STREAMS',
+      BACKLOG.key,
+      '>',
+    );
+    const entries = (reply as RawPage | null)?.[0]?.[1] ?? [];
+    if (entries.length === 0) throw new Error('the backlog is shorter than it should be');
+    seen += entries.length;
+    await redis.xack(BACKLOG.key, 'by-hand', ...entries.map(([id]) => id));
+  }
+}

@@ -1,0 +1,93 @@
+import 'reflect-metadata';
+import { Controller, Module } from '@nestjs/common';
+import type { Type } from '@nestjs/common';
+import { NestFactory } from '@nestjs/core';
+import { ClientProxyFactory, EventPattern, MessagePattern, Payload, Transport } from '@nestjs/microservices';
+import type { ClientProxy, MicroserviceOptions } from '@nestjs/microservices';
+
+import { ClientRedisStreams, ServerRedisStreams } from '../../lib/index.js';
+import type { ServerRedisStreamsOptions } from '../../lib/index.js';
+import { KEY_PREFIX } from '../row.js';
+import type { Setting } from '../row.js';
+
+/** The group of every server here. */
+export const GROUP = 'bench';
+const REPLY_PREFIX = `${KEY_PREFIX}reply:`;
+
+export type NestClient = Pick<ClientProxy, 'connect' | 'emit' | 'send' | 'close'>;
+
+/** A microservice and a client of it, in one process. */
+export interface NestApp {
+  readonly client: NestClient;
+  close(): Promise<void>;
+}
+
+interface Ends {
+  readonly client: NestClient;
+  readonly server: MicroserviceOptions;
+}
+
+/** What differs between two applications that are the same otherwise. */
+export type ChosenTransport = (setting: Setting) => Ends;
+
+export const nestRedis: ChosenTransport = ({ url }) => {
+  const { hostname: host, port } = new URL(url);
+  const options = { transport: Transport.REDIS as const, options: { host, port: Number(port) } };
+  return { client: ClientProxyFactory.create(options), server: options };
+};
+
+export function redisStreams(options: Partial<ServerRedisStreamsOptions> = {}): ChosenTransport {
+  return ({ url }) => {
+    const common = { connection: url, replyPrefix: REPLY_PREFIX };
+    const strategy = new ServerRedisStreams({ ...common, group: GROUP, ...options });
+    return { client: new ClientRedisStreams(common), server: { strategy } };
+  };
+}
+
+export async function openNestApp(setting: Setting, choose: ChosenTransport, controller: Type): Promise<NestApp> {
+  const { client, server } = choose(setting);
+  const logger = { logger: ['error' as const, 'warn' as const] };
+  const app = await NestFactory.createMicroservice<MicroserviceOptions>(moduleWith(controller), {
+    ...server,
+    ...logger,
+  });
+  await app.listen();
+  await client.connect();
+  return {
+    client,
+    async close() {
+      await client.close();
+      await app.close();
+    },
+  };
+}
+
+/** Hands each event to a function. */
+export function eventController(topic: string, onEvent: () => void): Type {
+  @Controller()
+  class EventController {
+    @EventPattern<string>(topic)
+    handle(): void {
+      onEvent();
+    }
+  }
+  return EventController;
+}
+
+/** Answers each request with what it brought. */
+export function echoController(topic: string): Type {
+  @Controller()
+  class EchoController {
+    @MessagePattern<string>(topic)
+    handle(@Payload() data: string): string {
+      return data;
+    }
+  }
+  return EchoController;
+}
+
+function moduleWith(controller: Type): Type {
+  @Module({ controllers: [controller] })
+  class BenchModule {}
+  return BenchModule;
+}

@@ -1,0 +1,43 @@
+import type { Metric, Target } from './row.js';
+import type { Summary } from './statistics.js';
+
+export type Format = (value: number) => string;
+
+const FORMATS: Readonly<Record<Metric, Format>> = {
+  rate: (value) => `${(value / 1_000).toFixed(1)} k/s`,
+  cost: (value) => `${value.toFixed(2)} µs`,
+  cpu: (value) => `${value.toFixed(2)} µs`,
+  p50: (value) => `${value.toFixed(3)} ms`,
+  p99: (value) => `${value.toFixed(3)} ms`,
+  cpuShare: (value) => `${value.toFixed(2)} %`,
+};
+
+export const METRIC_NAMES: Readonly<Record<Metric, string>> = {
+  rate: 'messages',
+  cost: 'time/message',
+  cpu: 'CPU/message',
+  p50: 'p50',
+  p99: 'p99',
+  cpuShare: 'CPU of a core',
+};
+
+export function formatOf(metric: Metric): Format {
+  return FORMATS[metric];
+}
+
+export function times(value: number): string {
+  return `${value.toFixed(2)}×`;
+}
+
+/** What a target is stated in: a multiple of the baseline where the row has one. */
+export function targetFormat(metric: Metric, baseline: string | undefined): Format {
+  return baseline === undefined ? FORMATS[metric] : times;
+}
+
+export function describeTarget({ atLeast, atMost = Number.NaN }: Target, format: Format): string {
+  return atLeast === undefined ? `≤ ${format(atMost)}` : `≥ ${format(atLeast)}`;
+}
+
+export function describeSpread({ lowest, highest }: Summary, format: Format): string {
+  return `${format(lowest)} … ${format(highest)}`;
+}

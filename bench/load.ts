@@ -1,0 +1,34 @@
+/** The content of a message: 256 bytes. */
+export const PAYLOAD = 'x'.repeat(256);
+
+/** The same size as JSON, which puts quotes around it. */
+export const JSON_PAYLOAD = 'x'.repeat(254);
+
+/** Runs a task so often, never more than so many at once; the next begins as soon as one has ended. */
+export async function withInFlight(times: number, inFlight: number, task: () => Promise<unknown>): Promise<void> {
+  let left = times;
+  const lane = async (): Promise<void> => {
+    while (left > 0) {
+      left -= 1;
+      await task();
+    }
+  };
+  await Promise.all(Array.from({ length: inFlight }, lane));
+}
+
+/** Counts what comes in, for somebody who waits for a number of messages. */
+export class Counter {
+  #left = 0;
+  #onAll: () => void = () => undefined;
+
+  /** Resolves when so many have been counted. */
+  expect(messages: number): Promise<void> {
+    this.#left = messages;
+    return new Promise((resolve) => (this.#onAll = resolve));
+  }
+
+  readonly count = (): void => {
+    this.#left -= 1;
+    if (this.#left === 0) this.#onAll();
+  };
+}

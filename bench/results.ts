@@ -1,0 +1,57 @@
+import { mkdirSync, readFileSync, writeFileSync } from 'node:fs';
+import { dirname } from 'node:path';
+
+import type { Metric, Target } from './row.js';
+import type { RowName } from './rows.js';
+import type { Summary } from './statistics.js';
+
+export interface EntrantResult {
+  readonly name: string;
+  readonly isPeer: boolean;
+  readonly measures: Partial<Record<Metric, Summary>>;
+  /** Against the baseline; empty when the row has none. */
+  readonly ratios: Partial<Record<Metric, Summary>>;
+  /** Bytes. */
+  readonly peakMemory: number;
+}
+
+export interface Check extends Target {
+  /** A ratio when the row has a baseline. */
+  readonly measured: Summary;
+  readonly hasPassed: boolean;
+}
+
+export interface RowResult {
+  readonly name: RowName;
+  readonly title: string;
+  readonly note: string;
+  readonly metrics: readonly Metric[];
+  readonly baseline?: string | undefined;
+  readonly rounds: number;
+  readonly entrants: readonly EntrantResult[];
+  readonly checks: readonly Check[];
+  /** Why there is no result. */
+  readonly failure?: string;
+}
+
+/** What a run of the suite leaves behind, as JSON. */
+export interface Results {
+  readonly takenAt: string;
+  /** 1 unless the run was for trying the suite out. */
+  readonly scale: number;
+  readonly environment: Readonly<Record<'node' | 'redis' | 'cores' | 'ioredis' | 'nest' | 'bullmq', string>>;
+  readonly rows: readonly RowResult[];
+}
+
+export function hasPassed({ checks, failure }: RowResult): boolean {
+  return failure === undefined && checks.every((check) => check.hasPassed);
+}
+
+export function writeResults(path: string, results: Results): void {
+  mkdirSync(dirname(path), { recursive: true });
+  writeFileSync(path, `${JSON.stringify(results, undefined, 2)}\n`);
+}
+
+export function readResults(path: string): Results {
+  return JSON.parse(readFileSync(path, 'utf8')) as Results;
+}

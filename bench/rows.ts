@@ -1,0 +1,31 @@
+import type { Row } from './row.js';
+
+/** In the order of the table. Loaded one by one: a contender's process has only what its row needs. */
+const ROWS = {
+  enqueue: () => import('./rows/enqueue.js'),
+  send: () => import('./rows/send.js'),
+  'exactly-once': () => import('./rows/exactly-once.js'),
+  consume: () => import('./rows/consume.js'),
+  tail: () => import('./rows/tail.js'),
+  'nest-emit': () => import('./rows/nest-emit.js'),
+  'nest-request': () => import('./rows/nest-request.js'),
+  'nest-latency': () => import('./rows/nest-latency.js'),
+  'idle-cpu': () => import('./rows/idle-cpu.js'),
+  backlog: () => import('./rows/backlog.js'),
+  streams: () => import('./rows/streams.js'),
+} satisfies Record<string, () => Promise<{ row: Row }>>;
+
+export type RowName = keyof typeof ROWS;
+
+export const ROW_NAMES = Object.keys(ROWS) as readonly RowName[];
+
+export async function loadRow(name: RowName): Promise<Row> {
+  const { row } = await ROWS[name]();
+  return row;
+}
+
+/** @throws when there is no such row */
+export function rowNamed(name: string): RowName {
+  if (name in ROWS) return name as RowName;
+  throw new Error(`There is no benchmark '${name}', only ${ROW_NAMES.join(', ')}`);
+}

@@ -1,0 +1,65 @@
+import { RedisStreamer } from '../../lib/index.js';
+import { appendCopies } from '../contenders/backlog.js';
+import { KEY_PREFIX } from '../row.js';
+import type { Entrant, Row, Setting } from '../row.js';
+
+const SIZES = [10_000, 100_000, 1_000_000, 10_000_000];
+const MESSAGES = 50_000;
+const BATCH = 1_000;
+const GROUP = 'readers';
+/** Ten million entries of 256 bytes would need more memory than many a machine has. */
+const PAYLOAD = 'x'.repeat(16);
+
+const [SMALLEST = 0, ...LARGER] = SIZES;
+
+function keyOf(size: number): string {
+  return `${KEY_PREFIX}backlog:${size}`;
+}
+
+function nameOf(size: number): string {
+  return `${size.toLocaleString('en')} entries`;
+}
+
+/** Appends at the end of a backlog, and reads and acknowledges as much at its beginning, so that it stays as it is. */
+function working(size: number): Entrant {
+  return {
+    name: nameOf(size),
+    async open({ url, scale }) {
+      const streamer = await RedisStreamer.connect(url);
+      const producer = await streamer.createProducer(keyOf(size));
+      const consumer = await streamer.createConsumer(keyOf(size), {
+        mode: 'load-balanced',
+        group: GROUP,
+        autoStreamReset: 'earliest',
+        autoCommit: 'disabled',
+        batchSize: BATCH,
+      });
+      const messages = MESSAGES * scale;
+      return {
+        async work() {
+          for (let sent = 0; sent < messages; sent += 1) producer.enqueue(PAYLOAD);
+          await producer.flush();
+          for (let seen = 0; seen < messages; seen += 1) consumer.ack(await consumer.next());
+          await consumer.commit();
+          return { messages };
+        },
+        close: () => streamer.disconnect(),
+      };
+    },
+  };
+}
+
+async function fill({ url, scale }: Setting): Promise<void> {
+  for (const size of SIZES) await appendCopies(url, keyOf(size), size * scale, PAYLOAD);
+}
+
+export const row: Row = {
+  title: 'Cost of a message beside a growing backlog',
+  note: `Streams with 10 thousand to 10 million entries that no group has read. 50,000 messages are appended with enqueue(), then as
+many are read with next(), ack() and one commit() at the end, batches of 1,000. Payloads of 16 bytes, to need less memory.`,
+  metrics: ['cost'],
+  baseline: nameOf(SMALLEST),
+  setUp: fill,
+  entrants: SIZES.map(working),
+  targets: LARGER.map((size) => ({ entrant: nameOf(size), metric: 'cost', atMost: 1.2 })),
+};

@@ -1,0 +1,94 @@
+import { Redis } from 'ioredis';
+import { lastValueFrom } from 'rxjs';
+
+import { openBullMQ } from '../contenders/bullmq.js';
+import { GROUP, eventController, nestRedis, openNestApp, redisStreams } from '../contenders/nest-app.js';
+import type { ChosenTransport } from '../contenders/nest-app.js';
+import { Counter, JSON_PAYLOAD, withInFlight } from '../load.js';
+import { KEY_PREFIX } from '../row.js';
+import type { Entrant, Row } from '../row.js';
+
+const MESSAGES = 40_000;
+const IN_FLIGHT = 1_000;
+const POLL = 20;
+
+const NEST_REDIS = "Nest's Redis transport";
+const DEFAULTS = 'nestjs-redis-streams, defaults';
+const TUNED = 'nestjs-redis-streams, 200 at a time';
+
+/** `emit`, up to the return of the `@EventPattern` handler. */
+function emitting(name: string, topic: string, transport: ChosenTransport): Entrant {
+  return {
+    name,
+    async open(setting) {
+      const counter = new Counter();
+      const { client, close } = await openNestApp(setting, transport, eventController(topic, counter.count));
+      const redis = new Redis(setting.url);
+      const messages = MESSAGES * setting.scale;
+      const emit = (): Promise<unknown> =>
+        lastValueFrom(client.emit<unknown>(topic, JSON_PAYLOAD), { defaultValue: undefined });
+      return {
+        reset: () => untilAcknowledged(redis, topic),
+        async work() {
+          const handled = counter.expect(messages);
+          await withInFlight(messages, IN_FLIGHT, emit);
+          await handled;
+          return { messages };
+        },
+        async close() {
+          await close();
+          await redis.quit();
+        },
+      };
+    },
+  };
+}
+
+/** Acknowledgements are collected; none of them shall be sent in the time of somebody else. */
+async function untilAcknowledged(redis: Redis, topic: string): Promise<void> {
+  if (!(await redis.exists(topic))) return;
+  for (;;) {
+    const [pending] = (await redis.xpending(topic, GROUP)) as [number];
+    if (pending === 0) break;
+    await new Promise((resolve) => setTimeout(resolve, POLL));
+  }
+  await redis.xtrim(topic, 'MAXLEN', 0);
+}
+
+const bullMQ: Entrant = {
+  name: 'BullMQ add() and worker',
+  isPeer: true,
+  async open(setting) {
+    const counter = new Counter();
+    const { queue, worker } = openBullMQ(setting, 'events', 200, counter.count);
+    const messages = (MESSAGES / 4) * setting.scale;
+    return {
+      async work() {
+        const handled = counter.expect(messages);
+        await withInFlight(messages, IN_FLIGHT, () => queue.add('event', JSON_PAYLOAD));
+        await handled;
+        return { messages };
+      },
+      async close() {
+        await worker.close();
+        await queue.close();
+      },
+    };
+  },
+};
+
+export const row: Row = {
+  title: 'Nest: from emit() to the handler',
+  note: `40,000 events of 256 bytes of JSON, client and server in one process, 1,000 emitted and not yet confirmed. Nest's transport
+is pub/sub: nothing is stored, acknowledged or sent again. Here each event is stored, handled by a group and acknowledged.
+200 at a time means batchSize 200, prefetch 1,000, concurrency 200. BullMQ: 10,000 jobs, 200 at a time.`,
+  metrics: ['rate'],
+  baseline: NEST_REDIS,
+  entrants: [
+    emitting(NEST_REDIS, `${KEY_PREFIX}pub-sub`, nestRedis),
+    emitting(DEFAULTS, `${KEY_PREFIX}defaults`, redisStreams()),
+    emitting(TUNED, `${KEY_PREFIX}tuned`, redisStreams({ batchSize: 200, prefetch: 1_000, concurrency: 200 })),
+    bullMQ,
+  ],
+  targets: [{ entrant: DEFAULTS, metric: 'rate', atLeast: 2 }],
+};

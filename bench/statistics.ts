@@ -1,0 +1,44 @@
+import type { Metric, Work } from './row.js';
+
+/** What one round measured. */
+export type Measures = Partial<Record<Metric, number>>;
+
+/** Of a number of rounds. */
+export interface Summary {
+  readonly median: number;
+  readonly lowest: number;
+  readonly highest: number;
+}
+
+/** @param elapsed milliseconds @param cpu milliseconds of the process's CPU, system calls included */
+export function measuresOf({ messages, latencies }: Work, elapsed: number, cpu: number): Measures {
+  if (messages === undefined) return { cpuShare: (cpu / elapsed) * 100 };
+  return {
+    rate: (messages / elapsed) * 1_000,
+    cost: (elapsed / messages) * 1_000,
+    cpu: (cpu / messages) * 1_000,
+    ...(latencies && { p50: quantile(latencies, 0.5), p99: quantile(latencies, 0.99) }),
+  };
+}
+
+export function summarize(values: readonly number[]): Summary {
+  return { median: quantile(values, 0.5), lowest: Math.min(...values), highest: Math.max(...values) };
+}
+
+/**
+ * The ratio of the medians. Its spread is taken round by round, between neighbours in time: whatever else the machine does
+ * meets both of them.
+ */
+export function ratioOf(values: readonly number[], baseline: readonly number[]): Summary {
+  const ratios = values.map((value, round) => value / (baseline[round] ?? Number.NaN));
+  return { ...summarize(ratios), median: summarize(values).median / summarize(baseline).median };
+}
+
+/** With linear interpolation between neighbours. */
+export function quantile(values: readonly number[], share: number): number {
+  const sorted = [...values].sort((a, b) => a - b);
+  const position = (sorted.length - 1) * share;
+  const below = sorted[Math.floor(position)] ?? Number.NaN;
+  const above = sorted[Math.ceil(position)] ?? Number.NaN;
+  return below + (above - below) * (position - Math.floor(position));
+}

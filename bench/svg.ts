@@ -1,0 +1,122 @@
+import { METRIC_NAMES, times } from './format.js';
+import type { EntrantResult, Results, RowResult } from './results.js';
+import { MORE_IS_BETTER } from './row.js';
+import type { Metric } from './row.js';
+
+const WIDTH = 900;
+const MARGIN = 16;
+/** Where the bars begin and end; names to the left, figures to the right. */
+const BARS = { from: 330, to: 820 } as const;
+const LINE = 22;
+const BAR = 14;
+const HEADING = 46;
+
+/** Readable on light and dark pages, as the reader's system has it. */
+const STYLE = `
+  text { font: 13px system-ui, sans-serif; fill: #1f2328; }
+  .heading { font-weight: 600; }
+  .small { font-size: 12px; fill: #59636e; }
+  .name { text-anchor: end; }
+  .ours { fill: #2563eb; }
+  .peer { fill: #9aa4b2; }
+  .one { stroke: #59636e; stroke-dasharray: 3 3; }
+  .target { stroke: #d1242f; stroke-width: 2; }
+  @media (prefers-color-scheme: dark) {
+    text { fill: #e6edf3; }
+    .small { fill: #9198a1; }
+    .ours { fill: #60a5fa; }
+    .one { stroke: #9198a1; }
+    .target { stroke: #ff7b72; }
+  }`;
+
+/** The bars of one row, all in multiples of its baseline. */
+interface Group {
+  readonly row: RowResult;
+  readonly metric: Metric;
+  readonly entrants: readonly EntrantResult[];
+}
+
+/** Every row that has a baseline, as bars on one scale. */
+export function drawChart({ rows }: Results): string {
+  const groups = rows.flatMap(groupsOf);
+  const ratios = groups.flatMap((group) => group.entrants.map((entrant) => ratio(group, entrant)));
+  const limits = groups.flatMap(({ row }) => row.checks.map(({ atLeast, atMost }) => atLeast ?? atMost ?? 0));
+  const longest = Math.max(1, ...ratios, ...limits);
+  const x = (value: number): number => round(BARS.from + (value / longest) * (BARS.to - BARS.from));
+  const drawn: string[] = [];
+  let y = MARGIN;
+  for (const group of groups) {
+    const height = HEADING + group.entrants.length * LINE;
+    drawn.push(`<g transform="translate(0 ${y})">`, ...drawGroup(group, height, x), '</g>');
+    y += height + MARGIN;
+  }
+  drawn.push(...drawLegend(y));
+  const height = y + LINE + MARGIN;
+  const label = 'Messages, latency and cost as multiples of the baseline of each benchmark';
+  return `<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 ${WIDTH} ${height}" width="${WIDTH}" height="${height}" role="img" aria-label="${label}">
+<style>${STYLE}
+</style>
+${drawn.join('\n')}
+</svg>
+`;
+}
+
+function groupsOf(row: RowResult): Group[] {
+  if (row.baseline === undefined) return [];
+  const entrants = row.entrants.filter(({ name }) => name !== row.baseline);
+  return row.metrics.map((metric) => ({ row, metric, entrants }));
+}
+
+function drawGroup(group: Group, height: number, x: (value: number) => number): string[] {
+  const { row, metric, entrants } = group;
+  const better = MORE_IS_BETTER.has(metric) ? 'more is better' : 'less is better';
+  const subtitle = `${METRIC_NAMES[metric]}, ${better}; 1× is ${row.baseline ?? ''}`;
+  return [
+    `<text class="heading" x="${MARGIN}" y="14">${escape(row.title)}</text>`,
+    `<text class="small" x="${MARGIN}" y="31">${escape(subtitle)}</text>`,
+    ...entrants.flatMap((entrant, index) => drawBar(group, entrant, HEADING + index * LINE, x)),
+    `<line class="one" x1="${x(1)}" x2="${x(1)}" y1="${HEADING - 6}" y2="${height}"/>`,
+  ];
+}
+
+function drawBar(group: Group, entrant: EntrantResult, y: number, x: (value: number) => number): string[] {
+  const value = ratio(group, entrant);
+  const target = group.row.checks.find((check) => check.entrant === entrant.name && check.metric === group.metric);
+  const limit = target?.atLeast ?? target?.atMost;
+  const middle = y + BAR - 3;
+  const kind = entrant.isPeer ? 'peer' : 'ours';
+  const end = Math.max(x(value), limit === undefined ? 0 : x(limit));
+  return [
+    `<text class="name" x="${BARS.from - 8}" y="${middle}">${escape(entrant.name)}</text>`,
+    `<rect class="${kind}" x="${BARS.from}" y="${y}" width="${round(x(value) - BARS.from)}" height="${BAR}" rx="2"/>`,
+    ...(limit === undefined ? [] : [line('target', x(limit), y - 2, y + BAR + 2)]),
+    `<text x="${end + 8}" y="${middle}">${times(value)}</text>`,
+  ];
+}
+
+function drawLegend(y: number): string[] {
+  return [
+    `<rect class="ours" x="${MARGIN}" y="${y}" width="12" height="12" rx="2"/>`,
+    `<text class="small" x="${MARGIN + 18}" y="${y + 11}">this package</text>`,
+    `<rect class="peer" x="${MARGIN + 120}" y="${y}" width="12" height="12" rx="2"/>`,
+    `<text class="small" x="${MARGIN + 138}" y="${y + 11}">others</text>`,
+    line('target', MARGIN + 206, y - 1, y + 13),
+    `<text class="small" x="${MARGIN + 214}" y="${y + 11}">target</text>`,
+  ];
+}
+
+function line(kind: string, x: number, from: number, to: number): string {
+  return `<line class="${kind}" x1="${x}" x2="${x}" y1="${from}" y2="${to}"/>`;
+}
+
+function ratio({ metric }: Group, { ratios }: EntrantResult): number {
+  return ratios[metric]?.median ?? 0;
+}
+
+function round(value: number): number {
+  return Math.round(value * 10) / 10;
+}
+
+function escape(text: string): string {
+  return text.replaceAll('&', '&amp;').replaceAll('<', '&lt;').replaceAll('>', '&gt;');
+}

@@ -11,6 +11,7 @@ import type { StreamMessage } from '../engine/stream-message.js';
 import type { RedisStreamer } from '../engine/streamer.js';
 import { ShutdownTimeoutError } from '../errors.js';
 import type { RedisStreamsError } from '../errors.js';
+import { within } from '../redis/backoff.js';
 import type { HandlerBinding, HandlerGroup } from './handler-binding.js';
 import { KEY_HEADER } from './packet-codec.js';
 import type { DeadLetterEvent } from './redis-streams.events.js';
@@ -22,6 +23,8 @@ export interface HandlerConsumerOptions {
   readonly server: ServerRedisStreamsOptions;
   readonly group: HandlerGroup;
   readonly deliver: (deliveries: readonly Delivery[], consumer: HandlerConsumer) => Promise<void>;
+  /** Resolves when what handlers left behind, such as replies under way, is settled. */
+  readonly settled: () => Promise<void>;
   readonly onDeadLetter: (event: DeadLetterEvent) => void;
   readonly onError: (error: RedisStreamsError) => void;
 }
@@ -89,6 +92,7 @@ export class HandlerConsumer {
     if (running > 0) {
       this.#options.onError(new ShutdownTimeoutError(running, timeout));
     }
+    await within(timeout, this.#options.settled());
     await this.#session.leave();
   }
 

@@ -127,6 +127,7 @@ export class ServerRedisStreams
         group,
         streamer: this.#streamer,
         server: this.#options,
+        settled: () => this.#requests.settled(),
         deliver: (deliveries, from) => this.handleMessage(deliveries, from),
         onDeadLetter: (event) => this.#announceDeadLetter(event),
         onError: (error) => this.#report(error),

@@ -19,6 +19,8 @@ const NO_HANDLER = 'There is no matching message handler defined in the remote s
 const REPLY_STREAM_TTL = 600_000;
 const TTL_RENEWAL = 60_000;
 const MAX_REMEMBERED_STREAMS = 10_000;
+/** While so many replies are on their way to Redis, a handler's place is kept until its own is there. */
+const MAX_REPLIES_UNDER_WAY = 1_000;
 
 export interface RequestResponderOptions {
   readonly producer: StreamProducer;
@@ -38,11 +40,18 @@ export interface RequestResponderOptions {
 export class RequestResponder {
   readonly #options: RequestResponderOptions;
   readonly #renewedAt = new Map<string, number>();
+  readonly #underWay = new Set<Promise<void>>();
 
   constructor(options: RequestResponderOptions) {
     this.#options = options;
   }
 
+  /** Resolves when every request whose handler has ended is settled. */
+  async settled(): Promise<void> {
+    await Promise.all(this.#underWay);
+  }
+
+  /** Resolves when the handler has ended; its replies are written, and the request is acknowledged, after that. */
   async respond(
     request: RequestInfo,
     delivery: Delivery,
@@ -57,6 +66,7 @@ export class RequestResponder {
       logger.warn(`Request ${id} of '${streamKey}' came after its deadline and was not executed`);
     } else {
       await this.#answer(request, delivery, handler, context);
+      return;
     }
     delivery.settle({ kind: 'ack' });
   }
@@ -67,21 +77,30 @@ export class RequestResponder {
     handler: MessageHandler | undefined,
     context: RedisStreamsContext,
   ): Promise<void> {
-    const { producer, logger, withHooks } = this.#options;
-    const { message } = delivery;
-    const writer = new ReplyWriter(request, producer, (value) => this.#encode(value, message.streamKey));
+    const { producer, withHooks } = this.#options;
+    const writer = new ReplyWriter(request, producer, (value) => this.#encode(value, delivery.message.streamKey));
     try {
       if (handler) await withHooks(context, () => this.#execute(handler, delivery, context, writer));
       else writer.fail({ status: 'error', message: NO_HANDLER });
     } catch (error) {
       writer.fail(error);
     }
+    const finishing = this.#finish(request, delivery, writer);
+    this.#underWay.add(finishing);
+    void finishing.then(() => this.#underWay.delete(finishing));
+    if (this.#underWay.size > MAX_REPLIES_UNDER_WAY) await finishing;
+  }
+
+  /** Never rejects. */
+  async #finish({ replyTo }: RequestInfo, delivery: Delivery, writer: ReplyWriter): Promise<void> {
+    const { id, streamKey } = delivery.message;
     try {
       await writer.written();
-      this.#renew(request.replyTo);
+      this.#renew(replyTo);
     } catch (error) {
-      logger.error(`The reply to request ${message.id} of '${message.streamKey}' was lost: ${errorText(error)}`);
+      this.#options.logger.error(`The reply to request ${id} of '${streamKey}' was lost: ${errorText(error)}`);
     }
+    delivery.settle({ kind: 'ack' });
   }
 
   async #execute(

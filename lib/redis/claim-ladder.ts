@@ -65,9 +65,12 @@ export class ClaimLadder {
     );
     const next = cursor.toString('latin1');
     return {
-      entries: entries.map((entry, index) => {
-        const [pending] = parsePending(replies[index]);
-        return pending ? { ...entry, deliveryCount: pending.deliveryCount } : entry;
+      entries: entries.flatMap((entry, index) => {
+        const reply = replies[index];
+        if (reply instanceof Error) throw reply;
+        const [pending] = parsePending(reply);
+        // Meanwhile acknowledged by whoever had it before, or claimed by another: it is not ours to hand out.
+        return pending ? { ...entry, deliveryCount: pending.deliveryCount } : [];
       }),
       deleted: (rawDeleted ?? []).map((id) => id.toString('latin1')),
       next: next === ID_AT_END ? undefined : next,

@@ -1,5 +1,6 @@
 import type { CommittingConsumer } from '../../lib/engine/consumer-types.js';
 import type { ResumableOptions } from '../../lib/engine/options.js';
+import type { StreamMessage } from '../../lib/engine/stream-message.js';
 import { RedisStreamer } from '../../lib/engine/streamer.js';
 import type { ChildOrders } from './consumer-process.js';
 
@@ -10,14 +11,14 @@ async function run(): Promise<void> {
   const streamer = await RedisStreamer.connect(orders.url);
   const options = orders.options as ResumableOptions & { autoCommit: 'disabled' };
   const consumer: CommittingConsumer = await streamer.createConsumer(orders.streamKey, options);
-  const read: string[] = [];
-  for (let index = 0; index < orders.read; index += 1) {
-    const message = await consumer.next();
-    read.push(message.text());
-    if (index < orders.ack) consumer.ack(message);
-  }
+  const messages: StreamMessage[] = [];
+  while (messages.length < orders.read) messages.push(await consumer.next());
+  for (const message of messages.slice(0, orders.ack)) consumer.ack(message);
   if (orders.commit) await consumer.commit();
-  process.stdout.write(`${JSON.stringify(read)}\n`);
+  for (const message of messages.slice(orders.ack, orders.ack + (orders.ackLate ?? 0))) consumer.ack(message);
+  const read = messages.map((message) => message.text());
+  const counts = messages.map(({ deliveryCount }) => deliveryCount);
+  process.stdout.write(`${JSON.stringify({ read, counts })}\n`);
 }
 
 run().catch((error: unknown) => {

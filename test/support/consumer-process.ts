@@ -17,12 +17,16 @@ export interface ChildOrders {
   /** How many of them, the first ones, to acknowledge. */
   ack: number;
   commit: boolean;
+  /** How many of the others to acknowledge afterwards, without a commit. Default none. */
+  ackLate?: number;
 }
 
 /** A consumer in a process of its own, that can be killed as the system kills a process. */
 export interface ConsumerProcess {
   /** What it has read, once it has read and acknowledged all that it was told to. */
   readonly read: string[];
+  /** The delivery count of each. */
+  readonly counts: number[];
   /** SIGKILL; resolves when the process is gone. */
   kill(): Promise<void>;
 }
@@ -40,7 +44,7 @@ export async function startConsumerProcess(orders: ChildOrders): Promise<Consume
     const text = await Promise.race([line, exited.then(() => undefined)]);
     if (text === undefined) throw new Error('the consumer process ended before it had done its orders');
     return {
-      read: JSON.parse(text) as string[],
+      ...(JSON.parse(text) as Pick<ConsumerProcess, 'read' | 'counts'>),
       async kill() {
         child.kill('SIGKILL');
         await exited;

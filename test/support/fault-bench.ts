@@ -37,6 +37,11 @@ export class FaultBench {
     return proxy;
   }
 
+  /** Ends with the test, before what it was made with. */
+  endLater(end: () => unknown): void {
+    this.#cleanups.push(end);
+  }
+
   /** A client of our own, for looking from outside and for causing trouble. */
   admin(url: string): Redis {
     let isWanted = true;

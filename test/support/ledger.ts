@@ -33,6 +33,11 @@ export class Ledger {
     return this.#handled.size;
   }
 
+  /** How often messages were handled beyond their first time. */
+  get repeated(): number {
+    return this.#handledOrder.length - this.#handled.size;
+  }
+
   /** Payloads in the order in which they were handled, repetitions included. */
   get order(): readonly string[] {
     return this.#handledOrder;

@@ -14,12 +14,16 @@ import { until } from './until.js';
 export interface NestChildOrders {
   pattern: string;
   options: ServerRedisStreamsOptions;
+  /** The service logs nothing, because it is going to fail. */
+  isSilent?: boolean;
 }
 
 /** What a service says of itself, a line each. */
 export interface ChildEvent {
   listening?: boolean;
   started?: number;
+  /** The entry that a handler was given. */
+  id?: string;
   deliveryCount?: number;
   done?: number;
 }
@@ -36,8 +40,11 @@ export interface NestProcess {
 const START_LIMIT = 20_000;
 const NODE_MODULES = fileURLToPath(new URL('../../node_modules', import.meta.url));
 
-/** Lets a test file start services; those that are left end with the test. */
-export function useNestProcesses(): (orders: NestChildOrders) => Promise<NestProcess> {
+/** Lets a test file start services; those that are left end with the test. What they say can be listened to. */
+export function useNestProcesses(): (
+  orders: NestChildOrders,
+  onEvent?: (event: ChildEvent) => void,
+) => Promise<NestProcess> {
   const running: NestProcess[] = [];
   const folder = mkdtempSync(join(tmpdir(), 'nest-process-'));
   const outfile = join(folder, 'child.mjs');
@@ -51,12 +58,16 @@ export function useNestProcesses(): (orders: NestChildOrders) => Promise<NestPro
   });
   afterAll(() => rmSync(folder, { recursive: true, force: true }));
 
-  return async (orders) => {
+  return async (orders, onEvent) => {
     built ??= compile(folder, outfile);
     await built;
     const child = spawn(process.execPath, [outfile, JSON.stringify(orders)], { stdio: ['pipe', 'pipe', 'inherit'] });
     const events: ChildEvent[] = [];
-    createInterface({ input: child.stdout }).on('line', (line) => events.push(JSON.parse(line) as ChildEvent));
+    createInterface({ input: child.stdout }).on('line', (line) => {
+      const event = JSON.parse(line) as ChildEvent;
+      events.push(event);
+      onEvent?.(event);
+    });
     let isOver = false;
     const ended = once(child, 'close').then(([code, signal]) => {
       isOver = true;

@@ -1,0 +1,247 @@
+import { beforeEach, describe, expect, it, jest } from '@jest/globals';
+import type { Redis } from 'ioredis';
+
+import { DEAD_LETTER_HEADERS } from '../../lib/index.js';
+import type { RedisStreamsContext, ServerRedisStreamsOptions, StreamProducer } from '../../lib/index.js';
+import { onEvent } from '../support/controllers.js';
+import { FaultBench } from '../support/fault-bench.js';
+import { Fleet } from '../support/fleet.js';
+import { startInstance } from '../support/instances.js';
+import { Ledger } from '../support/ledger.js';
+import { useLoad } from '../support/load.js';
+import { useNestProcesses } from '../support/nest-process.js';
+import { uniqueName } from '../support/redis.js';
+import type { RedisServer } from '../support/redis-server.js';
+import { pendingOf } from '../support/streams.js';
+import { useTally } from '../support/tally.js';
+import { until } from '../support/until.js';
+
+const GROUP = 'g';
+
+jest.setTimeout(45_000);
+const tally = useTally();
+const keepSending = useLoad();
+const bench = new FaultBench();
+const startService = useNestProcesses();
+let server: RedisServer;
+let admin: Redis;
+let pattern: string;
+let producer: StreamProducer;
+let ledger: Ledger;
+/** The delivery counts with which each message was handled, in order. */
+let handlings: Map<string, number[]>;
+
+beforeEach(async () => {
+  server = await bench.server();
+  admin = bench.admin(server.url);
+  pattern = uniqueName('poison');
+  producer = await (await bench.streamer(server.url)).createProducer(pattern);
+  ledger = new Ledger();
+  handlings = new Map();
+});
+
+/** One in a hundred. */
+const isPoison = (payload: string): boolean => Number(payload) % 100 === 50;
+
+/** An instance that cannot handle the poison. A message is through when its handler succeeded or it is a dead letter. */
+async function serve(options: Partial<ServerRedisStreamsOptions>, url = server.url): Promise<void> {
+  const through = (id: string, payload: string): void => ledger.handledMessage({ id, text: () => payload });
+  const handle = async (n: number, context: RedisStreamsContext): Promise<void> => {
+    const payload = String(n);
+    handlings.set(payload, [...(handlings.get(payload) ?? []), context.getDeliveryCount()]);
+    await new Promise((resolve) => setTimeout(resolve, 5));
+    if (isPoison(payload)) throw new RangeError(`cannot do ${payload}`);
+    through(context.getMessageId(), payload);
+  };
+  await startInstance(bench, onEvent(pattern, handle), {
+    connection: url,
+    group: GROUP,
+    autoCommitInterval: 50,
+    onDeadLetter: ({ message }) => through(message.id, message.text()),
+    ...options,
+  });
+}
+
+const send = (n: number): Promise<void> => ledger.sent(String(n), producer.send(String(n)));
+
+/** Payload and headers of all dead letters. */
+async function deadLetters(): Promise<
+  Array<{ payload: string; header(name: keyof typeof DEAD_LETTER_HEADERS): string }>
+> {
+  const entries = await admin.xrange(`${pattern}:dead`, '-', '+');
+  return entries.map(([, fields]) => ({
+    payload: fields[fields.indexOf('msg') + 1] as string,
+    header: (name) => fields[fields.indexOf(`h:${DEAD_LETTER_HEADERS[name]}`) + 1] as string,
+  }));
+}
+
+const sorted = (payloads: Iterable<string>): string[] => [...payloads].sort((a, b) => Number(a) - Number(b));
+const pendingIds = async (): Promise<string[]> => (await pendingOf(admin, pattern, GROUP)).map(({ id }) => id);
+
+/** Compares what was confirmed with what is through, and how often the others were handled. */
+async function settle(faults: number): Promise<{ poison: string[]; duplicates: ReadonlyMap<string, number> }> {
+  const { lost } = await ledger.settled();
+  if (lost.length === 0) await until('nothing is pending', async () => (await pendingIds()).length === 0);
+  const { duplicates } = ledger.account();
+  tally({ faults, sends: ledger.confirmed, handled: ledger.handled, duplicates: ledger.repeated, lost: lost.length });
+  expect(lost).toEqual([]);
+  expect(ledger.failures.size).toBe(0);
+  const others = [...handlings].filter(([payload]) => !isPoison(payload));
+  expect(others.filter(([, counts]) => counts.length !== 1 || counts[0] !== 1)).toEqual([]);
+  return { poison: sorted([...handlings.keys()].filter(isPoison)), duplicates };
+}
+
+describe('a message that always fails', () => {
+  it('is handled exactly as often as attempts says, then is one dead letter, and the others do not notice', async () => {
+    const retry = { attempts: 4, delay: 20, factor: 2 };
+    for (let instance = 0; instance < 2; instance += 1) await serve({ retry });
+    const load = keepSending(send, 500);
+    await load.more(1_500);
+    await load.stop();
+
+    const { poison, duplicates } = await settle(0);
+    const dead = await deadLetters();
+    expect(duplicates).toEqual(new Map());
+    expect(poison).toHaveLength(Math.round(load.sent / 100));
+    expect(sorted(dead.map(({ payload }) => payload))).toEqual(poison);
+    for (const payload of poison) expect(handlings.get(payload)).toEqual([1, 2, 3, 4]);
+    for (const { payload, header } of dead) {
+      expect(header('reason')).toBe('failed 4 times');
+      expect(header('deliveryCount')).toBe('4');
+      expect(header('errorMessage')).toBe(`cannot do ${payload}`);
+    }
+  });
+
+  it('is handled no more and no less often when connections break meanwhile', async () => {
+    const proxy = await bench.proxy(server);
+    for (let instance = 0; instance < 2; instance += 1) await serve({ retry: { attempts: 4, delay: 20 } }, proxy.url);
+    const load = keepSending(send, 400);
+    for (let round = 0; round < 12; round += 1) {
+      await load.more(100);
+      proxy.cut(round % 2 === 0 ? 'rst' : 'fin', ([undefined, 'control', 'reader', 'writer'] as const)[round % 4]);
+    }
+    await load.stop();
+
+    const { poison, duplicates } = await settle(12);
+    for (const payload of poison) expect([payload, handlings.get(payload)]).toEqual([payload, [1, 2, 3, 4]]);
+    // A write whose reply was lost is repeated: a second dead letter is possible, none is not.
+    const dead = await deadLetters();
+    expect(sorted(new Set(dead.map(({ payload }) => payload)))).toEqual(poison);
+    expect(dead.length).toBeLessThanOrEqual(poison.length + 12);
+    expect(duplicates).toEqual(new Map());
+  });
+});
+
+it('a payload that nobody can parse is a dead letter at once, and no handler sees it', async () => {
+  for (let instance = 0; instance < 2; instance += 1) await serve({});
+  const broken = (n: number): Promise<void> => ledger.sent(`{"n":${n}`, producer.send(`{"n":${n}`));
+  const load = keepSending((n) => (n % 100 === 50 ? broken(n) : send(n)), 500);
+  await load.more(1_500);
+  await load.stop();
+
+  const { duplicates } = await settle(0);
+  const dead = await deadLetters();
+  expect(duplicates).toEqual(new Map());
+  expect(dead).toHaveLength(Math.round(load.sent / 100));
+  expect([...handlings.keys()].filter((payload) => payload.startsWith('{'))).toEqual([]);
+  for (const { header } of dead) {
+    expect(header('reason')).toMatch(/^cannot be cured by trying again/);
+    expect(header('deliveryCount')).toBe('1');
+  }
+});
+
+it('a dead letter that cannot be stored is not lost: its message stays pending, and is buried later without being handled again', async () => {
+  await admin.set(`${pattern}:dead`, 'something else');
+  for (let instance = 0; instance < 2; instance += 1) await serve({ retry: { attempts: 2, delay: 20 } });
+  const load = keepSending(send, 500);
+  await load.more(1_000);
+  await load.stop();
+  const poison = (): Array<[string, number[]]> => [...handlings].filter(([payload]) => isPoison(payload));
+  await until('all was tried', () => poison().length === Math.round(load.sent / 100));
+  await until('twice', () => poison().every(([, counts]) => counts.length === 2));
+  await until('only the poison is pending', async () => (await pendingIds()).length === poison().length);
+  expect(ledger.account().lost.filter((payload) => !isPoison(payload))).toEqual([]);
+  await admin.del(`${pattern}:dead`);
+
+  const { duplicates } = await settle(1);
+  expect(duplicates).toEqual(new Map());
+  expect(poison().filter(([, counts]) => counts.join() !== '1,2')).toEqual([]);
+  expect(sorted((await deadLetters()).map(({ payload }) => payload))).toEqual(
+    sorted(poison().map(([payload]) => payload)),
+  );
+});
+
+describe('with processes that die', () => {
+  const CLAIM = { autoClaimIdle: 1_000, autoClaimInterval: 50, autoCommitInterval: 100, concurrency: 8 } as const;
+
+  it('a message that ends every process that handles it is a dead letter after so many deaths', async () => {
+    const attempts = 3;
+    const options = { ...CLAIM, retry: { attempts } };
+    const fleet = new Fleet(bench, startService, { url: server.url, pattern, options });
+    const services = ['a', 'b'].map((name) => fleet.supervise(name));
+    const load = keepSending((n) => fleet.send(producer, n === 200 ? { n, exits: true } : { n, takes: 10 }), 300);
+    await until(
+      'the poison is a dead letter',
+      async () => {
+        return (await deadLetters()).some(({ payload }) => payload.includes('"n":200,'));
+      },
+      30_000,
+    );
+    await load.more(300);
+    await load.stop();
+    await fleet.untilSettled();
+    const deaths = (await Promise.all(services.map((service) => service.stop()))).reduce((a, b) => a + b);
+
+    const { lost } = fleet.ledger.account();
+    const dead = await deadLetters();
+    const buried = new Set(dead.map(({ payload }) => String((JSON.parse(payload) as { n: number }).n)));
+    const gone = lost.filter((payload) => !buried.has(payload));
+    const { confirmed: sends, handled } = fleet.ledger;
+    tally({ faults: deaths, sends, handled, duplicates: fleet.ledger.repeated, lost: gone.length });
+    expect(gone).toEqual([]);
+    expect(deaths).toBe(attempts);
+    expect(fleet.starts.flatMap(({ n, deliveryCount }) => (n === 200 ? deliveryCount : []))).toEqual([1, 2, 3]);
+    expect(buried.size).toBe(dead.length);
+    expect(fleet.unexplained()).toEqual([]);
+    // What each of them died with, poison or not.
+    expect(dead.filter(({ header }) => fleet.crashes.get(header('id')) !== attempts)).toEqual([]);
+  });
+
+  it('a crash between a dead letter and its acknowledgement makes a second dead letter, never none', async () => {
+    const fleet = new Fleet(bench, startService, { url: server.url, pattern, options: CLAIM });
+    const proxy = await bench.proxy(server);
+    const load = keepSending((n) => fleet.send(producer, { n, takes: 5, refuses: isPoison(String(n)) }), 400);
+    // Nothing but acknowledgements is to wait for what will stand still.
+    const victim = await fleet.start('victim', { connection: proxy.url, autoClaimInterval: false });
+    await until('dead letters are written', async () => (await deadLetters()).length >= 2);
+    proxy.stall('control');
+    const before = await admin.xlen(`${pattern}:dead`);
+    await until('another one is written', async () => (await admin.xlen(`${pattern}:dead`)) > before);
+    const inHand = new Set(await fleet.kill(victim));
+    const between = (await deadLetters()).map(({ header }) => header('id')).filter((id) => inHand.has(id));
+    await fleet.start('heir');
+    await load.more(400);
+    await load.stop();
+    await fleet.untilSettled();
+
+    const { lost } = fleet.ledger.account();
+    const { confirmed: sends, handled } = fleet.ledger;
+    const dead = await deadLetters();
+    const times = new Map<string, number>();
+    for (const { header } of dead) times.set(header('id'), (times.get(header('id')) ?? 0) + 1);
+    expect(between.length).toBeGreaterThan(0);
+    expect([...times].filter(([id, count]) => count !== (between.includes(id) ? 2 : 1))).toEqual([]);
+    const gone = lost.filter((payload) => !isPoison(payload));
+    tally({
+      faults: 1,
+      sends,
+      handled: handled + times.size,
+      duplicates: fleet.ledger.repeated + between.length,
+      lost: gone.length,
+    });
+    expect(gone).toEqual([]);
+    expect(times.size).toBe(lost.length);
+    expect(fleet.unexplained()).toEqual([]);
+    expect(fleet.miscounted).toEqual([]);
+  });
+});

@@ -1,0 +1,69 @@
+import { expect } from '@jest/globals';
+import type { Redis } from 'ioredis';
+
+import type { AcknowledgingConsumer, StreamMessage, StreamProducer } from '../../lib/index.js';
+import { drain } from './fault-bench.js';
+import { Ledger } from './ledger.js';
+import type { Load } from './load.js';
+import type { Counts } from './tally-report.js';
+import { until } from './until.js';
+
+export const GROUP = 'audited';
+
+/** Compares what the consumers of one group acknowledged with what the server has as pending. */
+export class AckAudit {
+  readonly ledger = new Ledger();
+  /** Messages that were handled and are not to be acknowledged. */
+  readonly kept = new Set<string>();
+  readonly stream: string;
+  readonly #admin: Redis;
+
+  constructor(admin: Redis, stream: string) {
+    this.#admin = admin;
+    this.stream = stream;
+  }
+
+  async send(producer: StreamProducer, n: number): Promise<void> {
+    await this.ledger.sent(String(n), producer.send(String(n)));
+  }
+
+  /** Takes a message down; says whether it is one of those that are acknowledged, six of seven. */
+  handle(message: StreamMessage): boolean {
+    this.ledger.handledMessage(message);
+    if (Number(message.text()) % 7 !== 3) return true;
+    this.kept.add(message.id);
+    return false;
+  }
+
+  /** Handles all that comes. */
+  work(consumer: AcknowledgingConsumer): void {
+    void drain(consumer, (message) => void (this.handle(message) && consumer.ack(message)));
+  }
+
+  async pendingIds(): Promise<string[]> {
+    const rows = (await this.#admin.xpending(this.stream, GROUP, '-', '+', 10_000)) as Array<[string]>;
+    return rows.map(([id]) => id);
+  }
+
+  /** Which of these are pending. */
+  async pendingOf(ids: readonly string[]): Promise<string[]> {
+    const replies = await Promise.all(ids.map((id) => this.#admin.xpending(this.stream, GROUP, id, id, 1)));
+    return ids.filter((_, index) => (replies[index] as unknown[]).length > 0);
+  }
+
+  async untilHandled(): Promise<void> {
+    await until('all are handled', () => this.ledger.account().lost.length === 0);
+  }
+
+  /** Nothing is lost, and at the end exactly what was kept is pending. */
+  async settle(load: Load): Promise<Omit<Counts, 'faults'>> {
+    await load.stop();
+    const { lost } = await this.ledger.settled();
+    expect(lost).toEqual([]);
+    expect(this.ledger.failures.size).toBe(0);
+    await until('no ack is on its way', async () => (await this.pendingIds()).length <= this.kept.size);
+    expect(new Set(await this.pendingIds())).toEqual(this.kept);
+    const { confirmed, handled, repeated } = this.ledger;
+    return { sends: confirmed, handled, duplicates: repeated, lost: lost.length };
+  }
+}

@@ -74,6 +74,7 @@ export class GroupReader implements StreamReader {
       block: turn.block,
       streamKeys: turn.streams.map((stream) => stream.key),
     });
+    this.#rotation.note(turn.streams.length, pages.length);
     const byKey = new Map(pages.map((page) => [page.streamKey, page.entries]));
     return turn.streams.flatMap((stream, index) => {
       const entries = byKey.get(stream.key);

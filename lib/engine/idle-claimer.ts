@@ -4,7 +4,8 @@ import { compareEntryIds } from '../redis/entry-id.js';
 import type { PendingCommands } from '../redis/stream-commands.js';
 import type { AssignedStream } from './assigned-stream.js';
 import { dropDeleted } from './deleted-entries.js';
-import type { ReadDuty } from './read-loop.js';
+import { DutyShare } from './duty-share.js';
+import type { ReadDuty } from './read-duty.js';
 import type { ReadPage } from './stream-reader.js';
 
 export interface IdleClaimerOptions {
@@ -30,6 +31,7 @@ const SPREAD = 0.1;
  */
 export class IdleClaimer implements ReadDuty {
   readonly #options: IdleClaimerOptions;
+  readonly #share = new DutyShare();
   readonly #cursors = new Map<AssignedStream, string>();
   #todo: AssignedStream[] = [];
   #nextScan = 0;
@@ -43,6 +45,8 @@ export class IdleClaimer implements ReadDuty {
   }
 
   async run(streams: readonly AssignedStream[], credit: number): Promise<ReadPage[]> {
+    const places = this.#share.of(credit);
+    if (places === 0) return [];
     if (this.#todo.length === 0) this.#todo = [...streams];
     const pages: ReadPage[] = [];
     // One page at a time: a failure of the next must not lose what was claimed already.
@@ -51,7 +55,7 @@ export class IdleClaimer implements ReadDuty {
         this.#finish(stream);
         continue;
       }
-      const page = await this.#claimPage(stream, credit);
+      const page = await this.#claimPage(stream, places);
       if (page.entries.length > 0) pages.push(page);
     }
     if (this.#todo.length === 0)

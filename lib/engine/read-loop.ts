@@ -7,17 +7,9 @@ import { classifyRedisError, isTransient, toPublicError } from '../redis/redis-e
 import type { AssignedStream } from './assigned-stream.js';
 import { LoopWatch } from './loop-watch.js';
 import type { LoopReport, LoopState } from './loop-watch.js';
+import type { ReadDuty } from './read-duty.js';
 import { ReadRound } from './read-round.js';
 import type { ReadPage, StreamReader } from './stream-reader.js';
-
-/** What a read loop does besides reading, at times of its own: taking over idle entries, and retries that are due. */
-export interface ReadDuty {
-  /** Milliseconds until there is something to do; Infinity when there is nothing. */
-  dueIn(): number;
-  /** What it brings may be what all that holds a place waits for, so it is given one place even when none is free. */
-  readonly isVital?: boolean;
-  run(streams: readonly AssignedStream[], credit: number): Promise<ReadPage[]>;
-}
 
 /** The connection on which a loop reads. */
 export interface ReadConnection {
@@ -201,7 +193,7 @@ export class ReadLoop {
       this.#watch.enter('idle');
       return this.#change.promise;
     }
-    if (!hasRoom()) this.#watch.enter('full');
+    if (!hasRoom() || this.#isFull) this.#watch.enter('full');
     await this.#roomOrDuty();
     this.#enter(round, 'reconnecting');
     await connection.ready(this.#stopping.signal);
@@ -216,12 +208,18 @@ export class ReadLoop {
     }
   }
 
+  get #isFull(): boolean {
+    return this.#options.duties.some(({ isFull }) => isFull);
+  }
+
   async #roomOrDuty(): Promise<void> {
     const { room, isStuck, duties, blockTimeout } = this.#options;
-    if (!isStuck()) return Promise.race([room(), this.#change.promise]);
+    if (!isStuck()) await Promise.race([room(), this.#change.promise]);
+    if (!isStuck() && !this.#isFull) return;
     const dueIn = duties.map((duty) => (duty.isVital ? duty.dueIn() : Infinity));
     const waiting = new AbortController();
-    await Promise.race([room(), this.#change.promise, pause(Math.min(blockTimeout, ...dueIn), waiting.signal)]);
+    const waits = this.#isFull ? [] : [room()];
+    await Promise.race([...waits, this.#change.promise, pause(Math.min(blockTimeout, ...dueIn), waiting.signal)]);
     waiting.abort();
   }
 
@@ -230,12 +228,12 @@ export class ReadLoop {
     const changes = this.#changes;
     const streams = this.#streams.filter((stream) => stream.isReadable);
     for (const duty of streams.length > 0 ? duties : []) {
-      if (duty.dueIn() > 0) continue;
+      if (duty.dueIn() > 0 || (this.#isFull && !duty.isVital)) continue;
       const places = credit() || (duty.isVital && isStuck() ? 1 : 0);
       if (places > 0) onPages(await duty.run(streams, places), round.isGivenUp);
       if (round.isGivenUp) return;
     }
-    if (credit() === 0) return;
+    if (credit() === 0 || this.#isFull) return;
     if (this.#isOver(round) || changes !== this.#changes || streams.length === 0) return;
     round.isReading = true;
     try {

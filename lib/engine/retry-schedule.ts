@@ -3,7 +3,8 @@ import type { RedisStreamsLogger } from '../logger.js';
 import type { PendingCommands } from '../redis/stream-commands.js';
 import type { AssignedStream } from './assigned-stream.js';
 import { dropDeleted } from './deleted-entries.js';
-import type { ReadDuty } from './read-loop.js';
+import { DutyShare } from './duty-share.js';
+import type { ReadDuty } from './read-duty.js';
 import type { StreamMessage } from './stream-message.js';
 import type { ReadPage } from './stream-reader.js';
 
@@ -14,6 +15,9 @@ interface WaitingEntry {
   /** Others would claim the entry before it is due, unless it is kept alive. */
   readonly outlastsIdle: boolean;
 }
+
+/** Messages that may wait for a retry. They hold no place; past that nothing new is read until some have come again. */
+const MAX_WAITING = 10_000;
 
 /**
  * Hands entries out again, on time, that wait in our own pending list. It only makes retries punctual: an entry's idle
@@ -26,6 +30,7 @@ export class RetrySchedule implements ReadDuty {
   readonly #consumer: string;
   readonly #logger: RedisStreamsLogger;
   readonly #onTakenAway: (message: StreamMessage) => void;
+  readonly #share = new DutyShare();
   /** By due time, earliest first. */
   #waiting: WaitingEntry[] = [];
 
@@ -41,6 +46,10 @@ export class RetrySchedule implements ReadDuty {
     this.#consumer = consumer;
     this.#logger = logger;
     this.#onTakenAway = onTakenAway;
+  }
+
+  get isFull(): boolean {
+    return this.#waiting.length >= MAX_WAITING;
   }
 
   /** True when the entry is due before all others, so that whoever waits has to wait anew. */
@@ -78,7 +87,8 @@ export class RetrySchedule implements ReadDuty {
     const stream = due[0]?.stream;
     if (!stream) return [];
     // One stream at a time: a failure of the next must not lose what was claimed already.
-    const entries = due.filter((entry) => entry.stream === stream).slice(0, credit);
+    const entries = due.filter((entry) => entry.stream === stream).slice(0, this.#share.of(credit));
+    if (entries.length === 0) return [];
     const page = await this.#claim(stream, entries);
     const claimed = new Set(entries);
     this.#waiting = this.#waiting.filter((entry) => !claimed.has(entry));

@@ -220,7 +220,7 @@ export class StreamProducer extends EventEmitter<{ error: [error: RedisStreamsEr
 
   readonly #onEnqueueFailed = (error: RedisStreamsError): void => {
     this.#failed += 1;
-    if (this.#failures.length < MAX_KEPT_FAILURES) this.#failures.push(error);
+    if (this.#failures.length < MAX_KEPT_FAILURES) this.#failures.push(sameOr(this.#failures.at(-1), error));
     this.#report(error);
   };
 
@@ -244,6 +244,11 @@ export class StreamProducer extends EventEmitter<{ error: [error: RedisStreamsEr
       this.#unlogged = 0;
     });
   }
+}
+
+/** A full queue or an outage fails many in the same words. They share one error: each of its own would take half a kilobyte. */
+function sameOr(last: RedisStreamsError | undefined, error: RedisStreamsError): RedisStreamsError {
+  return last?.code === error.code && last.message === error.message ? last : error;
 }
 
 /** What a payload takes here while it waits: a string with a character outside of Latin-1 has two bytes for each. */

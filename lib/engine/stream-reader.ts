@@ -39,10 +39,13 @@ const ROTATION_BLOCK = 100;
 
 /**
  * COUNT holds for each stream, so COUNT × streams must not exceed the credit. With fewer places than streams only
- * as many streams as there are places are read, others the next time.
+ * as many streams as there are places are read, others the next time. Such a turn waits only when all the streams had
+ * nothing the last time: else one that has more would be held up by those that have not.
  */
 export class ReadRotation {
   #offset = 0;
+  /** Streams that had nothing, one after the other, until now. */
+  #quiet = 0;
 
   plan(
     streams: readonly AssignedStream[],
@@ -54,7 +57,13 @@ export class ReadRotation {
     const start = this.#offset % streams.length;
     this.#offset = start + credit;
     const turn = [...streams.slice(start), ...streams.slice(0, start)].slice(0, credit);
-    return { streams: turn, count: 1, block: block && Math.min(block, ROTATION_BLOCK) };
+    const mayWait = block !== undefined && this.#quiet >= streams.length;
+    return { streams: turn, count: 1, block: mayWait ? Math.min(block, ROTATION_BLOCK) : undefined };
+  }
+
+  /** Told after each read how many streams were asked and how many of them had something. */
+  note(asked: number, found: number): void {
+    this.#quiet = found > 0 ? 0 : this.#quiet + asked;
   }
 }
 

@@ -41,6 +41,7 @@ export class TailReader implements StreamReader {
       count: turn.count,
       block: turn.block,
     });
+    this.#rotation.note(turn.streams.length, pages.length);
     const byKey = new Map(pages.map((page) => [page.streamKey, page.entries]));
     if (pages.length === 0) await this.#rewindIfReplaced(turn.streams);
     return turn.streams.flatMap((stream, index) => {

@@ -71,15 +71,27 @@ describe('retry schedule', () => {
     expect(schedule.dueIn()).toBe(700);
   });
 
-  it('hands out no more than there is room for', async () => {
+  it('fills half of the room, and leaves the rest to what is new', async () => {
     const { schedule } = setUp();
     const s = stream();
     for (const id of ['1-0', '2-0', '3-0']) schedule.add(s, message(s, id), 0);
 
-    expect((await schedule.run([s], 2))[0]?.entries).toHaveLength(2);
+    expect((await schedule.run([s], 4))[0]?.entries).toHaveLength(2);
     expect(schedule.dueIn()).toBe(0);
-    expect((await schedule.run([s], 2))[0]?.entries).toHaveLength(1);
+    expect((await schedule.run([s], 4))[0]?.entries).toHaveLength(1);
     expect(schedule.dueIn()).toBe(Infinity);
+  });
+
+  it('takes the only place every other time', async () => {
+    const { schedule } = setUp();
+    const s = stream();
+    for (const id of ['1-0', '2-0']) schedule.add(s, message(s, id), 0);
+
+    const taken: string[][] = [];
+    for (let round = 0; round < 4; round += 1) {
+      taken.push((await schedule.run([s], 1)).flatMap(({ entries }) => entries.map(({ id }) => id)));
+    }
+    expect(taken).toEqual([['1-0'], [], ['2-0'], []]);
   });
 
   it('tells of entries that are no longer ours, and acknowledges those that were deleted', async () => {

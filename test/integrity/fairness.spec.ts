@@ -1,0 +1,249 @@
+import { setImmediate as turn, setTimeout as pause } from 'node:timers/promises';
+import { describe, expect, it } from '@jest/globals';
+
+import { withResolvers } from '../../lib/deferred.js';
+import type { DeadLetterEvent } from '../../lib/index.js';
+import { onEvent } from '../support/controllers.js';
+import { drain } from '../support/fault-bench.js';
+import { flood } from '../support/flood.js';
+import { FloodBench, GROUP, ROLLING } from '../support/flood-bench.js';
+import { startInstance } from '../support/instances.js';
+import { Overtaking, mostBegun } from '../support/overtaking.js';
+import { uniqueName } from '../support/redis.js';
+import { until } from '../support/until.js';
+
+const LIMIT = 60_000;
+/** What a service has at most of its messages: its prefetch, and what is in handlers. */
+const AHEAD = { batchSize: 10, prefetch: 20, concurrency: 16 } as const;
+const CAPACITY = AHEAD.prefetch + AHEAD.concurrency;
+
+/** Looking for idle entries may bring, from servers that can do both at once, a page of new ones of a single stream. */
+const NO_CLAIMS = { autoClaimInterval: false } as const;
+
+const bench = new FloodBench();
+
+describe('a message of a quiet stream', () => {
+  it.each([
+    // Of the read that brings it, what the flooded stream's share is may come before it.
+    { streams: 2, prefetch: 200, share: 100 },
+    { streams: 8, prefetch: 20, share: 2 },
+    // Fewer places than streams: each has its turn with one message, and of the other streams none has two.
+    { streams: 16, prefetch: 4, share: 2 },
+    { streams: 64, prefetch: 20, share: 2 },
+  ])(
+    'is overtaken by no more of a flood than $share: $streams streams, prefetch $prefetch',
+    async ({ streams, prefetch, share }) => {
+      const [busy, ...quiet] = bench.streams(streams);
+      const options = { ...ROLLING, ...NO_CLAIMS, prefetch, batchSize: Math.max(10, prefetch / 2) };
+      const consumer = await bench.streamer.createConsumer([busy, ...quiet], options);
+      const count = 8_000;
+      await flood(bench.producer, bench.ledger, busy, count);
+      const overtaking = new Overtaking(bench.admin, bench.ledger, busy, GROUP);
+      void drain(consumer, async (message) => {
+        overtaking.handedOut(message.streamKey, message.text());
+        bench.ledger.handledMessage(message);
+        consumer.ack(message);
+        await (bench.ledger.handled % 5 === 0 ? pause(1) : turn());
+      });
+      const most = await overtaking.most(quiet, 25);
+      const left = count - overtaking.ofFlood;
+      await bench.settle();
+      expect(left).toBeGreaterThan(0);
+      expect(most).toBeLessThanOrEqual(share);
+    },
+    LIMIT,
+  );
+
+  it(
+    'is overtaken by no more than that in a service whose handlers are all busy with a flood',
+    async () => {
+      const [busy, ...quiet] = bench.streams(4);
+      const overtaking = new Overtaking(bench.admin, bench.ledger, busy, GROUP);
+      const controllers = [busy, ...quiet].map((pattern) =>
+        onEvent(pattern, async (data: string, context) => {
+          overtaking.handedOut(pattern, data);
+          await pause(5);
+          bench.ledger.handledMessage(context.getMessage());
+        }),
+      );
+      const count = 6_000;
+      await flood(bench.producer, bench.ledger, busy, count);
+      await startInstance(bench.faults, controllers, { ...bench.service, ...AHEAD, ...NO_CLAIMS });
+      const most = await overtaking.most(quiet, 50);
+      const left = count - overtaking.ofFlood;
+      await bench.settle();
+      expect(left).toBeGreaterThan(0);
+      expect(most).toBeLessThanOrEqual(CAPACITY / 4);
+    },
+    LIMIT,
+  );
+
+  it.each([
+    { what: 'retries that are always due', retry: { attempts: 1_000, delay: 1, factor: 1 } },
+    { what: 'messages that become dead letters', retry: { attempts: 2, delay: 1 } },
+  ])(
+    'is not starved by $what',
+    async ({ retry }) => {
+      const [sick, healthy] = bench.streams(2);
+      let [attempts, isCured] = [0, false];
+      const before: number[] = [];
+      const controllers = [
+        onEvent(sick, async (_data, context) => {
+          attempts += 1;
+          // Some sooner, some later, so that places become free one by one.
+          await pause(isCured ? 0 : 20 + 100 * Math.random());
+          if (!isCured) throw new Error('not today');
+          bench.ledger.handledMessage(context.getMessage());
+        }),
+        onEvent(healthy, (_data, context) => {
+          before.push(attempts);
+          bench.ledger.handledMessage(context.getMessage());
+        }),
+      ];
+      const onDeadLetter = ({ message }: DeadLetterEvent): void => bench.ledger.handledMessage(message);
+      await flood(bench.producer, bench.ledger, sick, 400);
+      await startInstance(bench.faults, controllers, { ...bench.service, ...AHEAD, retry, onDeadLetter });
+      await until('it is hard at work', () => attempts > 200, 30_000);
+      const most = await mostBegun(bench, healthy, () => attempts, before);
+      isCured = true;
+      await bench.settle();
+
+      // What was here when it came, and as much again until the read that brings it.
+      expect(most).toBeLessThanOrEqual(2 * CAPACITY);
+    },
+    LIMIT,
+  );
+
+  it(
+    'is not starved by what a dead consumer has left',
+    async () => {
+      const count = 3_000;
+      const [left, quiet] = bench.streams(2);
+      await flood(bench.producer, bench.ledger, left, count);
+      await bench.admin.xgroup('CREATE', left, GROUP, '0');
+      await bench.admin.xreadgroup('GROUP', GROUP, 'dead', 'COUNT', count, 'STREAMS', left, '>');
+      const options = { ...ROLLING, autoClaimIdle: 500, autoClaimInterval: 100 };
+      const consumer = await bench.streamer.createConsumer([left, quiet], options);
+      let claimed = 0;
+      const before: number[] = [];
+      void drain(consumer, async (message) => {
+        if (message.streamKey === left) claimed += 1;
+        else before.push(claimed);
+        bench.ledger.handledMessage(message);
+        consumer.ack(message);
+        await pause(1);
+      });
+      await until('it takes over', () => claimed > 0);
+      const most = await mostBegun(bench, quiet, () => claimed, before);
+      const isOver = claimed === count;
+      await bench.settle(1);
+      expect(isOver).toBe(false);
+      // Its prefetch by default, and twice as much again until the read that brings it.
+      expect(most).toBeLessThanOrEqual(3 * 20);
+    },
+    LIMIT,
+  );
+});
+
+describe('of many streams', () => {
+  it.each([
+    { prefetch: 20, spread: 1 },
+    { prefetch: 200, spread: 3 },
+    { prefetch: 1_000, spread: 15 },
+  ])(
+    'none is more than $spread messages ahead of another, with a prefetch of $prefetch for 64',
+    async ({ prefetch, spread }) => {
+      const streams = bench.streams(64);
+      await Promise.all(streams.map((stream) => flood(bench.producer, bench.ledger, stream, 150)));
+      const options = { ...ROLLING, ...NO_CLAIMS, prefetch, batchSize: Math.max(10, prefetch / 2) };
+      const consumer = await bench.streamer.createConsumer(streams, options);
+      const handled = new Map(streams.map((stream) => [stream, 0]));
+      let most = 0;
+      void drain(consumer, (message) => {
+        const { streamKey } = message;
+        handled.set(streamKey, (handled.get(streamKey) as number) + 1);
+        most = Math.max(most, (handled.get(streamKey) as number) - Math.min(...handled.values()));
+        bench.ledger.handledMessage(message);
+        consumer.ack(message);
+      });
+      await bench.settle();
+      expect(most).toBeLessThanOrEqual(spread);
+    },
+    LIMIT,
+  );
+
+  it(
+    'those that have nothing do not hold up the one that has',
+    async () => {
+      const [busy, ...quiet] = bench.streams(64);
+      const consumer = await bench.streamer.createConsumer([busy, ...quiet], { ...ROLLING, prefetch: 20 });
+      void drain(consumer, (message) => {
+        bench.ledger.handledMessage(message);
+        consumer.ack(message);
+      });
+      // If each of them meant a wait for the other streams, this would take minutes.
+      await flood(bench.producer, bench.ledger, busy, 2_000);
+      await bench.settle();
+    },
+    LIMIT,
+  );
+});
+
+describe('consumers', () => {
+  it(
+    'of one group each get a share of a flood, and one that stands still keeps no more than its prefetch',
+    async () => {
+      const stream = uniqueName('flood');
+      const count = 8_000;
+      const shares = [0, 0, 0, 0];
+      const halt = withResolvers<void>();
+      for (const index of shares.keys()) {
+        const consumer = await bench.streamer.createConsumer(stream, ROLLING);
+        void drain(consumer, async (message) => {
+          shares[index] = (shares[index] as number) + 1;
+          if (index === 0) await halt.promise;
+          bench.ledger.handledMessage(message);
+          consumer.ack(message);
+          await pause(1);
+        });
+      }
+      await flood(bench.producer, bench.ledger, stream, count);
+      await until('all that can be handled is', () => bench.ledger.handled >= count - 21, 30_000);
+      const [halted, ...others] = shares;
+      halt.resolve();
+      await bench.settle();
+      expect(halted).toBe(1);
+      expect(Math.min(...others)).toBeGreaterThan(count / 6);
+    },
+    LIMIT,
+  );
+
+  it(
+    'of handlers with a limit of their own do not hold up each other',
+    async () => {
+      const [stuck, busy] = bench.streams(2);
+      const halt = withResolvers<void>();
+      let begun = 0;
+      const controllers = [
+        onEvent(
+          stuck,
+          async (_data, context) => {
+            begun += 1;
+            await halt.promise;
+            bench.ledger.handledMessage(context.getMessage());
+          },
+          { concurrency: 2 },
+        ),
+        onEvent(busy, (_data, context) => bench.ledger.handledMessage(context.getMessage()), { concurrency: 4 }),
+      ];
+      await startInstance(bench.faults, controllers, { ...bench.service, ...AHEAD });
+      await flood(bench.producer, bench.ledger, stuck, 1_000);
+      await flood(bench.producer, bench.ledger, busy, 4_000);
+      await until('the other has handled all', () => bench.ledger.handled === 4_000, 30_000);
+      expect(begun).toBe(2);
+      halt.resolve();
+      await bench.settle();
+    },
+    LIMIT,
+  );
+});

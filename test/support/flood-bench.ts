@@ -1,0 +1,77 @@
+import { beforeEach, expect } from '@jest/globals';
+import type { Redis } from 'ioredis';
+
+import type { RedisStreamer, ServerRedisStreamsOptions, StreamProducer } from '../../lib/index.js';
+import { FaultBench } from './fault-bench.js';
+import { Ledger } from './ledger.js';
+import { uniqueName } from './redis.js';
+import type { RedisServer } from './redis-server.js';
+import { useTally } from './tally.js';
+
+/** The group of all that reads in these tests, unless it is given another. */
+export const GROUP = 'g';
+
+/** A consumer that acknowledges as it goes, from the beginning of streams that may not be there yet. */
+export const ROLLING = {
+  mode: 'load-balanced',
+  group: GROUP,
+  autoStreamReset: 'earliest',
+  mkStream: true,
+  autoCommit: 'rolling',
+} as const;
+
+/** What tests of many messages start from, made anew for each: a server in memory, a producer and a ledger. */
+export class FloodBench {
+  readonly faults = new FaultBench();
+  readonly #tally = useTally();
+  server!: RedisServer;
+  admin!: Redis;
+  streamer!: RedisStreamer;
+  producer!: StreamProducer;
+  ledger!: Ledger;
+
+  constructor() {
+    beforeEach(async () => {
+      this.server = await this.faults.server({ args: ['--appendonly', 'no', '--save', ''] });
+      this.admin = this.faults.admin(this.server.url);
+      this.streamer = await this.faults.streamer(this.server.url);
+      this.producer = await this.streamer.createGenericProducer();
+      this.ledger = new Ledger();
+    });
+  }
+
+  /** Options of a service whose messages are text, not JSON. */
+  get service(): ServerRedisStreamsOptions {
+    const deserializer = { deserialize: (payload: Buffer): string => payload.toString() };
+    return { connection: this.server.url, group: GROUP, deserializer };
+  }
+
+  /** Names of two streams or more. */
+  streams(count: number): [first: string, second: string, ...others: string[]] {
+    const others = Array.from({ length: count - 2 }, (_, index) => uniqueName(`s${index + 2}`));
+    return [uniqueName('s0'), uniqueName('s1'), ...others];
+  }
+
+  /** How many entries the server counts as pending, of all the streams together. */
+  async pendingIn(streams: readonly string[]): Promise<number> {
+    const counts = await Promise.all(
+      streams.map(async (stream) => Number((await this.admin.xpending(stream, GROUP))[0])),
+    );
+    return counts.reduce((sum, count) => sum + count, 0);
+  }
+
+  /** Everything that was sent was confirmed, and is handled in the end, once; for each of the ledgers. */
+  async settle(faults = 0, ledgers: readonly Ledger[] = [this.ledger]): Promise<void> {
+    const sums = { sends: 0, handled: 0, duplicates: 0, lost: 0 };
+    for (const ledger of ledgers) {
+      const { lost } = await ledger.settled(30_000);
+      const { confirmed, handled, repeated, failures } = ledger;
+      sums.sends += confirmed;
+      sums.handled += handled;
+      sums.duplicates += repeated;
+      sums.lost += lost.length;
+      this.#tally({ faults, ...sums });
+      expect({ lost, repeated, failures: failures.size }).toEqual({ lost: [], repeated: 0, failures: 0 });
+    }
+  }
+}

@@ -1,0 +1,139 @@
+import 'reflect-metadata';
+import { once } from 'node:events';
+import { createInterface } from 'node:readline';
+import { setImmediate as turn, setTimeout as pause } from 'node:timers/promises';
+import { NestFactory } from '@nestjs/core';
+import type { MicroserviceOptions } from '@nestjs/microservices';
+
+import { RedisStreamer, ServerRedisStreams } from '../../lib/index.js';
+import type { AcknowledgingConsumer } from '../../lib/index.js';
+import { moduleOf, onEvent } from './controllers.js';
+import type { ConsumeOrders, MemoryOrders, MemoryReport, Peaks, ProduceOrders, ServeOrders } from './memory-process.js';
+
+// The program of a process with little memory: it does its work, and says how far it is and how much it has needed.
+const orders = JSON.parse(process.argv[2] as string) as MemoryOrders;
+const MIB = 1024 * 1024;
+const SAMPLE_INTERVAL = 5;
+const REST = 500;
+const peaks: Peaks = { rss: 0, heapUsed: 0, external: 0, arrayBuffers: 0 };
+const words = createInterface({ input: process.stdin });
+const logger = { error: () => undefined, warn: () => undefined, log: () => undefined };
+
+function sample(): void {
+  const usage = process.memoryUsage();
+  for (const kind of Object.keys(peaks) as Array<keyof Peaks>) {
+    peaks[kind] = Math.max(peaks[kind], Math.round(usage[kind] / MIB));
+  }
+}
+
+async function say(at: string, counts: MemoryReport['counts'] = {}): Promise<void> {
+  sample();
+  // What a first collection lets go of Buffers is given back a turn later.
+  for (let round = 0; round < 2; round += 1) {
+    globalThis.gc?.();
+    await turn();
+  }
+  const { heapUsed, external } = process.memoryUsage();
+  const report: MemoryReport = { at, counts, peaks, live: Math.round((heapUsed + external) / MIB) };
+  process.stdout.write(`${JSON.stringify(report)}\n`);
+}
+
+/** Which numbers have come, a bit for each. */
+class Seen {
+  readonly #bits: Uint8Array;
+  different = 0;
+  repeated = 0;
+
+  constructor(size: number) {
+    this.#bits = new Uint8Array(Math.ceil(size / 8));
+  }
+
+  add(number: number): void {
+    const bit = 1 << (number & 7);
+    const byte = this.#bits[number >> 3] as number;
+    if (byte & bit) {
+      this.repeated += 1;
+    } else {
+      this.different += 1;
+      this.#bits[number >> 3] = byte | bit;
+    }
+  }
+}
+
+/** A service whose handlers are slow, until it is told to close. */
+async function serve({ url, stream, takes, backlog }: ServeOrders): Promise<void> {
+  const seen = new Seen(backlog);
+  const controller = onEvent(stream, async ({ n }: { n: number }) => {
+    await pause(takes);
+    seen.add(n);
+  });
+  const strategy = new ServerRedisStreams({ connection: url, group: 'service', logger });
+  const module = moduleOf({ controllers: [controller] });
+  const app = await NestFactory.createMicroservice<MicroserviceOptions>(module, { strategy, logger: false });
+  await app.listen();
+  await say('begun');
+  await once(words, 'line');
+  await say('full', { handled: seen.different });
+  await app.close();
+  await say('done', { handled: seen.different, repeated: seen.repeated });
+}
+
+/** Reads everything, and lets the buffer become full now and then. */
+async function consume({ url, stream, options, read, restEvery }: ConsumeOrders): Promise<void> {
+  const streamer = await RedisStreamer.connect(url, { logger });
+  const consumer = (await streamer.createConsumer(stream, options)) as AcknowledgingConsumer;
+  const seen = new Seen(read);
+  for (let count = 1; count <= read; count += 1) {
+    const message = await consumer.next();
+    // Behind `{"n":`; to parse it all would be most of the work.
+    seen.add(Number.parseInt(message.payload.toString('latin1', 5, 15), 10));
+    consumer.ack(message);
+    if (restEvery !== undefined && count % restEvery === 0) await pause(REST);
+    if (count === Math.ceil(read / 10)) await say('begun');
+  }
+  await say('done', { different: seen.different, repeated: seen.repeated });
+  await streamer.disconnect();
+}
+
+/** Sends without a pause until the queue is full, and far beyond. */
+async function produce({ url, stream, by, text, size, beyond }: ProduceOrders): Promise<void> {
+  const streamer = await RedisStreamer.connect(url, { logger });
+  const producer = await streamer.createProducer(stream);
+  const counts = { accepted: 0, refused: 0, confirmed: 0, failed: 0 };
+  const onError = (error: unknown): void => {
+    counts[(error as { code?: string }).code === 'ERR_QUEUE_FULL' ? 'refused' : 'failed'] += 1;
+  };
+  producer.on('error', onError);
+  const create = (n: number): string | Uint8Array => {
+    const head = `{"n":${n}`.padEnd(15);
+    const payload = Buffer.from(head + (text === 'wide' ? 'Ω' : '.').repeat(size - head.length));
+    // A string that is flat, as a serializer makes it, and not a tree of its parts.
+    return text === undefined ? payload : payload.toString();
+  };
+  // As in a service that has run for a while.
+  await producer.send(create(0));
+  await say('begun');
+  await once(words, 'line');
+  for (let payload = create(counts.accepted); counts.refused < beyond;) {
+    const before = producer.queued;
+    if (by === 'enqueue') producer.enqueue(payload);
+    else producer.send(payload).then(() => (counts.confirmed += 1), onError);
+    const isTaken = producer.queued > before;
+    if (isTaken) payload = create((counts.accepted += 1));
+    // Batches go out, and refusals come back, between turns.
+    if (!isTaken || counts.accepted % 100 === 0) await turn();
+  }
+  await say('full', counts);
+  await once(words, 'line');
+  await producer.flush().catch((error: AggregateError) => Object.assign(counts, { kept: error.errors.length }));
+  await say('done', counts);
+  await streamer.disconnect();
+}
+
+setInterval(sample, SAMPLE_INTERVAL).unref();
+// Whoever started us is gone.
+words.on('close', () => process.exit());
+if (orders.work === 'serve') await serve(orders);
+else if (orders.work === 'consume') await consume(orders);
+else await produce(orders);
+process.exit();

@@ -9,6 +9,7 @@ import type { RedisStreamer } from '../engine/streamer.js';
 import { errorText } from '../error-text.js';
 import { ClosedError, RequestTimeoutError } from '../errors.js';
 import type { RedisStreamsLogger } from '../logger.js';
+import { within } from '../redis/backoff.js';
 import type { PacketCodec } from './packet-codec.js';
 import { REQUEST_HEADERS } from './request-headers.js';
 
@@ -20,6 +21,9 @@ export interface ReplyInboxOptions {
   readonly requestTimeout: number;
   readonly logger: Required<RedisStreamsLogger>;
 }
+
+/** How long a server that is gone may hold up the end. */
+const TRIM_LIMIT = 1_000;
 
 interface OpenRequest {
   readonly pattern: string;
@@ -96,7 +100,11 @@ export class ReplyInbox {
     // One that is still being opened is ended by the streamer; waiting for it would wait for a server that may be gone.
     if (!this.#consumer) return;
     await this.#consumer.end();
-    await this.#trim(() => this.#options.streamer.appending.trimMaxLen(this.streamKey, 0));
+    // Otherwise the stream expires by itself.
+    await within(
+      TRIM_LIMIT,
+      this.#trim(() => this.#options.streamer.appending.trimMaxLen(this.streamKey, 0)),
+    );
   }
 
   async #start(): Promise<void> {

@@ -1,8 +1,10 @@
 import { createHash } from 'node:crypto';
 
 import { Command } from 'ioredis';
+import type { Redis } from 'ioredis';
 
 import { ConnectTimeoutError, ConnectionError } from '../errors.js';
+import { isCluster } from './connection-options.js';
 import type { RedisClient } from './connection-options.js';
 import type { RedisConnection } from './redis-connection.js';
 import { classifyRedisError, replyWord } from './redis-error.js';
@@ -20,6 +22,8 @@ export interface Script {
 export function script(name: string, source: string): Script {
   return Object.freeze({ name, source, sha: createHash('sha1').update(source).digest('hex') });
 }
+
+const SLOTS_MOVED: ReadonlySet<string> = new Set(['CLUSTERDOWN', 'MOVED']);
 
 /**
  * Sends commands over one connection: waits for it to be live, prefixes keys, turns a lost connection into
@@ -50,6 +54,12 @@ export class CommandSender {
     return hasTag ? `${key}:${suffix}` : `{${key}}:${suffix}`;
   }
 
+  /** Waits for the connection, which knows it. */
+  async isCluster(): Promise<boolean> {
+    await this.#client();
+    return this.connection.isCluster;
+  }
+
   /** The stream key of a key that Redis named. */
   streamKey(key: string): string {
     return key.slice(this.keyPrefix.length);
@@ -63,6 +73,27 @@ export class CommandSender {
   /** The reply with strings as strings. */
   async text(name: string, args: readonly CommandArgument[]): Promise<unknown> {
     return this.#send(name, args, 'utf8');
+  }
+
+  /**
+   * Sends to one master of a cluster alone, by its place among them; where there is no cluster, to the only one.
+   * Undefined when there are not so many.
+   */
+  async textOfMaster(
+    index: number,
+    name: string,
+    args: readonly CommandArgument[],
+  ): Promise<{ reply: unknown; masters: number } | undefined> {
+    const client = await this.#client();
+    const { epoch } = this.connection;
+    const masters = isCluster(client) ? client.nodes('master').sort(byAddress) : [client];
+    const master = masters[index];
+    if (!master) return undefined;
+    try {
+      return { reply: await master.sendCommand(command(name, args, 'utf8')), masters: masters.length };
+    } catch (error) {
+      throw this.#failure(error as Error, epoch);
+    }
   }
 
   /** Sends all commands in one write; the outcome of each is its reply or its error. All must be of one hash slot. */
@@ -90,7 +121,7 @@ export class CommandSender {
    * Undefined when scripts are not permitted here; that is remembered, and the caller has another way.
    */
   async run(
-    { name, source, sha }: Script,
+    { source, sha }: Script,
     key: string,
     args: readonly CommandArgument[],
     encoding: 'utf8' | null = 'utf8',
@@ -101,7 +132,7 @@ export class CommandSender {
       return { reply: await this.#evaluate(source, sha, rest, encoding) };
     } catch (error) {
       if (!this.lacks(error, 'scripts')) throw error;
-      this.onMissing?.(`scripts (${name})`);
+      this.onMissing?.('scripts');
       return undefined;
     }
   }
@@ -214,6 +245,8 @@ export class CommandSender {
   #failure(error: Error, epoch: number): Error {
     const kind = classifyRedisError(error);
     if (kind === 'failover') this.connection.drop(epoch);
+    else if (kind === 'connection') this.connection.nodeLost(epoch);
+    else if (SLOTS_MOVED.has(replyWord(error) ?? '')) this.connection.slotsMoved(epoch);
     if (kind !== 'connection' || error instanceof ConnectionError) return error;
     return new ConnectionError(`The connection to Redis at ${this.connection.address} was lost`, error);
   }
@@ -221,6 +254,11 @@ export class CommandSender {
 
 function command(name: string, args: readonly CommandArgument[], encoding: 'utf8' | null): Command {
   return new Command(name, args.map(writable), { replyEncoding: encoding });
+}
+
+function byAddress(one: Redis, other: Redis): number {
+  const [first, second] = [one, other].map(({ options }) => `${options.host}:${options.port}`) as [string, string];
+  return first < second ? -1 : Number(first > second);
 }
 
 /** ioredis writes Buffers as they are; any other view of bytes it would write as text. */

@@ -3,6 +3,7 @@ import type { ClusterOptions, RedisOptions } from 'ioredis';
 
 import { DEFAULT_REDIS_URL } from '../constants.js';
 import { InvalidOptionError } from '../errors.js';
+import { CLUSTER_SETTINGS, guardCluster } from './cluster-client.js';
 
 /** An ioredis client of either kind. */
 export type RedisClient = Redis | Cluster;
@@ -104,17 +105,18 @@ function fromCluster({ cluster, options = {} }: ClusterConnection, times: Connec
     address: `cluster ${cluster.map((node) => (typeof node === 'string' ? node : `${node.host}:${node.port}`)).join(', ')}`,
     keyPrefix,
     create: (role) =>
-      new Cluster(cluster, {
-        slotsRefreshInterval: 5_000,
-        slotsRefreshTimeout: 3_000,
-        ...rest,
-        lazyConnect: true,
-        enableOfflineQueue: true,
-        clusterRetryStrategy: () => null,
-        // 0: ioredis must not send a command a second time after a node was lost, it may have run.
-        retryDelayOnFailover: 0,
-        redisOptions: { ...options.redisOptions, ...ownOptions(role, times) },
-      }),
+      guardCluster(
+        new Cluster(cluster, {
+          slotsRefreshInterval: 5_000,
+          slotsRefreshTimeout: 3_000,
+          ...rest,
+          ...CLUSTER_SETTINGS,
+          lazyConnect: true,
+          enableOfflineQueue: true,
+          redisOptions: { ...options.redisOptions, ...ownOptions(role, times) },
+        }),
+        role === 'writer',
+      ),
   };
 }
 
@@ -152,8 +154,8 @@ export function isCluster(client: RedisClient): client is Cluster {
 /** A client made by somebody else reconnects and resends by default; both would run writes twice. */
 function takeOver(client: RedisClient, role: ConnectionRole, times: ConnectionTimes): void {
   if (isCluster(client)) {
-    client.options.clusterRetryStrategy = () => null;
-    client.options.retryDelayOnFailover = 0;
+    Object.assign(client.options, CLUSTER_SETTINGS);
+    guardCluster(client, role === 'writer');
   } else {
     Object.assign(client.options, ownOptions(role, times), { lazyConnect: client.options.lazyConnect });
   }

@@ -12,6 +12,9 @@ import { parseEntries, parsePages, parseStreamInfo } from './stream-replies.js';
 
 const SCAN_PAGE = 500;
 
+/** In a cluster the cursor of a scan also says which master is being asked; no cluster has more. */
+const MAX_MASTERS = 16_384n;
+
 /** XREADGROUP, XREAD and what else looks at streams without changing them. */
 export class RedisReadCommands implements ReadCommands {
   readonly #sender: CommandSender;
@@ -47,9 +50,17 @@ export class RedisReadCommands implements ReadCommands {
 
   async scan(cursor: string): Promise<{ cursor: string; streams: string[] }> {
     const match = this.#sender.keyPrefix ? ['MATCH', `${escapeGlob(this.#sender.keyPrefix)}*`] : [];
-    const reply = await this.#sender.text('scan', [cursor, ...match, 'COUNT', SCAN_PAGE, 'TYPE', 'stream']);
-    const [next, keys] = reply as [string, string[]];
-    return { cursor: next, streams: keys.map((key) => this.#sender.streamKey(key)) };
+    const isCluster = await this.#sender.isCluster();
+    const [index, position] = isCluster ? masterAndCursor(cursor) : [0, cursor];
+    const args = [position, ...match, 'COUNT', SCAN_PAGE, 'TYPE', 'stream'];
+    const found = await this.#sender.textOfMaster(index, 'scan', args);
+    // The cluster has become smaller.
+    if (!found) return { cursor: '0', streams: [] };
+    const [next, keys] = found.reply as [string, string[]];
+    const streams = keys.map((key) => this.#sender.streamKey(key));
+    if (!isCluster) return { cursor: next, streams };
+    if (next !== '0') return { cursor: clusterCursor(index, next), streams };
+    return { cursor: index + 1 < found.masters ? clusterCursor(index + 1, next) : '0', streams };
   }
 
   async streamInfo(streamKey: string): Promise<StreamInfo | undefined> {
@@ -68,6 +79,15 @@ export class RedisReadCommands implements ReadCommands {
   async #pages(name: string, args: readonly CommandArgument[]): Promise<StreamPage[]> {
     return parsePages(await this.#sender.raw(name, args), (key) => this.#sender.streamKey(key));
   }
+}
+
+function clusterCursor(master: number, cursor: string): string {
+  return String(BigInt(cursor) * MAX_MASTERS + BigInt(master));
+}
+
+function masterAndCursor(cursor: string): [master: number, cursor: string] {
+  const both = BigInt(cursor);
+  return [Number(both % MAX_MASTERS), String(both / MAX_MASTERS)];
 }
 
 function escapeGlob(text: string): string {

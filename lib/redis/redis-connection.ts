@@ -16,6 +16,8 @@ interface ConnectionEvents {
   state: [state: ConnectionState];
   /** One attempt to connect failed; `attempt` counts since the connection was last ready. */
   failure: [error: Error, attempt: number];
+  /** The server does not permit something that can be done without. */
+  missing: [what: string];
 }
 
 /** Wrong credentials do not cure themselves within a second. */
@@ -33,23 +35,27 @@ export class RedisConnection extends EventEmitter<ConnectionEvents> {
   readonly address: string;
   readonly #factory: ClientFactory;
   readonly #connectTimeout: number;
+  readonly #told: Set<string>;
   readonly #closing = new AbortController();
   #state: ConnectionState = 'idle';
   #epoch = 0;
   #droppedEpoch = 0;
   #client: RedisClient | undefined;
+  #isCluster = false;
   #loop: Promise<void> | undefined;
   #lastFailure: Error | undefined;
   #reconnects = -1;
   #clientId: number | undefined;
   #liveSince: number | undefined;
 
-  constructor(factory: ClientFactory, role: ConnectionRole, connectTimeout: number) {
+  /** @param told what has been said to be missing, on any connection to the same server */
+  constructor(factory: ClientFactory, role: ConnectionRole, connectTimeout: number, told = new Set<string>()) {
     super();
     // One listener for each loop and command that waits for the connection.
     this.setMaxListeners(0);
     this.#factory = factory;
     this.#connectTimeout = connectTimeout;
+    this.#told = told;
     this.role = role;
     this.address = factory.address;
   }
@@ -77,8 +83,9 @@ export class RedisConnection extends EventEmitter<ConnectionEvents> {
     return this.#liveSince;
   }
 
+  /** Known from the first attempt to connect on, also between two clients. */
   get isCluster(): boolean {
-    return this.#client !== undefined && isCluster(this.#client);
+    return this.#isCluster;
   }
 
   /** The live client; undefined between two of them. */
@@ -89,6 +96,13 @@ export class RedisConnection extends EventEmitter<ConnectionEvents> {
   /** By which CLIENT UNBLOCK ends a blocked read; undefined when the server does not permit that, and in Cluster. */
   get clientId(): number | undefined {
     return this.#state === 'ready' ? this.#clientId : undefined;
+  }
+
+  /** Whether nobody has said yet that this is missing here; whoever asks says it now. */
+  isNews(what: string): boolean {
+    const isNews = !this.#told.has(what);
+    this.#told.add(what);
+    return isNews;
   }
 
   /** Starts connecting, if nobody has; returns at once. */
@@ -119,6 +133,24 @@ export class RedisConnection extends EventEmitter<ConnectionEvents> {
     if (epoch !== this.#epoch || epoch === this.#droppedEpoch) return;
     this.#droppedEpoch = epoch;
     this.#client?.disconnect();
+  }
+
+  /**
+   * A cluster client outlives the loss of a node. A reader must not, because only in a new epoch does it look for what its
+   * lost read took.
+   */
+  nodeLost(epoch: number): void {
+    if (this.role === 'reader' && this.#isCluster) this.drop(epoch);
+    else this.slotsMoved(epoch);
+  }
+
+  /**
+   * A cluster client looks at once who serves what now. Until then it would ask a node at random for each command, and
+   * those that are sent on by it are overtaken by those that are not.
+   */
+  slotsMoved(epoch: number): void {
+    const { client } = this;
+    if (epoch === this.#epoch && client && isCluster(client)) client.refreshSlotsCache();
   }
 
   /** Ends the connection for good; commands in flight are rejected. Idempotent. */
@@ -172,6 +204,7 @@ export class RedisConnection extends EventEmitter<ConnectionEvents> {
   async #connect(): Promise<RedisClient> {
     const client = this.#factory.create(this.role);
     this.#client = client;
+    this.#isCluster = isCluster(client);
     let cause: Error | undefined;
     client.on('error', (error: Error) => (cause = error));
     client.once('close', () => clearSocketTimer(client));
@@ -189,7 +222,7 @@ export class RedisConnection extends EventEmitter<ConnectionEvents> {
     else if (client.status === 'end') fail();
     try {
       await promise;
-      this.#clientId = this.role === 'reader' ? await idForUnblock(client) : undefined;
+      this.#clientId = this.role === 'reader' ? await this.#idForUnblock(client) : undefined;
       return client;
     } catch (error) {
       this.#client = undefined;
@@ -198,6 +231,19 @@ export class RedisConnection extends EventEmitter<ConnectionEvents> {
     } finally {
       clearTimeout(timer);
       this.#closing.signal.removeEventListener('abort', fail);
+    }
+  }
+
+  /** The connection's id, if CLIENT ID and CLIENT UNBLOCK are both permitted; no client has the id 0. */
+  async #idForUnblock(client: RedisClient): Promise<number | undefined> {
+    if (isCluster(client)) return undefined;
+    try {
+      const [id] = await Promise.all([client.client('ID'), client.client('UNBLOCK', 0)]);
+      return id;
+    } catch (error) {
+      const isDenied = ['permission', 'unsupported'].includes(classifyRedisError(error));
+      if (isDenied && this.isNews('CLIENT UNBLOCK')) this.emit('missing', 'CLIENT UNBLOCK');
+      return undefined;
     }
   }
 
@@ -242,15 +288,4 @@ function clearSocketTimer(client: RedisClient): void {
  */
 async function selectDatabase(client: RedisClient): Promise<void> {
   if (!isCluster(client) && client.options.db) await client.select(client.options.db);
-}
-
-/** The connection's id, if CLIENT ID and CLIENT UNBLOCK are both permitted; no client has the id 0. */
-async function idForUnblock(client: RedisClient): Promise<number | undefined> {
-  if (isCluster(client)) return undefined;
-  try {
-    const [id] = await Promise.all([client.client('ID'), client.client('UNBLOCK', 0)]);
-    return id;
-  } catch {
-    return undefined;
-  }
 }

@@ -25,6 +25,7 @@ export class RedisConnections extends EventEmitter<ConnectionsEvents> {
   readonly #times: ConnectionTimes;
   readonly #logger: RedisStreamsLogger;
   readonly #open = new Set<RedisConnection>();
+  readonly #told = new Set<string>();
   #status: RedisStreamsStatus = 'disconnected';
 
   /** @throws InvalidOptionError when the connection is of no known form. */
@@ -87,9 +88,12 @@ export class RedisConnections extends EventEmitter<ConnectionsEvents> {
   }
 
   #add(role: ConnectionRole): RedisConnection {
-    const connection = new RedisConnection(this.#factory, role, this.#times.connectTimeout);
+    const connection = new RedisConnection(this.#factory, role, this.#times.connectTimeout, this.#told);
     connection.on('state', () => this.#updateStatus());
     connection.on('failure', (error, attempt) => this.#reportFailure(role, error, attempt));
+    connection.on('missing', (what) => {
+      this.#logger.debug?.(`Redis at ${this.address} does not offer ${what}; another way is used`);
+    });
     this.#open.add(connection);
     return connection;
   }

@@ -10,7 +10,7 @@ import type { StreamCommands } from './stream-commands.js';
 /**
  * All stream commands over one connection.
  * @param timeout how long a command waits for the connection to come back before it fails, in milliseconds
- * @param onMissing told once of each thing that this server does not have or permit
+ * @param onMissing told of each thing that this server does not have or permit, once for all connections of a streamer
  */
 export function redisStreamCommands(
   connection: RedisConnection,
@@ -19,7 +19,9 @@ export function redisStreamCommands(
   onMissing: (what: string) => void,
 ): StreamCommands {
   const sender = new CommandSender(connection, keyPrefix, timeout);
-  sender.onMissing = onMissing;
+  sender.onMissing = (what) => {
+    if (connection.isNews(what)) onMissing(what);
+  };
   return {
     appending: new RedisAppendCommands(sender),
     reading: new RedisReadCommands(sender),

@@ -3,7 +3,8 @@ import { firstValueFrom } from 'rxjs';
 
 import { withResolvers } from '../../lib/deferred.js';
 import { ServerRedisStreams } from '../../lib/index.js';
-import { onEvent } from '../support/controllers.js';
+import type { RedisStreamer } from '../../lib/index.js';
+import { onEvent, onRequest } from '../support/controllers.js';
 import { FaultProxy } from '../support/fault-proxy.js';
 import { freePort } from '../support/free-port.js';
 import { Ledger } from '../support/ledger.js';
@@ -148,6 +149,21 @@ it('close() of a client whose server went away while it opened its reply stream 
 
   expect(await failure).toMatchObject({ code: 'ERR_CLOSED' });
   expect(Date.now() - start).toBeLessThan(5_000);
+});
+
+it('close() of a client that has had replies does not wait for a server that is gone', async () => {
+  const pattern = uniqueName('answered');
+  await nest.serve(onRequest(pattern, () => 'yes'));
+  const proxy = await FaultProxy.start(Number(new URL(nest.url).port));
+  nest.closeLater({ close: async () => proxy.stop() });
+  const client = nest.client({ connection: proxy.url + new URL(nest.url).pathname, timeout: 30_000 });
+  expect(await firstValueFrom(client.send(pattern, 1))).toBe('yes');
+  proxy.stop();
+  await until('the loss is noticed', () => client.unwrap<RedisStreamer>().connections.writer.state === 'connecting');
+  const start = Date.now();
+  await client.close();
+
+  expect(Date.now() - start).toBeLessThan(8_000);
 });
 
 it('the server is killed and restarted while events flow: nothing that was confirmed is lost', async () => {

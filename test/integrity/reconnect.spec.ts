@@ -1,4 +1,111 @@
-import { it } from '@jest/globals';
+import { afterEach, beforeEach, expect, it } from '@jest/globals';
+import { once } from 'node:events';
+import { setFlagsFromString } from 'node:v8';
+import { runInNewContext, runInThisContext } from 'node:vm';
+
+import type { RedisStreamer } from '../../lib/index.js';
+import { FaultBench } from '../support/fault-bench.js';
+import { GROUP, GroupWork, appendedAgain, storedIn } from '../support/group-work.js';
+import { useLoad } from '../support/load.js';
 import { useTally } from '../support/tally.js';
+import { until } from '../support/until.js';
+
+const LIMIT = 120_000;
+const LOSSES = 1_000;
+const MAX_BATCH = 20;
+/** In megabytes, over the second half of the losses. */
+const MOST_GROWTH = 8;
+const CONSUMERS = ['c0', 'c1'];
+/** A writer, a control connection, and a reader for each consumer. */
+const CONNECTIONS = 2 + CONSUMERS.length;
+
 const tally = useTally();
-it('x', () => tally({ faults: 0, sends: 0, handled: 0, duplicates: 0, lost: 0 }));
+const keepSending = useLoad();
+const bench = new FaultBench();
+/** Jest gives tests a copy, on which nobody warns of too many listeners. */
+const realProcess = runInThisContext('process') as NodeJS.Process;
+const warnings: Error[] = [];
+const onWarning = (warning: Error): void => {
+  if (warning.name === 'MaxListenersExceededWarning') warnings.push(warning);
+};
+
+beforeEach(() => {
+  warnings.length = 0;
+  realProcess.on('warning', onWarning);
+});
+afterEach(() => {
+  realProcess.off('warning', onWarning);
+});
+
+/** What keeps this process alive. */
+const handles = (): number => process.getActiveResourcesInfo().filter((name) => /Timeout|TCP/.test(name)).length;
+
+setFlagsFromString('--expose_gc');
+const collectGarbage = runInNewContext('gc') as () => void;
+
+/** Megabytes that are in use. */
+function heap(): number {
+  collectGarbage();
+  return process.memoryUsage().heapUsed / 2 ** 20;
+}
+
+function listeners({ connections }: RedisStreamer): number[] {
+  return [connections, connections.writer, connections.control].flatMap((emitter) =>
+    emitter.eventNames().map((name) => emitter.listenerCount(name as never)),
+  );
+}
+
+/** Resolves at the very moment at which all connections are back after so many losses. */
+async function untilBack(streamer: RedisStreamer, losses: number): Promise<void> {
+  const isBack = (): boolean => streamer.status === 'connected' && streamer.connections.reconnects >= losses;
+  while (!isBack()) await once(streamer, 'status');
+}
+
+it(
+  'a thousand losses of every connection, each as soon as all are back, lose no message and leave nothing behind',
+  async () => {
+    const server = await bench.server({ args: ['--appendonly', 'no'] });
+    const admin = bench.admin(server.url);
+    const proxy = await bench.proxy(server);
+    const work = new GroupWork();
+    const streamer = await bench.streamer(proxy.url);
+    for (const consumer of CONSUMERS) await work.join(streamer, 's', { consumer });
+    const producer = await streamer.createProducer('s', { maxBatch: MAX_BATCH });
+    await work.sender(producer, 'first')(0);
+    await work.settled(admin, 's');
+    const [listenersBefore, handlesBefore] = [listeners(streamer), handles()];
+
+    const load = keepSending(work.sender(producer), 200);
+    await work.more(200);
+    let cuts = 0;
+    let heapInTheMiddle = 0;
+    for (let loss = 0; loss < LOSSES; loss += 1) {
+      // Now and then there is time to see that messages flow; otherwise none to do anything.
+      if (loss % 10 === 0) await work.more(5);
+      if (loss === LOSSES / 2) heapInTheMiddle = heap();
+      cuts += proxy.cut(loss % 2 === 0 ? 'rst' : 'fin');
+      await untilBack(streamer, cuts);
+    }
+    await work.more(200);
+    await load.stop();
+
+    const outcome = await work.settled(admin, 's');
+    tally(work.counts(cuts, outcome));
+    expect(outcome.lost).toEqual([]);
+    expect(outcome.handledAgain).toEqual([]);
+    expect(work.ledger.failures).toEqual(new Map());
+    const again = appendedAgain(await storedIn(admin, 's'));
+    expect(outcome.duplicates).toBe(again.length);
+    expect(again.length).toBeLessThanOrEqual(LOSSES * MAX_BATCH);
+
+    expect(cuts).toBe(LOSSES * CONNECTIONS);
+    expect(streamer.connections.reconnects).toBe(cuts);
+    expect(heap() - heapInTheMiddle).toBeLessThan(MOST_GROWTH);
+    expect(listeners(streamer)).toEqual(listenersBefore);
+    expect(warnings).toEqual([]);
+    await until('no timer and no socket is left', () => handles() <= handlesBefore);
+    expect(await admin.xinfo('CONSUMERS', 's', GROUP)).toHaveLength(CONSUMERS.length);
+    expect(String(await admin.client('LIST')).match(/name=nestjs-redis-streams/g)).toHaveLength(CONNECTIONS);
+  },
+  LIMIT,
+);

@@ -5,13 +5,16 @@ import { createServer } from 'node:net';
 // reach it, for a connection to one's own port succeeds; the restart on the same port would then fail.
 const FIRST_PORT = 20_000;
 const LAST_PORT = 32_000;
+const EPHEMERAL_PORT = 32_768;
 
-export async function freePort(): Promise<number> {
+/** @param offset if given, the port that is so much higher is free as well */
+export async function freePort(offset = 0): Promise<number> {
+  const limit = offset > 0 ? EPHEMERAL_PORT - offset : LAST_PORT;
   for (let attempt = 0; attempt < 100; attempt++) {
-    const port = FIRST_PORT + Math.floor(Math.random() * (LAST_PORT - FIRST_PORT));
-    if (await isFree(port)) return port;
+    const port = FIRST_PORT + Math.floor(Math.random() * (limit - FIRST_PORT));
+    if ((await isFree(port)) && (offset === 0 || (await isFree(port + offset)))) return port;
   }
-  throw new Error(`no free port found between ${FIRST_PORT} and ${LAST_PORT}`);
+  throw new Error(`no free port found between ${FIRST_PORT} and ${limit}`);
 }
 
 function isFree(port: number): Promise<boolean> {

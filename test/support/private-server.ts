@@ -1,6 +1,6 @@
 import { spawn, type ChildProcessByStdio } from 'node:child_process';
 import { once } from 'node:events';
-import { readFileSync } from 'node:fs';
+import { existsSync, readFileSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { createInterface } from 'node:readline';
 import type { Readable, Writable } from 'node:stream';
@@ -14,6 +14,8 @@ export interface RedisServerOptions {
   bin?: string;
   /** Added to the command line; a later setting replaces an earlier one, so these win. */
   args?: readonly string[];
+  /** Text of a configuration file, which the server may rewrite; then nothing else is said about persistence. */
+  config?: string;
   /** Default: a free one. */
   port?: number;
   /** Default: a temporary directory that goes with the server. One that is given is kept. */
@@ -37,6 +39,7 @@ export class RedisServer {
   readonly host = HOST;
   readonly port: number;
   readonly #bin: string;
+  readonly #config: string | undefined;
   readonly #supervisor: ChildProcessByStdio<Writable, Readable, null>;
   #args: readonly string[];
   #dir = '';
@@ -62,8 +65,9 @@ export class RedisServer {
     }
   }
 
-  private constructor(bin: string, port: number, { args = [], dir }: RedisServerOptions) {
+  private constructor(bin: string, port: number, { args = [], config, dir }: RedisServerOptions) {
     this.#bin = bin;
+    this.#config = config;
     this.port = port;
     this.#args = args;
     // In a session of its own: Ctrl+C ends this process first, and the end of the pipe then ends the rest.
@@ -137,13 +141,21 @@ export class RedisServer {
   async #launch(): Promise<void> {
     this.#exited = new Promise((resolve) => (this.#onExit = resolve));
     const place = ['--port', String(this.port), '--bind', HOST, '--dir', this.#dir];
-    this.#supervisor.stdin.write(`${JSON.stringify([this.#bin, ...place, ...DURABLE, ...this.#args])}\n`);
+    const settings = this.#config === undefined ? [...place, ...DURABLE] : [this.#configFile(this.#config), ...place];
+    this.#supervisor.stdin.write(`${JSON.stringify([this.#bin, ...settings, ...this.#args])}\n`);
     const { failed } = await this.#untilEvent(({ pid, failed: reason }) => (pid ?? reason) !== undefined);
     if (failed !== undefined) throw new Error(`${this.#bin} cannot be started: ${failed}`);
 
     if (await untilAnswering(HOST, this.port, START_LIMIT, () => this.#pid === undefined)) return;
     const state = this.#pid === undefined ? `ended with ${await this.#exited}` : `did not answer in ${START_LIMIT} ms`;
     throw new Error(`${this.#bin} ${state}. Its last words:\n${this.log.split('\n').slice(-20).join('\n')}`);
+  }
+
+  /** Written once: what the server has made of it since is there after a restart. */
+  #configFile(text: string): string {
+    const path = join(this.#dir, 'server.conf');
+    if (!existsSync(path)) writeFileSync(path, text);
+    return path;
   }
 
   #handle(event: SupervisorEvent): void {

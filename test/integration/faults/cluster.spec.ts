@@ -1,0 +1,203 @@
+import { afterAll, beforeAll, describe, expect, it } from '@jest/globals';
+import { firstValueFrom } from 'rxjs';
+
+import { KeyHashSharder } from '../../../lib/index.js';
+import type { RedisStreamer } from '../../../lib/index.js';
+import { onEvent, onRequest } from '../../support/controllers.js';
+import { FaultBench, drain } from '../../support/fault-bench.js';
+import type { FaultProxy } from '../../support/fault-proxy.js';
+import { Ledger } from '../../support/ledger.js';
+import { GROUP, useNest } from '../../support/nest.js';
+import { RedisCluster, type ClusterNode } from '../../support/redis-cluster.js';
+import { numbers, take, texts } from '../../support/streams.js';
+import { until } from '../../support/until.js';
+
+const bench = new FaultBench();
+const nest = useNest();
+let cluster: RedisCluster;
+
+beforeAll(async () => {
+  cluster = await RedisCluster.start();
+});
+afterAll(() => cluster.stop());
+
+const proxied = async (): Promise<[streamer: RedisStreamer, proxies: FaultProxy[]]> => {
+  const proxies = await Promise.all(cluster.masters.map(({ server }) => bench.proxy(server)));
+  return [await bench.streamer(cluster.connectionThrough(proxies)), proxies];
+};
+
+const pendingOn = async (key: string, group: string): Promise<number> =>
+  Number((await (await cluster.masterOf(key)).admin.xpending(key, group))[0]);
+
+describe('streams of a cluster', () => {
+  it.each(['real-time', 'resumable', 'load-balanced'] as const)(
+    'of all its nodes are written and read at once, each in order (%s)',
+    async (mode) => {
+      const prefix = `app:${mode}:`;
+      const keys = (await cluster.keys(prefix, 6)).map((key) => key.slice(prefix.length));
+      const streamer = await bench.streamer(cluster.connection, { keyPrefix: prefix });
+      const producer = await streamer.createGenericProducer();
+      const group = mode === 'real-time' ? {} : { group: 'g', mkStream: true };
+      const consumer = await streamer.createConsumer(keys, { mode, ...group } as { mode: 'resumable' });
+      const payloads = numbers(0, 49);
+      const sends = payloads.map((payload) => keys.map((key) => producer.sendTo(key, payload)));
+      await Promise.all(sends.flat());
+      const messages = await take(consumer, 300);
+
+      for (const key of keys) {
+        expect(texts(messages.filter(({ streamKey }) => streamKey === key))).toEqual(payloads);
+      }
+      await consumer.end();
+      if (mode === 'real-time') return;
+      expect(await Promise.all(keys.map((key) => pendingOn(prefix + key, 'g')))).toEqual(keys.map(() => 0));
+    },
+  );
+
+  it('may be the shards of one: all messages of a key are in one of them, in order', async () => {
+    const streamer = await bench.streamer(cluster.connection);
+    const producer = await streamer.createProducer('shop', { sharder: new KeyHashSharder(6) });
+    const customers = numbers(0, 29).map((number) => `customer-${number}`);
+    const sends = numbers(0, 9).map((round) => customers.map((key) => producer.send(`${key}/${round}`, { key })));
+    const receipts = (await Promise.all(sends.flat())).length;
+    const options = { mode: 'load-balanced', group: 'g', autoStreamReset: 'earliest' } as const;
+    const consumer = await streamer.createConsumer('shop', options);
+    const messages = await take(consumer, receipts);
+
+    const owners = await Promise.all(numbers(0, 5).map((shard) => cluster.masterOf(`shop:${shard}`)));
+    expect(new Set(owners).size).toBeGreaterThan(1);
+    expect(consumer.streamShards).toHaveLength(6);
+    for (const customer of customers) {
+      const own = messages.filter((message) => message.text().startsWith(`${customer}/`));
+      expect(texts(own)).toEqual(numbers(0, 9).map((round) => `${customer}/${round}`));
+      expect(new Set(own.map(({ shardId }) => shardId)).size).toBe(1);
+    }
+  });
+
+  it('are found by scan() on every master, page by page', async () => {
+    const prefix = 'scanned:';
+    const keys = await cluster.keys(prefix, 1_800);
+    const masters = new Map(
+      await Promise.all(keys.slice(0, 3).map(async (key) => [key, await cluster.masterOf(key)] as const)),
+    );
+    const fill = [...masters.values()].map(async ({ admin }, index) => {
+      const pipeline = admin.pipeline();
+      for (const [at, key] of keys.entries()) if (at % 3 === index) pipeline.xadd(key, '*', 'msg', 'x');
+      pipeline.set(`{${keys[index]}}:other`, 'not a stream');
+      await pipeline.exec();
+    });
+    await Promise.all(fill);
+    const streamer = await bench.streamer(cluster.connection, { keyPrefix: prefix });
+    const manager = await streamer.createManager();
+
+    const found = new Set<string>();
+    let pages = 0;
+    let cursor: string | undefined;
+    while (cursor !== '0') {
+      const page = await manager.scan(cursor);
+      for (const stream of page.streams) found.add(prefix + stream);
+      cursor = page.cursor;
+      pages += 1;
+    }
+    expect([...found].sort()).toEqual([...keys].sort());
+    expect(pages).toBeGreaterThan(3);
+  });
+});
+
+describe('a connection to one node of a cluster', () => {
+  it('that breaks while a read is answered costs nothing', async () => {
+    const [streamer, proxies] = await proxied();
+    const keys = await cluster.keys('torn', 3);
+    const ledger = new Ledger();
+    const options = { mode: 'resumable', group: 'g', mkStream: true } as const;
+    const consumer = await streamer.createConsumer(keys, options);
+    const counts: number[] = [];
+    void drain(consumer, (message) => {
+      ledger.handledMessage(message);
+      counts.push(message.deliveryCount);
+    });
+    const [key] = keys as [string];
+    const [proxy] = proxies as [FaultProxy];
+    const { admin } = cluster.masters[0] as ClusterNode;
+    // By then a new reader has looked twice for what is pending, and has no reason of its own to look again.
+    await new Promise((resolve) => setTimeout(resolve, 2_500));
+    proxy.delay(300);
+    await admin.xadd(key, '*', 'msg', 'x');
+    await until('the reply is on its way', async () => (await pendingOn(key, 'g')) === 1);
+    proxy.cut('rst', 'reader');
+    proxy.delay(0);
+
+    await until('it is handled', () => ledger.handled === 1, 5_000);
+    expect(counts).toEqual([1]);
+  });
+
+  it('that breaks while sends are answered repeats none with delivery exactly-once', async () => {
+    const [streamer, proxies] = await proxied();
+    const keys = await cluster.keys('once', 3);
+    const producer = await streamer.createGenericProducer({ delivery: 'exactly-once', maxBatch: 20 });
+    const payloads = numbers(0, 999);
+    const receipts: Array<Promise<string>> = [];
+    for (const [index, payload] of payloads.entries()) {
+      for (const key of keys) receipts.push(producer.sendTo(key, payload).then(({ id }) => `${key} ${id}`));
+      if (index % 100 === 50) await proxies[Math.floor(index / 100) % 3]?.tearReply(0, 'writer');
+    }
+    const confirmed = new Set(await Promise.all(receipts));
+
+    for (const key of keys) {
+      const entries = await (await cluster.masterOf(key)).admin.xrange(key, '-', '+');
+      expect(entries.map(([, [, payload]]) => payload)).toEqual(payloads);
+      expect(entries.every(([id]) => confirmed.has(`${key} ${id}`))).toBe(true);
+    }
+  });
+});
+
+describe('ending a streamer that reads from a cluster', () => {
+  it('takes about the second of a blocked read, and leaves nothing behind', async () => {
+    // Refreshes that are under way at the end are what leaves something behind.
+    const connection = { ...cluster.connection, options: { slotsRefreshInterval: 20 } };
+    for (let round = 0; round < 3; round += 1) {
+      const streamer = await bench.streamer(connection, { blockTimeout: 20_000 });
+      const keys = await cluster.keys('ended', 3);
+      const consumer = await streamer.createConsumer(keys, { mode: 'load-balanced', group: 'g', mkStream: true });
+      const waiting = consumer.next().catch((error: { code: string }) => error.code);
+      await new Promise((resolve) => setTimeout(resolve, 100));
+      const begin = Date.now();
+      await streamer.disconnect();
+
+      expect(Date.now() - begin).toBeLessThan(4_000);
+      expect(await waiting).toBe('ERR_CONSUMER_ENDED');
+    }
+    for (const { admin } of cluster.masters) {
+      await until(
+        'no connection is left',
+        async () => !String(await admin.client('LIST')).includes('nestjs-redis-streams'),
+      );
+    }
+  });
+});
+
+describe('a service in a cluster', () => {
+  it('retries, buries dead letters on another node, and answers requests', async () => {
+    const [pattern, sum] = (await cluster.keys('service', 2)) as [string, string];
+    const connection = cluster.connection;
+    const counts: number[] = [];
+    const handle = (_data: unknown, context: { getDeliveryCount(): number }): void => {
+      counts.push(context.getDeliveryCount());
+      throw new Error('not today');
+    };
+    const retry = { attempts: 3, delay: 20 };
+    const deadLetter = { stream: (await cluster.keys('dead', 2))[1] as string };
+    await nest.serve(onEvent(pattern, handle), { connection, retry, deadLetter });
+    await nest.serve(
+      onRequest(sum, (terms: number[]) => terms.reduce((a, b) => a + b)),
+      { connection },
+    );
+    const client = nest.client({ connection });
+
+    await firstValueFrom(client.emit(pattern, 'x'));
+    expect(await firstValueFrom(client.send(sum, [1, 2, 3]))).toBe(6);
+    const grave = await cluster.masterOf(deadLetter.stream);
+    await until('it is a dead letter', async () => (await grave.admin.xlen(deadLetter.stream)) === 1);
+    expect(counts).toEqual([1, 2, 3]);
+    await until('nothing is pending', async () => (await pendingOn(pattern, GROUP)) === 0);
+  });
+});

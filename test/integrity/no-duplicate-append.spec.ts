@@ -1,0 +1,206 @@
+import { beforeEach, describe, expect, it } from '@jest/globals';
+import type { Redis } from 'ioredis';
+
+import { UncertainSendError } from '../../lib/index.js';
+import type { Delivery, StreamProducer } from '../../lib/index.js';
+import { FaultBench } from '../support/fault-bench.js';
+import type { FaultProxy } from '../support/fault-proxy.js';
+import { GroupWork, appendedAgain, storedIn } from '../support/group-work.js';
+import type { StoredEntry } from '../support/group-work.js';
+import { useLoad } from '../support/load.js';
+import type { Load } from '../support/load.js';
+import type { RedisServer } from '../support/redis-server.js';
+import { useTally } from '../support/tally.js';
+import { until } from '../support/until.js';
+
+const LIMIT = 60_000;
+const CUTS = 20;
+const MAX_BATCH = 100;
+/** Four full batches, and one that was added when they were not quite full. */
+const MOST_IN_FLIGHT = 5 * MAX_BATCH;
+
+const tally = useTally();
+const keepSending = useLoad();
+const bench = new FaultBench();
+let server: RedisServer;
+let admin: Redis;
+let work: GroupWork;
+/** The id that each send was told. */
+let receipts: Map<string, string>;
+
+beforeEach(() => {
+  receipts = new Map();
+  work = new GroupWork();
+});
+
+/** A server, and a consumer of all that is appended, whose own connections nothing happens to. */
+async function begin(args: string[] = ['--appendonly', 'no']): Promise<void> {
+  server = await bench.server({ args });
+  admin = bench.admin(server.url);
+  await work.join(await bench.streamer(server.url), 's', { batchSize: 500, prefetch: 2_000 });
+}
+
+async function producerOf(url: string, delivery: Delivery): Promise<StreamProducer> {
+  return (await bench.streamer(url)).createProducer('s', { delivery, maxBatch: MAX_BATCH });
+}
+
+/** Breaks the writer's connection while it is in use, each time at another place of the replies and in another way. */
+async function cutWriter(proxy: FaultProxy, load: Load, each = 500): Promise<void> {
+  for (let cut = 0; cut < CUTS; cut += 1) {
+    await load.more(each);
+    if (cut % 4 === 3) proxy.cut(cut % 8 === 3 ? 'rst' : 'fin', 'writer');
+    else await proxy.tearReply(cut * 7, 'writer', cut % 3);
+  }
+}
+
+const numbered = (prefix: string, count: number): string[] =>
+  Array.from({ length: count }, (_, index) => `${prefix}-${index}`);
+
+/** Every message stands in the stream once, in the order in which it was sent, where its receipt says; and all were handled. */
+async function expectEachOnce(faults: number, sent: Readonly<Record<string, number>>): Promise<void> {
+  const outcome = await work.settled(admin, 's');
+  tally(work.counts(faults, outcome));
+  expect(outcome).toEqual({ lost: [], duplicates: 0, handledAgain: [] });
+  expect(work.ledger.failures).toEqual(new Map());
+  const entries = await storedIn(admin, 's');
+  for (const [prefix, count] of Object.entries(sent)) {
+    const own = entries.filter(({ payload }) => payload.startsWith(`${prefix}-`));
+    expect(own.map(({ payload }) => payload)).toEqual(numbered(prefix, count));
+  }
+  expect(entries.filter(({ id, payload }) => receipts.get(payload) !== id)).toEqual([]);
+}
+
+const sender =
+  (producer: StreamProducer, prefix: string) =>
+  (n: number): Promise<void> => {
+    const payload = `${prefix}-${n}`;
+    const sending = producer.send(payload);
+    void sending.then(
+      ({ id }) => receipts.set(payload, id),
+      () => undefined,
+    );
+    return work.ledger.sent(payload, sending);
+  };
+
+describe('delivery exactly-once', () => {
+  it(
+    'has each of 20,000 messages once and in order, however the connection breaks while they are sent',
+    async () => {
+      await begin();
+      const proxy = await bench.proxy(server);
+      const load = keepSending(sender(await producerOf(proxy.url, 'exactly-once'), 'm'), 4_000);
+      await cutWriter(proxy, load);
+      await until('20,000 are sent', () => load.sent >= 20_000);
+      await load.stop();
+
+      await expectEachOnce(CUTS, { m: load.sent });
+    },
+    LIMIT,
+  );
+
+  it(
+    'has each once and in order when the server is killed and comes back while they are sent',
+    async () => {
+      await begin([]);
+      const load = keepSending(sender(await producerOf(server.url, 'exactly-once'), 'm'), 3_000);
+      for (let kill = 0; kill < 8; kill += 1) {
+        await load.more(1_000);
+        await server.restart();
+      }
+      await load.more(1_000);
+      await load.stop();
+
+      await expectEachOnce(8, { m: load.sent });
+    },
+    LIMIT,
+  );
+
+  it(
+    'has each once, and those of each producer in order, when two send to one stream',
+    async () => {
+      await begin();
+      const loads: Load[] = [];
+      const proxies = [await bench.proxy(server), await bench.proxy(server)];
+      for (const [index, proxy] of proxies.entries()) {
+        loads.push(keepSending(sender(await producerOf(proxy.url, 'exactly-once'), `p${index}`), 1_500));
+      }
+      await Promise.all(proxies.map((proxy, index) => cutWriter(proxy, loads[index] as Load, 250)));
+      await Promise.all(loads.map((load) => load.stop()));
+
+      await expectEachOnce(2 * CUTS, { p0: loads[0]?.sent as number, p1: loads[1]?.sent as number });
+    },
+    LIMIT,
+  );
+});
+
+it(
+  'delivery at-most-once never has a message twice, and says of each that it is there, or that it may be',
+  async () => {
+    await begin();
+    const proxy = await bench.proxy(server);
+    const load = keepSending(sender(await producerOf(proxy.url, 'at-most-once'), 'm'), 2_000);
+    await cutWriter(proxy, load);
+    await load.stop();
+
+    const outcome = await work.settled(admin, 's');
+    tally(work.counts(CUTS, outcome));
+    expect(outcome).toEqual({ lost: [], duplicates: 0, handledAgain: [] });
+    const entries = await storedIn(admin, 's');
+    expect(appendedAgain(entries)).toEqual([]);
+    const { failures, confirmed } = work.ledger;
+    expect([...failures.values()].filter((error) => !(error instanceof UncertainSendError))).toEqual([]);
+    expect(confirmed + failures.size).toBe(load.sent);
+    expect(failures.size).toBeLessThanOrEqual(CUTS * MOST_IN_FLIGHT);
+    // Of what is uncertain some is there: to send all of it again would have been a mistake.
+    expect(entries.filter(({ payload }) => failures.has(payload)).length).toBeGreaterThan(0);
+  },
+  LIMIT,
+);
+
+const writers = async (): Promise<number> => String(await admin.client('LIST')).split(':writer').length - 1;
+
+/** The entries of a stream, divided where the connection of its producer ended. */
+function divide(entries: readonly StoredEntry[], ends: readonly string[]): StoredEntry[][] {
+  const rest = [...entries];
+  const lives = ends.map((end) => rest.splice(0, rest.findIndex(({ id }) => id === end) + 1));
+  return [...lives, rest];
+}
+
+it(
+  'delivery at-least-once has a message again only where a connection broke, once for each break, and none is missing',
+  async () => {
+    await begin();
+    const proxy = await bench.proxy(server);
+    const load = keepSending(sender(await producerOf(proxy.url, 'at-least-once'), 'm'), 2_000);
+    const ends: string[] = [];
+    for (let cut = 0; cut < CUTS; cut += 1) {
+      await load.more(250);
+      // The next connection waits until it is known how far this one got.
+      proxy.refuse();
+      await proxy.tearReply(cut * 7, 'writer');
+      // The other writer is that of whoever consumes.
+      await until('the server is done with it', async () => (await writers()) === 1);
+      const last = await admin.xrevrange('s', '+', '-', 'COUNT', 1);
+      ends.push(last[0]?.[0] as string);
+      await proxy.accept();
+    }
+    await load.stop();
+
+    const outcome = await work.settled(admin, 's');
+    const entries = await storedIn(admin, 's');
+    const again = appendedAgain(entries);
+    tally(work.counts(CUTS, outcome));
+    expect(outcome).toEqual({ lost: [], duplicates: again.length, handledAgain: [] });
+    expect(work.ledger.failures).toEqual(new Map());
+    const lives = divide(entries, ends);
+    expect(lives).toHaveLength(CUTS + 1);
+    expect(lives.flatMap((life) => appendedAgain(life))).toEqual([]);
+    expect(again.length).toBeGreaterThan(0);
+    expect(again.length).toBeLessThanOrEqual(CUTS * MOST_IN_FLIGHT);
+    // Whatever was repeated, the receipt is that of the last time.
+    const lastIds = new Map(entries.map(({ id, payload }) => [payload, id]));
+    expect([...receipts].filter(([payload, id]) => lastIds.get(payload) !== id)).toEqual([]);
+    expect([...lastIds.keys()].sort()).toEqual(numbered('m', load.sent).sort());
+  },
+  LIMIT,
+);

@@ -1,0 +1,224 @@
+import { afterEach, beforeEach, describe, expect, it, jest } from '@jest/globals';
+import type { Redis } from 'ioredis';
+import { firstValueFrom } from 'rxjs';
+
+import { ClientRedisStreams } from '../../lib/index.js';
+import type { RedisStreamer, RedisStreamsContext } from '../../lib/index.js';
+import { onEvent } from '../support/controllers.js';
+import { cutInTurn } from '../support/cuts.js';
+import { FaultBench } from '../support/fault-bench.js';
+import { GROUP, GroupWork, appendedAgain, storedIn } from '../support/group-work.js';
+import { startInstance } from '../support/instances.js';
+import { useLoad } from '../support/load.js';
+import { TROUBLES } from '../support/server-troubles.js';
+import { useTally } from '../support/tally.js';
+import { until } from '../support/until.js';
+
+const LIMIT = 60_000;
+const NOT_PERSISTENT = { args: ['--appendonly', 'no'] };
+const MAX_BATCH = 20;
+/** Four full batches, and one that was added when they were not quite full. */
+const MOST_IN_FLIGHT = 5 * MAX_BATCH;
+
+const tally = useTally();
+const keepSending = useLoad();
+const bench = new FaultBench();
+let work: GroupWork;
+
+beforeEach(() => {
+  work = new GroupWork();
+});
+afterEach(() => {
+  jest.restoreAllMocks();
+});
+
+/** Two consumers of one group, and sends all the time. */
+async function start(url: string, perSecond: number) {
+  const streamers = [
+    await bench.streamer(url, { blockTimeout: 300 }),
+    await bench.streamer(url, { blockTimeout: 300 }),
+  ];
+  for (const streamer of streamers) await work.join(streamer, 's');
+  const producer = await (streamers[0] as RedisStreamer).createProducer('s', { maxBatch: MAX_BATCH });
+  return { streamers, load: keepSending(work.sender(producer), perSecond) };
+}
+
+/** Nothing is lost or refused, no entry is handled twice, and what stands in the stream twice was in flight when something broke. */
+async function settle(admin: Redis, faults: number): Promise<void> {
+  const outcome = await work.settled(admin, 's');
+  tally(work.counts(faults, outcome));
+  expect(outcome.lost).toEqual([]);
+  expect(outcome.handledAgain).toEqual([]);
+  expect(work.ledger.failures).toEqual(new Map());
+  const again = appendedAgain(await storedIn(admin, 's'));
+  expect(outcome.duplicates).toBe(again.length);
+  expect(again.length).toBeLessThanOrEqual(faults * MOST_IN_FLIGHT);
+}
+
+describe('nothing that Redis has confirmed is lost', () => {
+  it(
+    'when connections break in every way that there is',
+    async () => {
+      const server = await bench.server(NOT_PERSISTENT);
+      const proxy = await bench.proxy(server);
+      const { load } = await start(proxy.url, 800);
+      await work.more(100);
+      const cuts = await cutInTurn(proxy, 3, () => work.more(100));
+      await load.stop();
+
+      await settle(bench.admin(server.url), cuts);
+      expect(cuts).toBe(35);
+    },
+    LIMIT,
+  );
+
+  it(
+    'when the server is killed and comes back, again and again',
+    async () => {
+      const server = await bench.server();
+      const { load } = await start(server.url, 800);
+      for (let kill = 0; kill < 6; kill += 1) {
+        await work.more(300);
+        await server.restart();
+      }
+      await work.more(300);
+      await load.stop();
+
+      await settle(bench.admin(server.url), 6);
+    },
+    LIMIT,
+  );
+
+  it.each(TROUBLES)(
+    'when the server %s, three times',
+    async (_what, trouble) => {
+      const server = await bench.server(NOT_PERSISTENT);
+      const [admin, helper] = [bench.admin(server.url), bench.admin(server.url)];
+      const { load } = await start(server.url, 500);
+      for (let round = 0; round < 3; round += 1) {
+        await work.more(200);
+        await trouble({ server, admin, helper });
+      }
+      await work.more(200);
+      await load.stop();
+
+      await settle(admin, 3);
+    },
+    LIMIT,
+  );
+
+  it(
+    'when the server is out of memory (OOM), three times: sends fail clearly, consumers go on',
+    async () => {
+      const server = await bench.server(NOT_PERSISTENT);
+      const admin = bench.admin(server.url);
+      const { load } = await start(server.url, 500);
+      for (let round = 0; round < 3; round += 1) {
+        await work.more(200);
+        const refused = work.ledger.failures.size;
+        await admin.config('SET', 'maxmemory', '1');
+        await until('sends are refused', () => work.ledger.failures.size > refused + 50);
+        expect((await work.settled(admin, 's')).lost).toEqual([]);
+        await admin.config('SET', 'maxmemory', '0');
+      }
+      await work.more(200);
+      await load.stop();
+
+      const outcome = await work.settled(admin, 's');
+      tally(work.counts(3, outcome));
+      expect(outcome).toEqual({ lost: [], duplicates: 0, handledAgain: [] });
+      const { failures, confirmed } = work.ledger;
+      expect(confirmed + failures.size).toBe(load.sent);
+      for (const error of failures.values()) expect(error).toMatchObject({ code: 'ERR_SEND_FAILED', retryable: true });
+      expect((await storedIn(admin, 's')).filter(({ payload }) => failures.has(payload))).toEqual([]);
+    },
+    LIMIT,
+  );
+
+  it(
+    'after a server has come back without its memory, again and again',
+    async () => {
+      const server = await bench.server(NOT_PERSISTENT);
+      const { streamers, load } = await start(server.url, 800);
+      const wiped = new Set<string>();
+      for (let kill = 0; kill < 6; kill += 1) {
+        await work.more(200);
+        // More than consumers take on, so that some is only in the server.
+        work.hold();
+        await load.more(400);
+        await server.kill();
+        // Only then was the last confirmation read that the server gave in this life.
+        await until('the loss is noticed', () => streamers[0]?.connections.writer.state === 'connecting');
+        for (const payload of work.ledger.account().lost) wiped.add(payload);
+        work.goOn();
+        await server.restart();
+      }
+      await work.more(300);
+      await load.stop();
+
+      const admin = bench.admin(server.url);
+      const outcome = await work.settled(admin, 's', wiped);
+      tally(work.counts(6, outcome));
+      expect(outcome.lost).toEqual([]);
+      expect(outcome.handledAgain).toEqual([]);
+      expect(work.ledger.failures).toEqual(new Map());
+      expect(wiped.size).toBeGreaterThan(0);
+      expect(work.ledger.handled + wiped.size).toBeGreaterThanOrEqual(load.sent);
+      expect((await storedIn(admin, 's')).length).toBeGreaterThanOrEqual(300);
+    },
+    LIMIT,
+  );
+
+  it.each([
+    ['back', -3_600_000],
+    ['forward', 3_600_000],
+  ])(
+    'when the clock of this machine jumps %s by an hour while connections break',
+    async (_where, jump) => {
+      const server = await bench.server(NOT_PERSISTENT);
+      const proxy = await bench.proxy(server);
+      const { load } = await start(proxy.url, 500);
+      await work.more(200);
+      const now = Date.now.bind(Date);
+      jest.spyOn(Date, 'now').mockImplementation(() => now() + jump);
+      for (const role of ['reader', 'writer', 'control', undefined] as const) {
+        await work.more(200);
+        proxy.cut('rst', role);
+      }
+      await work.more(200);
+      jest.restoreAllMocks();
+      await work.more(200);
+      await load.stop();
+
+      await settle(bench.admin(server.url), 6);
+    },
+    LIMIT,
+  );
+});
+
+it(
+  'nothing that emit() has confirmed is lost to event handlers of two instances when connections break in every way',
+  async () => {
+    const server = await bench.server(NOT_PERSISTENT);
+    const proxy = await bench.proxy(server);
+    const settings = { connection: proxy.url, blockTimeout: 300 };
+    const handle = async (payload: string, context: RedisStreamsContext): Promise<void> => {
+      await new Promise((resolve) => setTimeout(resolve, 2));
+      work.handled({ streamKey: 's', id: context.getMessageId(), text: () => payload });
+    };
+    const options = { ...settings, group: GROUP, autoCommitInterval: 20, concurrency: 16 };
+    for (let instance = 0; instance < 2; instance += 1) await startInstance(bench, onEvent('s', handle), options);
+    const silent = { error: () => undefined, warn: () => undefined, log: () => undefined };
+    const client = new ClientRedisStreams({ ...settings, maxBatch: MAX_BATCH, logger: silent });
+    bench.endLater(() => client.close());
+    await client.connect();
+    const emit = (n: number): Promise<void> => work.ledger.sent(`e-${n}`, firstValueFrom(client.emit('s', `e-${n}`)));
+    const load = keepSending(emit, 500);
+    await work.more(100);
+    const cuts = await cutInTurn(proxy, 3, () => work.more(100));
+    await load.stop();
+
+    await settle(bench.admin(server.url), cuts);
+  },
+  LIMIT,
+);

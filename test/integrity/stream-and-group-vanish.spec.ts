@@ -1,0 +1,201 @@
+import { beforeEach, describe, expect, it } from '@jest/globals';
+import type { Redis } from 'ioredis';
+
+import { WrongTypeError } from '../../lib/index.js';
+import { FaultBench } from '../support/fault-bench.js';
+import { GROUP, GroupWork, MOST_IN_HAND } from '../support/group-work.js';
+import type { Outcome } from '../support/group-work.js';
+import { useLoad } from '../support/load.js';
+import type { Load } from '../support/load.js';
+import type { RedisServer } from '../support/redis-server.js';
+import { strike } from '../support/strike.js';
+import { useTally } from '../support/tally.js';
+import { until } from '../support/until.js';
+
+const LIMIT = 60_000;
+const STRIKES = 20;
+const CONSUMERS = ['c0', 'c1'];
+const ALL_WELL: Outcome = { lost: [], duplicates: 0, handledAgain: [] };
+
+const tally = useTally();
+const keepSending = useLoad();
+const bench = new FaultBench();
+let server: RedisServer;
+let admin: Redis;
+let work: GroupWork;
+
+beforeEach(async () => {
+  server = await bench.server({ args: ['--appendonly', 'no'] });
+  admin = bench.admin(server.url);
+  work = new GroupWork();
+});
+
+async function start(consumers = CONSUMERS, url = server.url): Promise<Load> {
+  for (const consumer of consumers)
+    await work.join(await bench.streamer(url, { blockTimeout: 500 }), 's', { consumer });
+  const producer = await (await bench.streamer(server.url)).createProducer('s', { maxBatch: 20 });
+  return keepSending(work.sender(producer), 1_000);
+}
+
+/** Does something many times under load; every other time more has come than consumers take on. */
+async function repeat(load: Load, act: (round: number) => Promise<unknown>): Promise<void> {
+  for (let round = 0; round < STRIKES; round += 1) {
+    await work.more(100);
+    if (round % 2 === 0) {
+      work.hold();
+      await load.more(300);
+    }
+    await act(round);
+    work.goOn();
+  }
+  await work.more(100);
+  await load.stop();
+}
+
+/** What may be missing is missing, and nothing else is. */
+async function settle(gone: ReadonlySet<string>): Promise<Outcome> {
+  const outcome = await work.settled(admin, 's', gone);
+  tally(work.counts(STRIKES, outcome));
+  expect(outcome.lost).toEqual([]);
+  expect(new Set(work.ledger.account().lost)).toEqual(gone);
+  expect(work.ledger.failures).toEqual(new Map());
+  return outcome;
+}
+
+const add = (set: Set<string>, payloads: readonly string[]): void => payloads.forEach((payload) => set.add(payload));
+
+describe('a stream that vanishes under load, again and again, takes along what the group was not given, and no more', () => {
+  it.each([
+    ['deleted', () => ['del', 's']],
+    ['flushed with all other keys', () => ['flushall']],
+    ['renamed', (round: number) => ['rename', 's', `elsewhere-${round}`]],
+    ['trimmed to nothing', () => ['xtrim', 's', 'MAXLEN', '0']],
+  ])(
+    'when it is %s',
+    async (_how, command) => {
+      const load = await start();
+      const gone = new Set<string>();
+      await repeat(load, async (round) => add(gone, (await strike(admin, 's', ...command(round))).unread));
+
+      expect(await settle(gone)).toEqual(ALL_WELL);
+      expect(gone.size).toBeGreaterThan(0);
+    },
+    LIMIT,
+  );
+
+  it(
+    'when it expires: at most what came between the command and its effect, and was not yet given to the group',
+    async () => {
+      const load = await start();
+      const mayBeGone = new Set<string>();
+      await repeat(load, async () => {
+        const from = work.ledger.confirmed;
+        add(mayBeGone, (await strike(admin, 's', 'pexpire', 's', '5')).unread);
+        await until('it has expired', async () => (await admin.pttl('s')) < 0);
+        for (let n = from; n < load.sent; n += 1) mayBeGone.add(`m-${n}`);
+      });
+
+      const outcome = await work.settled(admin, 's', mayBeGone);
+      tally(work.counts(STRIKES, outcome));
+      expect(outcome).toEqual(ALL_WELL);
+      expect(work.ledger.account().lost.length).toBeGreaterThan(0);
+      expect(work.ledger.failures).toEqual(new Map());
+    },
+    LIMIT,
+  );
+});
+
+describe('a group that is destroyed under load, again and again', () => {
+  it(
+    'costs its only consumer nothing, and nothing is handled twice',
+    async () => {
+      const load = await start(['c0']);
+      await repeat(load, () => admin.xgroup('DESTROY', 's', GROUP));
+
+      expect(await settle(new Set())).toEqual(ALL_WELL);
+    },
+    LIMIT,
+  );
+
+  it(
+    'costs two consumers nothing; handled twice is at most what one of them was given while the other did not read',
+    async () => {
+      const load = await start();
+      await repeat(load, () => admin.xgroup('DESTROY', 's', GROUP));
+
+      const { handledAgain } = await settle(new Set());
+      expect(handledAgain.length).toBeLessThanOrEqual(STRIKES * CONSUMERS.length * MOST_IN_HAND);
+    },
+    LIMIT,
+  );
+
+  it(
+    'costs nothing when it is its consumers that are deleted, and nothing is handled twice',
+    async () => {
+      const load = await start();
+      await repeat(load, (round) => admin.xgroup('DELCONSUMER', 's', GROUP, CONSUMERS[round % 2] as string));
+
+      expect(await settle(new Set())).toEqual(ALL_WELL);
+    },
+    LIMIT,
+  );
+});
+
+it(
+  'entries that are trimmed while a reader that is gone was given them are all that is missing, and block nothing',
+  async () => {
+    const proxy = await bench.proxy(server);
+    const load = await start(CONSUMERS, proxy.url);
+    const mayBeGone = new Set<string>();
+    await repeat(load, async (round) => {
+      if (round % 2 === 1) proxy.abandon('reader');
+      else proxy.cut('rst', 'reader');
+      await load.more(20);
+      const { unread, pending } = await strike(admin, 's', 'xtrim', 's', 'MAXLEN', '0');
+      add(mayBeGone, [...unread, ...pending]);
+    });
+
+    const outcome = await work.settled(admin, 's', mayBeGone);
+    tally(work.counts(2 * STRIKES, outcome));
+    expect(outcome).toEqual(ALL_WELL);
+    expect(work.ledger.account().lost.length).toBeGreaterThan(0);
+  },
+  LIMIT,
+);
+
+it(
+  'streams that are overwritten by another type cost what the group was not given of them; other streams lose nothing',
+  async () => {
+    const keys = ['s', 't', 'u', 'v', 'w'];
+    const failed: string[] = [];
+    const onFailure = (error: unknown): void => void failed.push((error as WrongTypeError).streamKey);
+    for (const consumer of CONSUMERS) {
+      await work.join(await bench.streamer(server.url, { blockTimeout: 500 }), keys, { consumer }, onFailure);
+    }
+    const producer = await (await bench.streamer(server.url)).createGenericProducer({ maxBatch: 20 });
+    const load = keepSending((n) => {
+      const key = keys[n % keys.length] as string;
+      return work.ledger.sent(`${key}-${n}`, producer.sendTo(key, `${key}-${n}`));
+    }, 1_000);
+    const gone = new Set<string>();
+    const victims = ['t', 'u', 'v'];
+    for (const key of victims) {
+      await work.more(300);
+      add(gone, (await strike(admin, key, 'set', key, 'a string')).unread);
+      await until('both consumers say so', () => failed.filter((streamKey) => streamKey === key).length === 2);
+      await work.more(300);
+    }
+    await load.stop();
+
+    const outcome = await work.settled(admin, ['s', 'w'], gone);
+    tally(work.counts(victims.length, outcome));
+    expect(outcome).toEqual(ALL_WELL);
+    expect(new Set(work.ledger.account().lost)).toEqual(gone);
+    expect(failed).toHaveLength(2 * victims.length);
+    const { failures } = work.ledger;
+    for (const error of failures.values()) expect(error).toBeInstanceOf(WrongTypeError);
+    expect(new Set([...failures.keys()].map(([key]) => key))).toEqual(new Set(victims));
+    expect(work.ledger.confirmed + failures.size).toBe(load.sent);
+  },
+  LIMIT,
+);

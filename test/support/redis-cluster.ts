@@ -1,0 +1,211 @@
+import type { Redis } from 'ioredis';
+
+import type { ClusterConnection } from '../../lib/index.js';
+import type { FaultProxy } from './fault-proxy.js';
+import { freePort } from './free-port.js';
+import { endClient, nodeClient } from './node-client.js';
+import { RedisServer } from './redis-server.js';
+import { until } from './until.js';
+
+export interface ClusterNode {
+  readonly server: RedisServer;
+  /** A client of our own, for this node alone; it comes back when the node does. */
+  readonly admin: Redis;
+  readonly id: string;
+}
+
+export interface RedisClusterOptions {
+  /** One for each master. Default: none. */
+  replicas?: boolean;
+  /** After how many milliseconds of silence a node counts as dead. */
+  nodeTimeout?: number;
+}
+
+type SlotRange = [first: number, last: number, master: [host: string, port: number, id: string]];
+
+/** How far the port of the cluster bus is from that of the clients; Redis 6.0 knows no other way. */
+const BUS_OFFSET = 10_000;
+const MASTERS = 3;
+const SLOTS = 16_384;
+
+/** Three masters, each with a third of the slots and, if wanted, a replica; all of them private servers on loopback. */
+export class RedisCluster {
+  readonly masters: readonly ClusterNode[];
+  readonly replicas: readonly ClusterNode[];
+
+  static async start({ replicas = false, nodeTimeout = 2_000 }: RedisClusterOptions = {}): Promise<RedisCluster> {
+    const count = replicas ? 2 * MASTERS : MASTERS;
+    const starts = await Promise.allSettled(Array.from({ length: count }, () => startNode(nodeTimeout)));
+    const nodes = starts.flatMap((start) => (start.status === 'fulfilled' ? [start.value] : []));
+    const cluster = new RedisCluster(nodes);
+    try {
+      for (const start of starts) if (start.status === 'rejected') throw start.reason;
+      await cluster.#form();
+      return cluster;
+    } catch (error) {
+      await cluster.stop();
+      throw error;
+    }
+  }
+
+  private constructor(nodes: readonly ClusterNode[]) {
+    this.masters = nodes.slice(0, MASTERS);
+    this.replicas = nodes.slice(MASTERS);
+  }
+
+  get nodes(): readonly ClusterNode[] {
+    return [...this.masters, ...this.replicas];
+  }
+
+  get connection(): ClusterConnection {
+    return { cluster: this.nodes.map(({ server }) => ({ host: server.host, port: server.port })) };
+  }
+
+  /** The same, but what is sent to a master goes through its proxy. */
+  connectionThrough(proxies: readonly FaultProxy[]): ClusterConnection {
+    const natMap = Object.fromEntries(
+      proxies.map(({ url }, index) => {
+        const { host, port } = (this.masters[index] as ClusterNode).server;
+        return [`${host}:${port}`, { host, port: Number(new URL(url).port) }];
+      }),
+    );
+    return { ...this.connection, options: { natMap } };
+  }
+
+  /** The master that serves a key now, as the nodes that are up see it. */
+  async masterOf(key: string): Promise<ClusterNode> {
+    const asked = this.nodes.find(({ server }) => server.pid !== undefined) as ClusterNode;
+    const owner = await ownerOf(await asked.admin.cluster('KEYSLOT', key), asked);
+    const node = this.nodes.find(({ id }) => id === owner);
+    if (!node) throw new Error(`nobody serves '${key}'`);
+    return node;
+  }
+
+  /** Waits until all other nodes see that somebody else serves a key now, and returns that one. */
+  async heirOf(key: string, master: ClusterNode): Promise<ClusterNode> {
+    const slot = await (this.masters.find((node) => node !== master) as ClusterNode).admin.cluster('KEYSLOT', key);
+    const witnesses = this.nodes.filter((node) => node !== master);
+    let owners = new Set<string | undefined>([master.id]);
+    const isReplaced = async (): Promise<boolean> => {
+      owners = new Set(await Promise.all(witnesses.map((node) => ownerOf(slot, node))));
+      return owners.size === 1 && !owners.has(master.id);
+    };
+    await until('a replica has taken over', isReplaced, 15_000);
+    return witnesses.find(({ id }) => owners.has(id)) as ClusterNode;
+  }
+
+  /** Names of keys, the first on the first master and so on, in turn. */
+  async keys(name: string, count: number): Promise<string[]> {
+    const found: string[] = [];
+    for (let number = 0; found.length < count; number += 1) {
+      const key = `${name}-${number}`;
+      const index = Math.floor(((await this.#slotOf(key)) * MASTERS) / SLOTS);
+      if (index === found.length % MASTERS) found.push(key);
+    }
+    return found;
+  }
+
+  /** Moves the slot of a key to another master, as an operator's tool does; `midway` runs while it belongs to both. */
+  async move(key: string, target: ClusterNode, midway: () => unknown = () => undefined): Promise<void> {
+    const slot = await this.#slotOf(key);
+    const source = await this.masterOf(key);
+    await target.admin.cluster('SETSLOT', slot, 'IMPORTING', source.id);
+    await source.admin.cluster('SETSLOT', slot, 'MIGRATING', target.id);
+    const { host, port } = target.server;
+    for (;;) {
+      const keys = (await source.admin.cluster('GETKEYSINSLOT', slot, 100)) as string[];
+      if (keys.length === 0) break;
+      await source.admin.call('MIGRATE', host, port, '', 0, 5_000, 'KEYS', ...keys);
+    }
+    await midway();
+    // The new owner first: from then on somebody serves the slot, whatever happens.
+    for (const { admin } of [target, source, ...this.masters.filter((node) => node !== target && node !== source)]) {
+      await admin.cluster('SETSLOT', slot, 'NODE', target.id);
+    }
+  }
+
+  /** The same in one step, as newer servers can: Valkey 9.0 and Redis 8.4, each in words of its own. */
+  async moveAtOnce(key: string, target: ClusterNode): Promise<void> {
+    const slot = await this.#slotOf(key);
+    const { admin } = await this.masterOf(key);
+    const pushed = admin.call('CLUSTER', 'MIGRATESLOTS', 'SLOTSRANGE', slot, slot, 'NODE', target.id);
+    try {
+      await pushed.catch(() => target.admin.call('CLUSTER', 'MIGRATION', 'IMPORT', slot, slot));
+    } catch {
+      return this.move(key, target);
+    }
+    await until('all nodes know who has the slot', () =>
+      this.#all(async (node) => (await ownerOf(slot, node)) === target.id),
+    );
+  }
+
+  async stop(): Promise<void> {
+    for (const { admin } of this.nodes) endClient(admin);
+    await Promise.all(this.nodes.map(({ server }) => server.stop()));
+  }
+
+  #slotOf(key: string): Promise<number> {
+    return (this.masters[0] as ClusterNode).admin.cluster('KEYSLOT', key);
+  }
+
+  async #form(): Promise<void> {
+    const [first] = this.masters as [ClusterNode];
+    for (const [index, { admin }] of this.masters.entries()) {
+      const from = Math.ceil((index * SLOTS) / MASTERS);
+      const to = Math.ceil(((index + 1) * SLOTS) / MASTERS);
+      await admin.cluster('ADDSLOTS', ...Array.from({ length: to - from }, (_, offset) => from + offset));
+      await admin.call('CLUSTER', 'SET-CONFIG-EPOCH', index + 1);
+    }
+    for (const { server } of this.nodes.slice(1)) await first.admin.cluster('MEET', server.host, server.port);
+    await until('all nodes know each other', () => this.#all(({ admin }) => knows(admin, this.nodes.length)));
+    for (const [index, { admin }] of this.replicas.entries()) {
+      await admin.cluster('REPLICATE', (this.masters[index] as ClusterNode).id);
+    }
+    await until('the cluster is complete', () => this.#all(({ admin }) => isServing(admin)));
+    await until('the replicas have caught up', () =>
+      this.#all(async ({ admin }) => !/master_link_status:down/.test(await admin.info('replication'))),
+    );
+    await until('the masters have their replicas', async () => {
+      const infos = await Promise.all(this.masters.map(({ admin }) => admin.info('replication')));
+      return infos.every((info) => this.replicas.length === 0 || /^slave0:.*state=online/m.test(info));
+    });
+  }
+
+  async #all(holds: (node: ClusterNode) => Promise<boolean>): Promise<boolean> {
+    return (await Promise.all(this.nodes.map(holds))).every(Boolean);
+  }
+}
+
+/** The id of the master that serves a slot, as this node sees it. */
+async function ownerOf(slot: number, { admin }: ClusterNode): Promise<string | undefined> {
+  const ranges = (await admin.call('CLUSTER', 'SLOTS')) as SlotRange[];
+  return ranges.find(([first, last]) => first <= slot && slot <= last)?.[2][2];
+}
+
+async function startNode(nodeTimeout: number): Promise<ClusterNode> {
+  const args = ['--appendonly', 'no', '--cluster-enabled', 'yes', '--cluster-node-timeout', String(nodeTimeout)];
+  const replication = ['--repl-diskless-sync-delay', '0', '--repl-ping-replica-period', '1'];
+  for (let attempt = 1; ; attempt += 1) {
+    try {
+      const port = await freePort(BUS_OFFSET);
+      const server = await RedisServer.start({ args: [...args, ...replication], port });
+      const admin = nodeClient(server.url);
+      return { server, admin, id: String(await admin.cluster('MYID')) };
+    } catch (error) {
+      // Several nodes look for a port at the same time.
+      if (attempt === 5) throw error;
+    }
+  }
+}
+
+async function knows(admin: Redis, count: number): Promise<boolean> {
+  const lines = String(await admin.cluster('NODES'))
+    .trim()
+    .split('\n');
+  return lines.length === count && lines.every((line) => / connected(?: |$)/.test(line) && !/handshake/.test(line));
+}
+
+async function isServing(admin: Redis): Promise<boolean> {
+  const info = String(await admin.cluster('INFO'));
+  return /cluster_state:ok/.test(info) && info.includes(`cluster_slots_ok:${SLOTS}`);
+}

@@ -1,0 +1,93 @@
+import { mkdirSync, rmSync } from 'node:fs';
+import { join } from 'node:path';
+import { setTimeout as pause } from 'node:timers/promises';
+import type { Redis } from 'ioredis';
+
+import type { RedisServer } from './redis-server.js';
+import { until } from './until.js';
+
+export interface Place {
+  readonly server: RedisServer;
+  readonly admin: Redis;
+  /** A second client, for what does not return. */
+  readonly helper: Redis;
+}
+
+/** Something that a server does to its clients for a while; resolves when it is over. */
+export type Trouble = (place: Place) => Promise<void>;
+
+const kill = async (admin: Redis): Promise<void> => {
+  await admin.call('CLIENT', 'KILL', 'TYPE', 'normal', 'SKIPME', 'yes');
+};
+
+/** Redis 6.0 pauses all clients, and knows no other way. */
+async function pauseClients(admin: Redis, time: number, mode: 'ALL' | 'WRITE'): Promise<void> {
+  await admin.call('CLIENT', 'PAUSE', time, mode).catch(() => admin.call('CLIENT', 'PAUSE', time));
+  await pause(time);
+}
+
+/** The dump cannot take the place of a directory. */
+async function failToSave({ server, admin }: Place): Promise<void> {
+  const dump = join(server.dir, 'dump.rdb');
+  const isSaved = async (): Promise<boolean> => {
+    await admin.call('BGSAVE').catch(() => undefined);
+    return (await admin.info('persistence')).includes('rdb_last_bgsave_status:ok');
+  };
+  rmSync(dump, { force: true });
+  mkdirSync(dump);
+  await admin.config('SET', 'stop-writes-on-bgsave-error', 'yes');
+  await admin.config('SET', 'save', '3600 1000000');
+  await until('saving fails', async () => !(await isSaved()));
+  await pause(500);
+  rmSync(dump, { recursive: true });
+  await until('saving works', isSaved);
+}
+
+/** All of these are waited for by sends, so that none fails. */
+export const TROUBLES: ReadonlyArray<readonly [what: string, trouble: Trouble]> = [
+  ['ends all connections (CLIENT KILL)', ({ admin }) => kill(admin)],
+  ['answers nobody for a moment (CLIENT PAUSE ALL)', ({ admin }) => pauseClients(admin, 400, 'ALL')],
+  [
+    'lets nobody write for longer than a read waits (CLIENT PAUSE WRITE)',
+    ({ admin }) => pauseClients(admin, 2_800, 'WRITE'),
+  ],
+  [
+    'is a replica for a while (READONLY)',
+    async ({ admin }) => {
+      await admin.call('REPLICAOF', '127.0.0.1', '1');
+      await pause(400);
+      await admin.call('REPLICAOF', 'NO', 'ONE');
+    },
+  ],
+  ['cannot persist (MISCONF)', failToSave],
+  [
+    'lacks replicas (NOREPLICAS)',
+    async ({ admin }) => {
+      await admin.config('SET', 'min-replicas-to-write', '1');
+      await pause(400);
+      await admin.config('SET', 'min-replicas-to-write', '0');
+    },
+  ],
+  [
+    'is busy with a script (BUSY)',
+    async ({ admin, helper }) => {
+      await admin.config('SET', 'lua-time-limit', '50');
+      const script = helper.eval('while true do end', 0).catch((error: Error) => error);
+      const isBusy = async (): Promise<boolean> =>
+        (await admin.ping().catch((error: Error) => error.message)).startsWith('BUSY');
+      await until('it says BUSY', isBusy);
+      await pause(1_000);
+      await admin.script('KILL');
+      await script;
+    },
+  ],
+  [
+    'has no room for connections (maxclients)',
+    async ({ admin }) => {
+      await admin.config('SET', 'maxclients', '1');
+      await kill(admin);
+      await pause(400);
+      await admin.config('SET', 'maxclients', '1000');
+    },
+  ],
+];

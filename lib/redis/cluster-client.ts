@@ -1,4 +1,4 @@
-import type { Cluster, Redis } from 'ioredis';
+import type { Cluster, Redis, RedisOptions } from 'ioredis';
 
 /**
  * What ioredis must not send a second time when its slot has been, or is being, moved: it would be overtaken by what was
@@ -17,17 +17,23 @@ export const CLUSTER_SETTINGS = Object.freeze({
   retryDelayOnClusterDown: 0,
 });
 
-/** Puts right what ioredis leaves undone for a cluster; `isWriter` if it is for appends. Returns the client itself. */
-export function guardCluster(cluster: Cluster, isWriter: boolean): Cluster {
-  guardNodes(cluster);
+/**
+ * Puts right what ioredis leaves undone for a cluster. Returns the client itself.
+ * @param isWriter if it is for appends
+ * @param nodeOptions settings of the connection to each of its nodes, where they are not among its own
+ */
+export function guardCluster(cluster: Cluster, isWriter: boolean, nodeOptions: RedisOptions = {}): Cluster {
+  guardNodes(cluster, nodeOptions);
   endRefreshes(cluster);
   if (isWriter) keepOrder(cluster);
   return cluster;
 }
 
 /** ASKING is sent and its promise forgotten: a node that cannot be reached would end the process by a rejection. */
-function guardNodes(cluster: Cluster): void {
+function guardNodes(cluster: Cluster, nodeOptions: RedisOptions): void {
   const guard = (node: Redis): void => {
+    // Before it connects, because that is left to its first command.
+    Object.assign(node.options, nodeOptions);
     const ask = node.asking.bind(node);
     node.asking = () => {
       const asked = ask();

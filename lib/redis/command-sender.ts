@@ -145,19 +145,25 @@ export class CommandSender {
     if (!this.has('scripts')) return false;
     await this.#client(patience);
     const { epoch, isCluster } = this.connection;
-    if (isCluster) return true;
     if (this.#loadedEpoch !== epoch) {
       this.#loadedEpoch = epoch;
-      this.#loading = Promise.all(scripts.map(({ source }) => this.#send('script', ['LOAD', source], 'utf8')));
+      // No node of a cluster could load them for all, so that only their being permitted is to be known.
+      this.#loading = isCluster
+        ? this.#send('eval', ['return 1', 0], 'utf8')
+        : Promise.all(scripts.map(({ source }) => this.#send('script', ['LOAD', source], 'utf8')));
     }
     try {
       await this.#loading;
       return true;
     } catch (error) {
       this.#loadedEpoch = 0;
-      if (!this.lacks(error, 'scripts')) throw error;
-      this.onMissing?.('scripts');
-      return false;
+      if (this.lacks(error, 'scripts')) {
+        this.onMissing?.('scripts');
+        return false;
+      }
+      // It was a node that need not have anything to do with what comes next.
+      if (isCluster) return true;
+      throw error;
     }
   }
 

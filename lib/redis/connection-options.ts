@@ -155,7 +155,7 @@ export function isCluster(client: RedisClient): client is Cluster {
 function takeOver(client: RedisClient, role: ConnectionRole, times: ConnectionTimes): void {
   if (isCluster(client)) {
     Object.assign(client.options, CLUSTER_SETTINGS);
-    guardCluster(client, role === 'writer');
+    guardCluster(client, role === 'writer', ownOptions(role, times));
   } else {
     Object.assign(client.options, ownOptions(role, times), { lazyConnect: client.options.lazyConnect });
   }

@@ -63,6 +63,9 @@ const KIND_OF_FIRST_WORD: Readonly<Record<string, RedisErrorKind>> = {
  */
 const ERROR_IN_SCRIPT = /^(?:ERR Error running script .*?|@user_script: \d+): -?([A-Z]{2,}) /;
 
+/** Inside a script NOPERM has no word of its own; the second form came with Redis 7.2. */
+const DENIED_IN_SCRIPT = /The user executing the script can't|^ERR ACL failure in script/;
+
 /** First word of a server's error reply; undefined for anything that is not a reply. */
 export function replyWord(error: unknown): string | undefined {
   if (!(error instanceof Error) || error.name !== 'ReplyError') return undefined;
@@ -85,7 +88,7 @@ export function classifyRedisError(error: unknown): RedisErrorKind {
   // XGROUP on a missing key has a sentence instead of a code word.
   if (word === 'ERR' && /requires the key to exist/.test(message)) return 'stream-gone';
   if (word === 'ERR' && /^ERR (AUTH|Client sent AUTH)|invalid password/.test(message)) return 'permission';
-  return KIND_OF_FIRST_WORD[word] ?? 'refused';
+  return KIND_OF_FIRST_WORD[word] ?? (DENIED_IN_SCRIPT.test(message) ? 'permission' : 'refused');
 }
 
 /** Whether doing the same again later can help. */

@@ -1,4 +1,5 @@
 import { afterAll, beforeAll, describe, expect, it } from '@jest/globals';
+import { Cluster } from 'ioredis';
 import { firstValueFrom } from 'rxjs';
 
 import { KeyHashSharder } from '../../../lib/index.js';
@@ -147,6 +148,25 @@ describe('a connection to one node of a cluster', () => {
       expect(entries.map(([, [, payload]]) => payload)).toEqual(payloads);
       expect(entries.every(([id]) => confirmed.has(`${key} ${id}`))).toBe(true);
     }
+  });
+});
+
+describe('a cluster client that the application makes itself', () => {
+  it('notices a connection that is half open, as our own do', async () => {
+    const [key] = (await cluster.keys('own', 1)) as [string];
+    const proxies = await Promise.all(cluster.masters.map(({ server }) => bench.proxy(server)));
+    const { cluster: nodes, options } = cluster.connectionThrough(proxies);
+    const streamer = await bench.streamer(() => new Cluster(nodes, options), { timeout: 3_000, blockTimeout: 300 });
+    const consumer = await streamer.createConsumer(key, { mode: 'resumable', group: 'g', mkStream: true });
+    const producer = await streamer.createProducer(key);
+    await producer.send('before');
+    expect((await consumer.next()).text()).toBe('before');
+    const [proxy] = proxies as [FaultProxy];
+    proxy.stall();
+    proxy.flow();
+    await (cluster.masters[0] as ClusterNode).admin.xadd(key, '*', 'msg', 'after');
+
+    expect((await consumer.next({ signal: AbortSignal.timeout(15_000) })).text()).toBe('after');
   });
 });
 

@@ -2,8 +2,10 @@ import type { Redis } from 'ioredis';
 import { beforeEach, describe, expect, it } from '@jest/globals';
 
 import { PermissionError } from '../../../lib/errors.js';
+import { NEEDED, OF_CLUSTER, PROMPT_END, SCRIPTS, refusedCommands, setUser } from '../../support/acl.js';
 import { FaultBench, drain, sendMany } from '../../support/fault-bench.js';
 import { Ledger } from '../../support/ledger.js';
+import { RedisCluster } from '../../support/redis-cluster.js';
 import type { RedisServer } from '../../support/redis-server.js';
 import { until } from '../../support/until.js';
 
@@ -18,29 +20,6 @@ beforeEach(async () => {
 
 const urlFor = (user: string, password = 'pw'): string =>
   server.url.replace('redis://', `redis://${user}:${password}@`);
-
-const setUser = async (name: string, rules: string): Promise<void> => {
-  const commands = [...rules.matchAll(/\+([a-z]+)/g)].map(([, command]) => command as string);
-  const infos = (await admin.call('COMMAND', 'INFO', ...commands)) as unknown[];
-  // Older servers refuse a rule for a command that they do not have.
-  const unknown = new Set(commands.filter((_, index) => infos[index] === null).map((command) => `+${command}`));
-  const known = rules.split(/\s+/).filter((rule) => !unknown.has(rule));
-  await admin.call('ACL', 'SETUSER', name, 'reset', 'on', '>pw', ...known);
-};
-
-const allow = (commands: string): string =>
-  commands
-    .trim()
-    .split(/\s+/)
-    .map((command) => `+${command}`)
-    .join(' ');
-
-const NEEDED = `~app:* -@all ${allow(`
-  xadd xreadgroup xread xack xautoclaim xclaim xpending xlen exists type xrange xrevrange xtrim xdel
-  xgroup|create xgroup|createconsumer xgroup|delconsumer xgroup|destroy xgroup|setid
-  xinfo|stream xinfo|groups xinfo|consumers info ping client|setname`)}`;
-const SCRIPTS = allow('eval evalsha script|load');
-const PROMPT_END = allow('client|id client|unblock');
 
 describe('credentials that are refused', () => {
   it.each([
@@ -61,7 +40,7 @@ describe('credentials that are refused', () => {
   });
 
   it('later are reported, and nothing is lost once they are right again', async () => {
-    await setUser('app', `${NEEDED} ${SCRIPTS} ${PROMPT_END}`);
+    await setUser(admin, 'app', `${NEEDED} ${SCRIPTS} ${PROMPT_END}`);
     const streamer = await bench.streamer(urlFor('app'), { blockTimeout: 300 });
     const ledger = new Ledger();
     const consumer = await streamer.createConsumer('app:s', { mode: 'load-balanced', group: 'g', mkStream: true });
@@ -70,10 +49,10 @@ describe('credentials that are refused', () => {
     await sendMany(producer, ledger, 10, { prefix: 'before' });
     await until('all before are handled', () => ledger.handled === 10);
 
-    await setUser('app', `${NEEDED} -xreadgroup`);
+    await setUser(admin, 'app', `${NEEDED} -xreadgroup`);
     await sendMany(producer, ledger, 10, { prefix: 'during' });
     await until('it is reported', () => bench.log.some((line) => line.includes('NOPERM')));
-    await setUser('app', `${NEEDED} ${SCRIPTS} ${PROMPT_END}`);
+    await setUser(admin, 'app', `${NEEDED} ${SCRIPTS} ${PROMPT_END}`);
 
     expect(await ledger.settled()).toEqual({ lost: [], duplicates: new Map() });
   });
@@ -84,7 +63,7 @@ describe('a user without a permission', () => {
     ['to send', `${NEEDED} -xadd`],
     ['for the key', NEEDED.replace('~app:*', '~other:*')],
   ])('%s gets a clear error for the send, and the connection stays', async (_, rules) => {
-    await setUser('app', rules);
+    await setUser(admin, 'app', rules);
     const streamer = await bench.streamer(urlFor('app'));
     const producer = await streamer.createProducer('app:s');
 
@@ -95,7 +74,7 @@ describe('a user without a permission', () => {
   });
 
   it('to make a group gets a clear error for the consumer', async () => {
-    await setUser('app', NEEDED.replace('+xgroup|create ', ''));
+    await setUser(admin, 'app', NEEDED.replace('+xgroup|create ', ''));
     const streamer = await bench.streamer(urlFor('app'));
     const options = { mode: 'load-balanced', group: 'g', mkStream: true } as const;
 
@@ -111,7 +90,7 @@ describe('the permissions that the documentation names', () => {
     ['without either', NEEDED, 2_500],
     ['with EVALSHA but without EVAL', `${NEEDED} ${PROMPT_END} +evalsha`, 1_000],
   ])('suffice for everything (%s)', async (_, rules, endLimit) => {
-    await setUser('app', rules);
+    await setUser(admin, 'app', rules);
     const streamer = await bench.streamer(urlFor('app'), { blockTimeout: 10_000 });
     const ledger = new Ledger();
     const options = { mode: 'load-balanced', group: 'g', mkStream: true, autoStreamReset: 'earliest' } as const;
@@ -155,9 +134,35 @@ describe('the permissions that the documentation names', () => {
     const begin = Date.now();
     await streamer.disconnect();
     expect(Date.now() - begin).toBeLessThan(endLimit);
-    const denied = (await admin.call('ACL', 'LOG')) as unknown[][];
-    const commands = denied.map((entry) => String(entry[5]));
     // Each thing that is missing is tried once for each connection, and not again.
-    expect(commands.filter((name) => name.startsWith('x'))).toEqual([]);
+    expect((await refusedCommands(admin)).filter((name) => name.startsWith('x'))).toEqual([]);
+  });
+
+  it.each([
+    ['without scripts', `${NEEDED} ${OF_CLUSTER}`],
+    ['with scripts', `${NEEDED} ${OF_CLUSTER} ${SCRIPTS}`],
+  ])('suffice in a cluster, also when a stream moves (%s)', async (_, rules) => {
+    const cluster = await RedisCluster.start();
+    bench.endLater(() => cluster.stop());
+    for (const node of cluster.masters) await setUser(node.admin, 'app', rules);
+    const redisOptions = { username: 'app', password: 'pw' };
+    const streamer = await bench.streamer({ ...cluster.connection, options: { redisOptions } });
+    const [key] = (await cluster.keys('app:s', 1)) as [string];
+    const ledger = new Ledger();
+    const consumer = await streamer.createConsumer(key, { mode: 'load-balanced', group: 'g', mkStream: true });
+    void drain(consumer, (message) => ledger.handledMessage(message));
+    const producer = await streamer.createProducer(key);
+    await sendMany(producer, ledger, 20, { prefix: 'before' });
+    let load: Promise<void> | undefined;
+    const [, target] = cluster.masters as [unknown, (typeof cluster.masters)[number]];
+    await cluster.move(key, target, async () => {
+      load = sendMany(producer, ledger, 20, { prefix: 'during' });
+      await load;
+    });
+
+    expect(await ledger.settled()).toEqual({ lost: [], duplicates: new Map() });
+    expect(ledger.handled).toBe(40);
+    const logs = await Promise.all(cluster.masters.map((node) => refusedCommands(node.admin)));
+    expect(logs.flat().filter((name) => !name.startsWith('eval'))).toEqual([]);
   });
 });

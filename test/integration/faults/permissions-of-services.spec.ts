@@ -1,0 +1,150 @@
+import { readFileSync } from 'node:fs';
+import { fileURLToPath } from 'node:url';
+import { afterAll, beforeAll, beforeEach, describe, expect, it } from '@jest/globals';
+import type { Redis } from 'ioredis';
+import { firstValueFrom } from 'rxjs';
+
+import type { RedisStreamer } from '../../../lib/index.js';
+import { NEEDED, OF_CLUSTER, ONCE, PROMPT_END, SCRIPTS, refusedCommands, setUser } from '../../support/acl.js';
+import { onEvent, onRequest } from '../../support/controllers.js';
+import { FaultBench } from '../../support/fault-bench.js';
+import { GROUP, useNest } from '../../support/nest.js';
+import { endClient, nodeClient } from '../../support/node-client.js';
+import { RedisServer } from '../../support/redis-server.js';
+import { numbers, takeTexts } from '../../support/streams.js';
+import { until } from '../../support/until.js';
+
+const bench = new FaultBench();
+const nest = useNest();
+let server: RedisServer;
+let admin: Redis;
+
+// One for all, because after each test useNest() looks for sockets that the test has opened.
+beforeAll(async () => {
+  server = await RedisServer.start({ args: ['--appendonly', 'no'] });
+  admin = nodeClient(server.url);
+});
+afterAll(async () => {
+  endClient(admin);
+  await server.stop();
+});
+beforeEach(async () => {
+  await admin.flushall();
+  await admin.call('ACL', 'LOG', 'RESET');
+});
+
+const PREFIX = { keyPrefix: 'app:' } as const;
+
+const urlFor = (database = 0): string => `${server.url.replace('redis://', 'redis://app:pw@')}/${database}`;
+
+it('the documented permissions are those that are tested', () => {
+  const page = readFileSync(fileURLToPath(new URL('../../../SECURITY.md', import.meta.url)), 'utf8');
+  const block = /ACL SETUSER orders on >password (.*?)```/s.exec(page)?.[1] ?? '';
+  expect(block.trim().split(/\s+/)).toEqual(NEEDED.split(/\s+/));
+  const rows = [...page.matchAll(/^\| `(\+[^`]+)`/gm)].map(([, rules]) => rules?.replaceAll('\\|', '|').trim());
+  expect(rows).toEqual(expect.arrayContaining([SCRIPTS, ONCE, PROMPT_END, '+pexpire', '+scan', '+select', OF_CLUSTER]));
+});
+
+describe('a service with the documented permissions', () => {
+  it.each([
+    ['and no others', NEEDED, ['evalsha', 'pexpire', 'script'], ['scripts', 'CLIENT UNBLOCK']],
+    ['and scripts', `${NEEDED} ${SCRIPTS}`, ['pexpire'], ['CLIENT UNBLOCK']],
+    ['and all that make it faster', `${NEEDED} ${SCRIPTS} ${PROMPT_END}`, ['pexpire'], []],
+  ])(
+    'handles, retries, buries, redrives and answers, and says once what it does without (%s)',
+    async (_, rules, refused, missing) => {
+      await setUser(admin, 'app', rules);
+      const debug: string[] = [];
+      const log = (): void => undefined;
+      const logger = { error: log, warn: log, log, debug: (line: string) => void debug.push(line) };
+      const options = { connection: urlFor(), ...PREFIX, logger };
+      const counts: number[] = [];
+      let isBroken = true;
+      const events = onEvent('event', (_data: unknown, context: { getDeliveryCount(): number }) => {
+        counts.push(context.getDeliveryCount());
+        if (isBroken) throw new Error('not today');
+      });
+      const sums = onRequest('sum', (terms: number[]) => terms.reduce((a, b) => a + b));
+      const times = { autoClaimIdle: 500, autoClaimInterval: 100, retry: { attempts: 3, delay: 20 } };
+      await nest.serve({ controllers: [events, sums] }, { ...options, ...times });
+      const client = nest.client(options);
+
+      await firstValueFrom(client.emit('event', 'x'));
+      expect(await firstValueFrom(client.send('sum', [1, 2, 3]))).toBe(6);
+      await until('it is a dead letter', async () => (await admin.xlen('app:event:dead')) === 1);
+      expect(counts).toEqual([1, 2, 3]);
+      isBroken = false;
+      const manager = await client.unwrap<RedisStreamer>().createManager();
+      expect(await manager.redrive('event:dead')).toMatchObject({ redriven: 1 });
+      await until('it is handled again', () => counts.length > 3);
+      await until('nothing is pending', async () => (await admin.xpending('app:event', GROUP))[0] === 0);
+
+      expect(await refusedCommands(admin)).toEqual(refused);
+      // The client and the server are two streamers, and each says what it meets.
+      const said = debug.flatMap((line) => /does not offer (.*);/.exec(line)?.[1] ?? []);
+      for (const what of ['scripts', 'CLIENT UNBLOCK']) {
+        expect([what, said.filter((each) => each === what).length]).toEqual([what, missing.includes(what) ? 2 : 0]);
+      }
+    },
+  );
+
+  it('manages streams and groups', async () => {
+    await setUser(admin, 'app', NEEDED);
+    const streamer = await bench.streamer(urlFor(), PREFIX);
+    const manager = await streamer.createManager();
+    const options = { mode: 'load-balanced', group: 'g', mkStream: true, autoCommit: 'disabled' } as const;
+    const consumer = await streamer.createConsumer('s', { ...options, consumer: 'me' });
+    const producer = await streamer.createProducer('s');
+    for (const payload of numbers(1, 3)) await producer.send(payload);
+    await takeTexts(consumer, 3);
+
+    expect((await manager.range('s', '-', '+')).map((message) => message.text())).toEqual(['1', '2', '3']);
+    expect(await manager.hasGroups('s')).toBe(true);
+    expect(await manager.groups('s')).toMatchObject([{ name: 'g', consumers: [{ name: 'me', pending: 3 }] }]);
+    expect(await manager.pending('s', 'g')).toHaveLength(3);
+    await manager.setGroupPosition('s', 'g', 'end');
+    await expect(manager.removeConsumer('s', 'g', 'me')).rejects.toMatchObject({ code: 'ERR_CONSUMER_PENDING' });
+    await producer.trimMaxLen('s', 0);
+    await expect(manager.scan()).rejects.toMatchObject({ code: 'ERR_PERMISSION' });
+    await setUser(admin, 'app', `${NEEDED} +scan`);
+    expect(await manager.scan()).toEqual({ cursor: '0', streams: ['s'] });
+  });
+
+  it('needs more for delivery exactly-once, and says so', async () => {
+    const send = async (): Promise<string> => {
+      const producer = await (await bench.streamer(urlFor(), PREFIX)).createProducer('s', { delivery: 'exactly-once' });
+      return producer.send('x').then(
+        () => 'stored',
+        (error: { code: string }) => error.code,
+      );
+    };
+    await setUser(admin, 'app', NEEDED);
+    expect(await send()).toBe('ERR_UNSUPPORTED_OPERATION');
+    await setUser(admin, 'app', `${NEEDED} ${SCRIPTS}`);
+    expect(await send()).toBe('ERR_PERMISSION');
+    await setUser(admin, 'app', `${NEEDED} ${SCRIPTS} ${ONCE}`);
+    expect(await send()).toBe('stored');
+    expect(await admin.xlen('app:s')).toBe(1);
+  });
+
+  it('needs SELECT for another database than 0', async () => {
+    await setUser(admin, 'app', NEEDED);
+    await expect(bench.streamer(urlFor(1), PREFIX)).rejects.toMatchObject({ code: 'ERR_PERMISSION' });
+    await setUser(admin, 'app', `${NEEDED} +select`);
+    const producer = await (await bench.streamer(urlFor(1), PREFIX)).createProducer('s');
+    await producer.send('x');
+
+    await admin.select(1);
+    expect(await admin.xlen('app:s')).toBe(1);
+    await admin.select(0);
+  });
+
+  it('needs four commands if it only sends', async () => {
+    await setUser(admin, 'app', '~app:* -@all +xadd +info +ping +client|setname');
+    const producer = await (await bench.streamer(urlFor(), PREFIX)).createProducer('s', { maxLen: 1_000 });
+    await Promise.all(numbers(1, 50).map((payload) => producer.send(payload)));
+
+    const entries = await admin.xrange('app:s', '-', '+');
+    expect(entries.map(([, [, payload]]) => payload)).toEqual(numbers(1, 50));
+  });
+});

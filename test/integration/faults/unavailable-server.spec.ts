@@ -1,0 +1,189 @@
+import { mkdirSync, rmdirSync } from 'node:fs';
+import { join } from 'node:path';
+import { beforeEach, describe, expect, it } from '@jest/globals';
+import type { Redis } from 'ioredis';
+
+import type { RedisStreamer } from '../../../lib/index.js';
+import { FaultBench, drain, sendMany } from '../../support/fault-bench.js';
+import { Ledger } from '../../support/ledger.js';
+import type { RedisServer } from '../../support/redis-server.js';
+import { until } from '../../support/until.js';
+
+const bench = new FaultBench();
+let server: RedisServer;
+let admin: Redis;
+
+beforeEach(async () => {
+  server = await bench.server({ args: ['--appendonly', 'no'] });
+  admin = bench.admin(server.url);
+});
+
+const GROUP = { mode: 'load-balanced', group: 'g', mkStream: true } as const;
+
+const ledgerOf = async (streamer: RedisStreamer): Promise<Ledger> => {
+  const ledger = new Ledger();
+  const consumer = await streamer.createConsumer('s', { ...GROUP, autoCommit: 'rolling', autoCommitInterval: 0 });
+  void drain(consumer, (message) => {
+    ledger.handledMessage(message);
+    consumer.ack(message);
+  });
+  return ledger;
+};
+
+const refusalOf = (command: Promise<unknown>): Promise<string> =>
+  command.then(
+    () => '',
+    (error: Error) => error.message,
+  );
+
+interface Refusal {
+  begin(): Promise<unknown>;
+  end(): Promise<unknown>;
+}
+
+const refusals: ReadonlyArray<readonly [word: string, refusal: Refusal]> = [
+  [
+    'MISCONF',
+    {
+      async begin() {
+        // The dump cannot take the place of a directory.
+        mkdirSync(join(server.dir, 'dump.rdb'));
+        await admin.config('SET', 'stop-writes-on-bgsave-error', 'yes');
+        await admin.config('SET', 'save', '3600 1000000');
+        await until('saving has failed', () => isSaved('err'));
+      },
+      async end() {
+        rmdirSync(join(server.dir, 'dump.rdb'));
+        await until('saving works', () => isSaved('ok'));
+      },
+    },
+  ],
+  [
+    'MASTERDOWN',
+    {
+      async begin() {
+        await admin.config('SET', 'replica-serve-stale-data', 'no');
+        await admin.config('SET', 'replica-read-only', 'no');
+        await admin.call('REPLICAOF', '127.0.0.1', '1');
+      },
+      end: () => admin.call('REPLICAOF', 'NO', 'ONE'),
+    },
+  ],
+];
+
+const isSaved = async (status: string): Promise<boolean> => {
+  await admin.call('BGSAVE').catch(() => undefined);
+  return (await admin.info('persistence')).includes(`rdb_last_bgsave_status:${status}`);
+};
+
+describe('a server that refuses writes for a while', () => {
+  it.each(refusals)('(%s) is waited for, and then everything goes on', async (word, { begin, end }) => {
+    const streamer = await bench.streamer(server.url, { blockTimeout: 300 });
+    const ledger = await ledgerOf(streamer);
+    const producer = await streamer.createProducer('s');
+    await sendMany(producer, ledger, 20, { prefix: 'before' });
+    await until('all before are handled', () => ledger.handled === 20);
+    await begin();
+    expect(await refusalOf(admin.xadd('s', '*', 'msg', 'x'))).toContain(word);
+    const load = sendMany(producer, ledger, 20, { prefix: 'during' });
+    await until('the reader is refused as well', async () => {
+      const { loops } = await streamer.health({ timeout: 200 });
+      return loops.some(({ state }) => state === 'recovering');
+    });
+    if (word === 'MISCONF') expect(bench.log.join()).toContain(word);
+    expect(ledger.confirmed).toBe(20);
+    await end();
+    await load;
+
+    const account = await ledger.settled();
+    expect({ ...account, failures: ledger.failures }).toEqual({ lost: [], duplicates: new Map(), failures: new Map() });
+    expect(ledger.confirmed).toBe(40);
+    await until('nothing is pending', async () => (await admin.xpending('s', 'g'))[0] === 0);
+  });
+
+  it.each(['at-most-once', 'exactly-once'] as const)(
+    '(NOREPLICAS) leaves no doubt: delivery %s waits as well',
+    async (delivery) => {
+      const streamer = await bench.streamer(server.url);
+      const producer = await streamer.createProducer('s', { delivery });
+      const ledger = new Ledger();
+      await admin.config('SET', 'min-replicas-to-write', '1');
+      const load = sendMany(producer, ledger, 20);
+      // Long enough for several attempts. Redis 6.0 does not look at what a script is about to do.
+      await new Promise((resolve) => setTimeout(resolve, 500));
+      const isOld = (await admin.info('server')).includes('redis_version:6.0');
+      expect(ledger.confirmed).toBe(isOld ? 20 : 0);
+      await admin.config('SET', 'min-replicas-to-write', '0');
+      await load;
+
+      expect(ledger.failures).toEqual(new Map());
+      expect((await admin.xrange('s', '-', '+')).map(([, [, payload]]) => payload)).toEqual(
+        Array.from({ length: 20 }, (_, index) => `m-${index}`),
+      );
+    },
+  );
+});
+
+describe('a read that is blocked', () => {
+  it('leaves a master that becomes a replica at once, whatever its block time', async () => {
+    const streamer = await bench.streamer(server.url, { blockTimeout: 30_000 });
+    const ledger = await ledgerOf(streamer);
+    const statuses: string[] = [];
+    streamer.on('status', (status) => statuses.push(status));
+    await untilBlocked();
+    await admin.call('REPLICAOF', '127.0.0.1', '1');
+    await until('the reader has left', () => statuses.includes('reconnecting'), 5_000);
+    await admin.call('REPLICAOF', 'NO', 'ONE');
+    await admin.xadd('s', '*', 'msg', 'x');
+
+    await until('it is handled', () => ledger.handled === 1);
+    await until('all is well', () => streamer.status === 'connected');
+  });
+
+  it('that an operator ends by CLIENT UNBLOCK begins again', async () => {
+    const streamer = await bench.streamer(server.url, { blockTimeout: 30_000 });
+    const ledger = await ledgerOf(streamer);
+    for (const reason of ['ERROR', 'TIMEOUT', 'ERROR']) {
+      await untilBlocked();
+      const list = String(await admin.client('LIST'));
+      const id = /id=(\d+) .*name=nestjs-redis-streams:reader /.exec(list)?.[1] as string;
+      expect(await admin.call('CLIENT', 'UNBLOCK', id, reason)).toBe(1);
+    }
+    await untilBlocked();
+    await admin.xadd('s', '*', 'msg', 'x');
+
+    await until('it is handled', () => ledger.handled === 1);
+    expect(bench.log).toEqual([]);
+    expect(streamer.status).toBe('connected');
+  });
+
+  const untilBlocked = (): Promise<void> =>
+    until('the read is blocked', async () => /blocked_clients:1/.test(await admin.info('clients')));
+});
+
+describe('an acknowledgement of what is gone', () => {
+  it.each([
+    ['entry', () => admin.xack('s', 'g', ...pendingIds)],
+    ['group', () => admin.xgroup('DESTROY', 's', 'g')],
+    ['stream', () => admin.del('s')],
+  ])('is no error, and is not repeated (%s)', async (_, remove) => {
+    const streamer = await bench.streamer(server.url, { blockTimeout: 300 });
+    const consumer = await streamer.createConsumer('s', { ...GROUP, autoCommit: 'disabled' });
+    const producer = await streamer.createProducer('s');
+    await Promise.all(['1', '2', '3'].map((payload) => producer.send(payload)));
+    const messages = [await consumer.next(), await consumer.next(), await consumer.next()];
+    pendingIds = messages.map(({ id }) => id);
+    await remove();
+    await admin.config('RESETSTAT');
+    for (const message of messages) consumer.ack(message);
+    await consumer.commit();
+    await consumer.commit();
+
+    const calls = /cmdstat_xack:calls=(\d+)/.exec(await admin.info('commandstats'))?.[1];
+    expect(calls).toBe('1');
+    await producer.send('next');
+    expect((await consumer.next()).text()).toBe('next');
+  });
+
+  let pendingIds: string[] = [];
+});

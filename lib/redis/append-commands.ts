@@ -1,9 +1,10 @@
+import { AppendBatch } from './append-batch.js';
 import { APPEND_SCRIPTS, appendCall, appendOutcomes } from './append-scripts.js';
 import { APPEND_AT, DROP_UNTIL, probeAppendFeatures } from './append-features.js';
 import type { AppendFeatures } from './append-features.js';
 import { UnsupportedOperationError } from '../errors.js';
 import type { CommandArgument, CommandSender, PipelinedCommand } from './command-sender.js';
-import type { AppendCommands, AppendRequest, AppendSettings, TrimLimit } from './stream-commands.js';
+import type { AppendCommands, AppendOutcomes, AppendRequest, AppendSettings, TrimLimit } from './stream-commands.js';
 
 /** Until a server has said otherwise it is taken for one that has everything. */
 const ALL: AppendFeatures = Object.freeze({ partialIds: true, minId: true });
@@ -30,7 +31,7 @@ export class RedisAppendCommands implements AppendCommands {
     requests: readonly AppendRequest[],
     trim: TrimLimit,
     settings: AppendSettings = {},
-  ): Promise<Array<string | Error> | undefined> {
+  ): Promise<AppendOutcomes> {
     const { patience = this.#sender.timeout, wantsIds = true, once } = settings;
     const key = this.#sender.key(streamKey);
     const asksForMore = trim.minId !== undefined || requests.some(({ id }) => id.endsWith(PARTIAL_ID));
@@ -38,6 +39,9 @@ export class RedisAppendCommands implements AppendCommands {
     const features = asksForMore ? await this.#featuresFor(key, patience) : ((await this.#probing) ?? ALL);
     const limit = trimArguments(trim, features);
     const isPlain = features.partialIds && (trim.minId === undefined || features.minId);
+    if (isPlain && !once && (await this.#sender.canDecode(patience))) {
+      return this.#sender.decoded(new AppendBatch(key, limit, requests, wantsIds));
+    }
     const canScript = await this.#sender.load(APPEND_SCRIPTS, patience);
     const memory = once && this.#sender.besideKey(key, `producer:${once.producer}`);
     const call = canScript && isPlain ? appendCall(key, memory, requests, limit, settings) : undefined;
@@ -111,7 +115,7 @@ function dropCommand(key: string, minId: string): PipelinedCommand {
   return ['eval', DROP_UNTIL.source, 1, key, last, DROPS_PER_SCRIPT];
 }
 
-function trimArguments({ maxLen, minId }: TrimLimit, features: AppendFeatures): CommandArgument[] {
+function trimArguments({ maxLen, minId }: TrimLimit, features: AppendFeatures): Array<string | number> {
   if (maxLen !== undefined) return ['MAXLEN', '~', maxLen];
   return minId === undefined || !features.minId ? [] : ['MINID', '~', minId];
 }

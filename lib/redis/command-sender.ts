@@ -8,6 +8,7 @@ import { isCluster } from './connection-options.js';
 import type { RedisClient } from './connection-options.js';
 import type { RedisConnection } from './redis-connection.js';
 import { classifyRedisError, replyWord } from './redis-error.js';
+import type { DecodedCommand } from './reply-tap.js';
 
 export type CommandArgument = string | Uint8Array | number;
 export type PipelinedCommand = readonly [name: string, ...args: CommandArgument[]];
@@ -114,6 +115,24 @@ export class CommandSender {
     } catch (error) {
       throw this.#failure(error as Error, epoch);
     }
+  }
+
+  /** Whether {@link decoded} is possible on this connection, which is waited for. */
+  async canDecode(patience = this.timeout): Promise<boolean> {
+    await this.#client(patience);
+    return this.connection.isTapped;
+  }
+
+  /** Sends a command that reads its own replies, and resolves with them. Errors among them are as those of a pipeline. */
+  async decoded<T>(sent: DecodedCommand<T>): Promise<T> {
+    const client = await this.#client();
+    const { epoch } = this.connection;
+    try {
+      await client.sendCommand(sent);
+    } catch (error) {
+      throw this.#failure(error as Error, epoch);
+    }
+    return sent.decoder.result((error) => this.#failure(error, epoch));
   }
 
   /**

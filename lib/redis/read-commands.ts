@@ -1,5 +1,7 @@
-import type { CommandArgument, CommandSender } from './command-sender.js';
+import type { CommandSender } from './command-sender.js';
+import { PageDecoder } from './page-decoder.js';
 import { classifyRedisError } from './redis-error.js';
+import { DecodedCommand } from './reply-tap.js';
 import type {
   GroupReadRequest,
   ReadCommands,
@@ -24,7 +26,7 @@ export class RedisReadCommands implements ReadCommands {
   }
 
   async readGroup(request: GroupReadRequest): Promise<StreamPage[]> {
-    const args: CommandArgument[] = ['GROUP', request.group, request.consumer, 'COUNT', request.count];
+    const args: Array<string | number> = ['GROUP', request.group, request.consumer, 'COUNT', request.count];
     if (request.block !== undefined) args.push('BLOCK', request.block);
     if (request.noAck) args.push('NOACK');
     args.push(
@@ -36,7 +38,7 @@ export class RedisReadCommands implements ReadCommands {
   }
 
   async read(request: ReadRequest): Promise<StreamPage[]> {
-    const args: CommandArgument[] = ['COUNT', request.count];
+    const args: Array<string | number> = ['COUNT', request.count];
     if (request.block !== undefined) args.push('BLOCK', request.block);
     args.push('STREAMS', ...request.positions.map(([key]) => this.#sender.key(key)));
     args.push(...request.positions.map(([, afterId]) => afterId));
@@ -76,8 +78,10 @@ export class RedisReadCommands implements ReadCommands {
     return (await this.#sender.text('type', [this.#sender.key(streamKey)])) === 'stream';
   }
 
-  async #pages(name: string, args: readonly CommandArgument[]): Promise<StreamPage[]> {
-    return parsePages(await this.#sender.raw(name, args), (key) => this.#sender.streamKey(key));
+  async #pages(name: 'xread' | 'xreadgroup', args: Array<string | number>): Promise<StreamPage[]> {
+    const streamKey = (key: string): string => this.#sender.streamKey(key);
+    if (!(await this.#sender.canDecode())) return parsePages(await this.#sender.raw(name, args), streamKey);
+    return this.#sender.decoded(new DecodedCommand(name, args, new PageDecoder(streamKey)));
   }
 }
 

@@ -8,6 +8,7 @@ import { RECONNECT_BACKOFF, backoffDelay, pause } from './backoff.js';
 import type { ClientFactory, ConnectionRole, RedisClient } from './connection-options.js';
 import { isCluster } from './connection-options.js';
 import { classifyRedisError } from './redis-error.js';
+import { isTapped, tapReplies } from './reply-tap.js';
 
 /** `idle` until first used, `ready` while a client is live, `connecting` otherwise, `closed` at the end. */
 export type ConnectionState = 'idle' | 'connecting' | 'ready' | 'closed';
@@ -86,6 +87,11 @@ export class RedisConnection extends EventEmitter<ConnectionEvents> {
   /** Known from the first attempt to connect on, also between two clients. */
   get isCluster(): boolean {
     return this.#isCluster;
+  }
+
+  /** Whether commands that read their own replies may be sent to the live client. */
+  get isTapped(): boolean {
+    return this.#client !== undefined && isTapped(this.#client);
   }
 
   /** The live client; undefined between two of them. */
@@ -223,6 +229,7 @@ export class RedisConnection extends EventEmitter<ConnectionEvents> {
     try {
       await promise;
       this.#clientId = this.role === 'reader' ? await this.#idForUnblock(client) : undefined;
+      if (this.role !== 'control' && !isCluster(client)) tapReplies(client);
       return client;
     } catch (error) {
       this.#client = undefined;

@@ -52,17 +52,20 @@ export interface AppendSettings {
   };
 }
 
+/**
+ * The outcome of each entry: its id, or the error that Redis or the connection gave for it. Undefined when all were appended
+ * and nobody wants ids.
+ */
+export type AppendOutcomes = ReadonlyArray<string | Error> | undefined;
+
 export interface AppendCommands {
-  /**
-   * Appends in order; the outcome of each is its id or the error that Redis or the connection gave for it. Undefined when
-   * all were appended and nobody wants ids.
-   */
+  /** Appends in order. */
   append(
     streamKey: string,
     requests: readonly AppendRequest[],
     trim: TrimLimit,
     settings?: AppendSettings,
-  ): Promise<ReadonlyArray<string | Error> | undefined>;
+  ): Promise<AppendOutcomes>;
   /** Both return how many entries went. */
   trimMaxLen(streamKey: string, maxLen: number): Promise<number>;
   trimMinId(streamKey: string, minId: string): Promise<number>;

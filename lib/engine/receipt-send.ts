@@ -3,20 +3,25 @@ import { QueuedSend } from './queued-send.js';
 import { Receipt } from './receipt.js';
 import { SendResult } from './send-result.js';
 
-type OnFailed = (error: RedisStreamsError) => void;
+/** Told once what became of a message: that Redis has it, or why not. */
+export type OnSettled = (failure: RedisStreamsError | undefined) => void;
 
-/** A message of whose fate only a failure is told. */
+/** A message whose id nobody wants to know. */
 export class SendWithoutReceipt extends QueuedSend {
   readonly wantsId = false;
-  readonly failed: OnFailed;
+  readonly onSettled: OnSettled;
 
-  constructor(streamKey: string, id: string, fields: QueuedSend['fields'], size: number, onFailed: OnFailed) {
+  constructor(streamKey: string, id: string, fields: QueuedSend['fields'], size: number, onSettled: OnSettled) {
     super(streamKey, id, fields, size);
-    this.failed = onFailed;
+    this.onSettled = onSettled;
   }
 
   accepted(): void {
-    // Nobody has asked.
+    this.onSettled(undefined);
+  }
+
+  failed(error: RedisStreamsError): void {
+    this.onSettled(error);
   }
 }
 
@@ -29,7 +34,7 @@ export class SendWithReceipt extends QueuedSend {
   /** The stream, where `streamKey` is the key of its shard. */
   readonly stream: string;
   readonly shardId: number;
-  readonly onUnobserved: OnFailed;
+  readonly onUnobserved: (error: RedisStreamsError) => void;
 
   constructor(
     streamKey: string,
@@ -38,7 +43,7 @@ export class SendWithReceipt extends QueuedSend {
     size: number,
     stream: string,
     shardId: number,
-    onUnobserved: OnFailed,
+    onUnobserved: (error: RedisStreamsError) => void,
   ) {
     super(streamKey, id, fields, size);
     const { result, resolve, reject } = SendResult.create();

@@ -18,8 +18,8 @@ import { shardKey } from './assigned-stream.js';
 import { check } from './option-checks.js';
 import type { ResolvedProducerOptions } from './options.js';
 import { Receipt } from './receipt.js';
-import type { QueuedSend } from './queued-send.js';
 import { SendWithReceipt, SendWithoutReceipt } from './receipt-send.js';
+import type { OnSettled } from './receipt-send.js';
 import { SendResult } from './send-result.js';
 import { WritePipeline } from './write-pipeline.js';
 
@@ -108,10 +108,21 @@ export class StreamProducer extends EventEmitter<{ error: [error: RedisStreamsEr
    */
   sendTo(streamKey: string, payload: Payload, options?: SendOptions): Promise<Receipt> {
     try {
-      const send = this.#push(streamKey, payload, options, true) as SendWithReceipt;
-      return send.result;
+      return (this.#push(streamKey, payload, options) as SendWithReceipt).result;
     } catch (error) {
       return SendResult.follow(Promise.reject(error as Error), this.#report);
+    }
+  }
+
+  /**
+   * Sends, and tells a function what became of it: that Redis has the message, or why not. For whoever sends very much and
+   * would do nothing else with a promise. Never throws.
+   */
+  post(streamKey: string, payload: Payload, options: SendOptions | undefined, onSettled: OnSettled): void {
+    try {
+      this.#push(streamKey, payload, options, onSettled);
+    } catch (error) {
+      onSettled(error as RedisStreamsError);
     }
   }
 
@@ -129,10 +140,10 @@ export class StreamProducer extends EventEmitter<{ error: [error: RedisStreamsEr
    */
   enqueueTo(streamKey: string, payload: Payload, options?: SendOptions): void {
     try {
-      this.#push(streamKey, payload, options, false);
+      this.#push(streamKey, payload, options, this.#onEnqueueSettled);
     } catch (error) {
       if (error instanceof InvalidOptionError || error instanceof ProducerEndedError) throw error;
-      this.#onEnqueueFailed(error as RedisStreamsError);
+      this.#onEnqueueSettled(error as RedisStreamsError);
     }
   }
 
@@ -184,7 +195,13 @@ export class StreamProducer extends EventEmitter<{ error: [error: RedisStreamsEr
     }
   }
 
-  #push(streamKey: string, payload: Payload, options: SendOptions | undefined, wantsReceipt: boolean): QueuedSend {
+  /** @param onSettled without it, there will be a receipt */
+  #push(
+    streamKey: string,
+    payload: Payload,
+    options: SendOptions | undefined,
+    onSettled?: OnSettled,
+  ): SendWithReceipt | SendWithoutReceipt {
     if (this.#ending) throw new ProducerEndedError();
     check.name('streamKey', streamKey);
     if (typeof payload !== 'string' && !(payload instanceof Uint8Array)) {
@@ -203,9 +220,9 @@ export class StreamProducer extends EventEmitter<{ error: [error: RedisStreamsEr
     const key = shardKey(streamKey, shardId, this.#options.sharder !== undefined);
     const id = entryIdFor(options?.timestamp);
     const held = heldBytes(payload, bytes) + headerBytes;
-    const send = wantsReceipt
-      ? new SendWithReceipt(key, id, fields, held, streamKey, shardId, this.#report)
-      : new SendWithoutReceipt(key, id, fields, held, this.#onEnqueueFailed);
+    const send = onSettled
+      ? new SendWithoutReceipt(key, id, fields, held, onSettled)
+      : new SendWithReceipt(key, id, fields, held, streamKey, shardId, this.#report);
     this.#pipeline.push(send);
     return send;
   }
@@ -218,7 +235,8 @@ export class StreamProducer extends EventEmitter<{ error: [error: RedisStreamsEr
     return shard;
   }
 
-  readonly #onEnqueueFailed = (error: RedisStreamsError): void => {
+  readonly #onEnqueueSettled = (error: RedisStreamsError | undefined): void => {
+    if (!error) return;
     this.#failed += 1;
     if (this.#failures.length < MAX_KEPT_FAILURES) this.#failures.push(sameOr(this.#failures.at(-1), error));
     this.#report(error);

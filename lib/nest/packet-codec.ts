@@ -46,15 +46,18 @@ export class PacketCodec {
       : { payload: toPayload(serialized), options };
   }
 
-  /** @throws PayloadDecodeError */
-  async decode(message: StreamMessage, pattern: string): Promise<unknown> {
+  /** The data, or the promise of it when there is a deserializer. @throws PayloadDecodeError */
+  decode(message: StreamMessage, pattern: string): unknown {
     if (!message.hasPayload) return fieldsOf(message);
-    if (!this.#deserializer) return message.json();
-    try {
-      return await this.#deserializer.deserialize(message.payload, { pattern, message });
-    } catch (error) {
-      throw new PayloadDecodeError(`Entry ${message.id} of '${message.streamKey}' cannot be deserialized`, error);
-    }
+    return this.#deserializer ? deserialize(this.#deserializer, message, pattern) : message.json();
+  }
+}
+
+async function deserialize(deserializer: Deserializer, message: StreamMessage, pattern: string): Promise<unknown> {
+  try {
+    return await deserializer.deserialize(message.payload, { pattern, message });
+  } catch (error) {
+    throw new PayloadDecodeError(`Entry ${message.id} of '${message.streamKey}' cannot be deserialized`, error);
   }
 }
 

@@ -13,12 +13,13 @@ export interface ProcessingHooks {
  * Runs the work between Nest's processing hooks. Its outcome is taken from the work itself: what a hook returns says
  * nothing about when, or how, the work ended.
  */
-export async function runWithHooks<T>(
+export function runWithHooks<T>(
   transportId: Transport | symbol,
   { start, end }: ProcessingHooks,
   context: BaseRpcContext,
   work: () => Promise<T>,
 ): Promise<T> {
+  if (!start && !end) return work();
   const outcome = withResolvers<T>();
   const run = async (): Promise<void> => {
     try {

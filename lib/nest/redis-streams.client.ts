@@ -14,6 +14,7 @@ import type { RedisStreamsLogger } from '../logger.js';
 import type { RedisStreamsStatus } from '../redis/redis-connections.js';
 import { EventListeners } from './event-listeners.js';
 import { PacketCodec } from './packet-codec.js';
+import type { EncodedPacket } from './packet-codec.js';
 import type { RedisStreamsEventsMap } from './redis-streams.events.js';
 import { resolveClientOptions } from './redis-streams.options.js';
 import type { ClientRedisStreamsOptions } from './redis-streams.options.js';
@@ -81,6 +82,17 @@ export class ClientRedisStreams extends ClientProxy<RedisStreamsEventsMap> {
     return settled(sending as Promise<unknown> as Promise<TResult>);
   }
 
+  /**
+   * Sends a request and brings its answers. As Nest's own, without a wait for {@link connect} in between: a request waits
+   * for the connection by itself, and fails like it.
+   */
+  override send<TResult = unknown, TInput = unknown>(pattern: unknown, data: TInput): Observable<TResult> {
+    if (isNil(pattern) || isNil(data)) return super.send(pattern, data);
+    return new Observable<TResult>((observer) =>
+      this.publish(this.#createPacket(pattern, data), this.createObserver(observer)),
+    );
+  }
+
   /** Settles everything that was sent, fails requests that wait, then leaves. Idempotent. */
   close(): Promise<void> {
     this.#closing ??= this.#inbox.close().then(() => this.#streamer.disconnect());
@@ -127,35 +139,40 @@ export class ClientRedisStreams extends ClientProxy<RedisStreamsEventsMap> {
   }
 
   protected publish(packet: ReadPacket, callback: (packet: WritePacket) => void): () => void {
+    const deadline = String(Date.now() + this.#requestTimeout);
     const streamKey = this.normalizePattern(packet.pattern as string);
     const id = this.#inbox.register(streamKey, callback);
-    this.#request(packet, streamKey, id).catch((error: unknown) => {
-      this.#inbox.remove(id);
-      callback({ err: error });
-    });
+    const failed = (error: unknown): void => this.#inbox.fail(id, error);
+    const post = ({ payload, options }: EncodedPacket): void => {
+      if (!this.#inbox.has(id)) return;
+      const headers = {
+        ...options.headers,
+        [REQUEST_HEADERS.correlationId]: id,
+        [REQUEST_HEADERS.replyTo]: this.#inbox.streamKey,
+        [REQUEST_HEADERS.deadline]: deadline,
+      };
+      this.#producer.post(streamKey, payload, { ...options, headers }, (failure) => failure && failed(failure));
+    };
+    try {
+      const encoded = this.#codec.encode(packet);
+      const isPrepared = this.#inbox.isOpen && this.#servedPatterns.has(streamKey);
+      if (isPrepared && !(encoded instanceof Promise)) post(encoded);
+      else Promise.all([encoded, this.#prepareFor(streamKey)]).then(([ready]) => post(ready), failed);
+    } catch (error) {
+      failed(error);
+    }
     return () => this.#inbox.remove(id);
   }
 
   /** @throws NoHandlerError when no server has ever listened to the pattern; else a request would wait for its time-out */
-  async #request(packet: ReadPacket, streamKey: string, id: string): Promise<void> {
-    const deadline = Date.now() + this.#requestTimeout;
+  async #prepareFor(streamKey: string): Promise<void> {
     await this.#inbox.open();
-    if (!this.#servedPatterns.has(streamKey)) {
-      const manager = await this.#streamer.createManager();
-      const keys = this.#producer.keysOf(streamKey);
-      const served = await Promise.all(keys.map((key) => manager.hasGroups(key)));
-      if (!served.includes(true)) throw new NoHandlerError(streamKey);
-      this.#servedPatterns.add(streamKey);
-    }
-    const { payload, options } = await this.#codec.encode(packet);
-    if (!this.#inbox.has(id)) return;
-    const headers = {
-      ...options.headers,
-      [REQUEST_HEADERS.correlationId]: id,
-      [REQUEST_HEADERS.replyTo]: this.#inbox.streamKey,
-      [REQUEST_HEADERS.deadline]: String(deadline),
-    };
-    await this.#producer.sendTo(streamKey, payload, { ...options, headers });
+    if (this.#servedPatterns.has(streamKey)) return;
+    const manager = await this.#streamer.createManager();
+    const keys = this.#producer.keysOf(streamKey);
+    const served = await Promise.all(keys.map((key) => manager.hasGroups(key)));
+    if (!served.includes(true)) throw new NoHandlerError(streamKey);
+    this.#servedPatterns.add(streamKey);
   }
 
   /** Whatever fails on the way, a serializer for instance, fails the promise, and is reported when nobody waits for it. */

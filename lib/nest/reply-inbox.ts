@@ -7,7 +7,7 @@ import type { BasicConsumer } from '../engine/consumer-types.js';
 import type { StreamMessage } from '../engine/stream-message.js';
 import type { RedisStreamer } from '../engine/streamer.js';
 import { errorText } from '../error-text.js';
-import { ClosedError, RequestTimeoutError } from '../errors.js';
+import { ClosedError, ConsumerEndedError, RequestTimeoutError } from '../errors.js';
 import type { RedisStreamsLogger } from '../logger.js';
 import { within } from '../redis/backoff.js';
 import type { PacketCodec } from './packet-codec.js';
@@ -45,6 +45,7 @@ export class ReplyInbox {
   /** In the order of their deadlines: every reply moves its request to the end. */
   readonly #open = new Map<string, OpenRequest>();
   #opening: Promise<void> | undefined;
+  #isOpen = false;
   #consumer: BasicConsumer | undefined;
   #timer: NodeJS.Timeout | undefined;
   #sinceTrim = 0;
@@ -63,6 +64,11 @@ export class ReplyInbox {
   /** False once the request was answered, given up or timed out. */
   has(id: string): boolean {
     return this.#open.has(id);
+  }
+
+  /** Whether replies can be read. */
+  get isOpen(): boolean {
+    return this.#isOpen;
   }
 
   /** Resolves when replies can be read. A failure is not remembered: the next request tries again. */
@@ -90,8 +96,17 @@ export class ReplyInbox {
     this.#timer = undefined;
   }
 
+  /** A request that still waits has failed. */
+  fail(id: string, error: unknown): void {
+    const request = this.#open.get(id);
+    if (!request) return;
+    this.remove(id);
+    request.callback({ err: error });
+  }
+
   async close(): Promise<void> {
     this.#isClosed = true;
+    this.#isOpen = false;
     clearTimeout(this.#timer);
     for (const [id, { callback }] of this.#open) {
       this.#open.delete(id);
@@ -115,48 +130,66 @@ export class ReplyInbox {
       batchSize: BATCH_SIZE,
       shardDiscoveryInterval: false,
     });
+    this.#isOpen = true;
     void this.#read(this.#consumer);
   }
 
   async #read(consumer: BasicConsumer): Promise<void> {
     try {
-      for await (const message of consumer) {
-        await this.#receive(message);
+      for (;;) {
+        const message = await consumer.next();
+        const decoding = this.#receive(message);
+        if (decoding) await decoding;
         this.#sinceTrim += 1;
-        if (this.#sinceTrim < TRIM_AFTER) continue;
-        this.#sinceTrim = 0;
-        // By time alone, because servers without MINID know no other way to trim from the front.
-        const [time] = message.id.split('-') as [string];
-        void this.#trim(() => this.#options.streamer.appending.trimMinId(this.streamKey, time));
+        if (this.#sinceTrim >= TRIM_AFTER) this.#trimBefore(message);
       }
     } catch (error) {
+      if (error instanceof ConsumerEndedError) return;
       this.#options.logger.error(`Replies can no longer be read: ${errorText(error)}`);
       this.#opening = undefined;
+      this.#isOpen = false;
     }
   }
 
-  async #receive(message: StreamMessage): Promise<void> {
+  /** A promise only where a deserializer has to be waited for. Never fails. */
+  #receive(message: StreamMessage): Promise<void> | undefined {
     const { headers } = message;
     const id = headers[REQUEST_HEADERS.correlationId] ?? '';
     const request = this.#open.get(id);
     if (!request) return;
-    const isFinal = headers[REQUEST_HEADERS.final] !== undefined;
     const isError = headers[REQUEST_HEADERS.error] !== undefined;
-    const packet = await this.#decode(message, request.pattern, isFinal, isError);
+    const isDisposed = isError || headers[REQUEST_HEADERS.final] !== undefined;
+    const answer = (packet: WritePacket): void => this.#answer(id, request, packet);
+    const failed = (error: unknown): void => answer({ err: error, isDisposed: true });
+    try {
+      if (!isError && message.payload.length > 0) {
+        const data = this.#options.codec.decode(message, request.pattern);
+        if (data instanceof Promise) {
+          return data.then((response: unknown) => answer({ response, isDisposed }), failed);
+        }
+        answer({ response: data, isDisposed });
+      } else {
+        answer(isError ? { err: message.json(), isDisposed } : { isDisposed });
+      }
+    } catch (error) {
+      failed(error);
+    }
+    return undefined;
+  }
+
+  /** @param request as it was found; the id may have gone since */
+  #answer(id: string, request: OpenRequest, packet: WritePacket): void {
     if (!this.#open.delete(id)) return;
-    if (isFinal || isError) this.remove(id);
+    if (packet.isDisposed) this.remove(id);
     else this.#open.set(id, { ...request, deadline: monotonicNow() + this.#options.requestTimeout });
     request.callback(packet);
   }
 
-  async #decode(message: StreamMessage, pattern: string, isFinal: boolean, isError: boolean): Promise<WritePacket> {
-    try {
-      if (isError) return { err: message.json(), isDisposed: true };
-      if (message.payload.length === 0) return { isDisposed: isFinal };
-      return { response: await this.#options.codec.decode(message, pattern), isDisposed: isFinal };
-    } catch (error) {
-      return { err: error, isDisposed: true };
-    }
+  /** By time alone, because servers without MINID know no other way to trim from the front. */
+  #trimBefore({ id }: StreamMessage): void {
+    this.#sinceTrim = 0;
+    const [time] = id.split('-') as [string];
+    void this.#trim(() => this.#options.streamer.appending.trimMinId(this.streamKey, time));
   }
 
   /** One timer for all: the first in the map is the first to time out. */

@@ -5,6 +5,7 @@ import type { Observable } from 'rxjs';
 import type { Delivery } from '../engine/delivery.js';
 import type { Payload, StreamProducer } from '../engine/stream-producer.js';
 import { withResolvers } from '../deferred.js';
+import type { Deferred } from '../deferred.js';
 import { errorText } from '../error-text.js';
 import type { RedisStreamsLogger } from '../logger.js';
 import type { PacketCodec } from './packet-codec.js';
@@ -40,7 +41,10 @@ export interface RequestResponderOptions {
 export class RequestResponder {
   readonly #options: RequestResponderOptions;
   readonly #renewedAt = new Map<string, number>();
-  readonly #underWay = new Set<Promise<void>>();
+  /** Of requests whose handlers have ended. */
+  readonly #underWay = new Set<ReplyWriter>();
+  /** Somebody waits for fewer replies under way. */
+  #fewer: Deferred<void> | undefined;
 
   constructor(options: RequestResponderOptions) {
     this.#options = options;
@@ -48,7 +52,7 @@ export class RequestResponder {
 
   /** Resolves when every request whose handler has ended is settled. */
   async settled(): Promise<void> {
-    await Promise.all(this.#underWay);
+    while (this.#underWay.size > 0) await this.#untilFewer();
   }
 
   /** Resolves when the handler has ended; its replies are written, and the request is acknowledged, after that. */
@@ -78,29 +82,35 @@ export class RequestResponder {
     context: RedisStreamsContext,
   ): Promise<void> {
     const { producer, withHooks } = this.#options;
-    const writer = new ReplyWriter(request, producer, (value) => this.#encode(value, delivery.message.streamKey));
+    const writer = new ReplyWriter({
+      request,
+      producer,
+      encode: (value) => this.#encode(value, delivery.message.streamKey),
+      onWritten: (failure) => this.#finish(request, delivery, writer, failure),
+    });
     try {
       if (handler) await withHooks(context, () => this.#execute(handler, delivery, context, writer));
       else writer.fail({ status: 'error', message: NO_HANDLER });
     } catch (error) {
       writer.fail(error);
     }
-    const finishing = this.#finish(request, delivery, writer);
-    this.#underWay.add(finishing);
-    void finishing.then(() => this.#underWay.delete(finishing));
-    if (this.#underWay.size > MAX_REPLIES_UNDER_WAY) await finishing;
+    if (!writer.isWritten) this.#underWay.add(writer);
+    while (this.#underWay.size > MAX_REPLIES_UNDER_WAY) await this.#untilFewer();
   }
 
-  /** Never rejects. */
-  async #finish({ replyTo }: RequestInfo, delivery: Delivery, writer: ReplyWriter): Promise<void> {
+  #finish({ replyTo }: RequestInfo, delivery: Delivery, writer: ReplyWriter, failure: unknown): void {
     const { id, streamKey } = delivery.message;
-    try {
-      await writer.written();
-      this.#renew(replyTo);
-    } catch (error) {
-      this.#options.logger.error(`The reply to request ${id} of '${streamKey}' was lost: ${errorText(error)}`);
-    }
+    if (failure === undefined) this.#renew(replyTo);
+    else this.#options.logger.error(`The reply to request ${id} of '${streamKey}' was lost: ${errorText(failure)}`);
     delivery.settle({ kind: 'ack' });
+    this.#underWay.delete(writer);
+    this.#fewer?.resolve();
+    this.#fewer = undefined;
+  }
+
+  async #untilFewer(): Promise<void> {
+    this.#fewer ??= withResolvers<void>();
+    await this.#fewer.promise;
   }
 
   async #execute(

@@ -1,4 +1,5 @@
 import { AppendBatch } from './append-batch.js';
+import { AppendEncoder } from './append-encoder.js';
 import { APPEND_SCRIPTS, appendCall, appendOutcomes } from './append-scripts.js';
 import { APPEND_AT, DROP_UNTIL, probeAppendFeatures } from './append-features.js';
 import type { AppendFeatures } from './append-features.js';
@@ -19,6 +20,7 @@ const NEEDS_SCRIPTS = 'needs scripts, and with timestamps or minAge Redis 7.0; u
 /** XADD and XTRIM over the writer connection: a batch by one script, or by a pipeline where scripts are not permitted. */
 export class RedisAppendCommands implements AppendCommands {
   readonly #sender: CommandSender;
+  readonly #encoder = new AppendEncoder();
   #features: AppendFeatures | undefined;
   #probing: Promise<AppendFeatures> | undefined;
 
@@ -40,7 +42,7 @@ export class RedisAppendCommands implements AppendCommands {
     const limit = trimArguments(trim, features);
     const isPlain = features.partialIds && (trim.minId === undefined || features.minId);
     if (isPlain && !once && (await this.#sender.canDecode(patience))) {
-      return this.#sender.decoded(new AppendBatch(key, limit, requests, wantsIds));
+      return this.#appendBatch(key, limit, requests, wantsIds);
     }
     const canScript = await this.#sender.load(APPEND_SCRIPTS, patience);
     const memory = once && this.#sender.besideKey(key, `producer:${once.producer}`);
@@ -80,6 +82,19 @@ export class RedisAppendCommands implements AppendCommands {
       page = Number(reply);
     }
     return dropped;
+  }
+
+  async #appendBatch(
+    key: string,
+    limit: ReadonlyArray<string | number>,
+    requests: readonly AppendRequest[],
+    wantsIds: boolean,
+  ): Promise<AppendOutcomes> {
+    const bytes = this.#encoder.encode(key, limit, requests);
+    const outcomes = await this.#sender.decoded(new AppendBatch(key, bytes, requests.length, wantsIds));
+    // Not after a failure: the socket may still hold bytes that it has not written.
+    this.#encoder.release(bytes);
+    return outcomes;
   }
 
   async #featuresFor(key: string, patience?: number): Promise<AppendFeatures> {

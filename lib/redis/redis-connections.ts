@@ -57,6 +57,8 @@ export class RedisConnections extends EventEmitter<ConnectionsEvents> {
   /** Opens writer and control.
    * @throws ConnectTimeoutError after `timeout`, PermissionError at once when the credentials are refused. */
   async connect(timeout: number): Promise<void> {
+    // Nest's client asks before every event and request; a time limit for each would be a twentieth of their cost.
+    if (this.writer.client && this.control.client) return;
     const limit = AbortSignal.timeout(timeout);
     try {
       await Promise.all([this.writer.ready(limit), this.control.ready(limit)]);

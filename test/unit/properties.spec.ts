@@ -291,7 +291,10 @@ describe('the packet codec', () => {
   it('decodes any bytes, or fails with its own error', async () => {
     await fc.assert(
       fc.asyncProperty(buffer, async (payload) => {
-        const outcome = await codec.decode(messageOf([bytes('msg'), payload]), 'p').then(
+        const decoding = Promise.resolve(messageOf([bytes('msg'), payload])).then((message) =>
+          codec.decode(message, 'p'),
+        );
+        const outcome = await decoding.then(
           () => 'decoded',
           (error: { code?: string }) => error.code,
         );

@@ -94,12 +94,7 @@ const exchange: fc.Arbitrary<Exchange> = fc.oneof(
     };
   }),
   fc.tuple(fc.array(outcome, { minLength: 1 }), fc.boolean()).map(([outcomes, wantsIds]) => ({
-    command: new AppendBatch(
-      'key',
-      [],
-      outcomes.map(() => ({ id: '*', fields: ['msg', 'x'] })),
-      wantsIds,
-    ),
+    command: new AppendBatch('key', Buffer.from('XADD …'), outcomes.length, wantsIds),
     reply: Buffer.concat(outcomes.map(resp)),
     isForIoredis: false,
     result: expectedOutcomes(outcomes, wantsIds),
@@ -162,26 +157,5 @@ describe('a tapped connection', () => {
     const client = { stream: new FakeSocket(), commandQueue: undefined } as unknown as Redis;
     tapReplies(client);
     expect(isTapped(client)).toBe(false);
-  });
-});
-
-describe('a batch of XADDs', () => {
-  const textOf = (...[requests, limit = []]: [ConstructorParameters<typeof AppendBatch>[2], string[]?]): string =>
-    new AppendBatch('ключ', limit, requests, false).toWritable().toString();
-
-  it('is what ioredis would write for each of them', () => {
-    const requests = [
-      { id: '*', fields: ['msg', 'grün', 'h:a', ''] },
-      { id: '5-*', fields: [Buffer.from('msg'), Buffer.from([0, 255, 13, 10])] },
-      { id: '*', fields: ['msg', ''] },
-    ];
-    const limit = ['MAXLEN', '~', '100'];
-    const written = requests.map(({ id: wanted, fields: parts }) =>
-      Buffer.from(new Command('XADD', ['ключ', ...limit, wanted, ...parts] as string[]).toWritable({})),
-    );
-    expect(new AppendBatch('ключ', limit, requests, false).toWritable()).toEqual(Buffer.concat(written));
-    expect(textOf([{ id: '*', fields: ['msg', 'grün'] }], limit)).toBe(
-      new Command('XADD', ['ключ', ...limit, '*', 'msg', 'grün']).toWritable({}).toString(),
-    );
   });
 });

@@ -41,7 +41,7 @@ export type { GroupDetails, PendingQuery, RangeBound } from './engine/stream-man
 export { StreamMessage } from './engine/stream-message.js';
 export type { StreamShard } from './engine/stream-message.js';
 export { StreamProducer } from './engine/stream-producer.js';
-export type { Payload, SendOptions } from './engine/stream-producer.js';
+export type { Payload, SendOptions } from './engine/outgoing-entry.js';
 export { RedisStreamer } from './engine/streamer.js';
 export { ClientRedisStreams } from './nest/redis-streams.client.js';
 export { RedisStreamsDeadLetterException, RedisStreamsRetryException } from './nest/redis-streams.exceptions.js';

@@ -13,10 +13,10 @@ export type Settlement =
 /** One message in the hands of one handler. The first settlement wins; a later one changes nothing. */
 export class Delivery {
   readonly message: StreamMessage;
-  readonly #apply: (settlement: Settlement) => void;
+  readonly #apply: (message: StreamMessage, settlement: Settlement) => void;
   #settlement: Settlement | undefined;
 
-  constructor(message: StreamMessage, apply: (settlement: Settlement) => void) {
+  constructor(message: StreamMessage, apply: (message: StreamMessage, settlement: Settlement) => void) {
     this.message = message;
     this.#apply = apply;
   }
@@ -29,7 +29,7 @@ export class Delivery {
   settle(settlement: Settlement): boolean {
     if (this.#settlement) return false;
     this.#settlement = settlement;
-    this.#apply(settlement);
+    this.#apply(this.message, settlement);
     return true;
   }
 }

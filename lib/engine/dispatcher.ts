@@ -136,9 +136,7 @@ export class Dispatcher {
 
   async #run(messages: readonly StreamMessage[]): Promise<void> {
     const { session, deliver, onError } = this.#options;
-    const deliveries = messages.map(
-      (message) => new Delivery(message, (settlement) => void this.#settle(message, settlement)),
-    );
+    const deliveries = messages.map((message) => new Delivery(message, this.#settle));
     this.#running += 1;
     const begin = performance.now();
     try {
@@ -155,10 +153,29 @@ export class Dispatcher {
     this.#pump();
   }
 
-  async #settle(message: StreamMessage, settlement: Settlement): Promise<void> {
+  readonly #settle = (message: StreamMessage, settlement: Settlement): void => {
+    const { settler } = this.#options.session;
+    switch (settlement.kind) {
+      case 'ack':
+        settler.acknowledge(message);
+        this.#leaveLane(message);
+        break;
+      case 'pending':
+        settler.leavePending(message);
+        this.#leaveLane(message);
+        break;
+      case 'retry':
+        void this.#carryOut(message, settler.retryLater(message, settlement.delay));
+        break;
+      case 'dead-letter':
+        void this.#carryOut(message, this.#bury(message, settlement));
+    }
+  };
+
+  async #carryOut(message: StreamMessage, work: Promise<void>): Promise<void> {
     this.#settling += 1;
     try {
-      await this.#carryOut(message, settlement);
+      await work;
     } catch (error) {
       this.#options.onError(toPublicError(error, message.streamKey, `settling ${message.id} of`));
     }
@@ -166,28 +183,20 @@ export class Dispatcher {
     this.#announceIdle();
   }
 
-  async #carryOut(message: StreamMessage, settlement: Settlement): Promise<void> {
+  async #bury(message: StreamMessage, settlement: Settlement & { kind: 'dead-letter' }): Promise<void> {
     const { session, bury } = this.#options;
-    switch (settlement.kind) {
-      case 'ack':
-        session.settler.acknowledge(message);
-        break;
-      case 'pending':
-        session.settler.leavePending(message);
-        break;
-      case 'retry':
-        await session.settler.retryLater(message, settlement.delay);
-        return;
-      case 'dead-letter':
-        try {
-          // In this order: a crash in between leaves a second dead letter, never none.
-          await bury(message, settlement);
-        } catch (error) {
-          await session.settler.retryLater(message, RETRY_BURIAL_AFTER);
-          throw error;
-        }
-        await session.settler.acknowledgeNow(message);
+    try {
+      // In this order: a crash in between leaves a second dead letter, never none.
+      await bury(message, settlement);
+    } catch (error) {
+      await session.settler.retryLater(message, RETRY_BURIAL_AFTER);
+      throw error;
     }
+    await session.settler.acknowledgeNow(message);
+    this.#leaveLane(message);
+  }
+
+  #leaveLane(message: StreamMessage): void {
     if (!this.#lanes) return;
     this.#lanes.leave(message);
     this.#pump();

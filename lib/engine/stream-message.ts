@@ -1,6 +1,6 @@
-import { HEADER_PREFIX } from '../constants.js';
 import { PayloadDecodeError } from '../errors.js';
 import { entryIdSequence, entryIdTime } from '../redis/entry-id.js';
+import { FieldLayout } from '../redis/field-layout.js';
 import type { StreamEntry } from '../redis/stream-commands.js';
 
 /** Which stream shard an entry came from. */
@@ -12,7 +12,7 @@ export interface StreamShard {
 }
 
 const EMPTY = Buffer.alloc(0);
-const HEADER_PREFIX_BYTES = Buffer.from(HEADER_PREFIX);
+const NO_HEADERS: Readonly<Record<string, string>> = Object.freeze({});
 
 /**
  * One entry as a consumer hands it out. Fields, headers and payload are looked up when they are first asked for, because
@@ -26,6 +26,7 @@ export class StreamMessage implements StreamShard {
   readonly #shard: StreamShard;
   readonly #raw: readonly Buffer[];
   readonly #messageField: string;
+  #layout: FieldLayout | undefined;
   #payload: Buffer | undefined;
   #fields: ReadonlyMap<string, Buffer> | undefined;
   #headers: Readonly<Record<string, string>> | undefined;
@@ -35,6 +36,7 @@ export class StreamMessage implements StreamShard {
     this.id = entry.id;
     this.deliveryCount = entry.deliveryCount;
     this.#raw = entry.fields ?? [];
+    this.#layout = entry.layout;
     this.#messageField = messageField;
   }
 
@@ -58,35 +60,26 @@ export class StreamMessage implements StreamShard {
 
   /** The payload field; empty when the entry has none. */
   get payload(): Buffer {
-    return (this.#payload ??= this.#find(this.#messageField) ?? EMPTY);
+    return (this.#payload ??= this.#raw[this.#layoutOfFields.valueAt(this.#messageField)] ?? EMPTY);
   }
 
   /** False for an entry of another writer that has other fields only. */
   get hasPayload(): boolean {
-    return this.#find(this.#messageField) !== undefined;
+    return this.#layoutOfFields.valueAt(this.#messageField) !== -1;
   }
 
   /** Every field as it is stored; of a name that occurs twice, the last. */
   get fields(): ReadonlyMap<string, Buffer> {
     if (!this.#fields) {
-      const fields = new Map<string, Buffer>();
-      this.#each((name, value) => fields.set(name.toString(), value));
-      this.#fields = fields;
+      const { names } = this.#layoutOfFields;
+      this.#fields = new Map(names.map((name, index) => [name.toString(), this.#raw[2 * index + 1] as Buffer]));
     }
     return this.#fields;
   }
 
   /** The headers, without their prefix. A header may have any name, so ask for it with `Object.hasOwn` where that matters. */
   get headers(): Readonly<Record<string, string>> {
-    if (!this.#headers) {
-      const headers: Array<[name: string, value: string]> = [];
-      this.#each((name, value) => {
-        if (isHeader(name)) headers.push([name.toString('utf8', HEADER_PREFIX_BYTES.length), value.toString()]);
-      });
-      // fromEntries defines properties, so that even a header called __proto__ is only that.
-      this.#headers = Object.freeze(Object.fromEntries(headers));
-    }
-    return this.#headers;
+    return (this.#headers ??= this.#readHeaders());
   }
 
   /** The payload as UTF-8. */
@@ -129,26 +122,20 @@ export class StreamMessage implements StreamShard {
     return message.#raw;
   }
 
-  #find(field: string): Buffer | undefined {
-    // Compared as bytes first by length: the payload is nearly always the first field.
-    for (let index = 0; index + 1 < this.#raw.length; index += 2) {
-      const name = this.#raw[index] as Buffer;
-      if (name.length === Buffer.byteLength(field) && name.toString() === field) return this.#raw[index + 1];
-    }
-    return undefined;
+  get #layoutOfFields(): FieldLayout {
+    return (this.#layout ??= FieldLayout.of(this.#raw));
   }
 
-  #each(visit: (name: Buffer, value: Buffer) => void): void {
-    for (let index = 0; index + 1 < this.#raw.length; index += 2) {
-      visit(this.#raw[index] as Buffer, this.#raw[index + 1] as Buffer);
+  #readHeaders(): Readonly<Record<string, string>> {
+    const places = this.#layoutOfFields.headers;
+    if (places.length === 0) return NO_HEADERS;
+    const headers: Record<string, string> = {};
+    for (const [at, name] of places) {
+      const value = (this.#raw[at] as Buffer).toString();
+      // Assigned, it would be no header but the object's prototype.
+      if (name === '__proto__') Object.defineProperty(headers, name, { value, enumerable: true });
+      else headers[name] = value;
     }
+    return Object.freeze(headers);
   }
-}
-
-function isHeader(name: Buffer): boolean {
-  return (
-    name.length >= HEADER_PREFIX_BYTES.length &&
-    name[0] === HEADER_PREFIX_BYTES[0] &&
-    name[1] === HEADER_PREFIX_BYTES[1]
-  );
 }

@@ -1,7 +1,6 @@
 import { randomUUID } from 'node:crypto';
 import { EventEmitter } from 'node:events';
 
-import { HEADER_PREFIX } from '../constants.js';
 import { errorText } from '../error-text.js';
 import {
   InvalidOptionError,
@@ -17,23 +16,13 @@ import type { AppendCommands } from '../redis/stream-commands.js';
 import { shardKey } from './assigned-stream.js';
 import { check } from './option-checks.js';
 import type { ResolvedProducerOptions } from './options.js';
+import { addHeaders, bytesOf, entryIdFor, heldBytes } from './outgoing-entry.js';
+import type { Payload, SendOptions } from './outgoing-entry.js';
 import { Receipt } from './receipt.js';
 import { SendWithReceipt, SendWithoutReceipt } from './receipt-send.js';
 import type { OnSettled } from './receipt-send.js';
 import { SendResult } from './send-result.js';
 import { WritePipeline } from './write-pipeline.js';
-
-/** A message's content: stored as it is, never wrapped. */
-export type Payload = string | Uint8Array;
-
-export interface SendOptions {
-  /** Becomes the id's time. Must not be before the stream's last entry. Default: the server's clock. */
-  timestamp?: Date;
-  /** Picks the shard with {@link KeyHashSharder}. It is not stored. */
-  key?: string;
-  /** Stored beside the payload, each in a field `h:<name>`. */
-  headers?: Record<string, string>;
-}
 
 export interface ProducerEnvironment {
   readonly appending: AppendCommands;
@@ -204,11 +193,8 @@ export class StreamProducer extends EventEmitter<{ error: [error: RedisStreamsEr
   ): SendWithReceipt | SendWithoutReceipt {
     if (this.#ending) throw new ProducerEndedError();
     check.name('streamKey', streamKey);
-    if (typeof payload !== 'string' && !(payload instanceof Uint8Array)) {
-      throw new InvalidOptionError('payload', 'must be a string or a Uint8Array', payload);
-    }
+    const bytes = bytesOf(payload);
     const fields: Payload[] = [this.#environment.messageField, payload];
-    const bytes = typeof payload === 'string' ? Buffer.byteLength(payload) : payload.length;
     const headerBytes = options?.headers ? addHeaders(fields, options.headers) : 0;
     if (bytes + headerBytes > MAX_PAYLOAD) throw new PayloadTooLargeError(streamKey, bytes + headerBytes, MAX_PAYLOAD);
     if (fields.length > MAX_SCRIPT_FIELDS && this.#options.delivery === 'exactly-once') {
@@ -267,26 +253,4 @@ export class StreamProducer extends EventEmitter<{ error: [error: RedisStreamsEr
 /** A full queue or an outage fails many in the same words. They share one error: each of its own would take half a kilobyte. */
 function sameOr(last: RedisStreamsError | undefined, error: RedisStreamsError): RedisStreamsError {
   return last?.code === error.code && last.message === error.message ? last : error;
-}
-
-/** What a payload takes here while it waits: a string with a character outside of Latin-1 has two bytes for each. */
-function heldBytes(payload: Payload, bytes: number): number {
-  return bytes === payload.length ? bytes : Math.max(bytes, 2 * payload.length);
-}
-
-/** Returns how much the headers add to the message's size. */
-function addHeaders(fields: Payload[], headers: Record<string, string>): number {
-  let size = 0;
-  for (const [name, value] of Object.entries(headers)) {
-    if (typeof value !== 'string') throw new InvalidOptionError(`headers.${name}`, 'must be a string', value);
-    fields.push(HEADER_PREFIX + name, value);
-    size += name.length + value.length;
-  }
-  return size;
-}
-
-function entryIdFor(timestamp: Date | undefined): string {
-  if (timestamp === undefined) return '*';
-  check.date('timestamp', timestamp);
-  return `${timestamp.getTime()}-*`;
 }

@@ -39,7 +39,8 @@ export class EventProcessor {
     const { delivery, context } = event;
     if (canRetry && this.#giveUp(event, binding)) return;
     try {
-      const data = await codec.decode(delivery.message, binding.pattern);
+      const decoded = codec.decode(delivery.message, binding.pattern);
+      const data: unknown = decoded instanceof Promise ? await decoded : decoded;
       await withHooks(context, () => runHandlers(handlersOf(binding), data, context));
     } catch (error) {
       this.#fail(event, error, binding, canRetry);

@@ -1,6 +1,6 @@
 import type { Deserializer, ReadPacket, Serializer } from '@nestjs/microservices';
 
-import type { Payload, SendOptions } from '../engine/stream-producer.js';
+import type { Payload, SendOptions } from '../engine/outgoing-entry.js';
 import type { StreamMessage } from '../engine/stream-message.js';
 import { InvalidOptionError, PayloadDecodeError } from '../errors.js';
 import { RedisStreamsRecord } from './redis-streams.record.js';

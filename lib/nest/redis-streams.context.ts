@@ -6,35 +6,36 @@ import type { StreamMessage } from '../engine/stream-message.js';
 import { deadLetter, retryOrDeadLetter } from './failure-policy.js';
 import type { FailurePolicy } from './failure-policy.js';
 
-/** What stands behind a context; made by the server for each message. */
-export interface ContextSource {
-  readonly delivery: Delivery;
+/** What stands behind the contexts of one pattern's messages. */
+export interface ContextScope {
   readonly pattern: string;
   readonly group: string | undefined;
   readonly consumer: string | undefined;
   readonly commit: () => Promise<void>;
-  /** How often this message may be handled, and what then. */
+  /** How often a message may be handled, and what then. */
   readonly failurePolicy: FailurePolicy;
   /** False where nothing is pending: neither a retry nor a dead letter is possible. */
   readonly canRetry: boolean;
   /** A settlement changes nothing, for that reason. */
-  readonly onIgnored: (attempted: string, reason: string) => void;
+  readonly onIgnored: (message: StreamMessage, attempted: string, reason: string) => void;
 }
 
 type RedisStreamsContextArgs = [message: StreamMessage, pattern: string];
 
 /** The message that a handler was given, and what it may do with it. */
 export class RedisStreamsContext extends BaseRpcContext<RedisStreamsContextArgs> {
-  readonly #source: ContextSource;
+  readonly #delivery: Delivery;
+  readonly #scope: ContextScope;
 
-  constructor(source: ContextSource) {
-    super([source.delivery.message, source.pattern]);
-    this.#source = source;
+  constructor(delivery: Delivery, scope: ContextScope) {
+    super([delivery.message, scope.pattern]);
+    this.#delivery = delivery;
+    this.#scope = scope;
   }
 
   /** The entry itself. */
   getMessage(): StreamMessage {
-    return this.#source.delivery.message;
+    return this.#delivery.message;
   }
 
   /** The stream's key, without a shard's number. */
@@ -67,17 +68,17 @@ export class RedisStreamsContext extends BaseRpcContext<RedisStreamsContextArgs>
   }
 
   getPattern(): string {
-    return this.#source.pattern;
+    return this.#scope.pattern;
   }
 
   /** Undefined in real-time mode. */
   getConsumerGroup(): string | undefined {
-    return this.#source.group;
+    return this.#scope.group;
   }
 
   /** This consumer's name in the group; undefined in real-time mode. */
   getConsumer(): string | undefined {
-    return this.#source.consumer;
+    return this.#scope.consumer;
   }
 
   /** 1 on first delivery. */
@@ -96,24 +97,26 @@ export class RedisStreamsContext extends BaseRpcContext<RedisStreamsContextArgs>
    */
   retry(options: { delay?: number } = {}): void {
     if (options.delay !== undefined) check.integer('delay', options.delay, 0);
-    this.#settle('retry()', retryOrDeadLetter(this.getDeliveryCount(), this.#source.failurePolicy, options.delay));
+    this.#settle('retry()', retryOrDeadLetter(this.getDeliveryCount(), this.#scope.failurePolicy, options.delay));
   }
 
   /** Makes the message a dead letter at once. The first settlement wins. */
   deadLetter(reason: string): void {
     check.name('reason', reason);
-    this.#settle('deadLetter()', deadLetter(reason, this.#source.failurePolicy));
+    this.#settle('deadLetter()', deadLetter(reason, this.#scope.failurePolicy));
   }
 
   /** Sends all acknowledgements that are queued, also those of other messages; resolves once Redis has them. */
   async commit(): Promise<void> {
-    await this.#source.commit();
+    await this.#scope.commit();
   }
 
   #settle(attempted: string, settlement: Settlement): void {
-    const { delivery, canRetry, onIgnored } = this.#source;
+    const { canRetry, onIgnored } = this.#scope;
+    const message = this.getMessage();
     const isPossible = canRetry || settlement.kind === 'ack';
-    if (!delivery.settle(isPossible ? settlement : { kind: 'pending' })) onIgnored(attempted, 'it was settled before');
-    else if (!isPossible) onIgnored(attempted, 'it is not pending on the server');
+    const isFirst = this.#delivery.settle(isPossible ? settlement : { kind: 'pending' });
+    if (!isFirst) onIgnored(message, attempted, 'it was settled before');
+    else if (!isPossible) onIgnored(message, attempted, 'it is not pending on the server');
   }
 }

@@ -6,6 +6,7 @@ import { REDIS_STREAMS_TRANSPORT } from '../constants.js';
 import type { Delivery } from '../engine/delivery.js';
 import type { StreamerHealth } from '../engine/health.js';
 import { REDRIVE_GROUP_HEADER } from '../engine/redrive.js';
+import type { StreamMessage } from '../engine/stream-message.js';
 import { RedisStreamer } from '../engine/streamer.js';
 import { errorText } from '../error-text.js';
 import { ClosedError } from '../errors.js';
@@ -24,6 +25,7 @@ import { HandlerRegistry } from './handler-registry.js';
 import { PacketCodec } from './packet-codec.js';
 import { runWithHooks } from './processing-hooks.js';
 import { RedisStreamsContext } from './redis-streams.context.js';
+import type { ContextScope } from './redis-streams.context.js';
 import type { DeadLetterEvent, RedisStreamsEventsMap } from './redis-streams.events.js';
 import { SERVER_DEFAULTS, resolveServerOptions } from './redis-streams.options.js';
 import type { ResolvedServerOptions, ServerRedisStreamsOptions } from './redis-streams.options.js';
@@ -50,6 +52,7 @@ export class ServerRedisStreams
   readonly #requests: RequestResponder;
   readonly #handlers = new HandlerRegistry((pattern) => this.normalizePattern(pattern as string));
   readonly #consumers: HandlerConsumer[] = [];
+  readonly #contextScopes = new WeakMap<HandlerBinding, ContextScope>();
   #isConnected = false;
   #listening: Promise<void> | undefined;
   #closing: Promise<void> | undefined;
@@ -67,9 +70,11 @@ export class ServerRedisStreams
       this.#listeners.emit('status', status);
     });
     const codec = new PacketCodec(options.serializer, options.deserializer);
+    // Nest sets one that only does the work; as long as it is that one, the work can be done without.
+    const noHook = this.onProcessingStartHook;
     const withHooks = <T>(context: RedisStreamsContext, work: () => Promise<T>): Promise<T> => {
-      const hooks = { start: this.onProcessingStartHook, end: this.onProcessingEndHook };
-      return runWithHooks(this.transportId, hooks, context, work);
+      const start = this.onProcessingStartHook === noHook ? undefined : this.onProcessingStartHook;
+      return runWithHooks(this.transportId, { start, end: this.onProcessingEndHook }, context, work);
     };
     const logger = this.#log;
     this.#events = new EventProcessor({ codec, logger, withHooks, emit: this.#listeners.emit });
@@ -141,24 +146,30 @@ export class ServerRedisStreams
   async handleMessage(deliveries: readonly Delivery[], consumer: HandlerConsumer): Promise<void> {
     const [first] = deliveries as readonly [Delivery];
     const binding = consumer.bindingOf(first.message);
+    if (!binding.batch) return this.#handle(first, binding, consumer);
     const events: EventInHand[] = [];
-    const handling: Array<Promise<void>> = [];
+    const answering: Array<Promise<void>> = [];
     for (const delivery of deliveries) {
-      const redrivenFor = delivery.message.headers[REDRIVE_GROUP_HEADER];
-      const request = requestInfoOf(delivery.message);
-      // Without a group every server sees a request; those that have one answer it.
-      const isForOthers = request && consumer.groupId === undefined;
-      if (isForOthers || (redrivenFor !== undefined && redrivenFor !== consumer.groupId)) {
-        delivery.settle({ kind: 'ack' });
-        continue;
-      }
-      const context = this.#createContext(delivery, binding, consumer);
-      if (request) handling.push(this.#requests.respond(request, delivery, binding.requestHandler, context));
-      else events.push({ delivery, context });
+      const { message } = delivery;
+      if (requestInfoOf(message)) answering.push(this.#handle(delivery, binding, consumer));
+      else if (isForOthers(message, consumer)) delivery.settle({ kind: 'ack' });
+      else events.push({ delivery, context: this.#createContext(delivery, binding, consumer) });
     }
-    if (binding.batch) handling.push(this.#events.processBatch(events, binding, consumer.canRetry));
-    else for (const event of events) handling.push(this.#events.process(event, binding, consumer.canRetry));
-    await Promise.all(handling);
+    await Promise.all([...answering, this.#events.processBatch(events, binding, consumer.canRetry)]);
+  }
+
+  async #handle(delivery: Delivery, binding: HandlerBinding, consumer: HandlerConsumer): Promise<void> {
+    const { message } = delivery;
+    const request = requestInfoOf(message);
+    // Without a group every server sees a request; those that have one answer it.
+    if ((request && consumer.groupId === undefined) || isForOthers(message, consumer)) {
+      delivery.settle({ kind: 'ack' });
+      return undefined;
+    }
+    const context = this.#createContext(delivery, binding, consumer);
+    return request
+      ? this.#requests.respond(request, delivery, binding.requestHandler, context)
+      : this.#events.process({ delivery, context }, binding, consumer.canRetry);
   }
 
   /** Stops reading, waits for running handlers up to `shutdownTimeout`, commits their acks, leaves. Idempotent. */
@@ -194,18 +205,22 @@ export class ServerRedisStreams
   }
 
   #createContext(delivery: Delivery, binding: HandlerBinding, consumer: HandlerConsumer): RedisStreamsContext {
-    return new RedisStreamsContext({
-      delivery,
-      pattern: binding.pattern,
-      group: consumer.groupId,
-      consumer: consumer.consumerId,
-      failurePolicy: binding.failurePolicy,
-      commit: () => consumer.commit(),
-      canRetry: consumer.canRetry,
-      onIgnored: (attempted, reason) => {
-        this.#log.warn(`${attempted} ignored for message ${delivery.message.id} of '${binding.pattern}': ${reason}`);
-      },
-    });
+    let scope = this.#contextScopes.get(binding);
+    if (!scope) {
+      scope = {
+        pattern: binding.pattern,
+        group: consumer.groupId,
+        consumer: consumer.consumerId,
+        failurePolicy: binding.failurePolicy,
+        commit: () => consumer.commit(),
+        canRetry: consumer.canRetry,
+        onIgnored: ({ id }, attempted, reason) => {
+          this.#log.warn(`${attempted} ignored for message ${id} of '${binding.pattern}': ${reason}`);
+        },
+      };
+      this.#contextScopes.set(binding, scope);
+    }
+    return new RedisStreamsContext(delivery, scope);
   }
 
   #announceDeadLetter(event: DeadLetterEvent): void {
@@ -222,4 +237,10 @@ export class ServerRedisStreams
     this.#log.error(error.message);
     this.#listeners.emit('error', error);
   }
+}
+
+/** A dead letter that was put back for one group only. */
+function isForOthers({ headers }: StreamMessage, { groupId }: HandlerConsumer): boolean {
+  const redrivenFor = headers[REDRIVE_GROUP_HEADER];
+  return redrivenFor !== undefined && redrivenFor !== groupId;
 }

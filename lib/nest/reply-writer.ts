@@ -1,4 +1,5 @@
-import type { Payload, StreamProducer } from '../engine/stream-producer.js';
+import type { StreamProducer } from '../engine/stream-producer.js';
+import type { Payload } from '../engine/outgoing-entry.js';
 import { errorText } from '../error-text.js';
 import { REQUEST_HEADERS } from './request-headers.js';
 import type { RequestInfo } from './request-headers.js';

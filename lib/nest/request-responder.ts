@@ -3,7 +3,8 @@ import { isObservable } from 'rxjs';
 import type { Observable } from 'rxjs';
 
 import type { Delivery } from '../engine/delivery.js';
-import type { Payload, StreamProducer } from '../engine/stream-producer.js';
+import type { StreamProducer } from '../engine/stream-producer.js';
+import type { Payload } from '../engine/outgoing-entry.js';
 import { withResolvers } from '../deferred.js';
 import type { Deferred } from '../deferred.js';
 import { errorText } from '../error-text.js';
@@ -69,10 +70,10 @@ export class RequestResponder {
     } else if (Date.now() >= request.deadline) {
       logger.warn(`Request ${id} of '${streamKey}' came after its deadline and was not executed`);
     } else {
-      await this.#answer(request, delivery, handler, context);
-      return;
+      return this.#answer(request, delivery, handler, context);
     }
     delivery.settle({ kind: 'ack' });
+    return undefined;
   }
 
   async #answer(
@@ -119,8 +120,8 @@ export class RequestResponder {
     context: RedisStreamsContext,
     writer: ReplyWriter,
   ): Promise<void> {
-    const data = await this.#options.codec.decode(message, message.streamKey);
-    const result: unknown = await handler(data, context);
+    const decoded = this.#options.codec.decode(message, message.streamKey);
+    const result: unknown = await handler(decoded instanceof Promise ? await decoded : decoded, context);
     if (isObservable(result)) {
       await forward(result, writer);
     } else {

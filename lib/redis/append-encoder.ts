@@ -35,8 +35,11 @@ export class AppendEncoder {
         head = headOf(target, limit.length, id, fields);
       }
       this.#copy(head.bytes);
-      for (let index = head.fields; index < fields.length; index += 1)
-        this.#field(fields[index] as string | Uint8Array);
+      for (let index = head.fields; index < fields.length; index += 1) {
+        const field = fields[index] as string | Uint8Array;
+        if (index % 2 === 0 && typeof field === 'string') this.#copy(nameOf(field));
+        else this.#value(field);
+      }
       this.#copy(CRLF);
     }
     return this.#bytes.subarray(0, this.#at);
@@ -48,7 +51,7 @@ export class AppendEncoder {
     this.#free.push(Buffer.from(buffer));
   }
 
-  #field(value: string | Uint8Array): void {
+  #value(value: string | Uint8Array): void {
     const isText = typeof value === 'string';
     const length = isText ? Buffer.byteLength(value) : value.length;
     this.#copy(lengthLine(length));
@@ -82,6 +85,18 @@ const LENGTH_LINES: Buffer[] = [];
 function lengthLine(length: number): Buffer {
   if (length > MAX_KEPT_LENGTH) return Buffer.from(`\r\n$${length}\r\n`);
   return (LENGTH_LINES[length] ??= Buffer.from(`\r\n$${length}\r\n`));
+}
+
+/** Names of fields are few, those of messages with headers nearly always the same. */
+const MAX_KEPT_NAMES = 1_000;
+const NAMES = new Map<string, Buffer>();
+
+function nameOf(name: string): Buffer {
+  const known = NAMES.get(name);
+  if (known) return known;
+  const bytes = Buffer.from(`\r\n$${Buffer.byteLength(name)}\r\n${name}`);
+  if (NAMES.size < MAX_KEPT_NAMES) NAMES.set(name, bytes);
+  return bytes;
 }
 
 function headOf(target: string, limitSize: number, id: string, fields: AppendRequest['fields']): Head {

@@ -1,3 +1,4 @@
+import { FieldLayout } from './field-layout.js';
 import type { ReplyDecoder } from './reply-tap.js';
 import { RESP } from './resp-reader.js';
 import type { RespReader } from './resp-reader.js';
@@ -6,24 +7,32 @@ import type { StreamEntry, StreamPage } from './stream-commands.js';
 /** An entry that XREADGROUP … CLAIM took over has its idle time and its deliveries behind id and fields. */
 const PARTS_OF_CLAIMED = 4;
 
-const NO_NAME = Buffer.alloc(0);
+/** The layout of the entry that was read last, over all pages of a connection. */
+export interface LastLayout {
+  layout: FieldLayout;
+}
+
+export function noLayout(): LastLayout {
+  return { layout: new FieldLayout([]) };
+}
 
 /**
- * Reads the reply to XREAD and XREADGROUP, entry by entry as they arrive. Ids become strings at once; payloads stay parts
- * of the bytes that came; a field's name, nearly always that of the entry before, is the same Buffer as there.
+ * Reads the reply to XREAD and XREADGROUP, entry by entry as they arrive. Ids become strings at once; values stay parts of
+ * the bytes that came; names, nearly always those of the entry before, are the same Buffers as there.
  */
 export class PageDecoder implements ReplyDecoder<StreamPage[]> {
   readonly #pages: StreamPage[] = [];
   readonly #streamKey: (key: string) => string;
+  readonly #last: LastLayout;
   /** -1 before the reply has begun. */
   #streamsLeft = -1;
   #entriesLeft = 0;
   #entries: StreamEntry[] = [];
-  #lastName: Buffer = NO_NAME;
 
   /** @param streamKey the stream key of a key that Redis names */
-  constructor(streamKey: (key: string) => string) {
+  constructor(streamKey: (key: string) => string, last: LastLayout) {
     this.#streamKey = streamKey;
+    this.#last = last;
   }
 
   read(reader: RespReader): 'done' | 'more' | 'foreign' {
@@ -83,7 +92,7 @@ export class PageDecoder implements ReplyDecoder<StreamPage[]> {
       const before = fields === undefined ? undefined : parts === PARTS_OF_CLAIMED ? readDeliveries(reader) : 0;
       if (fields === undefined || before === undefined) return undefined;
       const id = reader.bytes.toString('latin1', idAt, idAt + idLength);
-      this.#entries.push({ id, fields, deliveryCount: before + 1 });
+      this.#entries.push({ id, fields, deliveryCount: before + 1, layout: this.#layoutOf(fields) });
     }
     this.#entriesLeft -= 1;
     return true;
@@ -99,20 +108,33 @@ export class PageDecoder implements ReplyDecoder<StreamPage[]> {
       const length = reader.number();
       const at = length === undefined ? undefined : reader.bulk(length);
       if (length === undefined || at === undefined) return undefined;
-      fields.push(index % 2 === 0 ? this.#name(reader.bytes, at, length) : reader.bytes.subarray(at, at + length));
+      const { bytes } = reader;
+      const isValue = index % 2 === 1;
+      const known = isValue ? undefined : this.#last.layout.names[index / 2];
+      fields.push(known && isSame(known, bytes, at, length) ? known : bytes.subarray(at, at + length));
     }
     return fields;
   }
 
-  #name(bytes: Buffer, at: number, length: number): Buffer {
-    const last = this.#lastName;
-    if (last.length === length) {
-      let same = 0;
-      while (same < length && last[same] === bytes[at + same]) same += 1;
-      if (same === length) return last;
+  #layoutOf(fields: readonly Buffer[] | null): FieldLayout | undefined {
+    if (!fields) return undefined;
+    const { names } = this.#last.layout;
+    let index = 0;
+    while (index < names.length && names[index] === fields[2 * index]) index += 1;
+    if (2 * index < fields.length || index < names.length) {
+      // Copied: a part of the page would keep all of it in memory.
+      const copies = fields.filter((_, at) => at % 2 === 0).map((name) => Buffer.from(name));
+      this.#last.layout = new FieldLayout(copies);
     }
-    return (this.#lastName = bytes.subarray(at, at + length));
+    return this.#last.layout;
   }
+}
+
+function isSame(name: Buffer, bytes: Buffer, at: number, length: number): boolean {
+  if (name.length !== length) return false;
+  let same = 0;
+  while (same < length && name[same] === bytes[at + same]) same += 1;
+  return same === length;
 }
 
 /** How often a claimed entry was delivered before. */

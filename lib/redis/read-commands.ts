@@ -1,5 +1,5 @@
 import type { CommandSender } from './command-sender.js';
-import { PageDecoder } from './page-decoder.js';
+import { PageDecoder, noLayout } from './page-decoder.js';
 import { classifyRedisError } from './redis-error.js';
 import { DecodedCommand } from './reply-tap.js';
 import type {
@@ -20,6 +20,7 @@ const MAX_MASTERS = 16_384n;
 /** XREADGROUP, XREAD and what else looks at streams without changing them. */
 export class RedisReadCommands implements ReadCommands {
   readonly #sender: CommandSender;
+  readonly #lastLayout = noLayout();
 
   constructor(sender: CommandSender) {
     this.#sender = sender;
@@ -81,7 +82,7 @@ export class RedisReadCommands implements ReadCommands {
   async #pages(name: 'xread' | 'xreadgroup', args: Array<string | number>): Promise<StreamPage[]> {
     const streamKey = (key: string): string => this.#sender.streamKey(key);
     if (!(await this.#sender.canDecode())) return parsePages(await this.#sender.raw(name, args), streamKey);
-    return this.#sender.decoded(new DecodedCommand(name, args, new PageDecoder(streamKey)));
+    return this.#sender.decoded(new DecodedCommand(name, args, new PageDecoder(streamKey, this.#lastLayout)));
   }
 }
 

@@ -1,3 +1,5 @@
+import type { FieldLayout } from './field-layout.js';
+
 /** What the engine asks of Redis, in five facets. Parts of the engine take those they need, so that a unit test can fake them. */
 export interface StreamCommands {
   readonly appending: AppendCommands;
@@ -14,6 +16,8 @@ export interface StreamEntry {
   readonly fields: readonly Buffer[] | null;
   /** How often the server has delivered it, this time included. */
   readonly deliveryCount: number;
+  /** Of the fields, where it is known already. */
+  readonly layout?: FieldLayout | undefined;
 }
 
 /** The entries that one read brought for one stream. */

@@ -168,8 +168,7 @@ export class TestServerRedisStreams extends Server<RedisStreamsEventsMap> implem
     };
     const shard = { streamKey: binding.pattern, shardId: 0 };
     const delivery = new Delivery(new StreamMessage(shard, entry, DEFAULTS.streamer.messageField), () => undefined);
-    const context = new RedisStreamsContext({
-      delivery,
+    const context = new RedisStreamsContext(delivery, {
       pattern: binding.pattern,
       group: binding.mode === 'real-time' ? undefined : this.#options.group,
       consumer: binding.mode === 'real-time' ? undefined : 'test',

@@ -143,10 +143,17 @@ export class ServerRedisStreams
   }
 
   /** Handles one message, or the messages of one batch, to the end. */
-  async handleMessage(deliveries: readonly Delivery[], consumer: HandlerConsumer): Promise<void> {
+  handleMessage(deliveries: readonly Delivery[], consumer: HandlerConsumer): Promise<void> {
     const [first] = deliveries as readonly [Delivery];
     const binding = consumer.bindingOf(first.message);
-    if (!binding.batch) return this.#handle(first, binding, consumer);
+    return binding.batch ? this.#handleBatch(deliveries, binding, consumer) : this.#handle(first, binding, consumer);
+  }
+
+  async #handleBatch(
+    deliveries: readonly Delivery[],
+    binding: HandlerBinding,
+    consumer: HandlerConsumer,
+  ): Promise<void> {
     const events: EventInHand[] = [];
     const answering: Array<Promise<void>> = [];
     for (const delivery of deliveries) {
@@ -158,13 +165,13 @@ export class ServerRedisStreams
     await Promise.all([...answering, this.#events.processBatch(events, binding, consumer.canRetry)]);
   }
 
-  async #handle(delivery: Delivery, binding: HandlerBinding, consumer: HandlerConsumer): Promise<void> {
+  #handle(delivery: Delivery, binding: HandlerBinding, consumer: HandlerConsumer): Promise<void> {
     const { message } = delivery;
     const request = requestInfoOf(message);
     // Without a group every server sees a request; those that have one answer it.
     if ((request && consumer.groupId === undefined) || isForOthers(message, consumer)) {
       delivery.settle({ kind: 'ack' });
-      return undefined;
+      return Promise.resolve();
     }
     const context = this.#createContext(delivery, binding, consumer);
     return request

@@ -40,6 +40,13 @@ export class ReplyWriter {
     return this.#isWritten;
   }
 
+  /** What is emitted while the function runs, at once as nearly always, is looked at after it. */
+  together(emit: () => void): void {
+    this.#isScheduled = true;
+    emit();
+    if (this.#isScheduled) this.#flush();
+  }
+
   next(value: unknown): void {
     this.#values.push(value);
     if (this.#isScheduled) return;

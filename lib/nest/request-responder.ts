@@ -57,7 +57,7 @@ export class RequestResponder {
   }
 
   /** Resolves when the handler has ended; its replies are written, and the request is acknowledged, after that. */
-  async respond(
+  respond(
     request: RequestInfo,
     delivery: Delivery,
     handler: MessageHandler | undefined,
@@ -73,7 +73,7 @@ export class RequestResponder {
       return this.#answer(request, delivery, handler, context);
     }
     delivery.settle({ kind: 'ack' });
-    return undefined;
+    return Promise.resolve();
   }
 
   async #answer(
@@ -149,13 +149,17 @@ export class RequestResponder {
 
 async function forward(values: Observable<unknown>, writer: ReplyWriter): Promise<void> {
   const end = withResolvers<void>();
-  values.subscribe({
-    next: (value) => {
-      if (value !== undefined) writer.next(value);
-    },
-    error: (error: unknown) => end.reject(error),
-    complete: () => end.resolve(),
+  writer.together(() => {
+    values.subscribe({
+      next: (value) => {
+        if (value !== undefined) writer.next(value);
+      },
+      error: (error: unknown) => end.reject(error),
+      complete: () => {
+        writer.complete();
+        end.resolve();
+      },
+    });
   });
   await end.promise;
-  writer.complete();
 }

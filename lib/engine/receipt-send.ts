@@ -8,12 +8,15 @@ export type OnSettled = (failure: RedisStreamsError | undefined) => void;
 
 /** A message whose id nobody wants to know. */
 export class SendWithoutReceipt extends QueuedSend {
-  readonly wantsId = false;
   readonly onSettled: OnSettled;
 
   constructor(streamKey: string, id: string, fields: QueuedSend['fields'], size: number, onSettled: OnSettled) {
     super(streamKey, id, fields, size);
     this.onSettled = onSettled;
+  }
+
+  get wantsId(): boolean {
+    return false;
   }
 
   accepted(): void {
@@ -27,7 +30,6 @@ export class SendWithoutReceipt extends QueuedSend {
 
 /** A message with the promise of its receipt. */
 export class SendWithReceipt extends QueuedSend {
-  readonly wantsId = true;
   readonly result: SendResult;
   readonly resolve: (receipt: Receipt) => void;
   readonly reject: (error: unknown) => void;
@@ -53,6 +55,10 @@ export class SendWithReceipt extends QueuedSend {
     this.stream = stream;
     this.shardId = shardId;
     this.onUnobserved = onUnobserved;
+  }
+
+  get wantsId(): boolean {
+    return true;
   }
 
   accepted(id: string): void {

@@ -48,7 +48,7 @@ export class RedisAppendCommands implements AppendCommands {
     const memory = once && this.#sender.besideKey(key, `producer:${once.producer}`);
     const call = canScript && isPlain ? appendCall(key, memory, requests, limit, settings) : undefined;
     if (call) {
-      const replies = await this.#sender.runLoaded(call.script, call.keys, call.args);
+      const replies = await this.#sender.runLoaded(call.script, call.keys, call.args, this.#encoder);
       return appendOutcomes(replies, requests.length, wantsIds);
     }
     if (once) throw new UnsupportedOperationError("delivery: 'exactly-once'", NEEDS_SCRIPTS);

@@ -1,4 +1,4 @@
-import { script } from './command-sender.js';
+import { script } from './script.js';
 import type { CommandSender, PipelinedCommand } from './command-sender.js';
 
 /** What the XADD of a server can do. */

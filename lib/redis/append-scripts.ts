@@ -1,5 +1,6 @@
-import { script } from './command-sender.js';
-import type { CommandArgument, Script } from './command-sender.js';
+import { script } from './script.js';
+import type { CommandArgument } from './command-sender.js';
+import type { Script } from './script.js';
 import type { AppendRequest, AppendSettings } from './stream-commands.js';
 
 /*
@@ -11,7 +12,7 @@ import type { AppendRequest, AppendSettings } from './stream-commands.js';
  */
 
 const COLLECT = `
-local key = KEYS[1]
+local key, add = KEYS[1], redis.pcall
 local wanted, replies = ARGV[1] == '1', {}
 local function note(index, reply)
   if wanted then
@@ -33,9 +34,9 @@ local field = ARGV[3 + before]
 for i = first, #ARGV do
   local reply
   if before == 0 then
-    reply = redis.pcall('XADD', key, '*', field, ARGV[i])
+    reply = add('XADD', key, '*', field, ARGV[i])
   else
-    reply = redis.pcall('XADD', key, limit[1], limit[2], limit[3], '*', field, ARGV[i])
+    reply = add('XADD', key, limit[1], limit[2], limit[3], '*', field, ARGV[i])
   end
   note(i - first + 1, reply)
 end`;
@@ -48,7 +49,7 @@ while at <= #ARGV do
   local args = { 'XADD', key }
   for i = 1, before do args[#args + 1] = limit[i] end
   for i = at + 1, at + count do args[#args + 1] = ARGV[i] end
-  note(index, redis.pcall(unpack(args)))
+  note(index, add(unpack(args)))
   at, index = at + count + 1, index + 1
 end`;
 

@@ -1,28 +1,18 @@
-import { createHash } from 'node:crypto';
-
 import { Command } from 'ioredis';
 import type { Redis } from 'ioredis';
 
 import { ConnectTimeoutError, ConnectionError } from '../errors.js';
+import type { AppendEncoder } from './append-encoder.js';
 import { isCluster } from './connection-options.js';
 import type { RedisClient } from './connection-options.js';
+import { EncodedCommand } from './encoded-command.js';
 import type { RedisConnection } from './redis-connection.js';
 import { classifyRedisError, replyWord } from './redis-error.js';
 import type { DecodedCommand } from './reply-tap.js';
+import type { Script } from './script.js';
 
 export type CommandArgument = string | Uint8Array | number;
 export type PipelinedCommand = readonly [name: string, ...args: CommandArgument[]];
-
-/** A Lua script with the digest by which EVALSHA names it. */
-export interface Script {
-  readonly name: string;
-  readonly source: string;
-  readonly sha: string;
-}
-
-export function script(name: string, source: string): Script {
-  return Object.freeze({ name, source, sha: createHash('sha1').update(source).digest('hex') });
-}
 
 const SLOTS_MOVED: ReadonlySet<string> = new Set(['CLUSTERDOWN', 'MOVED']);
 
@@ -127,11 +117,7 @@ export class CommandSender {
   async decoded<T>(sent: DecodedCommand<T>): Promise<T> {
     const client = await this.#client();
     const { epoch } = this.connection;
-    try {
-      await client.sendCommand(sent);
-    } catch (error) {
-      throw this.#failure(error as Error, epoch);
-    }
+    await this.#dispatch(client, sent);
     return sent.decoder.result((error) => this.#failure(error, epoch));
   }
 
@@ -190,17 +176,19 @@ export class CommandSender {
    * Runs a script that was loaded, on keys that have their prefix; errors in the reply are as those of a pipeline. When the server has forgotten it, which
    * takes a SCRIPT FLUSH, the call fails as one to repeat: sending the source instead would lose its place. A cluster is
    * sent the source always, because there is no node on which it could be loaded for all.
+   * @param encoder for calls of very many arguments
    */
   async runLoaded(
     { sha, source }: Script,
     keys: readonly string[],
     args: readonly CommandArgument[],
+    encoder: AppendEncoder,
   ): Promise<unknown[]> {
     const { epoch, isCluster } = this.connection;
-    const head: CommandArgument[] = [isCluster ? source : sha, keys.length, ...keys];
+    const all: CommandArgument[] = [isCluster ? source : sha, keys.length, ...keys, ...args];
     try {
-      const reply = (await this.#send(isCluster ? 'eval' : 'evalsha', head.concat(args), 'utf8')) as unknown[];
-      return reply.map((item) => this.#checked(item, epoch));
+      const reply = await (isCluster ? this.#send('eval', all, 'utf8') : this.#sendEncoded('evalsha', all, encoder));
+      return (reply as unknown[]).map((item) => this.#checked(item, epoch));
     } catch (error) {
       if (replyWord(error) === 'NOSCRIPT') this.#loadedEpoch = 0;
       throw error;
@@ -242,10 +230,21 @@ export class CommandSender {
   }
 
   async #send(name: string, args: readonly CommandArgument[], encoding: 'utf8' | null): Promise<unknown> {
+    return this.#dispatch(await this.#client(), command(name, args, encoding));
+  }
+
+  async #sendEncoded(name: string, args: readonly CommandArgument[], encoder: AppendEncoder): Promise<unknown> {
     const client = await this.#client();
-    const epoch = this.connection.epoch;
+    const bytes = encoder.encodeCommand(name, args);
+    const reply = await this.#dispatch(client, new EncodedCommand(name, bytes));
+    encoder.release(bytes);
+    return reply;
+  }
+
+  async #dispatch(client: RedisClient, sent: Command): Promise<unknown> {
+    const { epoch } = this.connection;
     try {
-      return await client.sendCommand(command(name, args, encoding));
+      return await client.sendCommand(sent);
     } catch (error) {
       throw this.#failure(error as Error, epoch);
     }

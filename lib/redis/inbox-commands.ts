@@ -1,5 +1,5 @@
 import { UnsupportedOperationError } from '../errors.js';
-import { script } from './command-sender.js';
+import { script } from './script.js';
 import type { CommandArgument, CommandSender } from './command-sender.js';
 import type { InboxCommands, InboxRecord, RedisEffect } from './stream-commands.js';
 

@@ -1,4 +1,4 @@
-import { script } from './command-sender.js';
+import { script } from './script.js';
 
 /*
  * Each script asks XPENDING whether an entry is still ours before it touches it. Without that, a process that was stopped

@@ -1,4 +1,4 @@
-import { script } from './command-sender.js';
+import { script } from './script.js';
 
 /**
  * ARGV: ms without a sign of life after which a group counts for nothing ('' never); the first id that is kept though it is

@@ -7,9 +7,9 @@ import type { RespReader } from './resp-reader.js';
 import type { AppendOutcomes } from './stream-commands.js';
 
 /**
- * Many XADDs that are one command to ioredis: written in one piece, and answered when all of them are. A pipeline makes an
- * object, a promise and a reply of each, 4.9 µs a message; this way it is 0.3. A script would do that too, but takes the
- * server 1.9 µs for each, where a plain XADD takes 1.2.
+ * Many XADDs that are one command to ioredis: written in one piece, and answered when all of them are. A pipeline makes a
+ * command, a promise and a reply of each, 4.9 µs a message; writing it here takes 0.2, reading its id as much. A script is
+ * one command as well, but takes the server 1.9 µs for each message, where a plain XADD takes 1.2.
  */
 export class AppendBatch extends DecodedCommand<AppendOutcomes> {
   readonly #bytes: Buffer;

@@ -21,7 +21,7 @@ interface Head {
 
 /**
  * Writes batches of XADDs as bytes of RESP2, into buffers that are used again: the pages of a fresh one, and a string put
- * together to be taken apart once more, cost more than all else (0.1 in place of 0.4 µs a message of 256 bytes).
+ * together to be taken apart once more, cost more than all else (0.2 in place of 0.9 µs a message of 256 bytes).
  *
  * Each part is written with the line break of the one before.
  */

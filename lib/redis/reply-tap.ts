@@ -38,9 +38,9 @@ export function isTapped(client: object): boolean {
 
 /**
  * Stands between a connection's socket and ioredis, and reads the replies to {@link DecodedCommand}s itself: ioredis makes
- * an object of each part of a reply, which is most of what reading costs (a page of 1,000 entries: 3.9 µs an entry with
- * ioredis 6, 2.3 with ioredis 5, 0.5 here). All else passes through, and in the order in which it came: which command is
- * being answered is what ioredis's own queue says. A connection that sends what cannot be read is given up.
+ * a command and a promise for each XADD, and the decoder of ioredis 6 takes 2.5 µs for each entry of a page where 0.4 are
+ * enough (here, and in ioredis 5). All else passes through, in the order in which it came: which command is being answered
+ * is what ioredis's own queue says. A connection that sends what cannot be read is given up.
  *
  * Call it once a client is ready, with nothing under way.
  */

@@ -3,45 +3,12 @@ import type { Deferred } from '../deferred.js';
 import { errorText } from '../error-text.js';
 import { ClosedError, InternalError, ReadLoopStalledError, RedisStreamsError } from '../errors.js';
 import { RECONNECT_BACKOFF, backoffDelay, pause, within } from '../redis/backoff.js';
-import { classifyRedisError, isTransient, toPublicError } from '../redis/redis-error.js';
+import { classifyRedisError, isTransient, replyWord, toPublicError } from '../redis/redis-error.js';
 import type { AssignedStream } from './assigned-stream.js';
 import { LoopWatch } from './loop-watch.js';
 import type { LoopReport, LoopState } from './loop-watch.js';
-import type { ReadDuty } from './read-duty.js';
+import type { ReadLoopOptions } from './read-loop-options.js';
 import { ReadRound } from './read-round.js';
-import type { ReadPage, StreamReader } from './stream-reader.js';
-
-/** The connection on which a loop reads. */
-export interface ReadConnection {
-  readonly epoch: number;
-  ready(signal: AbortSignal): Promise<unknown>;
-  /** Gives the client of this epoch up for a new one. */
-  drop(epoch: number): void;
-  close(): Promise<void>;
-}
-
-export interface ReadLoopOptions {
-  readonly reader: StreamReader;
-  readonly connection: ReadConnection;
-  readonly interrupt: { readonly isPossible: boolean; interrupt(isOver: () => boolean): Promise<void> };
-  readonly duties: readonly ReadDuty[];
-  /** Most entries of one read. */
-  readonly batchSize: () => number;
-  readonly blockTimeout: number;
-  /** Free places for what a read brings, and a wait until there are enough. */
-  readonly credit: () => number;
-  readonly room: () => Promise<void>;
-  /** Nothing waits to be handed out, yet there is no room: all of it is with somebody, or waits for a retry. */
-  readonly isStuck: () => boolean;
-  /** Whether {@link room} would resolve now. */
-  readonly hasRoom: () => boolean;
-  /** Since when all connections that reading needs have been live, on the monotonic clock; undefined while one is not. */
-  readonly liveSince: () => number | undefined;
-  /** @param isLate the pages come from a round that was given up; some of it may be here already */
-  readonly onPages: (pages: readonly ReadPage[], isLate: boolean) => void;
-  readonly onStreamFailure: (stream: AssignedStream) => void;
-  readonly onError: (error: RedisStreamsError) => void;
-}
 
 /** A server on which reads cannot be ended early is asked in short turns. */
 const SHORT_BLOCK = 1_000;
@@ -72,6 +39,8 @@ export class ReadLoop {
   #holds = 0;
   #loop: Promise<void> | undefined;
   #round = new ReadRound();
+  /** Words of what was reported since the last read that succeeded. */
+  readonly #reported = new Set<string>();
 
   constructor(options: ReadLoopOptions) {
     this.#options = options;
@@ -239,7 +208,9 @@ export class ReadLoop {
     try {
       const budget = { credit: credit(), batchSize: batchSize(), block: this.#blockTime() };
       onPages(await reader.read(streams, budget), round.isGivenUp);
-      if (!round.isGivenUp) this.#watch.readSucceeded();
+      if (round.isGivenUp) return;
+      this.#watch.readSucceeded();
+      this.#reported.clear();
     } finally {
       round.isReading = false;
     }
@@ -265,9 +236,9 @@ export class ReadLoop {
       signal,
     );
     if (kind === 'permission' || kind === 'retryable' || kind === 'no-memory') {
-      if (failures === 1) this.#report(error, streams);
+      this.#report(error, streams);
     } else if (!isTransient(kind) && kind !== 'interrupted') {
-      await this.#heal(streams, error, failures);
+      await this.#heal(streams, error);
     } else if (kind === 'connection' && !(error instanceof RedisStreamsError) && failures === 1) {
       // No reply and no lost connection: a mistake in this package must not look like an outage.
       this.#options.onError(new InternalError(`Reading failed unexpectedly: ${errorText(error)}`, error));
@@ -276,17 +247,21 @@ export class ReadLoop {
     await delay;
   }
 
-  async #heal(streams: readonly AssignedStream[], error: unknown, failures: number): Promise<void> {
+  async #heal(streams: readonly AssignedStream[], error: unknown): Promise<void> {
     try {
       await this.#options.reader.heal(streams, error);
     } catch (failure) {
       // The next read fails in the same way and leads back here.
-      if (failures === 1 && !isTransient(classifyRedisError(failure))) this.#report(failure, streams);
+      if (!isTransient(classifyRedisError(failure))) this.#report(failure, streams);
     }
     for (const stream of streams) if (stream.failure) this.#options.onStreamFailure(stream);
   }
 
+  /** Once, until reading goes on: what comes back with every attempt must not fill a disk. */
   #report(error: unknown, streams: readonly AssignedStream[]): void {
+    const word = replyWord(error) ?? '';
+    if (this.#reported.has(word)) return;
+    this.#reported.add(word);
     this.#options.onError(toPublicError(error, nameOf(streams), 'reading from'));
   }
 }

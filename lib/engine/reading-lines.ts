@@ -5,7 +5,7 @@ import type { LoopReport } from './loop-watch.js';
 import type { ResolvedConsumerOptions } from './options.js';
 import type { ReadDuty } from './read-duty.js';
 import { ReadLoop } from './read-loop.js';
-import type { ReadLoopOptions } from './read-loop.js';
+import type { ReadLoopOptions } from './read-loop-options.js';
 import { readerFor } from './reading-line.js';
 import type { ConsumerEnvironment, ReadingLine } from './reading-line.js';
 import { RetrySchedule } from './retry-schedule.js';

@@ -4,10 +4,11 @@ import { monotonicNow } from '../../lib/clock.js';
 import { withResolvers } from '../../lib/deferred.js';
 import { AssignedStream } from '../../lib/engine/assigned-stream.js';
 import { ReadLoop } from '../../lib/engine/read-loop.js';
-import type { ReadLoopOptions } from '../../lib/engine/read-loop.js';
+import type { ReadLoopOptions } from '../../lib/engine/read-loop-options.js';
 import type { ReadPage } from '../../lib/engine/stream-reader.js';
-import { ClosedError, ReadLoopStalledError } from '../../lib/errors.js';
+import { ClosedError, ConnectionError, ReadLoopStalledError } from '../../lib/errors.js';
 import type { RedisStreamsError } from '../../lib/errors.js';
+import { until } from '../support/until.js';
 
 const BLOCK = 1_000;
 const LIMIT = 2 * BLOCK + 5_000;
@@ -132,5 +133,34 @@ describe('the watchdog of a read loop', () => {
     await jest.advanceTimersByTimeAsync(10 * LIMIT);
     expect(scene.errors).toEqual([]);
     expect(read).toHaveBeenCalledTimes(1);
+  });
+});
+
+describe('what a read loop reports', () => {
+  const refusal = (message: string): Error => Object.assign(new Error(message), { name: 'ReplyError' });
+
+  it('is a refusal once, also one that follows a lost connection, and again after a read has succeeded', async () => {
+    const scene = new Scene();
+    const next = async (settle: (read: Scene['reads'][number]) => void): Promise<void> => {
+      const count = scene.reads.length;
+      settle(scene.reads[count - 1] as Scene['reads'][number]);
+      await until('it reads again', () => scene.reads.length > count);
+    };
+    await until('it reads', () => scene.reads.length === 1);
+    const words = (): string[] => scene.errors.map(({ cause }) => (cause as Error).message);
+
+    await next((read) => read.reject(new ConnectionError('lost')));
+    await next((read) => read.reject(refusal('MASTERDOWN Link with MASTER is down')));
+    await next((read) => read.reject(refusal('MASTERDOWN Link with MASTER is down')));
+    expect(words()).toEqual(['MASTERDOWN Link with MASTER is down']);
+    await next((read) => read.reject(refusal('OOM command not allowed')));
+    await next((read) => read.resolve([]));
+    await next((read) => read.reject(refusal('OOM command not allowed')));
+    expect(words()).toEqual([
+      'MASTERDOWN Link with MASTER is down',
+      'OOM command not allowed',
+      'OOM command not allowed',
+    ]);
+    await scene.loop.stop();
   });
 });

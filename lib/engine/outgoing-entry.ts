@@ -40,16 +40,20 @@ function fieldOf(header: string): string {
   return field;
 }
 
-/** Returns how much the headers add to the message's size. @throws InvalidOptionError */
-export function addHeaders(fields: Payload[], headers: Record<string, string>): number {
-  let size = 0;
+/** The fields of headers, names and values in turn. @throws InvalidOptionError */
+export function headerFields(headers: Record<string, string>): string[] {
+  const fields: string[] = [];
   for (const name of Object.keys(headers)) {
     const value = headers[name];
     if (typeof value !== 'string') throw new InvalidOptionError(`headers.${name}`, 'must be a string', value);
     fields.push(fieldOf(name), value);
-    size += name.length + value.length;
   }
-  return size;
+  return fields;
+}
+
+/** About how many bytes these are. */
+export function lengthOf(fields: readonly string[]): number {
+  return fields.reduce((sum, { length }) => sum + length, 0);
 }
 
 /** The id that a message asks for. @throws InvalidOptionError */

@@ -1,5 +1,6 @@
 import type { RedisStreamsError } from '../errors.js';
 import { QueuedSend } from './queued-send.js';
+import type { SendContent } from './queued-send.js';
 import { Receipt } from './receipt.js';
 import { SendResult } from './send-result.js';
 
@@ -10,8 +11,8 @@ export type OnSettled = (failure: RedisStreamsError | undefined) => void;
 export class SendWithoutReceipt extends QueuedSend {
   readonly onSettled: OnSettled;
 
-  constructor(streamKey: string, id: string, fields: QueuedSend['fields'], size: number, onSettled: OnSettled) {
-    super(streamKey, id, fields, size);
+  constructor(content: SendContent, onSettled: OnSettled) {
+    super(content);
     this.onSettled = onSettled;
   }
 
@@ -38,16 +39,8 @@ export class SendWithReceipt extends QueuedSend {
   readonly shardId: number;
   readonly onUnobserved: (error: RedisStreamsError) => void;
 
-  constructor(
-    streamKey: string,
-    id: string,
-    fields: QueuedSend['fields'],
-    size: number,
-    stream: string,
-    shardId: number,
-    onUnobserved: (error: RedisStreamsError) => void,
-  ) {
-    super(streamKey, id, fields, size);
+  constructor(content: SendContent, stream: string, shardId: number, onUnobserved: (error: RedisStreamsError) => void) {
+    super(content);
     const { result, resolve, reject } = SendResult.create();
     this.result = result;
     this.resolve = resolve;

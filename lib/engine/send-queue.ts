@@ -16,7 +16,8 @@ export interface Batch<T> {
 
 /** What matters of a message for how many go together. */
 interface Sendable {
-  readonly fields: readonly unknown[];
+  /** Names and values. */
+  readonly fieldCount: number;
   /** In bytes. */
   readonly size: number;
 }
@@ -77,7 +78,7 @@ function endOfBatch({ entries, head }: StreamQueue<Sendable>, maxBatch: number):
   let size = 0;
   do {
     const entry = entries[end] as Sendable;
-    parts += entry.fields.length + PARTS_BESIDE_FIELDS;
+    parts += entry.fieldCount + PARTS_BESIDE_FIELDS;
     if (end > head && (parts > MAX_PARTS || size + entry.size > MAX_BYTES)) break;
     size += entry.size;
     end += 1;

@@ -16,7 +16,7 @@ import type { AppendCommands } from '../redis/stream-commands.js';
 import { shardKey } from './assigned-stream.js';
 import { check } from './option-checks.js';
 import type { ResolvedProducerOptions } from './options.js';
-import { addHeaders, bytesOf, entryIdFor, heldBytes } from './outgoing-entry.js';
+import { bytesOf, entryIdFor, headerFields, heldBytes, lengthOf } from './outgoing-entry.js';
 import type { Payload, SendOptions } from './outgoing-entry.js';
 import { Receipt } from './receipt.js';
 import { SendWithReceipt, SendWithoutReceipt } from './receipt-send.js';
@@ -194,21 +194,22 @@ export class StreamProducer extends EventEmitter<{ error: [error: RedisStreamsEr
     if (this.#ending) throw new ProducerEndedError();
     check.name('streamKey', streamKey);
     const bytes = bytesOf(payload);
-    const fields: Payload[] = [this.#environment.messageField, payload];
-    const headerBytes = options?.headers ? addHeaders(fields, options.headers) : 0;
+    const more = options?.headers && headerFields(options.headers);
+    const headerBytes = more ? lengthOf(more) : 0;
     if (bytes + headerBytes > MAX_PAYLOAD) throw new PayloadTooLargeError(streamKey, bytes + headerBytes, MAX_PAYLOAD);
-    if (fields.length > MAX_SCRIPT_FIELDS && this.#options.delivery === 'exactly-once') {
+    if (more && more.length > MAX_SCRIPT_FIELDS - 2 && this.#options.delivery === 'exactly-once') {
       // Only a script appends exactly once; found out there, it would fail the other messages of its batch as well.
       const rule = `must be at most ${MAX_SCRIPT_FIELDS / 2 - 1} with delivery 'exactly-once'`;
-      throw new InvalidOptionError('headers', rule, Object.keys(options?.headers ?? {}).length);
+      throw new InvalidOptionError('headers', rule, more.length / 2);
     }
     const shardId = this.#shardOf(streamKey, payload, options?.key);
     const key = shardKey(streamKey, shardId, this.#options.sharder !== undefined);
     const id = entryIdFor(options?.timestamp);
-    const held = heldBytes(payload, bytes) + headerBytes;
+    const size = heldBytes(payload, bytes) + headerBytes;
+    const content = { key, id, name: this.#environment.messageField, payload, more, size };
     const send = onSettled
-      ? new SendWithoutReceipt(key, id, fields, held, onSettled)
-      : new SendWithReceipt(key, id, fields, held, streamKey, shardId, this.#report);
+      ? new SendWithoutReceipt(content, onSettled)
+      : new SendWithReceipt(content, streamKey, shardId, this.#report);
     this.#pipeline.push(send);
     return send;
   }

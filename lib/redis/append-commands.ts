@@ -17,7 +17,10 @@ const PARTIAL_ID = '-*';
 
 const NEEDS_SCRIPTS = 'needs scripts, and with timestamps or minAge Redis 7.0; use at-least-once where there are none';
 
-/** XADD and XTRIM over the writer connection: a batch by one script, or by a pipeline where scripts are not permitted. */
+/**
+ * XADD and XTRIM over the writer connection. A batch is one command where we read its replies ourselves; one script where we
+ * do not, or where it must not be appended twice; a pipeline for a server that lacks scripts, or something else.
+ */
 export class RedisAppendCommands implements AppendCommands {
   readonly #sender: CommandSender;
   readonly #encoder = new AppendEncoder();
@@ -41,10 +44,10 @@ export class RedisAppendCommands implements AppendCommands {
     const features = asksForMore ? await this.#featuresFor(key, patience) : ((await this.#probing) ?? ALL);
     const limit = trimArguments(trim, features);
     const isPlain = features.partialIds && (trim.minId === undefined || features.minId);
-    if (isPlain && !once && (await this.#sender.canDecode(patience))) {
-      return this.#appendBatch(key, limit, requests, wantsIds);
-    }
-    const canScript = await this.#sender.load(APPEND_SCRIPTS, patience);
+    // Whatever way a batch goes from here, it is as long as that of the others on its connection, or one would overtake another.
+    const canDecode = await this.#sender.canDecode(patience);
+    if (canDecode && isPlain && !once) return this.#appendBatch(key, limit, requests, wantsIds);
+    const canScript = (!canDecode || once) && (await this.#sender.load(APPEND_SCRIPTS, patience));
     const memory = once && this.#sender.besideKey(key, `producer:${once.producer}`);
     const call = canScript && isPlain ? appendCall(key, memory, requests, limit, settings) : undefined;
     if (call) {

@@ -45,7 +45,9 @@ function setUp(options: Partial<WritePipelineOptions> = {}) {
   });
   open.push(pipeline);
   class TestSend extends QueuedSend {
-    readonly wantsId = true;
+    override get wantsId(): boolean {
+      return true;
+    }
     accepted(accepted: string): void {
       settled.push(accepted);
     }
@@ -53,7 +55,9 @@ function setUp(options: Partial<WritePipelineOptions> = {}) {
       settled.push(`${this.id}: ${code}`);
     }
   }
-  const push = (id: string, streamKey = 's', size = 1): void => pipeline.push(new TestSend(streamKey, id, [], size));
+  const push = (id: string, key = 's', size = 1): void => {
+    pipeline.push(new TestSend({ key, id, name: 'msg', payload: '', more: undefined, size }));
+  };
   return { pipeline, appends, settled, push };
 }
 

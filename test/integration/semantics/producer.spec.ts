@@ -28,6 +28,21 @@ describe('producer', () => {
     expect(stored).toEqual(receipts.map(({ id }, index) => [id, String(index)]));
   });
 
+  it('keeps the order of messages with and without a time of their own, whatever way each goes to this server', async () => {
+    const stream = uniqueName('stream');
+    const producer = await (await streams.connect()).createProducer(stream);
+    const timestamp = new Date(Date.now() + 60_000);
+    // The server is asked what it can do; after that nothing is waited for.
+    await producer.send('first', { timestamp });
+    numbers(0, 1_999).forEach((text, index) => {
+      producer.enqueue(text, Math.floor(index / 500) % 2 === 1 ? { timestamp } : {});
+    });
+    await producer.flush();
+
+    const stored = (await streams.redis.xrange(stream, '-', '+')).map(([, fields]) => fields[1]);
+    expect(stored).toEqual(['first', ...numbers(0, 1_999)]);
+  });
+
   it('scenario 15: a receipt says where the message is, and is safe for JSON', async () => {
     const stream = uniqueName('stream');
     const receipt = await (await (await streams.connect()).createProducer(stream)).send('hello');

@@ -31,14 +31,21 @@ for i = 1, before do limit[i] = ARGV[2 + i] end
 const VALUES = `${COLLECT}
 local first = 4 + before
 local field = ARGV[3 + before]
-for i = first, #ARGV do
-  local reply
-  if before == 0 then
-    reply = add('XADD', key, '*', field, ARGV[i])
-  else
-    reply = add('XADD', key, limit[1], limit[2], limit[3], '*', field, ARGV[i])
+if before == 0 and not wanted then
+  for i = first, #ARGV do
+    local reply = add('XADD', key, '*', field, ARGV[i])
+    if type(reply) == 'table' then note(i - first + 1, reply) end
   end
-  note(i - first + 1, reply)
+else
+  for i = first, #ARGV do
+    local reply
+    if before == 0 then
+      reply = add('XADD', key, '*', field, ARGV[i])
+    else
+      reply = add('XADD', key, limit[1], limit[2], limit[3], '*', field, ARGV[i])
+    end
+    note(i - first + 1, reply)
+  end
 end`;
 
 /** ARGV: whether ids are wanted, how many trim arguments, these, then for each entry how many arguments it has, and these. */

@@ -2,6 +2,9 @@ import type { AppendRequest } from './stream-commands.js';
 
 /** What a batch of 500 messages of 256 bytes needs, twice over. */
 const USUAL_SIZE = 256 * 1024;
+/** About what an entry needs beside its target and its fields, and a part of a command beside itself. */
+const BESIDE_FIELDS = 100;
+const BESIDE_PART = 32;
 /** As many batches as are under way at the same time at most; what is larger is left to the garbage collector. */
 const MAX_KEPT = 16;
 
@@ -33,8 +36,9 @@ export class AppendEncoder {
 
   /** Give the bytes back with {@link release}, once the server has answered. */
   encode(key: string, limit: ReadonlyArray<string | number>, requests: readonly AppendRequest[]): Buffer {
-    this.#begin();
     const target = ['XADD', key, ...limit].map((argument) => bulk(String(argument))).join('');
+    const beside = target.length + BESIDE_FIELDS;
+    this.#begin(requests.reduce((sum, { size = 0 }) => sum + size + beside, 0));
     for (const { id, fields } of requests) {
       let head = this.#head;
       if (head?.id !== id || head.name !== fields[0] || head.size !== fields.length || head.target !== target) {
@@ -53,7 +57,9 @@ export class AppendEncoder {
 
   /** One command, of very many arguments. */
   encodeCommand(name: string, args: ReadonlyArray<string | Uint8Array | number>): Buffer {
-    this.#begin();
+    this.#begin(
+      args.reduce<number>((sum, part) => sum + BESIDE_PART + (typeof part === 'number' ? 0 : part.length), 0),
+    );
     this.#copy(Buffer.from(`\r\n*${args.length + 1}\r\n${bulk(name).slice(0, -LINE_BREAK.length)}`));
     for (const argument of args) this.#value(typeof argument === 'number' ? String(argument) : argument);
     return this.#end();
@@ -64,8 +70,10 @@ export class AppendEncoder {
     if (buffer.byteLength === USUAL_SIZE && this.#free.length < MAX_KEPT) this.#free.push(Buffer.from(buffer));
   }
 
-  #begin(): void {
-    this.#bytes = this.#free.pop() ?? Buffer.allocUnsafeSlow(USUAL_SIZE);
+  /** @param size about what will be written; more is possible, and costs a copy */
+  #begin(size: number): void {
+    const isUsual = size <= USUAL_SIZE;
+    this.#bytes = (isUsual ? this.#free.pop() : undefined) ?? Buffer.allocUnsafeSlow(isUsual ? USUAL_SIZE : size);
     this.#at = 0;
   }
 

@@ -31,6 +31,8 @@ export interface AppendRequest {
   /** `*`, `<ms>-*` or a complete id. */
   readonly id: string;
   readonly fields: ReadonlyArray<string | Uint8Array>;
+  /** About how many bytes the fields are, where that is known. */
+  readonly size?: number;
 }
 
 /** Trims a stream as it is appended to, approximately (`~`). */

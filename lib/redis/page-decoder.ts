@@ -139,7 +139,7 @@ function isSame(name: Buffer, bytes: Buffer, at: number, length: number): boolea
 
 /** How often a claimed entry was delivered before. */
 function readDeliveries(reader: RespReader): number | undefined {
-  const idle = reader.skip();
+  const idle = reader.passOver();
   if (idle === undefined) return undefined;
   const type = reader.type;
   if (type === undefined) return undefined;

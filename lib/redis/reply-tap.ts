@@ -102,7 +102,7 @@ class ReplyTap {
       if (state !== 'foreign') return state === 'done';
     }
     const start = reader.at;
-    const isComplete = reader.skip() === true;
+    const isComplete = reader.passOver() === true;
     if (isComplete) this.#pass(reader.bytes.subarray(start, reader.at));
     else reader.at = start;
     return isComplete;

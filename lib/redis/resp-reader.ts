@@ -74,7 +74,7 @@ export class RespReader {
   }
 
   /** Goes past a value, whatever it is. */
-  skip(): true | undefined {
+  passOver(): true | undefined {
     switch (this.type) {
       case undefined:
         return undefined;
@@ -89,16 +89,16 @@ export class RespReader {
         return length < 0 || this.bulk(length) !== undefined ? true : undefined;
       }
       case RESP.array:
-        return this.#skipItems();
+        return this.#passOverItems();
       default:
         throw new Error(`Redis sent a value of type ${this.bytes[this.at]}, which RESP2 does not have`);
     }
   }
 
-  #skipItems(): true | undefined {
+  #passOverItems(): true | undefined {
     const count = this.number();
     if (count === undefined) return undefined;
-    for (let item = 0; item < count; item += 1) if (!this.skip()) return undefined;
+    for (let item = 0; item < count; item += 1) if (!this.passOver()) return undefined;
     return true;
   }
 

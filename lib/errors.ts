@@ -1,4 +1,4 @@
-import { errorText } from './error-text.js';
+import { errorText } from './shared/error-text.js';
 
 /** What every error of this package has; `code` never changes, `message` may. */
 export interface RedisStreamsErrorOptions {

@@ -1,10 +1,10 @@
 import type { RedisStreamsError } from '../errors.js';
-import { pause } from '../redis/backoff.js';
-import type { RedisStreamsStatus } from '../redis/redis-connections.js';
-import type { StreamCommands } from '../redis/stream-commands.js';
-import type { AssignedStream } from './assigned-stream.js';
-import type { LoopReport } from './loop-watch.js';
-import type { ConsumerMode } from './options.js';
+import { pause } from '../shared/backoff.js';
+import type { RedisStreamsStatus } from '../redis/connection/redis-connections.js';
+import type { StreamCommands } from '../redis/commands/stream-commands.js';
+import type { Partition } from './consuming/partition.js';
+import type { LoopReport } from './consuming/reading/loop-watchdog.js';
+import type { ConsumerMode } from './options/options.js';
 
 /** One stream shard that a loop reads. What the server was asked for is undefined when it did not say in time. */
 export interface StreamHealth {
@@ -53,7 +53,7 @@ export interface StreamerHealth {
 /** What a session knows of one of its loops without asking the server. */
 export interface LocalLoopHealth
   extends LoopReport, Pick<LoopHealth, 'mode' | 'group' | 'consumer' | 'reconnects' | 'buffered' | 'inFlight'> {
-  readonly streams: readonly AssignedStream[];
+  readonly streams: readonly Partition[];
 }
 
 /** Asks the server for what only it knows of a loop's streams, and waits no longer than `timeout` milliseconds. */
@@ -91,7 +91,7 @@ export async function loopHealth(
 }
 
 async function groupNumbers(
-  { key }: AssignedStream,
+  { key }: Partition,
   group: string | undefined,
   { groups, pending }: Pick<StreamCommands, 'groups' | 'pending'>,
 ): Promise<Pick<StreamHealth, 'lag' | 'pending' | 'oldestPendingIdle'> | undefined> {

@@ -1,41 +1,41 @@
 import { EventEmitter } from 'node:events';
 
-import { errorText } from '../error-text.js';
+import { errorText } from '../shared/error-text.js';
 import { ClosedError } from '../errors.js';
-import { consoleLogger, safeLogger } from '../logger.js';
-import type { RedisStreamsLogger } from '../logger.js';
-import type { RedisStreamsConnection } from '../redis/connection-options.js';
-import { ReadInterrupt } from '../redis/read-interrupt.js';
-import type { RedisConnection } from '../redis/redis-connection.js';
-import { RedisConnections } from '../redis/redis-connections.js';
-import type { RedisStreamsStatus } from '../redis/redis-connections.js';
-import { redisStreamCommands } from '../redis/redis-stream-commands.js';
-import type { AppendCommands, StreamCommands } from '../redis/stream-commands.js';
-import { ConsumerSession } from './consumer-session.js';
-import type { SessionCapacity, SessionListeners } from './consumer-session.js';
-import type { ConsumerFor, OnlyOptionsOf } from './consumer-types.js';
+import { consoleLogger, safeLogger } from '../shared/logger.js';
+import type { RedisStreamsLogger } from '../shared/logger.js';
+import type { RedisStreamsConnection } from '../redis/connection/client-factory.js';
+import { ReadInterrupt } from '../redis/connection/read-interrupt.js';
+import type { RedisConnection } from '../redis/connection/redis-connection.js';
+import { RedisConnections } from '../redis/connection/redis-connections.js';
+import type { RedisStreamsStatus } from '../redis/connection/redis-connections.js';
+import { redisStreamCommands } from '../redis/commands/redis-stream-commands.js';
+import type { AppendCommands, StreamCommands } from '../redis/commands/stream-commands.js';
+import { ConsumerSession } from './consuming/consumer-session.js';
+import type { SessionCapacity, SessionListeners } from './consuming/consumer-session.js';
+import type { ConsumerFor, OnlyOptionsOf } from './consuming/consumer-types.js';
 import { loopHealth } from './health.js';
 import type { StreamerHealth } from './health.js';
-import { Inbox } from './inbox.js';
-import type { InboxOptions } from './inbox.js';
-import { check } from './option-checks.js';
+import { Inbox } from './admin/inbox.js';
+import type { InboxOptions } from './admin/inbox.js';
+import { check } from './options/option-checks.js';
 import {
   resolveConsumerOptions,
   resolveProducerOptions,
   resolveStreamKeys,
   resolveStreamerOptions,
-} from './options.js';
+} from './options/options.js';
 import type {
   ConsumerOptions,
   ProducerOptions,
   ResolvedConsumerOptions,
   ResolvedStreamerOptions,
   StreamerOptions,
-} from './options.js';
-import type { ConsumerEnvironment, LiveSession, ReadingLine } from './reading-line.js';
-import { StreamConsumer } from './stream-consumer.js';
-import { StreamManager } from './stream-manager.js';
-import { StreamProducer } from './stream-producer.js';
+} from './options/options.js';
+import type { ConsumerEnvironment, LiveSession, ReadingLine } from './consuming/reading/reading-line.js';
+import { StreamConsumer } from './consuming/stream-consumer.js';
+import { StreamManager } from './admin/stream-manager.js';
+import { StreamProducer } from './producing/stream-producer.js';
 
 const CONNECT_TIMEOUT = 10_000;
 /** A server that does not answer for so long counts as gone. */

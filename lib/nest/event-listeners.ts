@@ -1,5 +1,5 @@
-import { errorText } from '../error-text.js';
-import type { RedisStreamsLogger } from '../logger.js';
+import { errorText } from '../shared/error-text.js';
+import type { RedisStreamsLogger } from '../shared/logger.js';
 import type { RedisStreamsEventsMap } from './redis-streams.events.js';
 
 export type EmitEvent = <E extends keyof RedisStreamsEventsMap>(

@@ -1,7 +1,7 @@
 import type { Deserializer, ReadPacket, Serializer } from '@nestjs/microservices';
 
-import type { Payload, SendOptions } from '../engine/outgoing-entry.js';
-import type { StreamMessage } from '../engine/stream-message.js';
+import type { Payload, SendOptions } from '../engine/messages/outgoing-entry.js';
+import type { StreamMessage } from '../engine/messages/stream-message.js';
 import { InvalidOptionError, PayloadDecodeError } from '../errors.js';
 import { RedisStreamsRecord } from './redis-streams.record.js';
 

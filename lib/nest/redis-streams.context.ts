@@ -1,10 +1,10 @@
 import { BaseRpcContext } from '@nestjs/microservices';
 
-import type { Delivery, Settlement } from '../engine/delivery.js';
-import { check } from '../engine/option-checks.js';
-import type { StreamMessage } from '../engine/stream-message.js';
-import { deadLetter, retryOrDeadLetter } from './failure-policy.js';
-import type { FailurePolicy } from './failure-policy.js';
+import type { Delivery, Settlement } from '../engine/settling/settlement.js';
+import { check } from '../engine/options/option-checks.js';
+import type { StreamMessage } from '../engine/messages/stream-message.js';
+import { deadLetter, retryOrDeadLetter } from './server/failure-policy.js';
+import type { FailurePolicy } from './server/failure-policy.js';
 
 /** What stands behind the contexts of one pattern's messages. */
 export interface ContextScope {

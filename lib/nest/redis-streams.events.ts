@@ -1,6 +1,6 @@
-import type { StreamMessage } from '../engine/stream-message.js';
+import type { StreamMessage } from '../engine/messages/stream-message.js';
 import type { RedisStreamsError } from '../errors.js';
-import type { RedisStreamsStatus } from '../redis/redis-connections.js';
+import type { RedisStreamsStatus } from '../redis/connection/redis-connections.js';
 
 /** A message that became a dead letter. */
 export interface DeadLetterEvent {

@@ -12,9 +12,9 @@ import { ModuleRef } from '@nestjs/core';
 
 import { RedisStreamer } from '../engine/streamer.js';
 import { InvalidOptionError } from '../errors.js';
-import { ClientRedisStreams } from './redis-streams.client.js';
+import { ClientRedisStreams } from './client/redis-streams.client.js';
 import type { ClientRedisStreamsOptions, ServerRedisStreamsOptions } from './redis-streams.options.js';
-import { ServerRedisStreams } from './redis-streams.server.js';
+import { ServerRedisStreams } from './server/redis-streams.server.js';
 import { getRedisStreamsToken } from './redis-streams.tokens.js';
 
 /** Options of the client and, where `group` or `mode: 'real-time'` is given, of the server. */

@@ -1,17 +1,23 @@
 import type { Deserializer, Serializer } from '@nestjs/microservices';
 
-import { resolveDeadLetter } from '../engine/dead-letter.js';
-import type { DeadLetterOptions } from '../engine/dead-letter.js';
-import { check } from '../engine/option-checks.js';
-import { resolveConsumerOptions } from '../engine/options.js';
-import type { AutoCommit, AutoStreamReset, ConsumerMode, ConsumerOptions, ProducerOptions } from '../engine/options.js';
-import type { RetentionOptions } from '../engine/retention.js';
-import { resolveRetry } from '../engine/retry-policy.js';
-import type { RetryOptions } from '../engine/retry-policy.js';
+import { resolveDeadLetter } from '../engine/settling/dead-letter.js';
+import type { DeadLetterOptions } from '../engine/settling/dead-letter.js';
+import { check } from '../engine/options/option-checks.js';
+import { resolveConsumerOptions } from '../engine/options/options.js';
+import type {
+  AutoCommit,
+  AutoStreamReset,
+  ConsumerMode,
+  ConsumerOptions,
+  ProducerOptions,
+} from '../engine/options/options.js';
+import type { RetentionOptions } from '../engine/admin/retention.js';
+import { resolveRetry } from '../engine/settling/retry-policy.js';
+import type { RetryOptions } from '../engine/settling/retry-policy.js';
 import { InvalidOptionError } from '../errors.js';
-import type { RedisStreamsLogger } from '../logger.js';
-import type { RedisStreamsConnection } from '../redis/connection-options.js';
-import type { FailurePolicy } from './failure-policy.js';
+import type { RedisStreamsLogger } from '../shared/logger.js';
+import type { RedisStreamsConnection } from '../redis/connection/client-factory.js';
+import type { FailurePolicy } from './server/failure-policy.js';
 import type { DeadLetterEvent } from './redis-streams.events.js';
 
 /** Options that server, client and module share. All times are milliseconds. */

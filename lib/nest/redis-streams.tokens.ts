@@ -1,7 +1,7 @@
 import { Inject } from '@nestjs/common';
 import type { InjectionToken } from '@nestjs/common';
 
-import { ClientRedisStreams } from './redis-streams.client.js';
+import { ClientRedisStreams } from './client/redis-streams.client.js';
 
 type ProvidedClass = abstract new (...args: never[]) => unknown;
 

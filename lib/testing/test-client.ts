@@ -1,9 +1,9 @@
 import type { Observable } from 'rxjs';
 import { EMPTY, from, of, switchMap, throwError } from 'rxjs';
 
-import { Receipt } from '../engine/receipt.js';
+import { Receipt } from '../engine/messages/receipt.js';
 import { NoHandlerError } from '../errors.js';
-import { ClientRedisStreams } from '../nest/redis-streams.client.js';
+import { ClientRedisStreams } from '../nest/client/redis-streams.client.js';
 import { RedisStreamsRecord } from '../nest/redis-streams.record.js';
 import type { TestServerRedisStreams } from './test-server.js';
 

@@ -1,7 +1,7 @@
 import { expect, it } from '@jest/globals';
 import { firstValueFrom } from 'rxjs';
 
-import { withResolvers } from '../../lib/deferred.js';
+import { withResolvers } from '../../lib/shared/deferred.js';
 import { RedisStreamsContext } from '../../lib/index.js';
 import { onBatch, onEvent } from '../support/controllers.js';
 import { useNest } from '../support/nest.js';

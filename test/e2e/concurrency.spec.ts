@@ -1,8 +1,8 @@
 import { expect, it } from '@jest/globals';
 import { firstValueFrom } from 'rxjs';
 
-import { withResolvers } from '../../lib/deferred.js';
-import type { Deferred } from '../../lib/deferred.js';
+import { withResolvers } from '../../lib/shared/deferred.js';
+import type { Deferred } from '../../lib/shared/deferred.js';
 import { onEvent } from '../support/controllers.js';
 import { useNest } from '../support/nest.js';
 import { uniqueName } from '../support/redis.js';

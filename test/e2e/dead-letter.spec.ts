@@ -4,7 +4,7 @@ import { EventPattern, Payload } from '@nestjs/microservices';
 
 import { DEAD_LETTER_HEADERS, RedisStreamsDeadLetterException, RedisStreamsRecordBuilder } from '../../lib/index.js';
 import type { DeadLetterEvent, RedisStreamsContext, ServerRedisStreamsOptions } from '../../lib/index.js';
-import { withResolvers } from '../../lib/deferred.js';
+import { withResolvers } from '../../lib/shared/deferred.js';
 import { onEvent } from '../support/controllers.js';
 import { GROUP, useNest } from '../support/nest.js';
 import { uniqueName } from '../support/redis.js';

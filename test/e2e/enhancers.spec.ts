@@ -22,7 +22,7 @@ import { Ctx, EventPattern, Payload } from '@nestjs/microservices';
 import { EMPTY, finalize, map, tap } from 'rxjs';
 import type { Observable } from 'rxjs';
 
-import { withResolvers } from '../../lib/deferred.js';
+import { withResolvers } from '../../lib/shared/deferred.js';
 import { RedisStreamsContext } from '../../lib/index.js';
 import { onEvent } from '../support/controllers.js';
 import { useNest } from '../support/nest.js';

@@ -3,7 +3,7 @@ import { EMPTY, firstValueFrom } from 'rxjs';
 
 import { Receipt, RedisStreamsRecordBuilder } from '../../lib/index.js';
 import type { BatchSendError, DeadLetterEvent, RedisStreamsContext } from '../../lib/index.js';
-import { withResolvers } from '../../lib/deferred.js';
+import { withResolvers } from '../../lib/shared/deferred.js';
 import { onEvent } from '../support/controllers.js';
 import { GROUP, LogLines, useNest } from '../support/nest.js';
 import { uniqueName } from '../support/redis.js';

@@ -2,7 +2,7 @@ import { readFileSync } from 'node:fs';
 import { expect, it } from '@jest/globals';
 import { firstValueFrom } from 'rxjs';
 
-import { withResolvers } from '../../lib/deferred.js';
+import { withResolvers } from '../../lib/shared/deferred.js';
 import { ClientRedisStreams, InvalidOptionError, Receipt, ServerRedisStreams } from '../../lib/index.js';
 import type { ClientRedisStreamsOptions, RedisStreamsContext, ServerRedisStreamsOptions } from '../../lib/index.js';
 import { onEvent } from '../support/controllers.js';

@@ -1,7 +1,7 @@
 import { expect, it } from '@jest/globals';
 import { firstValueFrom } from 'rxjs';
 
-import { withResolvers } from '../../lib/deferred.js';
+import { withResolvers } from '../../lib/shared/deferred.js';
 import { RedisStreamsRecordBuilder } from '../../lib/index.js';
 import type { RedisStreamsContext, RedisStreamsRecord } from '../../lib/index.js';
 import { onEvent } from '../support/controllers.js';

@@ -2,7 +2,7 @@ import { expect, it } from '@jest/globals';
 import { RpcException } from '@nestjs/microservices';
 import { EMPTY, Subject, concat, defer, of, throwError } from 'rxjs';
 
-import { withResolvers } from '../../lib/deferred.js';
+import { withResolvers } from '../../lib/shared/deferred.js';
 import { RedisStreamsContext } from '../../lib/index.js';
 import { onEvent } from '../support/controllers.js';
 import { GROUP, useNest } from '../support/nest.js';

@@ -1,7 +1,7 @@
 import { expect, it } from '@jest/globals';
 import { lastValueFrom, map, NEVER, timer, toArray } from 'rxjs';
 
-import { withResolvers } from '../../lib/deferred.js';
+import { withResolvers } from '../../lib/shared/deferred.js';
 import type { ClientRedisStreams } from '../../lib/index.js';
 import { onRequest } from '../support/controllers.js';
 import { GROUP, useNest } from '../support/nest.js';

@@ -2,7 +2,7 @@ import { expect, it } from '@jest/globals';
 import { RpcException } from '@nestjs/microservices';
 import { EMPTY, Subject, concat, firstValueFrom, lastValueFrom, of, throwError, toArray } from 'rxjs';
 
-import { withResolvers } from '../../lib/deferred.js';
+import { withResolvers } from '../../lib/shared/deferred.js';
 import type { ClientRedisStreams } from '../../lib/index.js';
 import { onBatch, onEvent, onRequest } from '../support/controllers.js';
 import { useNest } from '../support/nest.js';

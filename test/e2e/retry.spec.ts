@@ -2,7 +2,7 @@ import { expect, it } from '@jest/globals';
 
 import { RedisStreamsRetryException } from '../../lib/index.js';
 import type { RedisStreamsContext, RetryEvent } from '../../lib/index.js';
-import { withResolvers } from '../../lib/deferred.js';
+import { withResolvers } from '../../lib/shared/deferred.js';
 import { onEvent } from '../support/controllers.js';
 import { GROUP, useNest } from '../support/nest.js';
 import { useNestProcesses } from '../support/nest-process.js';

@@ -2,7 +2,7 @@ import { expect, it } from '@jest/globals';
 import { Transport } from '@nestjs/microservices';
 import { firstValueFrom, take, toArray } from 'rxjs';
 
-import { withResolvers } from '../../lib/deferred.js';
+import { withResolvers } from '../../lib/shared/deferred.js';
 import { REDIS_STREAMS_TRANSPORT, RedisStreamer, ServerRedisStreams } from '../../lib/index.js';
 import type { RedisStreamsStatus } from '../../lib/index.js';
 import { moduleOf, onEvent } from '../support/controllers.js';

@@ -1,13 +1,13 @@
 import { setTimeout as pause } from 'node:timers/promises';
 import { describe, expect, it } from '@jest/globals';
 
-import { withResolvers } from '../../lib/deferred.js';
+import { withResolvers } from '../../lib/shared/deferred.js';
 import type { RedisStreamsContext } from '../../lib/index.js';
 import { onBatch, onEvent } from '../support/controllers.js';
 import { drain } from '../support/fault-bench.js';
 import { flood, givenTo, sendNumbered } from '../support/flood.js';
 import { FloodBench, GROUP, ROLLING } from '../support/flood-bench.js';
-import { useGauge } from '../support/gauge.js';
+import { useSampler } from '../support/sampler.js';
 import { startInstance } from '../support/instances.js';
 import { Ledger } from '../support/ledger.js';
 import { useLoad } from '../support/load.js';
@@ -17,7 +17,7 @@ import { until } from '../support/until.js';
 const LIMIT = 60_000;
 
 const keepSending = useLoad();
-const startGauge = useGauge();
+const startSampler = useSampler();
 const bench = new FloodBench();
 
 interface Sizes {
@@ -44,7 +44,7 @@ async function stopAndGo(streams: readonly string[], sizes: Sizes, atStop?: () =
   };
   // What was given is asked for first, so that what is taken meanwhile can only make the difference smaller.
   const ahead = async (): Promise<number> => (await givenTo(admin, GROUP, streams)) - taken;
-  const gauge = startGauge(ahead);
+  const sampler = startSampler(ahead);
   const load = keepSending((n) => {
     const stream = streams[n % streams.length] as string;
     return sendNumbered(producer, [ledger], stream, 1 + Math.floor(n / streams.length));
@@ -58,11 +58,11 @@ async function stopAndGo(streams: readonly string[], sizes: Sizes, atStop?: () =
     await load.more(400);
     expect(await ahead()).toBeGreaterThan(sizes.prefetch - lowWater);
   }
-  await gauge.stop();
+  await sampler.stop();
   await load.stop();
   await takeUntil(ledger.confirmed);
-  expect(gauge.samples).toBeGreaterThan(100);
-  return gauge.most;
+  expect(sampler.samples).toBeGreaterThan(100);
+  return sampler.most;
 }
 
 describe('a consumer whose messages are taken slowly', () => {
@@ -145,7 +145,7 @@ describe('a service under a flood', () => {
           ? onEvent(pattern, (_data, context) => handle([context]), { concurrency })
           : onBatch(pattern, (_data, contexts) => handle(contexts), { concurrency, batch: { size } });
       await startInstance(bench.faults, controller, { ...bench.service, prefetch, autoCommitInterval: 1 });
-      const gauge = startGauge(async () => (await givenTo(admin, GROUP, [pattern])) - finished);
+      const sampler = startSampler(async () => (await givenTo(admin, GROUP, [pattern])) - finished);
       const load = keepSending((n) => sendNumbered(producer, [ledger], pattern, n + 1), 2_000);
       for (let stop = 1; stop <= 5; stop += 1) {
         await until('all handlers are busy', () => running === concurrency);
@@ -159,11 +159,11 @@ describe('a service under a flood', () => {
         if (stop < 5) gate = withResolvers<void>();
       }
       await load.stop();
-      await gauge.stop();
+      await sampler.stop();
       await bench.settle();
 
       expect(most).toBe(concurrency);
-      expect(gauge.most).toBeLessThanOrEqual(capacity);
+      expect(sampler.most).toBeLessThanOrEqual(capacity);
     },
     LIMIT,
   );
@@ -196,19 +196,19 @@ describe('a service under a flood', () => {
 
       const count = 40_000;
       const begin = Date.now();
-      const gauge = startGauge(async () => {
+      const sampler = startSampler(async () => {
         const pending = await bench.pendingIn([busy]);
         return pending - Math.max(0, (await givenTo(admin, GROUP, [busy])) - finished);
       });
       await flood(producer, ledger, busy, count);
       const isOver = (): boolean => finished === count && Date.now() - begin > 4_000;
       await until('all is handled, and entries could have been idle for long enough', isOver, 40_000);
-      await gauge.stop();
+      await sampler.stop();
       held.resolve();
       await bench.settle();
 
       expect(deliveries).toEqual([1, 1, 1, 1]);
-      expect(gauge.most).toBeLessThan(count / 4);
+      expect(sampler.most).toBeLessThan(count / 4);
       await until('nothing is pending', async () => (await bench.pendingIn([long, busy])) === 0);
     },
     LIMIT,
@@ -232,12 +232,12 @@ describe('two groups of one stream', () => {
           consumer.ack(message);
         });
       work(fast, ledger);
-      const gauge = startGauge(() => givenTo(admin, 'slow', [stream]));
+      const sampler = startSampler(() => givenTo(admin, 'slow', [stream]));
       const numbers = Array.from({ length: count }, (_, index) => index + 1);
       await Promise.all(numbers.map((n) => sendNumbered(producer, [ledger, ledgerOfSlow], stream, n)));
       await until('the fast one has everything', () => ledger.handled === count, 30_000);
-      await gauge.stop();
-      expect(gauge.most).toBe(sizes.prefetch);
+      await sampler.stop();
+      expect(sampler.most).toBe(sizes.prefetch);
 
       work(slow, ledgerOfSlow);
       await bench.settle(0, [ledger, ledgerOfSlow]);

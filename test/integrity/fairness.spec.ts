@@ -1,7 +1,7 @@
 import { setImmediate as turn, setTimeout as pause } from 'node:timers/promises';
 import { describe, expect, it } from '@jest/globals';
 
-import { withResolvers } from '../../lib/deferred.js';
+import { withResolvers } from '../../lib/shared/deferred.js';
 import type { DeadLetterEvent } from '../../lib/index.js';
 import { onEvent } from '../support/controllers.js';
 import { drain } from '../support/fault-bench.js';

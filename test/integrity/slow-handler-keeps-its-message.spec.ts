@@ -11,7 +11,7 @@ import { Ledger } from '../support/ledger.js';
 import { useLoad } from '../support/load.js';
 import type { Load } from '../support/load.js';
 import { useNestProcesses } from '../support/nest-process.js';
-import { OwnerWatch } from '../support/owner-watch.js';
+import { OwnershipMonitor } from '../support/ownership-monitor.js';
 import { uniqueName } from '../support/redis.js';
 import type { RedisServer } from '../support/redis-server.js';
 import { useTally } from '../support/tally.js';
@@ -29,7 +29,7 @@ let admin: Redis;
 let pattern: string;
 let producer: StreamProducer;
 let ledger: Ledger;
-let owners: OwnerWatch;
+let owners: OwnershipMonitor;
 
 beforeEach(async () => {
   server = await bench.server();
@@ -37,7 +37,7 @@ beforeEach(async () => {
   pattern = uniqueName('slow');
   producer = await (await bench.streamer(server.url)).createProducer(pattern, { delivery: 'exactly-once' });
   ledger = new Ledger();
-  owners = new OwnerWatch(bench, server.url, pattern, GROUP);
+  owners = new OwnershipMonitor(bench, server.url, pattern, GROUP);
 });
 
 const send = (n: number): Promise<void> => ledger.sent(String(n), producer.send(String(n)));

@@ -8,7 +8,7 @@ import type { Outcome } from '../support/group-work.js';
 import { useLoad } from '../support/load.js';
 import type { Load } from '../support/load.js';
 import type { RedisServer } from '../support/redis-server.js';
-import { strike } from '../support/strike.js';
+import { snapshotAndRun } from '../support/snapshot-and-run.js';
 import { useTally } from '../support/tally.js';
 import { until } from '../support/until.js';
 
@@ -75,7 +75,7 @@ describe('a stream that vanishes under load, again and again, takes along what t
     async (_how, command) => {
       const load = await start();
       const gone = new Set<string>();
-      await repeat(load, async (round) => add(gone, (await strike(admin, 's', ...command(round))).unread));
+      await repeat(load, async (round) => add(gone, (await snapshotAndRun(admin, 's', ...command(round))).unread));
 
       expect(await settle(gone)).toEqual(ALL_WELL);
       expect(gone.size).toBeGreaterThan(0);
@@ -90,7 +90,7 @@ describe('a stream that vanishes under load, again and again, takes along what t
       const mayBeGone = new Set<string>();
       await repeat(load, async () => {
         const from = work.ledger.confirmed;
-        add(mayBeGone, (await strike(admin, 's', 'pexpire', 's', '5')).unread);
+        add(mayBeGone, (await snapshotAndRun(admin, 's', 'pexpire', 's', '5')).unread);
         await until('it has expired', async () => (await admin.pttl('s')) < 0);
         for (let n = from; n < load.sent; n += 1) mayBeGone.add(`m-${n}`);
       });
@@ -151,7 +151,7 @@ it(
       if (round % 2 === 1) proxy.abandon('reader');
       else proxy.cut('rst', 'reader');
       await load.more(20);
-      const { unread, pending } = await strike(admin, 's', 'xtrim', 's', 'MAXLEN', '0');
+      const { unread, pending } = await snapshotAndRun(admin, 's', 'xtrim', 's', 'MAXLEN', '0');
       add(mayBeGone, [...unread, ...pending]);
     });
 
@@ -181,7 +181,7 @@ it(
     const victims = ['t', 'u', 'v'];
     for (const key of victims) {
       await work.more(300);
-      add(gone, (await strike(admin, key, 'set', key, 'a string')).unread);
+      add(gone, (await snapshotAndRun(admin, key, 'set', key, 'a string')).unread);
       await until('both consumers say so', () => failed.filter((streamKey) => streamKey === key).length === 2);
       await work.more(300);
     }

@@ -1,6 +1,6 @@
-import type { CommittingConsumer } from '../../lib/engine/consumer-types.js';
-import type { ResumableOptions } from '../../lib/engine/options.js';
-import type { StreamMessage } from '../../lib/engine/stream-message.js';
+import type { CommittingConsumer } from '../../lib/engine/consuming/consumer-types.js';
+import type { ResumableOptions } from '../../lib/engine/options/options.js';
+import type { StreamMessage } from '../../lib/engine/messages/stream-message.js';
 import { RedisStreamer } from '../../lib/engine/streamer.js';
 import type { ChildOrders } from './consumer-process.js';
 

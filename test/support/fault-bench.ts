@@ -1,13 +1,13 @@
 import { afterEach } from '@jest/globals';
 import { Redis } from 'ioredis';
 
-import type { BasicConsumer } from '../../lib/engine/consumer-types.js';
-import type { StreamerOptions } from '../../lib/engine/options.js';
-import type { StreamMessage } from '../../lib/engine/stream-message.js';
-import type { StreamProducer } from '../../lib/engine/stream-producer.js';
+import type { BasicConsumer } from '../../lib/engine/consuming/consumer-types.js';
+import type { StreamerOptions } from '../../lib/engine/options/options.js';
+import type { StreamMessage } from '../../lib/engine/messages/stream-message.js';
+import type { StreamProducer } from '../../lib/engine/producing/stream-producer.js';
 import { RedisStreamer } from '../../lib/engine/streamer.js';
 import { ConsumerEndedError } from '../../lib/errors.js';
-import type { RedisStreamsConnection } from '../../lib/redis/connection-options.js';
+import type { RedisStreamsConnection } from '../../lib/redis/connection/client-factory.js';
 import { FaultProxy } from './fault-proxy.js';
 import type { Ledger } from './ledger.js';
 import { RedisServer, type RedisServerOptions } from './redis-server.js';

@@ -1,6 +1,6 @@
 import type { Redis } from 'ioredis';
 
-import { withResolvers } from '../../lib/deferred.js';
+import { withResolvers } from '../../lib/shared/deferred.js';
 import type { ServerRedisStreamsOptions, StreamProducer } from '../../lib/index.js';
 import type { FaultBench } from './fault-bench.js';
 import { Ledger } from './ledger.js';

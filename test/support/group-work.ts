@@ -1,7 +1,7 @@
 import { setTimeout as pause } from 'node:timers/promises';
 import type { Redis } from 'ioredis';
 
-import { withResolvers } from '../../lib/deferred.js';
+import { withResolvers } from '../../lib/shared/deferred.js';
 import type { LoadBalancedOptions, RedisStreamer, StreamConsumer, StreamProducer } from '../../lib/index.js';
 import { drain } from './fault-bench.js';
 import { Ledger } from './ledger.js';

@@ -6,10 +6,10 @@ import ts from 'typescript';
 export type ImportGraph = ReadonlyMap<string, readonly string[]>;
 
 /** Low to high: a file may import from its own layer and from those before it. */
-export const LAYERS = ['common', 'redis', 'engine', 'nest', 'testing', 'entry'] as const;
+export const LAYERS = ['shared', 'redis', 'engine', 'nest', 'testing', 'entry'] as const;
 
-/** Files at the top of lib/ that every layer may import; the others there are entries of the package. */
-const COMMON = new Set(['clock.ts', 'constants.ts', 'deferred.ts', 'error-text.ts', 'errors.ts', 'logger.ts']);
+/** Files at the top of lib/ that every layer may import; the others there are entry points of the package. */
+const SHARED = new Set(['constants.ts', 'errors.ts']);
 
 /** The imports between the files of a folder; packages are left out. */
 export function importGraph(root: string): ImportGraph {
@@ -29,7 +29,7 @@ export function importGraph(root: string): ImportGraph {
 
 export function layerOf(file: string): (typeof LAYERS)[number] {
   const folder = file.includes('/') ? file.slice(0, file.indexOf('/')) : undefined;
-  if (folder === undefined) return COMMON.has(file) ? 'common' : 'entry';
+  if (folder === undefined) return SHARED.has(file) ? 'shared' : 'entry';
   const layer = LAYERS.find((name) => name === folder);
   if (!layer) throw new Error(`lib/${folder} is in no layer; give it one in LAYERS`);
   return layer;

@@ -1,4 +1,4 @@
-import type { Receipt } from '../../lib/engine/receipt.js';
+import type { Receipt } from '../../lib/engine/messages/receipt.js';
 import { UncertainSendError } from '../../lib/errors.js';
 import { until } from './until.js';
 

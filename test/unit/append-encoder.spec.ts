@@ -2,8 +2,8 @@ import { describe, expect, it } from '@jest/globals';
 import fc from 'fast-check';
 import { Command } from 'ioredis';
 
-import { AppendEncoder } from '../../lib/redis/append-encoder.js';
-import type { AppendRequest } from '../../lib/redis/stream-commands.js';
+import { AppendEncoder } from '../../lib/redis/wire/append-encoder.js';
+import type { AppendRequest } from '../../lib/redis/commands/stream-commands.js';
 
 fc.configureGlobal({ seed: 20_261_126, numRuns: 200 });
 

@@ -1,5 +1,5 @@
 import { describe, expect, it } from '@jest/globals';
-import { backoffDelay, pause } from '../../lib/redis/backoff.js';
+import { backoffDelay, pause } from '../../lib/shared/backoff.js';
 
 const policy = { initial: 50, factor: 2, max: 2_000, jitter: 0.3 };
 

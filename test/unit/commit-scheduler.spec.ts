@@ -1,8 +1,8 @@
 import { setImmediate as turn } from 'node:timers/promises';
 import { afterEach, describe, expect, it } from '@jest/globals';
-import { withResolvers } from '../../lib/deferred.js';
-import { AssignedStream } from '../../lib/engine/assigned-stream.js';
-import { CommitScheduler } from '../../lib/engine/commit-scheduler.js';
+import { withResolvers } from '../../lib/shared/deferred.js';
+import { Partition } from '../../lib/engine/consuming/partition.js';
+import { CommitScheduler } from '../../lib/engine/settling/commit-scheduler.js';
 import { ConnectionError } from '../../lib/errors.js';
 import { until } from '../support/until.js';
 
@@ -38,7 +38,7 @@ function setUp(interval: number | undefined) {
   return { scheduler, acks, missed, errors };
 }
 
-const streamOf = (key: string): AssignedStream => new AssignedStream(key, 0, key);
+const streamOf = (key: string): Partition => new Partition(key, 0, key);
 const reply = (message: string): Error => Object.assign(new Error(message), { name: 'ReplyError' });
 const isSettled = async (promise: Promise<unknown>): Promise<boolean> => {
   const pending = Symbol('pending');

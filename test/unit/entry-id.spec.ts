@@ -7,7 +7,7 @@ import {
   lastIdOfMillisecond,
   nextEntryId,
   parseEntryId,
-} from '../../lib/redis/entry-id.js';
+} from '../../lib/redis/commands/entry-id.js';
 
 const MAX = 2n ** 64n - 1n;
 

@@ -1,5 +1,5 @@
 import { describe, expect, it } from '@jest/globals';
-import { MessageBuffer } from '../../lib/engine/message-buffer.js';
+import { MessageBuffer } from '../../lib/engine/consuming/message-buffer.js';
 
 const isSettled = async (promise: Promise<unknown>): Promise<boolean> => {
   const pending = Symbol('pending');

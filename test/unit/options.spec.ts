@@ -1,15 +1,15 @@
 import { hostname } from 'node:os';
 import { afterEach, describe, expect, it } from '@jest/globals';
-import { check } from '../../lib/engine/option-checks.js';
-import { hostId } from '../../lib/engine/consumer-name.js';
+import { check } from '../../lib/engine/options/option-checks.js';
+import { hostId } from '../../lib/engine/options/consumer-name.js';
 import {
   DEFAULTS,
   resolveConsumerOptions,
   resolveProducerOptions,
   resolveStreamKeys,
   resolveStreamerOptions,
-} from '../../lib/engine/options.js';
-import type { ConsumerOptions } from '../../lib/engine/options.js';
+} from '../../lib/engine/options/options.js';
+import type { ConsumerOptions } from '../../lib/engine/options/options.js';
 
 const hostIdBefore = process.env['HOST_ID'];
 afterEach(() => {

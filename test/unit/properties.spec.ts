@@ -1,10 +1,10 @@
 import { describe, expect, it } from '@jest/globals';
 import fc from 'fast-check';
 
-import { resolveProducerOptions } from '../../lib/engine/options.js';
-import { StreamMessage } from '../../lib/engine/stream-message.js';
-import { StreamProducer } from '../../lib/engine/stream-producer.js';
-import { safeLogger } from '../../lib/logger.js';
+import { resolveProducerOptions } from '../../lib/engine/options/options.js';
+import { StreamMessage } from '../../lib/engine/messages/stream-message.js';
+import { StreamProducer } from '../../lib/engine/producing/stream-producer.js';
+import { safeLogger } from '../../lib/shared/logger.js';
 import { PacketCodec } from '../../lib/nest/packet-codec.js';
 import type { EncodedPacket } from '../../lib/nest/packet-codec.js';
 import { RedisStreamsRecordBuilder } from '../../lib/nest/redis-streams.record.js';
@@ -15,8 +15,8 @@ import {
   lastIdOfMillisecond,
   nextEntryId,
   parseEntryId,
-} from '../../lib/redis/entry-id.js';
-import type { AppendRequest } from '../../lib/redis/stream-commands.js';
+} from '../../lib/redis/commands/entry-id.js';
+import type { AppendRequest } from '../../lib/redis/commands/stream-commands.js';
 import {
   collectClaims,
   parseConsumers,
@@ -25,7 +25,7 @@ import {
   parsePages,
   parsePending,
   parseStreamInfo,
-} from '../../lib/redis/stream-replies.js';
+} from '../../lib/redis/commands/replies.js';
 
 // The seed is fixed so that a failure is the same everywhere; a failing case prints its own path for replaying.
 fc.configureGlobal({ seed: 20_260_101, numRuns: 300 });

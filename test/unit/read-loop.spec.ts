@@ -1,11 +1,11 @@
 import { afterEach, beforeEach, describe, expect, it, jest } from '@jest/globals';
 
-import { monotonicNow } from '../../lib/clock.js';
-import { withResolvers } from '../../lib/deferred.js';
-import { AssignedStream } from '../../lib/engine/assigned-stream.js';
-import { ReadLoop } from '../../lib/engine/read-loop.js';
-import type { ReadLoopOptions } from '../../lib/engine/read-loop-options.js';
-import type { ReadPage } from '../../lib/engine/stream-reader.js';
+import { monotonicNow } from '../../lib/shared/clock.js';
+import { withResolvers } from '../../lib/shared/deferred.js';
+import { Partition } from '../../lib/engine/consuming/partition.js';
+import { ReadLoop } from '../../lib/engine/consuming/reading/read-loop.js';
+import type { ReadLoopOptions } from '../../lib/engine/consuming/reading/read-loop-options.js';
+import type { ReadPage } from '../../lib/engine/consuming/reading/stream-reader.js';
 import { ClosedError, ConnectionError, ReadLoopStalledError } from '../../lib/errors.js';
 import type { RedisStreamsError } from '../../lib/errors.js';
 import { until } from '../support/until.js';
@@ -15,7 +15,7 @@ const LIMIT = 2 * BLOCK + 5_000;
 
 /** A read loop on a reader that answers when the test says so. */
 class Scene {
-  readonly stream = new AssignedStream('orders', 0, 'orders');
+  readonly stream = new Partition('orders', 0, 'orders');
   readonly reads: Array<ReturnType<typeof withResolvers<ReadPage[]>>> = [];
   readonly pages: Array<{ id: string; isLate: boolean }> = [];
   readonly errors: RedisStreamsError[] = [];

@@ -1,8 +1,8 @@
 import { describe, expect, it } from '@jest/globals';
-import { AssignedStream } from '../../lib/engine/assigned-stream.js';
-import { ReadRotation } from '../../lib/engine/stream-reader.js';
+import { Partition } from '../../lib/engine/consuming/partition.js';
+import { ReadRotation } from '../../lib/engine/consuming/reading/stream-reader.js';
 
-const streams = ['a', 'b', 'c'].map((key) => new AssignedStream(key, 0, key));
+const streams = ['a', 'b', 'c'].map((key) => new Partition(key, 0, key));
 
 /** What a turn asks for: the keys, how many of each, and how long it waits. */
 function turnOf(rotation: ReadRotation, credit: number, found = 0): [keys: string, count: number, block?: number] {

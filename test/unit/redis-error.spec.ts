@@ -1,7 +1,7 @@
 import { describe, expect, it } from '@jest/globals';
 import { ConnectionError, RedisStreamsError } from '../../lib/errors.js';
-import { classifyRedisError, isTransient, replyWord, toPublicError } from '../../lib/redis/redis-error.js';
-import type { RedisErrorKind } from '../../lib/redis/redis-error.js';
+import { classifyRedisError, isTransient, replyWord, toPublicError } from '../../lib/redis/commands/redis-error.js';
+import type { RedisErrorKind } from '../../lib/redis/commands/redis-error.js';
 
 const reply = (message: string): Error => Object.assign(new Error(message), { name: 'ReplyError' });
 

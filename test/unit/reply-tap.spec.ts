@@ -5,11 +5,11 @@ import fc from 'fast-check';
 import { Command } from 'ioredis';
 import type { Redis } from 'ioredis';
 
-import { AppendBatch } from '../../lib/redis/append-batch.js';
-import { PageDecoder, noLayout } from '../../lib/redis/page-decoder.js';
-import { DecodedCommand, isTapped, tapReplies } from '../../lib/redis/reply-tap.js';
-import type { StreamPage } from '../../lib/redis/stream-commands.js';
-import { parsePages } from '../../lib/redis/stream-replies.js';
+import { AppendBatch } from '../../lib/redis/wire/append-batch.js';
+import { PageDecoder, noSchema } from '../../lib/redis/wire/page-decoder.js';
+import { DecodedCommand, isTapped, tapReplies } from '../../lib/redis/wire/reply-tap.js';
+import type { StreamPage } from '../../lib/redis/commands/stream-commands.js';
+import { parsePages } from '../../lib/redis/commands/replies.js';
 
 fc.configureGlobal({ seed: 20_261_126, numRuns: 300 });
 
@@ -80,7 +80,7 @@ interface Exchange {
 }
 const streamKey = (key: string): string => key;
 const decoded = (): DecodedCommand<StreamPage[]> =>
-  new DecodedCommand('xread', [], new PageDecoder(streamKey, noLayout()));
+  new DecodedCommand('xread', [], new PageDecoder(streamKey, noSchema()));
 const exchange: fc.Arbitrary<Exchange> = fc.oneof(
   plain.map((value) => ({ command: new Command('ping'), reply: resp(value), isForIoredis: true, result: undefined })),
   fc.constantFrom(null, new Error('NOGROUP none')).map((value) => {

@@ -1,8 +1,8 @@
 import { afterEach, beforeEach, describe, expect, it, jest } from '@jest/globals';
-import { AssignedStream } from '../../lib/engine/assigned-stream.js';
-import { RetrySchedule } from '../../lib/engine/retry-schedule.js';
-import { StreamMessage } from '../../lib/engine/stream-message.js';
-import type { PendingEntry } from '../../lib/redis/stream-commands.js';
+import { Partition } from '../../lib/engine/consuming/partition.js';
+import { RetrySchedule } from '../../lib/engine/consuming/recovery/retry-schedule.js';
+import { StreamMessage } from '../../lib/engine/messages/stream-message.js';
+import type { PendingEntry } from '../../lib/redis/commands/stream-commands.js';
 
 beforeEach(() => {
   jest.useFakeTimers();
@@ -35,8 +35,8 @@ function setUp({ deleted = [], taken = [] }: { deleted?: string[]; taken?: strin
   return { schedule, claims, acked, takenAway };
 }
 
-const stream = (key = 's'): AssignedStream => new AssignedStream(key, 0, key);
-const message = (of: AssignedStream, id: string, deliveryCount = 1): StreamMessage =>
+const stream = (key = 's'): Partition => new Partition(key, 0, key);
+const message = (of: Partition, id: string, deliveryCount = 1): StreamMessage =>
   new StreamMessage(of, { id, fields: [], deliveryCount }, 'msg');
 
 describe('retry schedule', () => {

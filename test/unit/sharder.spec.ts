@@ -1,5 +1,5 @@
 import { describe, expect, it } from '@jest/globals';
-import { KeyHashSharder, PseudoRandomSharder, RoundRobinSharder, fnv1a } from '../../lib/engine/sharder.js';
+import { KeyHashSharder, PseudoRandomSharder, RoundRobinSharder, fnv1a } from '../../lib/engine/producing/sharder.js';
 
 describe('sharders', () => {
   // The published test vectors of 32-bit FNV-1a, and one text of more than one byte for a character.

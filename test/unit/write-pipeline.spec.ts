@@ -1,12 +1,12 @@
 import { setImmediate as turn } from 'node:timers/promises';
 import { afterEach, describe, expect, it } from '@jest/globals';
-import { withResolvers } from '../../lib/deferred.js';
-import { QueuedSend } from '../../lib/engine/queued-send.js';
-import { WritePipeline } from '../../lib/engine/write-pipeline.js';
-import type { WritePipelineOptions } from '../../lib/engine/write-pipeline.js';
+import { withResolvers } from '../../lib/shared/deferred.js';
+import { QueuedSend } from '../../lib/engine/messages/queued-send.js';
+import { WritePipeline } from '../../lib/engine/producing/write-pipeline.js';
+import type { WritePipelineOptions } from '../../lib/engine/producing/write-pipeline.js';
 import { ConnectionError } from '../../lib/errors.js';
 import type { RedisStreamsError } from '../../lib/errors.js';
-import type { AppendRequest } from '../../lib/redis/stream-commands.js';
+import type { AppendRequest } from '../../lib/redis/commands/stream-commands.js';
 import { until } from '../support/until.js';
 
 type Outcomes = Array<string | Error>;

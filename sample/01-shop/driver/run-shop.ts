@@ -1,8 +1,8 @@
 import { parseArgs } from 'node:util';
 
 import { Screen } from './screen.js';
-import { ShopFloor } from './shop-floor.js';
-import { ShopStory } from './shop-story.js';
+import { ShopEnvironment } from './environment.js';
+import { ShopScenario } from './scenario.js';
 import { Tallies } from './tally.js';
 
 const INTERRUPTED = 130;
@@ -12,7 +12,7 @@ export async function runShop(args: readonly string[]): Promise<number> {
   const { values } = parseArgs({ args: [...args], options: { serve: { type: 'boolean', default: false } } });
   const screen = new Screen();
   const tallies = new Tallies();
-  const floor = await ShopFloor.open(screen, (service, event) => {
+  const floor = await ShopEnvironment.open(screen, (service, event) => {
     tallies.add(service, event);
     if (values.serve) screen.say(`${service}: ${JSON.stringify(event)}`);
   });
@@ -21,7 +21,7 @@ export async function runShop(args: readonly string[]): Promise<number> {
   for (const name of ['SIGINT', 'SIGTERM'] as const) process.once(name, () => interrupted.abort(new Error(name)));
   try {
     screen.say(`Redis: ${floor.redis.origin}`);
-    const story = new ShopStory(floor, screen, tallies, interrupted.signal);
+    const story = new ShopScenario(floor, screen, tallies, interrupted.signal);
     return values.serve ? await story.serve() : await story.tell();
   } catch (error) {
     if (!interrupted.signal.aborted) throw error;

@@ -34,9 +34,9 @@ export class Service {
 
   constructor({ name, program, env, onEvent, onText }: ServiceOptions) {
     this.name = name;
-    const leash = new URL('./leash.js', import.meta.url).href;
+    const exitWithParent = new URL('./exit-with-parent.js', import.meta.url).href;
     const entry = fileURLToPath(new URL(`../${program}.js`, import.meta.url));
-    this.#child = spawn(process.execPath, ['--enable-source-maps', '--import', leash, entry], {
+    this.#child = spawn(process.execPath, ['--enable-source-maps', '--import', exitWithParent, entry], {
       env: { ...process.env, ...env, INSTANCE: name, PORT: '0' },
       stdio: ['pipe', 'pipe', 'pipe'],
       // In a session of its own, Ctrl-C reaches the driver alone, which then stops the services in good order.

@@ -1,6 +1,6 @@
 import { afterAll, beforeAll, describe, expect, it } from '@jest/globals';
 
-import type { BasicConsumer } from '../../../lib/engine/consumer-types.js';
+import type { BasicConsumer } from '../../../lib/engine/consuming/consumer-types.js';
 import type { RedisStreamer } from '../../../lib/index.js';
 import { FaultBench, drain, sendMany } from '../../support/fault-bench.js';
 import type { FaultProxy } from '../../support/fault-proxy.js';

@@ -43,7 +43,7 @@ describe('while a read is blocked', () => {
   describe.each(['resumable', 'load-balanced'] as const)('of a %s consumer', (mode) => {
     it.each(disasters)(
       '%s: group and stream are made again, and every message from then on comes, once',
-      async (_, strike) => {
+      async (_, snapshotAndRun) => {
         const ledger = new Ledger();
         const consumer = await streamer.createConsumer('s', { mode, ...GROUP });
         void drain(consumer, (message) => ledger.handledMessage(message));
@@ -52,7 +52,7 @@ describe('while a read is blocked', () => {
         await until('all before are handled', () => ledger.handled === 20);
         await untilBlocked();
 
-        await strike();
+        await snapshotAndRun();
         await sendMany(producer, ledger, 20, { prefix: 'after' });
         const account = await ledger.settled(5_000);
 

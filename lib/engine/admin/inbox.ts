@@ -1,0 +1,93 @@
+import { randomUUID } from 'node:crypto';
+
+import { monotonicNow } from '../../shared/clock.js';
+import { InvalidOptionError, RedisStreamsError } from '../../errors.js';
+import { RECONNECT_BACKOFF, backoffDelay, pause } from '../../shared/backoff.js';
+import { classifyRedisError, isTransient, toPublicError } from '../../redis/commands/redis-error.js';
+import type { InboxCommands, InboxRecord, RedisEffect } from '../../redis/commands/stream-commands.js';
+import { check } from '../options/option-checks.js';
+import { StreamMessage } from '../messages/stream-message.js';
+
+export interface InboxOptions {
+  /**
+   * How long a message is remembered, in milliseconds: longer than any message may stay pending. Default 604,800,000, a
+   * week.
+   */
+  ttl?: number;
+}
+
+const DEFAULT_TTL = 604_800_000;
+
+/**
+ * A key that is the same each time that a group is given the message, and never that of another one. For a unique column
+ * in the database that the work is done in, written in the same transaction.
+ */
+export function idempotencyKey(message: StreamMessage, group: string): string {
+  return `${group}:${message.streamKey}:${message.shardId}:${message.id}`;
+}
+
+/**
+ * Remembers in Redis which messages a group has handled, so that one that is delivered again is not handled again: the
+ * pattern of the idempotent consumer. A crash before the record is made repeats the work, unless the work's effect is Redis
+ * commands that are run in the same step.
+ */
+export class Inbox {
+  readonly #commands: InboxCommands;
+  readonly #group: string;
+  readonly #ttl: number;
+  readonly #timeout: number;
+
+  constructor(commands: InboxCommands, group: string, options: InboxOptions, timeout: number) {
+    const { ttl = DEFAULT_TTL } = options;
+    check.name('group', group);
+    check.integer('ttl', ttl, 1_000);
+    this.#commands = commands;
+    this.#group = group;
+    this.#ttl = ttl;
+    this.#timeout = timeout;
+  }
+
+  /**
+   * Runs `work` unless the group has handled the message; false when it has. What `work` throws is thrown, and nothing is
+   * recorded.
+   *
+   * Commands that `work` returns are run by Redis in one step with the record, so that they take effect exactly once. They
+   * are sent as they are, without a key prefix; in Cluster their keys must be of the stream's slot. Should Redis refuse one
+   * of them, those before it have taken effect and the record is not made, as in a MULTI.
+   *
+   * @throws InvalidOptionError; UnsupportedOperationError for commands where scripts are not permitted; RedisStreamsError
+   * when Redis cannot be reached within `timeout`
+   */
+  async once(message: StreamMessage, work: () => Promise<readonly RedisEffect[] | void>): Promise<boolean> {
+    if (!(message instanceof StreamMessage)) {
+      throw new InvalidOptionError('message', 'must be a StreamMessage', message);
+    }
+    const { streamKey, shardId, id } = message;
+    const record = { streamKey, group: this.#group, id: `${shardId}:${id}` };
+    if (await this.#persist(streamKey, () => this.#commands.isRecorded(record))) return false;
+    const effects = (await work()) ?? [];
+    return this.#record(record, effects);
+  }
+
+  /** The token tells a record of ours, whose reply was lost, from that of another process that was given the message. */
+  #record(record: InboxRecord, effects: readonly RedisEffect[]): Promise<boolean> {
+    const token = randomUUID();
+    return this.#persist(record.streamKey, () => this.#commands.record(record, token, this.#ttl, effects));
+  }
+
+  /** Both steps may be repeated. */
+  async #persist<T>(streamKey: string, step: () => Promise<T>): Promise<T> {
+    const deadline = monotonicNow() + this.#timeout;
+    for (let attempt = 1; ; attempt += 1) {
+      try {
+        return await step();
+      } catch (error) {
+        const canPass = error instanceof RedisStreamsError ? error.retryable : isTransient(classifyRedisError(error));
+        if (!canPass || monotonicNow() >= deadline) {
+          throw toPublicError(error, streamKey, 'remembering a message of');
+        }
+        await pause(backoffDelay(RECONNECT_BACKOFF, attempt));
+      }
+    }
+  }
+}

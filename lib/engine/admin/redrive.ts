@@ -1,0 +1,114 @@
+import { HEADER_PREFIX } from '../../constants.js';
+import { isEntryId, nextEntryId } from '../../redis/commands/entry-id.js';
+import { toPublicError } from '../../redis/commands/redis-error.js';
+import type { AppendCommands, PendingCommands, ReadCommands } from '../../redis/commands/stream-commands.js';
+import { DEAD_LETTER_HEADERS } from '../settling/dead-letter.js';
+import { StreamMessage } from '../messages/stream-message.js';
+
+/** On an entry that was appended again for one group only; servers of other groups pass over it. */
+export const REDRIVE_GROUP_HEADER = 'redrive-group';
+
+export interface RedriveOptions {
+  /** Which dead letters to put back. Default all. */
+  filter?: (deadLetter: StreamMessage) => boolean;
+  /** Most dead letters to put back. Default no limit. */
+  limit?: number;
+  /** Only counts. Default false. */
+  dryRun?: boolean;
+}
+
+export interface RedriveResult {
+  /** Dead letters that were put back, or would be. */
+  readonly redriven: number;
+  /** Dead letters that the filter left out, that do not say where they came from, or whose message is not acknowledged yet. */
+  readonly skipped: number;
+}
+
+export interface RedriveCommands {
+  readonly reading: Pick<ReadCommands, 'range'>;
+  readonly appending: Pick<AppendCommands, 'append' | 'remove'>;
+  readonly pending: Pick<PendingCommands, 'forcePending' | 'isPending'>;
+}
+
+interface Origin {
+  readonly key: string;
+  readonly id: string;
+  readonly group: string;
+  readonly consumer: string;
+}
+
+const PAGE = 100;
+/** Longer than any sensible claim idle, so that the entry is claimed at the next scan: 30 days in milliseconds. */
+const LONG_IDLE = 30 * 24 * 3_600_000;
+
+/**
+ * Puts dead letters back for the group that they came from, and for no other: the original entry becomes pending again in
+ * that group. When it was trimmed meanwhile, the message is appended anew, marked for the group. Each is removed from the
+ * dead letters afterwards, so that a crash in between repeats one rather than losing it.
+ */
+export async function redrive(
+  deadLetterStream: string,
+  { filter = () => true, limit = Infinity, dryRun = false }: RedriveOptions,
+  commands: RedriveCommands,
+  messageField: string,
+): Promise<RedriveResult> {
+  let [redriven, skipped] = [0, 0];
+  let from = '-';
+  for (;;) {
+    const page = await commands.reading.range(deadLetterStream, from, '+', PAGE);
+    for (const entry of page) {
+      if (redriven >= limit) return { redriven, skipped };
+      const message = new StreamMessage({ streamKey: deadLetterStream, shardId: 0 }, entry, messageField);
+      const origin = originOf(message);
+      // What is still pending is about to be acknowledged; put back now, it would be gone after that.
+      if (!origin || !filter(message) || (await isPending(origin, commands))) {
+        skipped += 1;
+        continue;
+      }
+      if (!dryRun) {
+        await putBack(message, origin, commands);
+        await commands.appending.remove(deadLetterStream, [message.id]);
+      }
+      redriven += 1;
+    }
+    const last = page.at(-1);
+    if (!last || page.length < PAGE) return { redriven, skipped };
+    const next = nextEntryId(last.id);
+    if (next === undefined) return { redriven, skipped };
+    from = next;
+  }
+}
+
+function originOf({ headers }: StreamMessage): Origin | undefined {
+  const key = headers[DEAD_LETTER_HEADERS.key];
+  const id = headers[DEAD_LETTER_HEADERS.id];
+  const group = headers[DEAD_LETTER_HEADERS.group];
+  const consumer = headers[DEAD_LETTER_HEADERS.consumer];
+  // One that somebody else has written must not stop the others.
+  return key && id && isEntryId(id) && group && consumer ? { key, id, group, consumer } : undefined;
+}
+
+async function isPending({ key, id, group }: Origin, { pending }: RedriveCommands): Promise<boolean> {
+  try {
+    return await pending.isPending(key, group, id);
+  } catch (error) {
+    throw toPublicError(error, key, 'putting a dead letter back to');
+  }
+}
+
+async function putBack(message: StreamMessage, origin: Origin, commands: RedriveCommands): Promise<void> {
+  const { key, id, group, consumer } = origin;
+  const [original] = await commands.reading.range(key, id, id, 1);
+  if (original) return commands.pending.forcePending(key, group, consumer, [id], LONG_IDLE);
+  const marked = [...fieldsBeforeBurial(message), HEADER_PREFIX + REDRIVE_GROUP_HEADER, group];
+  const [outcome] = (await commands.appending.append(key, [{ id: '*', fields: marked }], {})) ?? [];
+  if (typeof outcome !== 'string') throw toPublicError(outcome, key, 'putting a dead letter back to');
+}
+
+function fieldsBeforeBurial(message: StreamMessage): Buffer[] {
+  const stored = StreamMessage.storedFieldsOf(message);
+  return stored.filter((_, index) => {
+    const name = stored[index - (index % 2)] as Buffer;
+    return !name.toString('latin1').startsWith(`${HEADER_PREFIX}dead-letter-`);
+  });
+}

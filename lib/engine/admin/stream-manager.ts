@@ -1,0 +1,208 @@
+import { ID_BEFORE_ALL } from '../../constants.js';
+import { ConsumerPendingError, GroupMissingError, InvalidOptionError } from '../../errors.js';
+import { isEntryId } from '../../redis/commands/entry-id.js';
+import { classifyRedisError, toPublicError } from '../../redis/commands/redis-error.js';
+import type {
+  GroupConsumerInfo,
+  GroupInfo,
+  PendingEntry,
+  StreamCommands,
+} from '../../redis/commands/stream-commands.js';
+import type { RewindTarget } from '../consuming/consumer-types.js';
+import { check } from '../options/option-checks.js';
+import { redrive } from './redrive.js';
+import type { RedriveOptions, RedriveResult } from './redrive.js';
+import { resolveRetention, trimAcknowledged } from './retention.js';
+import type { TrimOptions, TrimResult } from './retention.js';
+import { positionOf } from '../consuming/seek.js';
+import { StreamMessage } from '../messages/stream-message.js';
+
+/** An end of a range: a time or an id that belongs to it, a time that does not, or either end of the stream. */
+export type RangeBound = Date | { readonly after: Date } | { readonly before: Date } | '-' | '+' | (string & {});
+
+/** A consumer group, with its consumers. */
+export interface GroupDetails extends Omit<GroupInfo, 'consumers'> {
+  readonly consumers: readonly GroupConsumerInfo[];
+}
+
+export interface PendingQuery {
+  /** Only entries of this consumer. */
+  consumer?: string;
+  /** Only entries behind this id, to go on where a page ended. */
+  after?: string;
+  /** Only entries that have been idle for as long, in milliseconds. Applied to each page. */
+  minIdle?: number;
+  /** Size of a page. Default 100. */
+  count?: number;
+}
+
+/** Looks at streams and groups, and puts them right. */
+export class StreamManager implements AsyncDisposable {
+  readonly #commands: StreamCommands;
+  readonly #messageField: string;
+
+  constructor(commands: StreamCommands, messageField: string) {
+    this.#commands = commands;
+    this.#messageField = messageField;
+  }
+
+  /** One page of the keys that are streams; begin with no cursor, stop when it comes back as `'0'`. A page may be empty. */
+  async scan(cursor = '0'): Promise<{ cursor: string; streams: string[] }> {
+    if (!/^\d+$/.test(cursor)) throw new InvalidOptionError('cursor', 'must be a cursor that scan() returned', cursor);
+    return this.#on('*', 'scanning', () => this.#commands.reading.scan(cursor));
+  }
+
+  /** The entries between two bounds, oldest first. */
+  async range(
+    streamKey: string,
+    from: RangeBound,
+    to: RangeBound,
+    options: { count?: number } = {},
+  ): Promise<StreamMessage[]> {
+    check.name('streamKey', streamKey);
+    if (options.count !== undefined) check.integer('count', options.count, 1);
+    const [start, end] = [rangeBound('from', from), rangeBound('to', to)];
+    const shard = { streamKey, shardId: 0 };
+    const entries = await this.#on(streamKey, 'reading', () =>
+      this.#commands.reading.range(streamKey, start, end, options.count),
+    );
+    return entries.map((entry) => new StreamMessage(shard, entry, this.#messageField));
+  }
+
+  /** The consumer groups of a stream; none when it does not exist. */
+  async groups(streamKey: string): Promise<GroupDetails[]> {
+    check.name('streamKey', streamKey);
+    return this.#on(streamKey, 'looking at the groups of', async () => {
+      if (!(await this.#commands.reading.streamInfo(streamKey))) return [];
+      const groups = await this.#commands.groups.groups(streamKey);
+      return Promise.all(
+        groups.map(async (group) => ({
+          ...group,
+          consumers: await this.#commands.groups.consumers(streamKey, group.name),
+        })),
+      );
+    });
+  }
+
+  /** Whether anybody has ever read the stream in a group. */
+  async hasGroups(streamKey: string): Promise<boolean> {
+    check.name('streamKey', streamKey);
+    return this.#on(streamKey, 'looking at the groups of', async () => {
+      if (!(await this.#commands.reading.streamInfo(streamKey))) return false;
+      return (await this.#commands.groups.groups(streamKey)).length > 0;
+    });
+  }
+
+  /** One page of a group's pending entries list, oldest first. */
+  async pending(streamKey: string, group: string, query: PendingQuery = {}): Promise<PendingEntry[]> {
+    check.name('streamKey', streamKey);
+    check.name('group', group);
+    const { consumer, after, minIdle = 0, count = 100 } = query;
+    check.integer('count', count, 1);
+    check.integer('minIdle', minIdle, 0);
+    if (after !== undefined && !isEntryId(after)) throw new InvalidOptionError('after', 'must be an entry id', after);
+    const page = await this.#onGroup(streamKey, group, 'looking at pending entries of', () =>
+      this.#commands.pending.pending(streamKey, group, { consumer, after, count }),
+    );
+    return page.filter(({ idle }) => idle >= minIdle);
+  }
+
+  /** Moves a whole group: it goes on behind an id or a time, at the beginning, or at the end. Pending entries stay pending. */
+  async setGroupPosition(streamKey: string, group: string, to: RewindTarget | Date): Promise<void> {
+    check.name('streamKey', streamKey);
+    check.name('group', group);
+    if (to instanceof Date) check.date('to', to);
+    else if (typeof to === 'object' ? !isEntryId(String(to?.id)) : to !== 'beginning' && to !== 'end') {
+      throw new InvalidOptionError('to', "must be a Date, 'beginning', 'end' or { id: 'ms-seq' }", to);
+    }
+    await this.#onGroup(streamKey, group, 'moving a group of', async () => {
+      const target = to instanceof Date ? { after: to } : to;
+      const position = await positionOf(streamKey, target, this.#commands.reading);
+      await this.#commands.groups.setGroupPosition(streamKey, group, position);
+    });
+  }
+
+  /**
+   * Puts dead letters back for the group that they came from, and for no other; its consumers take them up at their next
+   * look for idle entries. @throws InvalidOptionError, GroupMissingError when that group is gone
+   */
+  async redrive(deadLetterStream: string, options: RedriveOptions = {}): Promise<RedriveResult> {
+    check.name('deadLetterStream', deadLetterStream);
+    if (options.limit !== undefined) check.integer('limit', options.limit, 1);
+    if (options.filter !== undefined && typeof options.filter !== 'function') {
+      throw new InvalidOptionError('filter', 'must be a function', options.filter);
+    }
+    return this.#on(deadLetterStream, 'redriving', () =>
+      redrive(deadLetterStream, options, this.#commands, this.#messageField),
+    );
+  }
+
+  /**
+   * Deletes the entries that every group of the stream has acknowledged, and no others; see {@link TrimOptions}. Consumers
+   * in real-time mode have no group and are not waited for. A stream without groups is left alone.
+   * @throws InvalidOptionError, UnsupportedOperationError where scripts are not permitted
+   */
+  async trimAcknowledged(streamKey: string, options: TrimOptions = {}): Promise<TrimResult> {
+    check.name('streamKey', streamKey);
+    const resolved = resolveRetention(options, 'options');
+    return this.#on(streamKey, 'trimming', () => trimAcknowledged(streamKey, resolved, this.#commands.groups));
+  }
+
+  /** Removes a consumer's name from a group. @throws ConsumerPendingError while entries are pending for it. */
+  async removeConsumer(streamKey: string, group: string, consumer: string): Promise<void> {
+    check.name('streamKey', streamKey);
+    check.name('group', group);
+    check.name('consumer', consumer);
+    const pending = await this.#onGroup(streamKey, group, 'removing a consumer of', () =>
+      this.#commands.groups.removeConsumer(streamKey, group, consumer),
+    );
+    if (pending > 0) throw new ConsumerPendingError(streamKey, group, consumer, pending);
+  }
+
+  async [Symbol.asyncDispose](): Promise<void> {
+    // Its connection belongs to the streamer.
+  }
+
+  async #onGroup<T>(streamKey: string, group: string, action: string, run: () => Promise<T>): Promise<T> {
+    return this.#on(streamKey, action, async () => {
+      try {
+        return await run();
+      } catch (error) {
+        const kind = classifyRedisError(error);
+        throw kind === 'group-missing' || kind === 'stream-gone'
+          ? new GroupMissingError(streamKey, group, error)
+          : error;
+      }
+    });
+  }
+
+  async #on<T>(streamKey: string, action: string, run: () => Promise<T>): Promise<T> {
+    try {
+      return await run();
+    } catch (error) {
+      throw toPublicError(error, streamKey, action);
+    }
+  }
+}
+
+function rangeBound(option: string, bound: RangeBound): string {
+  if (bound === '-' || bound === '+') return bound;
+  if (bound instanceof Date) {
+    check.date(option, bound);
+    return String(bound.getTime());
+  }
+  if (typeof bound === 'string') {
+    if (!isEntryId(bound)) throw new InvalidOptionError(option, "must be a Date, '-', '+' or an entry id", bound);
+    return bound;
+  }
+  if (typeof bound === 'object' && bound !== null && 'after' in bound) {
+    check.date(option, bound.after);
+    return String(bound.after.getTime() + 1);
+  }
+  if (typeof bound === 'object' && bound !== null && 'before' in bound) {
+    check.date(option, bound.before);
+    // Nothing is before 1970, and no entry has this id.
+    return bound.before.getTime() === 0 ? ID_BEFORE_ALL : String(bound.before.getTime() - 1);
+  }
+  throw new InvalidOptionError(option, "must be a Date, { after }, { before }, '-', '+' or an entry id", bound);
+}

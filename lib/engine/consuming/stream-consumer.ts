@@ -1,0 +1,252 @@
+import { EventEmitter } from 'node:events';
+
+import { withResolvers } from '../../shared/deferred.js';
+import type { Deferred } from '../../shared/deferred.js';
+import { errorText } from '../../shared/error-text.js';
+import { ConnectionError, ConsumerEndedError, InvalidOptionError, UnsupportedOperationError } from '../../errors.js';
+import type { RedisStreamsError } from '../../errors.js';
+import { isEntryId } from '../../redis/commands/entry-id.js';
+import { partitionOf } from './partition.js';
+import type { Partition } from './partition.js';
+import { ConsumerSession } from './consumer-session.js';
+import type { CommittingConsumer, RewindTarget } from './consumer-types.js';
+import { check } from '../options/option-checks.js';
+import type { ResolvedConsumerOptions } from '../options/options.js';
+import { resolveStreamKeys } from '../options/options.js';
+import type { ConsumerEnvironment } from './reading/reading-line.js';
+import { moveTo } from './seek.js';
+import type { SeekTarget } from './seek.js';
+import { StreamAssignment } from './stream-assignment.js';
+import { StreamMessage } from '../messages/stream-message.js';
+import type { StreamShard } from '../messages/stream-message.js';
+
+/**
+ * A consumer that is asked for its messages one by one. It has every method that a consumer may have; which of them make
+ * sense follows from the options, at compile time by {@link ConsumerFor} and at run time by clear errors.
+ */
+export class StreamConsumer extends EventEmitter<{ error: [error: RedisStreamsError] }> implements CommittingConsumer {
+  readonly #options: ResolvedConsumerOptions;
+  readonly #environment: ConsumerEnvironment;
+  readonly #session: ConsumerSession;
+  readonly #assignment: StreamAssignment;
+  readonly #waiting: Array<Deferred<StreamMessage>> = [];
+  readonly #failures: RedisStreamsError[] = [];
+  readonly #onEnded: () => void;
+  #ending: Promise<void> | undefined;
+
+  constructor(environment: ConsumerEnvironment, options: ResolvedConsumerOptions, onEnded: () => void) {
+    super();
+    this.#onEnded = onEnded;
+    this.#options = options;
+    this.#environment = environment;
+    const capacity = { inHandlers: 0, holdsUntilReleased: false };
+    this.#session = new ConsumerSession(environment, options, capacity, {
+      onStreamFailure: (error) => this.#failStream(error),
+      onError: (error) => this.#report(error),
+    });
+    this.#assignment = new StreamAssignment(this.#session, (error) => this.#report(error));
+    this.#session.buffer.onArrival(() => this.#serve());
+  }
+
+  get groupId(): string | undefined {
+    return this.#options.group;
+  }
+
+  get consumerId(): string | undefined {
+    return this.#options.group === undefined ? undefined : this.#options.consumer;
+  }
+
+  get streamShards(): readonly StreamShard[] {
+    return this.#session.streams.map(({ streamKey, shardId }) => ({ streamKey, shardId }));
+  }
+
+  /** Resolves when every start position is fixed on the server. */
+  async open(streamKeys: readonly string[]): Promise<void> {
+    await this.#assignment.open(streamKeys);
+  }
+
+  next({ signal }: { signal?: AbortSignal } = {}): Promise<StreamMessage> {
+    if (signal?.aborted) return Promise.reject(signal.reason as Error);
+    if (this.#ending) return Promise.reject(new ConsumerEndedError());
+    const message = this.#waiting.length === 0 ? this.#session.handOut() : undefined;
+    if (message) return Promise.resolve(message);
+    const failure = this.#nextFailure();
+    if (failure) return Promise.reject(failure);
+    const waiter = withResolvers<StreamMessage>();
+    this.#waiting.push(waiter);
+    return signal ? this.#untilAborted(waiter, signal) : waiter.promise;
+  }
+
+  async *[Symbol.asyncIterator](): AsyncGenerator<StreamMessage, void, undefined> {
+    try {
+      while (!this.#ending) yield await this.next();
+    } catch (error) {
+      if (!(error instanceof ConsumerEndedError)) throw error;
+    } finally {
+      await this.end();
+    }
+  }
+
+  ack(message: StreamMessage): void {
+    if (!(message instanceof StreamMessage))
+      throw new InvalidOptionError('message', 'must be a StreamMessage', message);
+    this.#requireAcks('ack()');
+    const stream = partitionOf(message);
+    if (this.#session.knows(stream)) this.#session.settler.ack(stream, message.id);
+    else this.ackWith(message.streamKey, message.shardId, message.id);
+  }
+
+  ackWith(streamKey: string, shardId: number, id: string): void {
+    this.#requireAcks('ackWith()');
+    if (typeof id !== 'string' || !isEntryId(id))
+      throw new InvalidOptionError('id', "must be an entry id 'ms-seq'", id);
+    this.#session.settler.ack(this.#requireStream(streamKey, shardId), id);
+  }
+
+  async commit(): Promise<void> {
+    if (this.#options.autoCommit !== 'disabled' || this.#options.group === undefined) {
+      throw new UnsupportedOperationError(
+        'commit()',
+        "is for autoCommit 'disabled' only; other policies commit by themselves",
+      );
+    }
+    if (this.#ending) throw new ConsumerEndedError();
+    const { timeout } = this.#environment;
+    const limit = AbortSignal.timeout(timeout);
+    try {
+      await this.#session.settler.commit(limit);
+    } catch (error) {
+      if (!limit.aborted) throw error;
+      throw new ConnectionError(
+        `The acknowledgements were not confirmed within ${timeout} ms; they stay queued`,
+        error,
+      );
+    }
+  }
+
+  async seek(timestamp: Date): Promise<void> {
+    check.date('timestamp', timestamp);
+    await this.#move({ after: timestamp });
+  }
+
+  async rewind(to: RewindTarget): Promise<void> {
+    const isId = typeof to === 'object' && to !== null && typeof to.id === 'string' && isEntryId(to.id);
+    if (to !== 'beginning' && to !== 'end' && !isId) {
+      throw new InvalidOptionError('to', "must be 'beginning', 'end' or { id: 'ms-seq' }", to);
+    }
+    await this.#move(to);
+  }
+
+  async assign(streamKey: string, shardId?: number): Promise<void> {
+    this.#checkShard(streamKey, shardId);
+    await this.#assignment.assign(streamKey, shardId);
+  }
+
+  async unassign(streamKey: string, shardId?: number): Promise<void> {
+    this.#checkShard(streamKey, shardId);
+    await this.#assignment.unassign(streamKey, shardId);
+  }
+
+  end(): Promise<void> {
+    this.#ending ??= this.#end();
+    return this.#ending;
+  }
+
+  [Symbol.asyncDispose](): Promise<void> {
+    return this.end();
+  }
+
+  async #end(): Promise<void> {
+    for (const waiter of this.#waiting.splice(0)) waiter.reject(new ConsumerEndedError());
+    await this.#assignment.close();
+    await this.#session.stopReading();
+    await this.#session.leave();
+    this.#onEnded();
+  }
+
+  async #move(target: SeekTarget): Promise<void> {
+    if (this.#ending) throw new ConsumerEndedError();
+    if (this.#options.mode === 'load-balanced') {
+      throw new UnsupportedOperationError(
+        'seek() and rewind()',
+        'would move a group under its other consumers; use StreamManager.setGroupPosition(streamKey, group, to)',
+      );
+    }
+    await moveTo(this.#session, target);
+  }
+
+  #serve(): void {
+    while (this.#waiting.length > 0) {
+      const message = this.#session.handOut();
+      if (!message) return;
+      this.#waiting.shift()?.resolve(message);
+    }
+  }
+
+  /** One waiter, or the next caller, is told; the others wait for what else is read. */
+  #failStream(error: RedisStreamsError): void {
+    this.#failures.push(error);
+    while (this.#waiting.length > 0) {
+      const failure = this.#nextFailure();
+      if (!failure) return;
+      this.#waiting.shift()?.reject(failure);
+    }
+  }
+
+  #nextFailure(): RedisStreamsError | undefined {
+    const isAnyLeft = this.#session.streams.some(({ isReadable }) => isReadable);
+    return isAnyLeft || this.#failures.length > 1 ? this.#failures.shift() : this.#failures[0];
+  }
+
+  async #untilAborted(waiter: Deferred<StreamMessage>, signal: AbortSignal): Promise<StreamMessage> {
+    const onAbort = (): void => {
+      const index = this.#waiting.indexOf(waiter);
+      if (index === -1) return;
+      this.#waiting.splice(index, 1);
+      waiter.reject(signal.reason);
+    };
+    signal.addEventListener('abort', onAbort, { once: true });
+    try {
+      return await waiter.promise;
+    } finally {
+      signal.removeEventListener('abort', onAbort);
+    }
+  }
+
+  #requireAcks(method: string): void {
+    const { autoCommit, group } = this.#options;
+    if (group === undefined) {
+      throw new UnsupportedOperationError(method, 'makes no sense in real-time mode, where nothing is pending');
+    }
+    if (autoCommit !== 'rolling' && autoCommit !== 'disabled') {
+      throw new UnsupportedOperationError(method, `is not for autoCommit '${autoCommit}'; use 'rolling' or 'disabled'`);
+    }
+    if (this.#ending) throw new ConsumerEndedError();
+  }
+
+  #requireStream(streamKey: string, shardId: number): Partition {
+    const stream = this.#session.find(streamKey, shardId);
+    if (!stream)
+      throw new InvalidOptionError(
+        'streamKey, shardId',
+        'must be assigned to this consumer',
+        `${streamKey}, ${shardId}`,
+      );
+    return stream;
+  }
+
+  #checkShard(streamKey: string, shardId: number | undefined): void {
+    if (this.#ending) throw new ConsumerEndedError();
+    resolveStreamKeys(streamKey);
+    if (shardId !== undefined) check.integer('shardId', shardId, 0);
+  }
+
+  #report(error: RedisStreamsError): void {
+    try {
+      if (this.listenerCount('error') > 0) this.emit('error', error);
+      else this.#environment.logger.error(error.message);
+    } catch (thrown) {
+      this.#environment.logger.error(`A listener of 'error' failed: ${errorText(thrown)}`);
+    }
+  }
+}

@@ -1,0 +1,141 @@
+import { PayloadDecodeError } from '../../errors.js';
+import { entryIdSequence, entryIdTime } from '../../redis/commands/entry-id.js';
+import { FieldSchema } from '../../redis/wire/field-schema.js';
+import type { StreamEntry } from '../../redis/commands/stream-commands.js';
+
+/** Which stream shard an entry came from. */
+export interface StreamShard {
+  /** The stream's own key, without a shard's number. */
+  readonly streamKey: string;
+  /** 0 when the stream is not sharded. */
+  readonly shardId: number;
+}
+
+const EMPTY = Buffer.alloc(0);
+const NO_HEADERS: Readonly<Record<string, string>> = Object.freeze({});
+
+/**
+ * One entry as a consumer hands it out. Fields, headers and payload are looked up when they are first asked for, because
+ * many a consumer needs only one of them.
+ */
+export class StreamMessage implements StreamShard {
+  /** The entry id, `ms-seq`. */
+  readonly id: string;
+  /** 1 on first delivery; the server's own count, so that a message whose handling killed the process is counted too. */
+  readonly deliveryCount: number;
+  readonly #shard: StreamShard;
+  readonly #raw: readonly Buffer[];
+  readonly #messageField: string;
+  #layout: FieldSchema | undefined;
+  #payload: Buffer | undefined;
+  #fields: ReadonlyMap<string, Buffer> | undefined;
+  #headers: Readonly<Record<string, string>> | undefined;
+
+  constructor(shard: StreamShard, entry: StreamEntry, messageField: string) {
+    this.#shard = shard;
+    this.id = entry.id;
+    this.deliveryCount = entry.deliveryCount;
+    this.#raw = entry.fields ?? [];
+    this.#layout = entry.layout;
+    this.#messageField = messageField;
+  }
+
+  get streamKey(): string {
+    return this.#shard.streamKey;
+  }
+
+  get shardId(): number {
+    return this.#shard.shardId;
+  }
+
+  /** `ms << 16 | seq`, as sea-streamer has it. @throws SequenceOverflowError when a foreign id does not fit. */
+  get sequence(): bigint {
+    return entryIdSequence(this.id);
+  }
+
+  /** The time part of the id. */
+  get timestamp(): Date {
+    return new Date(entryIdTime(this.id));
+  }
+
+  /** The payload field; empty when the entry has none. */
+  get payload(): Buffer {
+    return (this.#payload ??= this.#raw[this.#layoutOfFields.valueAt(this.#messageField)] ?? EMPTY);
+  }
+
+  /** False for an entry of another writer that has other fields only. */
+  get hasPayload(): boolean {
+    return this.#layoutOfFields.valueAt(this.#messageField) !== -1;
+  }
+
+  /** Every field as it is stored; of a name that occurs twice, the last. */
+  get fields(): ReadonlyMap<string, Buffer> {
+    if (!this.#fields) {
+      const { names } = this.#layoutOfFields;
+      this.#fields = new Map(names.map((name, index) => [name.toString(), this.#raw[2 * index + 1] as Buffer]));
+    }
+    return this.#fields;
+  }
+
+  /** The headers, without their prefix. A header may have any name, so ask for it with `Object.hasOwn` where that matters. */
+  get headers(): Readonly<Record<string, string>> {
+    return (this.#headers ??= this.#readHeaders());
+  }
+
+  /** The payload as UTF-8. */
+  text(): string {
+    return this.payload.toString();
+  }
+
+  /** The payload parsed as JSON. @throws PayloadDecodeError when it is none. */
+  json<T = unknown>(): T {
+    try {
+      return JSON.parse(this.text()) as T;
+    } catch (error) {
+      throw new PayloadDecodeError(`The payload of entry ${this.id} of '${this.streamKey}' is not JSON`, error);
+    }
+  }
+
+  /** Safe for JSON.stringify, which refuses a bigint: the sequence becomes a string, the payload text. */
+  toJSON(): Record<string, unknown> {
+    return {
+      streamKey: this.streamKey,
+      shardId: this.shardId,
+      id: this.id,
+      timestamp: this.timestamp,
+      payload: this.text(),
+      headers: { ...this.headers },
+      deliveryCount: this.deliveryCount,
+    };
+  }
+
+  /** The very object that the message was made with; by it a consumer knows its own stream again. */
+  static shardOf(message: StreamMessage): StreamShard {
+    return message.#shard;
+  }
+
+  /**
+   * Names and values in turn, byte for byte. Whoever passes an entry on needs these: {@link fields} has no invalid UTF-8
+   * and of a name that occurs twice only one.
+   */
+  static storedFieldsOf(message: StreamMessage): readonly Buffer[] {
+    return message.#raw;
+  }
+
+  get #layoutOfFields(): FieldSchema {
+    return (this.#layout ??= FieldSchema.of(this.#raw));
+  }
+
+  #readHeaders(): Readonly<Record<string, string>> {
+    const places = this.#layoutOfFields.headers;
+    if (places.length === 0) return NO_HEADERS;
+    const headers: Record<string, string> = {};
+    for (const [at, name] of places) {
+      const value = (this.#raw[at] as Buffer).toString();
+      // Assigned, it would be no header but the object's prototype.
+      if (name === '__proto__') Object.defineProperty(headers, name, { value, enumerable: true });
+      else headers[name] = value;
+    }
+    return Object.freeze(headers);
+  }
+}

@@ -1,0 +1,257 @@
+import { randomUUID } from 'node:crypto';
+import { EventEmitter } from 'node:events';
+
+import { errorText } from '../../shared/error-text.js';
+import {
+  InvalidOptionError,
+  PayloadTooLargeError,
+  ProducerEndedError,
+  RedisStreamsError,
+  UnsupportedOperationError,
+} from '../../errors.js';
+import type { RedisStreamsLogger } from '../../shared/logger.js';
+import { MAX_SCRIPT_FIELDS } from '../../redis/scripts/append-scripts.js';
+import { toPublicError } from '../../redis/commands/redis-error.js';
+import type { AppendCommands } from '../../redis/commands/stream-commands.js';
+import { shardKey } from '../consuming/partition.js';
+import { check } from '../options/option-checks.js';
+import type { ResolvedProducerOptions } from '../options/options.js';
+import { bytesOf, entryIdFor, headerFields, heldBytes, lengthOf } from '../messages/outgoing-entry.js';
+import type { Payload, SendOptions } from '../messages/outgoing-entry.js';
+import { Receipt } from '../messages/receipt.js';
+import { SendWithReceipt, SendWithoutReceipt } from '../messages/receipt-send.js';
+import type { OnSettled } from '../messages/receipt-send.js';
+import { SendPromise } from './send-promise.js';
+import { WritePipeline } from './write-pipeline.js';
+
+export interface ProducerEnvironment {
+  readonly appending: AppendCommands;
+  readonly messageField: string;
+  /** Milliseconds for which a send is repeated through an outage. */
+  readonly timeout: number;
+  readonly logger: Required<RedisStreamsLogger>;
+  readonly onEnded: () => void;
+}
+
+/** Redis refuses longer strings (`proto-max-bulk-len`) and closes the connection. */
+const MAX_PAYLOAD = 512 * 1024 * 1024 - 1;
+
+/** Whoever only enqueues may never call flush(): of what failed, so many errors are kept for it, the others counted. */
+const MAX_KEPT_FAILURES = 100_000;
+
+/**
+ * Appends messages. Sending only queues: messages of one turn of the event loop go out together, and nothing waits for the
+ * network before the next message is accepted.
+ */
+export class StreamProducer extends EventEmitter<{ error: [error: RedisStreamsError] }> implements AsyncDisposable {
+  readonly #streamKey: string | undefined;
+  readonly #options: ResolvedProducerOptions;
+  readonly #environment: ProducerEnvironment;
+  readonly #pipeline: WritePipeline;
+  #failures: RedisStreamsError[] = [];
+  #failed = 0;
+  #unlogged = 0;
+  #ending: Promise<void> | undefined;
+
+  constructor(streamKey: string | undefined, options: ResolvedProducerOptions, environment: ProducerEnvironment) {
+    super();
+    this.#streamKey = streamKey;
+    this.#options = options;
+    this.#environment = environment;
+    this.#pipeline = new WritePipeline({
+      ...options,
+      appending: environment.appending,
+      timeout: environment.timeout,
+      producer: options.delivery === 'exactly-once' ? randomUUID() : undefined,
+      trim: () => ({
+        maxLen: options.maxLen,
+        minId: options.minAge === undefined ? undefined : String(Date.now() - options.minAge),
+      }),
+    });
+  }
+
+  /** Messages that are queued and not yet accepted. */
+  get queued(): number {
+    return this.#pipeline.size;
+  }
+
+  /** The keys that messages of a stream may go to: itself, or its shards. */
+  keysOf(streamKey: string): string[] {
+    const { sharder } = this.#options;
+    if (!sharder) return [streamKey];
+    return Array.from({ length: sharder.shards }, (_, shardId) => shardKey(streamKey, shardId, true));
+  }
+
+  /** Sends to the stream that the producer was created for. See {@link sendTo}. */
+  send(payload: Payload, options?: SendOptions): Promise<Receipt> {
+    return this.#streamKey === undefined
+      ? Promise.reject(new UnsupportedOperationError('send()', 'needs an anchored producer; use sendTo(streamKey, …)'))
+      : this.sendTo(this.#streamKey, payload, options);
+  }
+
+  /**
+   * Resolves once Redis has the message.
+   * Rejects with InvalidOptionError, QueueFullError, PayloadTooLargeError, TimestampRefusedError, WrongTypeError,
+   * SendFailedError when the message is not in the stream, UncertainSendError when it may be, ProducerEndedError. A failure
+   * that nobody waits for is emitted as `error`.
+   */
+  sendTo(streamKey: string, payload: Payload, options?: SendOptions): Promise<Receipt> {
+    try {
+      return (this.#push(streamKey, payload, options) as SendWithReceipt).result;
+    } catch (error) {
+      return SendPromise.follow(Promise.reject(error as Error), this.#report);
+    }
+  }
+
+  /**
+   * Sends, and tells a function what became of it: that Redis has the message, or why not. For whoever sends very much and
+   * would do nothing else with a promise. Never throws.
+   */
+  post(streamKey: string, payload: Payload, options: SendOptions | undefined, onSettled: OnSettled): void {
+    try {
+      this.#push(streamKey, payload, options, onSettled);
+    } catch (error) {
+      onSettled(error as RedisStreamsError);
+    }
+  }
+
+  /** Sends without a receipt, the fastest way. See {@link enqueueTo}. */
+  enqueue(payload: Payload, options?: SendOptions): void {
+    if (this.#streamKey === undefined) {
+      throw new UnsupportedOperationError('enqueue()', 'needs an anchored producer; use enqueueTo(streamKey, …)');
+    }
+    this.enqueueTo(this.#streamKey, payload, options);
+  }
+
+  /**
+   * Failures, a full queue included, are emitted as `error` and rejected by the next {@link flush}.
+   * @throws InvalidOptionError, ProducerEndedError
+   */
+  enqueueTo(streamKey: string, payload: Payload, options?: SendOptions): void {
+    try {
+      this.#push(streamKey, payload, options, this.#onEnqueueSettled);
+    } catch (error) {
+      if (error instanceof InvalidOptionError || error instanceof ProducerEndedError) throw error;
+      this.#onEnqueueSettled(error as RedisStreamsError);
+    }
+  }
+
+  /** Resolves when everything sent before has been accepted. Rejects with an AggregateError of what was enqueued since the last flush and failed. */
+  async flush(): Promise<void> {
+    await this.#pipeline.flush();
+    const failures = this.#failures;
+    const failed = this.#failed;
+    this.#failures = [];
+    this.#failed = 0;
+    if (failed > 0) throw new AggregateError(failures, `${failed} enqueued messages were not accepted`);
+  }
+
+  /** Trims to about that many entries; returns how many went. */
+  async trimMaxLen(streamKey: string, maxLen: number): Promise<number> {
+    check.name('streamKey', streamKey);
+    check.integer('maxLen', maxLen, 0);
+    return this.#trim(streamKey, (appending) => appending.trimMaxLen(streamKey, maxLen));
+  }
+
+  /** Trims about all entries older than the time; returns how many went. */
+  async trimMinTimestamp(streamKey: string, timestamp: Date): Promise<number> {
+    check.name('streamKey', streamKey);
+    check.date('timestamp', timestamp);
+    return this.#trim(streamKey, (appending) => appending.trimMinId(streamKey, String(timestamp.getTime())));
+  }
+
+  /** Accepts nothing more and settles everything. Never rejects because of earlier failures. Idempotent. */
+  end(): Promise<void> {
+    this.#ending ??= this.#end();
+    return this.#ending;
+  }
+
+  [Symbol.asyncDispose](): Promise<void> {
+    return this.end();
+  }
+
+  async #end(): Promise<void> {
+    await this.#pipeline.flush();
+    this.#pipeline.close();
+    this.#environment.onEnded();
+  }
+
+  async #trim(streamKey: string, trim: (appending: AppendCommands) => Promise<number>): Promise<number> {
+    try {
+      return await trim(this.#environment.appending);
+    } catch (error) {
+      throw toPublicError(error, streamKey, 'trimming');
+    }
+  }
+
+  /** @param onSettled without it, there will be a receipt */
+  #push(
+    streamKey: string,
+    payload: Payload,
+    options: SendOptions | undefined,
+    onSettled?: OnSettled,
+  ): SendWithReceipt | SendWithoutReceipt {
+    if (this.#ending) throw new ProducerEndedError();
+    check.name('streamKey', streamKey);
+    const bytes = bytesOf(payload);
+    const more = options?.headers && headerFields(options.headers);
+    const headerBytes = more ? lengthOf(more) : 0;
+    if (bytes + headerBytes > MAX_PAYLOAD) throw new PayloadTooLargeError(streamKey, bytes + headerBytes, MAX_PAYLOAD);
+    if (more && more.length > MAX_SCRIPT_FIELDS - 2 && this.#options.delivery === 'exactly-once') {
+      // Only a script appends exactly once; found out there, it would fail the other messages of its batch as well.
+      const rule = `must be at most ${MAX_SCRIPT_FIELDS / 2 - 1} with delivery 'exactly-once'`;
+      throw new InvalidOptionError('headers', rule, more.length / 2);
+    }
+    const shardId = this.#shardOf(streamKey, payload, options?.key);
+    const key = shardKey(streamKey, shardId, this.#options.sharder !== undefined);
+    const id = entryIdFor(options?.timestamp);
+    const size = heldBytes(payload, bytes) + headerBytes;
+    const content = { key, id, name: this.#environment.messageField, payload, more, size };
+    const send = onSettled
+      ? new SendWithoutReceipt(content, onSettled)
+      : new SendWithReceipt(content, streamKey, shardId, this.#report);
+    this.#pipeline.push(send);
+    return send;
+  }
+
+  #shardOf(streamKey: string, payload: Payload, key: string | undefined): number {
+    const { sharder } = this.#options;
+    if (!sharder) return 0;
+    const shard = sharder.shardOf(streamKey, key, payload);
+    check.integer('sharder.shardOf()', shard, 0, Number.isInteger(sharder.shards) ? sharder.shards - 1 : undefined);
+    return shard;
+  }
+
+  readonly #onEnqueueSettled = (error: RedisStreamsError | undefined): void => {
+    if (!error) return;
+    this.#failed += 1;
+    if (this.#failures.length < MAX_KEPT_FAILURES) this.#failures.push(sameOr(this.#failures.at(-1), error));
+    this.#report(error);
+  };
+
+  /** An `error` that nobody listens to goes to the logger; a listener that throws goes there too. */
+  readonly #report = (error: RedisStreamsError): void => {
+    try {
+      if (this.listenerCount('error') > 0) this.emit('error', error);
+      else this.#log(error);
+    } catch (thrown) {
+      this.#environment.logger.error(`A listener of 'error' failed: ${errorText(thrown)}`);
+    }
+  };
+
+  /** The first failure of a turn with its text, the others as a number: an outage can fail many thousands at once. */
+  #log(error: RedisStreamsError): void {
+    this.#unlogged += 1;
+    if (this.#unlogged > 1) return;
+    this.#environment.logger.error(error.message);
+    setImmediate(() => {
+      if (this.#unlogged > 1) this.#environment.logger.error(`${this.#unlogged - 1} more messages failed as well`);
+      this.#unlogged = 0;
+    });
+  }
+}
+
+/** A full queue or an outage fails many in the same words. They share one error: each of its own would take half a kilobyte. */
+function sameOr(last: RedisStreamsError | undefined, error: RedisStreamsError): RedisStreamsError {
+  return last?.code === error.code && last.message === error.message ? last : error;
+}

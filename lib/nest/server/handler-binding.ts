@@ -1,0 +1,123 @@
+import type { MessageHandler } from '@nestjs/microservices';
+
+import type { ConsumerMode } from '../../engine/options/options.js';
+import { InvalidOptionError } from '../../errors.js';
+import type { FailurePolicy } from './failure-policy.js';
+import { resolveHandlerExtras } from '../redis-streams.options.js';
+import type { AckMode, BatchOptions, ResolvedHandlerExtras, ResolvedServerOptions } from '../redis-streams.options.js';
+
+/** All handlers of one pattern that are given the same messages. */
+export interface HandlerBinding {
+  readonly pattern: string;
+  readonly mode: ConsumerMode;
+  readonly ack: AckMode;
+  /** Undefined shares the server's own limit with other handlers. */
+  readonly concurrency: number | undefined;
+  readonly batch: Required<BatchOptions> | undefined;
+  readonly ordered: boolean;
+  readonly failurePolicy: FailurePolicy;
+  /** For events; a pattern may have handlers for events, one for requests, or both. */
+  readonly eventHandlers: readonly MessageHandler[];
+  readonly requestHandler: MessageHandler | undefined;
+}
+
+/** Bindings that share one consumer, and so one connection, one buffer and one limit. */
+export interface HandlerGroup {
+  readonly mode: ConsumerMode;
+  readonly concurrency: number;
+  readonly batch: Required<BatchOptions> | undefined;
+  readonly ordered: boolean;
+  readonly bindings: ReadonlyMap<string, HandlerBinding>;
+}
+
+/**
+ * Which handlers share a message and which share a consumer. Handlers of one pattern in one mode get the same messages,
+ * for two consumers of a group would divide them; a handler with a limit, batches or lanes of its own gets a consumer of
+ * its own, so that it cannot hold up others.
+ */
+export function groupHandlers(
+  handlers: ReadonlyMap<string, readonly MessageHandler[]>,
+  server: ResolvedServerOptions,
+  mode: ConsumerMode,
+): HandlerGroup[] {
+  const groups = new Map<string, HandlerGroup & { bindings: Map<string, HandlerBinding> }>();
+  for (const [pattern, all] of handlers) {
+    for (const binding of bind(pattern, all, server, mode)) {
+      const { concurrency, batch, ordered } = binding;
+      const isAlone = concurrency !== undefined || batch !== undefined || ordered;
+      const name = `${binding.mode} ${isAlone ? pattern : ''}`;
+      const group = groups.get(name) ?? {
+        mode: binding.mode,
+        concurrency: concurrency ?? (batch ? 1 : server.concurrency),
+        batch,
+        ordered,
+        bindings: new Map<string, HandlerBinding>(),
+      };
+      group.bindings.set(pattern, binding);
+      groups.set(name, group);
+    }
+  }
+  return [...groups.values()];
+}
+
+interface Member {
+  readonly handler: MessageHandler;
+  readonly extras: ResolvedHandlerExtras;
+}
+
+function bind(
+  pattern: string,
+  handlers: readonly MessageHandler[],
+  server: ResolvedServerOptions,
+  defaultMode: ConsumerMode,
+): HandlerBinding[] {
+  const byMode = new Map<ConsumerMode, Member[]>();
+  for (const handler of handlers) {
+    const extras = resolveHandlerExtras(handler.extras, pattern, server);
+    const mode = extras.mode ?? defaultMode;
+    if (mode !== 'real-time' && server.group === undefined) {
+      throw new InvalidOptionError('group', `must be given for the ${mode} handler of '${pattern}'`, server.group);
+    }
+    if (mode === 'real-time' && !handler.isEventHandler) {
+      throw new InvalidOptionError(
+        `@MessagePattern('${pattern}').mode`,
+        'must have a group, or every server would answer',
+        mode,
+      );
+    }
+    byMode.set(mode, [...(byMode.get(mode) ?? []), { handler, extras }]);
+  }
+  if (byMode.has('resumable') && byMode.has('load-balanced')) {
+    throw new InvalidOptionError(
+      `@EventPattern('${pattern}').mode`,
+      'must not mix resumable and load-balanced',
+      'both',
+    );
+  }
+  return [...byMode].map(([mode, members]) => join(pattern, mode, members, server));
+}
+
+/** Where handlers of the same messages differ, the most careful one decides. */
+function join(
+  pattern: string,
+  mode: ConsumerMode,
+  members: readonly Member[],
+  server: ResolvedServerOptions,
+): HandlerBinding {
+  const batch = members.find(({ extras }) => extras.batch)?.extras.batch;
+  if (batch && members.length > 1) {
+    throw new InvalidOptionError(`@EventPattern('${pattern}').batch`, 'needs the pattern for its handler alone', batch);
+  }
+  const limits = members.flatMap(({ extras }) => extras.concurrency ?? []);
+  return {
+    pattern,
+    mode,
+    batch,
+    ack: members.some(({ extras }) => (extras.ack ?? server.ack) === 'manual') ? 'manual' : 'auto',
+    concurrency: limits.length === 0 ? undefined : Math.min(...limits),
+    ordered: members.some(({ extras }) => extras.ordered),
+    failurePolicy: (members[0] as Member).extras.failurePolicy,
+    eventHandlers: members.filter(({ handler }) => handler.isEventHandler).map(({ handler }) => handler),
+    requestHandler: members.find(({ handler }) => !handler.isEventHandler)?.handler,
+  };
+}

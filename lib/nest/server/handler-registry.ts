@@ -1,0 +1,50 @@
+import type { MessageHandler } from '@nestjs/microservices';
+
+import { InvalidOptionError } from '../../errors.js';
+
+/** A pattern that is known only when the application starts: `@EventPattern(() => config.ordersStream)`. */
+export type PatternFactory = () => unknown;
+
+/** The handlers of a server, by the route of their pattern. */
+export class HandlerRegistry {
+  readonly #routeOf: (pattern: unknown) => string;
+  readonly #handlers = new Map<string, MessageHandler[]>();
+  #unresolved: Array<readonly [factory: PatternFactory, handler: MessageHandler]> = [];
+
+  /** @param routeOf as Nest normalizes patterns */
+  constructor(routeOf: (pattern: unknown) => string) {
+    this.#routeOf = routeOf;
+  }
+
+  add(pattern: unknown, handler: MessageHandler, isEventHandler: boolean, extras: Record<string, unknown>): void {
+    Object.assign(handler, { isEventHandler, extras });
+    if (typeof pattern === 'function') this.#unresolved.push([pattern as PatternFactory, handler]);
+    else this.#bind(this.#routeOf(pattern), handler);
+  }
+
+  /** All handlers, after patterns that are functions were asked for. @throws InvalidOptionError when one gives no pattern */
+  async resolve(): Promise<ReadonlyMap<string, readonly MessageHandler[]>> {
+    const unresolved = this.#unresolved;
+    this.#unresolved = [];
+    for (const [factory, handler] of unresolved) {
+      const pattern = await factory();
+      const isPattern = typeof pattern === 'object' ? pattern !== null : ['string', 'number'].includes(typeof pattern);
+      if (!isPattern || pattern === '') {
+        throw new InvalidOptionError(
+          'pattern',
+          'must be a string, a number or an object when a function gives it',
+          pattern,
+        );
+      }
+      this.#bind(this.#routeOf(pattern), handler);
+    }
+    return this.#handlers;
+  }
+
+  /** As in Nest, a second handler for requests replaces the first; handlers for events all stay. */
+  #bind(route: string, handler: MessageHandler): void {
+    const others = this.#handlers.get(route) ?? [];
+    const kept = handler.isEventHandler ? others : others.filter(({ isEventHandler }) => isEventHandler);
+    this.#handlers.set(route, [...kept, handler]);
+  }
+}

@@ -1,0 +1,92 @@
+import type { CommandSender } from './command-sender.js';
+import type { ClaimRequest, ClaimedPage, PendingCommands, PendingEntry } from './stream-commands.js';
+import { collectClaims, parseEntries, parsePages, parsePending } from './replies.js';
+
+const ID_AT_END = '0-0';
+/** Where a walk through the whole list begins that comes after XREADGROUP … CLAIM. */
+const FIRST_ID = '0-1';
+
+/**
+ * Takes over idle entries by the best way that the server has. Each way is tried once and remembered when it is missing:
+ *
+ * 1. XREADGROUP … CLAIM (Redis 8.4): brings delivery counts along; may bring new entries behind the claimed ones. It has
+ *    no cursor and passes over entries that were deleted, so one walk by the next way follows, which finds those.
+ * 2. XAUTOCLAIM (Redis 6.2, useful from 7.0 on, where it tells which entries were deleted), then XPENDING for the counts
+ * 3. XPENDING, then XCLAIM of what has been idle for long enough
+ */
+export class ClaimStrategies {
+  readonly #sender: CommandSender;
+  readonly #pending: Pick<PendingCommands, 'pending'>;
+
+  constructor(sender: CommandSender, pending: Pick<PendingCommands, 'pending'>) {
+    this.#sender = sender;
+    this.#pending = pending;
+  }
+
+  async claim(request: ClaimRequest): Promise<ClaimedPage> {
+    const isWalk = request.after !== undefined && request.after !== ID_AT_END;
+    return (
+      (isWalk ? undefined : await this.#attempt('XREADGROUP CLAIM', () => this.#readClaiming(request))) ??
+      (await this.#attempt('XAUTOCLAIM', () => this.#autoClaim(request))) ??
+      (await this.#claimPending(request))
+    );
+  }
+
+  async #attempt(feature: string, claim: () => Promise<ClaimedPage>): Promise<ClaimedPage | undefined> {
+    if (!this.#sender.has(feature)) return undefined;
+    try {
+      return await claim();
+    } catch (error) {
+      if (!this.#sender.lacks(error, feature)) throw error;
+      this.#sender.onMissing?.(feature);
+      return undefined;
+    }
+  }
+
+  async #readClaiming({ streamKey, group, consumer, minIdle, count }: ClaimRequest): Promise<ClaimedPage> {
+    const key = this.#sender.key(streamKey);
+    const args = ['GROUP', group, consumer, 'COUNT', count, 'CLAIM', minIdle, 'STREAMS', key, '>'];
+    const [page] = parsePages(await this.#sender.raw('xreadgroup', args), (name) => this.#sender.streamKey(name));
+    const entries = page?.entries ?? [];
+    // Nothing more is idle when something new, or less than asked for, came back.
+    const isEnd = entries.length < count || entries.some(({ deliveryCount }) => deliveryCount === 1);
+    return { entries, deleted: [], next: isEnd ? FIRST_ID : ID_AT_END };
+  }
+
+  async #autoClaim({ streamKey, group, consumer, minIdle, count, after }: ClaimRequest): Promise<ClaimedPage> {
+    const key = this.#sender.key(streamKey);
+    const reply = await this.#sender.raw('xautoclaim', [key, group, consumer, minIdle, after ?? '0-0', 'COUNT', count]);
+    const [cursor, rawEntries, rawDeleted] = reply as [Buffer, unknown, Buffer[] | undefined];
+    // Redis 6.2 does not say which entries were deleted; from the next page on the last way finds them.
+    if (rawDeleted === undefined) this.#sender.forget('XAUTOCLAIM');
+    const entries = parseEntries(rawEntries);
+    const replies = await this.#sender.pipeline(
+      entries.map(({ id }) => ['xpending', key, group, id, id, 1, consumer] as const),
+    );
+    const next = cursor.toString('latin1');
+    return {
+      entries: entries.flatMap((entry, index) => {
+        const reply = replies[index];
+        if (reply instanceof Error) throw reply;
+        const [pending] = parsePending(reply);
+        // Meanwhile acknowledged by whoever had it before, or claimed by another: it is not ours to hand out.
+        return pending ? { ...entry, deliveryCount: pending.deliveryCount } : [];
+      }),
+      deleted: (rawDeleted ?? []).map((id) => id.toString('latin1')),
+      next: next === ID_AT_END ? undefined : next,
+    };
+  }
+
+  async #claimPending({ streamKey, group, consumer, minIdle, count, after }: ClaimRequest): Promise<ClaimedPage> {
+    const page = await this.#pending.pending(streamKey, group, { after, count });
+    const next = page.length < count ? undefined : (page.at(-1) as PendingEntry).id;
+    const idle = page.filter((entry) => entry.idle >= minIdle);
+    const key = this.#sender.key(streamKey);
+    const replies = await this.#sender.pipeline(
+      idle.map(({ id }) => ['xclaim', key, group, consumer, minIdle, id] as const),
+      null,
+    );
+    const counts = idle.map((entry) => entry.deliveryCount + 1);
+    return { ...collectClaims(idle, counts, replies), next };
+  }
+}

@@ -1,0 +1,71 @@
+import { MAX_ID_MILLISECONDS, MAX_SEQUENCE_IN_MILLISECOND } from '../../constants.js';
+import { SequenceOverflowError } from '../../errors.js';
+
+/** The two 64-bit halves of an entry id. */
+export interface EntryIdParts {
+  readonly milliseconds: bigint;
+  readonly counter: bigint;
+}
+
+const ENTRY_ID = /^(\d{1,20})(?:-(\d{1,20}))?$/;
+const MAX_UINT64 = 0xffff_ffff_ffff_ffffn;
+
+/** Parses `ms-seq` or `ms` (then the counter is 0); undefined when the text is no entry id. */
+export function parseEntryId(id: string): EntryIdParts | undefined {
+  const match = ENTRY_ID.exec(id);
+  if (!match) return undefined;
+  const milliseconds = BigInt(match[1] as string);
+  const counter = BigInt(match[2] ?? '0');
+  return milliseconds <= MAX_UINT64 && counter <= MAX_UINT64 ? { milliseconds, counter } : undefined;
+}
+
+export function isEntryId(id: string): boolean {
+  return parseEntryId(id) !== undefined;
+}
+
+/** Negative when `a` comes before `b`, 0 when equal, positive otherwise. Both must be entry ids. */
+export function compareEntryIds(a: string, b: string): number {
+  const left = requireEntryId(a);
+  const right = requireEntryId(b);
+  return compare(left.milliseconds, right.milliseconds) || compare(left.counter, right.counter);
+}
+
+/**
+ * The id directly behind `id`; used where a server has no exclusive ranges (before Redis 6.2). Undefined behind the last id
+ * there can be: a foreign writer may have used it, and Redis refuses a range that begins behind it.
+ */
+export function nextEntryId(id: string): string | undefined {
+  const { milliseconds, counter } = requireEntryId(id);
+  if (counter < MAX_UINT64) return `${milliseconds}-${counter + 1n}`;
+  return milliseconds < MAX_UINT64 ? `${milliseconds + 1n}-0` : undefined;
+}
+
+/** The last id that a millisecond can have: what comes behind it is of a later time. */
+export function lastIdOfMillisecond(milliseconds: number): string {
+  return `${milliseconds}-${MAX_UINT64}`;
+}
+
+/** Milliseconds since the epoch, rounded to what a number holds exactly. */
+export function entryIdTime(id: string): number {
+  return Number.parseInt(id, 10);
+}
+
+/**
+ * `ms << 16 | counter`, the sequence number of sea-streamer.
+ * @throws SequenceOverflowError when the id does not fit.
+ */
+export function entryIdSequence(id: string): bigint {
+  const { milliseconds, counter } = requireEntryId(id);
+  if (counter > MAX_SEQUENCE_IN_MILLISECOND || milliseconds > MAX_ID_MILLISECONDS) throw new SequenceOverflowError(id);
+  return (milliseconds << 16n) | counter;
+}
+
+function requireEntryId(id: string): EntryIdParts {
+  const parts = parseEntryId(id);
+  if (!parts) throw new TypeError(`'${id}' is not an entry id`);
+  return parts;
+}
+
+function compare(a: bigint, b: bigint): number {
+  return a < b ? -1 : a > b ? 1 : 0;
+}

@@ -1,0 +1,122 @@
+import { errorText } from '../../shared/error-text.js';
+import {
+  ConnectionError,
+  GroupMissingError,
+  PermissionError,
+  RedisStreamsError,
+  ServerReplyError,
+  WrongTypeError,
+} from '../../errors.js';
+
+/**
+ * What a failed command means to the part that sent it.
+ *
+ * - `connection`: no reply came; whether the command ran is unknown
+ * - `failover`: the node is no master (any more); drop the connection and resolve the master again
+ * - `retryable`: the server said "not now"
+ * - `group-missing`, `stream-gone`, `wrong-type`, `group-exists`: state of the key
+ * - `no-memory`: the server takes nothing that needs more memory (OOM); reading and acknowledging still work
+ * - `interrupted`: a blocked read was ended on purpose (CLIENT UNBLOCK … ERROR)
+ * - `permission`: credentials or ACL
+ * - `unsupported`: the server does not know the command or one of its arguments
+ * - `refused`: any other reply; repeating the command will not help
+ */
+export type RedisErrorKind =
+  | 'connection'
+  | 'failover'
+  | 'retryable'
+  | 'group-missing'
+  | 'group-exists'
+  | 'stream-gone'
+  | 'wrong-type'
+  | 'no-memory'
+  | 'interrupted'
+  | 'permission'
+  | 'unsupported'
+  | 'refused';
+
+const KIND_OF_FIRST_WORD: Readonly<Record<string, RedisErrorKind>> = {
+  LOADING: 'retryable',
+  NOSCRIPT: 'retryable',
+  BUSY: 'retryable',
+  MASTERDOWN: 'retryable',
+  TRYAGAIN: 'retryable',
+  CLUSTERDOWN: 'retryable',
+  NOREPLICAS: 'retryable',
+  MISCONF: 'retryable',
+  MOVED: 'retryable',
+  ASK: 'retryable',
+  CROSSSLOT: 'retryable',
+  READONLY: 'failover',
+  NOGROUP: 'group-missing',
+  BUSYGROUP: 'group-exists',
+  WRONGTYPE: 'wrong-type',
+  OOM: 'no-memory',
+  NOAUTH: 'permission',
+  WRONGPASS: 'permission',
+  NOPERM: 'permission',
+};
+
+/**
+ * Before Redis 7.0 the error of a command inside a script comes as `ERR Error running script (call to …): …: -NOGROUP …`,
+ * and one that the script has caught may come as `@user_script: 5: -OOM …`.
+ */
+const ERROR_IN_SCRIPT = /^(?:ERR Error running script .*?|@user_script: \d+): -?([A-Z]{2,}) /;
+
+/** Inside a script NOPERM has no word of its own; the second form came with Redis 7.2. */
+const DENIED_IN_SCRIPT = /The user executing the script can't|^ERR ACL failure in script/;
+
+/** First word of a server's error reply; undefined for anything that is not a reply. */
+export function replyWord(error: unknown): string | undefined {
+  if (!(error instanceof Error) || error.name !== 'ReplyError') return undefined;
+  return ERROR_IN_SCRIPT.exec(error.message)?.[1] ?? error.message.split(' ', 1)[0];
+}
+
+/** Decides by class and by the reply's first word; texts differ between servers and are read only where one word has two meanings. */
+export function classifyRedisError(error: unknown): RedisErrorKind {
+  if (error instanceof ConnectionError) return 'connection';
+  const word = replyWord(error);
+  if (word === undefined) return 'connection';
+  const message = (error as Error).message;
+  if (word === 'UNBLOCKED') {
+    if (message.includes('no longer exists')) return 'stream-gone';
+    return message.includes('force unblock') ? 'failover' : 'interrupted';
+  }
+  if (word === 'ERR' && /^ERR (unknown|syntax|wrong number of arguments)/i.test(message)) return 'unsupported';
+  if (word === 'ERR' && /max number of clients/.test(message)) return 'retryable';
+  if (word === 'ERR' && /no such key/i.test(message)) return 'stream-gone';
+  // XGROUP on a missing key has a sentence instead of a code word.
+  if (word === 'ERR' && /requires the key to exist/.test(message)) return 'stream-gone';
+  if (word === 'ERR' && /^ERR (AUTH|Client sent AUTH)|invalid password/.test(message)) return 'permission';
+  return KIND_OF_FIRST_WORD[word] ?? (DENIED_IN_SCRIPT.test(message) ? 'permission' : 'refused');
+}
+
+/** Whether doing the same again later can help. */
+export function isTransient(kind: RedisErrorKind): boolean {
+  return kind === 'connection' || kind === 'failover' || kind === 'retryable';
+}
+
+/** The error that a caller of the engine sees for a failed command on `streamKey`. */
+export function toPublicError(error: unknown, streamKey: string, action: string): RedisStreamsError {
+  if (error instanceof RedisStreamsError) return error;
+  const kind = classifyRedisError(error);
+  const text = errorText(error);
+  switch (kind) {
+    case 'connection':
+      return new ConnectionError(`The connection broke while ${action} '${streamKey}': ${text}`, error);
+    case 'wrong-type':
+      return new WrongTypeError(streamKey, error);
+    case 'group-missing':
+    case 'stream-gone':
+      return new GroupMissingError(streamKey, undefined, error);
+    case 'permission':
+      return new PermissionError(`Redis refused ${action} '${streamKey}': ${text}`, error);
+    default:
+      return new ServerReplyError(
+        `Redis refused ${action} '${streamKey}': ${text}`,
+        replyWord(error) ?? 'ERR',
+        isTransient(kind) || kind === 'no-memory',
+        error,
+      );
+  }
+}

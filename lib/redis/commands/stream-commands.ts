@@ -1,0 +1,253 @@
+import type { FieldSchema } from '../wire/field-schema.js';
+
+/** What the engine asks of Redis, in five facets. Parts of the engine take those they need, so that a unit test can fake them. */
+export interface StreamCommands {
+  readonly appending: AppendCommands;
+  readonly reading: ReadCommands;
+  readonly pending: PendingCommands;
+  readonly groups: GroupCommands;
+  readonly inbox: InboxCommands;
+}
+
+/** One entry as Redis returned it. */
+export interface StreamEntry {
+  readonly id: string;
+  /** Names and values in turn; null when the entry was deleted while it was pending. */
+  readonly fields: readonly Buffer[] | null;
+  /** How often the server has delivered it, this time included. */
+  readonly deliveryCount: number;
+  /** Of the fields, where it is known already. */
+  readonly layout?: FieldSchema | undefined;
+}
+
+/** The entries that one read brought for one stream. */
+export interface StreamPage {
+  readonly streamKey: string;
+  readonly entries: StreamEntry[];
+}
+
+/** One entry to append. */
+export interface AppendRequest {
+  /** `*`, `<ms>-*` or a complete id. */
+  readonly id: string;
+  readonly fields: ReadonlyArray<string | Uint8Array>;
+  /** About how many bytes the fields are, where that is known. */
+  readonly size?: number;
+}
+
+/** Trims a stream as it is appended to, approximately (`~`). */
+export interface TrimLimit {
+  readonly maxLen?: number | undefined;
+  readonly minId?: string | undefined;
+}
+
+export interface AppendSettings {
+  /** Longest wait for a connection, in milliseconds. */
+  readonly patience?: number;
+  /** Whether anybody needs the ids; without them the reply is shorter. Default true. */
+  readonly wantsIds?: boolean;
+  /** Appends this batch only if it was not appended before. Needs scripts. */
+  readonly once?: {
+    readonly producer: string;
+    /** Grows from batch to batch of a producer. */
+    readonly batch: number;
+    /** Batches before this one will not come again, and need not be known any longer. */
+    readonly oldest: number;
+    /** How long the server knows the batch again, in milliseconds. */
+    readonly remember: number;
+  };
+}
+
+/**
+ * The outcome of each entry: its id, or the error that Redis or the connection gave for it. Undefined when all were appended
+ * and nobody wants ids.
+ */
+export type AppendOutcomes = ReadonlyArray<string | Error> | undefined;
+
+export interface AppendCommands {
+  /** Appends in order. */
+  append(
+    streamKey: string,
+    requests: readonly AppendRequest[],
+    trim: TrimLimit,
+    settings?: AppendSettings,
+  ): Promise<AppendOutcomes>;
+  /** Both return how many entries went. */
+  trimMaxLen(streamKey: string, maxLen: number): Promise<number>;
+  trimMinId(streamKey: string, minId: string): Promise<number>;
+  /** Deletes entries. */
+  remove(streamKey: string, ids: readonly string[]): Promise<void>;
+  /** Removes the stream after so many milliseconds, unless this is called again before. */
+  expire(streamKey: string, ttl: number): Promise<void>;
+}
+
+export interface GroupReadRequest {
+  readonly group: string;
+  readonly consumer: string;
+  readonly streamKeys: readonly string[];
+  /** Most entries of each stream. */
+  readonly count: number;
+  /** Longest wait in milliseconds; undefined answers at once. */
+  readonly block?: number | undefined;
+  readonly noAck?: boolean;
+}
+
+export interface ReadRequest {
+  readonly positions: ReadonlyArray<readonly [streamKey: string, afterId: string]>;
+  readonly count: number;
+  readonly block?: number | undefined;
+}
+
+export interface ReadCommands {
+  /** New entries of a group (`>`). */
+  readGroup(request: GroupReadRequest): Promise<StreamPage[]>;
+  /** Entries after the given ids, without a group. */
+  read(request: ReadRequest): Promise<StreamPage[]>;
+  range(streamKey: string, from: string, to: string, count?: number): Promise<StreamEntry[]>;
+  /** One page of stream keys, without our key prefix. */
+  scan(cursor: string): Promise<{ cursor: string; streams: string[] }>;
+  streamInfo(streamKey: string): Promise<StreamInfo | undefined>;
+  isStream(streamKey: string): Promise<boolean>;
+}
+
+export interface StreamInfo {
+  readonly length: number;
+  readonly lastGeneratedId: string;
+}
+
+/** An entry of a pending entries list. */
+export interface PendingEntry {
+  readonly id: string;
+  readonly consumer: string;
+  /** Milliseconds since it was last delivered or claimed. */
+  readonly idle: number;
+  readonly deliveryCount: number;
+}
+
+export interface PendingRange {
+  /** Only entries behind this id; from the beginning when absent. */
+  readonly after?: string | undefined;
+  readonly count: number;
+  readonly consumer?: string | undefined;
+  /** Only entries that have been idle for as long. */
+  readonly minIdle?: number | undefined;
+}
+
+/** What a claim brought. */
+export interface ClaimedPage {
+  readonly entries: StreamEntry[];
+  /** Pending ids whose entries no longer exist. */
+  readonly deleted: string[];
+  /** Where the next claim goes on; undefined at the end of the list. */
+  readonly next?: string | undefined;
+}
+
+export interface ClaimRequest {
+  readonly streamKey: string;
+  readonly group: string;
+  readonly consumer: string;
+  readonly minIdle: number;
+  readonly count: number;
+  readonly after?: string | undefined;
+}
+
+export interface PendingCommands {
+  /** Returns how many of the ids were pending. */
+  ack(streamKey: string, group: string, ids: readonly string[]): Promise<number>;
+  pending(streamKey: string, group: string, range: PendingRange): Promise<PendingEntry[]>;
+  isPending(streamKey: string, group: string, id: string): Promise<boolean>;
+  /**
+   * Reads entries of our own pending list again. The idle time starts anew; the delivery count rises only with
+   * `isRedelivery`. Entries that meanwhile belong to somebody else are left alone.
+   */
+  claimOwn(
+    streamKey: string,
+    group: string,
+    consumer: string,
+    entries: readonly PendingEntry[],
+    isRedelivery: boolean,
+  ): Promise<ClaimedPage>;
+  /** Takes over entries, of whichever consumer, that have been idle for `minIdle`. */
+  claimIdle(request: ClaimRequest): Promise<ClaimedPage>;
+  /** Resets the idle time of those ids that are still ours; returns these. */
+  keepAlive(streamKey: string, group: string, consumer: string, ids: readonly string[]): Promise<string[]>;
+  /** Sets the idle time, and the delivery count where given, of those entries that are still ours. */
+  setIdle(
+    streamKey: string,
+    group: string,
+    consumer: string,
+    entries: ReadonlyArray<{ id: string; deliveryCount?: number }>,
+    idle: number,
+  ): Promise<void>;
+  /** Puts entries into our pending list that were read without it (NOACK). */
+  forcePending(streamKey: string, group: string, consumer: string, ids: readonly string[], idle: number): Promise<void>;
+}
+
+export interface GroupInfo {
+  readonly name: string;
+  readonly consumers: number;
+  readonly pending: number;
+  readonly lastDeliveredId: string;
+  /** Entries not yet delivered; undefined where the server does not know (before Redis 7.0, or after deletions). */
+  readonly lag?: number | undefined;
+}
+
+export interface GroupConsumerInfo {
+  readonly name: string;
+  readonly pending: number;
+  /** Milliseconds since the consumer last attempted anything. */
+  readonly idle: number;
+}
+
+export interface TrimStep {
+  /** Milliseconds without a sign of life after which a group counts for nothing; undefined: every group counts. */
+  readonly deadAfter: number | undefined;
+  /** Entries from this id on are kept, though acknowledged. */
+  readonly keepFrom: string | undefined;
+  /** About how many entries may go in this step; undefined: all of them, exactly. */
+  readonly limit: number | undefined;
+  /** Counts from this id on what would go, and deletes nothing. */
+  readonly dryRunFrom?: string | undefined;
+}
+
+/** What one step of trimming did. */
+export interface TrimmedStep {
+  readonly trimmed: number;
+  /** The first id that may have to stay; undefined when no group is alive. */
+  readonly firstKept: string | undefined;
+  /** The group because of which it stays; undefined when it is kept for its age. */
+  readonly keptFor: string | undefined;
+  readonly deadGroups: readonly string[];
+  /** Where a dry run goes on; undefined at its end. */
+  readonly next: string | undefined;
+}
+
+export interface GroupCommands {
+  /** False when the group was there already. A missing stream is created only with `mkStream`. */
+  createGroup(streamKey: string, group: string, afterId: string, mkStream: boolean): Promise<boolean>;
+  groups(streamKey: string): Promise<GroupInfo[]>;
+  consumers(streamKey: string, group: string): Promise<GroupConsumerInfo[]>;
+  setGroupPosition(streamKey: string, group: string, afterId: string): Promise<void>;
+  /** Removes the consumer unless entries are pending for it, in one step; returns how many are. */
+  removeConsumer(streamKey: string, group: string, consumer: string): Promise<number>;
+  /** The same, unless it has done anything within `minIdle` milliseconds; false when it stays. Never without scripts. */
+  removeIdleConsumer(streamKey: string, group: string, consumer: string, minIdle: number): Promise<boolean>;
+  /** Deletes entries that every group has acknowledged. @throws UnsupportedOperationError where scripts are not permitted */
+  trimAcknowledged(streamKey: string, step: TrimStep): Promise<TrimmedStep>;
+}
+
+/** A message that a group has handled. */
+export interface InboxRecord {
+  readonly streamKey: string;
+  readonly group: string;
+  readonly id: string;
+}
+
+/** A command and its arguments. */
+export type RedisEffect = readonly [command: string, ...args: Array<string | Uint8Array | number>];
+
+export interface InboxCommands {
+  isRecorded(record: InboxRecord): Promise<boolean>;
+  /** Runs the effects and makes the record, in one step; false, and nothing is run, when it was there with another token. */
+  record(record: InboxRecord, token: string, ttl: number, effects: readonly RedisEffect[]): Promise<boolean>;
+}

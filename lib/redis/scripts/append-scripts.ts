@@ -1,0 +1,152 @@
+import { script } from './script.js';
+import type { CommandArgument } from '../commands/command-sender.js';
+import type { Script } from './script.js';
+import type { AppendRequest, AppendSettings } from '../commands/stream-commands.js';
+
+/*
+ * One script call appends a whole batch. Beside a pipeline of XADDs this saves a command object, a promise and the parsing
+ * of a reply for each message, which is most of what a client spends on sending. Every XADD is a call of its own, so that
+ * one that is refused does not stop the others.
+ *
+ * Both return an id or an error for each entry or, where nobody wants ids, only the errors, each behind its position.
+ */
+
+const COLLECT = `
+local key, add = KEYS[1], redis.pcall
+local wanted, replies = ARGV[1] == '1', {}
+local function note(index, reply)
+  if wanted then
+    replies[index] = reply
+  elseif type(reply) == 'table' then
+    replies[#replies + 1] = index
+    replies[#replies + 1] = reply
+  end
+end
+local before = tonumber(ARGV[2])
+local limit = {}
+for i = 1, before do limit[i] = ARGV[2 + i] end
+`;
+
+/** ARGV: whether ids are wanted, how many trim arguments, these, the field's name, values. For entries of one field and no id. */
+const VALUES = `${COLLECT}
+local first = 4 + before
+local field = ARGV[3 + before]
+if before == 0 and not wanted then
+  for i = first, #ARGV do
+    local reply = add('XADD', key, '*', field, ARGV[i])
+    if type(reply) == 'table' then note(i - first + 1, reply) end
+  end
+else
+  for i = first, #ARGV do
+    local reply
+    if before == 0 then
+      reply = add('XADD', key, '*', field, ARGV[i])
+    else
+      reply = add('XADD', key, limit[1], limit[2], limit[3], '*', field, ARGV[i])
+    end
+    note(i - first + 1, reply)
+  end
+end`;
+
+/** ARGV: whether ids are wanted, how many trim arguments, these, then for each entry how many arguments it has, and these. */
+const ENTRIES = `${COLLECT}
+local at, index = 3 + before, 1
+while at <= #ARGV do
+  local count = tonumber(ARGV[at])
+  local args = { 'XADD', key }
+  for i = 1, before do args[#args + 1] = limit[i] end
+  for i = at + 1, at + count do args[#args + 1] = ARGV[i] end
+  note(index, add(unpack(args)))
+  at, index = at + count + 1, index + 1
+end`;
+
+/**
+ * KEYS: the stream, what is remembered of its producer. ARGV: as of the part within, then the batch's number, that of the
+ * oldest one which may come again, and milliseconds to remember it. A batch that was appended before is not appended
+ * again: its replies are given once more. Only the batches that may still be repeated are remembered; this one first, for a
+ * memory that is empty for a moment is gone, and on a node that gives the slot away it may not be made again. Whatever can
+ * be refused comes before the entries are appended.
+ */
+const onlyOnce = (append: string): string => `
+local ttl, oldest, number = table.remove(ARGV), tonumber(table.remove(ARGV)), table.remove(ARGV)
+local known = redis.call('HGET', KEYS[2], number)
+if known then
+  local replies = {}
+  for kind, text in string.gmatch(known, '(.)([^\\n]*)\\n') do
+    local reply = text
+    if kind == '#' then reply = tonumber(text) elseif kind == '!' then reply = redis.error_reply(text) end
+    replies[#replies + 1] = reply
+  end
+  return replies
+end
+redis.call('HSET', KEYS[2], number, '')
+for _, other in ipairs(redis.call('HKEYS', KEYS[2])) do
+  if tonumber(other) < oldest then redis.call('HDEL', KEYS[2], other) end
+end
+redis.call('PEXPIRE', KEYS[2], ttl)
+${append}
+local lines = {}
+for i, reply in ipairs(replies) do
+  local kind = type(reply)
+  lines[i] = (kind == 'table' and '!' .. reply.err or kind == 'number' and '#' .. reply or '=' .. reply) .. '\\n'
+end
+redis.call('HSET', KEYS[2], number, table.concat(lines))`;
+
+const returning = (body: string): string => `${body}\nreturn replies`;
+const APPEND_VALUES = script('append-values', returning(VALUES));
+const APPEND_ENTRIES = script('append-entries', returning(ENTRIES));
+const APPEND_VALUES_ONCE = script('append-values-once', returning(onlyOnce(VALUES)));
+const APPEND_ENTRIES_ONCE = script('append-entries-once', returning(onlyOnce(ENTRIES)));
+
+export const APPEND_SCRIPTS = [APPEND_VALUES, APPEND_ENTRIES, APPEND_VALUES_ONCE, APPEND_ENTRIES_ONCE] as const;
+
+/** More names and values than this, in one entry, do not fit the stack of a script. */
+export const MAX_SCRIPT_FIELDS = 4_000;
+
+export interface AppendCall {
+  readonly script: Script;
+  readonly keys: readonly string[];
+  readonly args: CommandArgument[];
+}
+
+/**
+ * The script call for a batch; undefined when an entry has more fields than a script can pass on.
+ * @param memory where the server remembers the batches of an exactly-once producer
+ */
+export function appendCall(
+  key: string,
+  memory: string | undefined,
+  requests: readonly AppendRequest[],
+  limit: readonly CommandArgument[],
+  { wantsIds = true, once }: AppendSettings,
+): AppendCall | undefined {
+  const args: CommandArgument[] = [wantsIds ? '1' : '0', limit.length, ...limit];
+  const field = requests[0]?.fields[0] as CommandArgument;
+  const isUniform = requests.every(({ id, fields }) => id === '*' && fields.length === 2 && fields[0] === field);
+  if (isUniform) {
+    args.push(field);
+    for (const { fields } of requests) args.push(fields[1] as CommandArgument);
+  } else {
+    for (const { id, fields } of requests) {
+      if (fields.length > MAX_SCRIPT_FIELDS) return undefined;
+      args.push(fields.length + 1, id);
+      for (const part of fields) args.push(part);
+    }
+  }
+  if (!once || !memory) return { script: isUniform ? APPEND_VALUES : APPEND_ENTRIES, keys: [key], args };
+  args.push(once.batch, once.oldest, once.remember);
+  return { script: isUniform ? APPEND_VALUES_ONCE : APPEND_ENTRIES_ONCE, keys: [key, memory], args };
+}
+
+/** The outcome of each entry; undefined when all were appended and nobody wants ids. */
+export function appendOutcomes(
+  replies: readonly unknown[],
+  size: number,
+  wantsIds: boolean,
+): Array<string | Error> | undefined {
+  if (wantsIds) return replies as Array<string | Error>;
+  if (replies.length === 0) return undefined;
+  const outcomes = Array.from({ length: size }, (): string | Error => '');
+  for (let at = 0; at + 1 < replies.length; at += 2) outcomes[Number(replies[at]) - 1] = replies[at + 1] as Error;
+  return outcomes;
+}

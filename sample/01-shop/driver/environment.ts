@@ -1,0 +1,95 @@
+import { randomBytes } from 'node:crypto';
+import { Redis } from 'ioredis';
+
+import { RedisStreamer } from '../../../lib/index.js';
+import type { GroupDetails } from '../../../lib/index.js';
+import { acquireRedis } from '../../../test/support/redis-server.js';
+import type { RedisHandle } from '../../../test/support/redis-server.js';
+import type { Screen } from './screen.js';
+import { Service } from './service.js';
+import type { ServiceEvent } from './service.js';
+
+const STREAM = 'orders';
+
+/** Redis and the services that run on it. Whatever happens, {@link close} leaves no process and no key behind. */
+export class ShopEnvironment {
+  readonly redis: RedisHandle;
+  readonly #screen: Screen;
+  readonly #onEvent: (service: string, event: ServiceEvent) => void;
+  readonly #keyPrefix = `shop-${randomBytes(4).toString('hex')}:`;
+  readonly #services = new Map<string, Service>();
+  #streamer: RedisStreamer | undefined;
+
+  private constructor(redis: RedisHandle, screen: Screen, onEvent: (service: string, event: ServiceEvent) => void) {
+    this.redis = redis;
+    this.#screen = screen;
+    this.#onEvent = onEvent;
+  }
+
+  static async open(screen: Screen, onEvent: (service: string, event: ServiceEvent) => void): Promise<ShopEnvironment> {
+    return new ShopEnvironment(await acquireRedis(), screen, onEvent);
+  }
+
+  /** Starts a service, or starts it again under the name that it had. */
+  start(name: string, program: string): Service {
+    const service = new Service({
+      name,
+      program,
+      env: { REDIS_URL: this.redis.url, SHOP_KEY_PREFIX: this.#keyPrefix },
+      onEvent: (event) => this.#onEvent(name, event),
+      onText: (line) => this.#screen.say(`${name}: ${line}`),
+    });
+    this.#services.set(name, service);
+    return service;
+  }
+
+  service(name: string): Service {
+    const service = this.#services.get(name);
+    if (!service) throw new Error(`${name} was not started`);
+    return service;
+  }
+
+  /** The consumer groups of the orders, as the server sees them. */
+  async groups(): Promise<GroupDetails[]> {
+    const { url } = this.redis;
+    this.#streamer ??= await RedisStreamer.connect(url, { keyPrefix: this.#keyPrefix, timeout: 5_000 });
+    return (await this.#streamer.createManager()).groups(STREAM);
+  }
+
+  /** Entries that are pending in a group for one consumer. */
+  async pendingFor(group: string, consumer: string): Promise<number> {
+    const info = (await this.groups()).find(({ name }) => name === group);
+    return info?.consumers.find(({ name }) => name === consumer)?.pending ?? 0;
+  }
+
+  /** Stops all services in good order; names those that had to be killed. */
+  async stopServices(): Promise<string[]> {
+    const services = [...this.#services.values()];
+    this.#services.clear();
+    const stopped = await Promise.all(services.map((service) => service.stop()));
+    return services.filter((_, index) => !stopped[index]).map(({ name }) => name);
+  }
+
+  async close(): Promise<void> {
+    await this.stopServices();
+    await this.#streamer?.disconnect();
+    try {
+      await this.#removeKeys();
+    } finally {
+      await this.redis.stop();
+    }
+  }
+
+  /** A server that was there before must be left as it was. */
+  async #removeKeys(): Promise<void> {
+    const redis = new Redis(this.redis.url, { lazyConnect: true, maxRetriesPerRequest: 0, retryStrategy: () => null });
+    try {
+      await redis.connect();
+      await redis.del(this.#keyPrefix + STREAM);
+    } catch (error) {
+      this.#screen.say(`The key ${this.#keyPrefix}${STREAM} could not be removed: ${String(error)}`);
+    } finally {
+      redis.disconnect();
+    }
+  }
+}

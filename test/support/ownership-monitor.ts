@@ -1,0 +1,48 @@
+import { setTimeout as pause } from 'node:timers/promises';
+
+import type { FaultBench } from './fault-bench.js';
+
+const INTERVAL = 20;
+
+/** Looks all the time whose the pending entries of a group are, until it is stopped or the test ends. */
+export class OwnershipMonitor {
+  /** Entries that were seen with one consumer and then with another. */
+  readonly moves: string[] = [];
+  /** Entries that were seen with a delivery count other than 1. */
+  readonly redeliveries: string[] = [];
+  readonly #owners = new Map<string, string>();
+  readonly #watching: Promise<void>;
+  #isOver = false;
+
+  constructor(bench: FaultBench, url: string, stream: string, group: string) {
+    const client = bench.admin(url);
+    const look = async (): Promise<void> => {
+      const rows = (await client.xpending(stream, group, '-', '+', 10_000)) as Array<[string, string, number, number]>;
+      for (const [id, consumer, , deliveryCount] of rows) {
+        const owner = this.#owners.get(id) ?? consumer;
+        if (owner !== consumer) this.moves.push(`${id}: ${owner}, then ${consumer}`);
+        if (deliveryCount !== 1) this.redeliveries.push(`${id}: ${deliveryCount}`);
+        this.#owners.set(id, consumer);
+      }
+    };
+    const watch = async (): Promise<void> => {
+      while (!this.#isOver) {
+        // The group does not exist at first, and neither does the server at last.
+        await look().catch(() => undefined);
+        await pause(INTERVAL);
+      }
+    };
+    this.#watching = watch();
+    bench.endLater(() => this.stop());
+  }
+
+  /** How many entries were seen. */
+  get seen(): number {
+    return this.#owners.size;
+  }
+
+  async stop(): Promise<void> {
+    this.#isOver = true;
+    await this.#watching;
+  }
+}

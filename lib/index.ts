@@ -41,7 +41,7 @@ export type { GroupDetails, PendingQuery, RangeBound } from './engine/admin/stre
 export { StreamMessage } from './engine/messages/stream-message.js';
 export type { StreamShard } from './engine/messages/stream-message.js';
 export { StreamProducer } from './engine/producing/stream-producer.js';
-export type { Payload, SendOptions } from './engine/messages/outgoing-entry.js';
+export type { Payload, SendOptions } from './engine/messages/outgoing-message.js';
 export { RedisStreamer } from './engine/streamer.js';
 export { ClientRedisStreams } from './nest/client/redis-streams.client.js';
 export { RedisStreamsDeadLetterException, RedisStreamsRetryException } from './nest/redis-streams.exceptions.js';

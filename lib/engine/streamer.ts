@@ -5,11 +5,11 @@ import { ClosedError } from '../errors.js';
 import { consoleLogger, safeLogger } from '../shared/logger.js';
 import type { RedisStreamsLogger } from '../shared/logger.js';
 import type { RedisStreamsConnection } from '../redis/connection/client-factory.js';
-import { ReadInterrupt } from '../redis/connection/read-interrupt.js';
-import type { RedisConnection } from '../redis/connection/redis-connection.js';
+import type { ConnectionRouter } from '../redis/connection/connection-router.js';
 import { RedisConnections } from '../redis/connection/redis-connections.js';
 import type { RedisStreamsStatus } from '../redis/connection/redis-connections.js';
 import { redisStreamCommands } from '../redis/commands/redis-stream-commands.js';
+import { ServerFeatures } from '../redis/commands/server-features.js';
 import type { AppendCommands, StreamCommands } from '../redis/commands/stream-commands.js';
 import { ConsumerSession } from './consuming/consumer-session.js';
 import type { SessionCapacity, SessionListeners } from './consuming/consumer-session.js';
@@ -47,6 +47,7 @@ export class RedisStreamer extends EventEmitter<{ status: [status: RedisStreamsS
   readonly #options: ResolvedStreamerOptions;
   readonly #logger: Required<RedisStreamsLogger>;
   readonly #connections: RedisConnections;
+  readonly #features: ServerFeatures;
   readonly #writer: StreamCommands;
   readonly #control: StreamCommands;
   /** What is to be ended with this, if it has not ended by itself. */
@@ -66,6 +67,7 @@ export class RedisStreamer extends EventEmitter<{ status: [status: RedisStreamsS
     };
     this.#connections = new RedisConnections(connection, times, this.#logger);
     this.#connections.on('status', (status) => this.#announce(status));
+    this.#features = new ServerFeatures((feature) => this.#connections.reportMissing(feature));
     this.#writer = this.#commands(this.#connections.writer);
     this.#control = this.#commands(this.#connections.control);
   }
@@ -209,9 +211,9 @@ export class RedisStreamer extends EventEmitter<{ status: [status: RedisStreamsS
     return {
       sessions: this.#sessions,
       control: this.#control,
-      controlLiveSince: () => this.#connections.control.liveSince,
-      openLine: () => this.#openLine(),
-      isCluster: () => this.#connections.control.isCluster,
+      controlLiveSince: () => this.#connections.control.find('')?.connection.liveSince,
+      openLine: () => this.#openReader(''),
+      isCluster: () => this.#connections.isCluster,
       messageField: this.#options.messageField,
       blockTimeout: this.#options.blockTimeout,
       timeout: this.#options.timeout,
@@ -219,21 +221,24 @@ export class RedisStreamer extends EventEmitter<{ status: [status: RedisStreamsS
     };
   }
 
-  #openLine(): ReadingLine {
-    const connection = this.#connections.acquireReader();
+  /** @param streamKey in Cluster, the stream that is read */
+  #openReader(streamKey: string): ReadingLine {
+    const key = this.#keyPrefix + streamKey;
+    const connection = this.#connections.acquireReader(key);
     return {
       connection,
-      reading: this.#commands(connection).reading,
-      interrupt: new ReadInterrupt(connection, this.#connections.control),
+      reading: this.#commands(this.#connections.routerOf(connection, key)).reading,
+      interrupt: this.#connections.interruptOf(connection),
       release: () => this.#connections.release(connection),
     };
   }
 
-  #commands(connection: RedisConnection): StreamCommands {
-    const { keyPrefix, timeout } = this.#options;
-    return redisStreamCommands(connection, this.#connections.keyPrefix + keyPrefix, timeout, (what) => {
-      this.#logger.debug(`Redis at ${this.#connections.address} does not offer ${what}; another way is used`);
-    });
+  get #keyPrefix(): string {
+    return this.#connections.keyPrefix + this.#options.keyPrefix;
+  }
+
+  #commands(router: ConnectionRouter): StreamCommands {
+    return redisStreamCommands(router, this.#features, this.#keyPrefix, this.#options.timeout);
   }
 
   /** A connection that tells of its state must not be stopped by a listener that throws. */

@@ -1,6 +1,6 @@
 import type { Deserializer, ReadPacket, Serializer } from '@nestjs/microservices';
 
-import type { Payload, SendOptions } from '../engine/messages/outgoing-entry.js';
+import type { Payload, SendOptions } from '../engine/messages/outgoing-message.js';
 import type { StreamMessage } from '../engine/messages/stream-message.js';
 import { InvalidOptionError, PayloadDecodeError } from '../errors.js';
 import { RedisStreamsRecord } from './redis-streams.record.js';

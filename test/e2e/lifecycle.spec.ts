@@ -159,7 +159,10 @@ it('close() of a client that has had replies does not wait for a server that is 
   const client = nest.client({ connection: proxy.url + new URL(nest.url).pathname, timeout: 30_000 });
   expect(await firstValueFrom(client.send(pattern, 1))).toBe('yes');
   proxy.stop();
-  await until('the loss is noticed', () => client.unwrap<RedisStreamer>().connections.writer.state === 'connecting');
+  await until(
+    'the loss is noticed',
+    () => client.unwrap<RedisStreamer>().connections.ofRole('writer')[0]?.state === 'connecting',
+  );
   const start = Date.now();
   await client.close();
 

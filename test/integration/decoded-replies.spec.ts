@@ -5,6 +5,7 @@ import { Redis } from 'ioredis';
 
 import { RedisStreamer } from '../../lib/index.js';
 import type { Payload } from '../../lib/index.js';
+import { RespChannel } from '../../lib/redis/wire/resp-channel.js';
 import { redisUrl, uniqueName } from '../support/redis.js';
 import { take, useStreams } from '../support/streams.js';
 
@@ -18,10 +19,11 @@ describe('replies that are not left to ioredis', () => {
   ])('are read on the writer and on readers that come from %s', async (_, connectionFor) => {
     const stream = uniqueName('stream');
     await using streamer = await RedisStreamer.connect(connectionFor());
-    const reader = streamer.connections.acquireReader();
+    const reader = streamer.connections.acquireReader('');
     await reader.ready();
-    const { writer, control } = streamer.connections;
-    expect([writer.isTapped, reader.isTapped, control.isTapped]).toEqual([true, true, false]);
+    const roles = ['writer', 'control', 'reader'] as const;
+    const channels = roles.flatMap((role) => streamer.connections.ofRole(role)).map(({ channel }) => channel);
+    expect(channels.map((channel) => channel instanceof RespChannel)).toEqual([true, true, true]);
 
     const consumer = await streamer.createConsumer(stream, { mode: 'real-time', autoStreamReset: 'earliest' });
     await (await streamer.createProducer(stream)).send('hello');

@@ -148,7 +148,7 @@ describe('nothing that Redis has confirmed is lost', () => {
         await load.more(400);
         await server.kill();
         // Only then was the last confirmation read that the server gave in this life.
-        await until('the loss is noticed', () => streamers[0]?.connections.writer.state === 'connecting');
+        await until('the loss is noticed', () => streamers[0]?.connections.ofRole('writer')[0]?.state === 'connecting');
         for (const payload of work.ledger.account().lost) wiped.add(payload);
         work.goOn();
         await server.restart();

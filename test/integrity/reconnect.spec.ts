@@ -50,7 +50,7 @@ function heap(): number {
 }
 
 function listeners({ connections }: RedisStreamer): number[] {
-  return [connections, connections.writer, connections.control].flatMap((emitter) =>
+  return [connections, ...connections.ofRole('writer'), ...connections.ofRole('control')].flatMap((emitter) =>
     emitter.eventNames().map((name) => emitter.listenerCount(name as never)),
   );
 }

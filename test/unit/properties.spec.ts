@@ -16,16 +16,15 @@ import {
   nextEntryId,
   parseEntryId,
 } from '../../lib/redis/commands/entry-id.js';
-import type { AppendRequest } from '../../lib/redis/commands/stream-commands.js';
+import type { AppendRequest, WriteBatch } from '../../lib/redis/commands/stream-commands.js';
 import {
   collectClaims,
   parseConsumers,
-  parseEntries,
   parseGroups,
-  parsePages,
   parsePending,
   parseStreamInfo,
 } from '../../lib/redis/commands/replies.js';
+import { entriesOf as parseEntries, pagesOf } from '../../lib/redis/wire/stream-entry.js';
 
 // The seed is fixed so that a failure is the same everywhere; a failing case prints its own path for replaying.
 fc.configureGlobal({ seed: 20_260_101, numRuns: 300 });
@@ -76,7 +75,7 @@ describe('replies', () => {
     fc.assert(
       fc.property(fc.array(page, { maxLength: 4 }), text, (pages, prefix) => {
         const reply = pages.map(([key, entries]) => [bytes(prefix + key), entries.map((each) => each && rawOf(each))]);
-        expect(parsePages(reply, (key) => key.slice(prefix.length))).toEqual(
+        expect(pagesOf(reply, (key) => key.slice(prefix.length))).toEqual(
           pages.map(([streamKey, entries]) => ({
             streamKey,
             entries: entries.filter((each) => each !== null).map(parsedOf),
@@ -90,7 +89,7 @@ describe('replies', () => {
     const noList = fc.anything().filter((value) => !Array.isArray(value));
     fc.assert(
       fc.property(noList, (reply) => {
-        expect(parsePages(reply, (key) => key)).toEqual([]);
+        expect(pagesOf(reply, (key) => key)).toEqual([]);
         for (const parse of [parseEntries, parsePending, parseGroups, parseConsumers]) expect(parse(reply)).toEqual([]);
       }),
     );
@@ -222,8 +221,9 @@ describe('messages', () => {
     const producer = new StreamProducer('s', resolveProducerOptions({}), {
       onEnded: () => undefined,
       appending: {
-        append: async (_key: string, requests: readonly AppendRequest[]) =>
-          requests.map((each) => `${sent.push(each)}-0`),
+        laneOf: () => '',
+        canWrite: () => true,
+        write: async ({ requests }: WriteBatch) => requests.map((each) => `${sent.push(each)}-0`),
       } as never,
       messageField: 'msg',
       timeout: 1_000,

@@ -2,12 +2,11 @@ import { describe, expect, it } from '@jest/globals';
 import {
   collectClaims,
   parseConsumers,
-  parseEntries,
   parseGroups,
-  parsePages,
   parsePending,
   parseStreamInfo,
 } from '../../lib/redis/commands/replies.js';
+import { entriesOf, pagesOf } from '../../lib/redis/wire/stream-entry.js';
 
 const b = (text: string): Buffer => Buffer.from(text);
 
@@ -17,15 +16,15 @@ describe('replies of Redis', () => {
       [b('app:a'), [[b('1-0'), [b('msg'), b('x')]]]],
       [b('app:b'), null],
     ];
-    expect(parsePages(reply, (key) => key.slice(4))).toEqual([
+    expect(pagesOf(reply, (key) => key.slice(4))).toEqual([
       { streamKey: 'a', entries: [{ id: '1-0', fields: [b('msg'), b('x')], deliveryCount: 1 }] },
       { streamKey: 'b', entries: [] },
     ]);
-    expect(parsePages(null, (key) => key)).toEqual([]);
+    expect(pagesOf(null, (key) => key)).toEqual([]);
   });
 
   it('count deliveries where the server tells them, this one included', () => {
-    const entries = parseEntries([
+    const entries = entriesOf([
       [b('1-0'), [], b('5000'), b('2')],
       [b('2-0'), [], 0, 0],
       [b('3-0'), []],
@@ -34,8 +33,8 @@ describe('replies of Redis', () => {
   });
 
   it('keep an entry without fields apart from one that was deleted', () => {
-    expect(parseEntries([[b('1-0'), null], null])).toEqual([{ id: '1-0', fields: null, deliveryCount: 1 }]);
-    expect(parseEntries(null)).toEqual([]);
+    expect(entriesOf([[b('1-0'), null], null])).toEqual([{ id: '1-0', fields: null, deliveryCount: 1 }]);
+    expect(entriesOf(null)).toEqual([]);
   });
 
   it('of XPENDING and XINFO become objects', () => {

@@ -1,12 +1,12 @@
 import { setImmediate as turn } from 'node:timers/promises';
 import { afterEach, describe, expect, it } from '@jest/globals';
 import { withResolvers } from '../../lib/shared/deferred.js';
-import { QueuedSend } from '../../lib/engine/messages/queued-send.js';
+import { OutgoingMessage } from '../../lib/engine/messages/outgoing-message.js';
 import { WritePipeline } from '../../lib/engine/producing/write-pipeline.js';
 import type { WritePipelineOptions } from '../../lib/engine/producing/write-pipeline.js';
 import { ConnectionError } from '../../lib/errors.js';
 import type { RedisStreamsError } from '../../lib/errors.js';
-import type { AppendRequest } from '../../lib/redis/commands/stream-commands.js';
+import type { BatchWriter, WriteBatch } from '../../lib/redis/commands/stream-commands.js';
 import { until } from '../support/until.js';
 
 type Outcomes = Array<string | Error>;
@@ -24,17 +24,18 @@ afterEach(() => {
   for (const pipeline of open.splice(0)) pipeline.close();
 });
 
-function setUp(options: Partial<WritePipelineOptions> = {}) {
+function setUp(options: Partial<WritePipelineOptions> = {}, writer: Partial<BatchWriter> = {}) {
   const appends: Append[] = [];
   const settled: string[] = [];
-  const append = (streamKey: string, requests: readonly AppendRequest[]): Promise<Outcomes> => {
-    const { promise, resolve, reject } = withResolvers<Outcomes>();
+  const write = ({ streamKey, requests }: WriteBatch): Promise<Outcomes> => {
+    const { promise, resolve } = withResolvers<Outcomes>();
     const ids = requests.map(({ id }) => id);
-    appends.push({ streamKey, ids, answer: (outcomes = ids) => resolve(outcomes), fail: reject });
+    const fail = (error: Error): void => resolve(ids.map(() => error));
+    appends.push({ streamKey, ids, answer: (outcomes = ids) => resolve(outcomes), fail });
     return promise;
   };
   const pipeline = new WritePipeline({
-    appending: { append },
+    writer: { laneOf: () => '', canWrite: () => true, prepare: async () => undefined, write, ...writer },
     delivery: 'at-least-once',
     timeout: 60_000,
     maxBatch: 500,
@@ -44,7 +45,7 @@ function setUp(options: Partial<WritePipelineOptions> = {}) {
     ...options,
   });
   open.push(pipeline);
-  class TestSend extends QueuedSend {
+  class TestMessage extends OutgoingMessage {
     override get wantsId(): boolean {
       return true;
     }
@@ -56,7 +57,7 @@ function setUp(options: Partial<WritePipelineOptions> = {}) {
     }
   }
   const push = (id: string, key = 's', size = 1): void => {
-    pipeline.push(new TestSend({ key, id, name: 'msg', payload: '', more: undefined, size }));
+    pipeline.push(new TestMessage({ key, id, name: 'msg', payload: '', more: undefined, size }));
   };
   return { pipeline, appends, settled, push };
 }
@@ -234,5 +235,102 @@ describe('write pipeline', () => {
 
     await expect(flush).resolves.toBeUndefined();
     expect(pipeline.size).toBe(1);
+  });
+});
+
+/** A small generator of pseudo-random numbers, so that a failure can be repeated. */
+function randomOf(seed: number): () => number {
+  let state = seed;
+  return () => {
+    state = (Math.imul(state, 1_664_525) + 1_013_904_223) >>> 0;
+    return state / 2 ** 32;
+  };
+}
+
+describe('order of a stream', () => {
+  it.each(Array.from({ length: 40 }, (_, seed) => seed))(
+    'holds whatever way each batch goes, however long each way has to be prepared (seed %i)',
+    async (seed) => {
+      const random = randomOf(seed);
+      const written: string[] = [];
+      const prepared = new Set<string>();
+      const later = async (): Promise<void> => {
+        for (let turns = Math.floor(random() * 6); turns > 0; turns -= 1) await turn();
+      };
+      // The way of a batch is named by its first message; each must be prepared at first, and again after a failure.
+      const wayOf = ({ requests }: WriteBatch): string => (requests[0]?.id ?? '').slice(-1);
+      const { pipeline, push } = setUp(
+        { maxBatch: 3, timeout: 60_000 },
+        {
+          laneOf: (streamKey) => (streamKey === 'c' ? 'other' : ''),
+          canWrite: (batch) => prepared.has(wayOf(batch)),
+          prepare: async (batch) => {
+            await later();
+            if (random() < 0.2) throw new ConnectionError('not yet');
+            prepared.add(wayOf(batch));
+          },
+          write: async (batch) => {
+            expect(prepared.has(wayOf(batch))).toBe(true);
+            // What is refused is refused from some message of the batch on, and so is all that is in flight behind it.
+            written.push(...batch.requests.map(({ id }) => `${batch.streamKey}${id}`));
+            await later();
+            if (random() < 0.2) prepared.clear();
+            return batch.requests.map(({ id }) => id);
+          },
+        },
+      );
+      const expected: string[] = [];
+      for (let count = 0; count < 60; count += 1) {
+        const key = 'abc'[Math.floor(random() * 3)] as string;
+        const id = `${count}-${Math.floor(random() * 4)}`;
+        push(id, key);
+        expected.push(`${key}${id}`);
+        if (random() < 0.5) await later();
+      }
+      await pipeline.flush();
+      const ofStream = (all: readonly string[], key: string): string[] => all.filter((name) => name.startsWith(key));
+      for (const key of ['a', 'b', 'c']) expect(ofStream(written, key)).toEqual(ofStream(expected, key));
+    },
+  );
+
+  it('holds when a stream moves to another node: it is written there only when all of it in flight is back', async () => {
+    let node = 'one';
+    const { appends, settled, push } = setUp({ maxBatch: 2 }, { laneOf: (key) => (key === 's' ? node : 'one') });
+    for (const id of ['1', '2', '3', '4']) push(id);
+    push('x', 'other');
+    await turn();
+    expect(appends.map(({ ids }) => ids.join())).toEqual(['1,2', 'x', '3,4']);
+    node = 'two';
+    const moved = reply('MOVED 1 two:1');
+    appends[0]?.answer(['1', moved]);
+    push('5');
+    await turn();
+    push('y', 'other');
+    await turn();
+    // Other streams are written meanwhile; this one waits for its second batch.
+    expect(appends.slice(3).map(({ ids }) => ids.join())).toEqual(['y']);
+    appends[2]?.answer([moved, moved]);
+    await until('it is repeated', () => appends.length === 7);
+    expect(appends.slice(4).map(({ ids }) => ids.join())).toEqual(['2', '3,4', '5']);
+    for (const append of appends) append.answer();
+    await turn();
+    expect(settled).toEqual(
+      ['1', '2', '3', '4', '5', 'x', 'y'].sort((a, b) => settled.indexOf(a) - settled.indexOf(b)),
+    );
+    expect(settled.filter((id) => /\d/.test(id))).toEqual(['1', '2', '3', '4', '5']);
+  });
+
+  it('a node that stands still holds up no other node', async () => {
+    const { appends, push } = setUp({ maxBatch: 1 }, { laneOf: (key) => key });
+    for (let count = 0; count < 10; count += 1) push(String(count), 'still');
+    for (let count = 0; count < 4; count += 1) push(String(count), 'alive');
+    await turn();
+    const of = (key: string): Append[] => appends.filter(({ streamKey }) => streamKey === key);
+    expect([of('still').length, of('alive').length]).toEqual([4, 4]);
+    for (const append of of('alive')) append.answer();
+    await turn();
+    push('next', 'alive');
+    await turn();
+    expect([of('still').length, of('alive').length]).toEqual([4, 5]);
   });
 });

@@ -10,10 +10,7 @@ import type { StreamShard } from '../messages/stream-message.js';
  */
 export type HeldState = 'buffered' | 'running' | 'settled' | 'waiting' | 'skipped';
 
-/** The key of a shard: `orders` itself, or `orders:2`. */
-export function shardKey(streamKey: string, shardId: number, isSharded: boolean): string {
-  return isSharded ? `${streamKey}:${shardId}` : streamKey;
-}
+export { shardKey } from '../messages/stream-message.js';
 
 /**
  * One stream shard that a consumer reads: where it stands, and which of its entries are in this process.

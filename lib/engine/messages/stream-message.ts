@@ -11,6 +11,11 @@ export interface StreamShard {
   readonly shardId: number;
 }
 
+/** The key of a shard: `orders` itself, or `orders:2`. */
+export function shardKey(streamKey: string, shardId: number, isSharded: boolean): string {
+  return isSharded ? `${streamKey}:${shardId}` : streamKey;
+}
+
 const EMPTY = Buffer.alloc(0);
 const NO_HEADERS: Readonly<Record<string, string>> = Object.freeze({});
 
@@ -26,7 +31,7 @@ export class StreamMessage implements StreamShard {
   readonly #shard: StreamShard;
   readonly #raw: readonly Buffer[];
   readonly #messageField: string;
-  #layout: FieldSchema | undefined;
+  #schema: FieldSchema | undefined;
   #payload: Buffer | undefined;
   #fields: ReadonlyMap<string, Buffer> | undefined;
   #headers: Readonly<Record<string, string>> | undefined;
@@ -36,7 +41,7 @@ export class StreamMessage implements StreamShard {
     this.id = entry.id;
     this.deliveryCount = entry.deliveryCount;
     this.#raw = entry.fields ?? [];
-    this.#layout = entry.layout;
+    this.#schema = entry.schema;
     this.#messageField = messageField;
   }
 
@@ -60,18 +65,18 @@ export class StreamMessage implements StreamShard {
 
   /** The payload field; empty when the entry has none. */
   get payload(): Buffer {
-    return (this.#payload ??= this.#raw[this.#layoutOfFields.valueAt(this.#messageField)] ?? EMPTY);
+    return (this.#payload ??= this.#raw[this.#schemaOfFields.valueAt(this.#messageField)] ?? EMPTY);
   }
 
   /** False for an entry of another writer that has other fields only. */
   get hasPayload(): boolean {
-    return this.#layoutOfFields.valueAt(this.#messageField) !== -1;
+    return this.#schemaOfFields.valueAt(this.#messageField) !== -1;
   }
 
   /** Every field as it is stored; of a name that occurs twice, the last. */
   get fields(): ReadonlyMap<string, Buffer> {
     if (!this.#fields) {
-      const { names } = this.#layoutOfFields;
+      const { names } = this.#schemaOfFields;
       this.#fields = new Map(names.map((name, index) => [name.toString(), this.#raw[2 * index + 1] as Buffer]));
     }
     return this.#fields;
@@ -122,12 +127,12 @@ export class StreamMessage implements StreamShard {
     return message.#raw;
   }
 
-  get #layoutOfFields(): FieldSchema {
-    return (this.#layout ??= FieldSchema.of(this.#raw));
+  get #schemaOfFields(): FieldSchema {
+    return (this.#schema ??= FieldSchema.of(this.#raw));
   }
 
   #readHeaders(): Readonly<Record<string, string>> {
-    const places = this.#layoutOfFields.headers;
+    const places = this.#schemaOfFields.headers;
     if (places.length === 0) return NO_HEADERS;
     const headers: Record<string, string> = {};
     for (const [at, name] of places) {

@@ -1,87 +1,122 @@
-/** What waits to be sent to one stream. */
-interface StreamQueue<T> {
-  entries: T[];
-  head: number;
-}
-
-/** Messages of one stream that go out together. What is repeated of a batch goes out again as one. */
-export interface Batch<T> {
-  readonly streamKey: string;
-  readonly entries: readonly T[];
-  /** In bytes. */
-  readonly size: number;
-  /** Grows from batch to batch. */
-  readonly number: number;
-}
-
-/** What matters of a message for how many go together. */
+/** Properties of a message that decide how many go together. */
 interface Sendable {
-  /** Names and values. */
+  /** Number of names and values. */
   readonly fieldCount: number;
   /** In bytes. */
   readonly size: number;
 }
 
+/** The lane over which a stream is written, as far as its queue knows it. */
+export interface Lane {
+  readonly name: string;
+  readonly isIdle: boolean;
+}
+
+/** Messages of one stream that go out together. Those of a batch that must be repeated go out again as one batch. */
+export interface Batch<T extends Sendable = Sendable> {
+  readonly stream: SendQueue<T>;
+  readonly entries: readonly T[];
+  /** In bytes. */
+  readonly size: number;
+  /** Grows from batch to batch of a producer. */
+  readonly number: number;
+}
+
 /** Redis before 7.0 answers a command of more than 1,048,576 parts by closing the connection. */
 const MAX_PARTS = 1_000_000;
 
-/** Bytes of a batch: a larger one would hold up the server, and everybody else on it, for long. */
+/** Bytes of a batch: a larger one would hold up the server, and all of its clients, for long. */
 const MAX_BYTES = 8 * 1024 * 1024;
 
 /** An entry's id, and the number of its fields. */
 const PARTS_BESIDE_FIELDS = 2;
 
-/** From here on the taken entries at the beginning of a queue are cut off. */
+/** From here on the taken messages at the beginning of a queue are cut off. */
 const CUT_FROM = 4_096;
 
 /**
- * What waits to be sent, each stream for itself: messages of one stream keep their order and go out in batches, streams
- * take turns, whatever the order in which their messages came.
+ * The messages of one stream that are not settled: those that wait, in order, and before them the batches that must be
+ * repeated. It knows how many of its batches are in flight and over which lane, because all of them go over one connection:
+ * only that keeps them in order.
  */
 export class SendQueue<T extends Sendable> {
-  /** Streams with something to send, in the order of their turns. */
-  readonly #queues = new Map<string, StreamQueue<T>>();
-  #batches = 0;
+  readonly streamKey: string;
+  #waiting: T[] = [];
+  #head = 0;
+  /** In their old order. */
+  #repeats: Array<Batch<T>> = [];
+  /** Batches that have been taken and are not back. */
+  inFlight = 0;
+  /** The lane of the batches in flight, or of the last ones. */
+  lane: Lane | undefined;
+  /** The lane in which it waits for its turn. */
+  waitsIn: Lane | undefined;
+  /** Another node serves the stream: nothing more is written until every batch in flight is back. */
+  isHeld = false;
+  /** Redirections in a row. */
+  redirections = 0;
 
-  push(streamKey: string, entry: T): void {
-    const queue = this.#queues.get(streamKey);
-    if (queue) queue.entries.push(entry);
-    else this.#queues.set(streamKey, { entries: [entry], head: 0 });
+  constructor(streamKey: string) {
+    this.streamKey = streamKey;
   }
 
-  next(maxBatch: number): Batch<T> | undefined {
-    const [first] = this.#queues;
-    if (!first) return undefined;
-    const [streamKey, queue] = first;
-    const { end, size } = endOfBatch(queue, maxBatch);
-    const entries = queue.entries.slice(queue.head, end);
-    queue.head += entries.length;
-    // Its next turn comes after those of the others.
-    this.#queues.delete(streamKey);
-    if (queue.head < queue.entries.length) {
-      if (queue.head >= CUT_FROM && queue.head * 2 > queue.entries.length) {
-        queue.entries = queue.entries.slice(queue.head);
-        queue.head = 0;
-      }
-      this.#queues.set(streamKey, queue);
-    }
-    this.#batches += 1;
-    return { streamKey, entries, size, number: this.#batches };
+  get hasWork(): boolean {
+    return this.#repeats.length > 0 || this.#head < this.#waiting.length;
   }
-}
 
-/** Messages that are large or have many headers make a batch of fewer messages, of one at least. */
-function endOfBatch({ entries, head }: StreamQueue<Sendable>, maxBatch: number): { end: number; size: number } {
-  const limit = Math.min(entries.length, head + maxBatch);
-  let end = head;
-  let parts = 0;
-  let size = 0;
-  do {
-    const entry = entries[end] as Sendable;
-    parts += entry.fieldCount + PARTS_BESIDE_FIELDS;
-    if (end > head && (parts > MAX_PARTS || size + entry.size > MAX_BYTES)) break;
-    size += entry.size;
-    end += 1;
-  } while (end < limit);
-  return { end, size };
+  /** Whether nothing of it is left that is not settled. */
+  get isDone(): boolean {
+    return this.inFlight === 0 && !this.hasWork;
+  }
+
+  push(entry: T): void {
+    this.#waiting.push(entry);
+  }
+
+  /** Puts a batch back that goes before everything that waits. */
+  repeat(batch: Batch<T>): void {
+    const index = this.#repeats.findIndex(({ number }) => number > batch.number);
+    if (index === -1) this.#repeats.push(batch);
+    else this.#repeats.splice(index, 0, batch);
+  }
+
+  /** @param number the number of a new batch; repeated ones keep theirs */
+  next(maxBatch: number, number: () => number): Batch<T> | undefined {
+    const repeated = this.#repeats.shift();
+    if (repeated) return repeated;
+    if (this.#head === this.#waiting.length) return undefined;
+    const { end, size } = this.#endOfBatch(maxBatch);
+    const entries = this.#waiting.slice(this.#head, end);
+    this.#head = end;
+    if (this.#head === this.#waiting.length) this.#cut([]);
+    else if (this.#head >= CUT_FROM && this.#head * 2 > this.#waiting.length)
+      this.#cut(this.#waiting.slice(this.#head));
+    return { stream: this, entries, size, number: number() };
+  }
+
+  /** Number of the oldest batch that must be repeated. */
+  get oldestRepeat(): number {
+    return this.#repeats[0]?.number ?? Infinity;
+  }
+
+  #cut(waiting: T[]): void {
+    this.#waiting = waiting;
+    this.#head = 0;
+  }
+
+  /** Messages that are large or have many headers make a batch of fewer messages, of one at least. */
+  #endOfBatch(maxBatch: number): { end: number; size: number } {
+    const limit = Math.min(this.#waiting.length, this.#head + maxBatch);
+    let end = this.#head;
+    let parts = 0;
+    let size = 0;
+    do {
+      const entry = this.#waiting[end] as T;
+      parts += entry.fieldCount + PARTS_BESIDE_FIELDS;
+      if (end > this.#head && (parts > MAX_PARTS || size + entry.size > MAX_BYTES)) break;
+      size += entry.size;
+      end += 1;
+    } while (end < limit);
+    return { end, size };
+  }
 }

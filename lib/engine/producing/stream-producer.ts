@@ -10,18 +10,24 @@ import {
   UnsupportedOperationError,
 } from '../../errors.js';
 import type { RedisStreamsLogger } from '../../shared/logger.js';
-import { MAX_SCRIPT_FIELDS } from '../../redis/scripts/append-scripts.js';
+import { MAX_SCRIPT_FIELDS } from '../../redis/scripts/append-batch.js';
 import { toPublicError } from '../../redis/commands/redis-error.js';
 import type { AppendCommands } from '../../redis/commands/stream-commands.js';
-import { shardKey } from '../consuming/partition.js';
+import {
+  bytesOf,
+  entryIdFor,
+  headerFields,
+  heldBytes,
+  lengthOf,
+  MessageWithoutReceipt,
+  MessageWithReceipt,
+} from '../messages/outgoing-message.js';
+import type { OnSettled, Payload, SendOptions } from '../messages/outgoing-message.js';
+import { Receipt } from '../messages/receipt.js';
+import { SendPromise } from '../messages/send-promise.js';
+import { shardKey } from '../messages/stream-message.js';
 import { check } from '../options/option-checks.js';
 import type { ResolvedProducerOptions } from '../options/options.js';
-import { bytesOf, entryIdFor, headerFields, heldBytes, lengthOf } from '../messages/outgoing-entry.js';
-import type { Payload, SendOptions } from '../messages/outgoing-entry.js';
-import { Receipt } from '../messages/receipt.js';
-import { SendWithReceipt, SendWithoutReceipt } from '../messages/receipt-send.js';
-import type { OnSettled } from '../messages/receipt-send.js';
-import { SendPromise } from './send-promise.js';
 import { WritePipeline } from './write-pipeline.js';
 
 export interface ProducerEnvironment {
@@ -60,7 +66,7 @@ export class StreamProducer extends EventEmitter<{ error: [error: RedisStreamsEr
     this.#environment = environment;
     this.#pipeline = new WritePipeline({
       ...options,
-      appending: environment.appending,
+      writer: environment.appending,
       timeout: environment.timeout,
       producer: options.delivery === 'exactly-once' ? randomUUID() : undefined,
       trim: () => ({
@@ -97,7 +103,7 @@ export class StreamProducer extends EventEmitter<{ error: [error: RedisStreamsEr
    */
   sendTo(streamKey: string, payload: Payload, options?: SendOptions): Promise<Receipt> {
     try {
-      return (this.#push(streamKey, payload, options) as SendWithReceipt).result;
+      return (this.#push(streamKey, payload, options) as MessageWithReceipt).result;
     } catch (error) {
       return SendPromise.follow(Promise.reject(error as Error), this.#report);
     }
@@ -190,7 +196,7 @@ export class StreamProducer extends EventEmitter<{ error: [error: RedisStreamsEr
     payload: Payload,
     options: SendOptions | undefined,
     onSettled?: OnSettled,
-  ): SendWithReceipt | SendWithoutReceipt {
+  ): MessageWithReceipt | MessageWithoutReceipt {
     if (this.#ending) throw new ProducerEndedError();
     check.name('streamKey', streamKey);
     const bytes = bytesOf(payload);
@@ -208,8 +214,8 @@ export class StreamProducer extends EventEmitter<{ error: [error: RedisStreamsEr
     const size = heldBytes(payload, bytes) + headerBytes;
     const content = { key, id, name: this.#environment.messageField, payload, more, size };
     const send = onSettled
-      ? new SendWithoutReceipt(content, onSettled)
-      : new SendWithReceipt(content, streamKey, shardId, this.#report);
+      ? new MessageWithoutReceipt(content, onSettled)
+      : new MessageWithReceipt(content, streamKey, shardId, this.#report);
     this.#pipeline.push(send);
     return send;
   }

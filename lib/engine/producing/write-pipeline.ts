@@ -1,6 +1,3 @@
-import { monotonicNow } from '../../shared/clock.js';
-import { withResolvers } from '../../shared/deferred.js';
-import type { Deferred } from '../../shared/deferred.js';
 import {
   ClosedError,
   ConnectTimeoutError,
@@ -12,26 +9,29 @@ import {
   TimestampRefusedError,
   UncertainSendError,
 } from '../../errors.js';
-import { RECONNECT_BACKOFF, backoffDelay, pause } from '../../shared/backoff.js';
+import { monotonicNow } from '../../shared/clock.js';
+import { withResolvers } from '../../shared/deferred.js';
+import type { Deferred } from '../../shared/deferred.js';
 import { entryIdTime } from '../../redis/commands/entry-id.js';
 import { classifyRedisError, isTransient, replyWord, toPublicError } from '../../redis/commands/redis-error.js';
-import type { AppendCommands, TrimLimit } from '../../redis/commands/stream-commands.js';
+import type { AppendOutcomes, BatchWriter, TrimLimit, WriteBatch } from '../../redis/commands/stream-commands.js';
+import type { FlushRound, OutgoingMessage } from '../messages/outgoing-message.js';
 import type { Delivery } from '../options/options.js';
-import type { FlushRound, QueuedSend } from '../messages/queued-send.js';
 import { SendQueue } from './send-queue.js';
-import type { Batch } from './send-queue.js';
+import { WriteLane } from './write-lane.js';
+import type { LanePipeline, MessageBatch, StreamQueue } from './write-lane.js';
 
 export interface WritePipelineOptions {
-  readonly appending: Pick<AppendCommands, 'append'>;
+  readonly writer: BatchWriter;
   readonly delivery: Delivery;
-  /** Milliseconds for which a send is repeated through an outage. */
+  /** How long a send is repeated through an outage, in milliseconds. */
   readonly timeout: number;
   readonly maxBatch: number;
   readonly maxQueued: number;
   readonly maxQueuedBytes: number;
-  /** With `exactly-once`: the name by which the server knows a batch again that it has already appended. */
+  /** With `exactly-once`: the name by which the server recognises a batch that it has already appended. */
   readonly producer?: string | undefined;
-  /** Computed anew for each batch. */
+  /** Computed for each batch. */
   readonly trim: () => TrimLimit;
 }
 
@@ -39,37 +39,27 @@ interface Round extends FlushRound {
   done: Deferred<void> | undefined;
 }
 
-/** Errors of a connection that was not there; nothing was sent over it. */
+/** Errors of a connection that did not exist; nothing was sent over it. */
 const NEVER_SENT = [ConnectTimeoutError, ClosedError, PermissionError];
 
-/** As many full batches keep server and client both busy; of small ones there may be more. */
-const FULL_BATCHES_IN_FLIGHT = 4;
-const MAX_BATCHES_IN_FLIGHT = 16;
-/** Once there are so many bytes under way nothing is added: until it is written, the client has all of that a second time. */
-const MAX_BYTES_IN_FLIGHT = 16 * 1024 * 1024;
-
 /**
- * Turns single sends into batches: the first send of a turn of the event loop schedules one flush, the sends for one
- * stream go out as one batch, several batches are under way at once over one connection and so stay in order.
- *
- * When the connection breaks nothing more is sent until all batches under way have come back; what must be repeated then
- * goes first, in its old order. Every message is settled exactly once.
+ * Turns single sends into batches. The first send of a turn of the event loop schedules the distribution; then each stream
+ * with new messages waits for its turn in the {@link WriteLane} of the node that serves it. It owns the queues of the
+ * streams, the lanes, the bounds of what waits, and the settlement: every message is settled exactly once.
  */
-export class WritePipeline {
+export class WritePipeline implements LanePipeline {
   readonly #options: WritePipelineOptions;
   readonly #closing = new AbortController();
-  readonly #queue = new SendQueue<QueuedSend>();
-  #repeats: Array<Batch<QueuedSend>> = [];
+  readonly #streams = new Map<string, StreamQueue>();
+  readonly #lanes = new Map<string, WriteLane>();
+  /** Streams that got their first message in this turn. */
+  #fresh: StreamQueue[] = [];
+  #batches = 0;
   #size = 0;
   #bytes = 0;
-  readonly #inFlight = new Set<Batch<QueuedSend>>();
-  #messagesInFlight = 0;
-  #bytesInFlight = 0;
-  #failures = 0;
   #isScheduled = false;
-  /** Of what is pushed in this turn. */
+  /** Of the messages that are pushed in this turn. */
   #deadline = 0;
-  #isPaused = false;
   #round: Round = { open: 0, done: undefined };
   #rounds = new Set<Round>();
 
@@ -77,26 +67,25 @@ export class WritePipeline {
     this.#options = options;
   }
 
-  /** Messages that wait or are under way. */
+  /** Messages that wait or are in flight. */
   get size(): number {
     return this.#size;
   }
 
   /** @throws QueueFullError when the message would be one too many, or one too large. */
-  push(send: QueuedSend): void {
+  push(message: OutgoingMessage): void {
     const { maxQueued, maxQueuedBytes, timeout } = this.#options;
-    if (this.size >= maxQueued) throw new QueueFullError('maxQueued', maxQueued);
-    if (this.#bytes + send.size > maxQueuedBytes && this.#bytes > 0)
+    if (this.#size >= maxQueued) throw new QueueFullError('maxQueued', maxQueued);
+    if (this.#bytes + message.size > maxQueuedBytes && this.#bytes > 0)
       throw new QueueFullError('maxQueuedBytes', maxQueuedBytes);
     this.#size += 1;
-    this.#bytes += send.size;
+    this.#bytes += message.size;
     this.#round.open += 1;
-    send.round = this.#round;
-    // Those of one turn share their deadline: asking for the time would be a tenth of all that is done for a message here.
-    if (!this.#isScheduled) this.#deadline = monotonicNow() + timeout;
-    send.deadline = this.#deadline;
-    this.#queue.push(send.streamKey, send);
-    this.#schedule();
+    message.round = this.#round;
+    // Messages of one turn share their deadline: reading the clock would be a tenth of all the work on a message here.
+    if (!this.#isScheduled) this.#schedule(timeout);
+    message.deadline = this.#deadline;
+    this.#streamOf(message.streamKey).push(message);
   }
 
   /** Resolves when everything pushed before has been accepted or has failed. */
@@ -111,111 +100,137 @@ export class WritePipeline {
   /** Fails everything that is not settled. Call {@link flush} before, to settle it. */
   close(): void {
     this.#closing.abort();
-    this.#sendWhatFits();
+    for (const lane of this.#lanes.values()) lane.pump();
   }
 
-  #schedule(): void {
-    if (this.#isScheduled || this.#isPaused) return;
+  // What follows is called by the lanes.
+
+  get writer(): BatchWriter {
+    return this.#options.writer;
+  }
+
+  get maxBatch(): number {
+    return this.#options.maxBatch;
+  }
+
+  get closing(): AbortSignal {
+    return this.#closing.signal;
+  }
+
+  nextNumber(): number {
+    this.#batches += 1;
+    return this.#batches;
+  }
+
+  writeBatchOf({ stream, entries, number }: MessageBatch): WriteBatch {
+    const { trim, producer, timeout } = this.#options;
+    const once =
+      producer === undefined ? undefined : { producer, batch: number, oldest: this.#oldest, remember: 2 * timeout };
+    const wantsIds = entries.some((entry) => entry.wantsId);
+    return { streamKey: stream.streamKey, requests: entries, trim: trim(), wantsIds, once };
+  }
+
+  settle(batch: MessageBatch, outcomes: AppendOutcomes): OutgoingMessage[] {
+    const repeats: OutgoingMessage[] = [];
+    for (let index = 0; index < batch.entries.length; index += 1) {
+      const message = batch.entries[index] as OutgoingMessage;
+      const outcome = outcomes ? (outcomes[index] ?? new Error('no outcome')) : '';
+      if (typeof outcome === 'string') this.#accept(message, outcome);
+      else if (this.#mustRepeat(message, outcome, this.#deadlineOf(batch, message))) repeats.push(message);
+      else this.#fail(message, outcome);
+    }
+    return repeats;
+  }
+
+  enqueue(stream: StreamQueue): void {
+    const lane = this.#laneOf(stream);
+    lane.add(stream);
+    lane.pump();
+  }
+
+  forget(stream: StreamQueue): void {
+    // Messages may have come in this turn, between its last settlement and now.
+    if (stream.isDone) this.#streams.delete(stream.streamKey);
+    const { lane } = stream;
+    if (lane?.isIdle) this.#lanes.delete(lane.name);
+  }
+
+  #streamOf(streamKey: string): StreamQueue {
+    let stream = this.#streams.get(streamKey);
+    if (!stream) {
+      stream = new SendQueue(streamKey);
+      this.#streams.set(streamKey, stream);
+    }
+    if (!stream.hasWork && !stream.waitsIn) this.#fresh.push(stream);
+    return stream;
+  }
+
+  #schedule(timeout: number): void {
     this.#isScheduled = true;
+    this.#deadline = monotonicNow() + timeout;
     setImmediate(() => {
       this.#isScheduled = false;
-      this.#sendWhatFits();
+      this.#distribute();
     });
   }
 
-  #sendWhatFits(): void {
-    const { maxBatch } = this.#options;
-    const maxMessages = FULL_BATCHES_IN_FLIGHT * maxBatch;
-    while (!this.#isPaused && this.#inFlight.size < MAX_BATCHES_IN_FLIGHT && this.#messagesInFlight < maxMessages) {
-      if (this.#bytesInFlight >= MAX_BYTES_IN_FLIGHT) return;
-      const batch = this.#repeats.shift() ?? this.#queue.next(maxBatch);
-      if (!batch) return;
-      this.#inFlight.add(batch);
-      this.#messagesInFlight += batch.entries.length;
-      this.#bytesInFlight += batch.size;
-      void this.#send(batch);
+  #distribute(): void {
+    const fresh = this.#fresh;
+    this.#fresh = [];
+    const lanes = new Set<WriteLane>();
+    for (const stream of fresh) {
+      if (stream.waitsIn || stream.isHeld) continue;
+      const lane = this.#laneOf(stream);
+      lane.add(stream);
+      lanes.add(lane);
     }
+    for (const lane of lanes) lane.pump();
   }
 
-  async #send(batch: Batch<QueuedSend>): Promise<void> {
-    const outcomes = await this.#append(batch);
-    const repeats: QueuedSend[] = [];
-    for (let index = 0; index < batch.entries.length; index += 1) {
-      const entry = batch.entries[index] as QueuedSend;
-      const outcome = outcomes ? (outcomes[index] ?? new Error('no outcome')) : '';
-      if (typeof outcome === 'string') this.#accept(entry, outcome);
-      else if (this.#mustRepeat(entry, outcome, this.#deadlineOf(batch, entry))) repeats.push(entry);
-      else this.#fail(entry, outcome);
-    }
-    this.#inFlight.delete(batch);
-    this.#messagesInFlight -= batch.entries.length;
-    this.#bytesInFlight -= batch.size;
-    if (repeats.length > 0) {
-      this.#isPaused = true;
-      this.#repeats.push({ ...batch, entries: repeats });
-    } else if (!this.#isPaused) {
-      this.#failures = 0;
-    }
-    if (this.#isPaused && this.#inFlight.size === 0) await this.#resume();
-    this.#sendWhatFits();
+  #laneOf({ streamKey }: StreamQueue): WriteLane {
+    const name = this.#options.writer.laneOf(streamKey);
+    let lane = this.#lanes.get(name);
+    if (!lane) this.#lanes.set(name, (lane = new WriteLane(name, this)));
+    return lane;
   }
 
-  async #append({ streamKey, entries, number }: Batch<QueuedSend>): Promise<ReadonlyArray<string | Error> | undefined> {
-    const { appending, trim, producer, timeout } = this.#options;
-    const wantsIds = entries.some((entry) => entry.wantsId);
-    // What has waited in the queue through an outage does not wait as long again for its connection.
-    const patience = Math.max(0, (entries[0] as QueuedSend).deadline - monotonicNow());
-    const remember = 2 * timeout;
-    const once = producer === undefined ? {} : { once: { producer, batch: number, oldest: this.#oldest, remember } };
-    try {
-      return await appending.append(streamKey, entries, trim(), { patience, wantsIds, ...once });
-    } catch (error) {
-      return entries.map(() => error as Error);
-    }
-  }
-
-  /** Number of the oldest batch that is under way or has to be repeated. */
+  /** Number of the oldest batch that is in flight or must be repeated. */
   get #oldest(): number {
-    return Math.min(...[...this.#inFlight, ...this.#repeats].map(({ number }) => number));
+    let oldest = Infinity;
+    for (const lane of this.#lanes.values()) oldest = Math.min(oldest, lane.oldestInFlight);
+    for (const stream of this.#streams.values()) oldest = Math.min(oldest, stream.oldestRepeat);
+    return oldest;
   }
 
-  /** All batches are back: after a pause, begin again with what has to be repeated, in its old order. */
-  async #resume(): Promise<void> {
-    this.#failures += 1;
-    await pause(backoffDelay(RECONNECT_BACKOFF, this.#failures), this.#closing.signal);
-    this.#repeats.sort((a, b) => a.number - b.number);
-    this.#isPaused = false;
+  /** A batch that the server may remember is repeated as a whole or not at all: its memory goes by positions. */
+  #deadlineOf({ entries }: MessageBatch, message: OutgoingMessage): number {
+    return this.#options.producer === undefined ? message.deadline : (entries.at(-1) as OutgoingMessage).deadline;
   }
 
-  /** A batch that the server may know is repeated as a whole or not at all: what it remembers goes by positions. */
-  #deadlineOf({ entries }: Batch<QueuedSend>, entry: QueuedSend): number {
-    return this.#options.producer === undefined ? entry.deadline : (entries.at(-1) as QueuedSend).deadline;
-  }
-
-  #mustRepeat(entry: QueuedSend, error: Error, deadline: number): boolean {
+  #mustRepeat(message: OutgoingMessage, error: Error, deadline: number): boolean {
     const kind = classifyRedisError(error);
     if (!isTransient(kind) || isMistake(error) || isFinal(error)) return false;
     // Waiting for a connection that never came is no attempt; a connection that broke may have done the work.
     const isUncertain = kind === 'connection' && !NEVER_SENT.some((type) => error instanceof type);
-    if (isUncertain) entry.isUncertain = true;
+    if (isUncertain) message.isUncertain = true;
     if (this.#closing.signal.aborted || monotonicNow() >= deadline) return false;
     return !isUncertain || this.#options.delivery !== 'at-most-once';
   }
 
-  #accept(entry: QueuedSend, id: string): void {
-    this.#settle(entry);
-    entry.accepted(id);
+  #accept(message: OutgoingMessage, id: string): void {
+    this.#release(message);
+    message.accepted(id);
   }
 
-  #fail(entry: QueuedSend, error: Error): void {
-    this.#settle(entry);
-    entry.failed(publicError(entry, error));
+  #fail(message: OutgoingMessage, error: Error): void {
+    this.#release(message);
+    message.failed(publicError(message, error));
   }
 
-  #settle(entry: QueuedSend): void {
+  #release(message: OutgoingMessage): void {
     this.#size -= 1;
-    this.#bytes -= entry.size;
-    const round = entry.round as Round;
+    this.#bytes -= message.size;
+    const round = message.round as Round;
     round.open -= 1;
     if (round.open > 0 || round === this.#round) return;
     this.#rounds.delete(round);
@@ -233,15 +248,15 @@ function isFinal(error: Error): error is RedisStreamsError {
   return error instanceof RedisStreamsError && !error.retryable;
 }
 
-function publicError(entry: QueuedSend, error: Error): RedisStreamsError {
-  const { streamKey } = entry;
+function publicError(message: OutgoingMessage, error: Error): RedisStreamsError {
+  const { streamKey } = message;
   if (isMistake(error))
     return new InternalError(`Appending to '${streamKey}' failed unexpectedly: ${error.message}`, error);
-  if (entry.isUncertain) return new UncertainSendError(streamKey, error);
+  if (message.isUncertain) return new UncertainSendError(streamKey, error);
   if (isFinal(error)) return error;
   // The only word that Redis has for it is ERR.
   if (error.message.startsWith('ERR The ID specified in XADD is equal or smaller')) {
-    return new TimestampRefusedError(streamKey, new Date(entryIdTime(entry.id)), error);
+    return new TimestampRefusedError(streamKey, new Date(entryIdTime(message.id)), error);
   }
   if (isTransient(classifyRedisError(error))) return new SendFailedError(streamKey, error.message, error, true);
   const known = toPublicError(error, streamKey, 'appending to');

@@ -4,7 +4,7 @@ import { ClientProxy } from '@nestjs/microservices';
 import { Observable } from 'rxjs';
 
 import type { Receipt } from '../../engine/messages/receipt.js';
-import { SendPromise } from '../../engine/producing/send-promise.js';
+import { SendPromise } from '../../engine/messages/send-promise.js';
 import type { StreamProducer } from '../../engine/producing/stream-producer.js';
 import { RedisStreamer } from '../../engine/streamer.js';
 import { BatchSendError, InvalidOptionError, NoHandlerError } from '../../errors.js';

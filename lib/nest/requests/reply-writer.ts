@@ -1,5 +1,5 @@
 import type { StreamProducer } from '../../engine/producing/stream-producer.js';
-import type { Payload } from '../../engine/messages/outgoing-entry.js';
+import type { Payload } from '../../engine/messages/outgoing-message.js';
 import { errorText } from '../../shared/error-text.js';
 import { REQUEST_HEADERS } from './request-headers.js';
 import type { RequestInfo } from './request-headers.js';

@@ -4,7 +4,7 @@ import type { Observable } from 'rxjs';
 
 import type { Delivery } from '../../engine/settling/settlement.js';
 import type { StreamProducer } from '../../engine/producing/stream-producer.js';
-import type { Payload } from '../../engine/messages/outgoing-entry.js';
+import type { Payload } from '../../engine/messages/outgoing-message.js';
 import { withResolvers } from '../../shared/deferred.js';
 import type { Deferred } from '../../shared/deferred.js';
 import { errorText } from '../../shared/error-text.js';

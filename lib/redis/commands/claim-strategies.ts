@@ -1,18 +1,20 @@
+import type { Command } from '../wire/resp-writer.js';
+import { entriesOf, pagesOf } from '../wire/stream-entry.js';
 import type { CommandSender } from './command-sender.js';
+import { collectClaims, parsePending } from './replies.js';
 import type { ClaimRequest, ClaimedPage, PendingCommands, PendingEntry } from './stream-commands.js';
-import { collectClaims, parseEntries, parsePages, parsePending } from './replies.js';
 
 const ID_AT_END = '0-0';
 /** Where a walk through the whole list begins that comes after XREADGROUP … CLAIM. */
 const FIRST_ID = '0-1';
 
 /**
- * Takes over idle entries by the best way that the server has. Each way is tried once and remembered when it is missing:
+ * Takes over idle entries by the best strategy that the server has. Each is tried once and remembered when it is missing:
  *
- * 1. XREADGROUP … CLAIM (Redis 8.4): brings delivery counts along; may bring new entries behind the claimed ones. It has
- *    no cursor and passes over entries that were deleted, so one walk by the next way follows, which finds those.
- * 2. XAUTOCLAIM (Redis 6.2, useful from 7.0 on, where it tells which entries were deleted), then XPENDING for the counts
- * 3. XPENDING, then XCLAIM of what has been idle for long enough
+ * 1. XREADGROUP … CLAIM (Redis 8.4): returns delivery counts too, and may return new entries behind the claimed ones. It has
+ *    no cursor and skips entries that were deleted, so one walk by the next strategy follows, which finds those.
+ * 2. XAUTOCLAIM (Redis 6.2, useful from 7.0 on, where it names the entries that were deleted), then XPENDING for the counts.
+ * 3. XPENDING, then XCLAIM of the entries that have been idle long enough.
  */
 export class ClaimStrategies {
   readonly #sender: CommandSender;
@@ -33,20 +35,31 @@ export class ClaimStrategies {
   }
 
   async #attempt(feature: string, claim: () => Promise<ClaimedPage>): Promise<ClaimedPage | undefined> {
-    if (!this.#sender.has(feature)) return undefined;
+    if (!this.#sender.features.has(feature)) return undefined;
     try {
       return await claim();
     } catch (error) {
-      if (!this.#sender.lacks(error, feature)) throw error;
-      this.#sender.onMissing?.(feature);
+      if (!this.#sender.features.isMissing(feature, error)) throw error;
       return undefined;
     }
   }
 
   async #readClaiming({ streamKey, group, consumer, minIdle, count }: ClaimRequest): Promise<ClaimedPage> {
     const key = this.#sender.key(streamKey);
-    const args = ['GROUP', group, consumer, 'COUNT', count, 'CLAIM', minIdle, 'STREAMS', key, '>'];
-    const [page] = parsePages(await this.#sender.raw('xreadgroup', args), (name) => this.#sender.streamKey(name));
+    const command: Command = [
+      'XREADGROUP',
+      'GROUP',
+      group,
+      consumer,
+      'COUNT',
+      count,
+      'CLAIM',
+      minIdle,
+      'STREAMS',
+      key,
+      '>',
+    ];
+    const [page] = pagesOf(await this.#sender.raw(key, command), (name) => this.#sender.streamKey(name));
     const entries = page?.entries ?? [];
     // Nothing more is idle when something new, or less than asked for, came back.
     const isEnd = entries.length < count || entries.some(({ deliveryCount }) => deliveryCount === 1);
@@ -55,13 +68,15 @@ export class ClaimStrategies {
 
   async #autoClaim({ streamKey, group, consumer, minIdle, count, after }: ClaimRequest): Promise<ClaimedPage> {
     const key = this.#sender.key(streamKey);
-    const reply = await this.#sender.raw('xautoclaim', [key, group, consumer, minIdle, after ?? '0-0', 'COUNT', count]);
+    const command: Command = ['XAUTOCLAIM', key, group, consumer, minIdle, after ?? '0-0', 'COUNT', count];
+    const reply = await this.#sender.raw(key, command);
     const [cursor, rawEntries, rawDeleted] = reply as [Buffer, unknown, Buffer[] | undefined];
-    // Redis 6.2 does not say which entries were deleted; from the next page on the last way finds them.
-    if (rawDeleted === undefined) this.#sender.forget('XAUTOCLAIM');
-    const entries = parseEntries(rawEntries);
+    // Redis 6.2 does not name the entries that were deleted; from the next page on the last strategy finds them.
+    if (rawDeleted === undefined) this.#sender.features.forget('XAUTOCLAIM');
+    const entries = entriesOf(rawEntries);
     const replies = await this.#sender.pipeline(
-      entries.map(({ id }) => ['xpending', key, group, id, id, 1, consumer] as const),
+      key,
+      entries.map(({ id }) => ['XPENDING', key, group, id, id, 1, consumer] as const),
     );
     const next = cursor.toString('latin1');
     return {
@@ -69,7 +84,7 @@ export class ClaimStrategies {
         const reply = replies[index];
         if (reply instanceof Error) throw reply;
         const [pending] = parsePending(reply);
-        // Meanwhile acknowledged by whoever had it before, or claimed by another: it is not ours to hand out.
+        // Acknowledged in between by its former consumer, or claimed by another: it is not ours to hand out.
         return pending ? { ...entry, deliveryCount: pending.deliveryCount } : [];
       }),
       deleted: (rawDeleted ?? []).map((id) => id.toString('latin1')),
@@ -83,8 +98,9 @@ export class ClaimStrategies {
     const idle = page.filter((entry) => entry.idle >= minIdle);
     const key = this.#sender.key(streamKey);
     const replies = await this.#sender.pipeline(
-      idle.map(({ id }) => ['xclaim', key, group, consumer, minIdle, id] as const),
-      null,
+      key,
+      idle.map(({ id }) => ['XCLAIM', key, group, consumer, minIdle, id] as const),
+      'buffer',
     );
     const counts = idle.map((entry) => entry.deliveryCount + 1);
     return { ...collectClaims(idle, counts, replies), next };

@@ -13,7 +13,8 @@ import {
  *
  * - `connection`: no reply came; whether the command ran is unknown
  * - `failover`: the node is no master (any more); drop the connection and resolve the master again
- * - `retryable`: the server said "not now"
+ * - `retryable`: the server cannot do it at present
+ * - `moved`: another node of the cluster serves the key; the command did not run
  * - `group-missing`, `stream-gone`, `wrong-type`, `group-exists`: state of the key
  * - `no-memory`: the server takes nothing that needs more memory (OOM); reading and acknowledging still work
  * - `interrupted`: a blocked read was ended on purpose (CLIENT UNBLOCK … ERROR)
@@ -25,6 +26,7 @@ export type RedisErrorKind =
   | 'connection'
   | 'failover'
   | 'retryable'
+  | 'moved'
   | 'group-missing'
   | 'group-exists'
   | 'stream-gone'
@@ -44,8 +46,8 @@ const KIND_OF_FIRST_WORD: Readonly<Record<string, RedisErrorKind>> = {
   CLUSTERDOWN: 'retryable',
   NOREPLICAS: 'retryable',
   MISCONF: 'retryable',
-  MOVED: 'retryable',
-  ASK: 'retryable',
+  MOVED: 'moved',
+  ASK: 'moved',
   CROSSSLOT: 'retryable',
   READONLY: 'failover',
   NOGROUP: 'group-missing',
@@ -93,7 +95,7 @@ export function classifyRedisError(error: unknown): RedisErrorKind {
 
 /** Whether doing the same again later can help. */
 export function isTransient(kind: RedisErrorKind): boolean {
-  return kind === 'connection' || kind === 'failover' || kind === 'retryable';
+  return kind === 'connection' || kind === 'failover' || kind === 'retryable' || kind === 'moved';
 }
 
 /** The error that a caller of the engine sees for a failed command on `streamKey`. */

@@ -1,27 +1,24 @@
-import { RedisAppendCommands } from './append-commands.js';
+import type { ConnectionRouter } from '../connection/connection-router.js';
+import { RedisAppendCommands } from './append.js';
 import { CommandSender } from './command-sender.js';
-import { RedisGroupCommands } from './group-commands.js';
-import { RedisInboxCommands } from './inbox-commands.js';
-import { RedisPendingCommands } from './pending-commands.js';
-import { RedisReadCommands } from './read-commands.js';
-import type { RedisConnection } from '../connection/redis-connection.js';
+import { RedisGroupCommands } from './groups.js';
+import { RedisInboxCommands } from './inbox.js';
+import { RedisPendingCommands } from './pending.js';
+import { RedisReadCommands } from './read.js';
+import type { ServerFeatures } from './server-features.js';
 import type { StreamCommands } from './stream-commands.js';
 
 /**
- * All stream commands over one connection.
- * @param timeout how long a command waits for the connection to come back before it fails, in milliseconds
- * @param onMissing told of each thing that this server does not have or permit, once for all connections of a streamer
+ * All stream commands over the connections of a router.
+ * @param timeout how long a command waits for a connection before it fails, in milliseconds
  */
 export function redisStreamCommands(
-  connection: RedisConnection,
+  router: ConnectionRouter,
+  features: ServerFeatures,
   keyPrefix: string,
   timeout: number,
-  onMissing: (what: string) => void,
 ): StreamCommands {
-  const sender = new CommandSender(connection, keyPrefix, timeout);
-  sender.onMissing = (what) => {
-    if (connection.isNews(what)) onMissing(what);
-  };
+  const sender = new CommandSender(router, features, keyPrefix, timeout);
   return {
     appending: new RedisAppendCommands(sender),
     reading: new RedisReadCommands(sender),

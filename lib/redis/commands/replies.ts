@@ -1,42 +1,6 @@
-import type {
-  ClaimedPage,
-  GroupConsumerInfo,
-  GroupInfo,
-  PendingEntry,
-  StreamEntry,
-  StreamInfo,
-  StreamPage,
-} from './stream-commands.js';
-
-/** Replies as RESP2 nests them; an entry that XREADGROUP … CLAIM took over has its idle time and deliveries behind. */
-type RawEntry = [id: Buffer, fields: Buffer[] | null, idle?: unknown, deliveries?: unknown] | null;
-type RawPage = [key: Buffer, entries: RawEntry[] | null];
-
-/** XREAD and XREADGROUP; null means that nothing came before the block time was over. */
-export function parsePages(reply: unknown, streamKey: (key: string) => string): StreamPage[] {
-  if (!Array.isArray(reply)) return [];
-  return (reply as RawPage[]).map(([key, entries]) => ({
-    streamKey: streamKey(key.toString()),
-    entries: parseEntries(entries),
-  }));
-}
-
-/** XRANGE, XCLAIM and the entries of a page. Before Redis 7.0, XCLAIM leaves null where an entry was deleted. */
-export function parseEntries(reply: unknown): StreamEntry[] {
-  if (!Array.isArray(reply)) return [];
-  const entries: StreamEntry[] = [];
-  for (const raw of reply as RawEntry[]) {
-    if (raw === null) continue;
-    entries.push({ id: raw[0].toString('latin1'), fields: raw[1], deliveryCount: deliveries(raw) });
-  }
-  return entries;
-}
-
-/** Claimed entries tell how often they were delivered before; new ones say 0 or nothing, and are delivered now. */
-function deliveries(raw: NonNullable<RawEntry>): number {
-  const before = Number(raw[3] ?? 0);
-  return Number.isFinite(before) ? before + 1 : 1;
-}
+import { entriesOf } from '../wire/stream-entry.js';
+import type { StreamEntry } from '../wire/stream-entry.js';
+import type { ClaimedPage, GroupConsumerInfo, GroupInfo, PendingEntry, StreamInfo } from './stream-commands.js';
 
 /** XPENDING with a range. */
 export function parsePending(reply: unknown): PendingEntry[] {
@@ -88,7 +52,7 @@ export function collectClaims(
   replies.forEach((reply, index) => {
     if (reply instanceof Error) throw reply;
     const id = (pending[index] as PendingEntry).id;
-    const [entry] = parseEntries(reply);
+    const [entry] = entriesOf(reply);
     if (entry?.fields) entries.push({ ...entry, deliveryCount: counts[index] as number });
     else if (reply === 0 || entry || (reply as unknown[]).length > 0) deleted.push(id);
   });

@@ -1,4 +1,6 @@
-import type { FieldSchema } from '../wire/field-schema.js';
+import type { AppendOutcomes } from '../wire/append-reply.js';
+import type { AppendRequest, Command } from '../wire/resp-writer.js';
+import type { StreamEntry, StreamPage } from '../wire/stream-entry.js';
 
 /** What the engine asks of Redis, in five facets. Parts of the engine take those they need, so that a unit test can fake them. */
 export interface StreamCommands {
@@ -9,31 +11,7 @@ export interface StreamCommands {
   readonly inbox: InboxCommands;
 }
 
-/** One entry as Redis returned it. */
-export interface StreamEntry {
-  readonly id: string;
-  /** Names and values in turn; null when the entry was deleted while it was pending. */
-  readonly fields: readonly Buffer[] | null;
-  /** How often the server has delivered it, this time included. */
-  readonly deliveryCount: number;
-  /** Of the fields, where it is known already. */
-  readonly layout?: FieldSchema | undefined;
-}
-
-/** The entries that one read brought for one stream. */
-export interface StreamPage {
-  readonly streamKey: string;
-  readonly entries: StreamEntry[];
-}
-
-/** One entry to append. */
-export interface AppendRequest {
-  /** `*`, `<ms>-*` or a complete id. */
-  readonly id: string;
-  readonly fields: ReadonlyArray<string | Uint8Array>;
-  /** About how many bytes the fields are, where that is known. */
-  readonly size?: number;
-}
+export type { AppendOutcomes, AppendRequest, StreamEntry, StreamPage };
 
 /** Trims a stream as it is appended to, approximately (`~`). */
 export interface TrimLimit {
@@ -41,43 +19,60 @@ export interface TrimLimit {
   readonly minId?: string | undefined;
 }
 
-export interface AppendSettings {
-  /** Longest wait for a connection, in milliseconds. */
-  readonly patience?: number;
-  /** Whether anybody needs the ids; without them the reply is shorter. Default true. */
-  readonly wantsIds?: boolean;
-  /** Appends this batch only if it was not appended before. Needs scripts. */
-  readonly once?: {
-    readonly producer: string;
-    /** Grows from batch to batch of a producer. */
-    readonly batch: number;
-    /** Batches before this one will not come again, and need not be known any longer. */
-    readonly oldest: number;
-    /** How long the server knows the batch again, in milliseconds. */
-    readonly remember: number;
-  };
+/** Lets the server recognise a batch that it has appended before. */
+export interface OnceSettings {
+  readonly producer: string;
+  /** Grows from batch to batch of a producer. */
+  readonly batch: number;
+  /** Batches before this one will not be repeated, and need not be remembered any longer. */
+  readonly oldest: number;
+  /** How long the server remembers the batch, in milliseconds. */
+  readonly remember: number;
+}
+
+/** Entries that are appended to one stream in one write. */
+export interface WriteBatch {
+  readonly streamKey: string;
+  readonly requests: readonly AppendRequest[];
+  readonly trim: TrimLimit;
+  /** Whether a caller needs the ids; without them the reply is cheaper to read. */
+  readonly wantsIds: boolean;
+  /** Appends the batch only if it was not appended before. Needs scripts. */
+  readonly once?: OnceSettings | undefined;
 }
 
 /**
- * The outcome of each entry: its id, or the error that Redis or the connection gave for it. Undefined when all were appended
- * and nobody wants ids.
+ * Writes batches at once. Whoever calls it decides the order: nothing is awaited between the call and the write, so batches
+ * of one stream are written in the order of the calls, whatever each of them needs of the server.
  */
-export type AppendOutcomes = ReadonlyArray<string | Error> | undefined;
+export interface BatchWriter {
+  /** Names the connection over which a stream is written: one for all, or in Cluster one for each node. */
+  laneOf(streamKey: string): string;
+  /** Whether {@link write} is possible now: the connection is live, and what the batch needs of the server is known. */
+  canWrite(batch: WriteBatch): boolean;
+  /**
+   * Resolves when {@link canWrite} is true, at least for a moment.
+   * @param timeout limit for the connection, in milliseconds
+   * @throws ConnectTimeoutError, PermissionError, ClosedError, or what the server answered
+   */
+  prepare(batch: WriteBatch, timeout: number): Promise<void>;
+  /** Writes the batch before it returns. The promise never rejects. Only when {@link canWrite} is true. */
+  write(batch: WriteBatch): Promise<AppendOutcomes>;
+}
 
-export interface AppendCommands {
-  /** Appends in order. */
+export interface AppendCommands extends BatchWriter {
+  /** Appends in order, apart from all other batches: prepares, writes, and follows the stream to another node. */
   append(
     streamKey: string,
     requests: readonly AppendRequest[],
-    trim: TrimLimit,
-    settings?: AppendSettings,
-  ): Promise<AppendOutcomes>;
-  /** Both return how many entries went. */
+    trim?: TrimLimit,
+  ): Promise<ReadonlyArray<string | Error>>;
+  /** Both return the number of removed entries. */
   trimMaxLen(streamKey: string, maxLen: number): Promise<number>;
   trimMinId(streamKey: string, minId: string): Promise<number>;
   /** Deletes entries. */
   remove(streamKey: string, ids: readonly string[]): Promise<void>;
-  /** Removes the stream after so many milliseconds, unless this is called again before. */
+  /** Removes the stream after that many milliseconds, unless this is called again before. */
   expire(streamKey: string, ttl: number): Promise<void>;
 }
 
@@ -244,7 +239,7 @@ export interface InboxRecord {
 }
 
 /** A command and its arguments. */
-export type RedisEffect = readonly [command: string, ...args: Array<string | Uint8Array | number>];
+export type RedisEffect = Command;
 
 export interface InboxCommands {
   isRecorded(record: InboxRecord): Promise<boolean>;

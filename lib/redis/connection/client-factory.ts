@@ -3,7 +3,7 @@ import type { ClusterOptions, RedisOptions } from 'ioredis';
 
 import { DEFAULT_REDIS_URL } from '../../constants.js';
 import { InvalidOptionError } from '../../errors.js';
-import { CLUSTER_SETTINGS, guardCluster } from './cluster-client.js';
+import { RECONNECT_BACKOFF, backoffDelay } from '../../shared/backoff.js';
 
 /** An ioredis client of either kind. */
 export type RedisClient = Redis | Cluster;
@@ -16,17 +16,18 @@ export interface ClusterConnection {
 
 /**
  * Where Redis is: a `redis://` or `rediss://` URL, ioredis options (standalone or Sentinel), a Cluster, or a function that
- * makes a client. The function is called once for each connection needed, again after every loss, and must return a new
- * client each time; reconnecting and resending are switched off on it, because this package does both itself.
+ * returns a client. The function is called once for each connection that is needed, again after every loss, and must return
+ * a new client each time; this package switches reconnecting and resending off on it, because it does both itself. A
+ * function that returns a Cluster is called once: the connections to its nodes are made with its options.
  */
 export type RedisStreamsConnection = string | RedisOptions | ClusterConnection | (() => RedisClient);
 
 /** What a connection is for: blocking reads, appends, or everything else (acks, claims, group management). */
 export type ConnectionRole = 'reader' | 'writer' | 'control';
 
-/** Times that the connection layer adds to whatever the user configured, in milliseconds. */
+/** Times that the connection layer adds to the user's configuration, in milliseconds. */
 export interface ConnectionTimes {
-  /** How long TCP, TLS, AUTH and the readiness check may take together. */
+  /** Limit for TCP, TLS, AUTH and the readiness check together. */
   readonly connectTimeout: number;
   /** How long a command may go without any reply before its connection counts as dead. */
   readonly replyTimeout: number;
@@ -34,33 +35,89 @@ export interface ConnectionTimes {
   readonly blockTimeout: number;
 }
 
-/** Makes the ioredis client of one attempt to connect. */
+/** Makes ioredis clients. */
 export interface ClientFactory {
   /** For messages; never contains credentials. */
   readonly address: string;
   /** ioredis's own `keyPrefix`, which is taken out of the options because it does not reach every command. */
   readonly keyPrefix: string;
-  create(role: ConnectionRole): RedisClient;
+  /** Whether this is a cluster; calls a given function for the first time to find out. @throws InvalidOptionError */
+  isCluster(): boolean;
+  /** A client for one attempt to connect; never for a cluster. */
+  createClient(role: ConnectionRole): Redis;
+  /** The client that discovers the nodes and slots of a cluster. */
+  createCluster(): Cluster;
 }
 
 /** A blocked read answers up to 200 ms late; anything later means that the peer is gone. */
 const BLOCK_MARGIN = 2_000;
 
-/** How long a peer that does not answer may hold up the end of a connection; whatever mattered was awaited before. */
+/** Limit for ending a connection whose peer does not answer; everything that matters was awaited before. */
 const DISCONNECT_TIMEOUT = 200;
 
-/** How often a server that loads its data is asked whether it is ready. */
+/** Interval at which a server that loads its data is asked whether it is ready. */
 const LOADING_POLL = 200;
 
-/** @throws InvalidOptionError when the connection is of no known form. */
+/** @throws InvalidOptionError when the connection has no known form. */
 export function clientFactory(connection: RedisStreamsConnection | undefined, times: ConnectionTimes): ClientFactory {
   const target = connection ?? process.env['REDIS_URL'] ?? DEFAULT_REDIS_URL;
   if (typeof target === 'string') return fromUrl(target, times);
-  if (typeof target === 'function') return fromFunction(target, times);
+  if (typeof target === 'function') return new GivenClients(target, times);
   if (typeof target !== 'object' || target === null || Array.isArray(target)) {
     throw new InvalidOptionError('connection', 'must be a URL, ioredis options, a cluster, or a function', target);
   }
   return 'cluster' in target ? fromCluster(target, times) : fromOptions(target, times);
+}
+
+/** Longest silence of the peer while a reply is due. */
+export function replyTimeoutOf(role: ConnectionRole, { blockTimeout, replyTimeout }: ConnectionTimes): number {
+  return role === 'reader' ? blockTimeout + BLOCK_MARGIN : replyTimeout;
+}
+
+/**
+ * The options that this package sets on every connection. Without `retryStrategy` a lost connection settles all of its
+ * commands; with it, and with `autoResendUnfulfilledCommands`, ioredis either repeats writes or leaves promises that never
+ * settle. `protocol: 2` gives one reply shape in ioredis 5 and 6.
+ */
+export function ownOptions(role: ConnectionRole, times: ConnectionTimes): RedisOptions & { protocol: 2 } {
+  return {
+    lazyConnect: true,
+    protocol: 2,
+    retryStrategy: () => null,
+    reconnectOnError: null,
+    autoResendUnfulfilledCommands: false,
+    autoResubscribe: false,
+    enableOfflineQueue: true,
+    maxRetriesPerRequest: null,
+    // A server that loads its data estimates when it will be ready; right after its start the estimate can be far too long.
+    maxLoadingRetryTime: LOADING_POLL,
+    connectTimeout: times.connectTimeout,
+    disconnectTimeout: DISCONNECT_TIMEOUT,
+    socketTimeout: replyTimeoutOf(role, times),
+    connectionName: `nestjs-redis-streams:${role}`,
+  };
+}
+
+/**
+ * The options of a client that only discovers a cluster: no message passes through it, so it may reconnect by itself, and
+ * no command is repeated by it.
+ */
+function discoveryOptions(options: ClusterOptions, times: ConnectionTimes): ClusterOptions {
+  return {
+    slotsRefreshInterval: 5_000,
+    slotsRefreshTimeout: 3_000,
+    ...options,
+    clusterRetryStrategy: (attempt: number) => backoffDelay(RECONNECT_BACKOFF, attempt),
+    retryDelayOnFailover: 0,
+    retryDelayOnClusterDown: 0,
+    lazyConnect: true,
+    enableOfflineQueue: true,
+    redisOptions: {
+      ...options.redisOptions,
+      ...ownOptions('control', times),
+      connectionName: 'nestjs-redis-streams:discovery',
+    },
+  };
 }
 
 function fromUrl(url: string, times: ConnectionTimes): ClientFactory {
@@ -71,12 +128,14 @@ function fromUrl(url: string, times: ConnectionTimes): ClientFactory {
   return {
     address: `${parsed.hostname || '127.0.0.1'}:${parsed.port || '6379'}`,
     keyPrefix: '',
-    create: (role) => new Redis(url, ownOptions(role, times)),
+    isCluster: () => false,
+    createClient: (role) => new Redis(url, ownOptions(role, times)),
+    createCluster: noCluster,
   };
 }
 
 function fromOptions(options: RedisOptions, times: ConnectionTimes): ClientFactory {
-  // A command that is given up by the client still takes its messages on the server, so these two must not be used.
+  // A command that the client gives up still takes its messages on the server, so these two must not be used.
   const { keyPrefix = '', commandTimeout, blockingTimeout, ...rest } = options;
   void commandTimeout;
   void blockingTimeout;
@@ -86,13 +145,15 @@ function fromOptions(options: RedisOptions, times: ConnectionTimes): ClientFacto
       ? `sentinels ${sentinels.join(', ')}`
       : (options.path ?? `${options.host ?? '127.0.0.1'}:${options.port ?? 6379}`),
     keyPrefix,
-    create: (role) =>
+    isCluster: () => false,
+    createClient: (role) =>
       new Redis({
         ...rest,
         ...ownOptions(role, times),
         connectTimeout: options.connectTimeout ?? times.connectTimeout,
         ...(sentinels ? { sentinelRetryStrategy: () => null, failoverDetector: options.failoverDetector ?? true } : {}),
       }),
+    createCluster: noCluster,
   };
 }
 
@@ -104,83 +165,78 @@ function fromCluster({ cluster, options = {} }: ClusterConnection, times: Connec
   return {
     address: `cluster ${cluster.map((node) => (typeof node === 'string' ? node : `${node.host}:${node.port}`)).join(', ')}`,
     keyPrefix,
-    create: (role) =>
-      guardCluster(
-        new Cluster(cluster, {
-          slotsRefreshInterval: 5_000,
-          slotsRefreshTimeout: 3_000,
-          ...rest,
-          ...CLUSTER_SETTINGS,
-          lazyConnect: true,
-          enableOfflineQueue: true,
-          redisOptions: { ...options.redisOptions, ...ownOptions(role, times) },
-        }),
-        role === 'writer',
-      ),
-  };
-}
-
-function fromFunction(make: () => RedisClient, times: ConnectionTimes): ClientFactory {
-  const seen = new WeakSet<RedisClient>();
-  return {
-    address: 'the given client',
-    keyPrefix: '',
-    create(role) {
-      const client = make();
-      if (typeof client?.sendCommand !== 'function') {
-        throw new InvalidOptionError('connection', 'must return an ioredis client when it is a function', client);
-      }
-      if (seen.has(client)) {
-        throw new InvalidOptionError('connection', 'must return a new client on each call', 'the same client twice');
-      }
-      if (client.options.keyPrefix) {
-        throw new InvalidOptionError(
-          'connection',
-          'must return a client without keyPrefix; set our keyPrefix instead',
-          client.options.keyPrefix,
-        );
-      }
-      seen.add(client);
-      takeOver(client, role, times);
-      return client;
+    isCluster: () => true,
+    createClient: () => {
+      throw new TypeError('A cluster has clients for its nodes only');
     },
+    createCluster: () => new Cluster(cluster, discoveryOptions(rest, times)),
   };
 }
 
-export function isCluster(client: RedisClient): client is Cluster {
-  return client.isCluster;
+function noCluster(): never {
+  throw new TypeError('The connection is no cluster');
 }
 
-/** A client made by somebody else reconnects and resends by default; both would run writes twice. */
-function takeOver(client: RedisClient, role: ConnectionRole, times: ConnectionTimes): void {
-  if (isCluster(client)) {
-    Object.assign(client.options, CLUSTER_SETTINGS);
-    guardCluster(client, role === 'writer', ownOptions(role, times));
-  } else {
-    Object.assign(client.options, ownOptions(role, times), { lazyConnect: client.options.lazyConnect });
+/** Clients that a function of the user returns; whether they are clusters is known after its first call. */
+class GivenClients implements ClientFactory {
+  readonly address = 'the given client';
+  readonly keyPrefix = '';
+  readonly #make: () => RedisClient;
+  readonly #times: ConnectionTimes;
+  readonly #seen = new WeakSet<RedisClient>();
+  /** The client of the first call, until it is used. */
+  #first: RedisClient | undefined;
+  #isCluster: boolean | undefined;
+
+  constructor(make: () => RedisClient, times: ConnectionTimes) {
+    this.#make = make;
+    this.#times = times;
   }
-}
 
-/**
- * What this package decides on every connection. Without `retryStrategy` a lost connection settles all of its commands;
- * with it, and with `autoResendUnfulfilledCommands`, ioredis either repeats writes or leaves promises that never settle.
- * `protocol: 2` gives one reply shape in ioredis 5 and 6.
- */
-function ownOptions(role: ConnectionRole, times: ConnectionTimes): RedisOptions & { protocol: 2 } {
-  return {
-    lazyConnect: true,
-    protocol: 2,
-    retryStrategy: () => null,
-    reconnectOnError: null,
-    autoResendUnfulfilledCommands: false,
-    autoResubscribe: false,
-    enableOfflineQueue: true,
-    maxRetriesPerRequest: null,
-    // While it loads its data a server guesses when it will be ready; right after its start that can be far too late.
-    maxLoadingRetryTime: LOADING_POLL,
-    connectTimeout: times.connectTimeout,
-    disconnectTimeout: DISCONNECT_TIMEOUT,
-    socketTimeout: role === 'reader' ? times.blockTimeout + BLOCK_MARGIN : times.replyTimeout,
-    connectionName: `nestjs-redis-streams:${role}`,
-  };
+  isCluster(): boolean {
+    if (this.#isCluster === undefined) {
+      this.#first = this.#next();
+      this.#isCluster = this.#first.isCluster;
+    }
+    return this.#isCluster;
+  }
+
+  createClient(role: ConnectionRole): Redis {
+    const client = this.isCluster() ? noCluster() : (this.#takeFirst() as Redis);
+    // A client that is connecting already has asked for its protocol.
+    const { protocol, lazyConnect, ...own } = ownOptions(role, this.#times);
+    void lazyConnect;
+    Object.assign(client.options, own, client.status === 'wait' ? { protocol } : {});
+    return client;
+  }
+
+  createCluster(): Cluster {
+    const cluster = this.#takeFirst() as Cluster;
+    const { clusterRetryStrategy, retryDelayOnFailover, retryDelayOnClusterDown } = discoveryOptions({}, this.#times);
+    Object.assign(cluster.options, { clusterRetryStrategy, retryDelayOnFailover, retryDelayOnClusterDown });
+    cluster.options.slotsRefreshInterval ??= 5_000;
+    return cluster;
+  }
+
+  #takeFirst(): RedisClient {
+    const client = this.#first ?? this.#next();
+    this.#first = undefined;
+    return client;
+  }
+
+  #next(): RedisClient {
+    const client = this.#make();
+    if (typeof client?.sendCommand !== 'function') {
+      throw new InvalidOptionError('connection', 'must return an ioredis client when it is a function', client);
+    }
+    if (this.#seen.has(client)) {
+      throw new InvalidOptionError('connection', 'must return a new client on each call', 'the same client twice');
+    }
+    if (client.options.keyPrefix) {
+      const rule = 'must return a client without keyPrefix; set our keyPrefix instead';
+      throw new InvalidOptionError('connection', rule, client.options.keyPrefix);
+    }
+    this.#seen.add(client);
+    return client;
+  }
 }

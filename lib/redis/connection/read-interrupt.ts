@@ -1,22 +1,28 @@
-import { monotonicNow } from '../../shared/clock.js';
 import { pause } from '../../shared/backoff.js';
-import type { RedisConnection } from './redis-connection.js';
+import { monotonicNow } from '../../shared/clock.js';
+import type { CommandChannel } from '../wire/command-channel.js';
 
-/** Between two attempts to end a read that was not yet blocked when the first one came. */
+/** The connection whose reads are ended. */
+interface InterruptibleReader {
+  readonly clientId: number | undefined;
+}
+
+/** Between two attempts to end a read that was not blocked yet when the first one arrived. */
 const RETRY_DELAY = 5;
 
-/** How long the attempts go on before the read is left to its own BLOCK time. */
+/** Limit of the attempts; after it the read is left to its own BLOCK time. */
 const GIVE_UP_AFTER = 2_000;
 
 /**
- * Ends a blocked read at once, by CLIENT UNBLOCK over another connection. Dropping the reading connection instead would
- * let the server hand the next message to a socket that nobody reads.
+ * Ends a blocked read at once, by CLIENT UNBLOCK over another connection. Dropping the reading connection instead would let
+ * the server hand the next message to a socket that is not read any more.
  */
 export class ReadInterrupt {
-  readonly #reader: RedisConnection;
-  readonly #control: RedisConnection;
+  readonly #reader: InterruptibleReader;
+  readonly #control: () => CommandChannel | undefined;
 
-  constructor(reader: RedisConnection, control: RedisConnection) {
+  /** @param control the channel that does not block to the reader's node, when it is live */
+  constructor(reader: InterruptibleReader, control: () => CommandChannel | undefined) {
     this.#reader = reader;
     this.#control = control;
   }
@@ -26,19 +32,19 @@ export class ReadInterrupt {
     return this.#reader.clientId !== undefined;
   }
 
-  /** Resolves once a read was ended, or `isOver` says that there is none to end. */
+  /** Resolves once a read was ended, or `isOver` tells that there is none to end. */
   async interrupt(isOver: () => boolean): Promise<void> {
     const deadline = monotonicNow() + GIVE_UP_AFTER;
     while (!isOver() && monotonicNow() < deadline) {
       const id = this.#reader.clientId;
-      const control = this.#control.client;
+      const control = this.#control();
       if (id === undefined || !control) return;
       try {
-        if ((await control.client('UNBLOCK', id)) === 1) return;
+        if ((await control.command(['CLIENT', 'UNBLOCK', id], 'utf8')) === 1) return;
       } catch {
         return;
       }
-      // The command that we want to end may be on its way still.
+      // The command that we want to end may still be on its way.
       if (!isOver()) await pause(RETRY_DELAY);
     }
   }

@@ -1,14 +1,17 @@
 import { EventEmitter } from 'node:events';
 
+import type { Redis } from 'ioredis';
+
+import { ClosedError, ConnectionError, PermissionError } from '../../errors.js';
+import { RECONNECT_BACKOFF, backoffDelay, pause } from '../../shared/backoff.js';
 import { monotonicNow } from '../../shared/clock.js';
 import { withResolvers } from '../../shared/deferred.js';
 import { errorText } from '../../shared/error-text.js';
-import { ClosedError, ConnectionError, PermissionError } from '../../errors.js';
-import { RECONNECT_BACKOFF, backoffDelay, pause } from '../../shared/backoff.js';
-import type { ClientFactory, ConnectionRole, RedisClient } from './client-factory.js';
-import { isCluster } from './client-factory.js';
+import type { CommandChannel } from '../wire/command-channel.js';
+import type { ConnectionRole } from './client-factory.js';
+import { IoredisChannel } from './ioredis-channel.js';
 import { classifyRedisError } from '../commands/redis-error.js';
-import { isTapped, tapReplies } from '../wire/reply-tap.js';
+import { isTakeOverEnabled, takeOver, TakeOverError } from './take-over.js';
 
 /** `idle` until first used, `ready` while a client is live, `connecting` otherwise, `closed` at the end. */
 export type ConnectionState = 'idle' | 'connecting' | 'ready' | 'closed';
@@ -17,60 +20,83 @@ interface ConnectionEvents {
   state: [state: ConnectionState];
   /** One attempt to connect failed; `attempt` counts since the connection was last ready. */
   failure: [error: Error, attempt: number];
-  /** The server does not permit something that can be done without. */
-  missing: [what: string];
 }
 
-/** Wrong credentials do not cure themselves within a second. */
+/** Where the clients of a connection come from. */
+export interface ClientSource {
+  /** For messages; never contains credentials. */
+  readonly address: string;
+  /** A client for one attempt to connect. */
+  createClient(signal: AbortSignal): Redis | Promise<Redis>;
+}
+
+/** What all connections of a streamer have in common. */
+export interface ConnectionSettings {
+  /** Limit of one attempt to connect, in milliseconds. */
+  readonly connectTimeout: number;
+  /** Longest silence of the peer while a reply is due, in milliseconds. */
+  readonly replyTimeout: (role: ConnectionRole) => number;
+  /** Reports something that the server or its client lacks, once. */
+  readonly onMissing: (what: string) => void;
+}
+
+/** Wrong credentials are not corrected within a second. */
 const CONFIGURATION_RETRY_DELAY = 10_000;
 
 /**
- * One logical connection: a succession of ioredis clients of which at most one is live.
+ * One logical connection: a succession of clients of which at most one is live. It owns the client of the current epoch and
+ * the loop that replaces it.
  *
- * A client that is lost is never revived. Its commands are rejected by ioredis, `epoch` moves on, and a fresh client is
- * made after a back-off, for as long as the connection is not closed. Commands are not repeated here: whoever sent them
- * knows whether that is safe.
+ * ```
+ *   idle ── open() ──▶ connecting ──── client ready, socket taken over ────▶ ready
+ *                       ▲      │ ▲                                             │
+ *                       │      └─┘ attempt failed: back off                    │
+ *                       └─────────────── client lost, or drop() ───────────────┘      any ── close() ──▶ closed
+ * ```
+ *
+ * A client that is lost is never revived: its commands fail, `epoch` moves on, and a fresh client is made after a back-off.
+ * Commands are not repeated here: the sender knows whether that is safe.
  */
 export class RedisConnection extends EventEmitter<ConnectionEvents> {
   readonly role: ConnectionRole;
-  readonly address: string;
-  readonly #factory: ClientFactory;
-  readonly #connectTimeout: number;
-  readonly #told: Set<string>;
+  readonly #source: ClientSource;
+  readonly #settings: ConnectionSettings;
   readonly #closing = new AbortController();
   #state: ConnectionState = 'idle';
   #epoch = 0;
   #droppedEpoch = 0;
-  #client: RedisClient | undefined;
-  #isCluster = false;
+  #client: Redis | undefined;
+  #channel: CommandChannel | undefined;
+  #usesPlainWay = !isTakeOverEnabled();
   #loop: Promise<void> | undefined;
   #lastFailure: Error | undefined;
   #reconnects = -1;
   #clientId: number | undefined;
   #liveSince: number | undefined;
 
-  /** @param told what has been said to be missing, on any connection to the same server */
-  constructor(factory: ClientFactory, role: ConnectionRole, connectTimeout: number, told = new Set<string>()) {
+  constructor(source: ClientSource, role: ConnectionRole, settings: ConnectionSettings) {
     super();
     // One listener for each loop and command that waits for the connection.
     this.setMaxListeners(0);
-    this.#factory = factory;
-    this.#connectTimeout = connectTimeout;
-    this.#told = told;
+    this.#source = source;
+    this.#settings = settings;
     this.role = role;
-    this.address = factory.address;
+  }
+
+  get address(): string {
+    return this.#source.address;
   }
 
   get state(): ConnectionState {
     return this.#state;
   }
 
-  /** Grows with every client; what was asked of an earlier epoch means nothing any more. */
+  /** Grows with every client; what was asked of an earlier epoch has no meaning any more. */
   get epoch(): number {
     return this.#epoch;
   }
 
-  /** How often a lost connection was made anew. */
+  /** Number of lost clients that were replaced. */
   get reconnects(): number {
     return Math.max(0, this.#reconnects);
   }
@@ -79,39 +105,22 @@ export class RedisConnection extends EventEmitter<ConnectionEvents> {
     return this.#lastFailure;
   }
 
-  /** When the live client came, on the monotonic clock; undefined between two of them. */
+  /** When the live client became ready, on the monotonic clock; undefined between two clients. */
   get liveSince(): number | undefined {
     return this.#liveSince;
   }
 
-  /** Known from the first attempt to connect on, also between two clients. */
-  get isCluster(): boolean {
-    return this.#isCluster;
+  /** Sends commands over the live client; undefined between two clients. */
+  get channel(): CommandChannel | undefined {
+    return this.#state === 'ready' ? this.#channel : undefined;
   }
 
-  /** Whether commands that read their own replies may be sent to the live client. */
-  get isTapped(): boolean {
-    return this.#client !== undefined && isTapped(this.#client);
-  }
-
-  /** The live client; undefined between two of them. */
-  get client(): RedisClient | undefined {
-    return this.#state === 'ready' ? this.#client : undefined;
-  }
-
-  /** By which CLIENT UNBLOCK ends a blocked read; undefined when the server does not permit that, and in Cluster. */
+  /** The id by which CLIENT UNBLOCK ends a blocked read; undefined when the server does not permit that. */
   get clientId(): number | undefined {
     return this.#state === 'ready' ? this.#clientId : undefined;
   }
 
-  /** Whether nobody has said yet that this is missing here; whoever asks says it now. */
-  isNews(what: string): boolean {
-    const isNews = !this.#told.has(what);
-    this.#told.add(what);
-    return isNews;
-  }
-
-  /** Starts connecting, if nobody has; returns at once. */
+  /** Starts to connect, unless that has happened; returns at once. */
   open(): void {
     if (this.#state !== 'idle') return;
     this.#setState('connecting');
@@ -119,47 +128,29 @@ export class RedisConnection extends EventEmitter<ConnectionEvents> {
   }
 
   /**
-   * Resolves with the live client, however long that takes.
+   * Resolves with the channel of the live client, however long that takes.
    * @throws ClosedError once the connection is closed; the signal's reason when it aborts; PermissionError when the very
-   * first connection fails for its credentials, because waiting will not help.
+   * first connection fails for its credentials, because waiting does not help.
    */
-  async ready(signal?: AbortSignal): Promise<RedisClient> {
+  async ready(signal?: AbortSignal): Promise<CommandChannel> {
     this.open();
-    while (!this.client) {
+    while (!this.channel) {
       if (this.#state === 'closed') throw new ClosedError('The connection to Redis');
       if (this.#epoch === 0 && this.#lastFailure instanceof PermissionError) throw this.#lastFailure;
       await this.#change(signal);
     }
-    return this.client;
+    return this.channel;
   }
 
-  /** Drops the live client, as after a failover: the next one asks anew who the master is. */
+  /** Drops the client of that epoch, as after a failover: the next one asks again which node is the master. */
   drop(epoch: number): void {
-    // Every command of a pipeline may say the same; once is enough.
+    // Every command of a pipeline may report the same; once is enough.
     if (epoch !== this.#epoch || epoch === this.#droppedEpoch) return;
     this.#droppedEpoch = epoch;
     this.#client?.disconnect();
   }
 
-  /**
-   * A cluster client outlives the loss of a node. A reader must not, because only in a new epoch does it look for what its
-   * lost read took.
-   */
-  nodeLost(epoch: number): void {
-    if (this.role === 'reader' && this.#isCluster) this.drop(epoch);
-    else this.slotsMoved(epoch);
-  }
-
-  /**
-   * A cluster client looks at once who serves what now. Until then it would ask a node at random for each command, and
-   * those that are sent on by it are overtaken by those that are not.
-   */
-  slotsMoved(epoch: number): void {
-    const { client } = this;
-    if (epoch === this.#epoch && client && isCluster(client)) client.refreshSlotsCache();
-  }
-
-  /** Ends the connection for good; commands in flight are rejected. Idempotent. */
+  /** Ends the connection for good; commands in flight fail. Idempotent. */
   async close(): Promise<void> {
     if (this.#state !== 'closed') {
       this.#setState('closed');
@@ -176,7 +167,7 @@ export class RedisConnection extends EventEmitter<ConnectionEvents> {
         await this.#serve(await this.#connect());
         attempt = 0;
       } catch (error) {
-        // Closing ends an attempt that is under way; that is no failure.
+        // Closing ends an attempt in progress; that is no failure.
         if (signal.aborted) return;
         this.#lastFailure = error as Error;
         this.emit('failure', this.#lastFailure, attempt);
@@ -188,8 +179,8 @@ export class RedisConnection extends EventEmitter<ConnectionEvents> {
   }
 
   /** Resolves when the client was live and is lost, or when the connection was closed. */
-  async #serve(client: RedisClient): Promise<void> {
-    // Closed, or lost, between its being ready and this line: a state that is `closed` must stay so.
+  async #serve(client: Redis): Promise<void> {
+    // The connection may have been closed, or the client lost, before this line: `closed` stays `closed`.
     if (this.#closing.signal.aborted) return;
     const isLive = client.status === 'ready';
     if (!isLive) throw this.#connectFailure(new Error('Connection is closed'));
@@ -200,58 +191,74 @@ export class RedisConnection extends EventEmitter<ConnectionEvents> {
     client.once('close', lost.resolve).once('end', lost.resolve);
     this.#setState('ready');
     await lost.promise;
-    // A cluster says `close` for its pool; it may still be trying to come back, and must not.
     if (client.status !== 'end') client.disconnect();
     this.#client = undefined;
+    this.#channel = undefined;
     if (this.#state !== 'closed') this.#setState('connecting');
   }
 
-  /** One attempt. ioredis's own promises may never settle when the peer stalls, so a timer of ours has the last word. */
-  async #connect(): Promise<RedisClient> {
-    const client = this.#factory.create(this.role);
-    this.#client = client;
-    this.#isCluster = isCluster(client);
-    let cause: Error | undefined;
-    client.on('error', (error: Error) => (cause = error));
-    client.once('close', () => clearSocketTimer(client));
-    const { promise, resolve, reject } = withResolvers<void>();
-    const fail = (): void => reject(cause ?? new Error('Connection is closed'));
-    const timer = setTimeout(
-      () => reject(new Error(`not ready within ${this.#connectTimeout} ms`)),
-      this.#connectTimeout,
-    );
-    this.#closing.signal.addEventListener('abort', fail);
-    const onReady = (): void => void selectDatabase(client).then(resolve, reject);
-    client.once('ready', onReady).once('end', fail);
-    if (client.status === 'ready') onReady();
-    else if (client.status === 'wait') client.connect().catch((error: Error) => (cause ??= error));
-    else if (client.status === 'end') fail();
+  /** One attempt. ioredis's own promises may never settle when the peer stalls, so this has a timer of its own. */
+  async #connect(): Promise<Redis> {
+    const { connectTimeout } = this.#settings;
+    const { promise: limit, reject } = withResolvers<never>();
+    limit.catch(() => undefined);
+    const onClosing = (): void => reject(new Error('Connection is closed'));
+    this.#closing.signal.addEventListener('abort', onClosing);
+    const timer = setTimeout(() => reject(new Error(`not ready within ${connectTimeout} ms`)), connectTimeout);
+    const attempt = new ConnectionAttempt();
     try {
-      await promise;
-      this.#clientId = this.role === 'reader' ? await this.#idForUnblock(client) : undefined;
-      if (this.role !== 'control' && !isCluster(client)) tapReplies(client);
+      const client = await Promise.race([this.#source.createClient(this.#closing.signal), limit]);
+      this.#client = client;
+      attempt.watch(client);
+      await Promise.race([attempt.ready, limit]);
+      await Promise.race([selectDatabase(client), limit]);
+      this.#channel = await Promise.race([this.#openChannel(client), limit]);
+      this.#clientId = this.role === 'reader' ? await this.#idForUnblock(this.#channel) : undefined;
       return client;
     } catch (error) {
+      const client = this.#client;
       this.#client = undefined;
-      if (client.status !== 'end') client.disconnect();
-      throw this.#connectFailure(cause ?? error);
+      this.#channel = undefined;
+      if (client && client.status !== 'end') client.disconnect();
+      throw this.#connectFailure(attempt.cause ?? error);
     } finally {
       clearTimeout(timer);
-      this.#closing.signal.removeEventListener('abort', fail);
+      this.#closing.signal.removeEventListener('abort', onClosing);
+    }
+  }
+
+  async #openChannel(client: Redis): Promise<CommandChannel> {
+    if (this.#usesPlainWay) return new IoredisChannel(client);
+    const channel = await this.#takeOver(client);
+    if (channel instanceof IoredisChannel) this.#settings.onMissing('direct use of the socket of this ioredis client');
+    return channel;
+  }
+
+  async #takeOver(client: Redis): Promise<CommandChannel> {
+    try {
+      return await takeOver(client, { replyTimeout: this.#settings.replyTimeout(this.role) });
+    } catch (error) {
+      if (error instanceof TakeOverError) {
+        this.#usesPlainWay = true;
+        this.#settings.onMissing('direct use of the socket of this ioredis client');
+      }
+      throw error;
     }
   }
 
   /** The connection's id, if CLIENT ID and CLIENT UNBLOCK are both permitted; no client has the id 0. */
-  async #idForUnblock(client: RedisClient): Promise<number | undefined> {
-    if (isCluster(client)) return undefined;
-    try {
-      const [id] = await Promise.all([client.client('ID'), client.client('UNBLOCK', 0)]);
-      return id;
-    } catch (error) {
-      const isDenied = ['permission', 'unsupported'].includes(classifyRedisError(error));
-      if (isDenied && this.isNews('CLIENT UNBLOCK')) this.emit('missing', 'CLIENT UNBLOCK');
-      return undefined;
-    }
+  async #idForUnblock(channel: CommandChannel): Promise<number | undefined> {
+    const outcomes = await channel.commands(
+      [
+        ['CLIENT', 'ID'],
+        ['CLIENT', 'UNBLOCK', 0],
+      ],
+      'utf8',
+    );
+    const refusal = outcomes.find((outcome) => outcome instanceof Error);
+    if (refusal === undefined) return outcomes[0] as number;
+    if (['permission', 'unsupported'].includes(classifyRedisError(refusal))) this.#settings.onMissing('CLIENT UNBLOCK');
+    return undefined;
   }
 
   #connectFailure(cause: unknown): Error {
@@ -284,15 +291,36 @@ export class RedisConnection extends EventEmitter<ConnectionEvents> {
   }
 }
 
-/** ioredis 5 leaves the timer of `socketTimeout` behind when a connection is lost, which keeps a process alive for as long. */
-function clearSocketTimer(client: RedisClient): void {
-  clearTimeout((client as { socketTimeoutTimer?: NodeJS.Timeout }).socketTimeoutTimer);
+/** Follows a client from its creation until it is ready or lost, and keeps the first error that explains a loss. */
+class ConnectionAttempt {
+  readonly #outcome = withResolvers<void>();
+  cause: Error | undefined;
+
+  get ready(): Promise<void> {
+    return this.#outcome.promise;
+  }
+
+  watch(client: Redis): void {
+    const fail = (): void => this.#outcome.reject(this.cause ?? new Error('Connection is closed'));
+    this.#outcome.promise.catch(() => undefined);
+    client.on('error', (error: Error) => (this.cause = error));
+    client.once('close', () => clearSocketTimer(client));
+    client.once('ready', () => this.#outcome.resolve()).once('end', fail);
+    if (client.status === 'ready') this.#outcome.resolve();
+    else if (client.status === 'wait') client.connect().catch((error: Error) => (this.cause ??= error));
+    else if (client.status === 'end') fail();
+  }
+}
+
+/** ioredis 5 leaves the timer of `socketTimeout` behind when a connection is lost, which keeps the process alive until it fires. */
+function clearSocketTimer(client: Redis): void {
+  clearTimeout((client as unknown as { socketTimeoutTimer?: NodeJS.Timeout }).socketTimeoutTimer);
 }
 
 /**
- * Makes sure of the database: where SELECT is refused, ioredis goes on in database 0, and messages would be stored where
- * nobody looks for them.
+ * Makes sure of the database: when SELECT is refused, ioredis continues in database 0, and messages would be stored where no
+ * consumer looks for them.
  */
-async function selectDatabase(client: RedisClient): Promise<void> {
-  if (!isCluster(client) && client.options.db) await client.select(client.options.db);
+async function selectDatabase(client: Redis): Promise<void> {
+  if (client.options.db) await client.select(client.options.db);
 }

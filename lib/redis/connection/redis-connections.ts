@@ -1,10 +1,15 @@
 import { EventEmitter } from 'node:events';
 
-import { ConnectTimeoutError, ConnectionError } from '../../errors.js';
+import { InvalidOptionError } from '../../errors.js';
 import type { RedisStreamsLogger } from '../../shared/logger.js';
 import type { ClientFactory, ConnectionRole, ConnectionTimes, RedisStreamsConnection } from './client-factory.js';
-import { clientFactory } from './client-factory.js';
+import { clientFactory, replyTimeoutOf } from './client-factory.js';
+import { ClusterNodes } from './cluster-nodes.js';
+import { ClusterRouter, ReaderRouter, SingleRouter } from './connection-router.js';
+import type { ConnectionRouter, LiveRoute } from './connection-router.js';
+import { ReadInterrupt } from './read-interrupt.js';
 import { RedisConnection } from './redis-connection.js';
+import type { ConnectionSettings } from './redis-connection.js';
 
 /** `connected` while every connection in use is live, `reconnecting` while one is not, `disconnected` before and after. */
 export type RedisStreamsStatus = 'connected' | 'reconnecting' | 'disconnected';
@@ -14,29 +19,38 @@ interface ConnectionsEvents {
 }
 
 /**
- * All connections of one streamer: one writer, one control, and a reader for each read loop.
- * It knows their joint status; it never sends a command.
+ * All connections of one streamer: one writer and one control connection, in Cluster for each node, and a reader for each
+ * read loop. It owns them and their joint status; it never sends a command.
  */
 export class RedisConnections extends EventEmitter<ConnectionsEvents> {
   readonly keyPrefix: string;
-  readonly writer: RedisConnection;
-  readonly control: RedisConnection;
+  readonly writer: ConnectionRouter;
+  readonly control: ConnectionRouter;
   readonly #factory: ClientFactory;
   readonly #times: ConnectionTimes;
+  readonly #settings: ConnectionSettings;
   readonly #logger: RedisStreamsLogger;
   readonly #open = new Set<RedisConnection>();
-  readonly #told = new Set<string>();
+  readonly #reportedMissing = new Set<string>();
+  #nodes: ClusterNodes | undefined;
+  #retiredReconnects = 0;
   #status: RedisStreamsStatus = 'disconnected';
+  #isClosed = false;
 
-  /** @throws InvalidOptionError when the connection is of no known form. */
+  /** @throws InvalidOptionError when the connection has no known form. */
   constructor(connection: RedisStreamsConnection | undefined, times: ConnectionTimes, logger: RedisStreamsLogger) {
     super();
     this.#times = times;
     this.#logger = logger;
     this.#factory = clientFactory(connection, times);
     this.keyPrefix = this.#factory.keyPrefix;
-    this.writer = this.#add('writer');
-    this.control = this.#add('control');
+    this.#settings = {
+      connectTimeout: times.connectTimeout,
+      replyTimeout: (role) => replyTimeoutOf(role, times),
+      onMissing: (what) => this.reportMissing(what),
+    };
+    this.writer = new LateRouter(this.address, () => this.#createRouter('writer'));
+    this.control = new LateRouter(this.address, () => this.#createRouter('control'));
   }
 
   get address(): string {
@@ -47,61 +61,116 @@ export class RedisConnections extends EventEmitter<ConnectionsEvents> {
     return this.#status;
   }
 
-  /** How often any connection of this streamer was made anew after a loss. */
+  /** Number of lost connections of this streamer that were replaced. */
   get reconnects(): number {
-    let sum = 0;
+    let sum = this.#retiredReconnects;
     for (const connection of this.#open) sum += connection.reconnects;
     return sum;
   }
 
-  /** Opens writer and control.
-   * @throws ConnectTimeoutError after `timeout`, PermissionError at once when the credentials are refused. */
-  async connect(timeout: number): Promise<void> {
-    // Nest's client asks before every event and request; a time limit for each would be a twentieth of their cost.
-    if (this.writer.client && this.control.client) return;
-    const limit = AbortSignal.timeout(timeout);
-    try {
-      await Promise.all([this.writer.ready(limit), this.control.ready(limit)]);
-    } catch (error) {
-      if (!limit.aborted) throw error;
-      const failure = this.writer.lastFailure ?? this.control.lastFailure;
-      // The first attempt is still waiting, for a host or a server that says nothing.
-      const cause = failure instanceof ConnectionError ? failure.cause : (failure ?? new Error('it does not answer'));
-      throw new ConnectTimeoutError(this.address, timeout, cause);
-    }
+  /** The connections of one role: in Cluster one for each node in use, or for each reader. */
+  ofRole(role: ConnectionRole): RedisConnection[] {
+    return [...this.#open].filter((connection) => connection.role === role);
   }
 
-  /** A connection of its own for one read loop; whoever asked for it gives it back with {@link release}. */
-  acquireReader(): RedisConnection {
-    return this.#add('reader');
+  /** In Cluster streams of different slots cannot be read together. False until the first connection is needed. */
+  get isCluster(): boolean {
+    return this.control.isCluster ?? false;
+  }
+
+  /**
+   * Opens writer and control.
+   * @throws ConnectTimeoutError after `timeout` ms, PermissionError at once when the credentials are refused.
+   */
+  async connect(timeout: number): Promise<void> {
+    // Nest's client asks before every event and request; a time limit for each would be a twentieth of their cost.
+    if (this.#status === 'connected') return;
+    await Promise.all([this.writer.readyNodes(timeout), this.control.readyNodes(timeout)]);
+  }
+
+  /** A connection of its own for one read loop, which gives it back with {@link release}. @param key in Cluster, the key that is read */
+  acquireReader(key: string): RedisConnection {
+    const { isCluster } = this;
+    const reader = isCluster ? this.#clusterNodes().readerOf(key) : this.#single('reader');
+    this.#watch(reader);
+    return reader;
+  }
+
+  /** Routes the commands of a reader to it. */
+  routerOf(reader: RedisConnection, key: string): ConnectionRouter {
+    return this.#nodes ? new ReaderRouter(this.#nodes, reader, key) : new SingleRouter(reader);
+  }
+
+  /** Ends blocked reads of a reader, over the control connection to the same node. */
+  interruptOf(reader: RedisConnection): ReadInterrupt {
+    return new ReadInterrupt(reader, () => {
+      const node = this.#nodes
+        ? this.#nodes.connectionTo(reader.address, 'control')
+        : this.control.find('')?.connection;
+      return node?.channel;
+    });
   }
 
   async release(connection: RedisConnection): Promise<void> {
-    this.#open.delete(connection);
+    this.#forget(connection);
     await connection.close();
     this.#updateStatus();
   }
 
+  /** Reports once that the server, or its client, lacks something for which there is another way. */
+  reportMissing(what: string): void {
+    if (this.#reportedMissing.has(what)) return;
+    this.#reportedMissing.add(what);
+    this.#logger.debug?.(`Redis at ${this.address} does not offer ${what}; another way is used`);
+  }
+
   /** Closes every connection. Idempotent. */
   async close(): Promise<void> {
-    await Promise.all([...this.#open].map((connection) => connection.close()));
-    this.#open.clear();
+    this.#isClosed = true;
+    await Promise.all([this.#nodes?.close(), ...[...this.#open].map((connection) => connection.close())]);
+    for (const connection of this.#open) this.#forget(connection);
     this.#setStatus('disconnected');
   }
 
-  #add(role: ConnectionRole): RedisConnection {
-    const connection = new RedisConnection(this.#factory, role, this.#times.connectTimeout, this.#told);
-    connection.on('state', () => this.#updateStatus());
-    connection.on('failure', (error, attempt) => this.#reportFailure(role, error, attempt));
-    connection.on('missing', (what) => {
-      this.#logger.debug?.(`Redis at ${this.address} does not offer ${what}; another way is used`);
+  #createRouter(role: ConnectionRole): ConnectionRouter {
+    if (this.#factory.isCluster()) return new ClusterRouter(this.#clusterNodes(), role);
+    const connection = this.#single(role);
+    this.#watch(connection);
+    return new SingleRouter(connection);
+  }
+
+  #single(role: ConnectionRole): RedisConnection {
+    const { address } = this;
+    const createClient = () => this.#factory.createClient(role);
+    return new RedisConnection({ address, createClient }, role, this.#settings);
+  }
+
+  #clusterNodes(): ClusterNodes {
+    if (this.#nodes) return this.#nodes;
+    const nodes = new ClusterNodes(this.#factory, this.#times, this.#settings, {
+      onConnection: (connection) => this.#watch(connection),
+      onRetired: (connection) => {
+        this.#forget(connection);
+        this.#updateStatus();
+      },
     });
+    nodes.topology.on('failure', (error) => this.#reportFailure('discovery', error, 1));
+    return (this.#nodes = nodes);
+  }
+
+  #watch(connection: RedisConnection): void {
     this.#open.add(connection);
-    return connection;
+    connection.on('state', () => this.#updateStatus());
+    connection.on('failure', (error, attempt) => this.#reportFailure(connection.role, error, attempt));
+    if (this.#isClosed) void connection.close();
+  }
+
+  #forget(connection: RedisConnection): void {
+    if (this.#open.delete(connection)) this.#retiredReconnects += connection.reconnects;
   }
 
   #updateStatus(): void {
-    // A reader that connects for the first time is no loss.
+    // A connection that is made for the first time is no loss.
     const states = [...this.#open].filter(({ epoch }) => epoch > 0).map(({ state }) => state);
     if (states.length === 0 || states.includes('closed')) return;
     if (states.every((state) => state === 'ready')) this.#setStatus('connected');
@@ -109,14 +178,63 @@ export class RedisConnections extends EventEmitter<ConnectionsEvents> {
   }
 
   #setStatus(status: RedisStreamsStatus): void {
-    if (this.#status === status) return;
+    if (this.#status === status || (this.#isClosed && status !== 'disconnected')) return;
     this.#status = status;
     if (status === 'reconnecting') this.#logger.warn(`Connection to Redis at ${this.address} lost, reconnecting`);
     this.emit('status', status);
   }
 
   /** The first failure and then every tenth: an outage of an hour must not fill a disk. */
-  #reportFailure(role: ConnectionRole, error: Error, attempt: number): void {
+  #reportFailure(role: string, error: Error, attempt: number): void {
     if (attempt % 10 === 1) this.#logger.warn(`${error.message} (${role}, attempt ${attempt})`);
+  }
+}
+
+/** Stands for a router until it is known whether the connection is a cluster, which for a function takes its first call. */
+class LateRouter implements ConnectionRouter {
+  readonly address: string;
+  readonly #create: () => ConnectionRouter;
+  #router: ConnectionRouter | undefined;
+
+  constructor(address: string, create: () => ConnectionRouter) {
+    this.address = address;
+    this.#create = create;
+  }
+
+  get isCluster(): boolean | undefined {
+    return this.#router?.isCluster;
+  }
+
+  laneOf(key: string): string {
+    return this.#router?.laneOf(key) ?? '';
+  }
+
+  find(key: string): LiveRoute | undefined {
+    return this.#router?.find(key);
+  }
+
+  async ready(key: string, timeout: number): Promise<LiveRoute> {
+    return this.#resolve().ready(key, timeout);
+  }
+
+  async readyNodes(timeout: number): Promise<LiveRoute[]> {
+    return this.#resolve().readyNodes(timeout);
+  }
+
+  redirected(key: string, error: Error, route: LiveRoute): boolean {
+    return this.#router?.redirected(key, error, route) ?? false;
+  }
+
+  failed(route: LiveRoute): void {
+    this.#router?.failed(route);
+  }
+
+  #resolve(): ConnectionRouter {
+    try {
+      return (this.#router ??= this.#create());
+    } catch (error) {
+      if (error instanceof InvalidOptionError) throw error;
+      throw new InvalidOptionError('connection', 'must return a client when it is a function, but it threw', error);
+    }
   }
 }

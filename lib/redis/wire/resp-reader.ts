@@ -1,4 +1,5 @@
 const CR = 13;
+const LF = 10;
 const MINUS = 45;
 const ZERO = 48;
 const DOLLAR = 36;
@@ -6,7 +7,7 @@ const ASTERISK = 42;
 const COLON = 58;
 const PLUS = 43;
 
-/** The first byte of a value of RESP2, which says what it is. */
+/** The first byte of a RESP2 value, which names its type. */
 export const RESP = Object.freeze({
   array: ASTERISK,
   bulk: DOLLAR,
@@ -17,25 +18,41 @@ export const RESP = Object.freeze({
 
 const EMPTY = Buffer.alloc(0);
 
+/** The peer sent bytes that are no RESP2, or a reply of another shape than its command has. */
+export class ProtocolError extends Error {
+  override readonly name = 'ProtocolError';
+}
+
+/** An error that the server sent as the reply to a command. Its first word tells the kind of error. */
+export class ReplyError extends Error {
+  override readonly name = 'ReplyError';
+}
+
+/** A connection ended before the reply to a command had arrived; whether the command ran is unknown. */
+export class ConnectionLost extends Error {
+  override readonly name = 'ConnectionLost';
+}
+
 /**
- * Reads values of RESP2, the protocol of Redis, from bytes that may end anywhere. A method that finds its value incomplete
- * returns undefined, and {@link wanted} says how many bytes there have to be at least before it is worth trying again; where
- * reading stands is then of no meaning, and whoever reads goes back to a place of their own.
+ * Reads RESP2 values from bytes that may end anywhere. A method that finds its value incomplete returns undefined and notes
+ * in {@link wanted} how many bytes are needed at least before another attempt makes sense. The position is then undefined:
+ * the caller returns to a position that it has kept.
  */
 export class RespReader {
-  /** What is read. */
+  /** The bytes to read. */
   bytes: Buffer = EMPTY;
-  /** Where the next value begins. */
+  /** Position of the next value. */
   at = 0;
+  /** Number of bytes, counted from the beginning of {@link bytes}, that the next attempt needs. */
   wanted = 0;
 
-  /** The first byte of the next value. */
+  /** First byte of the next value. */
   get type(): number | undefined {
     if (this.at < this.bytes.length) return this.bytes[this.at];
     return this.#wantMore();
   }
 
-  /** A length or an integer: the first line of anything but a text. -1 is the length of null. */
+  /** The first line of any value but a simple string or an error: an integer, or a length. The length of null is -1. */
   number(): number | undefined {
     const { bytes } = this;
     let at = this.at + 1;
@@ -45,21 +62,41 @@ export class RespReader {
     for (; at + 1 < bytes.length; at += 1) {
       const byte = bytes[at] as number;
       if (byte === CR) {
+        if (bytes[at + 1] !== LF) throw new ProtocolError('Redis sent a line that does not end in CRLF');
         this.at = at + 2;
         return isNegative ? -value : value;
       }
       const digit = byte - ZERO;
-      if (digit < 0 || digit > 9) throw new Error(`Redis sent byte ${byte} where a number should be`);
+      if (digit < 0 || digit > 9) throw new ProtocolError(`Redis sent byte ${byte} in place of a digit`);
       value = value * 10 + digit;
     }
     return this.#wantMore();
   }
 
-  /** Goes past the bytes of a bulk string whose length was read; returns where they begin. */
+  /** The count of an array whose type has not been checked yet. */
+  arrayLength(): number | undefined {
+    const { type } = this;
+    if (type === undefined) return undefined;
+    if (type !== RESP.array) throw new ProtocolError(`Redis sent type ${type} in place of an array`);
+    return this.number();
+  }
+
+  /** The length of a bulk string whose type has not been checked yet; {@link bulk} skips its content. */
+  bulkLength(): number | undefined {
+    const { type } = this;
+    if (type === undefined) return undefined;
+    if (type !== RESP.bulk) throw new ProtocolError(`Redis sent type ${type} in place of a bulk string`);
+    return this.number();
+  }
+
+  /** Skips the content of a bulk string whose length has been read; returns the position at which the content begins. */
   bulk(length: number): number | undefined {
     const start = this.at;
     const end = start + length + 2;
+    if (length < 0) throw new ProtocolError('Redis sent null in place of a bulk string');
     if (end > this.bytes.length) return this.#wantMore(end);
+    if (this.bytes[end - 1] !== LF)
+      throw new ProtocolError('Redis sent a bulk string of another length than announced');
     this.at = end;
     return start;
   }
@@ -71,35 +108,6 @@ export class RespReader {
     const text = this.bytes.toString('utf8', this.at + 1, end);
     this.at = end + 2;
     return text;
-  }
-
-  /** Goes past a value, whatever it is. */
-  passOver(): true | undefined {
-    switch (this.type) {
-      case undefined:
-        return undefined;
-      case RESP.simple:
-      case RESP.error:
-        return this.line() === undefined ? undefined : true;
-      case RESP.integer:
-        return this.number() === undefined ? undefined : true;
-      case RESP.bulk: {
-        const length = this.number();
-        if (length === undefined) return undefined;
-        return length < 0 || this.bulk(length) !== undefined ? true : undefined;
-      }
-      case RESP.array:
-        return this.#passOverItems();
-      default:
-        throw new Error(`Redis sent a value of type ${this.bytes[this.at]}, which RESP2 does not have`);
-    }
-  }
-
-  #passOverItems(): true | undefined {
-    const count = this.number();
-    if (count === undefined) return undefined;
-    for (let item = 0; item < count; item += 1) if (!this.passOver()) return undefined;
-    return true;
   }
 
   #wantMore(total = this.bytes.length + 1): undefined {

@@ -51,8 +51,8 @@ describe('a server that stands still', () => {
     server.pause();
     const load = sendMany(producer, ledger, 100, { prefix: 'during' });
     await until('readers and writer are given up on', async () => {
-      const { writer } = streamer.connections;
-      return writer.state === 'connecting' && streamer.status === 'reconnecting';
+      const [writer] = streamer.connections.ofRole('writer');
+      return writer?.state === 'connecting' && streamer.status === 'reconnecting';
     });
     server.resume();
     await load;

@@ -89,8 +89,8 @@ describe('a server that has become a replica', () => {
     await sendMany(producer, ledger, 20, { prefix: 'before' });
     await admin.call('REPLICAOF', '127.0.0.1', '1');
     const load = sendMany(producer, ledger, 20, { prefix: 'during' });
-    const { writer } = streamer.connections;
-    await until('the writer has left it', () => writer.epoch > 1);
+    const [writer] = streamer.connections.ofRole('writer');
+    await until('the writer has left it', () => (writer?.epoch ?? 0) > 1);
     await admin.call('REPLICAOF', 'NO', 'ONE');
     await load;
 

@@ -164,7 +164,7 @@ describe('a server that is down', () => {
     const producer = await streamer.createProducer('queue', { maxQueued: 200, maxBatch: 10 });
     await producer.send('connected');
     await server.kill();
-    await until('the loss is noticed', () => streamer.connections.writer.state === 'connecting');
+    await until('the loss is noticed', () => streamer.connections.ofRole('writer')[0]?.state === 'connecting');
 
     const begin = Date.now();
     const results = await Promise.allSettled(Array.from({ length: 400 }, (_, index) => producer.send(`${index}`)));
@@ -181,7 +181,7 @@ describe('a server that is down', () => {
     expect(took).toBeLessThan(2_000);
 
     await server.restart();
-    await until('the writer is back', () => streamer.connections.writer.state === 'ready');
+    await until('the writer is back', () => streamer.connections.ofRole('writer')[0]?.state === 'ready');
     await producer.send('back again');
     expect(await bench.admin(server.url).xlen('queue')).toBe(1);
   });

@@ -1,16 +1,14 @@
 import { script } from './script.js';
-import type { CommandArgument } from '../commands/command-sender.js';
 import type { Script } from './script.js';
-import type { AppendRequest, AppendSettings } from '../commands/stream-commands.js';
+import type { AppendRequest, CommandArgument } from '../wire/resp-writer.js';
 
 /*
- * One script call appends a whole batch. Beside a pipeline of XADDs this saves a command object, a promise and the parsing
- * of a reply for each message, which is most of what a client spends on sending. Every XADD is a call of its own, so that
- * one that is refused does not stop the others.
+ * One script call appends a whole batch exactly once: the outcomes are noted beside the stream, and a batch that is repeated
+ * is given them again. Every XADD is a call of its own, so that one that is refused does not stop the others.
  *
- * Both return an id or an error for each entry or, where nobody wants ids, only the errors, each behind its position.
+ * Both scripts return an id or an error for each entry or, when no caller wants ids, only the errors, each behind its
+ * position.
  */
-
 const COLLECT = `
 local key, add = KEYS[1], redis.pcall
 local wanted, replies = ARGV[1] == '1', {}
@@ -93,14 +91,12 @@ end
 redis.call('HSET', KEYS[2], number, table.concat(lines))`;
 
 const returning = (body: string): string => `${body}\nreturn replies`;
-const APPEND_VALUES = script('append-values', returning(VALUES));
-const APPEND_ENTRIES = script('append-entries', returning(ENTRIES));
 const APPEND_VALUES_ONCE = script('append-values-once', returning(onlyOnce(VALUES)));
 const APPEND_ENTRIES_ONCE = script('append-entries-once', returning(onlyOnce(ENTRIES)));
 
-export const APPEND_SCRIPTS = [APPEND_VALUES, APPEND_ENTRIES, APPEND_VALUES_ONCE, APPEND_ENTRIES_ONCE] as const;
+export const APPEND_SCRIPTS = [APPEND_VALUES_ONCE, APPEND_ENTRIES_ONCE] as const;
 
-/** More names and values than this, in one entry, do not fit the stack of a script. */
+/** More names and values in one entry do not fit the stack of a script. */
 export const MAX_SCRIPT_FIELDS = 4_000;
 
 export interface AppendCall {
@@ -109,17 +105,22 @@ export interface AppendCall {
   readonly args: CommandArgument[];
 }
 
-/**
- * The script call for a batch; undefined when an entry has more fields than a script can pass on.
- * @param memory where the server remembers the batches of an exactly-once producer
- */
-export function appendCall(
-  key: string,
-  memory: string | undefined,
-  requests: readonly AppendRequest[],
-  limit: readonly CommandArgument[],
-  { wantsIds = true, once }: AppendSettings,
-): AppendCall | undefined {
+export interface OnceBatch {
+  readonly key: string;
+  /** The key under which the server remembers the batches of the producer. */
+  readonly memory: string;
+  readonly requests: readonly AppendRequest[];
+  /** Arguments of XADD between key and id. */
+  readonly limit: ReadonlyArray<string | number>;
+  readonly wantsIds: boolean;
+  readonly batch: number;
+  readonly oldest: number;
+  readonly remember: number;
+}
+
+/** The script call for a batch; undefined when an entry has more fields than a script can pass on. */
+export function appendCall(once: OnceBatch): AppendCall | undefined {
+  const { key, memory, requests, limit, wantsIds, batch, oldest, remember } = once;
   const args: CommandArgument[] = [wantsIds ? '1' : '0', limit.length, ...limit];
   const field = requests[0]?.fields[0] as CommandArgument;
   const isUniform = requests.every(({ id, fields }) => id === '*' && fields.length === 2 && fields[0] === field);
@@ -133,12 +134,11 @@ export function appendCall(
       for (const part of fields) args.push(part);
     }
   }
-  if (!once || !memory) return { script: isUniform ? APPEND_VALUES : APPEND_ENTRIES, keys: [key], args };
-  args.push(once.batch, once.oldest, once.remember);
+  args.push(batch, oldest, remember);
   return { script: isUniform ? APPEND_VALUES_ONCE : APPEND_ENTRIES_ONCE, keys: [key, memory], args };
 }
 
-/** The outcome of each entry; undefined when all were appended and nobody wants ids. */
+/** The outcome of each entry; undefined when all were appended and no caller wants ids. */
 export function appendOutcomes(
   replies: readonly unknown[],
   size: number,

@@ -1,6 +1,7 @@
 import { UnsupportedOperationError } from '../../errors.js';
 import type { CommandSender } from './command-sender.js';
-import { REMOVE_CONSUMER, REMOVE_IDLE_CONSUMER } from '../scripts/pending-scripts.js';
+import { REMOVE_CONSUMER } from '../scripts/remove-consumer.js';
+import { REMOVE_IDLE_CONSUMER } from '../scripts/remove-idle-consumer.js';
 import { classifyRedisError } from './redis-error.js';
 import { TRIM_ACKNOWLEDGED } from '../scripts/trim-acknowledged.js';
 import type { GroupCommands, GroupConsumerInfo, GroupInfo, TrimStep, TrimmedStep } from './stream-commands.js';
@@ -15,9 +16,10 @@ export class RedisGroupCommands implements GroupCommands {
   }
 
   async createGroup(streamKey: string, group: string, afterId: string, mkStream: boolean): Promise<boolean> {
+    const key = this.#sender.key(streamKey);
     const options = mkStream ? ['MKSTREAM'] : [];
     try {
-      await this.#sender.text('xgroup', ['CREATE', this.#sender.key(streamKey), group, afterId, ...options]);
+      await this.#sender.text(key, ['XGROUP', 'CREATE', key, group, afterId, ...options]);
       return true;
     } catch (error) {
       if (classifyRedisError(error) === 'group-exists') return false;
@@ -26,23 +28,26 @@ export class RedisGroupCommands implements GroupCommands {
   }
 
   async groups(streamKey: string): Promise<GroupInfo[]> {
-    return parseGroups(await this.#sender.text('xinfo', ['GROUPS', this.#sender.key(streamKey)]));
+    const key = this.#sender.key(streamKey);
+    return parseGroups(await this.#sender.text(key, ['XINFO', 'GROUPS', key]));
   }
 
   async consumers(streamKey: string, group: string): Promise<GroupConsumerInfo[]> {
-    return parseConsumers(await this.#sender.text('xinfo', ['CONSUMERS', this.#sender.key(streamKey), group]));
+    const key = this.#sender.key(streamKey);
+    return parseConsumers(await this.#sender.text(key, ['XINFO', 'CONSUMERS', key, group]));
   }
 
   async setGroupPosition(streamKey: string, group: string, afterId: string): Promise<void> {
-    await this.#sender.text('xgroup', ['SETID', this.#sender.key(streamKey), group, afterId]);
+    const key = this.#sender.key(streamKey);
+    await this.#sender.text(key, ['XGROUP', 'SETID', key, group, afterId]);
   }
 
   async removeConsumer(streamKey: string, group: string, consumer: string): Promise<number> {
     const scripted = await this.#sender.run(REMOVE_CONSUMER, this.#sender.key(streamKey), [group, consumer]);
     if (scripted) return Number(scripted.reply);
-    // Without scripts somebody could be handed an entry between the look and the removal; a name left behind is the lesser evil.
+    // Without scripts the consumer could be given an entry between the look and the removal; a name that stays does less harm.
     const key = this.#sender.key(streamKey);
-    return parsePending(await this.#sender.text('xpending', [key, group, '-', '+', 1, consumer])).length;
+    return parsePending(await this.#sender.text(key, ['XPENDING', key, group, '-', '+', 1, consumer])).length;
   }
 
   async removeIdleConsumer(streamKey: string, group: string, consumer: string, minIdle: number): Promise<boolean> {

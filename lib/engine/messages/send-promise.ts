@@ -1,5 +1,5 @@
 import type { RedisStreamsError } from '../../errors.js';
-import type { Receipt } from '../messages/receipt.js';
+import type { Receipt } from './receipt.js';
 
 type Resolve = (value: never) => void;
 type Reject = (error: unknown) => void;

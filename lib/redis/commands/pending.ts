@@ -1,35 +1,40 @@
-import type { CommandArgument, CommandSender, PipelinedCommand } from './command-sender.js';
-import { nextEntryId } from './entry-id.js';
+import { CLAIM_OWN } from '../scripts/claim-own.js';
+import { RENEW_LEASES } from '../scripts/renew-leases.js';
+import { SET_IDLE } from '../scripts/set-idle.js';
+import type { Command } from '../wire/resp-writer.js';
 import { ClaimStrategies } from './claim-strategies.js';
-import { CLAIM_OWN, KEEP_ALIVE, SET_IDLE } from '../scripts/pending-scripts.js';
+import type { CommandSender } from './command-sender.js';
+import { nextEntryId } from './entry-id.js';
 import type { ClaimRequest, ClaimedPage, PendingCommands, PendingEntry, PendingRange } from './stream-commands.js';
 import { collectClaims, parsePending } from './replies.js';
 
 /** XACK, XPENDING and every kind of XCLAIM. */
 export class RedisPendingCommands implements PendingCommands {
   readonly #sender: CommandSender;
-  readonly #ladder: ClaimStrategies;
+  readonly #strategies: ClaimStrategies;
 
   constructor(sender: CommandSender) {
     this.#sender = sender;
-    this.#ladder = new ClaimStrategies(sender, this);
+    this.#strategies = new ClaimStrategies(sender, this);
   }
 
   async ack(streamKey: string, group: string, ids: readonly string[]): Promise<number> {
-    return Number(await this.#sender.text('xack', [this.#sender.key(streamKey), group, ...ids]));
+    const key = this.#sender.key(streamKey);
+    return Number(await this.#sender.text(key, ['XACK', key, group, ...ids]));
   }
 
   async pending(streamKey: string, group: string, range: PendingRange): Promise<PendingEntry[]> {
     // Exclusive ranges and the IDLE filter came with Redis 6.2; the next id and a filter of our own do the same on 6.0.
     const start = range.after === undefined ? '-' : nextEntryId(range.after);
     if (start === undefined) return [];
-    const args: CommandArgument[] = [this.#sender.key(streamKey), group, start, '+', range.count];
-    if (range.consumer !== undefined) args.push(range.consumer);
-    return parsePending(await this.#sender.text('xpending', args));
+    const key = this.#sender.key(streamKey);
+    const consumer = range.consumer === undefined ? [] : [range.consumer];
+    return parsePending(await this.#sender.text(key, ['XPENDING', key, group, start, '+', range.count, ...consumer]));
   }
 
   async isPending(streamKey: string, group: string, id: string): Promise<boolean> {
-    const reply = await this.#sender.text('xpending', [this.#sender.key(streamKey), group, id, id, 1]);
+    const key = this.#sender.key(streamKey);
+    const reply = await this.#sender.text(key, ['XPENDING', key, group, id, id, 1]);
     return parsePending(reply).length > 0;
   }
 
@@ -46,7 +51,7 @@ export class RedisPendingCommands implements PendingCommands {
       CLAIM_OWN,
       this.#sender.key(streamKey),
       [group, consumer, ...pending.flatMap((entry, index) => [entry.id, counts[index] as number])],
-      null,
+      'buffer',
     );
     if (scripted) return collectClaims(pending, counts, scripted.reply as unknown[]);
     const key = this.#sender.key(streamKey);
@@ -54,22 +59,23 @@ export class RedisPendingCommands implements PendingCommands {
     const ours = await this.#stillOurs(streamKey, group, consumer, [...countOf.keys()]);
     const oursCounts = ours.map(({ id }) => countOf.get(id) as number);
     const replies = await this.#sender.pipeline(
-      // The idle time just seen guards the claim: whoever takes the entry meanwhile resets it.
-      ours.map(({ id, idle }, index): PipelinedCommand => {
-        return ['xclaim', key, group, consumer, idle, id, 'RETRYCOUNT', oursCounts[index] as number];
+      key,
+      // The idle time that was just seen guards the claim: a consumer that takes the entry in between resets it.
+      ours.map(({ id, idle }, index): Command => {
+        return ['XCLAIM', key, group, consumer, idle, id, 'RETRYCOUNT', oursCounts[index] as number];
       }),
-      null,
+      'buffer',
     );
     return collectClaims(ours, oursCounts, replies);
   }
 
   claimIdle(request: ClaimRequest): Promise<ClaimedPage> {
-    return this.#ladder.claim(request);
+    return this.#strategies.claim(request);
   }
 
   async keepAlive(streamKey: string, group: string, consumer: string, ids: readonly string[]): Promise<string[]> {
     if (ids.length === 0) return [];
-    const scripted = await this.#sender.run(KEEP_ALIVE, this.#sender.key(streamKey), [group, consumer, ...ids]);
+    const scripted = await this.#sender.run(RENEW_LEASES, this.#sender.key(streamKey), [group, consumer, ...ids]);
     if (scripted) return scripted.reply as string[];
     const ours = await this.#stillOurs(streamKey, group, consumer, ids);
     await this.#claimJustId(streamKey, group, consumer, ours, 0);
@@ -106,10 +112,11 @@ export class RedisPendingCommands implements PendingCommands {
   ): Promise<void> {
     if (ids.length === 0) return;
     const options = ['IDLE', Math.round(idle), 'RETRYCOUNT', 0, 'FORCE', 'JUSTID'];
-    await this.#sender.text('xclaim', [this.#sender.key(streamKey), group, consumer, 0, ...ids, ...options]);
+    const key = this.#sender.key(streamKey);
+    await this.#sender.text(key, ['XCLAIM', key, group, consumer, 0, ...ids, ...options]);
   }
 
-  /** The way of {@link KEEP_ALIVE} for servers on which scripts are not permitted: what XPENDING shows, with its idle time. */
+  /** Does for servers that do not permit scripts what {@link RENEW_LEASES} does: returns the rows of XPENDING, with their idle times. */
   async #stillOurs(
     streamKey: string,
     group: string,
@@ -118,7 +125,8 @@ export class RedisPendingCommands implements PendingCommands {
   ): Promise<PendingEntry[]> {
     const key = this.#sender.key(streamKey);
     const replies = await this.#sender.pipeline(
-      ids.map((id) => ['xpending', key, group, id, id, 1, consumer] as const),
+      key,
+      ids.map((id) => ['XPENDING', key, group, id, id, 1, consumer] as const),
     );
     return replies.flatMap((reply) => parsePending(reply));
   }
@@ -133,11 +141,12 @@ export class RedisPendingCommands implements PendingCommands {
   ): Promise<void> {
     const key = this.#sender.key(streamKey);
     await this.#sender.pipeline(
-      entries.map((entry): PipelinedCommand => {
+      key,
+      entries.map((entry): Command => {
         const count = counts?.get(entry.id);
         const retryCount = count === undefined ? [] : ['RETRYCOUNT', count];
         return [
-          'xclaim',
+          'XCLAIM',
           key,
           group,
           consumer,

@@ -1,41 +1,80 @@
-import type { AppendRequest } from '../commands/stream-commands.js';
+/** A part of a command: its name, a key, an argument. */
+export type CommandArgument = string | Uint8Array | number;
 
-/** What a batch of 500 messages of 256 bytes needs, twice over. */
+/** A command and its arguments, in the order in which they are sent. */
+export type Command = readonly [name: string, ...args: CommandArgument[]];
+
+/** One entry to append. */
+export interface AppendRequest {
+  /** `*`, `<ms>-*` or a complete id. */
+  readonly id: string;
+  /** Names and values in turn. */
+  readonly fields: ReadonlyArray<string | Uint8Array>;
+  /** Approximate size of the fields in bytes, when the caller knows it. */
+  readonly size?: number;
+}
+
+/** Twice what a batch of 500 messages of 256 bytes needs. */
 const USUAL_SIZE = 256 * 1024;
-/** About what an entry needs beside its target and its fields, and a part of a command beside itself. */
+/** Approximate bytes of an entry besides its target and its fields, and of a part of a command besides itself. */
 const BESIDE_FIELDS = 100;
 const BESIDE_PART = 32;
-/** As many batches as are under way at the same time at most; what is larger is left to the garbage collector. */
+/** As many batches as are in flight at most; larger buffers are left to the garbage collector. */
 const MAX_KEPT = 16;
+/** Commands of text up to this size are joined as one string, which is faster than single writes into a large buffer. */
+const SMALL_COMMAND = 64 * 1024;
 
-/** What comes before the values of an entry, as far as nearly all entries of a stream have it in common. */
+/** The part of an entry before its values, as far as nearly all entries of a stream have it in common. */
 interface Head {
   readonly target: string;
   readonly id: string;
   readonly size: number;
   readonly name: string | Uint8Array | undefined;
-  /** From the end of the part before to the first name, or where that is no text to the id. */
+  /** From the end of the previous part to the first name or, when that is no text, to the id. */
   readonly bytes: Buffer;
-  /** How many of the fields are in it. */
+  /** Number of fields that are part of it. */
   readonly fields: number;
-  /** The same with the length of the first value behind, by that length. */
+  /** The same bytes followed by the length line of the first value, by that length. */
   readonly withLength: Buffer[];
 }
 
 /**
- * Writes batches of XADDs as bytes of RESP2, into buffers that are used again: the pages of a fresh one, and a string put
- * together to be taken apart once more, cost more than all else (0.2 in place of 0.9 µs a message of 256 bytes).
+ * Writes commands as RESP2 bytes. Batches of XADDs go into buffers that are used again: the memory pages of a fresh one, and
+ * a string that is joined only to be split again, cost more than everything else (0.2 in place of 0.9 µs for a message of
+ * 256 bytes). It owns these buffers from {@link release} to the next batch.
  *
- * Each part is written with the line break of the one before.
+ * Inside a batch each part is written together with the line break of the previous part.
  */
-export class AppendEncoder {
+export class RespWriter {
   readonly #free: Buffer[] = [];
   #bytes: Buffer = Buffer.alloc(0);
   #at = 0;
   #head: Head | undefined;
 
-  /** Give the bytes back with {@link release}, once the server has answered. */
-  encode(key: string, limit: ReadonlyArray<string | number>, requests: readonly AppendRequest[]): Buffer {
+  /** Some commands in one piece. Return the bytes with {@link release} when all replies have arrived. */
+  commands(commands: readonly Command[]): Buffer {
+    let size = 0;
+    let isText = true;
+    for (const command of commands) {
+      for (const part of command) {
+        if (typeof part === 'object') isText = false;
+        size += BESIDE_PART + (typeof part === 'number' ? 0 : part.length);
+      }
+    }
+    if (isText && size <= SMALL_COMMAND) return Buffer.from(commands.map(textOf).join(''));
+    this.#begin(size);
+    for (const command of commands) {
+      this.#copy(Buffer.from(`\r\n*${command.length}`));
+      for (const part of command) this.#value(typeof part === 'number' ? String(part) : part);
+    }
+    return this.#end();
+  }
+
+  /**
+   * A batch of XADDs. Return the bytes with {@link release} when all replies have arrived.
+   * @param limit arguments of XADD between key and id
+   */
+  appends(key: string, limit: ReadonlyArray<string | number>, requests: readonly AppendRequest[]): Buffer {
     const target = ['XADD', key, ...limit].map((argument) => bulk(String(argument))).join('');
     const beside = target.length + BESIDE_FIELDS;
     this.#begin(requests.reduce((sum, { size = 0 }) => sum + size + beside, 0));
@@ -55,22 +94,17 @@ export class AppendEncoder {
     return this.#end();
   }
 
-  /** One command, of very many arguments. */
-  encodeCommand(name: string, args: ReadonlyArray<string | Uint8Array | number>): Buffer {
-    this.#begin(
-      args.reduce<number>((sum, part) => sum + BESIDE_PART + (typeof part === 'number' ? 0 : part.length), 0),
-    );
-    this.#copy(Buffer.from(`\r\n*${args.length + 1}\r\n${bulk(name).slice(0, -LINE_BREAK.length)}`));
-    for (const argument of args) this.#value(typeof argument === 'number' ? String(argument) : argument);
-    return this.#end();
+  /** Whether the bytes are part of a buffer that can be used again. */
+  owns({ buffer }: Buffer): boolean {
+    return buffer.byteLength === USUAL_SIZE;
   }
 
-  /** Only when nobody will read or write these bytes any more. */
-  release({ buffer }: Buffer): void {
-    if (buffer.byteLength === USUAL_SIZE && this.#free.length < MAX_KEPT) this.#free.push(Buffer.from(buffer));
+  /** Call it when the bytes will be neither written nor read any more. */
+  release(bytes: Buffer): void {
+    if (this.owns(bytes) && this.#free.length < MAX_KEPT) this.#free.push(Buffer.from(bytes.buffer));
   }
 
-  /** @param size about what will be written; more is possible, and costs a copy */
+  /** @param size approximate number of bytes; more is possible and costs a copy */
   #begin(size: number): void {
     const isUsual = size <= USUAL_SIZE;
     this.#bytes = (isUsual ? this.#free.pop() : undefined) ?? Buffer.allocUnsafeSlow(isUsual ? USUAL_SIZE : size);
@@ -84,7 +118,7 @@ export class AppendEncoder {
 
   #headAndValue({ bytes, withLength }: Head, value: string | Uint8Array): void {
     const length = lengthOf(value);
-    // One copy in place of two, for most messages have nothing else but their value.
+    // One copy in place of two, because most messages consist of one value.
     if (length > MAX_KEPT_LENGTH) this.#copy(Buffer.concat([bytes, lengthLine(length)]));
     else this.#copy((withLength[length] ??= Buffer.concat([bytes, lengthLine(length)])));
     this.#content(value, length);
@@ -119,7 +153,7 @@ export class AppendEncoder {
 
 const LINE_BREAK = Buffer.from('\r\n');
 
-/** Of values up to so many bytes the line that comes before them is kept. */
+/** The length lines of values up to this size are kept. */
 const MAX_KEPT_LENGTH = 1_024;
 const LENGTH_LINES: Buffer[] = [];
 
@@ -132,7 +166,7 @@ function lengthLine(length: number): Buffer {
   return (LENGTH_LINES[length] ??= Buffer.from(`\r\n$${length}\r\n`));
 }
 
-/** Names of fields are few, those of messages with headers nearly always the same. */
+/** Field names are few, and those of messages with headers are nearly always the same. */
 const MAX_KEPT_NAMES = 1_000;
 const NAMES = new Map<string, Buffer>();
 
@@ -150,6 +184,12 @@ function headOf(target: string, limitSize: number, id: string, fields: AppendReq
   const text = `\r\n*${parts}\r\n${target}${bulk(id)}${typeof name === 'string' ? bulk(name) : ''}`;
   const bytes = Buffer.from(text.slice(0, -LINE_BREAK.length));
   return { target, id, name, bytes, size: fields.length, fields: typeof name === 'string' ? 1 : 0, withLength: [] };
+}
+
+function textOf(command: Command): string {
+  let text = `*${command.length}\r\n`;
+  for (const part of command) text += bulk(String(part));
+  return text;
 }
 
 function bulk(text: string): string {

@@ -1,0 +1,194 @@
+import { HEADER_PREFIX } from '../../constants.js';
+import { InvalidOptionError } from '../../errors.js';
+import type { RedisStreamsError } from '../../errors.js';
+import type { AppendRequest } from '../../redis/commands/stream-commands.js';
+import { check } from '../options/option-checks.js';
+import { Receipt } from './receipt.js';
+import { SendPromise } from './send-promise.js';
+
+/** A message's content: stored as it is, never wrapped. */
+export type Payload = string | Uint8Array;
+
+export interface SendOptions {
+  /** Becomes the time of the entry's id. Must not be before the stream's last entry. Default: the server's clock. */
+  timestamp?: Date;
+  /** Picks the shard with {@link KeyHashSharder}. It is not stored. */
+  key?: string;
+  /** Stored beside the payload, each in a field `h:<name>`. */
+  headers?: Record<string, string>;
+}
+
+/** Called once with the outcome of a message: undefined when Redis has it, otherwise the reason why not. */
+export type OnSettled = (failure: RedisStreamsError | undefined) => void;
+
+/** The content of a message as it is stored, and its id. */
+export interface MessageContent {
+  /** The key of the shard. */
+  readonly key: string;
+  readonly id: string;
+  /** The field of the payload. */
+  readonly name: string;
+  readonly payload: Payload;
+  /** Names and values of the other fields, in turn. */
+  readonly more: readonly Payload[] | undefined;
+  /** Memory that the message takes while it waits, in bytes. */
+  readonly size: number;
+}
+
+/** The messages that were pushed between two flushes. */
+export interface FlushRound {
+  open: number;
+}
+
+/**
+ * One message on its way to Redis. The producer creates it, the write pipeline keeps its own notes on it and settles it
+ * exactly once. It is one object, because at some hundred thousand messages a second collecting garbage is most of the work.
+ */
+export abstract class OutgoingMessage implements AppendRequest {
+  /** The key of the shard. */
+  readonly streamKey: string;
+  readonly id: string;
+  readonly name: string;
+  readonly payload: Payload;
+  readonly more: readonly Payload[] | undefined;
+  readonly size: number;
+  /** Whether the caller needs the entry's id. */
+  abstract get wantsId(): boolean;
+  /** End of its repetitions, on the monotonic clock. */
+  deadline = 0;
+  round: FlushRound | undefined;
+  /** An append was sent and its reply was lost, so the message may be in the stream already. */
+  isUncertain = false;
+
+  constructor({ key, id, name, payload, more, size }: MessageContent) {
+    this.streamKey = key;
+    this.id = id;
+    this.name = name;
+    this.payload = payload;
+    this.more = more;
+    this.size = size;
+  }
+
+  /** Made when it is sent: an array for each message that waits would be the garbage collector's largest load. */
+  get fields(): AppendRequest['fields'] {
+    const { name, payload, more } = this;
+    return more ? [name, payload, ...more] : [name, payload];
+  }
+
+  get fieldCount(): number {
+    return 2 + (this.more?.length ?? 0);
+  }
+
+  abstract accepted(id: string): void;
+  abstract failed(error: RedisStreamsError): void;
+}
+
+/** A message whose id no caller needs. */
+export class MessageWithoutReceipt extends OutgoingMessage {
+  readonly onSettled: OnSettled;
+
+  constructor(content: MessageContent, onSettled: OnSettled) {
+    super(content);
+    this.onSettled = onSettled;
+  }
+
+  get wantsId(): boolean {
+    return false;
+  }
+
+  accepted(): void {
+    this.onSettled(undefined);
+  }
+
+  failed(error: RedisStreamsError): void {
+    this.onSettled(error);
+  }
+}
+
+/** A message with the promise of its receipt. */
+export class MessageWithReceipt extends OutgoingMessage {
+  readonly result: SendPromise;
+  readonly resolve: (receipt: Receipt) => void;
+  readonly reject: (error: unknown) => void;
+  /** The stream, where `streamKey` is the key of its shard. */
+  readonly stream: string;
+  readonly shardId: number;
+  readonly onUnobserved: (error: RedisStreamsError) => void;
+
+  constructor(
+    content: MessageContent,
+    stream: string,
+    shardId: number,
+    onUnobserved: (error: RedisStreamsError) => void,
+  ) {
+    super(content);
+    const { result, resolve, reject } = SendPromise.create();
+    this.result = result;
+    this.resolve = resolve;
+    this.reject = reject;
+    this.stream = stream;
+    this.shardId = shardId;
+    this.onUnobserved = onUnobserved;
+  }
+
+  get wantsId(): boolean {
+    return true;
+  }
+
+  accepted(id: string): void {
+    this.resolve(new Receipt(this.stream, this.shardId, id));
+  }
+
+  failed(error: RedisStreamsError): void {
+    SendPromise.fail(this, error, this.onUnobserved);
+  }
+}
+
+/** Size of a payload in Redis, in bytes. @throws InvalidOptionError */
+export function bytesOf(payload: Payload): number {
+  if (typeof payload === 'string') return Buffer.byteLength(payload);
+  if (payload instanceof Uint8Array) return payload.length;
+  throw new InvalidOptionError('payload', 'must be a string or a Uint8Array', payload);
+}
+
+/** Memory of a payload while it waits: a string with a character outside of Latin-1 has two bytes for each character. */
+export function heldBytes(payload: Payload, bytes: number): number {
+  return bytes === payload.length ? bytes : Math.max(bytes, 2 * payload.length);
+}
+
+/** Names of headers are few; one string for each, in place of a new one for each message, is compared by identity. */
+const MAX_KEPT_NAMES = 1_000;
+const fieldNames = new Map<string, string>();
+
+/** The field in which a header is stored. */
+function fieldOf(header: string): string {
+  let field = fieldNames.get(header);
+  if (field === undefined) {
+    field = HEADER_PREFIX + header;
+    if (fieldNames.size < MAX_KEPT_NAMES) fieldNames.set(header, field);
+  }
+  return field;
+}
+
+/** The fields of headers, names and values in turn. @throws InvalidOptionError */
+export function headerFields(headers: Record<string, string>): string[] {
+  const fields: string[] = [];
+  for (const name of Object.keys(headers)) {
+    const value = headers[name];
+    if (typeof value !== 'string') throw new InvalidOptionError(`headers.${name}`, 'must be a string', value);
+    fields.push(fieldOf(name), value);
+  }
+  return fields;
+}
+
+/** Approximate size of header fields in bytes. */
+export function lengthOf(fields: readonly string[]): number {
+  return fields.reduce((sum, { length }) => sum + length, 0);
+}
+
+/** The id that a message asks for. @throws InvalidOptionError */
+export function entryIdFor(timestamp: Date | undefined): string {
+  if (timestamp === undefined) return '*';
+  check.date('timestamp', timestamp);
+  return `${timestamp.getTime()}-*`;
+}

@@ -1,0 +1,215 @@
+import { RECONNECT_BACKOFF, backoffDelay, pause } from '../../shared/backoff.js';
+import { monotonicNow } from '../../shared/clock.js';
+import { classifyRedisError } from '../../redis/commands/redis-error.js';
+import type { AppendOutcomes, BatchWriter, WriteBatch } from '../../redis/commands/stream-commands.js';
+import type { OutgoingMessage } from '../messages/outgoing-message.js';
+import type { Batch, SendQueue } from './send-queue.js';
+
+export type MessageBatch = Batch<OutgoingMessage>;
+export type StreamQueue = SendQueue<OutgoingMessage>;
+
+/** What a lane leaves to the pipeline. */
+export interface LanePipeline {
+  readonly writer: BatchWriter;
+  readonly maxBatch: number;
+  /** Aborts when everything that is not settled is to fail. */
+  readonly closing: AbortSignal;
+  nextNumber(): number;
+  /** The batch as it is written now. */
+  writeBatchOf(batch: MessageBatch): WriteBatch;
+  /** Settles the messages of a batch; returns those that must be repeated. */
+  settle(batch: MessageBatch, outcomes: AppendOutcomes): OutgoingMessage[];
+  /** Lets a stream wait for its turn in the lane of the node that serves it now. */
+  enqueue(stream: StreamQueue): void;
+  /** Nothing of the stream is left. */
+  forget(stream: StreamQueue): void;
+}
+
+/** As many full batches keep server and client both busy; of small ones there may be more. */
+const FULL_BATCHES_IN_FLIGHT = 4;
+const MAX_BATCHES_IN_FLIGHT = 16;
+/** With that many bytes in flight nothing is added: until they are written, the client holds all of them a second time. */
+const MAX_BYTES_IN_FLIGHT = 16 * 1024 * 1024;
+/** A stream that is redirected more often in a row waits before it is written again. */
+const REDIRECTIONS_AT_ONCE = 2;
+
+/**
+ * The batches to one node, over one connection. It owns its limits, its pause and its repetitions, so that a node that stands
+ * still holds up no other node. Streams take turns.
+ *
+ * ```
+ *                    a batch needs the connection, scripts or features
+ *            ┌────────────────────────────────────────────────▶ preparing
+ *            │ ◀──────────────── prepared, or failed ──────────────┘
+ *          open                                                             (in each state batches come back and settle)
+ *            │ ◀──── every batch is back, and the back-off is over ─┐
+ *            └────────────────────────────────────────────────▶ paused
+ *                    a batch failed and must be repeated
+ * ```
+ *
+ * The order of a stream holds by construction: a batch is taken from its queue only to be written in the same synchronous
+ * step, whatever it needs having been prepared before; all batches of a stream in flight are on one lane; a batch to repeat
+ * goes back in front of its queue, and is written only when no batch of the stream is in flight.
+ *
+ * - A failure of the connection or of the node pauses the lane.
+ * - A redirection (MOVED, ASK) holds its stream only: once every batch of the stream is back, the stream moves to the lane
+ *   of the other node and repeats there.
+ *
+ * It never writes to a stream that is held, and never settles a message twice.
+ */
+export class WriteLane {
+  readonly name: string;
+  readonly #pipeline: LanePipeline;
+  /** Streams with work, in the order of their turns. */
+  readonly #turns = new Set<StreamQueue>();
+  readonly #inFlight = new Set<MessageBatch>();
+  #messagesInFlight = 0;
+  #bytesInFlight = 0;
+  #isPreparing = false;
+  #isPaused = false;
+  /** Failures in a row. */
+  #failures = 0;
+
+  constructor(name: string, pipeline: LanePipeline) {
+    this.name = name;
+    this.#pipeline = pipeline;
+  }
+
+  /** Whether it has nothing to do. */
+  get isIdle(): boolean {
+    return this.#turns.size === 0 && this.#inFlight.size === 0 && !this.#isPaused;
+  }
+
+  /** Number of the oldest batch in flight. */
+  get oldestInFlight(): number {
+    let oldest = Infinity;
+    for (const { number } of this.#inFlight) oldest = Math.min(oldest, number);
+    return oldest;
+  }
+
+  /** Gives the stream a turn. */
+  add(stream: StreamQueue): void {
+    stream.waitsIn = this;
+    this.#turns.add(stream);
+  }
+
+  /** Writes as much as the limits permit. Every event of the lane ends here. */
+  pump(): void {
+    while (!this.#isPaused && !this.#isPreparing && this.#hasRoom) {
+      const [stream] = this.#turns;
+      if (!stream) return;
+      this.#turns.delete(stream);
+      stream.waitsIn = undefined;
+      if (this.#mustLeave(stream)) continue;
+      const batch = stream.next(this.#pipeline.maxBatch, () => this.#pipeline.nextNumber());
+      if (!batch) continue;
+      if (stream.hasWork) this.add(stream);
+      this.#begin(batch);
+      const write = this.#pipeline.writeBatchOf(batch);
+      if (this.#pipeline.writer.canWrite(write)) void this.#write(batch, write);
+      else void this.#prepare(batch, write);
+    }
+  }
+
+  get #hasRoom(): boolean {
+    return (
+      this.#inFlight.size < MAX_BATCHES_IN_FLIGHT &&
+      this.#messagesInFlight < FULL_BATCHES_IN_FLIGHT * this.#pipeline.maxBatch &&
+      this.#bytesInFlight < MAX_BYTES_IN_FLIGHT
+    );
+  }
+
+  /** A stream may be served by another node by now; it follows when nothing of it is in flight here. */
+  #mustLeave(stream: StreamQueue): boolean {
+    if (stream.isHeld) return true;
+    if (this.#pipeline.writer.laneOf(stream.streamKey) === this.name)
+      return stream.inFlight > 0 && stream.lane !== this;
+    if (stream.inFlight === 0) this.#pipeline.enqueue(stream);
+    return true;
+  }
+
+  async #prepare(batch: MessageBatch, write: WriteBatch): Promise<void> {
+    const { writer } = this.#pipeline;
+    this.#isPreparing = true;
+    // A message that has waited in the queue through an outage does not wait as long again for its connection.
+    const { deadline } = batch.entries[0] as OutgoingMessage;
+    try {
+      await writer.prepare(write, Math.max(0, deadline - monotonicNow()));
+      batch.stream.repeat(batch);
+      if (!batch.stream.waitsIn) this.add(batch.stream);
+      this.#isPreparing = false;
+      this.#end(batch);
+    } catch (error) {
+      this.#isPreparing = false;
+      this.#settle(
+        batch,
+        batch.entries.map(() => error as Error),
+      );
+    }
+  }
+
+  async #write(batch: MessageBatch, write: WriteBatch): Promise<void> {
+    this.#settle(batch, await this.#pipeline.writer.write(write));
+  }
+
+  #settle(batch: MessageBatch, outcomes: AppendOutcomes): void {
+    const { stream } = batch;
+    const repeats = this.#pipeline.settle(batch, outcomes);
+    if (repeats.length === 0) {
+      if (!this.#isPaused) this.#failures = 0;
+      stream.redirections = 0;
+    } else {
+      stream.repeat({ ...batch, entries: repeats });
+      if (isRedirection(outcomes)) stream.isHeld = true;
+      else this.#isPaused = true;
+    }
+    this.#end(batch);
+  }
+
+  #begin(batch: MessageBatch): void {
+    batch.stream.inFlight += 1;
+    batch.stream.lane = this;
+    this.#inFlight.add(batch);
+    this.#messagesInFlight += batch.entries.length;
+    this.#bytesInFlight += batch.size;
+  }
+
+  #end(batch: MessageBatch): void {
+    const { stream } = batch;
+    stream.inFlight -= 1;
+    this.#inFlight.delete(batch);
+    this.#messagesInFlight -= batch.entries.length;
+    this.#bytesInFlight -= batch.size;
+    if (stream.inFlight === 0) this.#streamIsBack(stream);
+    if (this.#isPaused && this.#inFlight.size === 0) void this.#resume();
+    this.pump();
+  }
+
+  #streamIsBack(stream: StreamQueue): void {
+    if (stream.isHeld) void this.#release(stream);
+    else if (stream.isDone) this.#pipeline.forget(stream);
+    else if (!stream.waitsIn) this.#pipeline.enqueue(stream);
+  }
+
+  /** Sends a redirected stream to the lane of its new node. */
+  async #release(stream: StreamQueue): Promise<void> {
+    stream.redirections += 1;
+    const attempt = stream.redirections - REDIRECTIONS_AT_ONCE;
+    if (attempt > 0) await pause(backoffDelay(RECONNECT_BACKOFF, attempt), this.#pipeline.closing);
+    stream.isHeld = false;
+    this.#pipeline.enqueue(stream);
+  }
+
+  async #resume(): Promise<void> {
+    this.#failures += 1;
+    await pause(backoffDelay(RECONNECT_BACKOFF, this.#failures), this.#pipeline.closing);
+    this.#isPaused = false;
+    this.pump();
+  }
+}
+
+/** Whether a batch failed for no other reason than that another node serves its stream. */
+function isRedirection(outcomes: AppendOutcomes): boolean {
+  const errors = (outcomes ?? []).filter((outcome) => outcome instanceof Error);
+  return errors.length > 0 && errors.every((error) => classifyRedisError(error) === 'moved');
+}

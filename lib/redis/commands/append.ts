@@ -1,0 +1,256 @@
+import { UnsupportedOperationError } from '../../errors.js';
+import type { LiveRoute } from '../connection/connection-router.js';
+import { APPEND_AT } from '../scripts/append-at.js';
+import { APPEND_SCRIPTS, appendCall, appendOutcomes } from '../scripts/append-batch.js';
+import { DROP_UNTIL } from '../scripts/drop-until.js';
+import type { AppendOutcomes } from '../wire/append-reply.js';
+import type { CommandChannel } from '../wire/command-channel.js';
+import { ReplyError } from '../wire/resp-reader.js';
+import type { AppendRequest, Command } from '../wire/resp-writer.js';
+import { settingsOf } from './command-sender.js';
+import type { CommandSender } from './command-sender.js';
+import { classifyRedisError, replyWord } from './redis-error.js';
+import type { AppendCommands, OnceSettings, TrimLimit, WriteBatch } from './stream-commands.js';
+
+/** What the XADD of a server can do. */
+interface AppendFeatures {
+  /** Ids of the form `<ms>-*` (Redis 7.0). */
+  readonly partialIds: boolean;
+  /** Trimming by MINID (Redis 6.2). */
+  readonly minId: boolean;
+}
+
+/** Until a server has answered otherwise, it counts as one that has everything. */
+const ALL: AppendFeatures = Object.freeze({ partialIds: true, minId: true });
+
+/** Most entries that one script deletes, so that it does not hold up the server. */
+const DROPS_PER_SCRIPT = 1_000;
+
+/** Redirections of one append; a slot that moves more often within a moment is a failure to repeat. */
+const MAX_REDIRECTIONS = 5;
+
+const ANY_ID = '*';
+const PARTIAL_ID = '-*';
+
+const REFUSED_ID = /^ERR Invalid stream ID/;
+const REFUSED_ARGUMENTS = /^ERR wrong number of arguments/;
+
+const NEEDS_SCRIPTS = 'needs scripts, and with timestamps or minAge Redis 7.0; use at-least-once where there are none';
+
+/**
+ * XADD and XTRIM over the writer connection. A batch goes one of three ways: plain XADDs in one write; one script call, when
+ * it must not be appended twice; or plain commands and scripts for an older server. Which of them is decided when the batch
+ * is written, and everything that has to be asked for before is asked for by {@link prepare}: the write itself is synchronous.
+ */
+export class RedisAppendCommands implements AppendCommands {
+  readonly #sender: CommandSender;
+  #features: AppendFeatures | undefined;
+  #probing: Promise<void> | undefined;
+  /** Channels over which the scripts have been loaded. */
+  readonly #loaded = new WeakSet<CommandChannel>();
+
+  constructor(sender: CommandSender) {
+    this.#sender = sender;
+  }
+
+  laneOf(streamKey: string): string {
+    return this.#sender.router.laneOf(this.#sender.key(streamKey));
+  }
+
+  canWrite(batch: WriteBatch): boolean {
+    const route = this.#sender.router.find(this.#sender.key(batch.streamKey));
+    return route !== undefined && this.#knowsServer(batch) && this.#hasScripts(batch, route);
+  }
+
+  async prepare(batch: WriteBatch, timeout: number): Promise<void> {
+    const key = this.#sender.key(batch.streamKey);
+    const route = await this.#sender.router.ready(key, timeout);
+    if (!this.#knowsServer(batch)) await this.#probe(key);
+    if (!this.#hasScripts(batch, route)) await this.#loadScripts(route);
+  }
+
+  async write(batch: WriteBatch): Promise<AppendOutcomes> {
+    const key = this.#sender.key(batch.streamKey);
+    const route = this.#sender.router.find(key);
+    if (!route) throw new TypeError(`write() on '${batch.streamKey}' without canWrite()`);
+    return this.#checked(await this.#writeTo(route, key, batch), key, route);
+  }
+
+  async append(
+    streamKey: string,
+    requests: readonly AppendRequest[],
+    trim: TrimLimit = {},
+  ): Promise<ReadonlyArray<string | Error>> {
+    const results: Array<string | Error> = [];
+    let left = requests;
+    for (let attempt = 0; left.length > 0; attempt += 1) {
+      const batch = { streamKey, requests: left, trim, wantsIds: true };
+      await this.prepare(batch, this.#sender.timeout);
+      const outcomes = this.canWrite(batch) ? ((await this.write(batch)) ?? []) : [];
+      const moved = outcomes.findIndex((outcome) => classifyRedisError(outcome) === 'moved');
+      const settled = moved === -1 || attempt >= MAX_REDIRECTIONS ? outcomes : outcomes.slice(0, moved);
+      results.push(...settled);
+      left = left.slice(settled.length);
+    }
+    return results;
+  }
+
+  async remove(streamKey: string, ids: readonly string[]): Promise<void> {
+    const key = this.#sender.key(streamKey);
+    await this.#sender.text(key, ['XDEL', key, ...ids]);
+  }
+
+  async expire(streamKey: string, ttl: number): Promise<void> {
+    const key = this.#sender.key(streamKey);
+    await this.#sender.text(key, ['PEXPIRE', key, ttl]);
+  }
+
+  async trimMaxLen(streamKey: string, maxLen: number): Promise<number> {
+    const key = this.#sender.key(streamKey);
+    return Number(await this.#sender.text(key, ['XTRIM', key, 'MAXLEN', '~', maxLen]));
+  }
+
+  async trimMinId(streamKey: string, minId: string): Promise<number> {
+    const key = this.#sender.key(streamKey);
+    if (!this.#features) await this.#probe(key);
+    if ((this.#features ?? ALL).minId) {
+      return Number(await this.#sender.text(key, ['XTRIM', key, 'MINID', '~', minId]));
+    }
+    let dropped = 0;
+    for (let page = DROPS_PER_SCRIPT; page === DROPS_PER_SCRIPT; dropped += page) {
+      page = Number(await this.#sender.text(key, dropCommand(key, minId)));
+    }
+    return dropped;
+  }
+
+  #knowsServer({ requests, trim }: WriteBatch): boolean {
+    if (this.#features) return true;
+    return trim.minId === undefined && requests.every(({ id }) => id === ANY_ID || !id.endsWith(PARTIAL_ID));
+  }
+
+  #hasScripts({ once }: WriteBatch, { channel }: LiveRoute): boolean {
+    return once === undefined || this.#loaded.has(channel) || !this.#sender.features.has('scripts');
+  }
+
+  /** Everything that is written is written before this returns. */
+  #writeTo(route: LiveRoute, key: string, batch: WriteBatch): Promise<AppendOutcomes> {
+    const { requests, trim, wantsIds, once } = batch;
+    const { channel } = route;
+    const features = this.#features ?? ALL;
+    const limit = trimArguments(trim, features);
+    const isPlain = features.partialIds && (trim.minId === undefined || features.minId);
+    if (once) return isPlain ? this.#writeOnce(route, key, limit, batch, once) : refused(requests);
+    if (isPlain) return channel.append({ key, limit, requests, wantsIds }, settingsOf(route));
+    const commands = requests.map((request) => appendCommand(key, limit, request, features));
+    if (trim.minId !== undefined && !features.minId) commands.push(dropCommand(key, trim.minId));
+    return channel
+      .commands(commands, 'utf8', settingsOf(route))
+      .then((replies) => replies.slice(0, requests.length) as Array<string | Error>);
+  }
+
+  #writeOnce(
+    route: LiveRoute,
+    key: string,
+    limit: ReadonlyArray<string | number>,
+    { requests, wantsIds }: WriteBatch,
+    once: OnceSettings,
+  ): Promise<AppendOutcomes> {
+    const memory = this.#sender.besideKey(key, `producer:${once.producer}`);
+    const call = this.#sender.features.has('scripts')
+      ? appendCall({ ...once, key, memory, requests, limit, wantsIds })
+      : undefined;
+    if (!call) return refused(requests);
+    const command: Command = ['EVALSHA', call.script.sha, call.keys.length, ...call.keys, ...call.args];
+    return route.channel.command(command, 'utf8', settingsOf(route)).then(
+      (replies) => appendOutcomes(replies as unknown[], requests.length, wantsIds),
+      (error: unknown) => {
+        // After SCRIPT FLUSH; the batch is repeated when they are loaded again.
+        if (replyWord(error) === 'NOSCRIPT') this.#loaded.delete(route.channel);
+        return requests.map(() => error as Error);
+      },
+    );
+  }
+
+  /** Draws the consequences of errors, each once, and puts what the engine knows in their place. */
+  #checked(outcomes: AppendOutcomes, key: string, route: LiveRoute): AppendOutcomes {
+    if (!outcomes?.some((outcome) => outcome instanceof Error)) return outcomes;
+    let isRedirected = false;
+    const known = new Map<Error, Error>();
+    return outcomes.map((outcome) => {
+      if (!(outcome instanceof Error)) return outcome;
+      if (classifyRedisError(outcome) === 'moved') {
+        // All entries of a batch name the same node.
+        isRedirected ||= this.#sender.router.redirected(key, outcome, route);
+        return outcome;
+      }
+      const failure = known.get(outcome) ?? this.#sender.failure(outcome, route);
+      known.set(outcome, failure);
+      return failure;
+    });
+  }
+
+  async #probe(key: string): Promise<void> {
+    this.#probing ??= this.#askForFeatures(key).finally(() => (this.#probing = undefined));
+    return this.#probing;
+  }
+
+  /**
+   * Asks with two XADD that every server refuses, because a field has no value: a server that does not understand the id or
+   * the option refuses that first.
+   */
+  async #askForFeatures(key: string): Promise<void> {
+    const replies = await this.#sender.pipeline(key, [
+      ['XADD', key, '1-*', 'field', '', 'no value'],
+      ['XADD', key, 'MINID', '~', '1', '*', 'field', '', 'no value'],
+    ]);
+    const lost = replies.find((reply) => !(reply instanceof ReplyError));
+    if (lost !== undefined) throw lost as Error;
+    const answers = (replies as ReplyError[]).map(({ message }) => message);
+    const isAnswer = answers.every((answer) => REFUSED_ID.test(answer) || REFUSED_ARGUMENTS.test(answer));
+    if (!isAnswer) {
+      const refusal = (replies as ReplyError[]).find(({ message }) => !REFUSED_ARGUMENTS.test(message)) as ReplyError;
+      throw refusal;
+    }
+    const [partialIds, minId] = answers.map((answer) => !REFUSED_ID.test(answer)) as [boolean, boolean];
+    if (!partialIds) this.#sender.features.forget('XADD <ms>-*');
+    if (!minId) this.#sender.features.forget('XADD MINID');
+    this.#features = { partialIds, minId };
+  }
+
+  async #loadScripts(route: LiveRoute): Promise<void> {
+    const commands = APPEND_SCRIPTS.map(({ source }): Command => ['SCRIPT', 'LOAD', source]);
+    for (const reply of await route.channel.commands(commands, 'utf8')) {
+      if (!(reply instanceof Error)) continue;
+      if (this.#sender.features.isMissing('scripts', reply)) return;
+      throw this.#sender.failure(reply, route);
+    }
+    this.#loaded.add(route.channel);
+  }
+}
+
+function refused(requests: readonly AppendRequest[]): Promise<AppendOutcomes> {
+  const error = new UnsupportedOperationError("delivery: 'exactly-once'", NEEDS_SCRIPTS);
+  return Promise.resolve(requests.map(() => error));
+}
+
+function appendCommand(
+  key: string,
+  limit: ReadonlyArray<string | number>,
+  { id, fields }: AppendRequest,
+  features: AppendFeatures,
+): Command {
+  if (features.partialIds || !id.endsWith(PARTIAL_ID)) return ['XADD', key, ...limit, id, ...fields];
+  const milliseconds = id.slice(0, -PARTIAL_ID.length);
+  return ['EVAL', APPEND_AT.source, 1, key, milliseconds, limit.length, ...limit, ...fields];
+}
+
+/** Removes everything before `minId`, which is a time in milliseconds. */
+function dropCommand(key: string, minId: string): Command {
+  const last = BigInt(minId) === 0n ? '0-0' : String(BigInt(minId) - 1n);
+  return ['EVAL', DROP_UNTIL.source, 1, key, last, DROPS_PER_SCRIPT];
+}
+
+function trimArguments({ maxLen, minId }: TrimLimit, features: AppendFeatures): Array<string | number> {
+  if (maxLen !== undefined) return ['MAXLEN', '~', maxLen];
+  return minId === undefined || !features.minId ? [] : ['MINID', '~', minId];
+}

@@ -1,0 +1,109 @@
+import type { Command } from '../wire/resp-writer.js';
+import { entriesOf } from '../wire/stream-entry.js';
+import type { CommandSender } from './command-sender.js';
+import { classifyRedisError } from './redis-error.js';
+import { parseStreamInfo } from './replies.js';
+import type {
+  GroupReadRequest,
+  ReadCommands,
+  ReadRequest,
+  StreamEntry,
+  StreamInfo,
+  StreamPage,
+} from './stream-commands.js';
+
+const SCAN_PAGE = 500;
+
+/** In a cluster the cursor of a scan also contains the number of the master that is scanned; no cluster has more. */
+const MAX_MASTERS = 16_384n;
+
+/** XREADGROUP, XREAD and the commands that look at streams without changing them. */
+export class RedisReadCommands implements ReadCommands {
+  readonly #sender: CommandSender;
+
+  constructor(sender: CommandSender) {
+    this.#sender = sender;
+  }
+
+  async readGroup({ group, consumer, count, block, noAck, streamKeys }: GroupReadRequest): Promise<StreamPage[]> {
+    const keys = streamKeys.map((key) => this.#sender.key(key));
+    const command: Command = [
+      'XREADGROUP',
+      'GROUP',
+      group,
+      consumer,
+      'COUNT',
+      count,
+      ...(block === undefined ? [] : ['BLOCK', block]),
+      ...(noAck ? ['NOACK'] : []),
+      'STREAMS',
+      ...keys,
+      ...keys.map(() => '>'),
+    ];
+    return this.#sender.pages(keys[0] as string, command);
+  }
+
+  async read({ positions, count, block }: ReadRequest): Promise<StreamPage[]> {
+    const keys = positions.map(([key]) => this.#sender.key(key));
+    const command: Command = [
+      'XREAD',
+      'COUNT',
+      count,
+      ...(block === undefined ? [] : ['BLOCK', block]),
+      'STREAMS',
+      ...keys,
+      ...positions.map(([, afterId]) => afterId),
+    ];
+    return this.#sender.pages(keys[0] as string, command);
+  }
+
+  async range(streamKey: string, from: string, to: string, count?: number): Promise<StreamEntry[]> {
+    const key = this.#sender.key(streamKey);
+    const limit = count === undefined ? [] : ['COUNT', count];
+    return entriesOf(await this.#sender.raw(key, ['XRANGE', key, from, to, ...limit]));
+  }
+
+  async scan(cursor: string): Promise<{ cursor: string; streams: string[] }> {
+    const { keyPrefix, router } = this.#sender;
+    const match = keyPrefix ? ['MATCH', `${escapeGlob(keyPrefix)}*`] : [];
+    const isCluster = router.isCluster ?? false;
+    const [index, position] = isCluster ? masterAndCursor(cursor) : [0, cursor];
+    const command: Command = ['SCAN', position, ...match, 'COUNT', SCAN_PAGE, 'TYPE', 'stream'];
+    const found = await this.#sender.textOfMaster(index, command);
+    // The cluster has become smaller.
+    if (!found) return { cursor: '0', streams: [] };
+    const [next, keys] = found.reply as [string, string[]];
+    const streams = keys.map((key) => this.#sender.streamKey(key));
+    if (!isCluster) return { cursor: next, streams };
+    if (next !== '0') return { cursor: clusterCursor(index, next), streams };
+    return { cursor: index + 1 < found.masters ? clusterCursor(index + 1, next) : '0', streams };
+  }
+
+  async streamInfo(streamKey: string): Promise<StreamInfo | undefined> {
+    const key = this.#sender.key(streamKey);
+    try {
+      return parseStreamInfo(await this.#sender.text(key, ['XINFO', 'STREAM', key]));
+    } catch (error) {
+      if (classifyRedisError(error) === 'stream-gone') return undefined;
+      throw error;
+    }
+  }
+
+  async isStream(streamKey: string): Promise<boolean> {
+    const key = this.#sender.key(streamKey);
+    return (await this.#sender.text(key, ['TYPE', key])) === 'stream';
+  }
+}
+
+function clusterCursor(master: number, cursor: string): string {
+  return String(BigInt(cursor) * MAX_MASTERS + BigInt(master));
+}
+
+function masterAndCursor(cursor: string): [master: number, cursor: string] {
+  const both = BigInt(cursor);
+  return [Number(both % MAX_MASTERS), String(both / MAX_MASTERS)];
+}
+
+function escapeGlob(text: string): string {
+  return text.replace(/[\\*?[\]]/g, '\\$&');
+}

@@ -1,0 +1,204 @@
+import { EventEmitter } from 'node:events';
+
+import type { Cluster, Redis, RedisOptions } from 'ioredis';
+
+import { monotonicNow } from '../../shared/clock.js';
+import type { ClientFactory, ConnectionRole, ConnectionTimes } from './client-factory.js';
+import { ownOptions } from './client-factory.js';
+import { hashSlot } from './hash-slot.js';
+
+/** The node that serves a key. */
+export interface NodeTarget {
+  /** `host:port`, after the user's natMap. */
+  readonly node: string;
+  /** The slot is being migrated to it: each command needs ASKING before it. */
+  readonly isAsking: boolean;
+}
+
+interface TopologyEvents {
+  /** Slots have been discovered, or have moved. */
+  change: [];
+  /** Discovery failed; it is repeated. */
+  failure: [error: Error];
+}
+
+/** The parts of an ioredis Cluster that its types hide: the nodes of each slot, its master first, and a timer. */
+interface ClusterInternals {
+  readonly slots: ReadonlyArray<readonly string[] | undefined>;
+  readonly slotsTimer?: NodeJS.Timeout;
+}
+
+const ENDING: readonly string[] = ['disconnecting', 'close', 'end'];
+const REDIRECTION = /^(MOVED|ASK) (\d+) (\S*):(\d+)/;
+/** A failing node is no reason to ask for the slots more often than this. */
+const MIN_REFRESH_INTERVAL = 100;
+
+/**
+ * Knows which node of a cluster serves a key. ioredis discovers nodes and slots and refreshes them; no message passes
+ * through its client. Redirections of servers, which are newer than the last discovery, are kept until the next one.
+ *
+ * It makes clients for single nodes with the options of the user's cluster client; it owns only the discovering client.
+ */
+export class ClusterTopology extends EventEmitter<TopologyEvents> {
+  readonly #factory: ClientFactory;
+  readonly #times: ConnectionTimes;
+  #cluster: Cluster | undefined;
+  #isKnown = false;
+  #isClosed = false;
+  #lastFailure: Error | undefined;
+  #refreshedAt = -Infinity;
+  /** Nodes that servers have named by MOVED, by slot. */
+  readonly #moved = new Map<number, string>();
+  /** Nodes that servers have named by ASK, by key. */
+  readonly #asked = new Map<string, string>();
+
+  constructor(factory: ClientFactory, times: ConnectionTimes) {
+    super();
+    // One listener for each command that waits for a connection.
+    this.setMaxListeners(0);
+    this.#factory = factory;
+    this.#times = times;
+  }
+
+  /** Whether slots have ever been discovered. */
+  get isKnown(): boolean {
+    return this.#isKnown;
+  }
+
+  get lastFailure(): Error | undefined {
+    return this.#lastFailure;
+  }
+
+  /** Starts discovery. Idempotent. */
+  open(): void {
+    if (this.#cluster || this.#isClosed) return;
+    const cluster = this.#factory.createCluster();
+    this.#cluster = cluster;
+    keepRefreshesFinite(cluster);
+    cluster.on('refresh', this.#onRefresh);
+    cluster.on('error', this.#onFailure);
+    cluster.on('node error', this.#onFailure);
+    if (cluster.status === 'wait') cluster.connect().catch(this.#onFailure);
+    else if (cluster.status === 'ready') this.#onRefresh();
+  }
+
+  /** Ends discovery. Idempotent. */
+  close(): void {
+    this.#isClosed = true;
+    this.#cluster?.off('refresh', this.#onRefresh);
+    this.#cluster?.disconnect();
+    this.emit('change');
+  }
+
+  /** Undefined until slots have been discovered, and for a slot that no node serves. */
+  targetOf(key: string): NodeTarget | undefined {
+    const asked = this.#asked.size > 0 ? this.#asked.get(key) : undefined;
+    if (asked !== undefined) return { node: asked, isAsking: true };
+    const node = this.#ownerOf(hashSlot(key));
+    return node === undefined ? undefined : { node, isAsking: false };
+  }
+
+  /** The nodes that serve slots, in a fixed order. */
+  masters(): string[] {
+    const masters = new Set(this.#moved.values());
+    this.#slots.forEach((nodes, slot) => {
+      if (nodes?.[0] !== undefined && !this.#moved.has(slot)) masters.add(nodes[0]);
+    });
+    return [...masters].sort();
+  }
+
+  /** The nodes to which commands may be sent: masters, and those that slots are being migrated to. */
+  servingNodes(): ReadonlySet<string> {
+    return new Set([...this.masters(), ...this.#asked.values()]);
+  }
+
+  /**
+   * Notes that a server named another node for a key.
+   * @param from the node that answered, whose host stands for an empty one. Returns false when the error is no redirection.
+   */
+  redirected(key: string, error: Error, from: string): boolean {
+    const match = REDIRECTION.exec(error.message);
+    if (!match) return false;
+    const [, kind, slotText, host, port] = match as unknown as [string, 'MOVED' | 'ASK', string, string, string];
+    const slot = Number(slotText);
+    if (slot !== hashSlot(key)) return false;
+    const node = this.#mapped(`${host || hostOf(from)}:${port}`);
+    if (kind === 'ASK') {
+      this.#asked.set(key, node);
+    } else {
+      this.#asked.delete(key);
+      this.#moved.set(slot, node);
+      this.refresh();
+    }
+    this.emit('change');
+    return true;
+  }
+
+  /** Discovers the slots again, soon. */
+  refresh(): void {
+    const now = monotonicNow();
+    if (!this.#cluster || this.#isClosed || now - this.#refreshedAt < MIN_REFRESH_INTERVAL) return;
+    this.#refreshedAt = now;
+    this.#cluster.refreshSlotsCache();
+  }
+
+  /** A client for one attempt to connect to a node. */
+  createClient(node: string, role: ConnectionRole): Redis {
+    const known = this.#cluster?.nodes('all') ?? [];
+    const host = hostOf(node);
+    const port = Number(node.slice(host.length + 1));
+    const model = known.find(({ options }) => `${options.host}:${options.port}` === node) ?? known[0];
+    if (!model) throw new Error('no node of the cluster is known');
+    const options: RedisOptions = { ...ownOptions(role, this.#times), readOnly: false, host, port };
+    return model.duplicate(options);
+  }
+
+  #ownerOf(slot: number): string | undefined {
+    return this.#moved.get(slot) ?? this.#slots[slot]?.[0];
+  }
+
+  get #slots(): ClusterInternals['slots'] {
+    return this.#isKnown ? (this.#cluster as unknown as ClusterInternals).slots : [];
+  }
+
+  #mapped(node: string): string {
+    const { natMap } = this.#cluster?.options ?? {};
+    const mapped = typeof natMap === 'function' ? natMap(node) : natMap?.[node];
+    return mapped ? `${mapped.host}:${mapped.port}` : node;
+  }
+
+  readonly #onRefresh = (): void => {
+    this.#isKnown = true;
+    this.#lastFailure = undefined;
+    this.#moved.clear();
+    for (const [key, node] of this.#asked) {
+      const isOver = this.#ownerOf(hashSlot(key)) === node || !this.#isNode(node);
+      if (isOver) this.#asked.delete(key);
+    }
+    this.emit('change');
+  };
+
+  readonly #onFailure = (error: Error): void => {
+    if (this.#isClosed) return;
+    this.#lastFailure = error;
+    this.emit('failure', error);
+  };
+
+  #isNode(node: string): boolean {
+    return (this.#cluster?.nodes('all') ?? []).some(({ options }) => `${options.host}:${options.port}` === node);
+  }
+}
+
+function hostOf(node: string): string {
+  return node.slice(0, node.lastIndexOf(':'));
+}
+
+/** A refresh that is in progress when the client ends would start the timer of the next one, without an end. */
+function keepRefreshesFinite(cluster: Cluster): void {
+  const refresh = cluster.refreshSlotsCache.bind(cluster);
+  cluster.refreshSlotsCache = (callback) =>
+    refresh((error) => {
+      if (!ENDING.includes(cluster.status)) callback?.(error);
+    });
+  cluster.once('end', () => clearTimeout((cluster as unknown as ClusterInternals).slotsTimer));
+}

@@ -1,0 +1,253 @@
+import type { EventEmitter } from 'node:events';
+
+import { ClosedError, ConnectionError, ConnectTimeoutError, PermissionError } from '../../errors.js';
+import { withResolvers } from '../../shared/deferred.js';
+import type { CommandChannel } from '../wire/command-channel.js';
+import type { ConnectionRole } from './client-factory.js';
+import type { ClusterNodes } from './cluster-nodes.js';
+import type { RedisConnection } from './redis-connection.js';
+
+/** The connection that serves a key. */
+export interface Route {
+  readonly connection: RedisConnection;
+  /** Each command needs ASKING before it. */
+  readonly isAsking: boolean;
+}
+
+/** A route whose connection is live. */
+export interface LiveRoute extends Route {
+  readonly channel: CommandChannel;
+  /** Epoch of the connection to which the channel belongs. */
+  readonly epoch: number;
+}
+
+/** Finds the connection that serves a key: one for all, or in Cluster one for each node. */
+export interface ConnectionRouter {
+  /** For messages; never contains credentials. */
+  readonly address: string;
+  /** Undefined until a given function has been asked for its first client. */
+  readonly isCluster: boolean | undefined;
+  /** Names the connection that serves a key, so that what is sent over one connection can be kept together. */
+  laneOf(key: string): string;
+  /** The live connection of a key; undefined while there is none. */
+  find(key: string): LiveRoute | undefined;
+  /**
+   * Resolves when the connection of a key is live.
+   * @throws ConnectTimeoutError after `timeout` ms; PermissionError when the first connection fails for its credentials;
+   * ClosedError
+   */
+  ready(key: string, timeout: number): Promise<LiveRoute>;
+  /** The live connections to all nodes that serve keys, in a fixed order. */
+  readyNodes(timeout: number): Promise<LiveRoute[]>;
+  /** Notes a redirection; true when the command can be sent again to another node. */
+  redirected(key: string, error: Error, route: LiveRoute): boolean;
+  /** A command failed because its connection broke, or because the node cannot serve slots at present. */
+  failed(route: LiveRoute): void;
+}
+
+/** All keys are served by one connection. */
+export class SingleRouter implements ConnectionRouter {
+  readonly isCluster = false;
+  readonly #connection: RedisConnection;
+
+  constructor(connection: RedisConnection) {
+    this.#connection = connection;
+  }
+
+  get address(): string {
+    return this.#connection.address;
+  }
+
+  laneOf(): string {
+    return '';
+  }
+
+  find(): LiveRoute | undefined {
+    return liveRoute({ connection: this.#connection, isAsking: false });
+  }
+
+  /** @param find how the live connection becomes a route */
+  async ready(_key: string, timeout: number, find = () => this.find()): Promise<LiveRoute> {
+    const connection = this.#connection;
+    return untilLive({
+      find,
+      open: () => connection.open(),
+      sources: () => [connection],
+      isClosed: () => connection.state === 'closed',
+      failure: () => (connection.epoch === 0 ? connection.lastFailure : undefined),
+      lastFailure: () => connection.lastFailure,
+      address: this.address,
+      timeout,
+    });
+  }
+
+  async readyNodes(timeout: number): Promise<LiveRoute[]> {
+    return [await this.ready('', timeout)];
+  }
+
+  redirected(): boolean {
+    return false;
+  }
+
+  failed(): void {
+    // The connection replaces its client by itself.
+  }
+}
+
+/** In Cluster each key is served by the node that has its slot. */
+export class ClusterRouter implements ConnectionRouter {
+  readonly isCluster = true;
+  readonly #nodes: ClusterNodes;
+  readonly #role: ConnectionRole;
+
+  constructor(nodes: ClusterNodes, role: ConnectionRole) {
+    this.#nodes = nodes;
+    this.#role = role;
+  }
+
+  get address(): string {
+    return this.#nodes.address;
+  }
+
+  laneOf(key: string): string {
+    return this.#nodes.topology.targetOf(key)?.node ?? '';
+  }
+
+  find(key: string): LiveRoute | undefined {
+    const target = this.#nodes.topology.targetOf(key);
+    if (!target) return undefined;
+    return liveRoute({ connection: this.#nodes.connectionTo(target.node, this.#role), isAsking: target.isAsking });
+  }
+
+  async ready(key: string, timeout: number): Promise<LiveRoute> {
+    return this.#untilLive(() => this.find(key), timeout);
+  }
+
+  async readyNodes(timeout: number): Promise<LiveRoute[]> {
+    const { topology } = this.#nodes;
+    const toNode = (node: string): LiveRoute | undefined =>
+      liveRoute({ connection: this.#nodes.connectionTo(node, this.#role), isAsking: false });
+    await this.#untilLive(() => topology.masters().map(toNode)[0], timeout);
+    return Promise.all(topology.masters().map((node) => this.#untilLive(() => toNode(node), timeout)));
+  }
+
+  redirected(key: string, error: Error, { connection }: LiveRoute): boolean {
+    return this.#nodes.topology.redirected(key, error, connection.address);
+  }
+
+  failed(): void {
+    this.#nodes.topology.refresh();
+  }
+
+  #untilLive(find: () => LiveRoute | undefined, timeout: number): Promise<LiveRoute> {
+    const nodes = this.#nodes;
+    return untilLive({
+      find,
+      open: () => nodes.open(),
+      sources: () => [nodes.topology, ...nodes.connections()],
+      isClosed: () => nodes.isClosed,
+      failure: () => (nodes.wasReached ? undefined : nodes.lastFailure),
+      lastFailure: () => nodes.lastFailure,
+      address: nodes.address,
+      timeout,
+    });
+  }
+}
+
+/** The reader connection of one key in Cluster, which follows the key to another node by a new client. */
+export class ReaderRouter implements ConnectionRouter {
+  readonly isCluster = true;
+  readonly #nodes: ClusterNodes;
+  readonly #connection: RedisConnection;
+  readonly #key: string;
+
+  constructor(nodes: ClusterNodes, connection: RedisConnection, key: string) {
+    this.#nodes = nodes;
+    this.#connection = connection;
+    this.#key = key;
+  }
+
+  get address(): string {
+    return this.#connection.address;
+  }
+
+  laneOf(): string {
+    return '';
+  }
+
+  find(): LiveRoute | undefined {
+    const connection = this.#connection;
+    const target = this.#nodes.topology.targetOf(this.#key);
+    return liveRoute({ connection, isAsking: target?.isAsking === true && target.node === connection.address });
+  }
+
+  async ready(_key: string, timeout: number): Promise<LiveRoute> {
+    return new SingleRouter(this.#connection).ready('', timeout, () => this.find());
+  }
+
+  async readyNodes(timeout: number): Promise<LiveRoute[]> {
+    return [await this.ready('', timeout)];
+  }
+
+  /** The read fails all the same: what it had taken is looked for over the next connection. */
+  redirected(key: string, error: Error, { connection, epoch }: LiveRoute): boolean {
+    if (this.#nodes.topology.redirected(key, error, connection.address)) connection.drop(epoch);
+    return false;
+  }
+
+  failed({ connection, epoch }: LiveRoute): void {
+    this.#nodes.topology.refresh();
+    connection.drop(epoch);
+  }
+}
+
+function liveRoute({ connection, isAsking }: Route): LiveRoute | undefined {
+  const { channel, epoch } = connection;
+  return channel && { connection, isAsking, channel, epoch };
+}
+
+interface Wait {
+  readonly find: () => LiveRoute | undefined;
+  readonly open: () => void;
+  /** Their `state`, `change` and `failure` events tell that it may be time to look again. */
+  readonly sources: () => readonly EventEmitter[];
+  readonly isClosed: () => boolean;
+  /** The failure of a first attempt to connect. */
+  readonly failure: () => Error | undefined;
+  readonly lastFailure: () => Error | undefined;
+  readonly address: string;
+  readonly timeout: number;
+}
+
+const EVENTS = ['state', 'change', 'failure'] as const;
+
+async function untilLive(wait: Wait): Promise<LiveRoute> {
+  wait.open();
+  const limit = AbortSignal.timeout(Math.max(0, Math.ceil(wait.timeout)));
+  for (;;) {
+    if (wait.isClosed()) throw new ClosedError('The connection to Redis');
+    const route = wait.find();
+    if (route) return route;
+    const failure = wait.failure();
+    if (failure instanceof PermissionError) throw failure;
+    if (limit.aborted) throw connectTimeout(wait);
+    await nextEvent(wait.sources(), limit);
+  }
+}
+
+function connectTimeout({ lastFailure, address, timeout }: Wait): ConnectTimeoutError {
+  const failure = lastFailure();
+  // The first attempt may still wait, for a host or a server that does not answer.
+  const cause = failure instanceof ConnectionError ? failure.cause : (failure ?? new Error('it does not answer'));
+  return new ConnectTimeoutError(address, timeout, cause);
+}
+
+async function nextEvent(sources: readonly EventEmitter[], limit: AbortSignal): Promise<void> {
+  const { promise, resolve } = withResolvers<void>();
+  const onEvent = (): void => resolve();
+  for (const source of sources) for (const event of EVENTS) source.on(event, onEvent);
+  limit.addEventListener('abort', onEvent, { once: true });
+  await promise;
+  for (const source of sources) for (const event of EVENTS) source.off(event, onEvent);
+  limit.removeEventListener('abort', onEvent);
+}

@@ -1,0 +1,80 @@
+import type { Redis } from 'ioredis';
+
+import { ConnectionLost, ReplyError } from '../wire/resp-reader.js';
+import type { AppendOutcomes } from '../wire/append-reply.js';
+import type { AppendBatch, CommandChannel, SendSettings } from '../wire/command-channel.js';
+import type { ReplyEncoding } from '../wire/reply-handler.js';
+import type { Command } from '../wire/resp-writer.js';
+import { pagesOf } from '../wire/stream-entry.js';
+import type { StreamPage } from '../wire/stream-entry.js';
+
+type Argument = string | Buffer | number;
+
+/**
+ * The plain way, for a client whose socket cannot be taken over: ioredis writes the commands and decodes the replies. It
+ * costs a command object, a promise and a decoded reply for each message, and is otherwise the same.
+ */
+export class IoredisChannel implements CommandChannel {
+  readonly #client: Redis;
+  #waiting = 0;
+
+  constructor(client: Redis) {
+    this.#client = client;
+  }
+
+  get waiting(): number {
+    return this.#waiting;
+  }
+
+  async command(command: Command, encoding: ReplyEncoding, settings?: SendSettings): Promise<unknown> {
+    const [outcome] = await this.commands([command], encoding, settings);
+    if (outcome instanceof Error) throw outcome;
+    return outcome;
+  }
+
+  async commands(
+    commands: readonly Command[],
+    encoding: ReplyEncoding,
+    { isAsking = false }: SendSettings = {},
+  ): Promise<unknown[]> {
+    this.#waiting += 1;
+    // All are written before anything is awaited.
+    const replies = commands.map((command) => {
+      if (isAsking) this.#client.asking().catch(() => undefined);
+      return this.#send(command, encoding);
+    });
+    const outcomes = await Promise.allSettled(replies);
+    this.#waiting -= 1;
+    return outcomes.map((outcome) => (outcome.status === 'fulfilled' ? outcome.value : ownError(outcome.reason)));
+  }
+
+  append({ key, limit, requests }: AppendBatch, settings?: SendSettings): Promise<AppendOutcomes> {
+    const commands = requests.map(({ id, fields }): Command => ['xadd', key, ...limit, id, ...fields]);
+    return this.commands(commands, 'utf8', settings) as Promise<AppendOutcomes>;
+  }
+
+  async pages(command: Command, streamKey: (key: string) => string, settings?: SendSettings): Promise<StreamPage[]> {
+    return pagesOf(await this.command(command, 'buffer', settings), streamKey);
+  }
+
+  /** In lower case, because ioredis 6 gives the replies to commands in upper case another shape. */
+  #send([name, ...args]: Command, encoding: ReplyEncoding): Promise<unknown> {
+    const writable = args.map(asArgument);
+    const command = name.toLowerCase();
+    return encoding === 'utf8'
+      ? this.#client.call(command, ...writable)
+      : this.#client.callBuffer(command, ...writable);
+  }
+}
+
+/** ioredis writes Buffers as they are; any other view of bytes it would write as text. */
+function asArgument(argument: Command[number]): Argument {
+  if (typeof argument !== 'object' || Buffer.isBuffer(argument)) return argument;
+  return Buffer.from(argument.buffer, argument.byteOffset, argument.byteLength);
+}
+
+/** Without the command and its arguments, which ioredis adds to an error and which may hold a payload or a password. */
+function ownError(reason: unknown): Error {
+  const { name, message } = reason as Error;
+  return name === 'ReplyError' ? new ReplyError(message) : new ConnectionLost(message);
+}

@@ -1,0 +1,101 @@
+import type { Socket } from 'node:net';
+
+import type { Redis } from 'ioredis';
+
+import type { CommandChannel } from '../wire/command-channel.js';
+import { ConnectionLost, ProtocolError, ReplyError } from '../wire/resp-reader.js';
+import { RespChannel } from '../wire/resp-channel.js';
+import { RespConnection } from '../wire/resp-connection.js';
+import { IoredisChannel } from './ioredis-channel.js';
+
+/*
+ * Everything that this package relies on inside ioredis 5.4.1 and later, and 6:
+ *
+ * - `client.stream` is the connected socket, plain, TLS or Unix, once the client is `ready`.
+ * - Replies reach ioredis by listeners for `data` on it alone; its time-outs come from `timeout` of the socket and from
+ *   `socketTimeoutTimer`. Without these a client stays `ready`, however long it sends nothing.
+ * - When no command is under way, nothing of a reply is left in ioredis's parser.
+ * - Its listeners for `close` and `error` of the socket, which stay, turn the end of the socket into its `close` and `end`;
+ *   `disconnect()` ends the socket.
+ * - `options.protocol` is 3 when the client asked for RESP3 (ioredis 6, its default there).
+ *
+ * `takeOver` tries all of this on each connection. A client for which it does not hold is used the plain way.
+ */
+
+/** The parts of an ioredis client that its types hide. */
+interface ClientInternals {
+  readonly stream?: Socket;
+  readonly commandQueue?: { readonly length: number };
+  readonly socketTimeoutTimer?: NodeJS.Timeout;
+  readonly options: { readonly protocol?: number };
+}
+
+export interface TakeOverOptions {
+  /** See {@link RespConnection}; also the limit of the self-test. */
+  readonly replyTimeout: number;
+}
+
+/** The self-test of a take-over got another reply than expected: this kind of client must be used the plain way. */
+export class TakeOverError extends Error {
+  override readonly name = 'TakeOverError';
+}
+
+/** Switches the take-over off, for comparisons and to rule it out when looking for a fault. */
+export function isTakeOverEnabled(): boolean {
+  return process.env['NESTJS_REDIS_STREAMS_WIRE'] !== 'ioredis';
+}
+
+/**
+ * Takes a ready client's socket over for good: from now on it is read and written here, and no command may be sent through
+ * the client any more. Returns the plain way when the client does not look as expected.
+ * @throws TakeOverError when the self-test fails; the socket is then lost
+ */
+export async function takeOver(client: Redis, options: TakeOverOptions): Promise<CommandChannel> {
+  const internals = client as unknown as ClientInternals;
+  const { stream: socket } = internals;
+  if (!isSocket(socket) || socket.listenerCount('data') === 0) return new IoredisChannel(client);
+  // The reply to the last command says that the replies to all before it have been read.
+  await client.ping().catch(() => undefined);
+  if ((internals.commandQueue?.length ?? 0) > 0) return new IoredisChannel(client);
+  socket.removeAllListeners('data');
+  socket.removeAllListeners('timeout');
+  socket.setTimeout(0);
+  clearTimeout(internals.socketTimeoutTimer);
+  const connection = new RespConnection(socket, options);
+  const channel = new RespChannel(connection);
+  await testChannel(client, channel, internals.options.protocol === 3);
+  return channel;
+}
+
+/** A few commands with known answers, in one write. Where they are not permitted the answer is an error, which is known too. */
+async function testChannel(client: Redis, channel: CommandChannel, speaksResp3: boolean): Promise<void> {
+  const probe = `nestjs-redis-streams ${Math.random()}`;
+  // Its reply is RESP2 already. A server that refuses it has refused HELLO 3 before.
+  const hello = speaksResp3 ? [channel.command(['HELLO', '2'], 'utf8').catch(refusalOf)] : [];
+  const replies = channel.commands([['PING'], ['PING', probe], ['XADD']], 'utf8');
+  const [greeting] = await Promise.all(hello);
+  const [pong, echo, refusal] = await replies;
+  const lost = [greeting, pong, echo, refusal].find((reply) => reply instanceof ConnectionLost);
+  if (lost && !(lost.cause instanceof ProtocolError)) throw lost;
+  const isExpected =
+    lost === undefined &&
+    (pong === 'PONG' || pong instanceof ReplyError) &&
+    (echo === probe || echo instanceof ReplyError) &&
+    refusal instanceof ReplyError &&
+    client.status === 'ready';
+  if (!isExpected) throw new TakeOverError('The socket of the ioredis client cannot be used directly');
+}
+
+function refusalOf(error: unknown): Error {
+  return error as Error;
+}
+
+function isSocket(stream: unknown): stream is Socket {
+  const candidate = stream as Partial<Socket> | undefined;
+  return (
+    typeof candidate?.write === 'function' &&
+    typeof candidate.cork === 'function' &&
+    typeof candidate.setTimeout === 'function' &&
+    typeof candidate.removeAllListeners === 'function'
+  );
+}

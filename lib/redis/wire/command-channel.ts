@@ -1,0 +1,41 @@
+import type { AppendOutcomes } from './append-reply.js';
+import type { ReplyEncoding } from './reply-handler.js';
+import type { AppendRequest, Command } from './resp-writer.js';
+import type { StreamPage } from './stream-entry.js';
+
+/** A batch of XADDs to one stream. */
+export interface AppendBatch {
+  /** With its prefix, as Redis knows it. */
+  readonly key: string;
+  /** Arguments of XADD between key and id. */
+  readonly limit: ReadonlyArray<string | number>;
+  readonly requests: readonly AppendRequest[];
+  /** Whether a caller needs the ids. */
+  readonly wantsIds: boolean;
+}
+
+export interface SendSettings {
+  /**
+   * Precedes each command with ASKING: the node serves the key although the slot is still being migrated to it (Cluster).
+   * Default false.
+   */
+  readonly isAsking?: boolean | undefined;
+}
+
+/**
+ * Sends commands over one live connection. Every method writes its commands before it returns, so that the order of calls
+ * is the order on the server. Errors of the server are `ReplyError`s; any other error means that the connection ended and
+ * that the outcome of a command without a reply is unknown.
+ */
+export interface CommandChannel {
+  /** One command. Rejects with the server's error or with the end of the connection. */
+  command(command: Command, encoding: ReplyEncoding, settings?: SendSettings): Promise<unknown>;
+  /** Several commands in one write. Each outcome is a reply or an Error; never rejects. */
+  commands(commands: readonly Command[], encoding: ReplyEncoding, settings?: SendSettings): Promise<unknown[]>;
+  /** A batch of XADDs in one write. Each outcome is an id or an Error; never rejects. */
+  append(batch: AppendBatch, settings?: SendSettings): Promise<AppendOutcomes>;
+  /** XREAD or XREADGROUP. @param streamKey the stream key of a key that Redis names */
+  pages(command: Command, streamKey: (key: string) => string, settings?: SendSettings): Promise<StreamPage[]>;
+  /** Number of commands, or batches of commands, that wait for replies. */
+  readonly waiting: number;
+}

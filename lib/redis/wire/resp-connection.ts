@@ -1,0 +1,172 @@
+import type { Socket } from 'node:net';
+
+import { monotonicNow } from '../../shared/clock.js';
+import type { ReplyHandler } from './reply-handler.js';
+import { ConnectionLost, ProtocolError, RespReader } from './resp-reader.js';
+
+export interface RespConnectionOptions {
+  /** Milliseconds that the peer may be silent while a reply is due, before the connection counts as dead. */
+  readonly replyTimeout: number;
+}
+
+const NOTHING = Buffer.alloc(0);
+
+/** From here on the served handlers at the beginning of the queue are cut off. */
+const CUT_FROM = 1_024;
+
+/**
+ * The only reader and writer of one socket, which is connected and authenticated. It owns the socket's listeners for data
+ * and its end, the queue of handlers that wait for replies, the bytes of a reply that is not complete, and the reply timer.
+ *
+ * ```
+ *            send(): bytes → socket, handler → queue      data: bytes → first handler of the queue
+ *            ┌──────────┐                                 ┌──────────┐
+ *            ▼          │                                 ▼          │
+ *   open ────┴──────────┴─────────────────────────────────┴──────────┴──── end() ──▶ ended
+ *                      end() is called by: the owner · the socket's end, error or close · bytes that are
+ *                      no RESP2, or a reply that no command waits for · a due reply that does not come
+ * ```
+ *
+ * - `send` puts the bytes into the write queue and the handler into the queue of replies in the same synchronous step.
+ *   Replies come in the order of commands, so no other bookkeeping is needed. The bytes of one turn of the event loop are
+ *   written together.
+ * - `end` is the one way to end: it destroys the socket, fails each handler that still waits, in order, and happens once.
+ *   A handler that is sent afterwards fails at once.
+ *
+ * It never reconnects, never repeats a command, never leaves a handler without a call, and never calls one twice.
+ */
+export class RespConnection {
+  readonly #socket: Socket;
+  readonly #replyTimeout: number;
+  readonly #reader = new RespReader();
+  /** Handlers that wait for replies; those before `#head` have been served. */
+  #queue: Array<ReplyHandler | undefined> = [];
+  #head = 0;
+  /** Beginning of a reply that is not complete. */
+  #kept: Buffer[] = [];
+  #keptBytes = 0;
+  #isCorked = false;
+  #timer: NodeJS.Timeout | undefined;
+  /** When the peer last sent something, or the first reply became due. */
+  #lastSignAt = 0;
+  #endedBy: ConnectionLost | undefined;
+
+  /** Call it when nothing is under way on the socket, and after all other listeners for data have been removed. */
+  constructor(socket: Socket, { replyTimeout }: RespConnectionOptions) {
+    this.#socket = socket;
+    this.#replyTimeout = replyTimeout;
+    socket.on('data', this.#receive);
+    socket.on('error', (error) => this.end(error));
+    socket.on('end', () => this.end(new Error('Redis closed the connection')));
+    socket.on('close', () => this.end(new Error('the connection was closed')));
+    if (socket.destroyed) this.end(new Error('the connection was closed'));
+  }
+
+  get isOpen(): boolean {
+    return this.#endedBy === undefined;
+  }
+
+  /** Number of commands, or batches of commands, that wait for their replies. */
+  get waiting(): number {
+    return this.#queue.length - this.#head;
+  }
+
+  /** @param bytes complete commands, whose replies `handler` reads; they must not change until it is called */
+  send(bytes: Uint8Array, handler: ReplyHandler): void {
+    if (this.#endedBy) return handler.lost(this.#endedBy);
+    if (this.#head === this.#queue.length) this.#expectReply();
+    this.#queue.push(handler);
+    if (!this.#isCorked) {
+      this.#isCorked = true;
+      this.#socket.cork();
+      process.nextTick(this.#uncork);
+    }
+    this.#socket.write(bytes);
+  }
+
+  /** Ends the connection; what waits for replies fails with a {@link ConnectionLost} of that cause. Idempotent. */
+  end(cause: Error): void {
+    if (this.#endedBy) return;
+    const error = new ConnectionLost(cause.message, { cause });
+    this.#endedBy = error;
+    clearTimeout(this.#timer);
+    this.#socket.off('data', this.#receive);
+    this.#socket.destroy();
+    this.#kept = [];
+    const waiting = this.#queue.slice(this.#head);
+    this.#queue = [];
+    this.#head = 0;
+    for (const handler of waiting) handler?.lost(error);
+  }
+
+  readonly #uncork = (): void => {
+    this.#isCorked = false;
+    this.#socket.uncork();
+  };
+
+  readonly #receive = (chunk: Buffer): void => {
+    this.#lastSignAt = monotonicNow();
+    try {
+      this.#read(chunk);
+    } catch (error) {
+      this.end(error as Error);
+    }
+  };
+
+  #read(chunk: Buffer): void {
+    const reader = this.#reader;
+    this.#kept.push(chunk);
+    this.#keptBytes += chunk.length;
+    // Joined only when enough is there: a large payload arrives in very many chunks.
+    if (this.#keptBytes < reader.wanted) return;
+    reader.bytes = this.#kept.length === 1 ? chunk : Buffer.concat(this.#kept, this.#keptBytes);
+    reader.at = 0;
+    reader.wanted = 0;
+    while (reader.at < reader.bytes.length && this.#readReply(reader));
+    const rest = reader.bytes.subarray(reader.at);
+    if (reader.wanted > 0) reader.wanted -= reader.at;
+    this.#kept = rest.length > 0 ? [rest] : [];
+    this.#keptBytes = rest.length;
+    reader.bytes = NOTHING;
+  }
+
+  /** False when the reply is not complete. */
+  #readReply(reader: RespReader): boolean {
+    const handler = this.#queue[this.#head];
+    if (!handler) throw new ProtocolError('Redis sent a reply that no command waits for');
+    if (!handler.read(reader)) return false;
+    this.#queue[this.#head] = undefined;
+    this.#head += 1;
+    if (this.#head === this.#queue.length) this.#cut([]);
+    else if (this.#head >= CUT_FROM) this.#cut(this.#queue.slice(this.#head));
+    handler.complete();
+    return true;
+  }
+
+  #cut(queue: Array<ReplyHandler | undefined>): void {
+    this.#queue = queue;
+    this.#head = 0;
+  }
+
+  #expectReply(): void {
+    this.#lastSignAt = monotonicNow();
+    this.#timer ??= setTimeout(this.#checkSilence, this.#replyTimeout);
+  }
+
+  /** One timer serves all commands: it is set when a reply becomes due and looks at the clock when it fires. */
+  readonly #checkSilence = (): void => {
+    this.#timer = undefined;
+    if (this.waiting === 0 || this.#endedBy) return;
+    const left = this.#lastSignAt + this.#replyTimeout - monotonicNow();
+    if (left > 0) this.#timer = setTimeout(this.#checkSilence, left);
+    // The process itself may have stood still; then replies wait in the socket, and are read before this is called.
+    else setImmediate(this.#giveUpOnSilence);
+  };
+
+  readonly #giveUpOnSilence = (): void => {
+    if (this.waiting === 0 || this.#endedBy) return;
+    const left = this.#lastSignAt + this.#replyTimeout - monotonicNow();
+    if (left > 0) this.#timer ??= setTimeout(this.#checkSilence, left);
+    else this.end(new Error(`no reply within ${this.#replyTimeout} ms`));
+  };
+}

@@ -1,0 +1,48 @@
+import type { FieldSchema } from './field-schema.js';
+
+/** One entry as Redis returned it. */
+export interface StreamEntry {
+  readonly id: string;
+  /** Names and values in turn; null when the entry was deleted while it was pending. */
+  readonly fields: readonly Buffer[] | null;
+  /** Number of deliveries that the server has counted, including this one. */
+  readonly deliveryCount: number;
+  /** Schema of the fields, when the decoder has determined it. */
+  readonly schema?: FieldSchema | undefined;
+}
+
+/** The entries of one stream that one read returned. */
+export interface StreamPage {
+  readonly streamKey: string;
+  readonly entries: StreamEntry[];
+}
+
+/** Replies as RESP2 nests them; an entry that XREADGROUP … CLAIM took over has its idle time and deliveries behind. */
+type RawEntry = [id: Buffer, fields: Buffer[] | null, idle?: unknown, deliveries?: unknown] | null;
+type RawPage = [key: Buffer, entries: RawEntry[] | null];
+
+/** The decoded reply to XREAD or XREADGROUP; null means that no entry arrived within the block time. */
+export function pagesOf(reply: unknown, streamKey: (key: string) => string): StreamPage[] {
+  if (!Array.isArray(reply)) return [];
+  return (reply as RawPage[]).map(([key, entries]) => ({
+    streamKey: streamKey(key.toString()),
+    entries: entriesOf(entries),
+  }));
+}
+
+/** The decoded entries of XRANGE, XCLAIM or a page. Before Redis 7.0, XCLAIM returns null for a deleted entry. */
+export function entriesOf(reply: unknown): StreamEntry[] {
+  if (!Array.isArray(reply)) return [];
+  const entries: StreamEntry[] = [];
+  for (const raw of reply as RawEntry[]) {
+    if (raw === null) continue;
+    entries.push({ id: raw[0].toString('latin1'), fields: raw[1], deliveryCount: deliveriesOf(raw) });
+  }
+  return entries;
+}
+
+/** Claimed entries carry the number of earlier deliveries; new ones carry 0 or nothing. */
+function deliveriesOf(raw: NonNullable<RawEntry>): number {
+  const before = Number(raw[3] ?? 0);
+  return Number.isFinite(before) ? before + 1 : 1;
+}

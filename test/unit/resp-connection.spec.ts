@@ -1,0 +1,288 @@
+import { setImmediate as turn } from 'node:timers/promises';
+
+import { afterEach, describe, expect, it } from '@jest/globals';
+import fc from 'fast-check';
+
+import { AppendReply } from '../../lib/redis/wire/append-reply.js';
+import { noSchema, PageReply } from '../../lib/redis/wire/page-reply.js';
+import { IgnoredReply, ValueReply, ValuesReply } from '../../lib/redis/wire/reply-handler.js';
+import { RespChannel } from '../../lib/redis/wire/resp-channel.js';
+import { RespConnection } from '../../lib/redis/wire/resp-connection.js';
+import { pagesOf } from '../../lib/redis/wire/stream-entry.js';
+import type { StreamPage } from '../../lib/redis/wire/stream-entry.js';
+import { FakeSocket, resp } from '../support/fake-socket.js';
+import type { RespValue } from '../support/fake-socket.js';
+import { until } from '../support/until.js';
+
+fc.configureGlobal({ seed: 20_261_126, numRuns: 300 });
+
+const open: RespConnection[] = [];
+afterEach(() => {
+  for (const connection of open.splice(0)) connection.end(new Error('the test is over'));
+});
+
+function connect(replyTimeout = 60_000): { socket: FakeSocket; connection: RespConnection } {
+  const socket = new FakeSocket();
+  const connection = new RespConnection(socket.asSocket, { replyTimeout });
+  open.push(connection);
+  return { socket, connection };
+}
+
+const PING = Buffer.from('*1\r\n$4\r\nPING\r\n');
+const streamKey = (key: string): string => key;
+
+const buffer = fc.uint8Array({ maxLength: 30 }).map((bytes) => Buffer.from(bytes));
+const id = fc.tuple(fc.nat(), fc.nat()).map(([time, count]) => Buffer.from(`${time}-${count}`));
+const fields = fc
+  .array(fc.tuple(fc.oneof(fc.constant(Buffer.from('msg')), buffer), buffer))
+  .map((pairs) => pairs.flat());
+const entry = fc.oneof(
+  fc.tuple(id, fields),
+  fc.tuple(id, fc.constant(null)),
+  fc.tuple(id, fields, fc.nat(), fc.nat(9)),
+  fc.tuple(id, fields, fc.constant(Buffer.from('7')), fc.constant(Buffer.from('3'))),
+  fc.constant(null),
+);
+const pages = fc.array(fc.tuple(buffer, fc.array(entry)), { minLength: 1, maxLength: 3 });
+const outcome = fc.oneof(
+  id.map((bytes) => bytes as Buffer | Error),
+  fc.constantFrom(new Error('OOM command not allowed'), new Error('ERR with “quotes”')),
+);
+const { value: anyValue } = fc.letrec<{ value: RespValue }>((tie) => ({
+  value: fc.oneof(
+    { depthSize: 'small', withCrossShrink: true },
+    buffer,
+    fc.integer(),
+    fc.constant(null),
+    fc.constant(new Error('NOSCRIPT none')),
+    fc.array(tie('value'), { maxLength: 4 }),
+  ),
+}));
+
+/** A handler of a reply, the bytes of the reply, and the result that must come of it. */
+interface Exchange {
+  readonly handler: () => ValueReply | ValuesReply | PageReply | AppendReply;
+  readonly reply: Buffer;
+  readonly result: unknown;
+}
+
+const exchange: fc.Arbitrary<Exchange> = fc.oneof(
+  anyValue.map((value) => ({ handler: () => new ValueReply('buffer'), reply: resp(value), result: value })),
+  fc.array(anyValue, { minLength: 1, maxLength: 3 }).map((values) => ({
+    handler: () => new ValuesReply('buffer', values.length),
+    reply: Buffer.concat(values.map(resp)),
+    result: values,
+  })),
+  fc.constantFrom(null, new Error('NOGROUP none')).map((value) => ({
+    handler: () => new PageReply(streamKey, noSchema()),
+    reply: resp(value),
+    result: value ?? [],
+  })),
+  pages.map((value) => ({
+    handler: () => new PageReply(streamKey, noSchema()),
+    reply: resp(value as RespValue),
+    result: pagesOf(value, streamKey),
+  })),
+  fc.tuple(fc.array(outcome, { minLength: 1 }), fc.boolean()).map(([outcomes, wantsIds]) => ({
+    handler: () => new AppendReply(outcomes.length, wantsIds),
+    reply: Buffer.concat(outcomes.map(resp)),
+    result: expectedOutcomes(outcomes, wantsIds),
+  })),
+);
+
+function expectedOutcomes(outcomes: ReadonlyArray<Buffer | Error>, wantsIds: boolean): unknown {
+  if (!wantsIds && !outcomes.some((each) => each instanceof Error)) return undefined;
+  return outcomes.map((each) => (each instanceof Error ? each : wantsIds ? each.toString() : ''));
+}
+
+/** Results with errors by their texts, and pages without schemas, which must be those of their fields. */
+function comparable(found: unknown): unknown {
+  if (found instanceof Error) return `error ${found.message}`;
+  if (Buffer.isBuffer(found)) return found.toString('latin1');
+  if (Array.isArray(found)) return found.map(comparable);
+  if (typeof found !== 'object' || found === null || !('entries' in found)) return found;
+  const { streamKey: key, entries } = found as StreamPage;
+  return {
+    key,
+    entries: entries.map(({ schema, ...rest }) => {
+      const names = rest.fields?.filter((_, index) => index % 2 === 0);
+      if (schema) expect(schema.names).toEqual(names);
+      return { ...rest, fields: comparable(rest.fields) };
+    }),
+  };
+}
+
+/** Cuts the bytes at the given places. */
+function chunksOf(bytes: Buffer, cuts: readonly number[]): Buffer[] {
+  const places = [0, ...cuts.map((cut) => cut % (bytes.length + 1)), bytes.length].sort((a, b) => a - b);
+  return places.slice(1).map((end, index) => bytes.subarray(places[index], end));
+}
+
+const settled = async (promises: ReadonlyArray<Promise<unknown>>): Promise<unknown[]> =>
+  (await Promise.allSettled(promises)).map((each) =>
+    each.status === 'fulfilled' ? each.value : (each.reason as unknown),
+  );
+
+describe('RESP connection', () => {
+  it('gives each command its own reply wherever the bytes are cut', async () => {
+    await fc.assert(
+      fc.asyncProperty(
+        fc.array(exchange, { minLength: 1, maxLength: 6 }),
+        fc.array(fc.nat()),
+        async (exchanges, cuts) => {
+          const { socket, connection } = connect();
+          const handlers = exchanges.map(({ handler }) => handler());
+          for (const handler of handlers) connection.send(PING, handler);
+          const results = settled(handlers.map(({ promise }) => promise as Promise<unknown>));
+          const bytes = Buffer.concat(exchanges.map(({ reply }) => reply));
+          for (const chunk of chunksOf(bytes, cuts)) socket.emit('data', chunk);
+
+          expect(connection.waiting).toBe(0);
+          expect((await results).map(comparable)).toEqual(exchanges.map(({ result }) => comparable(result)));
+        },
+      ),
+      { endOnFailure: true },
+    );
+  });
+
+  it('writes the commands of one turn together, in the order in which they were sent', async () => {
+    const { socket, connection } = connect();
+    for (const name of ['a', 'b', 'c']) {
+      connection.send(Buffer.from(name), new IgnoredReply());
+      expect(socket.corks).toBe(1);
+    }
+    await turn();
+    expect(socket.corks).toBe(0);
+    expect(Buffer.concat(socket.written).toString()).toBe('abc');
+  });
+
+  it('confirms the replies that were read when it breaks in the middle of a batch, and no others', async () => {
+    const { socket, connection } = connect();
+    const batch = new AppendReply(4, true);
+    const silent = new AppendReply(3, false);
+    const values = new ValuesReply('utf8', 3);
+    connection.send(PING, batch);
+    socket.emit('data', Buffer.from('$3\r\n1-0\r\n-OOM no\r\n$3\r\n3'));
+    connection.send(PING, silent);
+    connection.send(PING, values);
+    socket.emit('end');
+
+    const lost = 'error Redis closed the connection';
+    expect(comparable(await batch.promise)).toEqual(['1-0', 'error OOM no', lost, lost]);
+    expect(comparable(await silent.promise)).toEqual([lost, lost, lost]);
+    expect(comparable(await values.promise)).toEqual([lost, lost, lost]);
+    expect(socket.destroyed).toBe(true);
+  });
+
+  it.each([
+    ['is closed by the peer', (socket: FakeSocket) => socket.emit('end'), 'Redis closed the connection'],
+    ['fails', (socket: FakeSocket) => socket.emit('error', new Error('ECONNRESET')), 'ECONNRESET'],
+    ['is destroyed', (socket: FakeSocket) => socket.destroy(), 'the connection was closed'],
+    ['receives bytes that are no RESP2', (socket: FakeSocket) => socket.emit('data', Buffer.from('$1x\r\n')), 'digit'],
+    ['receives RESP3', (socket: FakeSocket) => socket.emit('data', Buffer.from('%1\r\n')), 'type 37'],
+    ['receives a bulk string that is too long', (s: FakeSocket) => s.emit('data', Buffer.from('$1\r\nabcd')), 'length'],
+  ])('fails each waiting command once, in order, when its socket %s', async (_, strike, message) => {
+    const { socket, connection } = connect();
+    const failures: string[] = [];
+    const replies = ['first', 'second'].map((name) => {
+      const reply = new ValueReply('utf8');
+      connection.send(PING, reply);
+      return reply.promise.catch((error: Error) => failures.push(`${name}: ${error.name} ${error.message}`));
+    });
+    strike(socket);
+    strike(socket);
+    await Promise.all(replies);
+    const late = new ValueReply('utf8');
+    connection.send(PING, late);
+
+    expect(failures).toEqual([expect.stringContaining(message), expect.stringContaining(message)]);
+    expect(failures[0]).toMatch(/^first: ConnectionLost/);
+    await expect(late.promise).rejects.toThrow(message);
+    expect([connection.isOpen, socket.destroyed, connection.waiting]).toEqual([false, true, 0]);
+  });
+
+  it('ends when a reply comes that no command waits for', () => {
+    const { socket, connection } = connect();
+    socket.emit('data', Buffer.from('+OK\r\n'));
+    expect(connection.isOpen).toBe(false);
+  });
+
+  it('ends when a due reply does not come, and not while replies keep coming or none is due', async () => {
+    const { socket, connection } = connect(100);
+    const first = new ValuesReply('utf8', 10);
+    connection.send(PING, first);
+    for (let count = 0; count < 10; count += 1) {
+      await new Promise((resolve) => setTimeout(resolve, 30));
+      socket.emit('data', Buffer.from('+OK\r\n'));
+    }
+    expect(await first.promise).toHaveLength(10);
+    await new Promise((resolve) => setTimeout(resolve, 250));
+    expect(connection.isOpen).toBe(true);
+
+    const silent = new ValueReply('utf8');
+    connection.send(PING, silent);
+    await expect(silent.promise).rejects.toThrow('no reply within 100 ms');
+  });
+
+  it('reads what waits in the socket before it calls the peer silent, when the process itself stood still', async () => {
+    const { socket, connection } = connect(50);
+    const reply = new ValueReply('utf8');
+    connection.send(PING, reply);
+    // The reply is delivered in the poll phase that follows the late timer, before any setImmediate of that phase.
+    setTimeout(() => setImmediate(() => socket.emit('data', Buffer.from('+PONG\r\n'))), 1);
+    const blockedUntil = Date.now() + 120;
+    await turn();
+    setTimeout(() => {
+      while (Date.now() < blockedUntil);
+    }, 0);
+    expect(await reply.promise).toBe('PONG');
+  });
+
+  it('does not join the chunks of a large payload again and again', async () => {
+    const { socket, connection } = connect();
+    const reply = new PageReply(streamKey, noSchema());
+    connection.send(PING, reply);
+    const payload = Buffer.alloc(64 * 1024 * 1024, 'x');
+    const bytes = resp([[Buffer.from('key'), [[Buffer.from('1-0'), [Buffer.from('msg'), payload]]]]]);
+    for (let at = 0; at < bytes.length; at += 16_384) socket.emit('data', bytes.subarray(at, at + 16_384));
+    expect((await reply.promise)[0]?.entries[0]?.fields?.[1]?.equals(payload)).toBe(true);
+  });
+
+  it('looks at each byte of an entry once, however many fields the entry has', async () => {
+    const { socket, connection } = connect();
+    const reply = new PageReply(streamKey, noSchema());
+    connection.send(PING, reply);
+    const many = Array.from({ length: 800_000 }, (_, index) => Buffer.from(String(index % 10)));
+    const bytes = resp([[Buffer.from('key'), [[Buffer.from('1-0'), many]]]]);
+    const reads: number[] = [];
+    // A decoder that begins again with each chunk needs hundreds of passes over all fields before.
+    for (let at = 0; at < bytes.length; at += 16_384) {
+      const begin = performance.now();
+      socket.emit('data', bytes.subarray(at, at + 16_384));
+      reads.push(performance.now() - begin);
+    }
+    expect((await reply.promise)[0]?.entries[0]?.fields).toHaveLength(800_000);
+    const half = reads.length / 2;
+    const sum = (values: number[]): number => values.reduce((total, value) => total + value, 0);
+    // The last chunk also completes the schema of the entry.
+    expect(sum(reads.slice(half, -1))).toBeLessThan(5 * sum(reads.slice(0, half)) + 50);
+  });
+
+  it('gives a channel that asks the reply to its command, and not that to ASKING', async () => {
+    const { socket, connection } = connect();
+    const channel = new RespChannel(connection);
+    const single = channel.command(['TYPE', 'k'], 'utf8', { isAsking: true });
+    const requests = ['1', '2'].map((payload) => ({ id: '*', fields: ['msg', payload] }));
+    const batch = channel.append({ key: 'k', limit: [], requests, wantsIds: true }, { isAsking: true });
+    await until('all is written', () => socket.corks === 0);
+    socket.emit('data', Buffer.from('+OK\r\n+stream\r\n+OK\r\n$3\r\n1-0\r\n+OK\r\n-MOVED 1 a:1\r\n'));
+
+    expect(await single).toBe('stream');
+    expect(comparable(await batch)).toEqual(['1-0', 'error MOVED 1 a:1']);
+    expect(
+      Buffer.concat(socket.written)
+        .toString()
+        .match(/ASKING/g),
+    ).toHaveLength(3);
+  });
+});

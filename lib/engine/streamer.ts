@@ -19,20 +19,15 @@ import type { StreamerHealth } from './health.js';
 import { Inbox } from './admin/inbox.js';
 import type { InboxOptions } from './admin/inbox.js';
 import { check } from './options/option-checks.js';
+import type { ConsumerOptions, ProducerOptions, StreamerOptions } from './options/options.js';
 import {
   resolveConsumerOptions,
   resolveProducerOptions,
   resolveStreamKeys,
   resolveStreamerOptions,
-} from './options/options.js';
-import type {
-  ConsumerOptions,
-  ProducerOptions,
-  ResolvedConsumerOptions,
-  ResolvedStreamerOptions,
-  StreamerOptions,
-} from './options/options.js';
-import type { ConsumerEnvironment, LiveSession, ReadingLine } from './consuming/reading/reading-line.js';
+} from './options/resolve-options.js';
+import type { ResolvedConsumerOptions, ResolvedStreamerOptions } from './options/resolve-options.js';
+import type { ConsumerEnvironment, LiveSession, ReaderConnection } from './consuming/consumer-environment.js';
 import { StreamConsumer } from './consuming/stream-consumer.js';
 import { StreamManager } from './admin/stream-manager.js';
 import { StreamProducer } from './producing/stream-producer.js';
@@ -209,8 +204,8 @@ export class RedisStreamer extends EventEmitter<{ status: [status: RedisStreamsS
     return {
       sessions: this.#sessions,
       control: this.#control,
-      controlLiveSince: () => this.#connections.control.liveSince,
-      openLine: () => this.#openLine(),
+      controlLiveSince: (_streamKey) => this.#connections.control.liveSince,
+      openReader: (_streamKey) => this.#openReader(),
       isCluster: () => this.#connections.control.isCluster,
       messageField: this.#options.messageField,
       blockTimeout: this.#options.blockTimeout,
@@ -219,7 +214,7 @@ export class RedisStreamer extends EventEmitter<{ status: [status: RedisStreamsS
     };
   }
 
-  #openLine(): ReadingLine {
+  #openReader(): ReaderConnection {
     const connection = this.#connections.acquireReader();
     return {
       connection,

@@ -4,16 +4,19 @@ import { Partition, shardKey } from './partition.js';
 import type { ConsumerSession } from './consumer-session.js';
 import { discoverShards } from './shard-discovery.js';
 
-/** Decides which shards a session reads: those that it finds, at first and on an interval, and those that it is told. */
+/**
+ * Decides which partitions a session reads: the shards that are found, at the start and by interval, and those that
+ * {@link assign} and {@link unassign} name.
+ */
 export class StreamAssignment {
   readonly #session: ConsumerSession;
   readonly #onError: (error: RedisStreamsError) => void;
-  /** Streams whose shards are looked for. */
+  /** Keys of the streams whose shards are looked for. */
   readonly #discovered = new Set<string>();
-  /** Shards that were taken off on purpose, and must not be found again. */
+  /** Keys of the shards that were unassigned, so that they are not found again. */
   readonly #excluded = new Set<string>();
   #timer: NodeJS.Timeout | undefined;
-  /** Changes come one after the other, whoever asks for them. */
+  /** Changes are made one after the other. */
   #changes: Promise<void> = Promise.resolve();
   #isClosed = false;
 
@@ -23,9 +26,9 @@ export class StreamAssignment {
   }
 
   async open(streamKeys: readonly string[]): Promise<void> {
-    const streams: Partition[] = [];
-    for (const streamKey of streamKeys) streams.push(...(await this.#find(streamKey)));
-    await this.#session.open(streams);
+    const partitions: Partition[] = [];
+    for (const streamKey of streamKeys) partitions.push(...(await this.#find(streamKey)));
+    await this.#session.open(partitions);
     for (const streamKey of streamKeys) this.#discovered.add(streamKey);
     const { shardDiscoveryInterval } = this.#session.options;
     if (shardDiscoveryInterval === false) return;
@@ -43,19 +46,19 @@ export class StreamAssignment {
         shardId === undefined
           ? await this.#find(streamKey)
           : [new Partition(streamKey, shardId, await this.#shardKeyOf(streamKey, shardId))];
-      for (const stream of wanted) this.#excluded.delete(stream.key);
+      for (const { key } of wanted) this.#excluded.delete(key);
       await this.#add(wanted, false);
     });
   }
 
   unassign(streamKey: string, shardId: number | undefined): Promise<void> {
     return this.#change(async () => {
-      const gone = this.#session.streams.filter(
-        (stream) => stream.streamKey === streamKey && (shardId === undefined || stream.shardId === shardId),
+      const unwanted = this.#session.partitions.current.filter(
+        (partition) => partition.streamKey === streamKey && (shardId === undefined || partition.shardId === shardId),
       );
       if (shardId === undefined) this.#discovered.delete(streamKey);
-      else for (const stream of gone) this.#excluded.add(stream.key);
-      await this.#session.remove(gone);
+      else for (const { key } of unwanted) this.#excluded.add(key);
+      await this.#session.remove(unwanted);
     });
   }
 
@@ -68,15 +71,15 @@ export class StreamAssignment {
   async #discover(): Promise<void> {
     for (const streamKey of this.#discovered) {
       const found = await discoverShards(streamKey, this.#session.environment.control.reading);
-      const isKnown = this.#session.streams.some((stream) => stream.streamKey === streamKey);
+      const isKnown = this.#session.partitions.current.some((partition) => partition.streamKey === streamKey);
       // The plain key is in the list when there is nothing else, or when it is a stream; either way it is known already.
       await this.#add(isKnown ? found.filter(({ key }) => key !== streamKey) : found, true);
     }
   }
 
-  async #add(streams: readonly Partition[], isAllNew: boolean): Promise<void> {
-    const known = new Set(this.#session.streams.map(({ key }) => key));
-    const added = streams.filter(({ key }) => !known.has(key) && !this.#excluded.has(key));
+  async #add(partitions: readonly Partition[], isAllNew: boolean): Promise<void> {
+    const known = new Set(this.#session.partitions.current.map(({ key }) => key));
+    const added = partitions.filter(({ key }) => !known.has(key) && !this.#excluded.has(key));
     if (added.length > 0) await this.#session.add(added, isAllNew);
   }
 
@@ -85,7 +88,7 @@ export class StreamAssignment {
     return discoverShards(streamKey, this.#session.environment.control.reading);
   }
 
-  /** Shard 0 is the stream itself, unless there is a shard of that number. */
+  /** Shard 0 is the stream itself, unless there is a shard with that number. */
   async #shardKeyOf(streamKey: string, shardId: number): Promise<string> {
     const key = shardKey(streamKey, shardId, true);
     if (shardId > 0 || (await this.#session.environment.control.reading.isStream(key))) return key;

@@ -15,7 +15,7 @@ import { toPublicError } from '../../redis/commands/redis-error.js';
 import type { AppendCommands } from '../../redis/commands/stream-commands.js';
 import { shardKey } from '../consuming/partition.js';
 import { check } from '../options/option-checks.js';
-import type { ResolvedProducerOptions } from '../options/options.js';
+import type { ResolvedProducerOptions } from '../options/resolve-options.js';
 import { bytesOf, entryIdFor, headerFields, heldBytes, lengthOf } from '../messages/outgoing-entry.js';
 import type { Payload, SendOptions } from '../messages/outgoing-entry.js';
 import { Receipt } from '../messages/receipt.js';

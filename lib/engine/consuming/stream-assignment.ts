@@ -1,53 +1,47 @@
 import type { RedisStreamsError } from '../../errors.js';
 import { toPublicError } from '../../redis/commands/redis-error.js';
-import { Partition, shardKey } from './partition.js';
 import type { ConsumerSession } from './consumer-session.js';
-import { discoverShards } from './shard-discovery.js';
+import { Partition, shardKey } from './partition.js';
+import { ShardDiscovery } from './shard-discovery.js';
 
 /**
- * Decides which partitions a session reads: the shards that are found, at the start and by interval, and those that
- * {@link assign} and {@link unassign} name.
+ * Decides which partitions a session reads: the shards that its {@link ShardDiscovery} finds, at the start and later, and
+ * those that {@link assign} and {@link unassign} name. It owns the timer of the discovery; changes are made one after the
+ * other.
  */
 export class StreamAssignment {
   readonly #session: ConsumerSession;
   readonly #onError: (error: RedisStreamsError) => void;
-  /** Keys of the streams whose shards are looked for. */
-  readonly #discovered = new Set<string>();
+  /** Undefined when no shards are looked for. */
+  readonly #discovery: ShardDiscovery | undefined;
   /** Keys of the shards that were unassigned, so that they are not found again. */
   readonly #excluded = new Set<string>();
   #timer: NodeJS.Timeout | undefined;
-  /** Changes are made one after the other. */
   #changes: Promise<void> = Promise.resolve();
   #isClosed = false;
 
   constructor(session: ConsumerSession, onError: (error: RedisStreamsError) => void) {
     this.#session = session;
     this.#onError = onError;
+    const { control, logger } = session.environment;
+    const { shardDiscoveryInterval: interval } = session.options;
+    if (interval !== false) this.#discovery = new ShardDiscovery({ reading: control.reading, interval, logger });
   }
 
   async open(streamKeys: readonly string[]): Promise<void> {
-    const partitions: Partition[] = [];
-    for (const streamKey of streamKeys) partitions.push(...(await this.#find(streamKey)));
-    await this.#session.open(partitions);
-    for (const streamKey of streamKeys) this.#discovered.add(streamKey);
-    const { shardDiscoveryInterval } = this.#session.options;
-    if (shardDiscoveryInterval === false) return;
-    this.#timer = setInterval(() => {
-      this.#change(() => this.#discover()).catch((error: unknown) => {
-        this.#onError(toPublicError(error, streamKeys.join("', '"), 'looking for shards of'));
-      });
-    }, shardDiscoveryInterval);
+    await this.#session.open(await this.#find(streamKeys));
+    this.#scheduleLook();
   }
 
   assign(streamKey: string, shardId: number | undefined): Promise<void> {
     return this.#change(async () => {
-      if (shardId === undefined) this.#discovered.add(streamKey);
       const wanted =
         shardId === undefined
-          ? await this.#find(streamKey)
+          ? await this.#find([streamKey])
           : [new Partition(streamKey, shardId, await this.#shardKeyOf(streamKey, shardId))];
       for (const { key } of wanted) this.#excluded.delete(key);
       await this.#add(wanted, false);
+      this.#scheduleLook();
     });
   }
 
@@ -56,7 +50,7 @@ export class StreamAssignment {
       const unwanted = this.#session.partitions.current.filter(
         (partition) => partition.streamKey === streamKey && (shardId === undefined || partition.shardId === shardId),
       );
-      if (shardId === undefined) this.#discovered.delete(streamKey);
+      if (shardId === undefined) this.#discovery?.unwatch(streamKey);
       else for (const { key } of unwanted) this.#excluded.add(key);
       await this.#session.remove(unwanted);
     });
@@ -64,17 +58,26 @@ export class StreamAssignment {
 
   async close(): Promise<void> {
     this.#isClosed = true;
-    clearInterval(this.#timer);
+    clearTimeout(this.#timer);
     await this.#changes;
   }
 
-  async #discover(): Promise<void> {
-    for (const streamKey of this.#discovered) {
-      const found = await discoverShards(streamKey, this.#session.environment.control.reading);
-      const isKnown = this.#session.partitions.current.some((partition) => partition.streamKey === streamKey);
-      // The plain key is in the list when there is nothing else, or when it is a stream; either way it is known already.
-      await this.#add(isKnown ? found.filter(({ key }) => key !== streamKey) : found, true);
+  #scheduleLook(): void {
+    const dueIn = this.#discovery?.dueIn ?? Infinity;
+    clearTimeout(this.#timer);
+    if (this.#isClosed || dueIn === Infinity) return;
+    this.#timer = setTimeout(() => void this.#look(), dueIn);
+  }
+
+  /** Never rejects. */
+  async #look(): Promise<void> {
+    try {
+      await this.#change(async () => this.#add((await this.#discovery?.look()) ?? [], true));
+    } catch (error) {
+      const keys = new Set(this.#session.partitions.current.map(({ streamKey }) => streamKey));
+      this.#onError(toPublicError(error, [...keys].join("', '"), 'looking for shards of'));
     }
+    this.#scheduleLook();
   }
 
   async #add(partitions: readonly Partition[], isAllNew: boolean): Promise<void> {
@@ -83,9 +86,9 @@ export class StreamAssignment {
     if (added.length > 0) await this.#session.add(added, isAllNew);
   }
 
-  async #find(streamKey: string): Promise<Partition[]> {
-    if (this.#session.options.shardDiscoveryInterval === false) return [new Partition(streamKey, 0, streamKey)];
-    return discoverShards(streamKey, this.#session.environment.control.reading);
+  async #find(streamKeys: readonly string[]): Promise<Partition[]> {
+    if (!this.#discovery) return streamKeys.map((streamKey) => new Partition(streamKey, 0, streamKey));
+    return this.#discovery.watch(streamKeys);
   }
 
   /** Shard 0 is the stream itself, unless there is a shard with that number. */

@@ -15,7 +15,7 @@ const PAGES_PER_LOOK = 10;
 /** The same at the start, where a stream is not found at its key, or its numbers have gaps. */
 const PAGES_AT_START = 400;
 
-/** When the next look is due: after the interval, or ever later while there is nothing to find. */
+/** When the next look is due: after the interval, or after a delay that doubles while looks find nothing. */
 class LookTimes {
   readonly #interval: number;
   #delay: number;

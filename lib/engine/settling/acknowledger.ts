@@ -125,7 +125,7 @@ export class Acknowledger {
     this.#delayed = [];
   }
 
-  /** What is queued is not sent any more; call {@link flushDelayed} and {@link commit} before. */
+  /** Queued acks are not sent; call {@link flushDelayed} and {@link commit} before. */
   close(): void {
     this.#commits?.close();
   }

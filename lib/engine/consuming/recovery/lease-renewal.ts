@@ -23,7 +23,7 @@ const IDS_PER_COMMAND = 500;
 
 /**
  * Renews the lease of the entries that this process owns: it resets their idle time, so that no other consumer claims them
- * while this process lives. It never renews an entry that another consumer has claimed meanwhile, and never has two
+ * while this process lives. It never renews an entry that another consumer has claimed, and never has two
  * renewals under way.
  */
 export class LeaseRenewal {

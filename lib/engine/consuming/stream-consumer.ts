@@ -9,7 +9,6 @@ import { isEntryId } from '../../redis/commands/entry-id.js';
 import { partitionOf } from './partition.js';
 import type { Partition } from './partition.js';
 import { ConsumerSession } from './consumer-session.js';
-import type { MessageTaker } from './consumer-session.js';
 import type { CommittingConsumer, RewindTarget } from './consumer-types.js';
 import { check } from '../options/option-checks.js';
 import { resolveStreamKeys } from '../options/resolve-options.js';
@@ -28,10 +27,7 @@ import type { StreamShard } from '../messages/stream-message.js';
  * It has every method that a consumer may have. Which of them are valid follows from the options: at compile time by
  * {@link ConsumerFor}, at run time by errors.
  */
-export class StreamConsumer
-  extends EventEmitter<{ error: [error: RedisStreamsError] }>
-  implements CommittingConsumer, MessageTaker
-{
+export class StreamConsumer extends EventEmitter<{ error: [error: RedisStreamsError] }> implements CommittingConsumer {
   readonly #options: ResolvedConsumerOptions;
   readonly #environment: ConsumerEnvironment;
   readonly #session: ConsumerSession;
@@ -52,7 +48,8 @@ export class StreamConsumer
       onError: (error) => this.#report(error),
     });
     this.#assignment = new StreamAssignment(this.#session, (error) => this.#report(error));
-    this.#session.handOutTo(this);
+    // A message that is taken one by one never waits for a retry here, so none is taken away.
+    this.#session.handOutTo({ onArrival: () => this.#serve(), onTakenAway: () => undefined });
   }
 
   get groupId(): string | undefined {
@@ -182,17 +179,13 @@ export class StreamConsumer
     await moveTo(this.#session, target);
   }
 
-  /** Called by the session. */
-  onArrival(): void {
+  #serve(): void {
     while (this.#waiting.length > 0) {
       const message = this.#session.handOut();
       if (!message) return;
       this.#waiting.shift()?.resolve(message);
     }
   }
-
-  /** Called by the session; a message that is taken one by one never waits for a retry here. */
-  onTakenAway(): void {}
 
   /** Each failure is reported once: to a call that waits, otherwise to the next one. Other calls wait for other partitions. */
   #failStream(error: RedisStreamsError): void {

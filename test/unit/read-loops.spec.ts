@@ -54,9 +54,13 @@ class Scene {
   }
 
   async untilReading(...expected: string[][]): Promise<void> {
-    const wanted = JSON.stringify(expected.map((keys) => [...keys].sort()).sort());
-    const actual = (): string => JSON.stringify([...this.reading.values()].map((keys) => [...keys].sort()).sort());
-    await until(`reads are in flight: ${wanted}`, () => actual() === wanted);
+    const textOf = (reads: string[][]): string =>
+      reads
+        .map((keys) => keys.join())
+        .sort()
+        .join(' ');
+    const wanted = textOf(expected);
+    await until(`reads are in flight: ${wanted}`, () => textOf([...this.reading.values()]) === wanted);
   }
 
   #openReader(streamKey: string | undefined): ReaderConnection {

@@ -6,17 +6,17 @@ import type { Partition } from './consuming/partition.js';
 import type { LoopReport } from './consuming/reading/loop-watchdog.js';
 import type { ConsumerMode } from './options/options.js';
 
-/** One stream shard that a loop reads. What the server was asked for is undefined when it did not say in time. */
+/** One stream, or one shard of it, that a loop reads. The numbers are undefined when the server did not answer in time. */
 export interface StreamHealth {
   readonly streamKey: string;
   readonly shardId: number;
-  /** Entries that the group has not been given yet; undefined where the server does not know it (before Redis 7.0). */
+  /** Entries that were not delivered to the group yet; undefined where the server does not know it (before Redis 7.0). */
   readonly lag: number | undefined;
-  /** Entries of the group that were given to somebody and not acknowledged. */
+  /** Entries that were delivered to a consumer of the group and not acknowledged. */
   readonly pending: number | undefined;
-  /** How long nobody has touched the oldest of them, in milliseconds; undefined also when there is none. */
+  /** Idle time of the oldest pending entry, in milliseconds; undefined also when there is none. */
   readonly oldestPendingIdle: number | undefined;
-  /** Why the stream is not read any more. */
+  /** Why it is not read any more. */
   readonly failure: RedisStreamsError | undefined;
 }
 
@@ -26,46 +26,47 @@ export interface LoopHealth extends LoopReport {
   /** Undefined in real-time mode. */
   readonly group: string | undefined;
   readonly consumer: string | undefined;
-  /** How often its connection was made anew after a loss. */
+  /** How often its connection was established again after a loss. */
   readonly reconnects: number;
   /** Messages that were read and not handed out yet. */
   readonly buffered: number;
-  /** Messages that were handed out and are not settled. */
+  /** Messages that were handed out and are not settled yet. */
   readonly inFlight: number;
-  /** Sum over its streams; undefined unless known for each. */
+  /** Sum over its streams; undefined unless it is known for each of them. */
   readonly lag: number | undefined;
   readonly pending: number | undefined;
-  /** The longest of its streams. */
+  /** The longest idle time of its streams. */
   readonly oldestPendingIdle: number | undefined;
   readonly streams: readonly StreamHealth[];
 }
 
-/** How a streamer, or the server on top of it, is doing. */
+/** The state of a streamer, or of the server that uses it. */
 export interface StreamerHealth {
-  /** True when the connections are not closed, every loop is healthy, and every stream is read. */
+  /** True when the connections are not closed, every loop is healthy, and no stream has failed. */
   readonly isHealthy: boolean;
   readonly status: RedisStreamsStatus;
-  /** Of all connections together. */
+  /** Sum over all connections. */
   readonly reconnects: number;
   readonly loops: readonly LoopHealth[];
 }
 
-/** What a session knows of one of its loops without asking the server. */
+/** The part of a loop's health that is known without asking the server. */
 export interface LocalLoopHealth
   extends LoopReport, Pick<LoopHealth, 'mode' | 'group' | 'consumer' | 'reconnects' | 'buffered' | 'inFlight'> {
-  readonly streams: readonly Partition[];
+  readonly partitions: readonly Partition[];
 }
 
-/** Asks the server for what only it knows of a loop's streams, and waits no longer than `timeout` milliseconds. */
+/** Adds the numbers that only the server knows, and waits for them at most `timeout` milliseconds. */
 export async function loopHealth(
   local: LocalLoopHealth,
   commands: Pick<StreamCommands, 'groups' | 'pending'>,
   timeout: number,
 ): Promise<LoopHealth> {
+  const { partitions, ...loop } = local;
   const streams = await Promise.all(
-    local.streams.map(async (stream) => {
-      const { streamKey, shardId, failure } = stream;
-      const known = failure ? undefined : await inTime(groupNumbers(stream, local.group, commands), timeout);
+    partitions.map(async (partition) => {
+      const { streamKey, shardId, failure } = partition;
+      const known = failure ? undefined : await inTime(groupNumbers(partition, local.group, commands), timeout);
       return {
         lag: undefined,
         pending: undefined,
@@ -78,7 +79,7 @@ export async function loopHealth(
     }),
   );
   return {
-    ...local,
+    ...loop,
     streams,
     isHealthy: local.isHealthy && streams.every(({ failure }) => failure === undefined),
     lag: sumOf(streams.map(({ lag }) => lag)),
@@ -101,7 +102,7 @@ async function groupNumbers(
   return info && { lag: info.lag, pending: info.pending, oldestPendingIdle: oldest?.idle };
 }
 
-/** Undefined when the work fails, or takes longer. */
+/** Undefined when the work fails or takes longer. */
 async function inTime<T>(work: Promise<T>, timeout: number): Promise<T | undefined> {
   const limit = new AbortController();
   const late = pause(timeout, limit.signal).then(() => undefined);

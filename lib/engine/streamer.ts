@@ -19,20 +19,15 @@ import type { StreamerHealth } from './health.js';
 import { Inbox } from './admin/inbox.js';
 import type { InboxOptions } from './admin/inbox.js';
 import { check } from './options/option-checks.js';
+import type { ConsumerOptions, ProducerOptions, StreamerOptions } from './options/options.js';
 import {
   resolveConsumerOptions,
   resolveProducerOptions,
   resolveStreamKeys,
   resolveStreamerOptions,
-} from './options/options.js';
-import type {
-  ConsumerOptions,
-  ProducerOptions,
-  ResolvedConsumerOptions,
-  ResolvedStreamerOptions,
-  StreamerOptions,
-} from './options/options.js';
-import type { ConsumerEnvironment, LiveSession, ReadingLine } from './consuming/reading/reading-line.js';
+} from './options/resolve-options.js';
+import type { ResolvedConsumerOptions, ResolvedStreamerOptions } from './options/resolve-options.js';
+import type { ConsumerEnvironment, LiveSession, ReaderConnection } from './consuming/consumer-environment.js';
 import { StreamConsumer } from './consuming/stream-consumer.js';
 import { StreamManager } from './admin/stream-manager.js';
 import { StreamProducer } from './producing/stream-producer.js';
@@ -211,8 +206,11 @@ export class RedisStreamer extends EventEmitter<{ status: [status: RedisStreamsS
     return {
       sessions: this.#sessions,
       control: this.#control,
-      controlLiveSince: () => this.#connections.control.find('')?.connection.liveSince,
-      openLine: () => this.#openReader(''),
+      controlLiveSince: (streamKey) => {
+        const route = this.#connections.control.find(this.#keyPrefix + (streamKey ?? ''));
+        return route?.connection.liveSince;
+      },
+      openReader: (streamKey) => this.#openReader(streamKey),
       isCluster: () => this.#connections.isCluster,
       messageField: this.#options.messageField,
       blockTimeout: this.#options.blockTimeout,
@@ -221,9 +219,9 @@ export class RedisStreamer extends EventEmitter<{ status: [status: RedisStreamsS
     };
   }
 
-  /** @param streamKey in Cluster, the stream that is read */
-  #openReader(streamKey: string): ReadingLine {
-    const key = this.#keyPrefix + streamKey;
+  /** @param streamKey in Cluster, the key of the only partition that is read */
+  #openReader(streamKey: string | undefined): ReaderConnection {
+    const key = this.#keyPrefix + (streamKey ?? '');
     const connection = this.#connections.acquireReader(key);
     return {
       connection,

@@ -1,17 +1,17 @@
 import { setTimeout as wait } from 'node:timers/promises';
 
-/** How long to wait between attempts; every time is in milliseconds. */
+/** The delays between attempts; all times are milliseconds. */
 export interface BackoffPolicy {
   readonly initial: number;
   readonly factor: number;
   readonly max: number;
-  /** Share of the delay, 0 to 1, that is chosen at random so that many clients do not come back at once. */
+  /** Random share of the delay, 0 to 1, so that many clients do not reconnect at the same moment. */
   readonly jitter: number;
 }
 
 export const RECONNECT_BACKOFF: BackoffPolicy = Object.freeze({ initial: 50, factor: 2, max: 2_000, jitter: 0.3 });
 
-/** The delay before attempt number `attempt` (1 is the first repetition): exponential, capped, then jittered around itself. */
+/** The delay before repetition number `attempt`, from 1 on: exponential, limited, then with jitter in both directions. */
 export function backoffDelay(policy: BackoffPolicy, attempt: number, random: () => number = Math.random): number {
   const exponent = Math.min(Math.max(attempt, 1) - 1, 64);
   const base = Math.min(policy.initial * policy.factor ** exponent, policy.max);
@@ -23,11 +23,11 @@ export async function pause(ms: number, signal?: AbortSignal): Promise<void> {
   try {
     await wait(ms, undefined, { signal });
   } catch {
-    // Only an abort can end a timer early, and that is a reason to go on at once.
+    // Only an abort ends the timer early, and then the caller continues at once.
   }
 }
 
-/** Waits for the work, but no longer than so many milliseconds. */
+/** Waits for the work, at most `time` milliseconds. */
 export async function within(time: number, work: Promise<unknown>): Promise<void> {
   const limit = new AbortController();
   await Promise.race([work, pause(time, limit.signal)]);

@@ -1,8 +1,8 @@
 import { types } from 'node:util';
 
-/** What was thrown, as text for a log: an Error's message, an object as JSON, anything else as it prints. */
+/** A thrown value as text for a log: the message of an Error, an object as JSON. */
 export function errorText(thrown: unknown): string {
-  // Not by `instanceof`: an error may come from another realm, as those of Node's own modules do inside a VM context.
+  // Not `instanceof`: an error may come from another realm, as errors of Node's own modules do inside a VM context.
   if (types.isNativeError(thrown)) return thrown.message;
   if (typeof thrown === 'string') return thrown;
   try {
@@ -12,7 +12,7 @@ export function errorText(thrown: unknown): string {
   }
 }
 
-/** The same with the stack, where there is one. */
+/** The stack of an Error that has one; otherwise as {@link errorText}. */
 export function errorTextWithStack(thrown: unknown): string {
   return (types.isNativeError(thrown) && thrown.stack) || errorText(thrown);
 }

@@ -1,4 +1,4 @@
-/** What this package needs of a logger; Nest's `Logger` and `console` both fit. */
+/** A logger for this package, for example Nest's `Logger` or `console`. */
 export interface RedisStreamsLogger {
   error(message: string): void;
   warn(message: string): void;
@@ -6,7 +6,7 @@ export interface RedisStreamsLogger {
   debug?(message: string): void;
 }
 
-/** Wraps a logger so that one that throws cannot stop a background loop. */
+/** Wraps a logger, so that an error that it throws cannot stop a background loop. */
 export function safeLogger(logger: RedisStreamsLogger): Required<RedisStreamsLogger> {
   const guard =
     (level: keyof RedisStreamsLogger) =>
@@ -14,13 +14,13 @@ export function safeLogger(logger: RedisStreamsLogger): Required<RedisStreamsLog
       try {
         logger[level]?.(message);
       } catch {
-        // There is nowhere left to report to.
+        // A logger that fails leaves no place to report to.
       }
     };
   return { error: guard('error'), warn: guard('warn'), log: guard('log'), debug: guard('debug') };
 }
 
-/** Errors and warnings to the console, nothing else: what an engine without Nest says by itself. */
+/** The default logger of the engine: errors and warnings go to the console. */
 export const consoleLogger: RedisStreamsLogger = Object.freeze({
   error: (message: string) => console.error(`[RedisStreams] ${message}`),
   warn: (message: string) => console.warn(`[RedisStreams] ${message}`),

@@ -2,7 +2,7 @@ import { describe, expect, it } from '@jest/globals';
 
 import { AdaptivePrefetch } from '../../lib/engine/consuming/reading/adaptive-prefetch.js';
 
-const LEAST = { prefetch: 20, batchSize: 10 };
+const MINIMUM = { prefetch: 20, batchSize: 10 };
 const CONCURRENCY = 16;
 
 function entries(count: number, bytes: number): Array<{ id: string; fields: Buffer[]; deliveryCount: number }> {
@@ -13,39 +13,39 @@ function entries(count: number, bytes: number): Array<{ id: string; fields: Buff
   }));
 }
 
-/** After many deliveries that took so long. */
+/** The prefetch after many deliveries of this duration. */
 function after(duration: number, messages = 1, concurrency = CONCURRENCY): AdaptivePrefetch {
-  const readAhead = new AdaptivePrefetch(LEAST, concurrency);
-  for (let count = 0; count < 200; count += 1) readAhead.handled(messages, duration);
-  return readAhead;
+  const prefetch = new AdaptivePrefetch(MINIMUM, concurrency);
+  for (let count = 0; count < 200; count += 1) prefetch.handled(messages, duration);
+  return prefetch;
 }
 
-describe('how much is read ahead', () => {
-  it('is the least until something has been handled, and for slow handlers', () => {
-    expect(new AdaptivePrefetch(LEAST, CONCURRENCY).size).toEqual(LEAST);
-    expect(after(1_000).size).toEqual(LEAST);
+describe('adaptive prefetch', () => {
+  it('is the minimum until a message has been handled, and for slow handlers', () => {
+    expect(new AdaptivePrefetch(MINIMUM, CONCURRENCY).size).toEqual(MINIMUM);
+    expect(after(1_000).size).toEqual(MINIMUM);
   });
 
-  it('is what the handlers get through in 50 ms', () => {
+  it('is as many messages as the handlers process in 50 ms', () => {
     expect(after(4).size).toEqual({ prefetch: 200, batchSize: 100 });
     expect(after(4, 1, 4).size).toEqual({ prefetch: 50, batchSize: 25 });
     expect(after(40, 10, 4).size.prefetch).toBeGreaterThanOrEqual(49);
   });
 
-  it('is bounded in number and in bytes', () => {
-    const readAhead = after(0);
-    expect(readAhead.size).toEqual({ prefetch: 1_000, batchSize: 500 });
-    readAhead.arrived(entries(10, 64 * 1024));
-    expect(readAhead.size.prefetch).toBe(128);
-    readAhead.arrived(entries(3, 4 * 1024 * 1024));
-    expect(readAhead.size).toEqual(LEAST);
-    readAhead.arrived([]);
-    expect(readAhead.size).toEqual(LEAST);
+  it('is limited in messages and in bytes', () => {
+    const prefetch = after(0);
+    expect(prefetch.size).toEqual({ prefetch: 1_000, batchSize: 500 });
+    prefetch.arrived(entries(10, 64 * 1024));
+    expect(prefetch.size.prefetch).toBe(128);
+    prefetch.arrived(entries(3, 4 * 1024 * 1024));
+    expect(prefetch.size).toEqual(MINIMUM);
+    prefetch.arrived([]);
+    expect(prefetch.size).toEqual(MINIMUM);
   });
 
-  it('follows handlers that become slow', () => {
-    const readAhead = after(0.1);
-    for (let count = 0; count < 5; count += 1) readAhead.handled(1, 500);
-    expect(readAhead.size).toEqual(LEAST);
+  it('shrinks when handlers become slow', () => {
+    const prefetch = after(0.1);
+    for (let count = 0; count < 5; count += 1) prefetch.handled(1, 500);
+    expect(prefetch.size).toEqual(MINIMUM);
   });
 });

@@ -3,8 +3,8 @@ import { expect, it } from '@jest/globals';
 import { ClaimStrategies } from '../../lib/redis/commands/claim-strategies.js';
 import type { CommandSender } from '../../lib/redis/commands/command-sender.js';
 
-/** A server with XAUTOCLAIM that gives two entries, and then answers with these counts. */
-function strategiesOver(counts: readonly unknown[]): ClaimStrategies {
+/** Strategies on a server whose XAUTOCLAIM returns two entries, and whose XPENDING returns these delivery counts for them. */
+function strategiesWith(counts: readonly unknown[]): ClaimStrategies {
   const entry = (id: string): unknown => [Buffer.from(id), [Buffer.from('msg'), Buffer.from('x')]];
   const sender = {
     key: (name: string) => name,
@@ -18,14 +18,14 @@ function strategiesOver(counts: readonly unknown[]): ClaimStrategies {
 const REQUEST = { streamKey: 's', group: 'g', consumer: 'me', minIdle: 100, count: 10, after: undefined };
 const PENDING = [['2-0', 'me', 0, 4]];
 
-it('an entry that was acknowledged, or claimed by another, before its count was known is not handed out', async () => {
-  const { entries } = await strategiesOver([[], PENDING]).claim(REQUEST);
+it('claim strategies: an entry that is acknowledged or claimed by another consumer before its count is read is not returned', async () => {
+  const { entries } = await strategiesWith([[], PENDING]).claim(REQUEST);
 
   expect(entries.map(({ id, deliveryCount }) => [id, deliveryCount])).toEqual([['2-0', 4]]);
 });
 
-it('entries whose counts cannot be learnt are not handed out as if they were new', async () => {
+it('claim strategies: entries are not returned as new when their counts cannot be read', async () => {
   const lost = new Error('the connection was lost');
 
-  await expect(strategiesOver([PENDING, lost]).claim(REQUEST)).rejects.toBe(lost);
+  await expect(strategiesWith([PENDING, lost]).claim(REQUEST)).rejects.toBe(lost);
 });

@@ -38,7 +38,7 @@ function setUp(interval: number | undefined) {
   return { scheduler, acks, missed, errors };
 }
 
-const streamOf = (key: string): Partition => new Partition(key, 0, key);
+const partitionOf = (key: string): Partition => new Partition(key, 0, key);
 const reply = (message: string): Error => Object.assign(new Error(message), { name: 'ReplyError' });
 const isSettled = async (promise: Promise<unknown>): Promise<boolean> => {
   const pending = Symbol('pending');
@@ -46,9 +46,9 @@ const isSettled = async (promise: Promise<unknown>): Promise<boolean> => {
 };
 
 describe('commit scheduler', () => {
-  it('sends many ids of a stream in one command, each stream its own', async () => {
+  it('sends many ids of a partition in one command, and one command for each partition', async () => {
     const { scheduler, acks } = setUp(undefined);
-    const [a, b] = [streamOf('a'), streamOf('b')];
+    const [a, b] = [partitionOf('a'), partitionOf('b')];
     for (const id of ['1-0', '2-0']) scheduler.add(a, id);
     scheduler.add(b, '9-0');
     const flush = scheduler.flush();
@@ -63,27 +63,27 @@ describe('commit scheduler', () => {
     expect(scheduler.size).toBe(0);
   });
 
-  it('sends nothing by itself without an interval', async () => {
+  it('without an interval sends nothing before a flush', async () => {
     const { scheduler, acks } = setUp(undefined);
-    for (let index = 0; index < 2_000; index += 1) scheduler.add(streamOf('a'), `${index}-0`);
+    for (let index = 0; index < 2_000; index += 1) scheduler.add(partitionOf('a'), `${index}-0`);
     await turn();
     expect(acks).toHaveLength(0);
   });
 
-  it('sends by itself after the interval, and in the same turn together when it is 0', async () => {
+  it('sends after the interval; with 0, the acks of one turn of the event loop together', async () => {
     const slow = setUp(20);
-    slow.scheduler.add(streamOf('a'), '1-0');
+    slow.scheduler.add(partitionOf('a'), '1-0');
     await turn();
     expect(slow.acks).toHaveLength(0);
     await until('the interval is over', () => slow.acks.length === 1);
 
     const fast = setUp(0);
-    const stream = streamOf('a');
-    for (const id of ['1-0', '2-0']) fast.scheduler.add(stream, id);
+    const partition = partitionOf('a');
+    for (const id of ['1-0', '2-0']) fast.scheduler.add(partition, id);
     await turn();
     expect(fast.acks.map(({ ids }) => ids)).toEqual([['1-0', '2-0']]);
-    // What is added while one is under way waits for it.
-    fast.scheduler.add(stream, '3-0');
+    // An ack that is added while a send is under way waits for it.
+    fast.scheduler.add(partition, '3-0');
     await turn();
     expect(fast.acks).toHaveLength(1);
     fast.acks[0]?.answer();
@@ -91,38 +91,38 @@ describe('commit scheduler', () => {
     expect(fast.acks[1]?.ids).toEqual(['3-0']);
   });
 
-  it('sends ahead of the interval when many have gathered', async () => {
+  it('sends before the interval is over when many acks were collected', async () => {
     const { scheduler, acks } = setUp(60_000);
-    const stream = streamOf('a');
-    for (let index = 0; index < 1_000; index += 1) scheduler.add(stream, `${index}-0`);
+    const partition = partitionOf('a');
+    for (let index = 0; index < 1_000; index += 1) scheduler.add(partition, `${index}-0`);
     await turn();
     expect(acks.map(({ ids }) => ids.length)).toEqual([1_000]);
   });
 
-  it('keeps a batch that failed and sends it again; acks made meanwhile come after it', async () => {
+  it('sends a batch that failed again, and later acks after it', async () => {
     const { scheduler, acks, errors } = setUp(undefined);
-    const stream = streamOf('a');
-    stream.held.set('1-0', 'settled');
-    scheduler.add(stream, '1-0');
+    const partition = partitionOf('a');
+    partition.owned.set('1-0', 'settled');
+    scheduler.add(partition, '1-0');
     const flush = scheduler.flush();
     await turn();
     acks[0]?.fail(new ConnectionError('lost'));
-    scheduler.add(stream, '2-0');
+    scheduler.add(partition, '2-0');
     await until('it is sent again', () => acks.length === 2);
     expect(acks[1]?.ids).toEqual(['1-0']);
-    expect(stream.held.has('1-0')).toBe(true);
+    expect(partition.owned.has('1-0')).toBe(true);
     acks[1]?.answer();
     await until('the next one is sent', () => acks.length === 3);
     acks[2]?.answer();
 
     await flush;
-    expect(stream.held.size).toBe(0);
+    expect(partition.owned.size).toBe(0);
     expect(errors).toEqual([]);
   });
 
-  it('a flush waits for a sending that is under way', async () => {
+  it('a flush waits for a send that is under way', async () => {
     const { scheduler, acks } = setUp(0);
-    scheduler.add(streamOf('a'), '1-0');
+    scheduler.add(partitionOf('a'), '1-0');
     await turn();
     expect(acks).toHaveLength(1);
     const flush = scheduler.flush();
@@ -131,10 +131,10 @@ describe('commit scheduler', () => {
     await flush;
   });
 
-  it('what the server counts as 0 is reported and not sent again', async () => {
+  it('acks of entries that are not pending are reported and not sent again', async () => {
     const { scheduler, acks, missed } = setUp(undefined);
-    const stream = streamOf('a');
-    for (const id of ['1-0', '2-0', '3-0']) scheduler.add(stream, id);
+    const partition = partitionOf('a');
+    for (const id of ['1-0', '2-0', '3-0']) scheduler.add(partition, id);
     const flush = scheduler.flush();
     await turn();
     acks[0]?.answer(1);
@@ -145,10 +145,10 @@ describe('commit scheduler', () => {
     expect(scheduler.size).toBe(0);
   });
 
-  it('what is refused for good fails the flush, is reported, and does not hold up other streams', async () => {
+  it('acks that Redis refuses permanently fail the flush, are reported, and do not delay other partitions', async () => {
     const { scheduler, acks, errors } = setUp(undefined);
-    scheduler.add(streamOf('a'), '1-0');
-    scheduler.add(streamOf('b'), '1-0');
+    scheduler.add(partitionOf('a'), '1-0');
+    scheduler.add(partitionOf('b'), '1-0');
     const flush = scheduler.flush();
     await turn();
     acks[0]?.fail(reply('WRONGTYPE no stream'));
@@ -160,9 +160,9 @@ describe('commit scheduler', () => {
     await expect(scheduler.flush()).resolves.toBeUndefined();
   });
 
-  it('a flush that is given up leaves its acks queued', async () => {
+  it('a flush that is aborted leaves its acks queued', async () => {
     const { scheduler, acks } = setUp(undefined);
-    scheduler.add(streamOf('a'), '1-0');
+    scheduler.add(partitionOf('a'), '1-0');
     const abort = new AbortController();
     const flush = scheduler.flush(abort.signal);
     await turn();

@@ -20,7 +20,7 @@ describe('message buffer', () => {
     expect(buffer.take()).toBeUndefined();
   });
 
-  it('gives credit for its free places', () => {
+  it('has its free places as credit', () => {
     const buffer = new MessageBuffer<number>(4, 2);
     buffer.push([1, 2, 3]);
     expect([buffer.size, buffer.credit]).toEqual([3, 1]);
@@ -30,7 +30,7 @@ describe('message buffer', () => {
     expect(buffer.credit).toBe(0);
   });
 
-  it('keeps the place of a message that was taken until it is released, where it is told to', () => {
+  it('with holdsUntilReleased, a taken message occupies its place until it is released', () => {
     const buffer = new MessageBuffer<number>(3, 1, true);
     buffer.push([1, 2, 3]);
     buffer.take();
@@ -40,7 +40,7 @@ describe('message buffer', () => {
     expect(buffer.credit).toBe(1);
   });
 
-  it('announces room at low water, not for every place', async () => {
+  it('announces room at low water, not for every free place', async () => {
     const buffer = new MessageBuffer<number>(10, 4);
     buffer.push(Array.from({ length: 10 }, (_, index) => index));
     const room = buffer.room();
@@ -51,7 +51,7 @@ describe('message buffer', () => {
     expect(await isSettled(buffer.room())).toBe(true);
   });
 
-  it('announces room also when it is removed or released, and a wait can be ended', async () => {
+  it('announces room when messages are removed or released, and wake() ends a wait for room', async () => {
     const buffer = new MessageBuffer<number>(2, 2, true);
     buffer.push([1, 2]);
     const room = buffer.room();
@@ -70,7 +70,7 @@ describe('message buffer', () => {
     expect(await isSettled(ended)).toBe(true);
   });
 
-  it('tells of arrivals, not of empty ones', () => {
+  it('calls the listener when messages arrive, not for an empty push', () => {
     const buffer = new MessageBuffer<number>(10, 5);
     const sizes: number[] = [];
     buffer.onArrival(() => sizes.push(buffer.size));
@@ -80,7 +80,7 @@ describe('message buffer', () => {
     expect(sizes).toEqual([2, 3]);
   });
 
-  it('removes what a predicate names and keeps the order of the rest', () => {
+  it('removes the messages that a predicate accepts and keeps the others in order', () => {
     const buffer = new MessageBuffer<number>(10, 5);
     buffer.push([0, 1, 2, 3, 4, 5]);
     buffer.take();

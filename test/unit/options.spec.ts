@@ -1,15 +1,15 @@
 import { hostname } from 'node:os';
 import { afterEach, describe, expect, it } from '@jest/globals';
 import { check } from '../../lib/engine/options/option-checks.js';
-import { hostId } from '../../lib/engine/options/consumer-name.js';
+import { DEFAULTS } from '../../lib/engine/options/options.js';
+import type { ConsumerOptions } from '../../lib/engine/options/options.js';
 import {
-  DEFAULTS,
+  hostId,
   resolveConsumerOptions,
   resolveProducerOptions,
   resolveStreamKeys,
   resolveStreamerOptions,
-} from '../../lib/engine/options/options.js';
-import type { ConsumerOptions } from '../../lib/engine/options/options.js';
+} from '../../lib/engine/options/resolve-options.js';
 
 const hostIdBefore = process.env['HOST_ID'];
 afterEach(() => {
@@ -44,13 +44,13 @@ describe('defaults', () => {
     expect(resolveProducerOptions({})).toMatchObject(DEFAULTS.producer);
   });
 
-  it('name every load-balanced consumer anew, and a resumable one like its group', () => {
+  it('give every load-balanced consumer a name of its own, and a resumable one the name of its group', () => {
     const names = Array.from({ length: 100 }, () => resolveConsumerOptions({ mode: 'load-balanced' }).consumer);
     expect(new Set(names).size).toBe(100);
     expect(resolveConsumerOptions({ mode: 'resumable', group: 'g' }).consumer).toBe('g');
   });
 
-  it('hold where an option is undefined', () => {
+  it('apply where an option is undefined', () => {
     const options = { mode: 'resumable', group: undefined, batchSize: undefined, autoCommitDelay: undefined };
     expect(resolveConsumerOptions(options as ConsumerOptions)).toMatchObject({
       batchSize: 100,
@@ -58,16 +58,16 @@ describe('defaults', () => {
     });
   });
 
-  it('follow the batch size with the prefetch', () => {
+  it('set the prefetch to twice the batch size', () => {
     expect(resolveConsumerOptions({ mode: 'real-time', batchSize: 7 }).prefetch).toBe(14);
     expect(resolveConsumerOptions({ mode: 'real-time', batchSize: 7, prefetch: 3 }).prefetch).toBe(3);
   });
 
-  it('cannot be changed by accident', () => {
+  it('are frozen', () => {
     expect(Object.isFrozen(DEFAULTS) && Object.values(DEFAULTS).every((part) => Object.isFrozen(part))).toBe(true);
   });
 
-  it('name the host by HOST_ID before anything else', () => {
+  it('take the host id from HOST_ID first', () => {
     process.env['HOST_ID'] = 'mine';
     expect(hostId()).toBe('mine');
     delete process.env['HOST_ID'];
@@ -76,13 +76,13 @@ describe('defaults', () => {
 });
 
 describe('stream keys', () => {
-  it('are one or many, each once', () => {
+  it('may be one or several, and each is kept once', () => {
     expect(resolveStreamKeys('a')).toEqual(['a']);
     expect(resolveStreamKeys(['a', 'b', 'a'])).toEqual(['a', 'b']);
   });
 });
 
-describe('rules', () => {
+describe('option checks', () => {
   const good: Array<[keyof typeof check, unknown[]]> = [
     ['string', ['']],
     ['name', ['a']],
@@ -94,7 +94,7 @@ describe('rules', () => {
     ['date', [new Date(0)]],
     ['date', [new Date(2 ** 48 - 1)]],
   ];
-  it.each(good)('%s lets %j pass', (rule, [value, ...bounds]) => {
+  it.each(good)('%s accepts %j', (rule, [value, ...bounds]) => {
     expect(() => (check[rule] as (...args: unknown[]) => void)('option', value, ...bounds)).not.toThrow();
   });
 

@@ -1,7 +1,7 @@
 import { describe, expect, it } from '@jest/globals';
 import fc from 'fast-check';
 
-import { resolveProducerOptions } from '../../lib/engine/options/options.js';
+import { resolveProducerOptions } from '../../lib/engine/options/resolve-options.js';
 import { StreamMessage } from '../../lib/engine/messages/stream-message.js';
 import { StreamProducer } from '../../lib/engine/producing/stream-producer.js';
 import { safeLogger } from '../../lib/shared/logger.js';

@@ -4,7 +4,7 @@ import { monotonicNow } from '../../lib/shared/clock.js';
 import { withResolvers } from '../../lib/shared/deferred.js';
 import { Partition } from '../../lib/engine/consuming/partition.js';
 import { ReadLoop } from '../../lib/engine/consuming/reading/read-loop.js';
-import type { ReadLoopOptions } from '../../lib/engine/consuming/reading/read-loop-options.js';
+import type { ReadBuffer, ReadLoopOptions } from '../../lib/engine/consuming/reading/read-loop.js';
 import type { ReadPage } from '../../lib/engine/consuming/reading/stream-reader.js';
 import { ClosedError, ConnectionError, ReadLoopStalledError } from '../../lib/errors.js';
 import type { RedisStreamsError } from '../../lib/errors.js';
@@ -13,9 +13,11 @@ import { until } from '../support/until.js';
 const BLOCK = 1_000;
 const LIMIT = 2 * BLOCK + 5_000;
 
-/** A read loop on a reader that answers when the test says so. */
+const EMPTY: ReadBuffer = { credit: 10, batchSize: 10, hasRoom: true, isStarved: false, room: async () => undefined };
+
+/** A read loop whose reader answers when the test resolves the read. */
 class Scene {
-  readonly stream = new Partition('orders', 0, 'orders');
+  readonly partition = new Partition('orders', 0, 'orders');
   readonly reads: Array<ReturnType<typeof withResolvers<ReadPage[]>>> = [];
   readonly pages: Array<{ id: string; isLate: boolean }> = [];
   readonly errors: RedisStreamsError[] = [];
@@ -43,30 +45,28 @@ class Scene {
         drop: (epoch) => this.dropped.push(epoch),
       },
       interrupt: { isPossible: true, interrupt: async () => undefined },
-      duties: [],
-      batchSize: () => 10,
-      blockTimeout: BLOCK,
-      credit: () => 10,
-      room: async () => undefined,
-      hasRoom: () => true,
-      isStuck: () => false,
-      liveSince: () => this.liveSince,
-      onPages: (pages, isLate) => {
-        for (const { entries } of pages) for (const { id } of entries) this.pages.push({ id, isLate });
+      tasks: [],
+      buffer: EMPTY,
+      listener: {
+        onPages: (pages, isLate) => {
+          for (const { entries } of pages) for (const { id } of entries) this.pages.push({ id, isLate });
+        },
+        onPartitionFailure: () => undefined,
+        onError: (error) => this.errors.push(error),
       },
-      onStreamFailure: () => undefined,
-      onError: (error) => this.errors.push(error),
+      blockTimeout: BLOCK,
+      liveSince: () => this.liveSince,
       ...overrides,
     });
-    this.loop.start([this.stream]);
+    void this.loop.read([this.partition]);
   }
 
   page(id: string): ReadPage[] {
-    return [{ stream: this.stream, generation: 0, entries: [{ id, fields: [], deliveryCount: 1 }] }];
+    return [{ partition: this.partition, generation: 0, entries: [{ id, fields: [], deliveryCount: 1 }] }];
   }
 }
 
-describe('the watchdog of a read loop', () => {
+describe('read loop: the watchdog', () => {
   let scene: Scene;
 
   beforeEach(() => {
@@ -77,7 +77,7 @@ describe('the watchdog of a read loop', () => {
     await scene.loop.stop();
   });
 
-  it('gives up a read that never comes back, with its connection, and reads anew', async () => {
+  it('abandons a read that never comes back, drops its connection, and starts the next read', async () => {
     scene = new Scene();
     await jest.advanceTimersByTimeAsync(LIMIT / 2);
     expect(scene.loop.report()).toMatchObject({ state: 'reading', isHealthy: true, restarts: 0 });
@@ -94,7 +94,7 @@ describe('the watchdog of a read loop', () => {
     expect(scene.loop.report()).toMatchObject({ state: 'reading', isHealthy: true, lastReadAge: expect.any(Number) });
   });
 
-  it('hands on what a read that was given up brings in the end, marked as late, and does not read with it', async () => {
+  it('delivers the entries of an abandoned read as late, and starts no read because of them', async () => {
     scene = new Scene();
     await jest.advanceTimersByTimeAsync(2 * LIMIT);
     const reads = scene.reads.length;
@@ -105,7 +105,7 @@ describe('the watchdog of a read loop', () => {
     expect(scene.reads).toHaveLength(reads);
   });
 
-  it('leaves a loop alone whose connection is down, and calls it unhealthy after a time', async () => {
+  it('does not abandon a round while the connection is down, but reports the loop as unhealthy after the limit', async () => {
     scene = new Scene();
     scene.liveSince = undefined;
     await jest.advanceTimersByTimeAsync(10 * LIMIT);
@@ -113,9 +113,16 @@ describe('the watchdog of a read loop', () => {
     expect(scene.loop.report()).toMatchObject({ state: 'reading', isHealthy: false });
   });
 
-  it('leaves a loop alone that waits for its messages to be taken, unless it missed that they were', async () => {
+  it('abandons a round that waits for room only when there is room, which means a missed wake-up', async () => {
     let hasRoom = false;
-    scene = new Scene({ room: () => new Promise(() => undefined), hasRoom: () => hasRoom });
+    const buffer: ReadBuffer = {
+      ...EMPTY,
+      room: () => new Promise(() => undefined),
+      get hasRoom() {
+        return hasRoom;
+      },
+    };
+    scene = new Scene({ buffer });
     await jest.advanceTimersByTimeAsync(10 * LIMIT);
     expect(scene.errors).toEqual([]);
     expect(scene.loop.report()).toMatchObject({ state: 'full', isHealthy: true });
@@ -125,7 +132,7 @@ describe('the watchdog of a read loop', () => {
     expect(scene.errors).toEqual([expect.any(ReadLoopStalledError)]);
   });
 
-  it('ends with the loop, even if the read never comes back', async () => {
+  it('ends when the loop is stopped, even if the read never comes back', async () => {
     const read = jest.fn(() => new Promise<never>(() => undefined));
     scene = new Scene({ reader: { open: async () => undefined, heal: async () => undefined, read } });
     await jest.advanceTimersByTimeAsync(1);
@@ -136,10 +143,10 @@ describe('the watchdog of a read loop', () => {
   });
 });
 
-describe('what a read loop reports', () => {
+describe('read loop: error reports', () => {
   const refusal = (message: string): Error => Object.assign(new Error(message), { name: 'ReplyError' });
 
-  it('is a refusal once, also one that follows a lost connection, and again after a read has succeeded', async () => {
+  it('reports a refusal once, also one that follows a lost connection, and again after a read has succeeded', async () => {
     const scene = new Scene();
     const next = async (settle: (read: Scene['reads'][number]) => void): Promise<void> => {
       const count = scene.reads.length;

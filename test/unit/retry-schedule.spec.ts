@@ -1,5 +1,7 @@
 import { afterEach, beforeEach, describe, expect, it, jest } from '@jest/globals';
 import { Partition } from '../../lib/engine/consuming/partition.js';
+import { Claims } from '../../lib/engine/consuming/recovery/claims.js';
+import type { ClaimsOptions } from '../../lib/engine/consuming/recovery/claims.js';
 import { RetrySchedule } from '../../lib/engine/consuming/recovery/retry-schedule.js';
 import { StreamMessage } from '../../lib/engine/messages/stream-message.js';
 import type { PendingEntry } from '../../lib/redis/commands/stream-commands.js';
@@ -11,127 +13,143 @@ afterEach(() => {
   jest.useRealTimers();
 });
 
-/** A pending list from which the entries named by `deleted` and `taken` are gone. */
+function scheduleOn(pending: Omit<ClaimsOptions['pending'], 'claimIdle'>, takenAway: string[] = []): RetrySchedule {
+  const claimIdle = (): never => {
+    throw new Error('a retry claims its own entries only');
+  };
+  const logger = { warn: () => undefined };
+  const claims = new Claims({ pending: { ...pending, claimIdle }, group: 'g', consumer: 'me', noAck: false, logger });
+  return new RetrySchedule(claims, 'me', { onTakenAway: ({ id }) => takenAway.push(id) });
+}
+
+/** A schedule on a pending entries list from which the entries named by `deleted` and `taken` are gone. */
 function setUp({ deleted = [], taken = [] }: { deleted?: string[]; taken?: string[] } = {}) {
   const claims: PendingEntry[][] = [];
   const acked: string[] = [];
   const takenAway: string[] = [];
-  const silent = { error: () => undefined, warn: () => undefined, log: () => undefined };
-  const pending = {
-    async claimOwn(_key: string, _group: string, _consumer: string, entries: readonly PendingEntry[]) {
-      claims.push([...entries]);
-      const there = entries.filter(({ id }) => !deleted.includes(id) && !taken.includes(id));
-      return {
-        entries: there.map(({ id, deliveryCount }) => ({ id, fields: [], deliveryCount: deliveryCount + 1 })),
-        deleted: entries.map(({ id }) => id).filter((id) => deleted.includes(id)),
-      };
+  const schedule = scheduleOn(
+    {
+      async claimOwn(_key: string, _group: string, _consumer: string, entries: readonly PendingEntry[]) {
+        claims.push([...entries]);
+        const there = entries.filter(({ id }) => !deleted.includes(id) && !taken.includes(id));
+        return {
+          entries: there.map(({ id, deliveryCount }) => ({ id, fields: [], deliveryCount: deliveryCount + 1 })),
+          deleted: entries.map(({ id }) => id).filter((id) => deleted.includes(id)),
+        };
+      },
+      async ack(_key: string, _group: string, ids: readonly string[]) {
+        acked.push(...ids);
+        return ids.length;
+      },
     },
-    async ack(_key: string, _group: string, ids: readonly string[]) {
-      acked.push(...ids);
-      return ids.length;
-    },
-  };
-  const schedule = new RetrySchedule(pending, 'g', 'me', silent, ({ id }) => takenAway.push(id));
+    takenAway,
+  );
   return { schedule, claims, acked, takenAway };
 }
 
-const stream = (key = 's'): Partition => new Partition(key, 0, key);
+const partition = (key = 's'): Partition => new Partition(key, 0, key);
 const message = (of: Partition, id: string, deliveryCount = 1): StreamMessage =>
   new StreamMessage(of, { id, fields: [], deliveryCount }, 'msg');
 
 describe('retry schedule', () => {
-  it('is due when its first entry is, and tells whether an entry became the first', () => {
+  it('is due when its earliest entry is, and add() returns whether the new entry is the earliest', () => {
     const { schedule } = setUp();
-    const s = stream();
+    const p = partition();
     expect(schedule.dueIn()).toBe(Infinity);
-    expect(schedule.add(s, message(s, '1-0'), 500)).toBe(true);
-    expect(schedule.add(s, message(s, '2-0'), 900)).toBe(false);
-    expect(schedule.add(s, message(s, '3-0'), 100)).toBe(true);
+    expect(schedule.add(p, message(p, '1-0'), 500)).toBe(true);
+    expect(schedule.add(p, message(p, '2-0'), 900)).toBe(false);
+    expect(schedule.add(p, message(p, '3-0'), 100)).toBe(true);
     expect(schedule.dueIn()).toBe(100);
     jest.advanceTimersByTime(400);
     expect(schedule.dueIn()).toBe(0);
-    expect(s.held.get('1-0')).toBe('waiting');
+    expect(p.owned.get('1-0')).toBe('waiting');
   });
 
-  it('hands out what is due, earliest first, and leaves the rest', async () => {
+  it('returns the entries that are due, earliest first, and keeps the others', async () => {
     const { schedule } = setUp();
-    const s = stream();
-    schedule.add(s, message(s, '1-0', 3), 300);
-    schedule.add(s, message(s, '2-0'), 100);
-    schedule.add(s, message(s, '3-0'), 1_000);
+    const p = partition();
+    schedule.add(p, message(p, '1-0', 3), 300);
+    schedule.add(p, message(p, '2-0'), 100);
+    schedule.add(p, message(p, '3-0'), 1_000);
     jest.advanceTimersByTime(300);
 
-    const [page, ...others] = await schedule.run([s], 10);
+    const [page, ...others] = await schedule.run([p], 10);
     expect(others).toEqual([]);
     expect(page?.entries.map(({ id, deliveryCount }) => [id, deliveryCount])).toEqual([
       ['2-0', 2],
       ['1-0', 4],
     ]);
-    expect([...s.held]).toEqual([['3-0', 'waiting']]);
+    expect([...p.owned]).toEqual([['3-0', 'waiting']]);
     expect(schedule.dueIn()).toBe(700);
   });
 
-  it('fills half of the room, and leaves the rest to what is new', async () => {
+  it('fills half of the places, and leaves the others to new entries', async () => {
     const { schedule } = setUp();
-    const s = stream();
-    for (const id of ['1-0', '2-0', '3-0']) schedule.add(s, message(s, id), 0);
+    const p = partition();
+    for (const id of ['1-0', '2-0', '3-0']) schedule.add(p, message(p, id), 0);
 
-    expect((await schedule.run([s], 4))[0]?.entries).toHaveLength(2);
+    expect((await schedule.run([p], 4))[0]?.entries).toHaveLength(2);
     expect(schedule.dueIn()).toBe(0);
-    expect((await schedule.run([s], 4))[0]?.entries).toHaveLength(1);
+    expect((await schedule.run([p], 4))[0]?.entries).toHaveLength(1);
     expect(schedule.dueIn()).toBe(Infinity);
   });
 
-  it('takes the only place every other time', async () => {
+  it('takes a single place every second time', async () => {
     const { schedule } = setUp();
-    const s = stream();
-    for (const id of ['1-0', '2-0']) schedule.add(s, message(s, id), 0);
+    const p = partition();
+    for (const id of ['1-0', '2-0']) schedule.add(p, message(p, id), 0);
 
     const taken: string[][] = [];
     for (let round = 0; round < 4; round += 1) {
-      taken.push((await schedule.run([s], 1)).flatMap(({ entries }) => entries.map(({ id }) => id)));
+      taken.push((await schedule.run([p], 1)).flatMap(({ entries }) => entries.map(({ id }) => id)));
     }
     expect(taken).toEqual([['1-0'], [], ['2-0'], []]);
   });
 
-  it('tells of entries that are no longer ours, and acknowledges those that were deleted', async () => {
+  it('reports entries that were deleted or claimed by another consumer, and acknowledges the deleted ones', async () => {
     const { schedule, acked, takenAway } = setUp({ deleted: ['1-0'], taken: ['2-0'] });
-    const s = stream();
-    for (const id of ['1-0', '2-0', '3-0']) schedule.add(s, message(s, id), 0);
+    const p = partition();
+    for (const id of ['1-0', '2-0', '3-0']) schedule.add(p, message(p, id), 0);
 
-    const [page] = await schedule.run([s], 10);
+    const [page] = await schedule.run([p], 10);
     expect(page?.entries.map(({ id }) => id)).toEqual(['3-0']);
     expect(acked).toEqual(['1-0']);
     expect(takenAway).toEqual(['1-0', '2-0']);
-    expect(s.held.size).toBe(0);
+    expect(p.owned.size).toBe(0);
   });
 
-  it('a stream that is not read any more does not hold up the others', async () => {
+  it('a partition that failed does not delay the others', async () => {
     const { schedule } = setUp();
-    const [broken, good] = [stream('broken'), stream('good')];
+    const [broken, good] = [partition('broken'), partition('good')];
     schedule.add(broken, message(broken, '1-0'), 0);
     schedule.add(good, message(good, '1-0'), 0);
     broken.failure = new Error('wrong type') as never;
 
     const pages = await schedule.run([good], 10);
-    expect(pages.map((page) => page.stream.key)).toEqual(['good']);
+    expect(pages.map((page) => page.partition.key)).toEqual(['good']);
     expect(schedule.dueIn()).toBe(Infinity);
   });
 
-  it('keeps its entries when claiming them fails', async () => {
-    const { schedule } = setUp();
-    const failing = new RetrySchedule(
-      { claimOwn: () => Promise.reject(new Error('lost')), ack: () => Promise.resolve(0) },
-      'g',
-      'me',
-      { error: () => undefined, warn: () => undefined, log: () => undefined },
-      () => undefined,
-    );
-    const s = stream();
-    failing.add(s, message(s, '1-0'), 0);
-    await expect(failing.run([s], 10)).rejects.toThrow('lost');
+  it('keeps its entries when the claim fails', async () => {
+    const failing = scheduleOn({ claimOwn: () => Promise.reject(new Error('lost')), ack: () => Promise.resolve(0) });
+    const p = partition();
+    failing.add(p, message(p, '1-0'), 0);
+    await expect(failing.run([p], 10)).rejects.toThrow('lost');
     expect(failing.dueIn()).toBe(0);
-    expect(s.held.get('1-0')).toBe('waiting');
-    expect(schedule.dueIn()).toBe(Infinity);
+    expect(p.owned.get('1-0')).toBe('waiting');
+  });
+
+  it('forgets the entries of a partition that is removed: they stay pending and are no longer owned', async () => {
+    const { schedule, claims, takenAway } = setUp();
+    const [removed, kept] = [partition('removed'), partition('kept')];
+    schedule.add(removed, message(removed, '1-0'), 0);
+    schedule.add(kept, message(kept, '2-0'), 0);
+    schedule.forget(removed);
+
+    expect(takenAway).toEqual(['1-0']);
+    expect(removed.owned.size).toBe(0);
+    const pages = await schedule.run([kept], 10);
+    expect(pages.map((page) => page.partition.key)).toEqual(['kept']);
+    expect(claims.flat().map(({ id }) => id)).toEqual(['2-0']);
   });
 });

@@ -10,8 +10,8 @@ import { StreamMessage } from '../messages/stream-message.js';
 
 export interface InboxOptions {
   /**
-   * How long a message is remembered, in milliseconds: longer than any message may stay pending. Default 604,800,000, a
-   * week.
+   * How long a record is kept, in milliseconds. It must be longer than any message stays pending; more costs memory. At least
+   * 1,000, default 604,800,000 (a week).
    */
   ttl?: number;
 }
@@ -19,17 +19,17 @@ export interface InboxOptions {
 const DEFAULT_TTL = 604_800_000;
 
 /**
- * A key that is the same each time that a group is given the message, and never that of another one. For a unique column
- * in the database that the work is done in, written in the same transaction.
+ * A key that is the same for every delivery of the message to the group, and different for every other message. For a unique
+ * column in the database that the handler writes to, in the same transaction.
  */
 export function idempotencyKey(message: StreamMessage, group: string): string {
   return `${group}:${message.streamKey}:${message.shardId}:${message.id}`;
 }
 
 /**
- * Remembers in Redis which messages a group has handled, so that one that is delivered again is not handled again: the
- * pattern of the idempotent consumer. A crash before the record is made repeats the work, unless the work's effect is Redis
- * commands that are run in the same step.
+ * Records in Redis which messages a group has handled, so that a message that is delivered again is not handled again (the
+ * idempotent consumer pattern). A crash before the record is made repeats the work, unless its effects are Redis commands
+ * that run in one step with the record.
  */
 export class Inbox {
   readonly #commands: InboxCommands;
@@ -48,12 +48,12 @@ export class Inbox {
   }
 
   /**
-   * Runs `work` unless the group has handled the message; false when it has. What `work` throws is thrown, and nothing is
-   * recorded.
+   * Runs `work` unless the group has handled the message; returns false when it has. An error of `work` is rethrown, and
+   * nothing is recorded.
    *
-   * Commands that `work` returns are run by Redis in one step with the record, so that they take effect exactly once. They
-   * are sent as they are, without a key prefix; in Cluster their keys must be of the stream's slot. Should Redis refuse one
-   * of them, those before it have taken effect and the record is not made, as in a MULTI.
+   * Redis runs the commands that `work` returns in one step with the record, so that they take effect exactly once. They are
+   * sent unchanged, without a key prefix; in Cluster their keys must be in the stream's slot. If Redis refuses one of them,
+   * those before it have taken effect and the record is not made, as in a MULTI.
    *
    * @throws InvalidOptionError; UnsupportedOperationError for commands where scripts are not permitted; RedisStreamsError
    * when Redis cannot be reached within `timeout`
@@ -69,13 +69,13 @@ export class Inbox {
     return this.#record(record, effects);
   }
 
-  /** The token tells a record of ours, whose reply was lost, from that of another process that was given the message. */
+  /** The token distinguishes our own record, whose reply was lost, from the record of another process that got the message. */
   #record(record: InboxRecord, effects: readonly RedisEffect[]): Promise<boolean> {
     const token = randomUUID();
     return this.#persist(record.streamKey, () => this.#commands.record(record, token, this.#ttl, effects));
   }
 
-  /** Both steps may be repeated. */
+  /** Repeats a step through outages until `timeout`; both steps may be repeated. */
   async #persist<T>(streamKey: string, step: () => Promise<T>): Promise<T> {
     const deadline = monotonicNow() + this.#timeout;
     for (let attempt = 1; ; attempt += 1) {
@@ -84,7 +84,7 @@ export class Inbox {
       } catch (error) {
         const canPass = error instanceof RedisStreamsError ? error.retryable : isTransient(classifyRedisError(error));
         if (!canPass || monotonicNow() >= deadline) {
-          throw toPublicError(error, streamKey, 'remembering a message of');
+          throw toPublicError(error, streamKey, 'recording a message of');
         }
         await pause(backoffDelay(RECONNECT_BACKOFF, attempt));
       }

@@ -5,22 +5,22 @@ import type { AppendCommands, PendingCommands, ReadCommands } from '../../redis/
 import { DEAD_LETTER_HEADERS } from '../settling/dead-letter.js';
 import { StreamMessage } from '../messages/stream-message.js';
 
-/** On an entry that was appended again for one group only; servers of other groups pass over it. */
+/** Header of an entry that was appended again for one group; servers of other groups acknowledge it without handling it. */
 export const REDRIVE_GROUP_HEADER = 'redrive-group';
 
 export interface RedriveOptions {
-  /** Which dead letters to put back. Default all. */
+  /** Which dead letters to return. Default: all. */
   filter?: (deadLetter: StreamMessage) => boolean;
-  /** Most dead letters to put back. Default no limit. */
+  /** Most dead letters to return. At least 1. Default: no limit. */
   limit?: number;
-  /** Only counts. Default false. */
+  /** Counts, and changes nothing. Default false. */
   dryRun?: boolean;
 }
 
 export interface RedriveResult {
-  /** Dead letters that were put back, or would be. */
+  /** Dead letters that were returned; with `dryRun`, that would be. */
   readonly redriven: number;
-  /** Dead letters that the filter left out, that do not say where they came from, or whose message is not acknowledged yet. */
+  /** Dead letters that the filter excluded, whose headers name no origin, or whose message is not acknowledged yet. */
   readonly skipped: number;
 }
 
@@ -38,13 +38,13 @@ interface Origin {
 }
 
 const PAGE = 100;
-/** Longer than any sensible claim idle, so that the entry is claimed at the next scan: 30 days in milliseconds. */
+/** Longer than any reasonable claim idle, so that the next scan claims the entry: 30 days in milliseconds. */
 const LONG_IDLE = 30 * 24 * 3_600_000;
 
 /**
- * Puts dead letters back for the group that they came from, and for no other: the original entry becomes pending again in
- * that group. When it was trimmed meanwhile, the message is appended anew, marked for the group. Each is removed from the
- * dead letters afterwards, so that a crash in between repeats one rather than losing it.
+ * Returns dead letters to the group that they came from, and to no other: the original entry becomes pending in that group
+ * again. If it has been trimmed, the message is appended again, with a header that names the group. Each dead letter is
+ * removed afterwards, so that a crash between the two steps repeats a message and loses none.
  */
 export async function redrive(
   deadLetterStream: string,
@@ -60,7 +60,7 @@ export async function redrive(
       if (redriven >= limit) return { redriven, skipped };
       const message = new StreamMessage({ streamKey: deadLetterStream, shardId: 0 }, entry, messageField);
       const origin = originOf(message);
-      // What is still pending is about to be acknowledged; put back now, it would be gone after that.
+      // An entry that is still pending is about to be acknowledged, which would undo the redrive.
       if (!origin || !filter(message) || (await isPending(origin, commands))) {
         skipped += 1;
         continue;
@@ -84,7 +84,7 @@ function originOf({ headers }: StreamMessage): Origin | undefined {
   const id = headers[DEAD_LETTER_HEADERS.id];
   const group = headers[DEAD_LETTER_HEADERS.group];
   const consumer = headers[DEAD_LETTER_HEADERS.consumer];
-  // One that somebody else has written must not stop the others.
+  // An entry that another program has written must not stop the others.
   return key && id && isEntryId(id) && group && consumer ? { key, id, group, consumer } : undefined;
 }
 
@@ -92,7 +92,7 @@ async function isPending({ key, id, group }: Origin, { pending }: RedriveCommand
   try {
     return await pending.isPending(key, group, id);
   } catch (error) {
-    throw toPublicError(error, key, 'putting a dead letter back to');
+    throw toPublicError(error, key, 'returning a dead letter to');
   }
 }
 
@@ -100,12 +100,13 @@ async function putBack(message: StreamMessage, origin: Origin, commands: Redrive
   const { key, id, group, consumer } = origin;
   const [original] = await commands.reading.range(key, id, id, 1);
   if (original) return commands.pending.forcePending(key, group, consumer, [id], LONG_IDLE);
-  const marked = [...fieldsBeforeBurial(message), HEADER_PREFIX + REDRIVE_GROUP_HEADER, group];
+  const marked = [...originalFields(message), HEADER_PREFIX + REDRIVE_GROUP_HEADER, group];
   const [outcome] = (await commands.appending.append(key, [{ id: '*', fields: marked }], {})) ?? [];
-  if (typeof outcome !== 'string') throw toPublicError(outcome, key, 'putting a dead letter back to');
+  if (typeof outcome !== 'string') throw toPublicError(outcome, key, 'returning a dead letter to');
 }
 
-function fieldsBeforeBurial(message: StreamMessage): Buffer[] {
+/** The fields of the message without the headers of its dead letter. */
+function originalFields(message: StreamMessage): Buffer[] {
   const stored = StreamMessage.storedFieldsOf(message);
   return stored.filter((_, index) => {
     const name = stored[index - (index % 2)] as Buffer;

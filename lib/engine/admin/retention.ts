@@ -3,39 +3,39 @@ import { classifyRedisError } from '../../redis/commands/redis-error.js';
 import type { GroupCommands, TrimmedStep } from '../../redis/commands/stream-commands.js';
 import { check } from '../options/option-checks.js';
 
-/** What of a stream may go: entries that every group has acknowledged, and no others. */
+/** Which entries are deleted: those that every group has acknowledged, and no others. */
 export interface TrimOptions {
-  /** Entries stay for as long, though acknowledged, so that they can be read again; milliseconds. Default 0. */
+  /** Age in milliseconds below which entries stay, even if acknowledged, so that they can be read again. At least 0, default 0. */
   keepFor?: number;
   /**
-   * What a group that nobody uses any more counts for: `keep` what it has not acknowledged, for ever; or `ignore` it. Then
-   * what it has not acknowledged goes too, once that is older than `deadAfter`. Default `keep`.
+   * How a dead group counts. `keep`: the entries that it has not acknowledged stay for ever. `ignore`: they are deleted too,
+   * once they are older than `deadAfter`. Default `keep`.
    */
   deadGroups?: 'keep' | 'ignore';
   /**
-   * For `ignore`: a group is dead when none of its consumers has asked for anything for so long, and the last message that
-   * it was given is as old; milliseconds. A group that has read nothing and has no consumer is never dead, for it may be
-   * about to begin. Default 604,800,000, a week.
+   * For `ignore`: a group is dead when all of its consumers have been idle for this time, in milliseconds, and its last
+   * delivered entry is as old. A group that has read nothing and has no consumer is never dead, because it may be about to
+   * start. At least 1,000, default 604,800,000 (a week).
    */
   deadAfter?: number;
-  /** Deletes nothing and says what would go. Default false. */
+  /** Deletes nothing and reports what would be deleted. Default false. */
   dryRun?: boolean;
 }
 
 /** `retention` of a consumer or a server. */
 export interface RetentionOptions extends TrimOptions {
-  /** Milliseconds between two times that a stream is trimmed. Default 60,000. */
+  /** Interval in milliseconds at which a stream is trimmed. At least 100, default 60,000. */
   interval?: number;
 }
 
-/** What trimming a stream did, or with `dryRun` would do. */
+/** The result of trimming a stream; with `dryRun`, of a trim that was not made. */
 export interface TrimResult {
   readonly streamKey: string;
-  /** How many entries went. A dry run does not count those behind the first that is pending, which newer servers delete too. */
+  /** Deleted entries. A dry run does not count those after the first pending one, which newer servers delete too. */
   readonly trimmed: number;
-  /** The first id that may have to stay; undefined when no group is alive, and so nothing was deleted. */
+  /** The first id that is needed; undefined when no group is alive, and therefore nothing was deleted. */
   readonly firstKept: string | undefined;
-  /** The group that still needs it; undefined when it stays for `keepFor`. */
+  /** The group that needs it; undefined when it stays because of `keepFor`. */
   readonly keptFor: string | undefined;
   /** Groups that were ignored. */
   readonly deadGroups: readonly string[];
@@ -51,7 +51,7 @@ const RETENTION_DEFAULTS: ResolvedRetention = Object.freeze({
   dryRun: false,
 });
 
-/** One step must not hold up a server's other clients. */
+/** Limits of one step, which must not delay the server's other clients. */
 const ENTRIES_PER_STEP = 10_000;
 const COUNTED_PER_STEP = 1_000;
 
@@ -68,7 +68,7 @@ export function resolveRetention(options: RetentionOptions, at = 'retention'): R
   return resolved;
 }
 
-/** Trims in steps until nothing more may go. A stream that does not exist has nothing to trim. */
+/** Trims in steps until no entry is left to delete. A stream that does not exist has none. */
 export async function trimAcknowledged(
   streamKey: string,
   options: ResolvedRetention,
@@ -92,7 +92,7 @@ export async function trimAcknowledged(
         last = await step(ENTRIES_PER_STEP);
         trimmed += last.trimmed;
       } while (last.trimmed > 0 && !isStopped());
-      // Whole nodes of the stream are gone; what is left of the last one is little.
+      // The steps above delete whole nodes of the stream. The exact step deletes the few entries left in the last node.
       last = await step(undefined);
       trimmed += last.trimmed;
     }

@@ -17,7 +17,7 @@ import type { TrimOptions, TrimResult } from './retention.js';
 import { positionOf } from '../consuming/seek.js';
 import { StreamMessage } from '../messages/stream-message.js';
 
-/** An end of a range: a time or an id that belongs to it, a time that does not, or either end of the stream. */
+/** A bound of a range: a time or an id that is included, a time that is excluded, or either end of the stream. */
 export type RangeBound = Date | { readonly after: Date } | { readonly before: Date } | '-' | '+' | (string & {});
 
 /** A consumer group, with its consumers. */
@@ -28,15 +28,15 @@ export interface GroupDetails extends Omit<GroupInfo, 'consumers'> {
 export interface PendingQuery {
   /** Only entries of this consumer. */
   consumer?: string;
-  /** Only entries behind this id, to go on where a page ended. */
+  /** Only entries after this id, to continue where a page ended. */
   after?: string;
-  /** Only entries that have been idle for as long, in milliseconds. Applied to each page. */
+  /** Only entries that have been idle for at least this time, in milliseconds. Applied to each page. */
   minIdle?: number;
-  /** Size of a page. Default 100. */
+  /** Size of a page. At least 1, default 100. */
   count?: number;
 }
 
-/** Looks at streams and groups, and puts them right. */
+/** Inspects and repairs streams and groups. It owns no connection; its streamer does. */
 export class StreamManager implements AsyncDisposable {
   readonly #commands: StreamCommands;
   readonly #messageField: string;
@@ -46,7 +46,7 @@ export class StreamManager implements AsyncDisposable {
     this.#messageField = messageField;
   }
 
-  /** One page of the keys that are streams; begin with no cursor, stop when it comes back as `'0'`. A page may be empty. */
+  /** One page of the keys that are streams. Start without a cursor; the last page returns `'0'`. A page may be empty. */
   async scan(cursor = '0'): Promise<{ cursor: string; streams: string[] }> {
     if (!/^\d+$/.test(cursor)) throw new InvalidOptionError('cursor', 'must be a cursor that scan() returned', cursor);
     return this.#on('*', 'scanning', () => this.#commands.reading.scan(cursor));
@@ -69,7 +69,7 @@ export class StreamManager implements AsyncDisposable {
     return entries.map((entry) => new StreamMessage(shard, entry, this.#messageField));
   }
 
-  /** The consumer groups of a stream; none when it does not exist. */
+  /** The consumer groups of a stream; an empty list when it does not exist. */
   async groups(streamKey: string): Promise<GroupDetails[]> {
     check.name('streamKey', streamKey);
     return this.#on(streamKey, 'looking at the groups of', async () => {
@@ -84,7 +84,7 @@ export class StreamManager implements AsyncDisposable {
     });
   }
 
-  /** Whether anybody has ever read the stream in a group. */
+  /** Whether the stream has a consumer group. */
   async hasGroups(streamKey: string): Promise<boolean> {
     check.name('streamKey', streamKey);
     return this.#on(streamKey, 'looking at the groups of', async () => {
@@ -107,7 +107,7 @@ export class StreamManager implements AsyncDisposable {
     return page.filter(({ idle }) => idle >= minIdle);
   }
 
-  /** Moves a whole group: it goes on behind an id or a time, at the beginning, or at the end. Pending entries stay pending. */
+  /** Moves a whole group: it continues after an id or a time, at the beginning, or at the end. Pending entries stay pending. */
   async setGroupPosition(streamKey: string, group: string, to: RewindTarget | Date): Promise<void> {
     check.name('streamKey', streamKey);
     check.name('group', group);
@@ -123,8 +123,8 @@ export class StreamManager implements AsyncDisposable {
   }
 
   /**
-   * Puts dead letters back for the group that they came from, and for no other; its consumers take them up at their next
-   * look for idle entries. @throws InvalidOptionError, GroupMissingError when that group is gone
+   * Returns dead letters to the group that they came from, and to no other; its consumers claim them at their next scan for
+   * idle entries. @throws InvalidOptionError, GroupMissingError when that group does not exist any more
    */
   async redrive(deadLetterStream: string, options: RedriveOptions = {}): Promise<RedriveResult> {
     check.name('deadLetterStream', deadLetterStream);
@@ -139,7 +139,8 @@ export class StreamManager implements AsyncDisposable {
 
   /**
    * Deletes the entries that every group of the stream has acknowledged, and no others; see {@link TrimOptions}. Consumers
-   * in real-time mode have no group and are not waited for. A stream without groups is left alone.
+   * in real-time mode have no group, so entries that they have not read are deleted too. A stream without groups is not
+   * trimmed.
    * @throws InvalidOptionError, UnsupportedOperationError where scripts are not permitted
    */
   async trimAcknowledged(streamKey: string, options: TrimOptions = {}): Promise<TrimResult> {
@@ -160,7 +161,7 @@ export class StreamManager implements AsyncDisposable {
   }
 
   async [Symbol.asyncDispose](): Promise<void> {
-    // Its connection belongs to the streamer.
+    // The connection belongs to the streamer.
   }
 
   async #onGroup<T>(streamKey: string, group: string, action: string, run: () => Promise<T>): Promise<T> {

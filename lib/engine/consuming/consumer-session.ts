@@ -1,63 +1,77 @@
 import { errorText } from '../../shared/error-text.js';
 import type { RedisStreamsError } from '../../errors.js';
 import { toPublicError } from '../../redis/commands/redis-error.js';
-import { partitionOf } from './partition.js';
-import type { Partition, HeldState } from './partition.js';
-import { attempt, attemptForEach } from './recovery/courtesy.js';
-import { handBack } from './recovery/release.js';
 import type { LocalLoopHealth } from '../health.js';
 import { Housekeeping } from '../admin/housekeeping.js';
-import { LeaseRenewal } from './recovery/lease-renewal.js';
-import { MessageBuffer } from './message-buffer.js';
-import { Acknowledger } from '../settling/acknowledger.js';
-import type { ResolvedConsumerOptions } from '../options/options.js';
-import type { ConsumerEnvironment, LiveSession } from './reading/reading-line.js';
-import type { AdaptivePrefetch } from './reading/adaptive-prefetch.js';
-import { ReadLoops } from './reading/read-loops.js';
 import { StreamMessage } from '../messages/stream-message.js';
+import type { ResolvedConsumerOptions } from '../options/resolve-options.js';
+import { Acknowledger } from '../settling/acknowledger.js';
+import type { ConsumerEnvironment, LiveSession } from './consumer-environment.js';
+import { MessageBuffer } from './message-buffer.js';
+import { PartitionSet, partitionOf } from './partition.js';
+import type { OwnedState, Partition } from './partition.js';
+import type { AdaptivePrefetch } from './reading/adaptive-prefetch.js';
+import type { ReadLoopListener } from './reading/read-loop.js';
+import { ReadLoops } from './reading/read-loops.js';
 import type { ReadPage } from './reading/stream-reader.js';
+import { LeaseRenewal } from './recovery/lease-renewal.js';
+import type { LeaseListener } from './recovery/lease-renewal.js';
+import { Release } from './recovery/release.js';
+import type { RetryListener } from './recovery/retry-schedule.js';
 
 export interface SessionListeners {
-  /** A stream is not read any more; the others go on. */
+  /** A partition is not read any more; the others are. */
   readonly onStreamFailure: (error: RedisStreamsError) => void;
-  /** Something failed in the background and is being retried, or cannot be. */
+  /** A background operation failed; it is repeated where that can help. */
   readonly onError: (error: RedisStreamsError) => void;
+}
+
+/** Takes the messages of a session: a {@link StreamConsumer} or a {@link Dispatcher}. */
+export interface MessageTaker {
+  /** Messages were buffered; {@link ConsumerSession.handOut} returns them. */
+  onArrival(): void;
+  /** A message that waited for its retry here was deleted, or another consumer has claimed it. */
+  onTakenAway(message: StreamMessage): void;
 }
 
 /** How many messages may be in this process; see {@link MessageBuffer}. */
 export interface SessionCapacity {
-  /** Beside those that are read ahead. */
+  /** Places for messages in handlers, in addition to the prefetch. */
   readonly inHandlers: number;
+  /** Whether the taker settles every message. Then the message occupies its place until it is released. */
   readonly holdsUntilReleased: boolean;
-  /** Decides how much is read ahead; without it that is what the options say. */
-  readonly readAhead?: AdaptivePrefetch | undefined;
+  /** Chooses the prefetch; without it the options set it. */
+  readonly adaptivePrefetch?: AdaptivePrefetch | undefined;
 }
 
-/** An ack that cannot be sent is a message delivered twice, not one lost: the end waits so long for the server. */
-const LAST_COMMIT_TIME = 5_000;
+/** Acks that cannot be sent mean messages delivered twice, not lost ones: the end waits at most so long for the server. */
+const LAST_COMMIT_LIMIT = 5_000;
 
 /**
- * One consumer's presence on its streams: it reads into the buffer, knows which entries are in this process, keeps them
- * alive, commits their acks and leaves in good order. Who takes the messages, a {@link StreamConsumer} or a
- * {@link Dispatcher}, stands in front of it.
+ * One consumer's membership in its streams. It owns the buffer, the partitions with the entries that are in this process,
+ * and the parts that read, claim, renew, commit and leave.
+ *
+ * A message on its way in: {@link ReadLoop} → {@link onPages} → {@link MessageBuffer} → {@link MessageTaker.onArrival} →
+ * {@link handOut} → handler. Its way back: handler → {@link Acknowledger} → CommitScheduler → XACK.
+ *
+ * The states: created, {@link open} (reads), {@link stopReading} (hands out nothing new, still acknowledges), {@link leave}
+ * (closed). Each is entered once, in this order; a session that failed to open goes through the last two as well.
+ *
+ * It never decides how a message is settled; its {@link MessageTaker} does.
  */
-export class ConsumerSession implements LiveSession {
-  readonly options: ResolvedConsumerOptions;
-  readonly buffer: MessageBuffer<StreamMessage>;
+export class ConsumerSession implements LiveSession, ReadLoopListener, RetryListener, LeaseListener {
   readonly environment: ConsumerEnvironment;
-  readonly settler: Acknowledger;
-  readonly readAhead: AdaptivePrefetch | undefined;
+  readonly options: ResolvedConsumerOptions;
+  readonly partitions = new PartitionSet();
+  readonly buffer: MessageBuffer<StreamMessage>;
+  readonly acknowledger: Acknowledger;
+  readonly #capacity: SessionCapacity;
   readonly #listeners: SessionListeners;
-  readonly #keepAlive: LeaseRenewal | undefined;
+  readonly #loops: ReadLoops;
+  readonly #release: Release;
+  readonly #leaseRenewal: LeaseRenewal | undefined;
   readonly #housekeeping: Housekeeping | undefined;
-  readonly #lines: ReadLoops;
-  readonly #inHandlers: number;
-  #streams: readonly Partition[] = [];
-  /** Streams that were let go while entries of theirs were still in this process, by key. */
-  readonly #formerStreams = new Map<string, Partition>();
-  /** A dispatcher says when a message is processed; who asks for messages one by one, with `delayed`, does not. */
-  readonly #isSettledByTaker: boolean;
-  #onTakenAway: (message: StreamMessage) => void = () => undefined;
+  #taker: MessageTaker | undefined;
 
   constructor(
     environment: ConsumerEnvironment,
@@ -65,216 +79,189 @@ export class ConsumerSession implements LiveSession {
     capacity: SessionCapacity,
     listeners: SessionListeners,
   ) {
+    const { control, logger } = environment;
+    const { pending, groups } = control;
+    const { group, consumer, mode, prefetch, batchSize, autoClaimIdle: claimIdle } = options;
+    const { onError } = listeners;
+    const { partitions } = this;
     this.environment = environment;
     this.options = options;
+    this.#capacity = capacity;
     this.#listeners = listeners;
-    this.#isSettledByTaker = capacity.holdsUntilReleased;
-    this.#inHandlers = capacity.inHandlers;
-    this.readAhead = capacity.readAhead;
-    const { prefetch, batchSize } = options;
-    this.buffer = new MessageBuffer(prefetch + this.#inHandlers, batchSize, capacity.holdsUntilReleased);
-    this.#lines = new ReadLoops({
-      environment,
-      consumer: options,
-      credit: () => this.buffer.credit,
-      batchSize: () => (this.readAhead?.size ?? options).batchSize,
-      room: () => this.buffer.room(),
-      hasRoom: () => this.buffer.hasRoom,
-      isStuck: () => this.buffer.isStuck,
-      onPages: (pages, isLate) => this.#accept(pages, isLate),
-      onStreamFailure: (stream) => this.#listeners.onStreamFailure(stream.failure as RedisStreamsError),
-      onError: listeners.onError,
-      onTakenAway: (message) => this.#onTakenAway(message),
-    });
-    this.settler = new Acknowledger({
-      consumer: options,
-      pending: environment.control.pending,
-      logger: environment.logger,
-      retriesOf: (stream) => this.#lines.retriesOf(stream),
-      onEarlierRetry: () => this.#lines.restart(),
-      onError: listeners.onError,
-    });
-    environment.sessions.add(this);
-    const { group, mode } = options;
-    if (group === undefined) return;
-    this.#housekeeping = this.#createHousekeeping(group);
-    if (mode === 'load-balanced' && this.settler.hasPending) {
-      this.#keepAlive = this.#createKeepAlive(group);
+    this.buffer = new MessageBuffer(prefetch + capacity.inHandlers, batchSize, capacity.holdsUntilReleased);
+    this.#loops = new ReadLoops({ environment, consumer: options, buffer: this.buffer, listener: this });
+    this.acknowledger = new Acknowledger({ consumer: options, pending, retries: this.#loops, logger, onError });
+    this.#release = new Release({ consumer: options, commands: control, logger });
+    if (group !== undefined) {
+      this.#housekeeping = new Housekeeping({ consumer: options, group, groups, partitions, logger, onError });
+      if (mode === 'load-balanced' && this.acknowledger.hasPending) {
+        const retries = this.#loops;
+        this.#leaseRenewal = new LeaseRenewal({
+          pending,
+          group,
+          consumer,
+          claimIdle,
+          partitions,
+          retries,
+          listener: this,
+        });
+      }
     }
+    environment.sessions.add(this);
   }
 
-  get streams(): readonly Partition[] {
-    return this.#streams;
+  /** Must be called before {@link open}. */
+  handOutTo(taker: MessageTaker): void {
+    this.#taker = taker;
+    this.buffer.onArrival(() => taker.onArrival());
   }
 
-  /** Fixes the start of every stream, then starts to read. @throws RedisStreamsError when that is impossible. */
-  async open(streams: readonly Partition[]): Promise<void> {
-    await this.add(streams, false);
-    this.#lines.requireRunning();
-    this.#keepAlive?.start();
+  /** Fixes the start position of every partition, then starts to read. @throws RedisStreamsError when that is impossible. */
+  async open(partitions: readonly Partition[]): Promise<void> {
+    await this.add(partitions, false);
+    this.#loops.requireRunning();
+    this.#leaseRenewal?.start();
     this.#housekeeping?.start();
   }
 
-  /** Takes more streams on. @param isAllNew they appeared while we were reading */
-  async add(streams: readonly Partition[], isAllNew: boolean): Promise<void> {
-    for (const stream of streams) {
-      // What is still being worked on must not be taken for entries of an earlier process.
-      stream.held = this.#formerStreams.get(stream.key)?.held ?? stream.held;
-      this.#formerStreams.delete(stream.key);
+  /** Reads more partitions. @param isAllNew they appeared while the consumer was reading */
+  async add(partitions: readonly Partition[], isAllNew: boolean): Promise<void> {
+    for (const partition of partitions) {
+      this.partitions.inherit(partition);
       try {
-        await this.#lines.open(stream, isAllNew);
+        await this.#loops.open(partition, isAllNew);
       } catch (error) {
-        throw toPublicError(error, stream.key, 'opening');
+        throw toPublicError(error, partition.key, 'opening');
       }
-      stream.handedOut = stream.position;
+      partition.handedOut = partition.position;
     }
-    this.#streams = [...this.#streams, ...streams];
-    await this.#lines.assign(this.#streams);
-    for (const stream of streams) if (stream.failure) this.#listeners.onStreamFailure(stream.failure);
+    this.partitions.add(partitions);
+    await this.#loops.assign(this.partitions.current);
+    for (const partition of partitions) if (partition.failure) this.onPartitionFailure(partition);
   }
 
-  /** Lets streams go; what was buffered of them goes back to the group. */
-  async remove(streams: readonly Partition[]): Promise<void> {
-    this.#streams = this.#streams.filter((stream) => !streams.includes(stream));
-    await this.#lines.assign(this.#streams);
-    await this.#handBackBuffered(streams);
-    for (const stream of streams) if (stream.held.size > 0) this.#formerStreams.set(stream.key, stream);
+  /** Stops reading partitions; their buffered messages are given back to the group. */
+  async remove(partitions: readonly Partition[]): Promise<void> {
+    this.partitions.remove(partitions);
+    await this.#loops.assign(this.partitions.current);
+    await this.#giveBackBuffered(partitions);
+    this.partitions.remember(partitions);
   }
 
-  /** Whether messages of this stream, which may have been let go meanwhile, are ours to acknowledge. */
-  knows(stream: Partition): boolean {
-    return this.#streams.includes(stream) || this.#formerStreams.get(stream.key) === stream;
-  }
-
-  find(streamKey: string, shardId: number): Partition | undefined {
-    return this.#streams.find((stream) => stream.streamKey === streamKey && stream.shardId === shardId);
-  }
-
-  /** The next message, if one is buffered; from now on its taker has it. */
+  /** The next message, if one is buffered; its taker settles it. */
   handOut(): StreamMessage | undefined {
     const message = this.buffer.take();
     if (!message) return undefined;
-    const stream = partitionOf(message);
-    stream.handedOut = message.id;
-    if (this.settler.hasPending) stream.held.set(message.id, 'running');
-    if (!this.#isSettledByTaker) this.settler.acknowledgeLater(message);
+    const partition = partitionOf(message);
+    partition.handedOut = message.id;
+    if (this.acknowledger.hasPending) partition.owned.set(message.id, 'running');
+    if (!this.#capacity.holdsUntilReleased) this.acknowledger.acknowledgeAfterDelay(message);
     return message;
   }
 
-  /** Told of messages that waited for a retry here and are now in other hands, or gone. */
-  onTakenAway(listener: (message: StreamMessage) => void): void {
-    this.#onTakenAway = listener;
+  /** Counts a delivery that is over: its messages, and its duration in milliseconds. Frees the places of its messages. */
+  handled(messages: number, duration: number): void {
+    this.#capacity.adaptivePrefetch?.handled(messages, duration);
+    for (let count = messages; count > 0; count -= 1) this.buffer.release();
   }
 
-  /** Removes what is buffered of a stream and lets nothing that was read before come any more. */
-  invalidate(stream: Partition): void {
-    stream.generation += 1;
-    for (const { id } of this.buffer.remove((message) => partitionOf(message) === stream)) {
-      if (this.settler.hasPending) stream.held.set(id, 'skipped');
+  /** Drops the buffered messages of a partition, and every page of it that was requested before. */
+  invalidate(partition: Partition): void {
+    partition.generation += 1;
+    for (const { id } of this.buffer.remove((message) => partitionOf(message) === partition)) {
+      if (this.acknowledger.hasPending) partition.owned.set(id, 'skipped');
     }
   }
 
-  /** Runs a change of where reading stands while nothing is being read. */
+  /** Runs a change of read positions while no read is in flight. */
   async betweenReads(change: () => Promise<void>): Promise<void> {
-    await this.#lines.betweenReads(change);
+    await this.#loops.betweenReads(change);
   }
 
-  /** Stops reading and gives back what nobody was handed. */
+  /** Stops reading and gives back the messages that were not handed out. */
   async stopReading(): Promise<void> {
-    await Promise.all([this.#lines.stop(), this.#housekeeping?.stop()]);
-    await this.#handBackBuffered(this.#streams);
+    await Promise.all([this.#loops.stop(), this.#housekeeping?.stop()]);
+    await this.#giveBackBuffered(this.partitions.current);
   }
 
-  /** Gives messages back that were taken but not used. */
+  /** Gives back messages that were handed out but reached no handler. */
   async giveBack(messages: readonly StreamMessage[]): Promise<void> {
-    const { control, logger } = this.environment;
-    const ofStream = (stream: Partition) => messages.filter((message) => partitionOf(message) === stream);
-    const streams = [...new Set(messages.map((message) => partitionOf(message)))];
-    await attemptForEach(streams, (stream) => handBack(stream, ofStream(stream), this.options, control), logger);
+    await this.#release.giveBack(messages);
   }
 
-  /** Commits what was acknowledged, removes our name where nothing is pending, closes the connections. */
+  /** Commits the acknowledgements, removes the consumer's name where nothing is pending for it, closes the connections. */
   async leave(): Promise<void> {
-    this.settler.flushDelayed();
-    const { control, logger } = this.environment;
-    await attempt(() => this.settler.commit(AbortSignal.timeout(LAST_COMMIT_TIME)), logger);
-    this.#keepAlive?.stop();
-    this.settler.close();
-    const removeName = async ({ key, isReadable }: Partition): Promise<void> => {
-      const { group, consumer } = this.options;
-      if (group !== undefined && isReadable) await control.groups.removeConsumer(key, group, consumer);
-    };
-    await attemptForEach(this.#streams, removeName, logger);
-    await this.#lines.release();
+    this.acknowledger.flushDelayed();
+    await this.#release.attempt(() => this.acknowledger.commit(AbortSignal.timeout(LAST_COMMIT_LIMIT)));
+    this.#leaseRenewal?.stop();
+    this.acknowledger.close();
+    await this.#release.removeName(this.partitions.current);
+    await this.#loops.release();
     this.environment.sessions.delete(this);
   }
 
   /** How each of the read loops is doing. */
   health(): LocalLoopHealth[] {
     const { mode, group, consumer } = this.options;
-    const heldAs = (streams: readonly Partition[], wanted: HeldState): number =>
-      streams.reduce((sum, { held }) => sum + [...held.values()].filter((state) => state === wanted).length, 0);
-    return this.#lines.reports().map((report) => ({
+    const count = (partitions: readonly Partition[], wanted: OwnedState): number =>
+      partitions.reduce((sum, { owned }) => sum + [...owned.values()].filter((state) => state === wanted).length, 0);
+    return this.#loops.reports().map((report) => ({
       ...report,
       mode,
       group,
       consumer: group === undefined ? undefined : consumer,
-      buffered: this.buffer.count((message) => report.streams.includes(partitionOf(message))),
-      inFlight: this.settler.hasPending ? heldAs(report.streams, 'running') : this.buffer.held,
+      buffered: this.buffer.count((message) => report.partitions.includes(partitionOf(message))),
+      inFlight: this.acknowledger.hasPending ? count(report.partitions, 'running') : this.buffer.inFlight,
     }));
   }
 
-  /** Of what comes late, a later round may have brought some already. */
-  #accept(pages: readonly ReadPage[], isLate: boolean): void {
+  /** Called by a read loop. An abandoned round may return entries that a later one has read already. */
+  onPages(pages: readonly ReadPage[], isLate: boolean): void {
+    const { adaptivePrefetch, inHandlers } = this.#capacity;
     const messages: StreamMessage[] = [];
-    for (const { stream, generation, entries } of pages) {
-      this.readAhead?.arrived(entries);
-      const isCurrent = stream.generation === generation;
+    for (const { partition, generation, entries } of pages) {
+      adaptivePrefetch?.arrived(entries);
+      const isCurrent = partition.generation === generation;
       for (const entry of entries) {
-        if (isLate && stream.held.has(entry.id)) continue;
-        if (this.settler.hasPending) stream.held.set(entry.id, isCurrent ? 'buffered' : 'skipped');
-        if (isCurrent) messages.push(new StreamMessage(stream, entry, this.environment.messageField));
+        if (isLate && partition.owned.has(entry.id)) continue;
+        if (this.acknowledger.hasPending) partition.owned.set(entry.id, isCurrent ? 'buffered' : 'skipped');
+        if (isCurrent) messages.push(new StreamMessage(partition, entry, this.environment.messageField));
       }
     }
-    if (this.readAhead) {
-      const { prefetch, batchSize } = this.readAhead.size;
-      this.buffer.resize(prefetch + this.#inHandlers, batchSize);
+    if (adaptivePrefetch) {
+      const { prefetch, batchSize } = adaptivePrefetch.size;
+      this.buffer.resize(prefetch + inHandlers, batchSize);
     }
     this.buffer.push(messages);
   }
 
-  #createHousekeeping(group: string): Housekeeping {
-    const { consumer, consumerExpiry, retention } = this.options;
-    const { control, logger } = this.environment;
-    return new Housekeeping({
-      groups: control.groups,
-      group,
-      consumer,
-      consumerExpiry,
-      retention,
-      streams: () => this.#streams,
-      logger,
-      onError: this.#listeners.onError,
-    });
+  /** Called by a read loop. */
+  onPartitionFailure(partition: Partition): void {
+    this.#listeners.onStreamFailure(partition.failure as RedisStreamsError);
   }
 
-  #createKeepAlive(group: string): LeaseRenewal {
-    return new LeaseRenewal({
-      pending: this.environment.control.pending,
-      group,
-      consumer: this.options.consumer,
-      claimIdle: this.options.autoClaimIdle,
-      streams: () => [...this.#streams, ...this.#formerStreams.values()],
-      waiting: (stream) => this.#lines.retriesOf(stream)?.tooEarlyFor(stream, this.options.autoClaimIdle) ?? [],
-      onLost: (stream, ids) => {
-        this.buffer.remove((message) => partitionOf(message) === stream && ids.has(message.id));
-        for (const id of ids) if (stream.held.get(id) === 'buffered') stream.held.delete(id);
-      },
-      onError: (error) => this.environment.logger.debug(`Keeping entries alive failed: ${errorText(error)}`),
-    });
+  /** Called by a read loop. */
+  onError(error: RedisStreamsError): void {
+    this.#listeners.onError(error);
   }
 
-  async #handBackBuffered(streams: readonly Partition[]): Promise<void> {
-    await this.giveBack(this.buffer.remove((message) => streams.includes(partitionOf(message))));
+  /** Called by the retry schedule of a read loop. */
+  onTakenAway(message: StreamMessage): void {
+    this.#taker?.onTakenAway(message);
+  }
+
+  /** Called by the lease renewal. */
+  onLeaseLost(partition: Partition, ids: ReadonlySet<string>): void {
+    this.buffer.remove((message) => partitionOf(message) === partition && ids.has(message.id));
+    for (const id of ids) if (partition.owned.get(id) === 'buffered') partition.owned.delete(id);
+  }
+
+  /** Called by the lease renewal. */
+  onRenewalFailure(error: unknown): void {
+    this.environment.logger.debug(`Renewing the lease of entries failed: ${errorText(error)}`);
+  }
+
+  async #giveBackBuffered(partitions: readonly Partition[]): Promise<void> {
+    await this.giveBack(this.buffer.remove((message) => partitions.includes(partitionOf(message))));
   }
 }

@@ -2,35 +2,41 @@ import { withResolvers } from '../../shared/deferred.js';
 import type { Deferred } from '../../shared/deferred.js';
 
 /**
- * What was read and not yet handed out: bounded, first in first out.
+ * Owns the messages that were read and not yet handed out: bounded, first in first out.
  *
- * Its free places are the credit that a read may use. With `holdsUntilReleased` a message keeps its place until
- * {@link release}, so that what is buffered and what is in handlers together never exceed the capacity.
+ * Its free places are the credit of a read. With `holdsUntilReleased` a message occupies its place until {@link release}, so
+ * that buffered messages and those in handlers together never exceed the capacity.
  */
 export class MessageBuffer<T> {
   readonly #holdsUntilReleased: boolean;
   #capacity = 0;
+  #batchSize = 0;
   #lowWater = 0;
   #items: Array<T | undefined> = [];
   #head = 0;
-  #held = 0;
+  #inFlight = 0;
   #room: Deferred<void> | undefined;
   #onArrival: () => void = () => undefined;
 
-  /** @param page what one read would like to bring; reading resumes once there is room for it, or for half of the capacity. */
-  constructor(capacity: number, page: number, holdsUntilReleased = false) {
+  /** @param batchSize most entries of one read; reading resumes once there is room for them, or for half of the capacity */
+  constructor(capacity: number, batchSize: number, holdsUntilReleased = false) {
     this.#holdsUntilReleased = holdsUntilReleased;
-    this.resize(capacity, page);
+    this.resize(capacity, batchSize);
   }
 
   get capacity(): number {
     return this.#capacity;
   }
 
-  /** What is buffered stays; a smaller capacity holds from then on. */
-  resize(capacity: number, page: number): void {
+  get batchSize(): number {
+    return this.#batchSize;
+  }
+
+  /** Buffered messages stay, even if the new capacity is smaller. */
+  resize(capacity: number, batchSize: number): void {
     this.#capacity = capacity;
-    this.#lowWater = Math.max(1, Math.min(page, Math.ceil(capacity / 2)));
+    this.#batchSize = batchSize;
+    this.#lowWater = Math.max(1, Math.min(batchSize, Math.ceil(capacity / 2)));
     this.#announceRoom();
   }
 
@@ -40,26 +46,26 @@ export class MessageBuffer<T> {
 
   /** How many more messages may be read. */
   get credit(): number {
-    return Math.max(0, this.#capacity - this.size - this.#held);
+    return Math.max(0, this.#capacity - this.size - this.#inFlight);
   }
 
-  /** How many of the messages that wait to be taken are such. */
+  /** How many buffered messages the predicate accepts. */
   count(predicate: (item: T) => boolean): number {
     return (this.#items.slice(this.#head) as T[]).filter(predicate).length;
   }
 
-  /** Messages that were taken and still hold their place. */
-  get held(): number {
-    return this.#held;
+  /** Messages that were taken and still occupy their place. */
+  get inFlight(): number {
+    return this.#inFlight;
   }
 
-  /** Whether a read is worth while. */
+  /** Whether there are enough free places for a read. */
   get hasRoom(): boolean {
     return this.credit >= this.#lowWater;
   }
 
-  /** Nothing is left to take, and what was taken holds too many places for a read. */
-  get isStuck(): boolean {
+  /** Nothing is left to take, and the messages that were taken occupy too many places for a read. */
+  get isStarved(): boolean {
     return this.size === 0 && !this.hasRoom;
   }
 
@@ -81,23 +87,23 @@ export class MessageBuffer<T> {
     this.#head += 1;
     if (this.#head === this.#items.length) this.#reset([]);
     else if (this.#head >= 1_024 && this.#head * 2 > this.#items.length) this.#reset(this.#items.slice(this.#head));
-    if (this.#holdsUntilReleased) this.#held += 1;
+    if (this.#holdsUntilReleased) this.#inFlight += 1;
     else this.#announceRoom();
     return item;
   }
 
-  /** Gives back the place of a message that was taken. */
+  /** Frees the place of a message that was taken. */
   release(): void {
-    this.#held -= 1;
+    this.#inFlight -= 1;
     this.#announceRoom();
   }
 
-  /** Takes a place again for a message that had given it back. */
-  hold(): void {
-    this.#held += 1;
+  /** Occupies a place again for a message whose place was freed before. */
+  occupy(): void {
+    this.#inFlight += 1;
   }
 
-  /** Takes out everything that the predicate names, in order. */
+  /** Removes and returns the messages that the predicate accepts, in order. */
   remove(predicate: (item: T) => boolean): T[] {
     const kept: T[] = [];
     const removed: T[] = [];
@@ -107,14 +113,14 @@ export class MessageBuffer<T> {
     return removed;
   }
 
-  /** Resolves once a read is worth while: at low water, not for every single place. Also ended by {@link wake}. */
+  /** Resolves when there is room for a read: at low water, not for every free place. {@link wake} ends it too. */
   async room(): Promise<void> {
     if (this.hasRoom) return;
     this.#room ??= withResolvers<void>();
     await this.#room.promise;
   }
 
-  /** Ends a wait for room, because whoever waits has something else to do. */
+  /** Ends a wait for room, so that the read loop runs its periodic tasks. */
   wake(): void {
     this.#room?.resolve();
     this.#room = undefined;

@@ -4,44 +4,48 @@ import { StreamMessage } from '../messages/stream-message.js';
 import type { StreamShard } from '../messages/stream-message.js';
 
 /**
- * What a consumer knows of an entry that is pending for it on the server: `buffered` is not yet handed out, `running` is,
- * `settled` is acknowledged here but maybe not yet on the server, `waiting` is to be handed out again later, `skipped` was
- * read before a seek and is never handed out here.
+ * The state of an entry that this process owns: it is pending for this consumer on the server, and it is
+ *
+ * - `buffered`: read, and not handed out yet
+ * - `running`: handed out, and not settled
+ * - `waiting`: to be handed out again after a delay
+ * - `settled`: acknowledged here, but the server may not have confirmed it yet
+ * - `skipped`: read before a seek, and never handed out here
  */
-export type HeldState = 'buffered' | 'running' | 'settled' | 'waiting' | 'skipped';
+export type OwnedState = 'buffered' | 'running' | 'settled' | 'waiting' | 'skipped';
 
 export { shardKey } from '../messages/stream-message.js';
 
 /**
- * One stream shard that a consumer reads: where it stands, and which of its entries are in this process.
- * It is data with names; the read loop and its readers decide.
+ * One stream, or one shard of it, that a consumer reads: its position, and which of its entries this process owns.
+ * It is data with names and decides nothing; the read loop and its readers do.
  */
 export class Partition implements StreamShard {
   readonly streamKey: string;
   readonly shardId: number;
   /** The key in Redis, without our key prefix. */
   readonly key: string;
-  /** The last id that was read; where a vanished group is created again, and where real-time reading goes on. */
+  /** The last id that was read: real-time reading continues after it, and so does a group that vanished and is created again. */
   position: string = ID_BEFORE_ALL;
-  /** The last id that was handed out, or where this consumer began. */
+  /** The last id that was handed out, or the start position. */
   handedOut: string = ID_BEFORE_ALL;
-  /** Moves on with every seek; what was asked for before is dropped when it arrives. */
+  /** Rises with every seek; pages that were requested in an earlier generation are not handed out. */
   generation = 0;
-  /** Connection epoch in which the own pending entries were last gone through; 0 is never. */
+  /** Connection epoch in which the own pending entries were last recovered; 0 is never. */
   recoveredEpoch = 0;
-  /** When the own pending entries are to be gone through once more in the same epoch. */
+  /** When the own pending entries are to be checked once more in the same epoch. */
   lookAgainAt = Infinity;
-  /** Where going through the own pending entries stands; undefined is at their beginning. */
+  /** Where the recovery of the own pending entries continues; undefined is at their beginning. */
   recoveryCursor: string | undefined;
-  /** Own entries that were pending before this consumer started were handed out by an earlier process: that counts as a delivery. */
+  /** False during the first recovery: what is pending then was handed out by an earlier process, which counts as a delivery. */
   hasRecoveredOnce = false;
-  /** Why this stream is not read any more. */
+  /** Why this partition is not read any more. */
   failure: RedisStreamsError | undefined;
-  /** Entries in this process that are pending on the server, by id. A stream that is taken on again has those it had. */
-  held = new Map<string, HeldState>();
-  /** When the handling of an entry that is still to be handled first failed here, in milliseconds, by id. */
+  /** Entries that this process owns, by id. */
+  owned = new Map<string, OwnedState>();
+  /** When the handling of an unsettled entry first failed in this process, in milliseconds, by id. */
   readonly failedFirst = new Map<string, number>();
-  /** Entries that were deleted while pending, acknowledged and counted. */
+  /** Entries that were deleted while pending; they were acknowledged. */
   deletedWhilePending = 0;
 
   constructor(streamKey: string, shardId: number, key: string) {
@@ -55,7 +59,51 @@ export class Partition implements StreamShard {
   }
 }
 
-/** The assignment that a message of a consumer came by. */
+/** The partition that a message of a consumer was read from. */
 export function partitionOf(message: StreamMessage): Partition {
   return StreamMessage.shardOf(message) as Partition;
+}
+
+/** The partitions of one consumer: those it reads, and removed ones whose entries this process still owns. */
+export class PartitionSet {
+  #current: readonly Partition[] = [];
+  readonly #former = new Map<string, Partition>();
+
+  /** The partitions that are read. */
+  get current(): readonly Partition[] {
+    return this.#current;
+  }
+
+  /** All partitions that may have owned entries. */
+  get owning(): readonly Partition[] {
+    return [...this.#current, ...this.#former.values()];
+  }
+
+  /** Whether a message of this partition, which may have been removed since, is ours to acknowledge. */
+  has(partition: Partition): boolean {
+    return this.#current.includes(partition) || this.#former.get(partition.key) === partition;
+  }
+
+  find(streamKey: string, shardId: number): Partition | undefined {
+    return this.#current.find((partition) => partition.streamKey === streamKey && partition.shardId === shardId);
+  }
+
+  /** Entries that are still in handlers must not be taken for entries of an earlier process, so the new partition owns them. */
+  inherit(partition: Partition): void {
+    partition.owned = this.#former.get(partition.key)?.owned ?? partition.owned;
+    this.#former.delete(partition.key);
+  }
+
+  add(partitions: readonly Partition[]): void {
+    this.#current = [...this.#current, ...partitions];
+  }
+
+  remove(partitions: readonly Partition[]): void {
+    this.#current = this.#current.filter((partition) => !partitions.includes(partition));
+  }
+
+  /** Remembers a removed partition while this process owns entries of it. */
+  remember(partitions: readonly Partition[]): void {
+    for (const partition of partitions) if (partition.owned.size > 0) this.#former.set(partition.key, partition);
+  }
 }

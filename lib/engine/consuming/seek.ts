@@ -6,10 +6,10 @@ import type { Partition } from './partition.js';
 import type { ConsumerSession } from './consumer-session.js';
 import type { RewindTarget } from './consumer-types.js';
 
-/** Where reading is to go on; both a time and an id name what is *not* read again. */
+/** Where reading continues. With a time or an id it continues after that one, which is not read again. */
 export type SeekTarget = RewindTarget | { readonly after: Date };
 
-/** The id behind which reading goes on. */
+/** The id after which reading continues. */
 export async function positionOf(
   streamKey: string,
   target: SeekTarget,
@@ -20,23 +20,23 @@ export async function positionOf(
   return 'id' in target ? target.id : lastIdOfMillisecond(target.after.getTime());
 }
 
-/** Moves a consumer on all of its streams, and drops what was buffered from where it stood before. */
+/** Moves a consumer on all of its partitions, and drops the messages that were buffered at the old position. */
 export async function moveTo(session: ConsumerSession, target: SeekTarget): Promise<void> {
   await session.betweenReads(async () => {
-    for (const stream of session.streams) await moveStream(session, stream, target);
+    for (const partition of session.partitions.current) await movePartition(session, partition, target);
   });
 }
 
-async function moveStream(session: ConsumerSession, stream: Partition, target: SeekTarget): Promise<void> {
+async function movePartition(session: ConsumerSession, partition: Partition, target: SeekTarget): Promise<void> {
   const { group } = session.options;
   const { reading, groups } = session.environment.control;
   try {
-    const position = await positionOf(stream.key, target, reading);
-    if (group !== undefined) await groups.setGroupPosition(stream.key, group, position);
-    session.invalidate(stream);
-    stream.position = position;
-    stream.handedOut = position;
+    const position = await positionOf(partition.key, target, reading);
+    if (group !== undefined) await groups.setGroupPosition(partition.key, group, position);
+    session.invalidate(partition);
+    partition.position = position;
+    partition.handedOut = position;
   } catch (error) {
-    throw toPublicError(error, stream.key, 'seeking in');
+    throw toPublicError(error, partition.key, 'seeking in');
   }
 }

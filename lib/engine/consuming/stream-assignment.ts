@@ -1,91 +1,97 @@
 import type { RedisStreamsError } from '../../errors.js';
 import { toPublicError } from '../../redis/commands/redis-error.js';
-import { Partition, shardKey } from './partition.js';
 import type { ConsumerSession } from './consumer-session.js';
-import { discoverShards } from './shard-discovery.js';
+import { Partition, shardKey } from './partition.js';
+import { ShardDiscovery } from './shard-discovery.js';
 
-/** Decides which shards a session reads: those that it finds, at first and on an interval, and those that it is told. */
+/**
+ * Decides which partitions a session reads: the shards that its {@link ShardDiscovery} finds, at the start and later, and
+ * those that {@link assign} and {@link unassign} name. It owns the timer of the discovery; changes are made one after the
+ * other.
+ */
 export class StreamAssignment {
   readonly #session: ConsumerSession;
   readonly #onError: (error: RedisStreamsError) => void;
-  /** Streams whose shards are looked for. */
-  readonly #discovered = new Set<string>();
-  /** Shards that were taken off on purpose, and must not be found again. */
+  /** Undefined when no shards are looked for. */
+  readonly #discovery: ShardDiscovery | undefined;
+  /** Keys of the shards that were unassigned, so that they are not found again. */
   readonly #excluded = new Set<string>();
   #timer: NodeJS.Timeout | undefined;
-  /** Changes come one after the other, whoever asks for them. */
   #changes: Promise<void> = Promise.resolve();
   #isClosed = false;
 
   constructor(session: ConsumerSession, onError: (error: RedisStreamsError) => void) {
     this.#session = session;
     this.#onError = onError;
+    const { control, logger } = session.environment;
+    const { shardDiscoveryInterval: interval } = session.options;
+    if (interval !== false) this.#discovery = new ShardDiscovery({ reading: control.reading, interval, logger });
   }
 
   async open(streamKeys: readonly string[]): Promise<void> {
-    const streams: Partition[] = [];
-    for (const streamKey of streamKeys) streams.push(...(await this.#find(streamKey)));
-    await this.#session.open(streams);
-    for (const streamKey of streamKeys) this.#discovered.add(streamKey);
-    const { shardDiscoveryInterval } = this.#session.options;
-    if (shardDiscoveryInterval === false) return;
-    this.#timer = setInterval(() => {
-      this.#change(() => this.#discover()).catch((error: unknown) => {
-        this.#onError(toPublicError(error, streamKeys.join("', '"), 'looking for shards of'));
-      });
-    }, shardDiscoveryInterval);
+    await this.#session.open(await this.#find(streamKeys));
+    this.#scheduleLook();
   }
 
   assign(streamKey: string, shardId: number | undefined): Promise<void> {
     return this.#change(async () => {
-      if (shardId === undefined) this.#discovered.add(streamKey);
       const wanted =
         shardId === undefined
-          ? await this.#find(streamKey)
+          ? await this.#find([streamKey])
           : [new Partition(streamKey, shardId, await this.#shardKeyOf(streamKey, shardId))];
-      for (const stream of wanted) this.#excluded.delete(stream.key);
+      for (const { key } of wanted) this.#excluded.delete(key);
       await this.#add(wanted, false);
+      this.#scheduleLook();
     });
   }
 
   unassign(streamKey: string, shardId: number | undefined): Promise<void> {
     return this.#change(async () => {
-      const gone = this.#session.streams.filter(
-        (stream) => stream.streamKey === streamKey && (shardId === undefined || stream.shardId === shardId),
+      const unwanted = this.#session.partitions.current.filter(
+        (partition) => partition.streamKey === streamKey && (shardId === undefined || partition.shardId === shardId),
       );
-      if (shardId === undefined) this.#discovered.delete(streamKey);
-      else for (const stream of gone) this.#excluded.add(stream.key);
-      await this.#session.remove(gone);
+      if (shardId === undefined) this.#discovery?.unwatch(streamKey);
+      else for (const { key } of unwanted) this.#excluded.add(key);
+      await this.#session.remove(unwanted);
     });
   }
 
   async close(): Promise<void> {
     this.#isClosed = true;
-    clearInterval(this.#timer);
+    clearTimeout(this.#timer);
     await this.#changes;
   }
 
-  async #discover(): Promise<void> {
-    for (const streamKey of this.#discovered) {
-      const found = await discoverShards(streamKey, this.#session.environment.control.reading);
-      const isKnown = this.#session.streams.some((stream) => stream.streamKey === streamKey);
-      // The plain key is in the list when there is nothing else, or when it is a stream; either way it is known already.
-      await this.#add(isKnown ? found.filter(({ key }) => key !== streamKey) : found, true);
-    }
+  #scheduleLook(): void {
+    const dueIn = this.#discovery?.dueIn ?? Infinity;
+    clearTimeout(this.#timer);
+    if (this.#isClosed || dueIn === Infinity) return;
+    this.#timer = setTimeout(() => void this.#look(), dueIn);
   }
 
-  async #add(streams: readonly Partition[], isAllNew: boolean): Promise<void> {
-    const known = new Set(this.#session.streams.map(({ key }) => key));
-    const added = streams.filter(({ key }) => !known.has(key) && !this.#excluded.has(key));
+  /** Never rejects. */
+  async #look(): Promise<void> {
+    try {
+      await this.#change(async () => this.#add((await this.#discovery?.look()) ?? [], true));
+    } catch (error) {
+      const keys = new Set(this.#session.partitions.current.map(({ streamKey }) => streamKey));
+      this.#onError(toPublicError(error, [...keys].join("', '"), 'looking for shards of'));
+    }
+    this.#scheduleLook();
+  }
+
+  async #add(partitions: readonly Partition[], isAllNew: boolean): Promise<void> {
+    const known = new Set(this.#session.partitions.current.map(({ key }) => key));
+    const added = partitions.filter(({ key }) => !known.has(key) && !this.#excluded.has(key));
     if (added.length > 0) await this.#session.add(added, isAllNew);
   }
 
-  async #find(streamKey: string): Promise<Partition[]> {
-    if (this.#session.options.shardDiscoveryInterval === false) return [new Partition(streamKey, 0, streamKey)];
-    return discoverShards(streamKey, this.#session.environment.control.reading);
+  async #find(streamKeys: readonly string[]): Promise<Partition[]> {
+    if (!this.#discovery) return streamKeys.map((streamKey) => new Partition(streamKey, 0, streamKey));
+    return this.#discovery.watch(streamKeys);
   }
 
-  /** Shard 0 is the stream itself, unless there is a shard of that number. */
+  /** Shard 0 is the stream itself, unless there is a shard with that number. */
   async #shardKeyOf(streamKey: string, shardId: number): Promise<string> {
     const key = shardKey(streamKey, shardId, true);
     if (shardId > 0 || (await this.#session.environment.control.reading.isStream(key))) return key;

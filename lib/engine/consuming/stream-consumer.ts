@@ -11,9 +11,9 @@ import type { Partition } from './partition.js';
 import { ConsumerSession } from './consumer-session.js';
 import type { CommittingConsumer, RewindTarget } from './consumer-types.js';
 import { check } from '../options/option-checks.js';
-import type { ResolvedConsumerOptions } from '../options/options.js';
-import { resolveStreamKeys } from '../options/options.js';
-import type { ConsumerEnvironment } from './reading/reading-line.js';
+import { resolveStreamKeys } from '../options/resolve-options.js';
+import type { ResolvedConsumerOptions } from '../options/resolve-options.js';
+import type { ConsumerEnvironment } from './consumer-environment.js';
 import { moveTo } from './seek.js';
 import type { SeekTarget } from './seek.js';
 import { StreamAssignment } from './stream-assignment.js';
@@ -21,8 +21,11 @@ import { StreamMessage } from '../messages/stream-message.js';
 import type { StreamShard } from '../messages/stream-message.js';
 
 /**
- * A consumer that is asked for its messages one by one. It has every method that a consumer may have; which of them make
- * sense follows from the options, at compile time by {@link ConsumerFor} and at run time by clear errors.
+ * A consumer whose messages the application takes one by one, with {@link next}. It owns the calls of `next()` that wait for a
+ * message, and the failures of partitions that no call has reported yet; its {@link ConsumerSession} does the rest.
+ *
+ * It has every method that a consumer may have. Which of them are valid follows from the options: at compile time by
+ * {@link ConsumerFor}, at run time by errors.
  */
 export class StreamConsumer extends EventEmitter<{ error: [error: RedisStreamsError] }> implements CommittingConsumer {
   readonly #options: ResolvedConsumerOptions;
@@ -45,7 +48,8 @@ export class StreamConsumer extends EventEmitter<{ error: [error: RedisStreamsEr
       onError: (error) => this.#report(error),
     });
     this.#assignment = new StreamAssignment(this.#session, (error) => this.#report(error));
-    this.#session.buffer.onArrival(() => this.#serve());
+    // A message that is taken one by one never waits for a retry here, so none is taken away.
+    this.#session.handOutTo({ onArrival: () => this.#serve(), onTakenAway: () => undefined });
   }
 
   get groupId(): string | undefined {
@@ -57,7 +61,7 @@ export class StreamConsumer extends EventEmitter<{ error: [error: RedisStreamsEr
   }
 
   get streamShards(): readonly StreamShard[] {
-    return this.#session.streams.map(({ streamKey, shardId }) => ({ streamKey, shardId }));
+    return this.#session.partitions.current.map(({ streamKey, shardId }) => ({ streamKey, shardId }));
   }
 
   /** Resolves when every start position is fixed on the server. */
@@ -91,8 +95,8 @@ export class StreamConsumer extends EventEmitter<{ error: [error: RedisStreamsEr
     if (!(message instanceof StreamMessage))
       throw new InvalidOptionError('message', 'must be a StreamMessage', message);
     this.#requireAcks('ack()');
-    const stream = partitionOf(message);
-    if (this.#session.knows(stream)) this.#session.settler.ack(stream, message.id);
+    const partition = partitionOf(message);
+    if (this.#session.partitions.has(partition)) this.#session.acknowledger.ack(partition, message.id);
     else this.ackWith(message.streamKey, message.shardId, message.id);
   }
 
@@ -100,21 +104,21 @@ export class StreamConsumer extends EventEmitter<{ error: [error: RedisStreamsEr
     this.#requireAcks('ackWith()');
     if (typeof id !== 'string' || !isEntryId(id))
       throw new InvalidOptionError('id', "must be an entry id 'ms-seq'", id);
-    this.#session.settler.ack(this.#requireStream(streamKey, shardId), id);
+    this.#session.acknowledger.ack(this.#requirePartition(streamKey, shardId), id);
   }
 
   async commit(): Promise<void> {
     if (this.#options.autoCommit !== 'disabled' || this.#options.group === undefined) {
       throw new UnsupportedOperationError(
         'commit()',
-        "is for autoCommit 'disabled' only; other policies commit by themselves",
+        "is for autoCommit 'disabled' only; the other policies commit in the background",
       );
     }
     if (this.#ending) throw new ConsumerEndedError();
     const { timeout } = this.#environment;
     const limit = AbortSignal.timeout(timeout);
     try {
-      await this.#session.settler.commit(limit);
+      await this.#session.acknowledger.commit(limit);
     } catch (error) {
       if (!limit.aborted) throw error;
       throw new ConnectionError(
@@ -169,7 +173,7 @@ export class StreamConsumer extends EventEmitter<{ error: [error: RedisStreamsEr
     if (this.#options.mode === 'load-balanced') {
       throw new UnsupportedOperationError(
         'seek() and rewind()',
-        'would move a group under its other consumers; use StreamManager.setGroupPosition(streamKey, group, to)',
+        'would move the group of other consumers; use StreamManager.setGroupPosition(streamKey, group, to)',
       );
     }
     await moveTo(this.#session, target);
@@ -183,7 +187,7 @@ export class StreamConsumer extends EventEmitter<{ error: [error: RedisStreamsEr
     }
   }
 
-  /** One waiter, or the next caller, is told; the others wait for what else is read. */
+  /** Each failure is reported once: to a call that waits, otherwise to the next one. Other calls wait for other partitions. */
   #failStream(error: RedisStreamsError): void {
     this.#failures.push(error);
     while (this.#waiting.length > 0) {
@@ -194,7 +198,7 @@ export class StreamConsumer extends EventEmitter<{ error: [error: RedisStreamsEr
   }
 
   #nextFailure(): RedisStreamsError | undefined {
-    const isAnyLeft = this.#session.streams.some(({ isReadable }) => isReadable);
+    const isAnyLeft = this.#session.partitions.current.some(({ isReadable }) => isReadable);
     return isAnyLeft || this.#failures.length > 1 ? this.#failures.shift() : this.#failures[0];
   }
 
@@ -216,7 +220,7 @@ export class StreamConsumer extends EventEmitter<{ error: [error: RedisStreamsEr
   #requireAcks(method: string): void {
     const { autoCommit, group } = this.#options;
     if (group === undefined) {
-      throw new UnsupportedOperationError(method, 'makes no sense in real-time mode, where nothing is pending');
+      throw new UnsupportedOperationError(method, 'is not for real-time mode, where nothing is pending');
     }
     if (autoCommit !== 'rolling' && autoCommit !== 'disabled') {
       throw new UnsupportedOperationError(method, `is not for autoCommit '${autoCommit}'; use 'rolling' or 'disabled'`);
@@ -224,15 +228,15 @@ export class StreamConsumer extends EventEmitter<{ error: [error: RedisStreamsEr
     if (this.#ending) throw new ConsumerEndedError();
   }
 
-  #requireStream(streamKey: string, shardId: number): Partition {
-    const stream = this.#session.find(streamKey, shardId);
-    if (!stream)
+  #requirePartition(streamKey: string, shardId: number): Partition {
+    const partition = this.#session.partitions.find(streamKey, shardId);
+    if (!partition)
       throw new InvalidOptionError(
         'streamKey, shardId',
         'must be assigned to this consumer',
         `${streamKey}, ${shardId}`,
       );
-    return stream;
+    return partition;
   }
 
   #checkShard(streamKey: string, shardId: number | undefined): void {

@@ -1,7 +1,7 @@
 import { MAX_ID_MILLISECONDS } from '../../constants.js';
 import { InvalidOptionError } from '../../errors.js';
 
-/** The rules that an option's value can have; each throws {@link InvalidOptionError}. */
+/** The rules for values of options. @throws InvalidOptionError that names option, rule and value */
 export const check = Object.freeze({
   string(option: string, value: unknown): void {
     if (typeof value !== 'string') throw new InvalidOptionError(option, 'must be a string', value);
@@ -32,7 +32,7 @@ export const check = Object.freeze({
     throw new InvalidOptionError(option, `must be one of ${allowed.map((item) => `'${item}'`).join(', ')}`, value);
   },
 
-  /** Entry ids carry the time as an unsigned number of milliseconds, of which a sequence has room for 48 bits. */
+  /** An entry id holds the time in unsigned milliseconds, and a sequence has 48 bits for it. */
   date(option: string, value: unknown): void {
     if (value instanceof Date && value.getTime() >= 0 && value.getTime() <= MAX_ID_MILLISECONDS) return;
     throw new InvalidOptionError(option, 'must be a valid Date from 1970 to 10889', value);

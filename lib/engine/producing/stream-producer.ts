@@ -27,7 +27,7 @@ import { Receipt } from '../messages/receipt.js';
 import { SendPromise } from '../messages/send-promise.js';
 import { shardKey } from '../messages/stream-message.js';
 import { check } from '../options/option-checks.js';
-import type { ResolvedProducerOptions } from '../options/options.js';
+import type { ResolvedProducerOptions } from '../options/resolve-options.js';
 import { WritePipeline } from './write-pipeline.js';
 
 export interface ProducerEnvironment {

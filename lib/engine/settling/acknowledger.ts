@@ -4,120 +4,153 @@ import type { RedisStreamsLogger } from '../../shared/logger.js';
 import type { PendingCommands } from '../../redis/commands/stream-commands.js';
 import { partitionOf } from '../consuming/partition.js';
 import type { Partition } from '../consuming/partition.js';
-import { CommitScheduler } from './commit-scheduler.js';
-import { DelayedAcks } from './delayed-acks.js';
-import type { ResolvedConsumerOptions } from '../options/options.js';
-import type { RetrySchedule } from '../consuming/recovery/retry-schedule.js';
+import type { RetrySchedules } from '../consuming/recovery/retry-schedule.js';
 import type { StreamMessage } from '../messages/stream-message.js';
+import type { ResolvedConsumerOptions } from '../options/resolve-options.js';
+import { CommitScheduler } from './commit-scheduler.js';
 
 export interface AcknowledgerOptions {
   readonly consumer: ResolvedConsumerOptions;
   readonly pending: PendingCommands;
+  readonly retries: RetrySchedules;
   readonly logger: Required<RedisStreamsLogger>;
-  readonly retriesOf: (stream: Partition) => RetrySchedule | undefined;
-  /** A retry is due before all that the read loops wait for. */
-  readonly onEarlierRetry: () => Promise<void>;
   readonly onError: (error: RedisStreamsError) => void;
 }
 
+/** An ack of the commit policy `delayed`, which waits for its delay. */
+interface DelayedAck {
+  readonly partition: Partition;
+  readonly id: string;
+  readonly dueAt: number;
+}
+
 /**
- * Carries out what becomes of a message that was handed out: acknowledged, as the commit policy says; left pending; or
- * handed out again later.
+ * Carries out how a message that was handed out is settled. An acknowledgement goes to the {@link CommitScheduler}, with the
+ * commit policy `delayed` after its delay; a retry goes to the {@link RetrySchedule} of its partition; a message that is left
+ * pending is only forgotten.
+ *
+ * In real-time mode and with NOACK nothing is pending, and it does nothing.
  */
 export class Acknowledger {
   readonly #options: AcknowledgerOptions;
   readonly #commits: CommitScheduler | undefined;
-  readonly #delayedAcks: DelayedAcks | undefined;
+  /** In order of their due time, because the delay is the same for all. */
+  #delayed: DelayedAck[] = [];
+  #timer: NodeJS.Timeout | undefined;
 
   constructor(options: AcknowledgerOptions) {
     this.#options = options;
-    const { group, autoCommit, autoCommitDelay } = options.consumer;
-    if (group === undefined || autoCommit === 'immediate') return;
-    this.#commits = this.#createCommits(group);
-    if (autoCommit === 'delayed') {
-      this.#delayedAcks = new DelayedAcks(autoCommitDelay, (stream, id) => this.ack(stream, id));
-    }
+    const { group, autoCommit } = options.consumer;
+    if (group !== undefined && autoCommit !== 'immediate') this.#commits = this.#createCommits(group);
   }
 
-  /** Whether messages are pending on the server while they are here. */
+  /** Whether the messages in this process are pending on the server. */
   get hasPending(): boolean {
     return this.#commits !== undefined;
   }
 
-  /** With `delayed`, who asks for messages one by one never says that one is processed. */
-  acknowledgeLater(message: StreamMessage): void {
-    this.#delayedAcks?.add(partitionOf(message), message.id);
+  /** For a message that was handed out to a taker who never settles it: acknowledges it later, with the commit policy `delayed`. */
+  acknowledgeAfterDelay(message: StreamMessage): void {
+    if (this.#isDelayed) this.#ackAfterDelay(partitionOf(message), message.id);
   }
 
-  /** A handler has processed the message: it is acknowledged, with `delayed` some time later. */
+  /** A handler has processed the message; with the commit policy `delayed` it is acknowledged after the delay. */
   acknowledge(message: StreamMessage): void {
-    const stream = partitionOf(message);
-    if (this.#delayedAcks) this.#delayedAcks.add(stream, message.id);
-    else this.ack(stream, message.id);
+    const partition = partitionOf(message);
+    if (this.#isDelayed) this.#ackAfterDelay(partition, message.id);
+    else this.ack(partition, message.id);
   }
 
-  /** The same without delay, whatever the commit policy: its dead letter is stored, and may be put back at any time. */
+  /** Acknowledges at once, with every commit policy: the dead letter of the message is stored, and a redrive may come any time. */
   async acknowledgeNow(message: StreamMessage): Promise<void> {
-    const stream = partitionOf(message);
+    const partition = partitionOf(message);
     try {
-      await this.#options.pending.ack(stream.key, this.#options.consumer.group as string, [message.id]);
+      await this.#options.pending.ack(partition.key, this.#options.consumer.group as string, [message.id]);
       this.leavePending(message);
     } catch {
-      this.ack(stream, message.id);
+      // The scheduler repeats it, and reports a refusal.
+      this.ack(partition, message.id);
     }
   }
 
   /** Queues an acknowledgement. */
-  ack(stream: Partition, id: string): void {
+  ack(partition: Partition, id: string): void {
     if (!this.#commits) return;
-    stream.failedFirst.delete(id);
-    stream.held.set(id, 'settled');
-    this.#commits.add(stream, id);
+    partition.failedFirst.delete(id);
+    partition.owned.set(id, 'settled');
+    this.#commits.add(partition, id);
   }
 
-  /** Leaves a message pending: whoever claims idle entries, maybe we, will get it again. */
+  /** Leaves a message pending: a consumer that claims idle entries, possibly this one, will get it again. */
   leavePending(message: StreamMessage): void {
-    const stream = partitionOf(message);
-    stream.held.delete(message.id);
-    stream.failedFirst.delete(message.id);
+    const partition = partitionOf(message);
+    partition.owned.delete(message.id);
+    partition.failedFirst.delete(message.id);
   }
 
-  /** When handling this message first failed in this process: now, unless it did before. */
+  /** When the handling of this message first failed in this process; now, if it has not failed before. */
   failedFirst(message: StreamMessage): Date {
     return new Date(partitionOf(message).failedFirst.get(message.id) ?? Date.now());
   }
 
-  /** Sees to it that a message is handed out again after the delay, here or, if this process dies, elsewhere. */
+  /** Hands a message out again after the delay, here or, if this process dies, in another consumer. */
   async retryLater(message: StreamMessage, delay: number): Promise<void> {
-    const { consumer: options, pending, retriesOf, onEarlierRetry } = this.#options;
+    const { consumer: options, pending, retries } = this.#options;
     const { group, consumer, autoClaimIdle, mode } = options;
-    const stream = partitionOf(message);
-    const retries = retriesOf(stream);
-    if (group === undefined || !retries) return this.leavePending(message);
-    stream.failedFirst.set(message.id, this.failedFirst(message).getTime());
+    const partition = partitionOf(message);
+    const schedule = retries.retriesOf(partition);
+    if (group === undefined || !schedule) return this.leavePending(message);
+    partition.failedFirst.set(message.id, this.failedFirst(message).getTime());
     const dueAt = monotonicNow() + delay;
     try {
       // Before the retry can start: an entry that others may claim must not be in a handler here.
       const idle = Math.max(0, autoClaimIdle - delay);
-      if (mode === 'load-balanced') await pending.setIdle(stream.key, group, consumer, [{ id: message.id }], idle);
+      if (mode === 'load-balanced') await pending.setIdle(partition.key, group, consumer, [{ id: message.id }], idle);
     } finally {
-      const isFirst = retries.add(stream, message, Math.max(0, dueAt - monotonicNow()), delay > autoClaimIdle);
-      if (isFirst) await onEarlierRetry();
+      const isFirst = schedule.add(partition, message, Math.max(0, dueAt - monotonicNow()), delay > autoClaimIdle);
+      if (isFirst) await retries.restart(partition);
     }
   }
 
-  /** Resolves when every ack queued before is settled. */
+  /** Resolves when every ack that was queued before is settled. */
   async commit(signal?: AbortSignal): Promise<void> {
     await this.#commits?.flush(signal);
   }
 
-  /** Acknowledges now what would have been later. */
+  /** Queues the acks that wait for their delay. */
   flushDelayed(): void {
-    this.#delayedAcks?.flush();
+    clearTimeout(this.#timer);
+    this.#timer = undefined;
+    for (const { partition, id } of this.#delayed) this.ack(partition, id);
+    this.#delayed = [];
   }
 
+  /** Queued acks are not sent; call {@link flushDelayed} and {@link commit} before. */
   close(): void {
     this.#commits?.close();
+  }
+
+  get #isDelayed(): boolean {
+    return this.#commits !== undefined && this.#options.consumer.autoCommit === 'delayed';
+  }
+
+  #ackAfterDelay(partition: Partition, id: string): void {
+    const { autoCommitDelay: delay } = this.#options.consumer;
+    if (delay === 0) {
+      this.ack(partition, id);
+      return;
+    }
+    this.#delayed.push({ partition, id, dueAt: monotonicNow() + delay });
+    this.#timer ??= setTimeout(() => this.#ackDue(), delay);
+  }
+
+  #ackDue(): void {
+    const now = monotonicNow();
+    const firstLater = this.#delayed.findIndex(({ dueAt }) => dueAt > now);
+    const due = this.#delayed.splice(0, firstLater === -1 ? this.#delayed.length : firstLater);
+    for (const { partition, id } of due) this.ack(partition, id);
+    const next = this.#delayed[0];
+    this.#timer = next ? setTimeout(() => this.#ackDue(), Math.max(1, next.dueAt - now)) : undefined;
   }
 
   #createCommits(group: string): CommitScheduler {
@@ -128,7 +161,7 @@ export class Acknowledger {
       interval: consumer.autoCommit === 'disabled' ? undefined : consumer.autoCommitInterval,
       onError,
       onMissed: (streamKey, count) => {
-        logger.debug(`${count} acknowledgements on '${streamKey}' named entries that are not pending`);
+        logger.debug(`${count} acknowledgements on '${streamKey}' were for entries that are not pending`);
       },
     });
   }

@@ -6,7 +6,7 @@ import { classifyRedisError, isTransient, toPublicError } from '../../redis/comm
 import type { PendingCommands } from '../../redis/commands/stream-commands.js';
 import type { Partition } from '../consuming/partition.js';
 
-/** Ids of one XACK, and how many acks are collected before they are sent ahead of the interval. */
+/** Most ids of one XACK; as many collected acks are sent before the interval is over. */
 const ACKS_PER_COMMAND = 1_000;
 
 export interface CommitSchedulerOptions {
@@ -15,15 +15,16 @@ export interface CommitSchedulerOptions {
   /** Milliseconds between commits; undefined commits on {@link CommitScheduler.flush} only. */
   readonly interval: number | undefined;
   readonly onError: (error: RedisStreamsError) => void;
-  /** Acks that Redis counted as 0: trimmed, or acknowledged by somebody else. */
+  /** Acks whose entries were not pending: trimmed, or acknowledged by another consumer. */
   readonly onMissed: (streamKey: string, count: number) => void;
 }
 
 /**
- * Sends acknowledgements, many ids in one XACK, each stream its own: by interval, earlier when many have gathered.
+ * Owns the acknowledgements that the server has not confirmed. It sends many ids in one XACK for each partition, by interval,
+ * earlier when many were collected; once an XACK is confirmed, its entries are no longer owned by this process.
  *
- * One sending runs at a time. Acks of a failed sending stay queued and are sent again; acks that Redis refuses for good
- * are reported and dropped, because their entries stay pending and will be delivered again.
+ * One send runs at a time, and repeats an XACK through outages. Acks that Redis refuses permanently are reported and dropped:
+ * their entries stay pending and will be delivered again.
  */
 export class CommitScheduler {
   readonly #options: CommitSchedulerOptions;
@@ -37,17 +38,17 @@ export class CommitScheduler {
     this.#options = options;
   }
 
-  /** Acks that are not yet confirmed. */
+  /** Acks that are not confirmed yet. */
   get size(): number {
     return this.#size;
   }
 
-  /** Too late once closed: the entry stays pending, and is delivered again. */
-  add(stream: Partition, id: string): void {
+  /** Ignored after {@link close}: the entry stays pending and will be delivered again. */
+  add(partition: Partition, id: string): void {
     if (this.#closing.signal.aborted) return;
-    const ids = this.#queued.get(stream);
+    const ids = this.#queued.get(partition);
     if (ids) ids.push(id);
-    else this.#queued.set(stream, [id]);
+    else this.#queued.set(partition, [id]);
     this.#size += 1;
     const { interval } = this.#options;
     if (interval === undefined) return;
@@ -56,12 +57,13 @@ export class CommitScheduler {
   }
 
   /**
-   * Resolves when everything added before is settled on the server.
-   * @throws RedisStreamsError when Redis refuses some of it, or the signal's reason when it aborts; what could not be sent stays queued.
+   * Resolves when the server has confirmed every ack that was added before.
+   * @throws RedisStreamsError when Redis refuses some of them, or the signal's reason when it aborts; acks that could not be
+   * sent stay queued.
    */
   async flush(signal?: AbortSignal): Promise<void> {
     const failures: RedisStreamsError[] = [];
-    // A sending that is under way does not have what was added since it began, hence the loop.
+    // A loop, because a send that is under way lacks the acks that were added since it began.
     while (this.#sending || this.#queued.size > 0) {
       signal?.throwIfAborted();
       if (this.#closing.signal.aborted) throw new ClosedError('The commit scheduler');
@@ -70,7 +72,7 @@ export class CommitScheduler {
     if (failures.length > 0) throw failures[0] as RedisStreamsError;
   }
 
-  /** Stops retrying and timers. What is still queued is not sent; call {@link flush} before. */
+  /** Stops repeating and timers. Queued acks are not sent; call {@link flush} before. */
   close(): void {
     clearTimeout(this.#timer);
     this.#timer = undefined;
@@ -80,11 +82,11 @@ export class CommitScheduler {
   #sendSoon(): void {
     clearTimeout(this.#timer);
     this.#timer = undefined;
-    // Acks of one turn of the event loop go together, also when the interval is 0.
+    // Acks of one turn of the event loop are sent together, also when the interval is 0.
     if (!this.#sending) void this.#send(Promise.resolve());
   }
 
-  /** Starts the one sending that may run; it resolves with what Redis refused. */
+  /** Starts the one send that may run; it resolves with the errors of the acks that Redis refused. */
   #send(after?: Promise<void>): Promise<RedisStreamsError[]> {
     const sending = (async () => {
       await after;
@@ -104,31 +106,31 @@ export class CommitScheduler {
     const batch = this.#queued;
     this.#queued = new Map();
     await Promise.all(
-      [...batch].map(async ([stream, ids]) => {
+      [...batch].map(async ([partition, ids]) => {
         for (let start = 0; start < ids.length; start += ACKS_PER_COMMAND) {
-          await this.#ack(stream, ids.slice(start, start + ACKS_PER_COMMAND), failures);
+          await this.#ack(partition, ids.slice(start, start + ACKS_PER_COMMAND), failures);
         }
       }),
     );
   }
 
   /** Repeats one XACK through outages: acknowledging twice is harmless. */
-  async #ack(stream: Partition, ids: string[], failures: RedisStreamsError[]): Promise<void> {
+  async #ack(partition: Partition, ids: string[], failures: RedisStreamsError[]): Promise<void> {
     const { pending, group } = this.#options;
     for (let attempt = 1; ; attempt += 1) {
       try {
-        const acknowledged = await pending.ack(stream.key, group, ids);
-        if (acknowledged < ids.length) this.#options.onMissed(stream.key, ids.length - acknowledged);
-        this.#settle(stream, ids);
+        const acknowledged = await pending.ack(partition.key, group, ids);
+        if (acknowledged < ids.length) this.#options.onMissed(partition.key, ids.length - acknowledged);
+        this.#settle(partition, ids);
         return;
       } catch (error) {
         if (this.#closing.signal.aborted) {
-          this.#requeue(stream, ids);
+          this.#requeue(partition, ids);
           return;
         }
-        const publicError = toPublicError(error, stream.key, 'acknowledging on');
+        const publicError = toPublicError(error, partition.key, 'acknowledging on');
         if (!isTransient(classifyRedisError(error)) && !publicError.retryable) {
-          this.#settle(stream, ids);
+          this.#settle(partition, ids);
           failures.push(publicError);
           this.#options.onError(publicError);
           return;
@@ -138,13 +140,13 @@ export class CommitScheduler {
     }
   }
 
-  #settle(stream: Partition, ids: readonly string[]): void {
+  #settle(partition: Partition, ids: readonly string[]): void {
     this.#size -= ids.length;
-    for (const id of ids) stream.held.delete(id);
+    for (const id of ids) partition.owned.delete(id);
   }
 
-  #requeue(stream: Partition, ids: readonly string[]): void {
-    this.#queued.set(stream, [...ids, ...(this.#queued.get(stream) ?? [])]);
+  #requeue(partition: Partition, ids: readonly string[]): void {
+    this.#queued.set(partition, [...ids, ...(this.#queued.get(partition) ?? [])]);
   }
 }
 

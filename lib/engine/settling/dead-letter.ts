@@ -6,15 +6,15 @@ import type { AppendCommands } from '../../redis/commands/stream-commands.js';
 import { check } from '../options/option-checks.js';
 import { StreamMessage } from '../messages/stream-message.js';
 
-/** Where messages go that cannot be processed. */
+/** The stream for messages that cannot be processed. */
 export interface DeadLetterOptions {
-  /** Default `<stream>:dead`. */
+  /** Key of the stream of dead letters. Default `<stream>:dead`. */
   stream?: string;
-  /** Trims the stream of dead letters to about this many. Default: it is not trimmed. */
+  /** Trims the stream of dead letters to about this many entries. At least 1. Default: it is not trimmed. */
   maxLen?: number;
 }
 
-/** Names of the headers that a dead letter has besides those of the message. */
+/** Names of the headers that a dead letter has in addition to those of its message. */
 export const DEAD_LETTER_HEADERS = Object.freeze({
   stream: 'dead-letter-stream',
   key: 'dead-letter-key',
@@ -32,10 +32,10 @@ export const DEAD_LETTER_HEADERS = Object.freeze({
 
 export const DEAD_LETTER_SUFFIX = ':dead';
 
-/** Why and where a message became a dead letter. */
-export interface Burial {
+/** A message that becomes a dead letter, and why. */
+export interface DeadLetter {
   readonly message: StreamMessage;
-  /** The key of the shard that it came from. */
+  /** The key of the partition that it was read from. */
   readonly key: string;
   readonly group: string;
   readonly consumer: string;
@@ -64,18 +64,21 @@ export function deadLetterStream(streamKey: string, target: DeadLetterOptions): 
   return target.stream ?? streamKey + DEAD_LETTER_SUFFIX;
 }
 
-/** Appends a message to its stream of dead letters, fields untouched; returns the dead letter's id. @throws RedisStreamsError */
-export async function bury(burial: Burial, appending: Pick<AppendCommands, 'append'>): Promise<string> {
-  const { message, target } = burial;
+/**
+ * Appends a message to its stream of dead letters, with its fields unchanged; returns the id of the dead letter.
+ * @throws RedisStreamsError
+ */
+export async function storeDeadLetter(letter: DeadLetter, appending: Pick<AppendCommands, 'append'>): Promise<string> {
+  const { message, target } = letter;
   const streamKey = deadLetterStream(message.streamKey, target);
   const fields: Array<string | Buffer> = [...StreamMessage.storedFieldsOf(message)];
-  for (const [name, value] of Object.entries(describe(burial))) fields.push(HEADER_PREFIX + name, value);
+  for (const [name, value] of Object.entries(describe(letter))) fields.push(HEADER_PREFIX + name, value);
   const [outcome] = (await appending.append(streamKey, [{ id: '*', fields }], { maxLen: target.maxLen })) ?? [];
   if (typeof outcome !== 'string') throw toPublicError(outcome, streamKey, 'writing a dead letter to');
   return outcome;
 }
 
-function describe({ message, key, group, consumer, reason, error, firstFailure }: Burial): Record<string, string> {
+function describe({ message, key, group, consumer, reason, error, firstFailure }: DeadLetter): Record<string, string> {
   const names = DEAD_LETTER_HEADERS;
   const headers: Record<string, string> = {
     [names.stream]: message.streamKey,

@@ -3,7 +3,7 @@ import type { Deferred } from '../../shared/deferred.js';
 import type { RedisStreamsError } from '../../errors.js';
 import { within } from '../../shared/backoff.js';
 import { toPublicError } from '../../redis/commands/redis-error.js';
-import type { ConsumerSession } from '../consuming/consumer-session.js';
+import type { ConsumerSession, MessageTaker } from '../consuming/consumer-session.js';
 import { Delivery } from './settlement.js';
 import type { Settlement } from './settlement.js';
 import { KeyQueues } from './key-queues.js';
@@ -11,39 +11,40 @@ import type { StreamMessage } from '../messages/stream-message.js';
 
 export interface DispatcherOptions {
   readonly session: ConsumerSession;
-  /** Deliveries at the same time. */
+  /** Most deliveries at the same time. */
   readonly concurrency: number;
-  /** Hands over several messages at once: as many as are there when `size` is reached or `timeout` ms are over. Default one. */
+  /** Delivers several messages at once: those that are buffered when `size` is reached or `timeout` ms are over. Default: one. */
   readonly batch?: { readonly size: number; readonly timeout: number } | undefined;
-  /** Messages for which this is the same are handled one after the other. */
-  readonly laneOf?: ((message: StreamMessage) => string | undefined) | undefined;
-  /** Handles messages to their end, and settles each or leaves that to somebody who settles it later. */
+  /** Messages of the same key are handled one after the other; undefined is no key. */
+  readonly keyOf?: ((message: StreamMessage) => string | undefined) | undefined;
+  /** Resolves when the handlers are done. Each delivery is settled by then, or later by its handler. */
   readonly deliver: (deliveries: readonly Delivery[]) => Promise<void>;
-  /** Stores a message among the dead letters. Acknowledging it is done here, afterwards. */
-  readonly bury: (message: StreamMessage, settlement: Settlement & { kind: 'dead-letter' }) => Promise<void>;
+  /** Stores a message as a dead letter; the dispatcher acknowledges it afterwards. */
+  readonly storeDeadLetter: (message: StreamMessage, settlement: Settlement & { kind: 'dead-letter' }) => Promise<void>;
   readonly onError: (error: RedisStreamsError) => void;
 }
 
 /**
- * So many messages may wait for others of their key beyond the capacity. One key whose first message keeps failing must
- * not stop the others; what comes after this many must wait in the stream.
+ * Parked messages that occupy no place in the buffer. One key whose first message keeps failing must not stop the other keys;
+ * past this number, further messages of parked keys occupy places, and in the end reading stops.
  */
-const MAX_PARKED = 1_000;
+const MAX_PARKED_OUTSIDE = 1_000;
 
-/** How long a message whose dead letter could not be stored waits until it is handed out again, in milliseconds. */
-const RETRY_BURIAL_AFTER = 5_000;
+/** Delay after which a message whose dead letter could not be stored is handed out again, in milliseconds. */
+const DEAD_LETTER_RETRY_DELAY = 5_000;
 
 /**
- * Hands buffered messages to a handler, up to `concurrency` deliveries at once, and carries out how each was settled. What
- * is buffered and what is in handlers together never exceed the session's capacity.
+ * Takes the messages of a {@link ConsumerSession}, gives them to handlers, up to `concurrency` deliveries at once, and passes
+ * each {@link Settlement} on to the {@link Acknowledger}. It owns the deliveries that run, and the messages that are parked
+ * behind others of their key. Buffered messages and those in handlers together never exceed the session's capacity.
  *
- * Every event, an arrival, an end, a settlement, ends in one `#pump`, which decides what happens next.
+ * Every event (messages arrived, a delivery ended, a message was settled) ends in `#pump`, which starts the next deliveries.
  */
-export class Dispatcher {
+export class Dispatcher implements MessageTaker {
   readonly #options: DispatcherOptions;
-  readonly #lanes: KeyQueues | undefined;
-  /** Messages that wait for others of their key and hold no place. */
-  #parkedBeyond = 0;
+  readonly #queues: KeyQueues | undefined;
+  /** Parked messages that occupy no place in the buffer. */
+  #parkedOutside = 0;
   #running = 0;
   #settling = 0;
   #isClosed = false;
@@ -53,12 +54,17 @@ export class Dispatcher {
 
   constructor(options: DispatcherOptions) {
     this.#options = options;
-    this.#lanes = options.laneOf && new KeyQueues(options.laneOf);
-    options.session.buffer.onArrival(() => this.#pump());
-    options.session.onTakenAway((message) => {
-      this.#lanes?.leave(message);
-      this.#pump();
-    });
+    this.#queues = options.keyOf && new KeyQueues(options.keyOf);
+    options.session.handOutTo(this);
+  }
+
+  onArrival(): void {
+    this.#pump();
+  }
+
+  onTakenAway(message: StreamMessage): void {
+    this.#queues?.leave(message);
+    this.#pump();
   }
 
   /** Messages in handlers now. */
@@ -67,15 +73,15 @@ export class Dispatcher {
   }
 
   /**
-   * Takes no more messages, gives back those that no handler has, and waits for the others.
-   * Returns how many deliveries were still running after the timeout; their messages stay pending.
+   * Takes no more messages, gives back those that reached no handler, and waits for the running deliveries.
+   * Returns how many of them still ran after the timeout, in milliseconds; their messages stay pending.
    */
   async close(timeout: number): Promise<number> {
     const { session } = this.#options;
     this.#isClosed = true;
     clearTimeout(this.#batchTimer);
     await session.stopReading();
-    await session.giveBack(this.#lanes?.drain() ?? []);
+    await session.giveBack(this.#queues?.drain() ?? []);
     if (this.#isIdle) return 0;
     this.#idle = withResolvers<void>();
     await within(timeout, this.#idle.promise);
@@ -92,23 +98,23 @@ export class Dispatcher {
 
   #nextMessage(): StreamMessage[] {
     const { session } = this.#options;
-    const freed = this.#lanes?.next();
-    if (freed) {
-      if (this.#parkedBeyond > 0) {
-        this.#parkedBeyond -= 1;
-        session.buffer.hold();
+    const unparked = this.#queues?.next();
+    if (unparked) {
+      if (this.#parkedOutside > 0) {
+        this.#parkedOutside -= 1;
+        session.buffer.occupy();
       }
-      return [freed];
+      return [unparked];
     }
     for (let message = session.handOut(); message; message = session.handOut()) {
-      if (this.#lanes?.enter(message) ?? true) return [message];
-      if (this.#parkedBeyond < MAX_PARKED) {
-        this.#parkedBeyond += 1;
+      if (this.#queues?.enter(message) ?? true) return [message];
+      if (this.#parkedOutside < MAX_PARKED_OUTSIDE) {
+        this.#parkedOutside += 1;
         session.buffer.release();
       }
     }
-    // The loop waits for room, and must not when that depends on a retry that it has to bring.
-    if (session.buffer.isStuck) session.buffer.wake();
+    // The read loop waits for room. It must not, if only a retry that the loop itself hands out can make room.
+    if (session.buffer.isStarved) session.buffer.wake();
     return [];
   }
 
@@ -142,36 +148,36 @@ export class Dispatcher {
     try {
       await deliver(deliveries);
     } catch (error) {
-      // Whoever runs handlers reports and settles their failures; this is a failure of that.
+      // `deliver` reports and settles the failures of handlers, so this is a failure of its own.
       onError(toPublicError(error, (messages[0] as StreamMessage).streamKey, 'handling messages of'));
       for (const delivery of deliveries) delivery.settle({ kind: 'pending' });
     }
     this.#running -= 1;
-    session.readAhead?.handled(messages.length, performance.now() - begin);
-    for (let count = messages.length; count > 0; count -= 1) session.buffer.release();
+    session.handled(messages.length, performance.now() - begin);
     this.#announceIdle();
     this.#pump();
   }
 
   readonly #settle = (message: StreamMessage, settlement: Settlement): void => {
-    const { settler } = this.#options.session;
+    const { acknowledger } = this.#options.session;
     switch (settlement.kind) {
       case 'ack':
-        settler.acknowledge(message);
-        this.#leaveLane(message);
+        acknowledger.acknowledge(message);
+        this.#leaveQueue(message);
         break;
       case 'pending':
-        settler.leavePending(message);
-        this.#leaveLane(message);
+        acknowledger.leavePending(message);
+        this.#leaveQueue(message);
         break;
       case 'retry':
-        void this.#carryOut(message, settler.retryLater(message, settlement.delay));
+        void this.#carryOut(message, acknowledger.retryLater(message, settlement.delay));
         break;
       case 'dead-letter':
-        void this.#carryOut(message, this.#bury(message, settlement));
+        void this.#carryOut(message, this.#deadLetter(message, settlement));
     }
   };
 
+  /** Counts a settlement that needs the server, so that {@link close} waits for it. Never rejects. */
   async #carryOut(message: StreamMessage, work: Promise<void>): Promise<void> {
     this.#settling += 1;
     try {
@@ -183,22 +189,22 @@ export class Dispatcher {
     this.#announceIdle();
   }
 
-  async #bury(message: StreamMessage, settlement: Settlement & { kind: 'dead-letter' }): Promise<void> {
-    const { session, bury } = this.#options;
+  async #deadLetter(message: StreamMessage, settlement: Settlement & { kind: 'dead-letter' }): Promise<void> {
+    const { session, storeDeadLetter } = this.#options;
     try {
-      // In this order: a crash in between leaves a second dead letter, never none.
-      await bury(message, settlement);
+      // Stored first, acknowledged second: a crash between the two leaves a second dead letter, never none.
+      await storeDeadLetter(message, settlement);
     } catch (error) {
-      await session.settler.retryLater(message, RETRY_BURIAL_AFTER);
+      await session.acknowledger.retryLater(message, DEAD_LETTER_RETRY_DELAY);
       throw error;
     }
-    await session.settler.acknowledgeNow(message);
-    this.#leaveLane(message);
+    await session.acknowledger.acknowledgeNow(message);
+    this.#leaveQueue(message);
   }
 
-  #leaveLane(message: StreamMessage): void {
-    if (!this.#lanes) return;
-    this.#lanes.leave(message);
+  #leaveQueue(message: StreamMessage): void {
+    if (!this.#queues) return;
+    this.#queues.leave(message);
     this.#pump();
   }
 

@@ -1,36 +1,37 @@
 import type { StreamMessage } from '../messages/stream-message.js';
 
-interface Lane {
-  /** The message that everybody else in the lane waits for: it is in a handler, or waits to be retried. */
+interface KeyQueue {
+  /** Id of the message that the others of its key wait for: it is in a handler, or waits for its retry. */
   owner: string;
   readonly parked: StreamMessage[];
 }
 
 /**
- * Keeps messages with the same key in their order: one lane for each key that has a message under way. A message that
- * fails keeps its lane until it is settled for good, and holds up nobody outside of it. Messages without a key have no lane.
+ * Keeps the messages of one key in order: a queue for each key that has an unsettled message. The message that owns the queue
+ * may be handled; the others are parked until it is settled finally, retries included. Messages of other keys, and those
+ * without a key, never wait for them.
  */
 export class KeyQueues {
   readonly #keyOf: (message: StreamMessage) => string | undefined;
-  readonly #lanes = new Map<string, Lane>();
+  readonly #queues = new Map<string, KeyQueue>();
   #runnable: StreamMessage[] = [];
 
   constructor(keyOf: (message: StreamMessage) => string | undefined) {
     this.#keyOf = keyOf;
   }
 
-  /** True when the message may be handled now; otherwise it is parked, and comes out of {@link next} when its turn is there. */
+  /** True when the message may be handled now; otherwise it is parked, and {@link next} returns it when it is its turn. */
   enter(message: StreamMessage): boolean {
     const key = this.#keyOf(message);
     if (key === undefined) return true;
-    const lane = this.#lanes.get(key);
-    if (!lane) {
-      this.#lanes.set(key, { owner: message.id, parked: [] });
+    const queue = this.#queues.get(key);
+    if (!queue) {
+      this.#queues.set(key, { owner: message.id, parked: [] });
       return true;
     }
-    // The owner comes again when it is retried.
-    if (lane.owner === message.id) return true;
-    lane.parked.push(message);
+    // A retry of the owner enters again.
+    if (queue.owner === message.id) return true;
+    queue.parked.push(message);
     return false;
   }
 
@@ -39,25 +40,25 @@ export class KeyQueues {
     return this.#runnable.shift();
   }
 
-  /** The message is settled for good, or somebody else has it: the next of its lane may go. */
+  /** The message is settled finally, or another consumer has it: the next one of its key may be handled. */
   leave(message: StreamMessage): void {
     const key = this.#keyOf(message);
-    const lane = key === undefined ? undefined : this.#lanes.get(key);
-    if (key === undefined || lane?.owner !== message.id) return;
-    const next = lane.parked.shift();
+    const queue = key === undefined ? undefined : this.#queues.get(key);
+    if (key === undefined || queue?.owner !== message.id) return;
+    const next = queue.parked.shift();
     if (!next) {
-      this.#lanes.delete(key);
+      this.#queues.delete(key);
       return;
     }
-    lane.owner = next.id;
+    queue.owner = next.id;
     this.#runnable.push(next);
   }
 
-  /** Everything that no handler has been given yet. */
+  /** Removes and returns every message that no handler was given. */
   drain(): StreamMessage[] {
-    const waiting = [...this.#runnable, ...[...this.#lanes.values()].flatMap(({ parked }) => parked)];
+    const waiting = [...this.#runnable, ...[...this.#queues.values()].flatMap(({ parked }) => parked)];
     this.#runnable = [];
-    this.#lanes.clear();
+    this.#queues.clear();
     return waiting;
   }
 }

@@ -1,19 +1,19 @@
 import { InvalidOptionError } from '../../errors.js';
 import { check } from '../options/option-checks.js';
 
-/** How a message whose handling failed is handled again. All times are milliseconds. */
+/** When and how often a message whose handling failed is handled again. All times are milliseconds. */
 export interface RetryOptions {
-  /** How often a message is handled in all, the first time included. Default 5. */
+  /** Total number of times that a message is handled, the first time included. At least 1, default 5. */
   attempts?: number;
-  /** Wait before the second attempt. Default 1,000. */
+  /** Delay before the second attempt. At least 0, default 1,000. */
   delay?: number;
-  /** By which the wait grows from attempt to attempt. Default 2. */
+  /** Factor by which the delay grows with each attempt. 1 to 100, default 2. */
   factor?: number;
-  /** Longest wait. Default 60,000. */
+  /** Longest delay. At least `delay`, default 60,000. */
   maxDelay?: number;
-  /** Share of the wait, 0 to 1, that is chosen at random. Default 0.2. */
+  /** Random share of the delay, so that messages that failed together are not retried together. 0 to 1, default 0.2. */
   jitter?: number;
-  /** True for an error that no repetition can cure: the message becomes a dead letter at once. */
+  /** Returns true for an error that a retry cannot cure: the message becomes a dead letter at once. Default: never. */
   unless?: (error: unknown) => boolean;
 }
 
@@ -46,7 +46,7 @@ export function resolveRetry(options: RetryOptions | false | undefined, name = '
   return policy;
 }
 
-/** The wait after the given number of attempts, jittered around itself and never above `maxDelay`. */
+/** The delay after the given number of attempts, with jitter in both directions and never above `maxDelay`. */
 export function retryDelay(policy: RetryPolicy, attempts: number, random: () => number = Math.random): number {
   const grown = policy.delay * policy.factor ** Math.min(attempts - 1, 64);
   const jittered = Math.min(grown, policy.maxDelay) * (1 + policy.jitter * (2 * random() - 1));

@@ -1,8 +1,8 @@
 import type { StreamMessage } from '../messages/stream-message.js';
 
 /**
- * How the handling of a message ended: acknowledged; to be handed out again after a delay; moved to the dead letters; or
- * left pending, for whoever claims idle entries.
+ * How the handling of a message ended: it is acknowledged, handed out again after a delay, stored as a dead letter, or left
+ * pending for a consumer that claims idle entries.
  */
 export type Settlement =
   | { readonly kind: 'ack' }
@@ -10,7 +10,7 @@ export type Settlement =
   | { readonly kind: 'dead-letter'; readonly reason: string; readonly error?: unknown }
   | { readonly kind: 'pending' };
 
-/** One message in the hands of one handler. The first settlement wins; a later one changes nothing. */
+/** One message that was given to a handler. The first settlement wins; a later one changes nothing. */
 export class Delivery {
   readonly message: StreamMessage;
   readonly #apply: (message: StreamMessage, settlement: Settlement) => void;
@@ -25,7 +25,7 @@ export class Delivery {
     return this.#settlement;
   }
 
-  /** False when the message was settled before. */
+  /** Returns false when the message was settled before. */
   settle(settlement: Settlement): boolean {
     if (this.#settlement) return false;
     this.#settlement = settlement;

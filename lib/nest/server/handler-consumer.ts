@@ -1,10 +1,10 @@
 import { partitionOf } from '../../engine/consuming/partition.js';
 import type { ConsumerSession } from '../../engine/consuming/consumer-session.js';
-import { bury, deadLetterStream } from '../../engine/settling/dead-letter.js';
+import { deadLetterStream, storeDeadLetter } from '../../engine/settling/dead-letter.js';
 import type { Delivery, Settlement } from '../../engine/settling/settlement.js';
 import { Dispatcher } from '../../engine/settling/dispatcher.js';
-import { resolveConsumerOptions } from '../../engine/options/options.js';
-import type { ResolvedConsumerOptions } from '../../engine/options/options.js';
+import { resolveConsumerOptions } from '../../engine/options/resolve-options.js';
+import type { ResolvedConsumerOptions } from '../../engine/options/resolve-options.js';
 import { StreamAssignment } from '../../engine/consuming/stream-assignment.js';
 import { AdaptivePrefetch } from '../../engine/consuming/reading/adaptive-prefetch.js';
 import type { StreamMessage } from '../../engine/messages/stream-message.js';
@@ -45,7 +45,7 @@ export class HandlerConsumer {
     const capacity = {
       inHandlers: group.concurrency * (group.batch?.size ?? 1),
       holdsUntilReleased: true,
-      readAhead: isSizeOpen ? new AdaptivePrefetch(this.#consumer, group.concurrency) : undefined,
+      adaptivePrefetch: isSizeOpen ? new AdaptivePrefetch(this.#consumer, group.concurrency) : undefined,
     };
     this.#session = streamer.createSession(this.#consumer, capacity, { onStreamFailure: onError, onError });
     this.#assignment = new StreamAssignment(this.#session, onError);
@@ -53,10 +53,10 @@ export class HandlerConsumer {
       session: this.#session,
       concurrency: group.concurrency,
       batch: group.batch,
-      laneOf: group.ordered ? laneOf : undefined,
+      keyOf: group.ordered ? keyOf : undefined,
       onError,
       deliver: (deliveries) => deliver(deliveries, this),
-      bury: (message, settlement) => this.#bury(message, settlement),
+      storeDeadLetter: (message, settlement) => this.#storeDeadLetter(message, settlement),
     });
   }
 
@@ -83,7 +83,7 @@ export class HandlerConsumer {
   }
 
   commit(): Promise<void> {
-    return this.#session.settler.commit();
+    return this.#session.acknowledger.commit();
   }
 
   async close(timeout: number): Promise<void> {
@@ -96,13 +96,17 @@ export class HandlerConsumer {
     await this.#session.leave();
   }
 
-  async #bury(message: StreamMessage, { reason, error }: Settlement & { kind: 'dead-letter' }): Promise<void> {
+  async #storeDeadLetter(
+    message: StreamMessage,
+    { reason, error }: Settlement & { kind: 'dead-letter' },
+  ): Promise<void> {
     const { streamer, onDeadLetter } = this.#options;
     const target = this.bindingOf(message).failurePolicy.deadLetter || {};
     const group = this.#consumer.group as string;
     const { key } = partitionOf(message);
-    const burial = { message, key, group, consumer: this.#consumer.consumer, reason, error, target };
-    const id = await bury({ ...burial, firstFailure: this.#session.settler.failedFirst(message) }, streamer.appending);
+    const firstFailure = this.#session.acknowledger.failedFirst(message);
+    const letter = { message, key, group, consumer: this.#consumer.consumer, reason, error, firstFailure, target };
+    const id = await storeDeadLetter(letter, streamer.appending);
     onDeadLetter({
       message,
       group,
@@ -115,7 +119,7 @@ export class HandlerConsumer {
 }
 
 /** The same key may mean different things on different streams. */
-function laneOf(message: StreamMessage): string | undefined {
+function keyOf(message: StreamMessage): string | undefined {
   const key = message.headers[KEY_HEADER];
   return key === undefined ? undefined : `${message.streamKey} ${key}`;
 }

@@ -163,6 +163,7 @@ describe('the permissions that the documentation names', () => {
     expect(await ledger.settled()).toEqual({ lost: [], duplicates: new Map() });
     expect(ledger.handled).toBe(40);
     const logs = await Promise.all(cluster.masters.map((node) => refusedCommands(node.admin)));
-    expect(logs.flat().filter((name) => !name.startsWith('eval'))).toEqual([]);
+    // Tried once: without SCAN, shards are found up to the first gap in their numbers.
+    expect(logs.flat().filter((name) => !name.startsWith('eval'))).toEqual(['scan']);
   });
 });

@@ -1,10 +1,13 @@
 import { describe, expect, it } from '@jest/globals';
 import { KeyHashSharder, PseudoRandomSharder, RoundRobinSharder } from '../../../lib/index.js';
 import type { BasicConsumer, RedisStreamer, Sharder, StreamMessage } from '../../../lib/index.js';
+import { FaultBench } from '../../support/fault-bench.js';
 import { uniqueName } from '../../support/redis.js';
-import { numbers, sendNumbers, take, takeTexts, texts, useStreams } from '../../support/streams.js';
+import { addRaw, numbers, sendNumbers, take, takeTexts, texts, useStreams } from '../../support/streams.js';
 import { until } from '../../support/until.js';
 
+// Before useStreams(): its checks after a test must not see the connections of the bench.
+const bench = new FaultBench();
 const streams = useStreams();
 
 const modes = ['real-time', 'resumable'] as const;
@@ -59,7 +62,7 @@ describe('sharding', () => {
   });
 
   it.each(modes)(
-    'scenario 13: a shard that appears later is found within the interval, with all that is in it (%s)',
+    'scenario 13: a shard that appears later is found within the interval, with all of its entries (%s)',
     async (mode) => {
       const stream = uniqueName('stream');
       const streamer = await streams.connect();
@@ -90,6 +93,54 @@ describe('sharding', () => {
     await sendNumbers(await streamer.createProducer(stream, { sharder: new RoundRobinSharder(2) }), 0, 3);
 
     expect((await takeTexts(consumer, 4)).sort()).toEqual(numbers(0, 3));
+  });
+
+  it.each(modes)('finds shard numbers with any gaps, at the start and later (%s)', async (mode) => {
+    const stream = uniqueName('stream');
+    const streamer = await streams.connect();
+    for (const id of [17, 93, 4_711]) await addRaw(streams.redis, `${stream}:${id}`, 'msg', String(id));
+    const consumer = await createConsumer(streamer, stream, mode, {
+      autoStreamReset: 'earliest',
+      shardDiscoveryInterval: 50,
+    });
+    expect(consumer.streamShards.map(({ shardId }) => shardId)).toEqual([17, 93, 4_711]);
+    expect((await takeTexts(consumer, 3)).sort()).toEqual(['17', '4711', '93']);
+
+    await addRaw(streams.redis, `${stream}:${Number.MAX_SAFE_INTEGER}`, 'msg', 'last');
+    expect(await takeTexts(consumer, 1)).toEqual(['last']);
+  });
+
+  it('is nearly silent for a stream without shards, and still finds a shard that appears after a long time', async () => {
+    const server = await bench.server({ args: ['--appendonly', 'no'] });
+    const admin = bench.admin(server.url);
+    const commands = async (): Promise<number> => {
+      const stats = await admin.info('commandstats');
+      return [...stats.matchAll(/cmdstat_(?:type|scan):calls=(\d+)/g)].reduce(
+        (sum, [, calls]) => sum + Number(calls),
+        0,
+      );
+    };
+    const interval = 20;
+    const streamer = await bench.streamer(server.url, { blockTimeout: 1_000 });
+    const consumer = await createConsumer(streamer, 'orders', 'resumable', {
+      autoStreamReset: 'latest',
+      shardDiscoveryInterval: interval,
+    });
+    const atStart = await commands();
+    // Six looks double the interval to its limit, and cost 9 commands each.
+    await until('discovery has backed off', async () => (await commands()) >= atStart + 6 * 9);
+
+    const begin = performance.now();
+    const before = await commands();
+    await until('three more looks were made', async () => (await commands()) >= before + 3 * 9);
+    // At least twice 20 intervals; without back-off it would be three.
+    expect(performance.now() - begin).toBeGreaterThan(2 * 20 * interval - 50);
+
+    await addRaw(admin, 'orders:1000000', 'msg', 'late');
+    const appeared = performance.now();
+    expect(await takeTexts(consumer, 1)).toEqual(['late']);
+    expect(performance.now() - appeared).toBeLessThan(20 * interval + 1_000);
+    expect(consumer.streamShards.map(({ shardId }) => shardId)).toEqual([0, 1_000_000]);
   });
 
   it('looks for no shards when discovery is off', async () => {

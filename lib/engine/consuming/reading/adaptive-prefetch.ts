@@ -1,12 +1,13 @@
 import type { StreamEntry } from '../../../redis/commands/stream-commands.js';
 
-/** How much is read ahead: messages that may be buffered, and most entries of one read. */
-export interface ReadAheadSize {
+export interface PrefetchSize {
+  /** Messages that may be buffered. */
   readonly prefetch: number;
+  /** Most entries of one read. */
   readonly batchSize: number;
 }
 
-/** Work that is worth reading ahead, in milliseconds: several times what a read takes. */
+/** Work to prefetch, in milliseconds: several times the duration of a read. */
 const AHEAD = 50;
 const MOST_MESSAGES = 1_000;
 const MOST_BYTES = 8 * 1024 * 1024;
@@ -14,41 +15,42 @@ const MOST_BYTES = 8 * 1024 * 1024;
 const WEIGHT = 1 / 16;
 
 /**
- * Finds out how much to read ahead where nobody has said so: what the handlers get through in 50 ms, within bounds. Little
- * for slow handlers, because what is buffered here no other instance can take; much for fast ones, which would otherwise
- * wait for the network (with pages of 10 instead of 500 messages, from `emit` to handler, 1.4 instead of 2.3 times what
- * Nest's own transport gets through).
+ * Chooses the prefetch where no option sets it: as many messages as the handlers process in 50 ms, within bounds. Slow
+ * handlers get few, because no other instance can take a message that is buffered here. Fast ones get many, because they
+ * would otherwise wait for the network: from `emit` to handler, pages of 500 messages reach 2.3 times the rate of Nest's
+ * own Redis transport, pages of 10 only 1.4 times.
  */
 export class AdaptivePrefetch {
-  readonly #least: ReadAheadSize;
+  readonly #minimum: PrefetchSize;
   readonly #concurrency: number;
   /** Averages: milliseconds of a delivery, its messages, and bytes of a message. */
   #duration = Infinity;
   #messages = 1;
   #bytes = 0;
 
-  /** @param concurrency deliveries at the same time */
-  constructor(least: ReadAheadSize, concurrency: number) {
-    this.#least = least;
+  /** @param concurrency most deliveries at the same time */
+  constructor(minimum: PrefetchSize, concurrency: number) {
+    this.#minimum = minimum;
     this.#concurrency = concurrency;
   }
 
-  get size(): ReadAheadSize {
-    const { prefetch: least, batchSize } = this.#least;
+  get size(): PrefetchSize {
+    const { prefetch: minimum, batchSize } = this.#minimum;
     const inTime = (AHEAD * this.#concurrency * this.#messages) / this.#duration;
     const most = Math.min(MOST_MESSAGES, MOST_BYTES / Math.max(this.#bytes, 1));
-    const prefetch = Math.max(least, Math.floor(Math.min(inTime, most)));
-    return { prefetch, batchSize: Math.floor((prefetch * batchSize) / least) };
+    const prefetch = Math.max(minimum, Math.floor(Math.min(inTime, most)));
+    return { prefetch, batchSize: Math.floor((prefetch * batchSize) / minimum) };
   }
 
-  /** A delivery of so many messages took so many milliseconds. */
+  /** Counts a delivery: its messages, and its duration in milliseconds. */
   handled(messages: number, duration: number): void {
-    // Less than the clock can tell apart is still some time.
+    // A duration below the resolution of the clock must not count as none.
     const took = Math.max(duration, 0.001);
     this.#duration = this.#duration === Infinity ? took : this.#duration + WEIGHT * (took - this.#duration);
     this.#messages += WEIGHT * (messages - this.#messages);
   }
 
+  /** Counts entries that were read, for their size. */
   arrived(entries: readonly StreamEntry[]): void {
     if (entries.length === 0) return;
     let bytes = 0;

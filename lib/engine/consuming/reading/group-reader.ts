@@ -6,9 +6,10 @@ import { compareEntryIds } from '../../../redis/commands/entry-id.js';
 import { classifyRedisError } from '../../../redis/commands/redis-error.js';
 import type { GroupCommands, PendingCommands, ReadCommands } from '../../../redis/commands/stream-commands.js';
 import type { Partition } from '../partition.js';
-import { dropDeleted } from '../recovery/deleted-entries.js';
+import type { Claims } from '../recovery/claims.js';
 import type { AutoStreamReset } from '../../options/options.js';
-import { ReadRotation, failBroken } from './stream-reader.js';
+import { ReadRotation } from './read-rotation.js';
+import { failBroken } from './stream-reader.js';
 import type { ReadBudget, ReadPage, StreamReader } from './stream-reader.js';
 
 export interface GroupReaderOptions {
@@ -17,12 +18,13 @@ export interface GroupReaderOptions {
   /** Over a connection that never blocks. */
   readonly control: Pick<ReadCommands, 'streamInfo'>;
   readonly groups: Pick<GroupCommands, 'createGroup' | 'groups'>;
-  readonly pending: Pick<PendingCommands, 'pending' | 'claimOwn' | 'ack' | 'forcePending'>;
+  readonly pending: Pick<PendingCommands, 'pending' | 'forcePending'>;
+  readonly claims: Claims;
   readonly group: string;
   readonly consumer: string;
   readonly autoStreamReset: AutoStreamReset;
   readonly mkStream: boolean;
-  /** NOACK: nothing ever becomes pending. */
+  /** With NOACK nothing becomes pending. */
   readonly noAck: boolean;
   /** Epoch of the reading connection. */
   readonly epoch: () => number;
@@ -31,12 +33,15 @@ export interface GroupReaderOptions {
   readonly logger: RedisStreamsLogger;
 }
 
-/** How much later than asked for the server ends a blocked read. */
+/** How much later than requested the server may end a blocked read, in milliseconds. */
 const BLOCK_OVERSHOOT = 200;
 
 /**
- * Reads for a consumer group: own pending entries first, at the start and after every reconnect, because a reply that was
- * lost has left its entries there; then new ones. It creates the group where it is missing and knows where to.
+ * Reads for a consumer group (XREADGROUP). First the consumer's own pending entries, at the start and after every reconnect,
+ * because a reply that was lost has left its entries there; then new ones. Where the group is missing it creates the group
+ * at the right position.
+ *
+ * It never returns an entry that this process owns.
  */
 export class GroupReader implements StreamReader {
   readonly #options: GroupReaderOptions;
@@ -46,25 +51,25 @@ export class GroupReader implements StreamReader {
     this.#options = options;
   }
 
-  async open(stream: Partition, isAllNew: boolean): Promise<void> {
+  async open(partition: Partition, isAllNew: boolean): Promise<void> {
     const { control, mkStream, autoStreamReset, groups, group } = this.#options;
-    const info = await control.streamInfo(stream.key);
+    const info = await control.streamInfo(partition.key);
     if (!info && !mkStream) {
-      stream.failure = new StreamMissingError(stream.key);
+      partition.failure = new StreamMissingError(partition.key);
       return;
     }
-    // A real id and never `$`: should the group vanish, it is created again at this position.
+    // A real id, never `$`: if the group vanishes, it is created again at this position.
     const start = autoStreamReset === 'latest' && info && !isAllNew ? info.lastGeneratedId : ID_BEFORE_ALL;
-    const isNew = await groups.createGroup(stream.key, group, start, mkStream);
-    stream.position = isNew ? start : await this.#groupPosition(stream);
+    const isNew = await groups.createGroup(partition.key, group, start, mkStream);
+    partition.position = isNew ? start : await this.#groupPosition(partition);
   }
 
-  async read(streams: readonly Partition[], budget: ReadBudget): Promise<ReadPage[]> {
-    const recovered = await this.#readOwnPending(streams, budget);
+  async read(partitions: readonly Partition[], budget: ReadBudget): Promise<ReadPage[]> {
+    const recovered = await this.#readOwnPending(partitions, budget);
     if (recovered.length > 0) return recovered;
 
-    const turn = this.#rotation.plan(streams, budget);
-    const generations = turn.streams.map((stream) => stream.generation);
+    const turn = this.#rotation.plan(partitions, budget);
+    const generations = turn.partitions.map((partition) => partition.generation);
     const { group, consumer, noAck, reading } = this.#options;
     const pages = await reading.readGroup({
       group,
@@ -72,101 +77,98 @@ export class GroupReader implements StreamReader {
       noAck,
       count: turn.count,
       block: turn.block,
-      streamKeys: turn.streams.map((stream) => stream.key),
+      streamKeys: turn.partitions.map((partition) => partition.key),
     });
-    this.#rotation.note(turn.streams.length, pages.length);
+    this.#rotation.note(turn.partitions.length, pages.length);
     const byKey = new Map(pages.map((page) => [page.streamKey, page.entries]));
-    return turn.streams.flatMap((stream, index) => {
-      const entries = byKey.get(stream.key);
+    return turn.partitions.flatMap((partition, index) => {
+      const entries = byKey.get(partition.key);
       const generation = generations[index] as number;
-      if (entries && stream.generation === generation) stream.position = entries.at(-1)?.id ?? stream.position;
-      return entries ? [{ stream, generation, entries }] : [];
+      if (entries && partition.generation === generation) partition.position = entries.at(-1)?.id ?? partition.position;
+      return entries ? [{ partition, generation, entries }] : [];
     });
   }
 
-  async heal(streams: readonly Partition[], error: unknown): Promise<void> {
+  async heal(partitions: readonly Partition[], error: unknown): Promise<void> {
     const kind = classifyRedisError(error);
-    if (kind !== 'group-missing' && kind !== 'stream-gone') return failBroken(streams, error, this.#options.control);
-    // The reply names one stream in words that differ between servers; looking at each costs one command.
-    for (const stream of streams) {
+    if (kind !== 'group-missing' && kind !== 'stream-gone') return failBroken(partitions, error, this.#options.control);
+    // The reply names one stream, in words that differ between servers. Checking each costs one command.
+    for (const partition of partitions) {
       try {
-        await this.#createAgain(stream);
+        await this.#createAgain(partition);
       } catch (failure) {
         if (classifyRedisError(failure) !== 'wrong-type') throw failure;
-        await failBroken([stream], failure, this.#options.control);
+        await failBroken([partition], failure, this.#options.control);
       }
     }
   }
 
   /**
-   * Our own entries that are pending and not in this process, one page at a time, so that a failure loses nothing that was
-   * claimed before it. What was pending before this consumer started was handed out by an earlier one, so its delivery
-   * count rises; what a lost connection left there never was, so its count stays.
+   * Recovers the consumer's own entries that are pending and not owned by this process, one page at a time, so that a failure
+   * loses no entry that was claimed before it. Entries that were pending before this consumer started were handed out by an
+   * earlier process, so their delivery count rises. Entries that a lost connection left behind were not, so it stays.
    *
-   * A second look comes when the longest block time is over. The server may not know yet that the old connection is dead:
-   * it then gives the next entries to the read that is still blocked there, after the first look.
+   * A second recovery follows when the longest block time is over: the server may not know yet that the old connection is
+   * dead, and then delivers the next entries to the read that is still blocked there, after the first recovery.
    */
-  async #readOwnPending(streams: readonly Partition[], { credit, batchSize }: ReadBudget): Promise<ReadPage[]> {
-    const { group, consumer, noAck, epoch, pending, blockTimeout, logger } = this.#options;
-    // The epoch as it is before looking: a connection that is lost meanwhile makes the look void.
+  async #readOwnPending(partitions: readonly Partition[], { credit, batchSize }: ReadBudget): Promise<ReadPage[]> {
+    const { group, consumer, noAck, epoch, pending, claims, blockTimeout } = this.#options;
+    // The epoch before the recovery: if the connection is lost during it, another recovery must follow.
     const current = epoch();
-    for (const stream of streams) {
-      if (noAck && stream.hasRecoveredOnce) continue;
-      while (stream.recoveredEpoch !== current || monotonicNow() >= stream.lookAgainAt) {
-        const { generation, recoveryCursor: after } = stream;
+    for (const partition of partitions) {
+      // With NOACK only an earlier run with another commit policy can have left pending entries.
+      if (noAck && partition.hasRecoveredOnce) continue;
+      while (partition.recoveredEpoch !== current || monotonicNow() >= partition.lookAgainAt) {
+        const { generation, recoveryCursor: after } = partition;
         const count = Math.max(batchSize, 100);
-        const page = await pending.pending(stream.key, group, { after, count, consumer });
-        const missing = page.filter(({ id }) => !stream.held.has(id));
+        const page = await pending.pending(partition.key, group, { after, count, consumer });
+        const missing = page.filter(({ id }) => !partition.owned.has(id));
         const wanted = missing.slice(0, credit);
-        const claimed = await pending.claimOwn(stream.key, group, consumer, wanted, !stream.hasRecoveredOnce);
-        await dropDeleted(stream, claimed.deleted, group, pending, logger);
-        // An earlier run with another policy left them; with NOACK nobody will acknowledge them later.
-        const ids = noAck ? claimed.entries.map(({ id }) => id) : [];
-        if (ids.length > 0) await pending.ack(stream.key, group, ids);
+        const entries = await claims.claimOwn(partition, wanted, !partition.hasRecoveredOnce);
         if (wanted.length < missing.length) {
-          stream.recoveryCursor = wanted.at(-1)?.id ?? after;
+          partition.recoveryCursor = wanted.at(-1)?.id ?? after;
         } else if (page.length < count) {
-          stream.lookAgainAt =
-            stream.recoveredEpoch === current ? Infinity : monotonicNow() + blockTimeout + BLOCK_OVERSHOOT;
-          stream.recoveredEpoch = current;
-          stream.recoveryCursor = undefined;
-          stream.hasRecoveredOnce = true;
+          partition.lookAgainAt =
+            partition.recoveredEpoch === current ? Infinity : monotonicNow() + blockTimeout + BLOCK_OVERSHOOT;
+          partition.recoveredEpoch = current;
+          partition.recoveryCursor = undefined;
+          partition.hasRecoveredOnce = true;
         } else {
-          stream.recoveryCursor = page.at(-1)?.id;
+          partition.recoveryCursor = page.at(-1)?.id;
         }
-        if (claimed.entries.length > 0) return [{ stream, generation, entries: claimed.entries }];
+        if (entries.length > 0) return [{ partition, generation, entries }];
       }
     }
     return [];
   }
 
   /**
-   * Where a vanished group begins again: from the beginning when the stream is gone or another one, because all that is
-   * there now is new; else behind the last entry that this consumer was given.
+   * Creates a vanished group again: at the beginning when the stream is gone or was replaced, because then all of its entries
+   * are new; otherwise after the last entry that this consumer has read.
    */
-  async #createAgain(stream: Partition): Promise<void> {
+  async #createAgain(partition: Partition): Promise<void> {
     const { control, groups, group, logger } = this.#options;
-    const info = await control.streamInfo(stream.key);
-    const isSameStream = info !== undefined && compareEntryIds(info.lastGeneratedId, stream.position) >= 0;
-    const start = isSameStream ? stream.position : ID_BEFORE_ALL;
-    if (await groups.createGroup(stream.key, group, start, true)) {
-      logger.warn(`The group '${group}' on '${stream.key}' had vanished; created again at ${start}`);
-      stream.position = start;
+    const info = await control.streamInfo(partition.key);
+    const isSameStream = info !== undefined && compareEntryIds(info.lastGeneratedId, partition.position) >= 0;
+    const start = isSameStream ? partition.position : ID_BEFORE_ALL;
+    if (await groups.createGroup(partition.key, group, start, true)) {
+      logger.warn(`The group '${group}' on '${partition.key}' had vanished; created again at ${start}`);
+      partition.position = start;
     }
-    await this.#restorePending(stream);
+    await this.#restorePending(partition);
   }
 
-  /** With the group its pending list is gone; what is in this process and not settled yet must not die with it. */
-  async #restorePending(stream: Partition): Promise<void> {
+  /** The pending entries list vanished with its group; unsettled entries that this process owns are put into the new one. */
+  async #restorePending(partition: Partition): Promise<void> {
     const { pending, group, consumer } = this.#options;
-    const ids = [...stream.held].flatMap(([id, state]) => (state === 'settled' || state === 'skipped' ? [] : [id]));
-    // Another consumer may have created the group, and of a group that never was gone nothing must be taken.
-    if (ids.length === 0 || (await pending.pending(stream.key, group, { consumer, count: 1 })).length > 0) return;
-    await pending.forcePending(stream.key, group, consumer, ids, 0);
+    const ids = [...partition.owned].flatMap(([id, state]) => (state === 'settled' || state === 'skipped' ? [] : [id]));
+    // Another consumer may have created the group; and from a group that never vanished no entry must be taken.
+    if (ids.length === 0 || (await pending.pending(partition.key, group, { consumer, count: 1 })).length > 0) return;
+    await pending.forcePending(partition.key, group, consumer, ids, 0);
   }
 
-  async #groupPosition(stream: Partition): Promise<string> {
-    const groups = await this.#options.groups.groups(stream.key);
+  async #groupPosition(partition: Partition): Promise<string> {
+    const groups = await this.#options.groups.groups(partition.key);
     return groups.find(({ name }) => name === this.#options.group)?.lastDeliveredId ?? ID_BEFORE_ALL;
   }
 }

@@ -1,47 +1,49 @@
 import { monotonicNow } from '../../../shared/clock.js';
 
 /**
- * What a read loop is doing: nothing, because it has no stream to read (`idle`); waiting until messages are taken (`full`),
- * or until the connection is back (`reconnecting`); a read, or what is due besides (`reading`); finding out why a read
- * failed, and waiting before the next (`recovering`).
+ * The state of a read loop: it has no stream to read (`idle`); it waits until messages are taken from the buffer (`full`),
+ * or until its connection is live (`reconnecting`); it reads, or runs its periodic tasks (`reading`); it repairs the cause
+ * of a failure, or waits for the backoff delay (`recovering`).
  */
 export type LoopState = 'idle' | 'full' | 'reconnecting' | 'reading' | 'recovering';
 
 export interface LoopWatchdogOptions {
   /** How long any step of the loop may take while the connection is live, in milliseconds. */
   readonly limit: number;
-  /** Whether a loop that is `full` could go on. */
+  /** Whether a loop that is `full` could read. */
   readonly hasRoom: () => boolean;
   /** Since when every connection that the loop needs has been live; undefined while one is not. */
   readonly liveSince: () => number | undefined;
-  /** The loop neither reads nor waits as planned. Called once for each step. */
+  /** A step takes longer than the limit. Called once for each step. */
   readonly onStalled: () => void;
 }
 
-/** What a watch has to say of its loop. */
+/** The state of a loop and of its reads. */
 export interface LoopReport {
-  /** `stalled`: the step under way takes longer than any may. */
+  /** `stalled`: the current step takes longer than any step may. */
   readonly state: LoopState | 'stalled';
   /** False when no read has succeeded for longer than a read may take, though the loop has streams and room. */
   readonly isHealthy: boolean;
-  /** Milliseconds since the last read that was answered, if only with nothing; undefined before the first. */
+  /** Milliseconds since the server last answered a read, with entries or without; undefined before the first answer. */
   readonly lastReadAge: number | undefined;
-  /** How often the watchdog has started the loop anew. */
+  /** How often the watchdog has restarted the loop. */
   readonly restarts: number;
 }
 
-/** How often a watch looks, within the time that a step may take. */
-const LOOKS = 4;
+/** Checks within the time limit of a step. */
+const CHECKS_PER_LIMIT = 4;
 
 /**
- * Knows what a read loop is doing and for how long. A server that answers PING and no XREADGROUP, a promise that never
- * settles, a wake-up that was missed: whatever holds up a loop shows in the time of its step, and ends with it.
+ * Knows the state of a read loop and for how long the loop has been in it. A server that answers PING but no XREADGROUP, a
+ * promise that never settles, a missed wake-up: all of them show as a step that takes too long, and end with that step.
+ *
+ * It never touches the loop itself; {@link LoopWatchdogOptions.onStalled} decides what to do.
  */
 export class LoopWatchdog {
   readonly #options: LoopWatchdogOptions;
   #state: LoopState = 'idle';
   #since = monotonicNow();
-  /** When the loop last had an answer, or no reason to ask. */
+  /** When the server last answered a read, or the loop last had no reason to read. */
   #progressAt = monotonicNow();
   #lastReadAt: number | undefined;
   #restarts = 0;
@@ -57,8 +59,8 @@ export class LoopWatchdog {
       this.#restarts += 1;
       this.#since = monotonicNow();
       this.#options.onStalled();
-    }, this.#options.limit / LOOKS);
-    // What it watches keeps a process alive, or nothing does.
+    }, this.#options.limit / CHECKS_PER_LIMIT);
+    // The watchdog alone must not keep a process alive; the connection of its loop does.
     this.#timer.unref();
   }
 

@@ -7,71 +7,149 @@ import { classifyRedisError, isTransient, replyWord, toPublicError } from '../..
 import type { Partition } from '../partition.js';
 import { LoopWatchdog } from './loop-watchdog.js';
 import type { LoopReport, LoopState } from './loop-watchdog.js';
-import type { ReadLoopOptions } from './read-loop-options.js';
-import { ReadRound } from './read-round.js';
+import type { PeriodicTask } from './periodic-task.js';
+import type { ReadPage, StreamReader } from './stream-reader.js';
 
-/** A server on which reads cannot be ended early is asked in short turns. */
+/** The connection on which a loop reads. */
+export interface ReadConnection {
+  readonly epoch: number;
+  ready(signal: AbortSignal): Promise<unknown>;
+  /** Replaces the client of this epoch by a new one. */
+  drop(epoch: number): void;
+  close(): Promise<void>;
+}
+
+/** The buffer that a loop fills, as far as the loop needs to know it. */
+export interface ReadBuffer {
+  /** Free places: the most entries that may be read. */
+  readonly credit: number;
+  /** Most entries of one read of a partition. */
+  readonly batchSize: number;
+  /** Whether {@link room} would resolve now. */
+  readonly hasRoom: boolean;
+  /** Nothing is left to hand out, yet there is no room: every message is in a handler or waits for a retry. */
+  readonly isStarved: boolean;
+  /** Resolves when there are enough free places for a read. */
+  room(): Promise<void>;
+}
+
+export interface ReadLoopListener {
+  /** @param isLate the pages come from an abandoned round: some of their entries may have been read again since */
+  onPages(pages: readonly ReadPage[], isLate: boolean): void;
+  /** The partition failed permanently and is not read any more; the others are. */
+  onPartitionFailure(partition: Partition): void;
+  onError(error: RedisStreamsError): void;
+}
+
+export interface ReadLoopOptions {
+  readonly reader: StreamReader;
+  readonly connection: ReadConnection;
+  readonly interrupt: { readonly isPossible: boolean; interrupt(isOver: () => boolean): Promise<void> };
+  /** Run in this order. */
+  readonly tasks: readonly PeriodicTask[];
+  readonly buffer: ReadBuffer;
+  readonly listener: ReadLoopListener;
+  /** Longest BLOCK of a read, in milliseconds. */
+  readonly blockTimeout: number;
+  /** Since when all connections that reading needs have been live, on the monotonic clock; undefined while one is not. */
+  readonly liveSince: () => number | undefined;
+}
+
+/** Longest BLOCK, in milliseconds, on a server where a read cannot be ended early. */
 const SHORT_BLOCK = 1_000;
-/** How long a stop waits for a read to end by itself before it drops the connection. */
+/** How long a stop waits for the read to end before it closes the connection, and again after that. */
 const STOP_GRACE = 1_500;
 const PERMISSION_RETRY_DELAY = 5_000;
 
-/** A step may take as long as the longest read twice over, and some replies of a slow server. */
+/** The time limit of one step: twice the longest read, and some slow replies. */
 function stepLimit(blockTimeout: number): number {
   return 2 * blockTimeout + 5_000;
 }
 
+/** One round of the loop. An abandoned round no longer decides anything; the loop has started the next one. */
+class Round {
+  readonly over = withResolvers<{ failed: boolean }>();
+  isAbandoned = false;
+  /** Settles when the tasks and the read of this round are over; undefined before and after. */
+  work: Deferred<void> | undefined;
+  isReading = false;
+
+  abandon(): void {
+    this.isAbandoned = true;
+    this.work?.resolve();
+    this.over.resolve({ failed: true });
+  }
+}
+
 /**
- * Reads in the background for as long as there is room: duties that are due, then one blocking read, again and again.
+ * Owns the one blocking read of its partitions. While the buffer has room it repeats a round: run the periodic tasks that are
+ * due, then send one read. Their entries go to {@link ReadLoopListener.onPages}, which is the {@link ConsumerSession}.
  *
- * One owner, one read at a time. A failure never ends the loop: it waits for the connection, heals what the failure says
- * about the streams, or marks a stream as failed and goes on with the others. A round that stalls is given up, and with it
- * its connection. Only {@link stop} ends the loop.
+ * The states of a round:
+ *
+ * - `idle`: no partition can be read, or {@link betweenReads} has paused the loop. Left when either changes.
+ * - `full`: the buffer has no room, or a task is full. Left when the buffer has room, when a vital task is due, or when
+ *   {@link restart} asks for another look.
+ * - `reconnecting`: waits until the connection is live.
+ * - `reading`: runs the due tasks, then the blocking read. When they are done the round is over and the next one starts.
+ * - `recovering`: a task or the read has failed. Repairs the partitions if the failure is about them, reports the failure if
+ *   it must be reported, and waits for the backoff delay before the next round starts.
+ *
+ *        ┌──────────── next round ◀───────────────────┬─────────────────────┐
+ *        ▼                                            │ done                │ backoff over
+ *     idle / full ───────▶ reconnecting ───────▶ reading ── failure ──▶ recovering
+ *
+ * Two events start the next round early. {@link restart} ends the read of the round, so that the next one sees what has
+ * changed. The {@link LoopWatchdog} abandons a round whose step takes longer than any step may, and its connection with
+ * it; what an abandoned round still reads is delivered, marked as late.
+ *
+ * Two events end the loop: {@link stop}, and a connection that was closed, because no client opens a closed one again.
+ *
+ * It never ends because of a failure, never has a second read in flight on its connection, and never reads more than the
+ * buffer has places for.
  */
 export class ReadLoop {
   readonly #options: ReadLoopOptions;
-  readonly #watch: LoopWatchdog;
+  readonly #watchdog: LoopWatchdog;
   readonly #stopping = new AbortController();
-  #streams: readonly Partition[] = [];
+  #partitions: readonly Partition[] = [];
   #change: Deferred<void> = withResolvers<void>();
-  /** Counts the calls of {@link restart}, so that a round notices one that found no read to end. */
+  /** Counts restarts: a round notices one that came before its read, when there was no read to end. */
   #changes = 0;
-  #holds = 0;
+  /** Calls of {@link betweenReads} that are under way. */
+  #pauses = 0;
   #loop: Promise<void> | undefined;
-  #round = new ReadRound();
-  /** Words of what was reported since the last read that succeeded. */
+  #round = new Round();
+  /** First words of the refusals that were reported since the last read that succeeded. */
   readonly #reported = new Set<string>();
 
   constructor(options: ReadLoopOptions) {
     this.#options = options;
-    const { hasRoom, liveSince, blockTimeout } = options;
-    this.#watch = new LoopWatchdog({
+    const { buffer, liveSince, blockTimeout } = options;
+    this.#watchdog = new LoopWatchdog({
       limit: stepLimit(blockTimeout),
-      hasRoom,
+      hasRoom: () => buffer.hasRoom,
       liveSince,
-      onStalled: () => this.#giveUpRound(),
+      onStalled: () => this.#abandonRound(),
     });
   }
 
-  get streams(): readonly Partition[] {
-    return this.#streams;
+  get partitions(): readonly Partition[] {
+    return this.#partitions;
   }
 
   report(): LoopReport {
-    return this.#watch.report();
+    return this.#watchdog.report();
   }
 
-  start(streams: readonly Partition[]): void {
-    this.#streams = streams;
-    this.#loop ??= this.#run();
+  /** Starts the loop with these partitions; one that runs already reads them, and no others, from now on. */
+  async read(partitions: readonly Partition[]): Promise<void> {
+    this.#partitions = partitions;
+    if (this.#loop) await this.restart();
+    else this.#loop = this.#run();
   }
 
-  async setStreams(streams: readonly Partition[]): Promise<void> {
-    this.#streams = streams;
-    await this.restart();
-  }
-
-  /** Ends the read that is under way, so that the next one sees what has changed; resolves when it has come back. */
+  /** Ends the read that is in flight, so that the next round sees what has changed; resolves when it has come back. */
   async restart(): Promise<void> {
     const working = this.#round.work?.promise;
     await this.#interrupt();
@@ -79,21 +157,21 @@ export class ReadLoop {
   }
 
   /**
-   * Runs a change while nothing is read. A read that is blocked while its group is moved would be answered from the new
-   * position, with entries that nobody could tell from those of the old one.
+   * Runs a change while no read is in flight. If a group were moved during a blocked read, the server would answer that
+   * read from the new position, with entries that cannot be told from those of the old one.
    */
   async betweenReads(change: () => Promise<void>): Promise<void> {
-    this.#holds += 1;
+    this.#pauses += 1;
     try {
       await this.restart();
       await change();
     } finally {
-      this.#holds -= 1;
+      this.#pauses -= 1;
       this.#change.resolve();
     }
   }
 
-  /** Idempotent; afterwards nothing is read and nothing will be. */
+  /** Idempotent; afterwards no read is in flight, and none will be sent. */
   async stop(): Promise<void> {
     this.#stopping.abort();
     const loop = this.#loop ?? Promise.resolve();
@@ -104,7 +182,7 @@ export class ReadLoop {
     );
     await this.#options.connection.close();
     await within(STOP_GRACE, loop);
-    this.#round.giveUp();
+    this.#round.abandon();
     await loop;
   }
 
@@ -118,26 +196,26 @@ export class ReadLoop {
 
   async #run(): Promise<void> {
     const { signal } = this.#stopping;
-    this.#watch.start();
+    this.#watchdog.start();
     for (let failures = 0; !signal.aborted;) {
-      const round = new ReadRound();
+      const round = new Round();
       this.#round = round;
       void this.#pass(round, failures);
       const { failed } = await round.over.promise;
       failures = failed ? failures + 1 : 0;
     }
-    this.#watch.stop();
+    this.#watchdog.stop();
   }
 
-  #giveUpRound(): void {
-    const { connection, onError } = this.#options;
-    onError(new ReadLoopStalledError(nameOf(this.#streams), stepLimit(this.#options.blockTimeout)));
+  #abandonRound(): void {
+    const { connection, listener, blockTimeout } = this.#options;
+    listener.onError(new ReadLoopStalledError(nameOf(this.#partitions), stepLimit(blockTimeout)));
     connection.drop(connection.epoch);
-    this.#round.giveUp();
+    this.#round.abandon();
   }
 
   /** Never rejects. */
-  async #pass(round: ReadRound, failures: number): Promise<void> {
+  async #pass(round: Round, failures: number): Promise<void> {
     try {
       await this.#attempt(round);
       round.over.resolve({ failed: false });
@@ -147,26 +225,26 @@ export class ReadLoop {
     }
   }
 
-  #isOver(round: ReadRound): boolean {
-    return this.#stopping.signal.aborted || round.isGivenUp;
+  #isOver(round: Round): boolean {
+    return this.#stopping.signal.aborted || round.isAbandoned;
   }
 
-  #enter(round: ReadRound, state: LoopState): void {
-    if (!round.isGivenUp) this.#watch.enter(state);
+  #enter(round: Round, state: LoopState): void {
+    if (!round.isAbandoned) this.#watchdog.enter(state);
   }
 
-  async #attempt(round: ReadRound): Promise<void> {
-    const { connection, credit, hasRoom, isStuck } = this.#options;
+  async #attempt(round: Round): Promise<void> {
+    const { connection, buffer } = this.#options;
     this.#change = withResolvers<void>();
-    if (this.#holds > 0 || !this.#streams.some((stream) => stream.isReadable)) {
-      this.#watch.enter('idle');
+    if (this.#pauses > 0 || !this.#partitions.some((partition) => partition.isReadable)) {
+      this.#watchdog.enter('idle');
       return this.#change.promise;
     }
-    if (!hasRoom() || this.#isFull) this.#watch.enter('full');
-    await this.#roomOrDuty();
+    if (!buffer.hasRoom || this.#isTaskFull) this.#watchdog.enter('full');
+    await this.#roomOrTask();
     this.#enter(round, 'reconnecting');
     await connection.ready(this.#stopping.signal);
-    if (this.#isOver(round) || this.#holds > 0 || (credit() === 0 && !isStuck())) return;
+    if (this.#isOver(round) || this.#pauses > 0 || (buffer.credit === 0 && !buffer.isStarved)) return;
     this.#enter(round, 'reading');
     round.work = withResolvers<void>();
     try {
@@ -177,95 +255,101 @@ export class ReadLoop {
     }
   }
 
-  get #isFull(): boolean {
-    return this.#options.duties.some(({ isFull }) => isFull);
+  get #isTaskFull(): boolean {
+    return this.#options.tasks.some(({ isFull }) => isFull);
   }
 
-  async #roomOrDuty(): Promise<void> {
-    const { room, isStuck, duties, blockTimeout } = this.#options;
-    if (!isStuck()) await Promise.race([room(), this.#change.promise]);
-    if (!isStuck() && !this.#isFull) return;
-    const dueIn = duties.map((duty) => (duty.isVital ? duty.dueIn() : Infinity));
+  /** Waits for room; where only a vital task can make room, also until that task is due. */
+  async #roomOrTask(): Promise<void> {
+    const { buffer, tasks, blockTimeout } = this.#options;
+    if (!buffer.isStarved) await Promise.race([buffer.room(), this.#change.promise]);
+    if (!buffer.isStarved && !this.#isTaskFull) return;
+    const dueIn = tasks.map((task) => (task.isVital ? task.dueIn() : Infinity));
     const waiting = new AbortController();
-    const waits = this.#isFull ? [] : [room()];
+    const waits = this.#isTaskFull ? [] : [buffer.room()];
     await Promise.race([...waits, this.#change.promise, pause(Math.min(blockTimeout, ...dueIn), waiting.signal)]);
     waiting.abort();
   }
 
-  async #work(round: ReadRound): Promise<void> {
-    const { credit, isStuck, reader, duties, batchSize, onPages } = this.#options;
+  async #work(round: Round): Promise<void> {
+    const { buffer, tasks, listener } = this.#options;
     const changes = this.#changes;
-    const streams = this.#streams.filter((stream) => stream.isReadable);
-    for (const duty of streams.length > 0 ? duties : []) {
-      if (duty.dueIn() > 0 || (this.#isFull && !duty.isVital)) continue;
-      const places = credit() || (duty.isVital && isStuck() ? 1 : 0);
-      if (places > 0) onPages(await duty.run(streams, places), round.isGivenUp);
-      if (round.isGivenUp) return;
+    const partitions = this.#partitions.filter((partition) => partition.isReadable);
+    for (const task of partitions.length > 0 ? tasks : []) {
+      if (task.dueIn() > 0 || (this.#isTaskFull && !task.isVital)) continue;
+      const places = buffer.credit || (task.isVital && buffer.isStarved ? 1 : 0);
+      if (places > 0) listener.onPages(await task.run(partitions, places), round.isAbandoned);
+      if (round.isAbandoned) return;
     }
-    if (credit() === 0 || this.#isFull) return;
-    if (this.#isOver(round) || changes !== this.#changes || streams.length === 0) return;
+    if (buffer.credit === 0 || this.#isTaskFull) return;
+    if (this.#isOver(round) || changes !== this.#changes || partitions.length === 0) return;
+    await this.#read(round, partitions);
+  }
+
+  async #read(round: Round, partitions: readonly Partition[]): Promise<void> {
+    const { reader, buffer, listener } = this.#options;
     round.isReading = true;
     try {
-      const budget = { credit: credit(), batchSize: batchSize(), block: this.#blockTime() };
-      onPages(await reader.read(streams, budget), round.isGivenUp);
-      if (round.isGivenUp) return;
-      this.#watch.readSucceeded();
+      const budget = { credit: buffer.credit, batchSize: buffer.batchSize, block: this.#blockTime() };
+      listener.onPages(await reader.read(partitions, budget), round.isAbandoned);
+      if (round.isAbandoned) return;
+      this.#watchdog.readSucceeded();
       this.#reported.clear();
     } finally {
       round.isReading = false;
     }
   }
 
-  /** Not at all while a duty is due: a server ends even the shortest wait up to 100 ms late. */
+  /** Does not block while a task is due: a server ends even the shortest block up to 100 ms late. */
   #blockTime(): number | undefined {
-    const { blockTimeout, duties, interrupt } = this.#options;
+    const { blockTimeout, tasks, interrupt } = this.#options;
     const longest = interrupt.isPossible ? blockTimeout : Math.min(blockTimeout, SHORT_BLOCK);
-    const wait = Math.min(longest, ...duties.map((duty) => duty.dueIn()));
+    const wait = Math.min(longest, ...tasks.map((task) => task.dueIn()));
     return wait > 0 ? Math.ceil(wait) : undefined;
   }
 
   async #recover(error: unknown, failures: number): Promise<void> {
     const { signal } = this.#stopping;
-    this.#watch.enter('recovering');
-    // Nobody opens a closed connection again.
+    this.#watchdog.enter('recovering');
     if (error instanceof ClosedError) return this.#stopping.abort();
     const kind = classifyRedisError(error);
-    const streams = this.#streams.filter((stream) => stream.isReadable);
+    const partitions = this.#partitions.filter((partition) => partition.isReadable);
     const delay = pause(
       kind === 'permission' ? PERMISSION_RETRY_DELAY : backoffDelay(RECONNECT_BACKOFF, failures),
       signal,
     );
     if (kind === 'permission' || kind === 'retryable' || kind === 'no-memory') {
-      this.#report(error, streams);
+      this.#report(error, partitions);
     } else if (!isTransient(kind) && kind !== 'interrupted') {
-      await this.#heal(streams, error);
+      await this.#heal(partitions, error);
     } else if (kind === 'connection' && !(error instanceof RedisStreamsError) && failures === 1) {
       // No reply and no lost connection: a mistake in this package must not look like an outage.
-      this.#options.onError(new InternalError(`Reading failed unexpectedly: ${errorText(error)}`, error));
+      this.#options.listener.onError(new InternalError(`Reading failed unexpectedly: ${errorText(error)}`, error));
     }
-    // Even what is healed is not tried again at once: a group that somebody keeps deleting must not keep a core busy.
+    // After a repair too: a group that is deleted again and again must not keep a core busy.
     await delay;
   }
 
-  async #heal(streams: readonly Partition[], error: unknown): Promise<void> {
+  async #heal(partitions: readonly Partition[], error: unknown): Promise<void> {
+    const { reader, listener } = this.#options;
     try {
-      await this.#options.reader.heal(streams, error);
+      await reader.heal(partitions, error);
     } catch (failure) {
       // The next read fails in the same way and leads back here.
-      if (!isTransient(classifyRedisError(failure))) this.#report(failure, streams);
+      if (!isTransient(classifyRedisError(failure))) this.#report(failure, partitions);
     }
-    for (const stream of streams) if (stream.failure) this.#options.onStreamFailure(stream);
+    for (const partition of partitions) if (partition.failure) listener.onPartitionFailure(partition);
   }
 
-  /** Once, until reading goes on: what comes back with every attempt must not fill a disk. */
-  #report(error: unknown, streams: readonly Partition[]): void {
+  /** Reports a refusal once until a read succeeds: one that repeats with every attempt must not fill a disk. */
+  #report(error: unknown, partitions: readonly Partition[]): void {
     const word = replyWord(error) ?? '';
     if (this.#reported.has(word)) return;
     this.#reported.add(word);
-    this.#options.onError(toPublicError(error, nameOf(streams), 'reading from'));
+    this.#options.listener.onError(toPublicError(error, nameOf(partitions), 'reading from'));
   }
 }
 
-function nameOf(streams: readonly Partition[]): string {
-  return streams.map(({ key }) => key).join("', '");
+function nameOf(partitions: readonly Partition[]): string {
+  return partitions.map(({ key }) => key).join("', '");
 }

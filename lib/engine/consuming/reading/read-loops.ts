@@ -1,107 +1,122 @@
 import { ConsumerEndedError } from '../../../errors.js';
+import type { ResolvedConsumerOptions } from '../../options/resolve-options.js';
+import type { ConsumerEnvironment, ReaderConnection } from '../consumer-environment.js';
 import type { Partition } from '../partition.js';
+import { Claims } from '../recovery/claims.js';
 import { IdleClaimer } from '../recovery/idle-claimer.js';
-import type { LoopReport } from './loop-watchdog.js';
-import type { ResolvedConsumerOptions } from '../../options/options.js';
-import type { ReadDuty } from './read-duty.js';
-import { ReadLoop } from './read-loop.js';
-import type { ReadLoopOptions } from './read-loop-options.js';
-import { readerFor } from './reading-line.js';
-import type { ConsumerEnvironment, ReadingLine } from './reading-line.js';
 import { RetrySchedule } from '../recovery/retry-schedule.js';
-import type { StreamMessage } from '../../messages/stream-message.js';
+import type { RetryListener, RetrySchedules } from '../recovery/retry-schedule.js';
+import { GroupReader } from './group-reader.js';
+import type { LoopReport } from './loop-watchdog.js';
+import type { PeriodicTask } from './periodic-task.js';
+import { ReadLoop } from './read-loop.js';
+import type { ReadBuffer, ReadLoopListener } from './read-loop.js';
 import type { StreamReader } from './stream-reader.js';
+import { TailReader } from './tail-reader.js';
 
-/** One connection that reads, with its loop and what that loop does besides. */
-interface Line {
-  readonly line: ReadingLine;
-  readonly reader: StreamReader;
-  readonly loop: ReadLoop;
-  readonly retries: RetrySchedule | undefined;
+export interface ReadLoopsOptions {
+  readonly environment: ConsumerEnvironment;
+  readonly consumer: ResolvedConsumerOptions;
+  readonly buffer: ReadBuffer;
+  readonly listener: ReadLoopListener & RetryListener;
 }
 
-export interface LineReport extends LoopReport {
-  readonly streams: readonly Partition[];
-  /** How often the connection was made anew after a loss. */
+export interface ReadLoopReport extends LoopReport {
+  readonly partitions: readonly Partition[];
+  /** How often the connection was established again after a loss. */
   readonly reconnects: number;
 }
 
-export interface ReadLoopsOptions extends Pick<
-  ReadLoopOptions,
-  'batchSize' | 'room' | 'isStuck' | 'hasRoom' | 'onPages' | 'onStreamFailure' | 'onError'
-> {
-  readonly environment: ConsumerEnvironment;
-  readonly consumer: ResolvedConsumerOptions;
-  readonly credit: () => number;
-  /** A message that waited for its retry has been deleted, or taken by another consumer. */
-  readonly onTakenAway: (message: StreamMessage) => void;
+/** A read loop and its parts. */
+interface Loop {
+  readonly loop: ReadLoop;
+  readonly reader: StreamReader;
+  readonly connection: ReaderConnection;
+  readonly retries: RetrySchedule | undefined;
 }
 
+/** Key of the one loop outside of Cluster; no partition has an empty key. */
+const ALL_PARTITIONS = '';
+
 /**
- * The read loops of one consumer: one for all streams, or in Cluster, where streams of different slots cannot be read
- * together, one for each.
+ * Owns the read loops of one consumer and their connections. Outside of Cluster one loop reads all partitions. In Cluster,
+ * where one command cannot read streams of different slots, every partition has a loop of its own, from {@link open} until
+ * the partition is removed.
+ *
+ * It starts and stops loops and finds the one of a partition; it never reads.
  */
-export class ReadLoops {
+export class ReadLoops implements RetrySchedules {
   readonly #options: ReadLoopsOptions;
-  readonly #lines: Line[];
+  /** In Cluster by the key of the partition. */
+  readonly #loops = new Map<string, Loop>();
   #isStopped = false;
 
   constructor(options: ReadLoopsOptions) {
     this.#options = options;
-    this.#lines = [];
   }
 
-  /** Fixes the start position of a stream on the server. */
-  async open(stream: Partition, isAllNew: boolean): Promise<void> {
-    await this.#lineAt(0).reader.open(stream, isAllNew);
+  /** Fixes the start position of a partition on the server. @throws ConsumerEndedError after {@link stop} */
+  async open(partition: Partition, isAllNew: boolean): Promise<void> {
+    // A consumer can be ended while it opens: stop() has stopped the loops that existed then, and no other may be created.
+    this.requireRunning();
+    const key = this.#loopKeyOf(partition);
+    const isNew = !this.#loops.has(key);
+    try {
+      await this.#loopFor(key).reader.open(partition, isAllNew);
+    } catch (error) {
+      if (isNew) await this.#remove(key);
+      throw error;
+    }
   }
 
-  /** From now on these streams are read, and no others. */
-  async assign(streams: readonly Partition[]): Promise<void> {
-    const { isCluster } = this.#options.environment;
-    const parts = isCluster() ? streams.map((stream) => [stream]) : [streams];
-    const count = Math.max(parts.length, this.#lines.length);
-    await Promise.all(
-      Array.from({ length: count }, async (_, index) => {
-        const { loop } = this.#lineAt(index);
-        const part = parts[index] ?? [];
-        loop.start(part);
-        await loop.setStreams(part);
-      }),
-    );
+  /** Reads these partitions, and no others, from now on. */
+  async assign(partitions: readonly Partition[]): Promise<void> {
+    this.requireRunning();
+    const wanted = new Map<string, Partition[]>();
+    if (!this.#options.environment.isCluster()) wanted.set(ALL_PARTITIONS, [...partitions]);
+    else for (const partition of partitions) wanted.set(partition.key, [partition]);
+
+    const removed = [...this.#loops.values()]
+      .flatMap(({ loop }) => loop.partitions)
+      .filter((partition) => !partitions.includes(partition));
+    for (const partition of removed) this.retriesOf(partition)?.forget(partition);
+    const unused = [...this.#loops.keys()].filter((key) => !wanted.has(key));
+    await Promise.all([
+      ...unused.map((key) => this.#remove(key)),
+      ...[...wanted].map(([key, assigned]) => this.#loopFor(key).loop.read(assigned)),
+    ]);
   }
 
-  retriesOf(stream: Partition): RetrySchedule | undefined {
-    return this.#lines.find(({ loop }) => loop.streams.includes(stream))?.retries;
+  retriesOf(partition: Partition): RetrySchedule | undefined {
+    return this.#loopOf(partition)?.retries;
   }
 
-  /** How each loop is doing, and which streams it reads. */
-  reports(): LineReport[] {
-    return this.#lines.map(({ loop, line: { connection } }) => {
-      return { ...loop.report(), streams: loop.streams, reconnects: connection.reconnects };
+  /** How each loop is doing, and which partitions it reads. */
+  reports(): ReadLoopReport[] {
+    return [...this.#loops.values()].map(({ loop, connection }) => {
+      return { ...loop.report(), partitions: loop.partitions, reconnects: connection.connection.reconnects };
     });
   }
 
-  /** Makes the loops look at their streams, and at what is due, anew. */
-  async restart(): Promise<void> {
-    await Promise.all(this.#lines.map(({ loop }) => loop.restart()));
+  async restart(partition: Partition): Promise<void> {
+    await this.#loopOf(partition)?.loop.restart();
   }
 
-  /** Runs a change while no loop reads. */
+  /** Runs a change while no loop has a read in flight. */
   async betweenReads(change: () => Promise<void>): Promise<void> {
-    const held = this.#lines.reduceRight(
+    const run = [...this.#loops.values()].reduceRight(
       (inner, { loop }) =>
         () =>
           loop.betweenReads(inner),
       change,
     );
-    await held();
+    await run();
   }
 
-  /** Afterwards nothing is read, and no more lines are opened. */
+  /** Afterwards no read is in flight, and no loop is created any more. */
   async stop(): Promise<void> {
     this.#isStopped = true;
-    await Promise.all(this.#lines.map(({ loop }) => loop.stop()));
+    await Promise.all([...this.#loops.values()].map(({ loop }) => loop.stop()));
   }
 
   /** @throws ConsumerEndedError after {@link stop} */
@@ -109,50 +124,131 @@ export class ReadLoops {
     if (this.#isStopped) throw new ConsumerEndedError();
   }
 
+  /** Closes the connections. */
   async release(): Promise<void> {
-    await Promise.all(this.#lines.map(({ line }) => line.release()));
+    await Promise.all([...this.#loops.values()].map(({ connection }) => connection.release()));
   }
 
-  #lineAt(index: number): Line {
-    return (this.#lines[index] ??= this.#createLine());
+  #loopKeyOf(partition: Partition): string {
+    return this.#options.environment.isCluster() ? partition.key : ALL_PARTITIONS;
   }
 
-  #createLine(): Line {
-    // Whoever ends a consumer while it is being opened stops the lines that it has; it must not get another.
-    this.requireRunning();
-    const { environment, consumer, credit, ...callbacks } = this.#options;
-    const line = environment.openLine();
-    const reader = readerFor(line, environment, consumer);
-    const { retries, duties } = this.#createDuties();
+  #loopOf(partition: Partition): Loop | undefined {
+    const found = this.#loops.get(this.#loopKeyOf(partition));
+    return found?.loop.partitions.includes(partition) ? found : undefined;
+  }
+
+  #loopFor(key: string): Loop {
+    const loop = this.#loops.get(key) ?? this.#create(key);
+    this.#loops.set(key, loop);
+    return loop;
+  }
+
+  async #remove(key: string): Promise<void> {
+    const removed = this.#loops.get(key);
+    this.#loops.delete(key);
+    await removed?.loop.stop();
+    await removed?.connection.release();
+  }
+
+  #create(key: string): Loop {
+    const { environment, consumer, buffer, listener } = this.#options;
+    const streamKey = key === ALL_PARTITIONS ? undefined : key;
+    const connection = environment.openReader(streamKey);
+    const claims = claimsOf(environment, consumer);
+    const reader = readerFor(connection, claims, environment, consumer);
+    const retries = claims && consumer.autoCommit !== 'immediate' ? this.#createRetries(claims) : undefined;
     const loop = new ReadLoop({
       reader,
-      duties,
-      connection: line.connection,
-      interrupt: line.interrupt,
+      tasks: claims ? this.#createTasks(claims, retries) : [],
+      connection: connection.connection,
+      interrupt: connection.interrupt,
+      buffer: new BufferShare(buffer, () => this.#loops.size),
+      listener,
       blockTimeout: environment.blockTimeout,
-      credit: () => Math.ceil(credit() / this.#lines.length),
-      liveSince: () => laterOf(line.connection.liveSince, environment.controlLiveSince()),
-      ...callbacks,
+      liveSince: () => laterOf(connection.connection.liveSince, environment.controlLiveSince(streamKey)),
     });
-    return { line, reader, loop, retries };
+    return { loop, reader, connection, retries };
   }
 
-  /** Retries come first: somebody waits for them at a certain time. */
-  #createDuties(): { retries: RetrySchedule | undefined; duties: ReadDuty[] } {
-    const { group, consumer, mode, autoCommit, autoClaimInterval, autoClaimIdle, batchSize } = this.#options.consumer;
-    if (group === undefined) return { retries: undefined, duties: [] };
-    const { environment, onTakenAway } = this.#options;
-    const { control, logger } = environment;
-    const { pending } = control;
-    const noAck = autoCommit === 'immediate';
-    const retries = noAck ? undefined : new RetrySchedule(pending, group, consumer, logger, onTakenAway);
-    const duties: ReadDuty[] = retries ? [retries] : [];
-    if (mode === 'load-balanced' && autoClaimInterval !== false) {
-      const times = { interval: autoClaimInterval, minIdle: autoClaimIdle };
-      duties.push(new IdleClaimer({ pending, group, consumer, batchSize, noAck, logger, ...times }));
-    }
-    return { retries, duties };
+  #createRetries(claims: Claims): RetrySchedule {
+    return new RetrySchedule(claims, this.#options.consumer.consumer, this.#options.listener);
   }
+
+  /** Retries come first: they are due at a certain time, and idle entries are not. */
+  #createTasks(claims: Claims, retries: RetrySchedule | undefined): PeriodicTask[] {
+    const { mode, autoClaimInterval, autoClaimIdle, batchSize } = this.#options.consumer;
+    const tasks: PeriodicTask[] = retries ? [retries] : [];
+    if (mode === 'load-balanced' && autoClaimInterval !== false) {
+      tasks.push(new IdleClaimer({ claims, interval: autoClaimInterval, minIdle: autoClaimIdle, batchSize }));
+    }
+    return tasks;
+  }
+}
+
+/** The share that one of several loops has of the buffer: it may read its part of the free places. */
+class BufferShare implements ReadBuffer {
+  readonly #buffer: ReadBuffer;
+  readonly #loops: () => number;
+
+  constructor(buffer: ReadBuffer, loops: () => number) {
+    this.#buffer = buffer;
+    this.#loops = loops;
+  }
+
+  get credit(): number {
+    return Math.ceil(this.#buffer.credit / this.#loops());
+  }
+
+  get batchSize(): number {
+    return this.#buffer.batchSize;
+  }
+
+  get hasRoom(): boolean {
+    return this.#buffer.hasRoom;
+  }
+
+  get isStarved(): boolean {
+    return this.#buffer.isStarved;
+  }
+
+  room(): Promise<void> {
+    return this.#buffer.room();
+  }
+}
+
+/** Undefined in real-time mode, where nothing is pending. */
+function claimsOf({ control, logger }: ConsumerEnvironment, options: ResolvedConsumerOptions): Claims | undefined {
+  const { group, consumer, autoCommit } = options;
+  if (group === undefined) return undefined;
+  return new Claims({ pending: control.pending, group, consumer, noAck: autoCommit === 'immediate', logger });
+}
+
+/** The reader for the consumer's mode. */
+function readerFor(
+  { connection, reading }: ReaderConnection,
+  claims: Claims | undefined,
+  { control, logger, blockTimeout }: ConsumerEnvironment,
+  { group, consumer, autoStreamReset, mkStream, autoCommit }: ResolvedConsumerOptions,
+): StreamReader {
+  if (group === undefined || !claims) {
+    return new TailReader({ reading, control: control.reading, autoStreamReset });
+  }
+  return new GroupReader({
+    reading,
+    control: control.reading,
+    groups: control.groups,
+    pending: control.pending,
+    claims,
+    group,
+    consumer,
+    autoStreamReset,
+    mkStream,
+    noAck: autoCommit === 'immediate',
+    epoch: () => connection.epoch,
+    blockTimeout,
+    logger,
+  });
 }
 
 /** Undefined when either is. */

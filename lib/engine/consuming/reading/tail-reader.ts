@@ -3,7 +3,8 @@ import { compareEntryIds } from '../../../redis/commands/entry-id.js';
 import type { ReadCommands } from '../../../redis/commands/stream-commands.js';
 import type { Partition } from '../partition.js';
 import type { AutoStreamReset } from '../../options/options.js';
-import { ReadRotation, failBroken } from './stream-reader.js';
+import { ReadRotation } from './read-rotation.js';
+import { failBroken } from './stream-reader.js';
 import type { ReadBudget, ReadPage, StreamReader } from './stream-reader.js';
 
 export interface TailReaderOptions {
@@ -15,8 +16,8 @@ export interface TailReaderOptions {
 }
 
 /**
- * Reads without a group (XREAD). The tail of each stream is pinned to a real id once, at the start: with `$` sent twice,
- * whatever arrives on a quiet stream between two reads would be skipped.
+ * Reads without a group (XREAD). It pins the tail of each stream to a real id once, at the start: with `$` sent in each read,
+ * an entry that arrives between two reads of a quiet stream would be skipped.
  */
 export class TailReader implements StreamReader {
   readonly #options: TailReaderOptions;
@@ -26,46 +27,46 @@ export class TailReader implements StreamReader {
     this.#options = options;
   }
 
-  async open(stream: Partition, isAllNew: boolean): Promise<void> {
-    const info = await this.#options.control.streamInfo(stream.key);
+  async open(partition: Partition, isAllNew: boolean): Promise<void> {
+    const info = await this.#options.control.streamInfo(partition.key);
     const isLatest = this.#options.autoStreamReset === 'latest' && !isAllNew;
-    stream.position = isLatest && info ? info.lastGeneratedId : ID_BEFORE_ALL;
+    partition.position = isLatest && info ? info.lastGeneratedId : ID_BEFORE_ALL;
   }
 
-  async read(streams: readonly Partition[], budget: ReadBudget): Promise<ReadPage[]> {
-    const turn = this.#rotation.plan(streams, budget);
-    const generations = turn.streams.map((stream) => stream.generation);
-    const positions = turn.streams.map((stream) => [stream.key, stream.position] as const);
+  async read(partitions: readonly Partition[], budget: ReadBudget): Promise<ReadPage[]> {
+    const turn = this.#rotation.plan(partitions, budget);
+    const generations = turn.partitions.map((partition) => partition.generation);
+    const positions = turn.partitions.map((partition) => [partition.key, partition.position] as const);
     const pages = await this.#options.reading.read({
       positions,
       count: turn.count,
       block: turn.block,
     });
-    this.#rotation.note(turn.streams.length, pages.length);
+    this.#rotation.note(turn.partitions.length, pages.length);
     const byKey = new Map(pages.map((page) => [page.streamKey, page.entries]));
-    if (pages.length === 0) await this.#rewindIfReplaced(turn.streams);
-    return turn.streams.flatMap((stream, index) => {
-      const entries = byKey.get(stream.key);
-      if (!entries || stream.generation !== generations[index]) return [];
-      // A read that was given up may come back after the one that took its place.
-      if (stream.position !== positions[index]?.[1]) return [];
-      stream.position = entries.at(-1)?.id ?? stream.position;
-      return [{ stream, generation: stream.generation, entries }];
+    if (pages.length === 0) await this.#rewindIfReplaced(turn.partitions);
+    return turn.partitions.flatMap((partition, index) => {
+      const entries = byKey.get(partition.key);
+      if (!entries || partition.generation !== generations[index]) return [];
+      // The read of an abandoned round may come back after the read that replaced it.
+      if (partition.position !== positions[index]?.[1]) return [];
+      partition.position = entries.at(-1)?.id ?? partition.position;
+      return [{ partition, generation: partition.generation, entries }];
     });
   }
 
-  async heal(streams: readonly Partition[], error: unknown): Promise<void> {
-    await failBroken(streams, error, this.#options.control);
+  async heal(partitions: readonly Partition[], error: unknown): Promise<void> {
+    await failBroken(partitions, error, this.#options.control);
   }
 
-  /** A stream that was deleted and begun anew may have ids below our position; XREAD would wait for ever. */
-  async #rewindIfReplaced(streams: readonly Partition[]): Promise<void> {
-    for (const stream of streams) {
-      const { generation, position } = stream;
+  /** A stream that was deleted and created again may have ids below our position; XREAD would wait for ever. */
+  async #rewindIfReplaced(partitions: readonly Partition[]): Promise<void> {
+    for (const partition of partitions) {
+      const { generation, position } = partition;
       if (position === ID_BEFORE_ALL) continue;
-      const info = await this.#options.control.streamInfo(stream.key);
-      if (stream.generation !== generation || stream.position !== position) continue;
-      if (!info || compareEntryIds(info.lastGeneratedId, position) < 0) stream.position = ID_BEFORE_ALL;
+      const info = await this.#options.control.streamInfo(partition.key);
+      if (partition.generation !== generation || partition.position !== position) continue;
+      if (!info || compareEntryIds(info.lastGeneratedId, position) < 0) partition.position = ID_BEFORE_ALL;
     }
   }
 }

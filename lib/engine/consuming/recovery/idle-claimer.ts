@@ -1,37 +1,31 @@
 import { monotonicNow } from '../../../shared/clock.js';
-import type { RedisStreamsLogger } from '../../../shared/logger.js';
 import { compareEntryIds } from '../../../redis/commands/entry-id.js';
-import type { PendingCommands } from '../../../redis/commands/stream-commands.js';
 import type { Partition } from '../partition.js';
-import { dropDeleted } from './deleted-entries.js';
-import { DutyShare } from '../reading/duty-share.js';
-import type { ReadDuty } from '../reading/read-duty.js';
+import { FairShare } from '../reading/periodic-task.js';
+import type { PeriodicTask } from '../reading/periodic-task.js';
 import type { ReadPage } from '../reading/stream-reader.js';
+import type { Claims } from './claims.js';
 
 export interface IdleClaimerOptions {
-  readonly pending: Pick<PendingCommands, 'claimIdle' | 'ack'>;
-  readonly group: string;
-  readonly consumer: string;
+  readonly claims: Claims;
   /** Milliseconds between two scans of the pending entries list. */
   readonly interval: number;
-  /** How long an entry must have been idle. */
+  /** Idle time from which on an entry is claimed, in milliseconds. */
   readonly minIdle: number;
   readonly batchSize: number;
-  /** Acknowledges at once what was claimed, because without a pending list (NOACK) nobody will do so later. */
-  readonly noAck: boolean;
-  readonly logger: RedisStreamsLogger;
 }
 
 /** Shortens an interval by up to a tenth, so that the consumers of a group do not all scan at the same moment. */
 const SPREAD = 0.1;
 
 /**
- * Takes over the entries of consumers that died. A scan follows the cursor to its end, over as many rounds of the read
- * loop as the credit needs; then it rests for the interval. What is in this process already is never taken again.
+ * Takes over the entries of consumers that died. A scan follows its cursor to the end of the pending entries list, over as
+ * many rounds of the read loop as the credit requires; then it rests for the interval. It never returns an entry that this
+ * process already owns.
  */
-export class IdleClaimer implements ReadDuty {
+export class IdleClaimer implements PeriodicTask {
   readonly #options: IdleClaimerOptions;
-  readonly #share = new DutyShare();
+  readonly #share = new FairShare();
   readonly #cursors = new Map<Partition, string>();
   #todo: Partition[] = [];
   #nextScan = 0;
@@ -44,18 +38,18 @@ export class IdleClaimer implements ReadDuty {
     return this.#todo.length > 0 ? 0 : Math.max(0, this.#nextScan - monotonicNow());
   }
 
-  async run(streams: readonly Partition[], credit: number): Promise<ReadPage[]> {
+  async run(partitions: readonly Partition[], credit: number): Promise<ReadPage[]> {
     const places = this.#share.of(credit);
     if (places === 0) return [];
-    if (this.#todo.length === 0) this.#todo = [...streams];
+    if (this.#todo.length === 0) this.#todo = [...partitions];
     const pages: ReadPage[] = [];
-    // One page at a time: a failure of the next must not lose what was claimed already.
-    for (let stream = this.#todo[0]; stream && pages.length === 0; stream = this.#todo[0]) {
-      if (!streams.includes(stream)) {
-        this.#finish(stream);
+    // One page at a time: a failure of the next one must not lose entries that are claimed already.
+    for (let partition = this.#todo[0]; partition && pages.length === 0; partition = this.#todo[0]) {
+      if (!partitions.includes(partition)) {
+        this.#finish(partition);
         continue;
       }
-      const page = await this.#claimPage(stream, places);
+      const page = await this.#claimPage(partition, places);
       if (page.entries.length > 0) pages.push(page);
     }
     if (this.#todo.length === 0)
@@ -63,26 +57,22 @@ export class IdleClaimer implements ReadDuty {
     return pages;
   }
 
-  async #claimPage(stream: Partition, room: number): Promise<ReadPage> {
-    const { pending, group, consumer, minIdle, batchSize, noAck, logger } = this.#options;
-    const { generation } = stream;
-    const count = Math.min(room, batchSize);
-    const after = this.#cursors.get(stream);
-    const page = await pending.claimIdle({ streamKey: stream.key, group, consumer, minIdle, count, after });
-    await dropDeleted(stream, page.deleted, group, pending, logger);
-    const ids = noAck ? page.entries.map(({ id }) => id) : [];
-    if (ids.length > 0) await pending.ack(stream.key, group, ids);
-    if (page.next === undefined) this.#finish(stream);
-    else this.#cursors.set(stream, page.next);
-    // Some servers give new entries behind the claimed ones.
-    const last = page.entries.at(-1)?.id ?? stream.position;
-    if (compareEntryIds(last, stream.position) > 0) stream.position = last;
-    const entries = page.entries.filter(({ id }) => !stream.held.has(id));
-    return { stream, generation, entries };
+  async #claimPage(partition: Partition, places: number): Promise<ReadPage> {
+    const { claims, minIdle, batchSize } = this.#options;
+    const { generation } = partition;
+    const count = Math.min(places, batchSize);
+    const page = await claims.claimIdle(partition, { minIdle, count, after: this.#cursors.get(partition) });
+    if (page.next === undefined) this.#finish(partition);
+    else this.#cursors.set(partition, page.next);
+    // Some servers return new entries after the claimed ones.
+    const last = page.entries.at(-1)?.id ?? partition.position;
+    if (compareEntryIds(last, partition.position) > 0) partition.position = last;
+    const entries = page.entries.filter(({ id }) => !partition.owned.has(id));
+    return { partition, generation, entries };
   }
 
-  #finish(stream: Partition): void {
-    this.#cursors.delete(stream);
+  #finish(partition: Partition): void {
+    this.#cursors.delete(partition);
     this.#todo.shift();
   }
 }

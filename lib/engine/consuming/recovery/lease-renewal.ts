@@ -1,23 +1,31 @@
 import type { PendingCommands } from '../../../redis/commands/stream-commands.js';
-import type { Partition } from '../partition.js';
+import type { Partition, PartitionSet } from '../partition.js';
+import type { RetrySchedules } from './retry-schedule.js';
 
 export interface LeaseRenewalOptions {
   readonly pending: Pick<PendingCommands, 'keepAlive'>;
   readonly group: string;
   readonly consumer: string;
-  /** The idle time after which others claim an entry; entries are kept alive three times as often. */
+  /** Idle time from which on other consumers claim an entry, in milliseconds; leases are renewed three times as often. */
   readonly claimIdle: number;
-  readonly streams: () => readonly Partition[];
-  /** Entries that wait to be handed out again for longer than the claim idle; other waiting ones are not kept alive. */
-  readonly waiting?: (stream: Partition) => readonly string[];
-  /** These entries have been claimed by somebody else, or are no longer pending. */
-  readonly onLost: (stream: Partition, ids: ReadonlySet<string>) => void;
-  readonly onError: (error: unknown) => void;
+  readonly partitions: Pick<PartitionSet, 'owning'>;
+  readonly retries: Pick<RetrySchedules, 'retriesOf'>;
+  readonly listener: LeaseListener;
+}
+
+export interface LeaseListener {
+  /** Another consumer has claimed these entries, or they are no longer pending. */
+  onLeaseLost(partition: Partition, ids: ReadonlySet<string>): void;
+  onRenewalFailure(error: unknown): void;
 }
 
 const IDS_PER_COMMAND = 500;
 
-/** Keeps buffered and running entries from being claimed by others for as long as this process lives. */
+/**
+ * Renews the lease of the entries that this process owns: it resets their idle time, so that no other consumer claims them
+ * while this process lives. It never renews an entry that another consumer has claimed, and never has two
+ * renewals under way.
+ */
 export class LeaseRenewal {
   readonly #options: LeaseRenewalOptions;
   #timer: NodeJS.Timeout | undefined;
@@ -40,29 +48,30 @@ export class LeaseRenewal {
 
   async #renewAll(): Promise<void> {
     this.#isRenewing = true;
-    for (const stream of this.#options.streams()) {
+    for (const partition of this.#options.partitions.owning) {
       try {
-        await this.#renewStream(stream);
+        await this.#renewPartition(partition);
       } catch (error) {
-        // A stream that was deleted or overwritten must not cost the others their entries.
-        this.#options.onError(error);
+        // A stream that was deleted or overwritten must not cost the others their leases.
+        this.#options.listener.onRenewalFailure(error);
       }
     }
     this.#isRenewing = false;
   }
 
-  async #renewStream(stream: Partition): Promise<void> {
-    const ids: string[] = [...(this.#options.waiting?.(stream) ?? [])];
-    for (const [id, state] of stream.held) if (state !== 'waiting' && state !== 'skipped') ids.push(id);
+  async #renewPartition(partition: Partition): Promise<void> {
+    const { retries, claimIdle } = this.#options;
+    const ids = retries.retriesOf(partition)?.idsToRenew(partition, claimIdle) ?? [];
+    for (const [id, state] of partition.owned) if (state !== 'waiting' && state !== 'skipped') ids.push(id);
     for (let start = 0; start < ids.length; start += IDS_PER_COMMAND) {
-      await this.#renew(stream, ids.slice(start, start + IDS_PER_COMMAND));
+      await this.#renew(partition, ids.slice(start, start + IDS_PER_COMMAND));
     }
   }
 
-  async #renew(stream: Partition, ids: readonly string[]): Promise<void> {
-    const { pending, group, consumer } = this.#options;
-    const kept = new Set(await pending.keepAlive(stream.key, group, consumer, ids));
-    if (kept.size === ids.length) return;
-    this.#options.onLost(stream, new Set(ids.filter((id) => !kept.has(id))));
+  async #renew(partition: Partition, ids: readonly string[]): Promise<void> {
+    const { pending, group, consumer, listener } = this.#options;
+    const renewed = new Set(await pending.keepAlive(partition.key, group, consumer, ids));
+    if (renewed.size === ids.length) return;
+    listener.onLeaseLost(partition, new Set(ids.filter((id) => !renewed.has(id))));
   }
 }

@@ -1,31 +1,87 @@
+import { errorText } from '../../../shared/error-text.js';
+import type { RedisStreamsLogger } from '../../../shared/logger.js';
+import { within } from '../../../shared/backoff.js';
 import type { StreamCommands } from '../../../redis/commands/stream-commands.js';
-import type { Partition } from '../partition.js';
-import type { ResolvedConsumerOptions } from '../../options/options.js';
+import type { ResolvedConsumerOptions } from '../../options/resolve-options.js';
 import type { StreamMessage } from '../../messages/stream-message.js';
+import { partitionOf } from '../partition.js';
+import type { Partition } from '../partition.js';
+
+/** A step that only helps the rest of the group is not worth a longer wait for a server that does not answer. */
+const BEST_EFFORT_LIMIT = 1_000;
+
+export interface ReleaseOptions {
+  readonly consumer: ResolvedConsumerOptions;
+  readonly commands: Pick<StreamCommands, 'pending' | 'groups'>;
+  readonly logger: RedisStreamsLogger;
+}
 
 /**
- * Gives messages that were read but never handed out back to the group, as if they had not been read: others may claim
- * them at once, and the delivery count forgets this delivery.
- *
- * With NOACK they are not in the pending entries list. A resumable group, which has one consumer only, is moved back
- * before them; in a load-balanced group they are put into the list, from where any consumer claims them.
+ * The steps in which a consumer leaves its group, each of them best effort: a step that fails is logged, and the next one
+ * runs. Everything that a failed step leaves behind stays pending, so that other consumers claim it after the claim idle.
  */
-export async function handBack(
-  stream: Partition,
-  messages: readonly StreamMessage[],
-  options: ResolvedConsumerOptions,
-  commands: Pick<StreamCommands, 'pending' | 'groups'>,
-): Promise<void> {
-  const { group, consumer, mode, autoCommit, autoClaimIdle } = options;
-  if (group === undefined || messages.length === 0) return;
-  const ids = messages.map(({ id }) => id);
-  if (autoCommit !== 'immediate') {
-    const entries = messages.map(({ id, deliveryCount }) => ({ id, deliveryCount: deliveryCount - 1 }));
-    await commands.pending.setIdle(stream.key, group, consumer, entries, autoClaimIdle);
-  } else if (mode === 'resumable') {
-    await commands.groups.setGroupPosition(stream.key, group, stream.handedOut);
-  } else {
-    await commands.pending.forcePending(stream.key, group, consumer, ids, autoClaimIdle);
+export class Release {
+  readonly #options: ReleaseOptions;
+
+  constructor(options: ReleaseOptions) {
+    this.#options = options;
   }
-  for (const id of ids) stream.held.delete(id);
+
+  /** Runs one step; never rejects. */
+  async attempt(step: () => Promise<unknown>): Promise<void> {
+    try {
+      await step();
+    } catch (error) {
+      this.#options.logger.warn(`Leaving the streams was not clean: ${errorText(error)}`);
+    }
+  }
+
+  /** Gives messages that no handler was given back to the group, as if they had not been read. */
+  async giveBack(messages: readonly StreamMessage[]): Promise<void> {
+    const partitions = [...new Set(messages.map((message) => partitionOf(message)))];
+    await this.#forEach(partitions, (partition) =>
+      this.#giveBackTo(
+        partition,
+        messages.filter((message) => partitionOf(message) === partition),
+      ),
+    );
+  }
+
+  /** Removes the consumer's name from the group wherever nothing is pending for it. */
+  async removeName(partitions: readonly Partition[]): Promise<void> {
+    const { consumer: options, commands } = this.#options;
+    const { group, consumer } = options;
+    if (group === undefined) return;
+    await this.#forEach(
+      partitions.filter(({ isReadable }) => isReadable),
+      ({ key }) => commands.groups.removeConsumer(key, group, consumer),
+    );
+  }
+
+  /**
+   * Other consumers may claim the entries at once, and their delivery count forgets this delivery. With NOACK they are not
+   * in the pending entries list. A resumable group, which has only one consumer, is moved back before them; in a
+   * load-balanced group they are put into the list, from where any consumer claims them.
+   */
+  async #giveBackTo(partition: Partition, messages: readonly StreamMessage[]): Promise<void> {
+    const { consumer: options, commands } = this.#options;
+    const { group, consumer, mode, autoCommit, autoClaimIdle } = options;
+    if (group === undefined) return;
+    const ids = messages.map(({ id }) => id);
+    if (autoCommit !== 'immediate') {
+      const entries = messages.map(({ id, deliveryCount }) => ({ id, deliveryCount: deliveryCount - 1 }));
+      await commands.pending.setIdle(partition.key, group, consumer, entries, autoClaimIdle);
+    } else if (mode === 'resumable') {
+      await commands.groups.setGroupPosition(partition.key, group, partition.handedOut);
+    } else {
+      await commands.pending.forcePending(partition.key, group, consumer, ids, autoClaimIdle);
+    }
+    for (const id of ids) partition.owned.delete(id);
+  }
+
+  /** All partitions at once, and no longer than it is worth. */
+  async #forEach(partitions: readonly Partition[], step: (partition: Partition) => Promise<unknown>): Promise<void> {
+    const steps = partitions.map((partition) => this.attempt(() => step(partition)));
+    await within(BEST_EFFORT_LIMIT, Promise.all(steps));
+  }
 }

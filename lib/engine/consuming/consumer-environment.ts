@@ -1,0 +1,47 @@
+import type { RedisStreamsLogger } from '../../shared/logger.js';
+import type { ReadInterrupt } from '../../redis/connection/read-interrupt.js';
+import type { RedisConnection } from '../../redis/connection/redis-connection.js';
+import type { ReadCommands, StreamCommands } from '../../redis/commands/stream-commands.js';
+import type { LocalLoopHealth } from '../health.js';
+
+/** A connection for blocking reads. */
+export interface ReaderConnection {
+  readonly connection: RedisConnection;
+  /** Commands over this connection. */
+  readonly reading: ReadCommands;
+  /** Ends a blocked read on this connection. */
+  readonly interrupt: ReadInterrupt;
+  /** Closes the connection. */
+  release(): Promise<void>;
+}
+
+/** A session as its streamer knows it. */
+export interface LiveSession {
+  health(): LocalLoopHealth[];
+}
+
+/** What a consumer gets from its streamer. */
+export interface ConsumerEnvironment {
+  /** Every session is in this set from its creation until it has left. */
+  readonly sessions: Set<LiveSession>;
+  /** Commands over the connection that never blocks. */
+  readonly control: StreamCommands;
+  /**
+   * Since when the connection that never blocks has been live, on the monotonic clock; undefined while it is not.
+   * @param streamKey in Cluster the key of the partition in question, which decides about the node; otherwise undefined
+   */
+  readonly controlLiveSince: (streamKey: string | undefined) => number | undefined;
+  /**
+   * Opens a connection for one read loop; the loop's owner releases it.
+   * @param streamKey in Cluster the key of the only partition that is read over it; otherwise undefined
+   */
+  readonly openReader: (streamKey: string | undefined) => ReaderConnection;
+  /** In Cluster one command cannot read streams of different slots. */
+  readonly isCluster: () => boolean;
+  readonly messageField: string;
+  /** Longest BLOCK of a read, in milliseconds. */
+  readonly blockTimeout: number;
+  /** How long a commit repeats its acknowledgements through an outage, in milliseconds. */
+  readonly timeout: number;
+  readonly logger: Required<RedisStreamsLogger>;
+}

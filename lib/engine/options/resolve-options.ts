@@ -1,0 +1,191 @@
+import { randomBytes } from 'node:crypto';
+import { readFileSync } from 'node:fs';
+import { hostname } from 'node:os';
+
+import { InvalidOptionError } from '../../errors.js';
+import { resolveRetention } from '../admin/retention.js';
+import type { ResolvedRetention, RetentionOptions } from '../admin/retention.js';
+import type { Sharder } from '../producing/sharder.js';
+import { check } from './option-checks.js';
+import { DEFAULTS } from './options.js';
+import type {
+  AutoCommit,
+  AutoStreamReset,
+  ConsumerMode,
+  ConsumerOptions,
+  Delivery,
+  LoadBalancedOptions,
+  ProducerOptions,
+  StreamerOptions,
+} from './options.js';
+
+// Options with their defaults, after the only validation of the engine, which comes before any I/O.
+
+export interface ResolvedStreamerOptions {
+  readonly keyPrefix: string;
+  readonly messageField: string;
+  readonly timeout: number;
+  readonly blockTimeout: number;
+}
+
+export interface ResolvedProducerOptions {
+  readonly sharder: Sharder | undefined;
+  readonly maxLen: number | undefined;
+  readonly minAge: number | undefined;
+  readonly maxBatch: number;
+  readonly maxQueued: number;
+  readonly maxQueuedBytes: number;
+  readonly delivery: Delivery;
+}
+
+export interface ResolvedConsumerOptions {
+  readonly mode: ConsumerMode;
+  readonly autoStreamReset: AutoStreamReset;
+  readonly batchSize: number;
+  readonly prefetch: number;
+  readonly shardDiscoveryInterval: number | false;
+  /** Undefined in real-time mode, which uses none of the options below either. */
+  readonly group: string | undefined;
+  readonly consumer: string;
+  readonly autoCommit: AutoCommit;
+  readonly autoCommitDelay: number;
+  readonly autoCommitInterval: number;
+  readonly autoClaimInterval: number | false;
+  readonly autoClaimIdle: number;
+  readonly mkStream: boolean;
+  readonly consumerExpiry: number | false;
+  readonly retention: ResolvedRetention | false;
+}
+
+/** @throws InvalidOptionError */
+export function resolveStreamerOptions(options: StreamerOptions): ResolvedStreamerOptions {
+  const { keyPrefix, messageField, timeout, blockTimeout } = { ...DEFAULTS.streamer, ...defined(options) };
+  check.string('keyPrefix', keyPrefix);
+  check.name('messageField', messageField);
+  check.integer('timeout', timeout, 1);
+  check.integer('blockTimeout', blockTimeout, 100, 60_000);
+  return { keyPrefix, messageField, timeout, blockTimeout };
+}
+
+/** @throws InvalidOptionError */
+export function resolveProducerOptions(options: ProducerOptions): ResolvedProducerOptions {
+  const resolved = { ...DEFAULTS.producer, ...defined(options) };
+  const { sharder, maxLen, minAge, maxBatch, maxQueued, maxQueuedBytes, delivery } = resolved;
+  if (sharder !== undefined && typeof sharder?.shardOf !== 'function') {
+    throw new InvalidOptionError('sharder', 'must be a Sharder', sharder);
+  }
+  if (maxLen !== undefined) check.integer('maxLen', maxLen, 1);
+  if (minAge !== undefined) check.integer('minAge', minAge, 1);
+  if (maxLen !== undefined && minAge !== undefined) {
+    throw new InvalidOptionError('minAge', 'cannot be combined with maxLen', minAge);
+  }
+  check.integer('maxBatch', maxBatch, 1, 10_000);
+  check.integer('maxQueued', maxQueued, 1);
+  check.integer('maxQueuedBytes', maxQueuedBytes, 1);
+  check.oneOf('delivery', delivery, ['at-least-once', 'at-most-once', 'exactly-once']);
+  return { sharder, maxLen, minAge, maxBatch, maxQueued, maxQueuedBytes, delivery };
+}
+
+const GROUP_OPTIONS = [
+  'group',
+  'consumer',
+  'autoCommit',
+  'autoCommitDelay',
+  'autoCommitInterval',
+  'mkStream',
+  'consumerExpiry',
+  'retention',
+] as const;
+const CLAIM_OPTIONS = ['autoClaimInterval', 'autoClaimIdle', 'shardOwnership'] as const;
+
+/** @throws InvalidOptionError */
+export function resolveConsumerOptions(options: ConsumerOptions): ResolvedConsumerOptions {
+  check.oneOf('mode', options?.mode, ['real-time', 'resumable', 'load-balanced']);
+  const given: Partial<LoadBalancedOptions> = defined(options as LoadBalancedOptions);
+  const mode = options.mode;
+  if (mode === 'real-time') refuse(given, GROUP_OPTIONS, 'makes no sense in real-time mode, which has no group');
+  if (mode !== 'load-balanced') refuse(given, CLAIM_OPTIONS, 'is for load-balanced mode only');
+
+  const batchSize =
+    given.batchSize ??
+    (mode === 'load-balanced' ? DEFAULTS.consumer.loadBalancedBatchSize : DEFAULTS.consumer.batchSize);
+  check.integer('batchSize', batchSize, 1, 100_000);
+  const group = mode === 'real-time' ? undefined : (given.group ?? `${hostId()}${mode === 'resumable' ? ':r' : ':s'}`);
+  const resolved = {
+    ...DEFAULTS.consumer,
+    prefetch: 2 * batchSize,
+    ...given,
+    mode,
+    batchSize,
+    group,
+    retention: retentionOf(given.retention),
+    consumer: given.consumer ?? (mode === 'resumable' ? (group as string) : uniqueConsumerName()),
+  };
+  check.oneOf('autoStreamReset', resolved.autoStreamReset, ['earliest', 'latest']);
+  check.integer('prefetch', resolved.prefetch, 1, 1_000_000);
+  checkInterval('shardDiscoveryInterval', resolved.shardDiscoveryInterval);
+  if (group !== undefined) check.name('group', group);
+  check.name('consumer', resolved.consumer);
+  check.oneOf('autoCommit', resolved.autoCommit, ['immediate', 'delayed', 'rolling', 'disabled']);
+  check.integer('autoCommitDelay', resolved.autoCommitDelay, 0);
+  check.integer('autoCommitInterval', resolved.autoCommitInterval, 0);
+  check.boolean('mkStream', resolved.mkStream);
+  checkInterval('autoClaimInterval', resolved.autoClaimInterval);
+  if (resolved.consumerExpiry !== false) check.integer('consumerExpiry', resolved.consumerExpiry, 1_000);
+  check.integer('autoClaimIdle', resolved.autoClaimIdle, 100);
+  if (given.shardOwnership !== undefined) check.oneOf('shardOwnership', given.shardOwnership, ['shared']);
+  if (given.autoCommitDelay !== undefined && resolved.autoCommit !== 'delayed') {
+    throw new InvalidOptionError('autoCommitDelay', "is for autoCommit 'delayed' only", given.autoCommitDelay);
+  }
+  return resolved;
+}
+
+/** @throws InvalidOptionError unless there is at least one key and each is a non-empty string. */
+export function resolveStreamKeys(streamKeys: string | readonly string[]): string[] {
+  const keys = typeof streamKeys === 'string' ? [streamKeys] : streamKeys;
+  if (!Array.isArray(keys) || keys.length === 0) {
+    throw new InvalidOptionError('streamKeys', 'must name at least one stream', streamKeys);
+  }
+  for (const key of keys) check.name('streamKeys', key);
+  return [...new Set<string>(keys)];
+}
+
+function retentionOf(retention: RetentionOptions | boolean | undefined): ResolvedRetention | false {
+  if (retention === undefined || retention === false) return false;
+  return resolveRetention(retention === true ? {} : retention);
+}
+
+function checkInterval(option: string, value: number | false): void {
+  if (value !== false) check.integer(option, value, 10);
+}
+
+function refuse<T extends object>(given: T, names: ReadonlyArray<keyof T & string>, rule: string): void {
+  for (const name of names) {
+    if (given[name] !== undefined) throw new InvalidOptionError(name, rule, given[name]);
+  }
+}
+
+/** An option that is undefined has its default, as in Nest. */
+function defined<T extends object>(options: T): T {
+  return Object.fromEntries(Object.entries(options ?? {}).filter(([, value]) => value !== undefined)) as T;
+}
+
+/** `HOST_ID`, otherwise the id of the container that this process runs in, otherwise the host's name. */
+export function hostId(): string {
+  return process.env['HOST_ID'] || containerId() || hostname();
+}
+
+function containerId(): string | undefined {
+  try {
+    return /(?:docker|containers|kubepods|libpod)[^\n]*?([0-9a-f]{64})/.exec(
+      readFileSync('/proc/self/cgroup', 'utf8'),
+    )?.[1];
+  } catch {
+    return undefined;
+  }
+}
+
+/** A name that no other consumer ever has. */
+function uniqueConsumerName(): string {
+  return `${hostId()}:${process.pid}:${Date.now().toString(36)}${randomBytes(4).toString('hex')}`;
+}

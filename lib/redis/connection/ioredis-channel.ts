@@ -22,6 +22,10 @@ export class IoredisChannel implements CommandChannel {
     this.#client = client;
   }
 
+  get isOpen(): boolean {
+    return this.#client.status === 'ready';
+  }
+
   get waiting(): number {
     return this.#waiting;
   }

@@ -110,9 +110,12 @@ export class RedisConnection extends EventEmitter<ConnectionEvents> {
     return this.#liveSince;
   }
 
-  /** Sends commands over the live client; undefined between two clients. */
+  /**
+   * Sends commands over the live client; undefined between two clients. A channel that has ended is no longer offered,
+   * although its client learns of that a little later: a command that is not sent must not count as lost.
+   */
   get channel(): CommandChannel | undefined {
-    return this.#state === 'ready' ? this.#channel : undefined;
+    return this.#state === 'ready' && this.#channel?.isOpen ? this.#channel : undefined;
   }
 
   /** The id by which CLIENT UNBLOCK ends a blocked read; undefined when the server does not permit that. */

@@ -36,6 +36,8 @@ export interface CommandChannel {
   append(batch: AppendBatch, settings?: SendSettings): Promise<AppendOutcomes>;
   /** XREAD or XREADGROUP. @param streamKey the stream key of a key that Redis names */
   pages(command: Command, streamKey: (key: string) => string, settings?: SendSettings): Promise<StreamPage[]>;
+  /** False as soon as the connection has ended: nothing may be sent any more. */
+  readonly isOpen: boolean;
   /** Number of commands, or batches of commands, that wait for replies. */
   readonly waiting: number;
 }

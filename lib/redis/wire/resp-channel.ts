@@ -21,6 +21,10 @@ export class RespChannel implements CommandChannel {
     this.#connection = connection;
   }
 
+  get isOpen(): boolean {
+    return this.#connection.isOpen;
+  }
+
   get waiting(): number {
     return this.#connection.waiting;
   }

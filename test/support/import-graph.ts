@@ -9,7 +9,7 @@ export type ImportGraph = ReadonlyMap<string, readonly string[]>;
 export const LAYERS = ['shared', 'redis', 'engine', 'nest', 'testing', 'entry'] as const;
 
 /** Folders inside a layer that must not import each other, as `[from, to]`. */
-export const BORDERS: ReadonlyArray<readonly [from: string, to: string]> = [
+const BORDERS: ReadonlyArray<readonly [from: string, to: string]> = [
   ['engine/producing/', 'engine/consuming/'],
   ['engine/consuming/', 'engine/producing/'],
   ['engine/messages/', 'engine/producing/'],

@@ -1,48 +1,5 @@
+export * from './engine.js';
 export { REDIS_STREAMS_TRANSPORT } from './constants.js';
-export * from './errors.js';
-export type { RedisStreamsLogger } from './shared/logger.js';
-export type { ClusterConnection, RedisStreamsConnection } from './redis/connection/client-factory.js';
-export type { RedisStreamsStatus } from './redis/connection/redis-connections.js';
-export type { GroupConsumerInfo, PendingEntry, RedisEffect } from './redis/commands/stream-commands.js';
-export type {
-  AcknowledgingConsumer,
-  BasicConsumer,
-  CommittingConsumer,
-  ConsumerFor,
-  OnlyOptionsOf,
-  RewindTarget,
-} from './engine/consuming/consumer-types.js';
-export type {
-  AutoCommit,
-  AutoStreamReset,
-  ConsumerOptions,
-  Delivery,
-  LoadBalancedOptions,
-  ProducerOptions,
-  RealTimeOptions,
-  ResumableOptions,
-  StreamerOptions,
-} from './engine/options/options.js';
-export { DEAD_LETTER_HEADERS } from './engine/settling/dead-letter.js';
-export type { DeadLetterOptions } from './engine/settling/dead-letter.js';
-export type { LoopHealth, StreamHealth, StreamerHealth } from './engine/health.js';
-export { Inbox, idempotencyKey } from './engine/admin/inbox.js';
-export type { InboxOptions } from './engine/admin/inbox.js';
-export type { LoopState } from './engine/consuming/reading/loop-watchdog.js';
-export type { RetentionOptions, TrimOptions, TrimResult } from './engine/admin/retention.js';
-export type { RetryOptions } from './engine/settling/retry-policy.js';
-export { Receipt } from './engine/messages/receipt.js';
-export type { RedriveOptions, RedriveResult } from './engine/admin/redrive.js';
-export { KeyHashSharder, PseudoRandomSharder, RoundRobinSharder } from './engine/producing/sharder.js';
-export type { Sharder } from './engine/producing/sharder.js';
-export type { BasicConsumer as StreamConsumer } from './engine/consuming/consumer-types.js';
-export { StreamManager } from './engine/admin/stream-manager.js';
-export type { GroupDetails, PendingQuery, RangeBound } from './engine/admin/stream-manager.js';
-export { StreamMessage } from './engine/messages/stream-message.js';
-export type { StreamShard } from './engine/messages/stream-message.js';
-export { StreamProducer } from './engine/producing/stream-producer.js';
-export type { Payload, SendOptions } from './engine/messages/outgoing-message.js';
-export { RedisStreamer } from './engine/streamer.js';
 export { ClientRedisStreams } from './nest/client/redis-streams.client.js';
 export { RedisStreamsDeadLetterException, RedisStreamsRetryException } from './nest/redis-streams.exceptions.js';
 export { RedisStreamsContext } from './nest/redis-streams.context.js';

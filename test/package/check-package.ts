@@ -6,8 +6,8 @@ import { promisify } from 'node:util';
 import { acquireRedis } from '../support/redis-server.ts';
 import { uniqueName } from '../support/redis.ts';
 
-// Checks the package as its users get it: the packed tarball, linted, and installed in two applications that
-// pass a message through a real Redis. `npm run check:package` builds first and runs this at the repository root.
+// Checks the package as its users get it: the packed tarball, linted, and installed in three applications that pass a
+// message through a real Redis. `npm run check:package` builds first and runs this at the repository root.
 const run = promisify(execFile);
 const repository = process.cwd();
 const bin = (name: string): string => join(repository, 'node_modules', '.bin', name);
@@ -15,10 +15,23 @@ const bin = (name: string): string => join(repository, 'node_modules', '.bin', n
 const INSTALL_LIMIT = 300_000;
 const RUN_LIMIT = 60_000;
 
+/** Node then ignores the condition `module-sync` and resolves `require` to the CommonJS build, as Jest and bundlers do. */
+const COMMONJS_BUILD = '--no-experimental-require-module';
+
 interface App {
   title: string;
   type: 'commonjs' | 'module';
   dependencies: Record<string, string>;
+  programs: readonly Program[];
+}
+
+/** A file of `test/package/app`, without its suffix. */
+interface Program {
+  name: 'main' | 'engine';
+  title: string;
+  flags?: readonly string[];
+  /** The folder of the package that the program must have loaded, and the one that it must not. */
+  build: 'esm' | 'cjs';
 }
 
 const nest = (range: string) => ({
@@ -30,13 +43,37 @@ const nest = (range: string) => ({
   rxjs: '7.8.2',
 });
 
+const NEST_PROGRAM: Program = { name: 'main', title: 'a message passes from client to handler', build: 'esm' };
+const ENGINE_PROGRAM: Program = { name: 'engine', title: 'the engine loads neither Nest nor rxjs', build: 'esm' };
+
 const APPS: readonly App[] = [
   {
     title: 'Nest 11.2, CommonJS, ioredis 5',
     type: 'commonjs',
     dependencies: { ...nest('~11.2.0'), ioredis: '5.11.1' },
+    programs: [
+      NEST_PROGRAM,
+      ENGINE_PROGRAM,
+      {
+        name: 'engine',
+        title: 'the engine loads neither Nest nor rxjs from the CommonJS build',
+        flags: [COMMONJS_BUILD],
+        build: 'cjs',
+      },
+    ],
   },
-  { title: 'Nest 12, ESM, ioredis 6', type: 'module', dependencies: { ...nest('^12.0.0'), ioredis: '6.0.0' } },
+  {
+    title: 'Nest 12, ESM, ioredis 6',
+    type: 'module',
+    dependencies: { ...nest('^12.0.0'), ioredis: '6.0.0' },
+    programs: [NEST_PROGRAM, ENGINE_PROGRAM],
+  },
+  {
+    title: 'no Nest and no rxjs installed, ESM, ioredis 5.4.1',
+    type: 'module',
+    dependencies: { '@types/node': '20.19.43', ioredis: '5.4.1' },
+    programs: [{ ...ENGINE_PROGRAM, title: 'a message passes through the engine' }],
+  },
 ];
 
 async function pack(workspace: string): Promise<string> {
@@ -46,8 +83,8 @@ async function pack(workspace: string): Promise<string> {
   return join(workspace, packed.filename);
 }
 
-async function runApp({ type, dependencies }: App, workspace: string, tarball: string, url: string): Promise<void> {
-  const cwd = join(workspace, type);
+/** Installs the packed package beside the dependencies of the application, without its other peers, and compiles the programs. */
+async function install({ type, dependencies, programs }: App, cwd: string, tarball: string): Promise<void> {
   mkdirSync(cwd);
   cpSync(join(repository, 'test', 'package', 'app'), cwd, { recursive: true });
   const manifest = {
@@ -57,12 +94,28 @@ async function runApp({ type, dependencies }: App, workspace: string, tarball: s
   };
   writeFileSync(join(cwd, 'package.json'), JSON.stringify(manifest, null, 2));
 
-  const install = ['install', '--ignore-scripts', '--no-audit', '--no-fund', '--no-package-lock'];
-  await run('npm', install, { cwd, timeout: INSTALL_LIMIT });
+  const options = ['--ignore-scripts', '--no-audit', '--no-fund', '--no-package-lock', '--legacy-peer-deps'];
+  await run('npm', ['install', ...options], { cwd, timeout: INSTALL_LIMIT });
+  const files = [...new Set(programs.map(({ name }) => `${name}.ts`))];
+  writeFileSync(join(cwd, 'tsconfig.json'), JSON.stringify({ extends: './tsconfig.app.json', files }));
   await run(bin('tsc'), ['-p', 'tsconfig.json'], { cwd, timeout: INSTALL_LIMIT });
-  const env = { ...process.env, CHECK_REDIS_URL: url, CHECK_STREAM: uniqueName('package-check') };
-  const { stdout, stderr } = await run(process.execPath, ['dist/main.js'], { cwd, env, timeout: RUN_LIMIT });
-  if (!stdout.includes('message received')) throw new Error(`the application said: ${stdout}${stderr}`);
+}
+
+async function runProgram({ name, flags = [], build }: Program, cwd: string, url: string): Promise<void> {
+  const env = {
+    ...process.env,
+    CHECK_REDIS_URL: url,
+    CHECK_STREAM: uniqueName('package-check'),
+    CHECK_BUILD: build,
+  };
+  const { stdout, stderr } = await run(process.execPath, [...flags, `dist/${name}.js`], {
+    cwd,
+    env,
+    timeout: RUN_LIMIT,
+  });
+  if (!stdout.includes('message received')) throw new Error(`the program printed: ${stdout}${stderr}`);
+  const figures = /^loaded in .*$/m.exec(stdout)?.[0];
+  if (figures) console.log(`  ${figures}`);
 }
 
 const results = { passed: 0, failed: 0 };
@@ -87,8 +140,12 @@ try {
   await check('publint finds nothing to complain about', () => run(bin('publint'), [tarball, '--strict']));
   // node10 is the resolution of TypeScript before 4.7, which knows no subpath exports.
   await check('attw resolves the right types everywhere', () => run(bin('attw'), [tarball, '--profile', 'node16']));
-  for (const app of APPS) {
-    await check(`${app.title}: a message passes`, () => runApp(app, workspace, tarball, redis.url));
+  for (const [index, app] of APPS.entries()) {
+    const cwd = join(workspace, `app-${index}`);
+    await check(`${app.title}: installs and compiles`, () => install(app, cwd, tarball));
+    for (const program of app.programs) {
+      await check(`${app.title}: ${program.title}`, () => runProgram(program, cwd, redis.url));
+    }
   }
 } finally {
   rmSync(workspace, { recursive: true, force: true });

@@ -13,6 +13,7 @@ const LIMIT = 20_000;
 /** This package under the names by which readers import it. */
 const PACKAGE = {
   'nestjs-redis-streams': join(ROOT, 'lib/index.ts'),
+  'nestjs-redis-streams/engine': join(ROOT, 'lib/engine.ts'),
   'nestjs-redis-streams/testing': join(ROOT, 'lib/testing.ts'),
 };
 

@@ -2,28 +2,43 @@ import { readFileSync, readdirSync } from 'node:fs';
 import { dirname, join, relative, resolve } from 'node:path';
 import ts from 'typescript';
 
-/** Which file imports which, by paths inside the folder; type-only imports count. */
+/** The imports of each file of a folder, by its path inside the folder, each once; imports of types alone count. */
 export type ImportGraph = ReadonlyMap<string, readonly string[]>;
 
 /** Low to high: a file may import from its own layer and from those before it. */
 export const LAYERS = ['shared', 'redis', 'engine', 'nest', 'testing', 'entry'] as const;
 
+/** Folders inside a layer that must not import each other, as `[from, to]`. */
+const BORDERS: ReadonlyArray<readonly [from: string, to: string]> = [
+  ['engine/producing/', 'engine/consuming/'],
+  ['engine/consuming/', 'engine/producing/'],
+  ['engine/messages/', 'engine/producing/'],
+  ['engine/messages/', 'engine/consuming/'],
+  ['engine/options/', 'engine/producing/'],
+  ['engine/options/', 'engine/consuming/'],
+];
+
 /** Files at the top of lib/ that every layer may import; the others there are entry points of the package. */
 const SHARED = new Set(['constants.ts', 'errors.ts']);
 
-/** The imports between the files of a folder; packages are left out. */
+/** The imports between the files of a folder, as paths inside the folder. */
 export function importGraph(root: string): ImportGraph {
-  const files = readdirSync(root, { recursive: true, encoding: 'utf8' }).filter((name) => name.endsWith('.ts'));
-  return new Map(
-    files.map((name) => {
-      const file = join(root, name);
-      const { importedFiles } = ts.preProcessFile(readFileSync(file, 'utf8'));
-      const own = importedFiles.map(({ fileName }) => fileName).filter((specifier) => specifier.startsWith('.'));
-      return [
-        name,
-        own.map((specifier) => relative(root, resolve(dirname(file), specifier.replace(/\.js$/, '.ts')))),
-      ] as const;
-    }),
+  return readImports(root, (file, specifier) =>
+    specifier.startsWith('.')
+      ? relative(root, resolve(dirname(join(root, file)), specifier.replace(/\.js$/, '.ts')))
+      : undefined,
+  );
+}
+
+/** The packages that the files of a folder import, by name and without a path inside the package: `@nestjs/common`. */
+export function packageImports(root: string): ImportGraph {
+  return readImports(root, (_file, specifier) =>
+    specifier.startsWith('.')
+      ? undefined
+      : specifier
+          .split('/')
+          .slice(0, specifier.startsWith('@') ? 2 : 1)
+          .join('/'),
   );
 }
 
@@ -37,9 +52,26 @@ export function layerOf(file: string): (typeof LAYERS)[number] {
 
 /** Every import that goes upwards, as `from -> to`. */
 export function upwardImports(graph: ImportGraph): string[] {
-  return [...graph].flatMap(([from, imports]) =>
-    imports.filter((to) => LAYERS.indexOf(layerOf(to)) > LAYERS.indexOf(layerOf(from))).map((to) => `${from} -> ${to}`),
+  return importsWhere(graph, (from, to) => LAYERS.indexOf(layerOf(to)) > LAYERS.indexOf(layerOf(from)));
+}
+
+/** Every import across one of {@link BORDERS}, as `from -> to`. */
+export function crossedBorders(graph: ImportGraph): string[] {
+  return importsWhere(graph, (from, to) =>
+    BORDERS.some(([folder, other]) => from.startsWith(folder) && to.startsWith(other)),
   );
+}
+
+/** The file and all that it imports, directly or through other files. */
+export function reachableFrom(graph: ImportGraph, file: string): string[] {
+  const reached = new Set([file]);
+  for (const each of reached) for (const next of graph.get(each) ?? []) reached.add(next);
+  return [...reached];
+}
+
+/** The files that import a file. */
+export function importersOf(graph: ImportGraph, file: string): string[] {
+  return [...graph.keys()].filter((from) => graph.get(from)?.includes(file));
 }
 
 /** One cycle for each file that closes one, as `a -> b -> a`. */
@@ -58,4 +90,21 @@ export function importCycles(graph: ImportGraph): string[] {
   };
   for (const file of graph.keys()) visit(file, []);
   return cycles;
+}
+
+function importsWhere(graph: ImportGraph, matches: (from: string, to: string) => boolean): string[] {
+  return [...graph].flatMap(([from, imports]) =>
+    imports.filter((to) => matches(from, to)).map((to) => `${from} -> ${to}`),
+  );
+}
+
+function readImports(root: string, name: (file: string, specifier: string) => string | undefined): ImportGraph {
+  const files = readdirSync(root, { recursive: true, encoding: 'utf8' }).filter((file) => file.endsWith('.ts'));
+  return new Map(
+    files.map((file) => {
+      const { importedFiles } = ts.preProcessFile(readFileSync(join(root, file), 'utf8'));
+      const names = importedFiles.map(({ fileName }) => name(file, fileName)).filter((each) => each !== undefined);
+      return [file, [...new Set(names)]] as const;
+    }),
+  );
 }

@@ -36,6 +36,7 @@ function compile(files: readonly Snippet[]): ts.Program {
   const { options } = ts.parseJsonConfigFileContent(config, ts.sys, ROOT);
   const paths = {
     'nestjs-redis-streams': [PUBLIC_API],
+    'nestjs-redis-streams/engine': [join(ROOT, 'lib/engine.ts')],
     'nestjs-redis-streams/testing': [join(ROOT, 'lib/testing.ts')],
   };
   const host = ts.createCompilerHost({ ...options, paths });

@@ -8,7 +8,11 @@ import type { Measures } from './statistics.js';
 export interface Orders {
   readonly row: RowName;
   readonly entrant: string;
+  /** Which of two ways to run the entrant, where such are compared. */
+  readonly side?: string;
   readonly setting: Setting;
+  /** Environment variables of the process, in addition to ours; undefined removes one. */
+  readonly env?: NodeJS.ProcessEnv;
 }
 
 export type Request = 'round' | 'close';

@@ -20,7 +20,7 @@ run: how many messages a second there are says more about the machine.
 
 ## Targets
 
-${table(['benchmark', 'of what', 'target', 'measured', 'lowest … highest', ''], measured.flatMap(targetLines))}
+${markdownTable(['benchmark', 'of what', 'target', 'measured', 'lowest … highest', ''], measured.flatMap(targetLines))}
 
 ${measured.map(describeRow).join('\n\n')}
 
@@ -65,7 +65,7 @@ function describeRow({ name, title, note, metrics, baseline, rounds, entrants }:
   ]);
   const headings = ['', ...columns, ...(hasCpu ? [METRIC_NAMES.cpu] : []), 'peak RSS'];
   const count = rounds === 1 ? 'One round.' : `${rounds} rounds.`;
-  return `## ${title}\n\n\`npm run bench -- ${name}\`. ${note.replaceAll('\n', ' ')} ${count}\n\n${table(headings, lines)}`;
+  return `## ${title}\n\n\`npm run bench -- ${name}\`. ${note.replaceAll('\n', ' ')} ${count}\n\n${markdownTable(headings, lines)}`;
 }
 
 /** Of the baseline where there is one; absolute only where nothing else is possible. */
@@ -74,7 +74,7 @@ function figures({ measures, ratios }: EntrantResult, metric: Metric): string[] 
   return summary ? [format(summary.median), describeSpread(summary, format)] : ['', ''];
 }
 
-function table(headings: readonly string[], lines: readonly string[][]): string {
+export function markdownTable(headings: readonly string[], lines: readonly string[][]): string {
   const rule = headings.map((_, column) => (column === 0 ? '---' : '--:'));
   return [headings, rule, ...lines].map((cells) => `| ${cells.join(' | ')} |`).join('\n');
 }

@@ -1,0 +1,89 @@
+import { removeKeys } from './contenders/setting.js';
+import { MORE_IS_BETTER } from './row.js';
+import type { Metric, Setting } from './row.js';
+import { loadRow } from './rows.js';
+import type { RowName } from './rows.js';
+import { ratioOf, summarize } from './statistics.js';
+import type { Summary } from './statistics.js';
+import { metricsOf, takeTurns, valuesOf } from './turns.js';
+import type { Outcome } from './turns.js';
+
+/** One of two ways to run the same contender. */
+export interface Side {
+  readonly name: string;
+  readonly setting: Setting;
+  readonly env?: NodeJS.ProcessEnv;
+}
+
+export type Sides = readonly [Side, Side];
+
+export type Verdict = 'better' | 'same' | 'worse';
+
+/** One metric of an entrant, on both sides. */
+export interface ComparedMetric {
+  readonly metric: Metric;
+  readonly figures: readonly [Summary, Summary];
+  /** First side / second side. */
+  readonly ratio: Summary;
+  /** Of the first side. */
+  readonly verdict: Verdict;
+}
+
+export interface ComparedEntrant {
+  readonly name: string;
+  readonly metrics: readonly ComparedMetric[];
+}
+
+export interface ComparedRow {
+  readonly name: RowName;
+  readonly title: string;
+  readonly sides: readonly [string, string];
+  readonly rounds: number;
+  readonly entrants: readonly ComparedEntrant[];
+  /** Why there is no result. */
+  readonly failure?: string;
+}
+
+/** Differences of the medians up to this share are noise, and larger ones that do not show in every round are, too. */
+const NOISE = 0.05;
+
+/**
+ * Runs the entrants of a row that use this package on two sides, round by round in turn. What goes wrong is the row's
+ * result, so that the others are compared all the same.
+ */
+export async function compareRow(name: RowName, sides: Sides, rounds: number): Promise<ComparedRow> {
+  const row = await loadRow(name);
+  const described = { name, title: row.title, sides: [sides[0].name, sides[1].name] as const, rounds };
+  try {
+    for (const { setting } of sides) await row.setUp?.(setting);
+    const entrants = row.entrants.filter(({ isPeer }) => !isPeer);
+    const contenders = entrants.flatMap((entrant) =>
+      sides.map(({ name: side, setting, env = {} }) => ({ row: name, entrant: entrant.name, side, setting, env })),
+    );
+    const outcomes = await takeTurns(row, contenders, rounds);
+    const compared = entrants.map((entrant) => {
+      const [first, second] = outcomes.filter(({ orders }) => orders.entrant === entrant.name) as [Outcome, Outcome];
+      const measured = new Set(metricsOf(first));
+      const metrics = [...row.metrics, 'cpu' as const].filter((metric) => measured.has(metric));
+      return { name: entrant.name, metrics: metrics.map((metric) => compareMetric(metric, first, second)) };
+    });
+    return { ...described, entrants: compared };
+  } catch (error) {
+    return { ...described, entrants: [], failure: (error as Error).message };
+  } finally {
+    for (const { setting } of sides) await removeKeys(setting);
+  }
+}
+
+function compareMetric(metric: Metric, first: Outcome, second: Outcome): ComparedMetric {
+  const values = [valuesOf(first, metric), valuesOf(second, metric)] as const;
+  const ratio = ratioOf(...values);
+  return { metric, figures: [summarize(values[0]), summarize(values[1])], ratio, verdict: verdictOn(metric, ratio) };
+}
+
+function verdictOn(metric: Metric, { median, lowest, highest }: Summary): Verdict {
+  const isMore = median > 1 + NOISE && lowest > 1;
+  const isLess = median < 1 - NOISE && highest < 1;
+  if (!isMore && !isLess) return 'same';
+  return isMore === MORE_IS_BETTER.has(metric) ? 'better' : 'worse';
+}

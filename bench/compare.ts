@@ -6,11 +6,12 @@ import {
   describeWire,
   isCheapInCluster,
 } from './comparison-report.js';
-import { compareRow } from './comparison.js';
+import { compareRow, isWorse } from './comparison.js';
 import type { ComparedRow, Sides } from './comparison.js';
 import type { Options } from './options.js';
 import type { Results } from './results.js';
 import type { Setting } from './row.js';
+import type { RowName } from './rows.js';
 import { checkoutSides, spreadOver, topologySides, wireSides } from './sides.js';
 
 const ROUNDS = 3;
@@ -21,12 +22,18 @@ export interface Compared {
   readonly hasPassed: boolean;
 }
 
-/** This checkout's library against that of another checkout. Fails where this one is worse beyond noise. */
+/**
+ * This checkout's library against that of another checkout. Fails where this one is worse beyond noise. Among so many
+ * figures some few rounds differ by chance, so a row that is worse is compared a second time, and that result counts.
+ */
 export async function compareCheckouts(setting: Setting, options: Options): Promise<Compared> {
-  const rows = await compareRows(checkoutSides(setting, options.other), options);
+  const sides = checkoutSides(setting, options.other);
+  const rows: ComparedRow[] = [];
+  for (const name of options.rows) {
+    const row = await compare(name, sides, options);
+    rows.push(isWorse(row) ? await compare(name, sides, options) : row);
+  }
   console.log(describeRegressions(rows));
-  const isWorse = ({ entrants }: ComparedRow): boolean =>
-    entrants.some(({ metrics }) => metrics.some(({ verdict }) => verdict === 'worse'));
   return { rows, hasPassed: rows.every((row) => row.failure === undefined && !isWorse(row)) };
 }
 
@@ -34,7 +41,9 @@ export async function compareCheckouts(setting: Setting, options: Options): Prom
 export async function compareTopologies(setting: Setting, options: Options): Promise<Compared> {
   return withCluster(async (cluster) => {
     console.log(`${options.streams} streams, on three masters and on one server`);
-    const rows = await compareRows(await topologySides(setting, cluster, options.streams), options);
+    const sides = await topologySides(setting, cluster, options.streams);
+    const rows: ComparedRow[] = [];
+    for (const name of options.rows) rows.push(await compare(name, sides, options));
     console.log(describeClusterTargets(rows));
     return {
       rows,
@@ -53,9 +62,8 @@ export async function compareWires(
     const spread = await spreadOver(setting, cluster, options.streams);
     const places: Array<[place: string, row: ComparedRow]> = [];
     for (const name of options.rows) {
-      const only = { ...options, rows: [name] };
-      for (const row of await compareRows(wireSides(setting), only)) places.push(['one server', row]);
-      for (const row of await compareRows(wireSides(spread), only)) places.push(['Cluster', row]);
+      places.push(['one server', await compare(name, wireSides(setting), options)]);
+      places.push(['Cluster', await compare(name, wireSides(spread), options)]);
     }
     console.log(describeWire(environment, places));
     const rows = places.map(([, row]) => row);
@@ -63,14 +71,10 @@ export async function compareWires(
   });
 }
 
-async function compareRows(sides: Sides, { rows, rounds = ROUNDS }: Options): Promise<ComparedRow[]> {
-  const compared: ComparedRow[] = [];
-  for (const name of rows) {
-    const row = await compareRow(name, sides, rounds);
-    compared.push(row);
-    console.log(describeComparison(row));
-  }
-  return compared;
+async function compare(name: RowName, sides: Sides, { rounds = ROUNDS }: Options): Promise<ComparedRow> {
+  const row = await compareRow(name, sides, rounds);
+  console.log(describeComparison(row));
+  return row;
 }
 
 async function withCluster<T>(work: (cluster: RedisCluster) => Promise<T>): Promise<T> {

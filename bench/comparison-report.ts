@@ -13,7 +13,7 @@ export function describeComparison({ name, title, sides, entrants, failure }: Co
   const heading = `\n${name}: ${title}\n`;
   if (failure !== undefined) return `${heading}\nFAILED: ${failure}`;
   const lines = entrants.flatMap((entrant) =>
-    entrant.metrics.map(({ metric, figures: [first, second], ratio, verdict }) => {
+    entrant.metrics.map(({ metric, figures: [first, second], ratio, bestRatio, verdict }) => {
       const format = formatOf(metric);
       return [
         entrant.name,
@@ -22,11 +22,12 @@ export function describeComparison({ name, title, sides, entrants, failure }: Co
         format(second.median),
         times(ratio.median),
         describeSpread(ratio, times),
+        times(bestRatio),
         verdict,
       ];
     }),
   );
-  return `${heading}\n${textTable([['', '', ...sides, 'ratio', 'lowest … highest', ''], ...lines], 2)}`;
+  return `${heading}\n${textTable([['', '', ...sides, 'ratio', 'lowest … highest', 'best rounds', ''], ...lines], 2)}`;
 }
 
 /** Whether this checkout is worse than the other one anywhere. */

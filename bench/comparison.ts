@@ -25,6 +25,8 @@ export interface ComparedMetric {
   readonly figures: readonly [Summary, Summary];
   /** First side / second side. */
   readonly ratio: Summary;
+  /** The same of the best round of each side: other work on the machine disturbs it least. */
+  readonly bestRatio: number;
   /** Of the first side. */
   readonly verdict: Verdict;
 }
@@ -44,7 +46,7 @@ export interface ComparedRow {
   readonly failure?: string;
 }
 
-/** Differences of the medians up to this share are noise, and larger ones that do not show in every round are, too. */
+/** A smaller difference of the medians is noise, and so is any difference while the figures of the two sides overlap. */
 const NOISE = 0.05;
 
 /**
@@ -77,13 +79,23 @@ export async function compareRow(name: RowName, sides: Sides, rounds: number): P
 
 function compareMetric(metric: Metric, first: Outcome, second: Outcome): ComparedMetric {
   const values = [valuesOf(first, metric), valuesOf(second, metric)] as const;
-  const ratio = ratioOf(...values);
-  return { metric, figures: [summarize(values[0]), summarize(values[1])], ratio, verdict: verdictOn(metric, ratio) };
+  const figures = [summarize(values[0]), summarize(values[1])] as const;
+  const bestRatio = bestOf(metric, figures[0]) / bestOf(metric, figures[1]);
+  return { metric, figures, ratio: ratioOf(...values), bestRatio, verdict: verdictOn(metric, figures) };
 }
 
-function verdictOn(metric: Metric, { median, lowest, highest }: Summary): Verdict {
-  const isMore = median > 1 + NOISE && lowest > 1;
-  const isLess = median < 1 - NOISE && highest < 1;
+function bestOf(metric: Metric, { lowest, highest }: Summary): number {
+  return MORE_IS_BETTER.has(metric) ? highest : lowest;
+}
+
+function verdictOn(metric: Metric, [first, second]: ComparedMetric['figures']): Verdict {
+  const isMore = first.median > second.median * (1 + NOISE) && first.lowest > second.highest;
+  const isLess = first.median < second.median * (1 - NOISE) && first.highest < second.lowest;
   if (!isMore && !isLess) return 'same';
   return isMore === MORE_IS_BETTER.has(metric) ? 'better' : 'worse';
+}
+
+/** Whether the first side is worse than the second in any metric. */
+export function isWorse({ entrants }: ComparedRow): boolean {
+  return entrants.some(({ metrics }) => metrics.some(({ verdict }) => verdict === 'worse'));
 }

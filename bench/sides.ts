@@ -23,9 +23,10 @@ export function checkoutSides(setting: Setting, other: string): Sides {
 
 /** With the library's own wire, and with ioredis for everything. */
 export function wireSides(setting: Setting): Sides {
+  const place = setting.cluster ? ', Cluster' : '';
   return [
-    { name: 'with', setting: partOf(setting, 'a'), env: { [WIRE_VARIABLE]: undefined } },
-    { name: 'without', setting: partOf(setting, 'b'), env: { [WIRE_VARIABLE]: 'ioredis' } },
+    { name: `with${place}`, setting: partOf(setting, 'a'), env: { [WIRE_VARIABLE]: undefined } },
+    { name: `without${place}`, setting: partOf(setting, 'b'), env: { [WIRE_VARIABLE]: 'ioredis' } },
   ];
 }
 

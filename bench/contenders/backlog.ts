@@ -5,7 +5,7 @@ import { keysOf, openClient } from './setting.js';
 /** The messages that contenders read, each with a group of its own. */
 export const BACKLOG = { name: 'backlog', messages: 200_000 } as const;
 
-/** The server stands still for as long as one of these appends. */
+/** One script appends so many; the server answers nothing else until it ends. */
 const APPENDED_AT_ONCE = 50_000;
 const APPEND = `for _ = 1, ARGV[1] do redis.call('XADD', KEYS[1], '*', 'msg', ARGV[2]) end`;
 
@@ -18,7 +18,7 @@ export async function fillBacklog(setting: Setting): Promise<void> {
   }
 }
 
-/** Appends the same message so often, by a script, for tens of millions are wanted. */
+/** Appends copies of one message, by a script because there may be tens of millions of them. */
 export async function appendCopies(setting: Setting, key: string, messages: number, payload: string): Promise<void> {
   const redis = openClient(setting);
   for (let left = messages; left > 0; left -= APPENDED_AT_ONCE) {

@@ -7,7 +7,7 @@ import { keyOf } from './setting.js';
 
 const MESSAGES = 20_000;
 
-/** The first loop that anybody writes. */
+/** The simplest loop: one awaited command at a time. */
 export const appendOneByOne: Entrant = {
   name: 'await xadd() for each',
   isPeer: true,

@@ -45,7 +45,7 @@ function emitting(name: string, stream: string, transport: ChosenTransport): Ent
   };
 }
 
-/** Acknowledgements are collected; none of them shall be sent in the time of somebody else. */
+/** Acknowledgements are sent in batches; the last of them must not fall into the round of the next contender. */
 async function untilAcknowledged(redis: Redis | Cluster, topic: string): Promise<void> {
   if (!(await redis.exists(topic))) return;
   for (;;) {

@@ -16,8 +16,12 @@ export class ContenderLink {
   #peakMemory = 0;
 
   private constructor(orders: Orders) {
-    this.#name = `${orders.row}, ${orders.entrant}`;
-    this.#process = fork(PROGRAM, [JSON.stringify(orders)], { execArgv: ['--expose-gc'] });
+    const { row, entrant, side, env } = orders;
+    this.#name = [row, entrant, ...(side === undefined ? [] : [side])].join(', ');
+    this.#process = fork(PROGRAM, [JSON.stringify(orders)], {
+      execArgv: ['--expose-gc'],
+      env: { ...process.env, ...env },
+    });
   }
 
   /** Resolves when the contender is ready for its first round. */

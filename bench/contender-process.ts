@@ -8,7 +8,11 @@ import type { Measures } from './statistics.js';
 export interface Orders {
   readonly row: RowName;
   readonly entrant: string;
+  /** Name of one of the two sides of a comparison. */
+  readonly side?: string;
   readonly setting: Setting;
+  /** Environment variables of the process, in addition to ours; undefined removes one. */
+  readonly env?: NodeJS.ProcessEnv;
 }
 
 export type Request = 'round' | 'close';
@@ -56,7 +60,7 @@ async function answer(work: () => Promise<Answer>): Promise<void> {
   }
 }
 
-// Whoever started us is gone, or wants us no more.
+// The process that measures has ended, or has closed this contender.
 process.once('disconnect', () => process.exit());
 
 await answer(async () => {

@@ -1,88 +1,50 @@
-import { Redis } from 'ioredis';
-
-import { ContenderLink } from './contender-link.js';
-import { KEY_PREFIX } from './row.js';
-import type { Entrant, Metric, Row, Setting, Target } from './row.js';
+import { removeKeys } from './contenders/setting.js';
 import type { Check, EntrantResult, RowResult } from './results.js';
+import type { Metric, Row, Setting, Target } from './row.js';
 import { loadRow } from './rows.js';
 import type { RowName } from './rows.js';
 import { ratioOf, summarize } from './statistics.js';
-import type { Measures, Summary } from './statistics.js';
+import type { Summary } from './statistics.js';
+import { metricsOf, roundsOf, takeTurns, valuesOf } from './turns.js';
+import type { Outcome } from './turns.js';
 
-const ROUNDS = 7;
-const WARM_UPS = 2;
-
-interface Run {
-  readonly entrant: Entrant;
-  readonly link: ContenderLink;
-  readonly rounds: Measures[];
-}
-
-/** Measures one row. What goes wrong there is its result, so that the others are measured all the same. */
-export async function measureRow(name: RowName, setting: Setting): Promise<RowResult> {
+/**
+ * Measures one row. What goes wrong there is its result, so that the others are measured all the same.
+ * @param rounds in place of the row's own number
+ */
+export async function measureRow(name: RowName, setting: Setting, rounds?: number): Promise<RowResult> {
   const row = await loadRow(name);
-  const { title, note, metrics, baseline, rounds = ROUNDS } = row;
-  const described = { name, title, note, metrics, baseline, rounds };
-  const runs: Run[] = [];
+  const { title, note, metrics, baseline } = row;
+  const described = { name, title, note, metrics, baseline, rounds: roundsOf(row, rounds) };
   try {
     await row.setUp?.(setting);
-    for (const entrant of row.entrants) {
-      const link = await ContenderLink.start({ row: name, entrant: entrant.name, setting });
-      runs.push({ entrant, link, rounds: [] });
-    }
-    await takeTurns(row, runs);
-    for (const { link } of runs) await link.close();
-    const entrants = runs.map((run) => resultOf(run, baselineOf(row, runs)));
+    const contenders = row.entrants.map((entrant) => ({ row: name, entrant: entrant.name, setting }));
+    const outcomes = await takeTurns(row, contenders, described.rounds);
+    const entrants = resultsOf(row, outcomes);
     return { ...described, entrants, checks: row.targets.map((target) => checkOf(target, entrants)) };
   } catch (error) {
     return { ...described, entrants: [], checks: [], failure: (error as Error).message };
   } finally {
-    for (const { link } of runs) link.kill();
-    await removeKeys(setting.url);
+    await removeKeys(setting);
   }
 }
 
-/**
- * Rounds of all entrants alternate, so that whatever else the machine does meets all of them; every second time in
- * reverse, so that none is always the first.
- */
-async function takeTurns(
-  { rounds = ROUNDS, warmUps = WARM_UPS, isParallel }: Row,
-  runs: readonly Run[],
-): Promise<void> {
-  for (let round = -warmUps; round < rounds; round += 1) {
-    const order = round % 2 === 0 ? runs : [...runs].reverse();
-    const turn = async (run: Run): Promise<void> => {
-      const measures = await run.link.round();
-      if (round >= 0) run.rounds.push(measures);
+function resultsOf(row: Row, outcomes: readonly Outcome[]): EntrantResult[] {
+  const baseline = outcomes.find(({ orders }) => orders.entrant === row.baseline);
+  if (row.baseline !== undefined && !baseline) throw new Error(`The baseline '${row.baseline}' is no entrant`);
+  const peers = new Set(row.entrants.flatMap(({ name, isPeer }) => (isPeer ? [name] : [])));
+  return outcomes.map((outcome) => {
+    const name = outcome.orders.entrant;
+    const each = (summary: (metric: Metric) => Summary): Partial<Record<Metric, Summary>> =>
+      Object.fromEntries(metricsOf(outcome).map((metric) => [metric, summary(metric)]));
+    return {
+      name,
+      isPeer: peers.has(name),
+      measures: each((metric) => summarize(valuesOf(outcome, metric))),
+      ratios: baseline ? each((metric) => ratioOf(valuesOf(outcome, metric), valuesOf(baseline, metric))) : {},
+      peakMemory: outcome.peakMemory,
     };
-    if (isParallel) await Promise.all(order.map(turn));
-    else for (const run of order) await turn(run);
-  }
-}
-
-function baselineOf(row: Row, runs: readonly Run[]): Run | undefined {
-  if (row.baseline === undefined) return undefined;
-  const baseline = runs.find(({ entrant }) => entrant.name === row.baseline);
-  if (!baseline) throw new Error(`The baseline '${row.baseline}' is no entrant`);
-  return baseline;
-}
-
-function resultOf({ entrant, link, rounds }: Run, baseline: Run | undefined): EntrantResult {
-  const metrics = Object.keys(rounds[0] ?? {}) as Metric[];
-  const each = (summary: (metric: Metric) => Summary): Partial<Record<Metric, Summary>> =>
-    Object.fromEntries(metrics.map((metric) => [metric, summary(metric)]));
-  return {
-    name: entrant.name,
-    isPeer: entrant.isPeer ?? false,
-    measures: each((metric) => summarize(valuesOf(rounds, metric))),
-    ratios: baseline ? each((metric) => ratioOf(valuesOf(rounds, metric), valuesOf(baseline.rounds, metric))) : {},
-    peakMemory: link.peakMemory,
-  };
-}
-
-function valuesOf(rounds: readonly Measures[], metric: Metric): number[] {
-  return rounds.map((measures) => measures[metric] ?? Number.NaN);
+  });
 }
 
 function checkOf(target: Target, entrants: readonly EntrantResult[]): Check {
@@ -91,12 +53,4 @@ function checkOf(target: Target, entrants: readonly EntrantResult[]): Check {
   const measured = entrant?.ratios[metric] ?? entrant?.measures[metric];
   if (!measured) throw new Error(`'${name}' has no ${metric} to be checked`);
   return { ...target, measured, hasPassed: measured.median >= atLeast && measured.median <= atMost };
-}
-
-async function removeKeys(url: string): Promise<void> {
-  const redis = new Redis(url);
-  for await (const keys of redis.scanStream({ match: `${KEY_PREFIX}*`, count: 1_000 })) {
-    if ((keys as string[]).length > 0) await redis.unlink(...(keys as string[]));
-  }
-  await redis.quit();
 }

@@ -1,46 +1,54 @@
 import { readFileSync } from 'node:fs';
 import { availableParallelism } from 'node:os';
-import { parseArgs } from 'node:util';
 
 import { Redis } from 'ioredis';
 
 import { acquireRedis } from '../test/support/redis-server.js';
+import { compareCheckouts, compareTopologies, compareWires } from './compare.js';
+import type { Compared } from './compare.js';
 import { measureRow } from './harness.js';
+import { readOptions } from './options.js';
 import { describeRow, describeTargets } from './report.js';
-import { hasPassed, writeResults } from './results.js';
+import { hasPassed, writeJson } from './results.js';
 import type { Results, RowResult } from './results.js';
-import { ROW_NAMES, rowNamed } from './rows.js';
+import { KEY_PREFIX } from './row.js';
 
-const QUICK = 0.05;
-
-const { values, positionals } = parseArgs({
-  allowPositionals: true,
-  options: {
-    /** Where the results go. */
-    out: { type: 'string', default: 'bench/results/latest.json' },
-    /** A twentieth of the work, to see that everything runs. Says nothing about speed. */
-    quick: { type: 'boolean', default: false },
-  },
-});
-const names = positionals.length === 0 ? ROW_NAMES : positionals.map(rowNamed);
-const scale = values.quick ? QUICK : 1;
+const options = readOptions(process.argv.slice(2));
+const { mode, scale, out } = options;
 
 const takenAt = new Date().toISOString();
 // Nothing is written to disk there, unless REDIS_URL names a server that does.
 await using redis = await acquireRedis();
-console.log(`Node ${process.version}, ${redis.origin}`);
-const rows: RowResult[] = [];
-for (const name of names) {
-  const row = await measureRow(name, { url: redis.url, scale });
-  rows.push(row);
-  console.log(describeRow(row));
+const setting = { url: redis.url, scale, keyPrefix: KEY_PREFIX };
+const environment = await environmentOf(redis.url);
+console.log(`Node ${process.version}, ioredis ${environment.ioredis}, ${redis.origin}`);
+if (mode === 'targets') await checkTargets();
+else {
+  const { rows, hasPassed: isGood } = await compare();
+  if (out !== undefined) writeJson(out, { takenAt, scale, environment, rows });
+  if (!isGood) process.exitCode = 1;
 }
-const results: Results = { takenAt, scale, environment: await environment(redis.url), rows };
-console.log(describeTargets(results));
-writeResults(values.out, results);
-if (!rows.every(hasPassed)) process.exitCode = 1;
 
-async function environment(url: string): Promise<Results['environment']> {
+async function checkTargets(): Promise<void> {
+  const rows: RowResult[] = [];
+  for (const name of options.rows) {
+    const row = await measureRow(name, setting, options.rounds);
+    rows.push(row);
+    console.log(describeRow(row));
+  }
+  const results: Results = { takenAt, scale, environment, rows };
+  console.log(describeTargets(results));
+  writeJson(out ?? 'bench/results/latest.json', results);
+  if (!rows.every(hasPassed)) process.exitCode = 1;
+}
+
+async function compare(): Promise<Compared> {
+  if (mode === 'against') return compareCheckouts(setting, options);
+  if (mode === 'cluster') return compareTopologies(setting, options);
+  return compareWires(setting, options, environment);
+}
+
+async function environmentOf(url: string): Promise<Results['environment']> {
   const client = new Redis(url);
   const info = await client.info('server');
   await client.quit();

@@ -20,7 +20,7 @@ run: how many messages a second there are says more about the machine.
 
 ## Targets
 
-${table(['benchmark', 'of what', 'target', 'measured', 'lowest … highest', ''], measured.flatMap(targetLines))}
+${markdownTable(['benchmark', 'of what', 'target', 'measured', 'lowest … highest', ''], measured.flatMap(targetLines))}
 
 ${measured.map(describeRow).join('\n\n')}
 
@@ -34,8 +34,21 @@ npm run bench -- --out docs/benchmarks.json    # where the results go; default b
 npm run bench:chart                            # this page and its picture, from docs/benchmarks.json
 \`\`\`
 
-The command fails when a target is missed. Leave the machine alone meanwhile. Redis is found as the tests find it; see
-[CONTRIBUTING.md](../CONTRIBUTING.md).
+The command fails when a target is missed. Other work on the machine distorts the figures. Redis is found as the tests
+find it; see [CONTRIBUTING.md](../CONTRIBUTING.md).
+
+Comparisons run the same contenders on two sides, round by round in turn, and print both figures, their ratio and the CPU
+time of the client for each message. They take names of rows, \`--rounds\` (default 3), \`--quick\` and \`--out\`, too.
+
+\`\`\`sh
+npm run bench -- --against ../before           # this library and that of another checkout, built with npx nest build
+npm run bench -- --cluster --streams 12        # three masters and one server, with the same 12 streams
+npm run bench -- --wire-table                  # with the library's own wire and without, on one server and in Cluster
+\`\`\`
+
+\`--against\` fails when a row is worse beyond noise: the medians differ by more than 5 %, no figure of one side is within
+the figures of the other, and a second run of the row shows the same. \`--cluster\` fails when the client handles less than
+0.85 times as many messages with the same CPU time.
 `;
 }
 
@@ -65,7 +78,7 @@ function describeRow({ name, title, note, metrics, baseline, rounds, entrants }:
   ]);
   const headings = ['', ...columns, ...(hasCpu ? [METRIC_NAMES.cpu] : []), 'peak RSS'];
   const count = rounds === 1 ? 'One round.' : `${rounds} rounds.`;
-  return `## ${title}\n\n\`npm run bench -- ${name}\`. ${note.replaceAll('\n', ' ')} ${count}\n\n${table(headings, lines)}`;
+  return `## ${title}\n\n\`npm run bench -- ${name}\`. ${note.replaceAll('\n', ' ')} ${count}\n\n${markdownTable(headings, lines)}`;
 }
 
 /** Of the baseline where there is one; absolute only where nothing else is possible. */
@@ -74,7 +87,7 @@ function figures({ measures, ratios }: EntrantResult, metric: Metric): string[] 
   return summary ? [format(summary.median), describeSpread(summary, format)] : ['', ''];
 }
 
-function table(headings: readonly string[], lines: readonly string[][]): string {
+export function markdownTable(headings: readonly string[], lines: readonly string[][]): string {
   const rule = headings.map((_, column) => (column === 0 ? '---' : '--:'));
   return [headings, rule, ...lines].map((cells) => `| ${cells.join(' | ')} |`).join('\n');
 }

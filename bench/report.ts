@@ -29,7 +29,7 @@ export function describeRow(row: RowResult): string {
     ...(hasCpu ? [cells(entrant.measures.cpu, formatOf('cpu'))[0]] : []),
     `${(entrant.peakMemory / 2 ** 20).toFixed(0)} MiB`,
   ]);
-  return `${heading}\n${table([headings, ...lines], 1)}`;
+  return `${heading}\n${textTable([headings, ...lines], 1)}`;
 }
 
 /** Every target of a run, and whether it was met. */
@@ -46,7 +46,7 @@ export function describeTargets({ rows }: Results): string {
   });
   const headings = ['', '', 'target', 'measured', 'lowest … highest', ''];
   const passed = rows.filter(hasPassed).length;
-  return `\n${table([headings, ...lines], 2)}\n\n${passed} of ${rows.length} rows pass`;
+  return `\n${textTable([headings, ...lines], 2)}\n\n${passed} of ${rows.length} rows pass`;
 }
 
 function cells(summary: Summary | undefined, format: Format): [median: string, spread: string] {
@@ -54,7 +54,7 @@ function cells(summary: Summary | undefined, format: Format): [median: string, s
 }
 
 /** @param words so many columns begin at the left; the others, which are figures, end at the right */
-function table(lines: readonly string[][], words: number): string {
+export function textTable(lines: readonly string[][], words: number): string {
   const widths = (lines[0] ?? []).map((_, column) => Math.max(...lines.map((line) => (line[column] ?? '').length)));
   const pad = (cell: string, column: number): string => {
     const width = widths[column] ?? 0;

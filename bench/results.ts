@@ -47,7 +47,7 @@ export function hasPassed({ checks, failure }: RowResult): boolean {
   return failure === undefined && checks.every((check) => check.hasPassed);
 }
 
-export function writeResults(path: string, results: Results): void {
+export function writeJson(path: string, results: unknown): void {
   mkdirSync(dirname(path), { recursive: true });
   writeFileSync(path, `${JSON.stringify(results, undefined, 2)}\n`);
 }

@@ -10,6 +10,12 @@ export const MORE_IS_BETTER: ReadonlySet<Metric> = new Set(['rate']);
 /** Where and how large. */
 export interface Setting {
   readonly url: string;
+  /** URLs of the masters of a cluster, which is used in place of the server. Contenders without this package ignore it. */
+  readonly cluster?: readonly string[];
+  /** Begins with {@link KEY_PREFIX}, as does every key. */
+  readonly keyPrefix: string;
+  /** Hash tags of the streams, where the messages are to be spread over several; in a cluster they choose the masters. */
+  readonly hashTags?: readonly string[];
   /** 1 measures what the table says; less is for trying the suite out. */
   readonly scale: number;
 }
@@ -32,7 +38,7 @@ export interface Contender {
 
 export interface Entrant {
   readonly name: string;
-  /** Measured for comparison, without a target. */
+  /** Does not use this package; measured for comparison, without a target. */
   readonly isPeer?: true;
   open(setting: Setting): Promise<Contender>;
 }
@@ -61,9 +67,9 @@ export interface Row {
   readonly warmUps?: number;
   /** All entrants at once, for work that takes time and nothing else. Default false. */
   readonly isParallel?: true;
-  /** Done once, before the entrants are there. What is stored has a key that begins with {@link KEY_PREFIX}. */
+  /** Done once for each setting, before the entrants are there. */
   setUp?(setting: Setting): Promise<void>;
 }
 
-/** Every key of the suite begins so, and goes with the row. */
+/** Every key of the suite begins with it and is removed after the row. */
 export const KEY_PREFIX = 'bench:';

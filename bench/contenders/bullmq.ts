@@ -1,13 +1,13 @@
 import { Queue, Worker } from 'bullmq';
 
 import { Counter, PAYLOAD, withInFlight } from '../load.js';
-import { KEY_PREFIX } from '../row.js';
 import type { Entrant, Setting } from '../row.js';
+import { keyOf } from './setting.js';
 
 const MESSAGES = 20_000;
 const PAGE = 1_000;
 const PAGES_IN_FLIGHT = 4;
-const PREFIX = `${KEY_PREFIX}bull`;
+const PREFIX = 'bull';
 
 type Add = (queue: Queue, messages: number) => Promise<void>;
 
@@ -77,15 +77,19 @@ export function openBullMQ(setting: Setting, name: string, concurrency: number, 
   const queue = openQueue(setting, name);
   const worker = new Worker(name, async () => onJob(), {
     connection: { url: setting.url, maxRetriesPerRequest: null },
-    prefix: PREFIX,
+    prefix: keyOf(setting, PREFIX),
     concurrency,
   });
   worker.on('error', (error) => console.error(error));
   return { queue, worker };
 }
 
-function openQueue({ url }: Setting, name: string): Queue {
-  return new Queue(name, { connection: { url }, prefix: PREFIX, defaultJobOptions: { removeOnComplete: true } });
+function openQueue(setting: Setting, name: string): Queue {
+  return new Queue(name, {
+    connection: { url: setting.url },
+    prefix: keyOf(setting, PREFIX),
+    defaultJobOptions: { removeOnComplete: true },
+  });
 }
 
 function jobs(count: number): Array<{ name: string; data: string }> {

@@ -1,21 +1,22 @@
 import { Redis } from 'ioredis';
 
 import { PAYLOAD } from '../load.js';
-import { KEY_PREFIX } from '../row.js';
 import type { Entrant } from '../row.js';
 import { BACKLOG } from './backlog.js';
+import { keyOf } from './setting.js';
 
 const MESSAGES = 200_000;
 const PAGE = 1_000;
 const IN_FLIGHT = 4;
 
-/** What somebody writes with ioredis who needs it fast, and has no error to handle. */
+/** The fast way to append with ioredis alone, without any handling of errors. */
 export const appendByHand: Entrant = {
   name: 'XADD pipelines by hand',
-  async open({ url, scale }) {
-    const redis = new Redis(url);
-    const key = `${KEY_PREFIX}by-hand`;
-    const messages = MESSAGES * scale;
+  isPeer: true,
+  async open(setting) {
+    const redis = new Redis(setting.url);
+    const key = keyOf(setting, 'by-hand');
+    const messages = MESSAGES * setting.scale;
     return {
       reset: async () => void (await redis.del(key)),
       async work() {
@@ -29,16 +30,18 @@ export const appendByHand: Entrant = {
 
 export const readByHand: Entrant = {
   name: 'XREADGROUP and XACK by hand',
-  async open({ url, scale }) {
-    const redis = new Redis(url);
-    const messages = BACKLOG.messages * scale;
+  isPeer: true,
+  async open(setting) {
+    const redis = new Redis(setting.url);
+    const key = keyOf(setting, BACKLOG.name);
+    const messages = BACKLOG.messages * setting.scale;
     return {
       reset: async () => {
-        await redis.xgroup('DESTROY', BACKLOG.key, 'by-hand');
-        await redis.xgroup('CREATE', BACKLOG.key, 'by-hand', '0');
+        await redis.xgroup('DESTROY', key, 'by-hand');
+        await redis.xgroup('CREATE', key, 'by-hand', '0');
       },
       async work() {
-        await read(redis, messages);
+        await read(redis, key, messages);
         return { messages };
       },
       close: async () => void (await redis.quit()),
@@ -58,21 +61,12 @@ async function append(redis: Redis, key: string, messages: number): Promise<void
 
 type RawPage = Array<[key: Buffer, entries: Array<[id: Buffer, fields: Buffer[]]>]>;
 
-async function read(redis: Redis, messages: number): Promise<void> {
+async function read(redis: Redis, key: string, messages: number): Promise<void> {
   for (let seen = 0; seen < messages;) {
-    const reply = await redis.xreadgroupBuffer(
-      'GROUP',
-      'by-hand',
-      'reader',
-      'COUNT',
-      PAGE,
-      'STREAMS',
-      BACKLOG.key,
-      '>',
-    );
+    const reply = await redis.xreadgroupBuffer('GROUP', 'by-hand', 'reader', 'COUNT', PAGE, 'STREAMS', key, '>');
     const entries = (reply as RawPage | null)?.[0]?.[1] ?? [];
     if (entries.length === 0) throw new Error('the backlog is shorter than it should be');
     seen += entries.length;
-    await redis.xack(BACKLOG.key, 'by-hand', ...entries.map(([id]) => id));
+    await redis.xack(key, 'by-hand', ...entries.map(([id]) => id));
   }
 }

@@ -1,11 +1,9 @@
-import { Redis } from 'ioredis';
-
-import { RedisStreamer } from '../../lib/index.js';
 import type { ConsumerOptions, Delivery, StreamMessage, StreamProducer } from '../../lib/index.js';
+import { RedisStreamer } from '../library.js';
 import { PAYLOAD, withInFlight } from '../load.js';
-import { KEY_PREFIX } from '../row.js';
 import type { Entrant } from '../row.js';
 import { BACKLOG } from './backlog.js';
+import { connectionOf, keysOf, openClient } from './setting.js';
 
 const MESSAGES = 200_000;
 /** As many as the pipelines by hand have under way: four of 1,000. */
@@ -13,36 +11,34 @@ const RECEIPTS_AWAITED = 4_000;
 
 /** Every message queued in one go, then one flush. */
 export function enqueueAll(name: string, delivery: Delivery): Entrant {
-  return appending(name, delivery, async (producer, messages) => {
-    for (let sent = 0; sent < messages; sent += 1) producer.enqueue(PAYLOAD);
+  return appending(name, delivery, async (producer, messages, nextKey) => {
+    for (let sent = 0; sent < messages; sent += 1) producer.enqueueTo(nextKey(), PAYLOAD);
     await producer.flush();
   });
 }
 
 /** Every message awaited, {@link RECEIPTS_AWAITED} at a time. */
 export function sendEach(name: string): Entrant {
-  return appending(name, 'at-least-once', (producer, messages) =>
-    withInFlight(messages, RECEIPTS_AWAITED, () => producer.send(PAYLOAD)),
+  return appending(name, 'at-least-once', (producer, messages, nextKey) =>
+    withInFlight(messages, RECEIPTS_AWAITED, () => producer.sendTo(nextKey(), PAYLOAD)),
   );
 }
 
-function appending(
-  name: string,
-  delivery: Delivery,
-  append: (producer: StreamProducer, messages: number) => Promise<void>,
-): Entrant {
+type Append = (producer: StreamProducer, messages: number, nextKey: () => string) => Promise<void>;
+
+function appending(name: string, delivery: Delivery, append: Append): Entrant {
   return {
     name,
-    async open({ url, scale }) {
-      const redis = new Redis(url);
-      const streamer = await RedisStreamer.connect(url);
-      const key = `${KEY_PREFIX}engine`;
-      const producer = await streamer.createProducer(key, { delivery, maxQueued: MESSAGES });
-      const messages = MESSAGES * scale;
+    async open(setting) {
+      const redis = openClient(setting);
+      const streamer = await RedisStreamer.connect(connectionOf(setting));
+      const keys = keysOf(setting, 'engine');
+      const producer = await streamer.createGenericProducer({ delivery, maxQueued: MESSAGES });
+      const messages = MESSAGES * setting.scale;
       return {
-        reset: async () => void (await redis.del(key)),
+        reset: async () => void (await Promise.all(keys.map((key) => redis.del(key)))),
         async work() {
-          await append(producer, messages);
+          await append(producer, messages, inTurn(keys));
           return { messages };
         },
         async close() {
@@ -54,12 +50,21 @@ function appending(
   };
 }
 
+function inTurn(keys: readonly string[]): () => string {
+  let next = 0;
+  return () => {
+    const key = keys[next] as string;
+    next = next + 1 === keys.length ? 0 : next + 1;
+    return key;
+  };
+}
+
 const GROUP = 'engine';
 
 /** `next()` and `ack()` for each message; the time includes joining the group and leaving it with everything committed. */
 export function acknowledgeEach(name: string, batchSize: number): Entrant {
-  return reading(name, async (streamer, messages) => {
-    const consumer = await streamer.createConsumer(BACKLOG.key, {
+  return reading(name, async (streamer, keys, messages) => {
+    const consumer = await streamer.createConsumer(keys, {
       mode: 'load-balanced',
       group: GROUP,
       autoCommit: 'rolling',
@@ -72,9 +77,9 @@ export function acknowledgeEach(name: string, batchSize: number): Entrant {
 
 /** `for await` over all there is; the time includes opening and ending the consumer. */
 export function iterate(name: string, batchSize: number): Entrant {
-  return reading(name, async (streamer, messages) => {
+  return reading(name, async (streamer, keys, messages) => {
     const options = { mode: 'real-time', autoStreamReset: 'earliest', batchSize } satisfies ConsumerOptions;
-    const consumer = await streamer.createConsumer(BACKLOG.key, options);
+    const consumer = await streamer.createConsumer(keys, options);
     let left = messages;
     const isLast = (_message: StreamMessage): boolean => (left -= 1) === 0;
     for await (const message of consumer) if (isLast(message)) break;
@@ -82,20 +87,25 @@ export function iterate(name: string, batchSize: number): Entrant {
   });
 }
 
-function reading(name: string, read: (streamer: RedisStreamer, messages: number) => Promise<void>): Entrant {
+type Read = (streamer: RedisStreamer, keys: readonly string[], messages: number) => Promise<void>;
+
+function reading(name: string, read: Read): Entrant {
   return {
     name,
-    async open({ url, scale }) {
-      const redis = new Redis(url);
-      const streamer = await RedisStreamer.connect(url);
-      const messages = BACKLOG.messages * scale;
+    async open(setting) {
+      const redis = openClient(setting);
+      const streamer = await RedisStreamer.connect(connectionOf(setting));
+      const keys = keysOf(setting, BACKLOG.name);
+      const messages = BACKLOG.messages * setting.scale;
       return {
         async reset() {
-          await redis.xgroup('DESTROY', BACKLOG.key, GROUP);
-          await redis.xgroup('CREATE', BACKLOG.key, GROUP, '0');
+          for (const key of keys) {
+            await redis.xgroup('DESTROY', key, GROUP);
+            await redis.xgroup('CREATE', key, GROUP, '0');
+          }
         },
         async work() {
-          await read(streamer, messages);
+          await read(streamer, keys, messages);
           return { messages };
         },
         async close() {

@@ -5,14 +5,13 @@ import { NestFactory } from '@nestjs/core';
 import { ClientProxyFactory, EventPattern, MessagePattern, Payload, Transport } from '@nestjs/microservices';
 import type { ClientProxy, MicroserviceOptions } from '@nestjs/microservices';
 
-import { ClientRedisStreams, ServerRedisStreams } from '../../lib/index.js';
 import type { ServerRedisStreamsOptions } from '../../lib/index.js';
-import { KEY_PREFIX } from '../row.js';
+import { ClientRedisStreams, ServerRedisStreams } from '../library.js';
 import type { Setting } from '../row.js';
+import { connectionOf, keyOf } from './setting.js';
 
 /** The group of every server here. */
 export const GROUP = 'bench';
-const REPLY_PREFIX = `${KEY_PREFIX}reply:`;
 
 export type NestClient = Pick<ClientProxy, 'connect' | 'emit' | 'send' | 'close'>;
 
@@ -37,8 +36,8 @@ export const nestRedis: ChosenTransport = ({ url }) => {
 };
 
 export function redisStreams(options: Partial<ServerRedisStreamsOptions> = {}): ChosenTransport {
-  return ({ url }) => {
-    const common = { connection: url, replyPrefix: REPLY_PREFIX };
+  return (setting) => {
+    const common = { connection: connectionOf(setting), replyPrefix: keyOf(setting, 'reply:') };
     const strategy = new ServerRedisStreams({ ...common, group: GROUP, ...options });
     return { client: new ClientRedisStreams(common), server: { strategy } };
   };

@@ -1,20 +1,20 @@
 import { Redis } from 'ioredis';
 
 import { PAYLOAD } from '../load.js';
-import { KEY_PREFIX } from '../row.js';
 import type { Entrant } from '../row.js';
 import { BACKLOG } from './backlog.js';
+import { keyOf } from './setting.js';
 
 const MESSAGES = 20_000;
 
-/** The first loop that anybody writes. */
+/** The simplest loop: one awaited command at a time. */
 export const appendOneByOne: Entrant = {
   name: 'await xadd() for each',
   isPeer: true,
-  async open({ url, scale }) {
-    const redis = new Redis(url);
-    const key = `${KEY_PREFIX}one-by-one`;
-    const messages = MESSAGES * scale;
+  async open(setting) {
+    const redis = new Redis(setting.url);
+    const key = keyOf(setting, 'one-by-one');
+    const messages = MESSAGES * setting.scale;
     return {
       reset: async () => void (await redis.del(key)),
       async work() {
@@ -29,11 +29,11 @@ export const appendOneByOne: Entrant = {
 export const readOneByOne: Entrant = {
   name: 'await xreadgroup() and xack() for each',
   isPeer: true,
-  async open({ url, scale }) {
-    const redis = new Redis(url);
-    const { key } = BACKLOG;
+  async open(setting) {
+    const redis = new Redis(setting.url);
+    const key = keyOf(setting, BACKLOG.name);
     const group = 'one-by-one';
-    const messages = MESSAGES * scale;
+    const messages = MESSAGES * setting.scale;
     return {
       async reset() {
         await redis.xgroup('DESTROY', key, group);

@@ -1,6 +1,6 @@
-import { RedisStreamer } from '../../lib/index.js';
 import { appendCopies } from '../contenders/backlog.js';
-import { KEY_PREFIX } from '../row.js';
+import { connectionOf, keyOf } from '../contenders/setting.js';
+import { RedisStreamer } from '../library.js';
 import type { Entrant, Row, Setting } from '../row.js';
 
 const SIZES = [10_000, 100_000, 1_000_000, 10_000_000];
@@ -12,8 +12,8 @@ const PAYLOAD = 'x'.repeat(16);
 
 const [SMALLEST = 0, ...LARGER] = SIZES;
 
-function keyOf(size: number): string {
-  return `${KEY_PREFIX}backlog:${size}`;
+function streamOf(setting: Setting, size: number): string {
+  return keyOf(setting, `backlog:${size}`);
 }
 
 function nameOf(size: number): string {
@@ -24,17 +24,18 @@ function nameOf(size: number): string {
 function working(size: number): Entrant {
   return {
     name: nameOf(size),
-    async open({ url, scale }) {
-      const streamer = await RedisStreamer.connect(url);
-      const producer = await streamer.createProducer(keyOf(size));
-      const consumer = await streamer.createConsumer(keyOf(size), {
+    async open(setting) {
+      const streamer = await RedisStreamer.connect(connectionOf(setting));
+      const key = streamOf(setting, size);
+      const producer = await streamer.createProducer(key);
+      const consumer = await streamer.createConsumer(key, {
         mode: 'load-balanced',
         group: GROUP,
         autoStreamReset: 'earliest',
         autoCommit: 'disabled',
         batchSize: BATCH,
       });
-      const messages = MESSAGES * scale;
+      const messages = MESSAGES * setting.scale;
       return {
         async work() {
           for (let sent = 0; sent < messages; sent += 1) producer.enqueue(PAYLOAD);
@@ -49,8 +50,8 @@ function working(size: number): Entrant {
   };
 }
 
-async function fill({ url, scale }: Setting): Promise<void> {
-  for (const size of SIZES) await appendCopies(url, keyOf(size), size * scale, PAYLOAD);
+async function fill(setting: Setting): Promise<void> {
+  for (const size of SIZES) await appendCopies(setting, streamOf(setting, size), size * setting.scale, PAYLOAD);
 }
 
 export const row: Row = {

@@ -1,10 +1,10 @@
 import { setTimeout as pause } from 'node:timers/promises';
 
-import { RedisStreamer } from '../../lib/index.js';
 import { openBullMQ } from '../contenders/bullmq.js';
 import { eventController, nestRedis, openNestApp, redisStreams } from '../contenders/nest-app.js';
 import type { ChosenTransport } from '../contenders/nest-app.js';
-import { KEY_PREFIX } from '../row.js';
+import { connectionOf, keyOf } from '../contenders/setting.js';
+import { RedisStreamer } from '../library.js';
 import type { Entrant, Row, Setting } from '../row.js';
 
 const MINUTE = 60_000;
@@ -37,17 +37,14 @@ function idling(name: string, listen: (setting: Setting) => Promise<() => Promis
 const nestServer =
   (topic: string, transport: ChosenTransport) =>
   async (setting: Setting): Promise<() => Promise<void>> => {
-    const { close } = await openNestApp(
-      setting,
-      transport,
-      eventController(topic, () => undefined),
-    );
+    const controller = eventController(keyOf(setting, topic), () => undefined);
+    const { close } = await openNestApp(setting, transport, controller);
     return close;
   };
 
-async function consumer({ url }: Setting): Promise<() => Promise<void>> {
-  const streamer = await RedisStreamer.connect(url);
-  const listening = await streamer.createConsumer(`${KEY_PREFIX}idle`, {
+async function consumer(setting: Setting): Promise<() => Promise<void>> {
+  const streamer = await RedisStreamer.connect(connectionOf(setting));
+  const listening = await streamer.createConsumer(keyOf(setting, 'idle'), {
     mode: 'load-balanced',
     group: 'idle',
     mkStream: true,
@@ -77,8 +74,8 @@ applications include a connected client.`,
   isParallel: true,
   entrants: [
     idling(CONSUMER, consumer),
-    idling(SERVER, nestServer(`${KEY_PREFIX}streams`, redisStreams())),
-    { ...idling("Nest's Redis transport", nestServer(`${KEY_PREFIX}pub-sub`, nestRedis)), isPeer: true },
+    idling(SERVER, nestServer('streams', redisStreams())),
+    { ...idling("Nest's Redis transport", nestServer('pub-sub', nestRedis)), isPeer: true },
     { ...idling('BullMQ worker', bullMQWorker), isPeer: true },
   ],
   targets: [

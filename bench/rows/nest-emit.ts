@@ -1,11 +1,11 @@
-import { Redis } from 'ioredis';
+import type { Cluster, Redis } from 'ioredis';
 import { lastValueFrom } from 'rxjs';
 
 import { openBullMQ } from '../contenders/bullmq.js';
 import { GROUP, eventController, nestRedis, openNestApp, redisStreams } from '../contenders/nest-app.js';
 import type { ChosenTransport } from '../contenders/nest-app.js';
+import { keyOf, openClient } from '../contenders/setting.js';
 import { Counter, JSON_PAYLOAD, withInFlight } from '../load.js';
-import { KEY_PREFIX } from '../row.js';
 import type { Entrant, Row } from '../row.js';
 
 const MESSAGES = 40_000;
@@ -17,13 +17,14 @@ const DEFAULTS = 'nestjs-redis-streams, defaults';
 const TUNED = 'nestjs-redis-streams, 200 at a time';
 
 /** `emit`, up to the return of the `@EventPattern` handler. */
-function emitting(name: string, topic: string, transport: ChosenTransport): Entrant {
+function emitting(name: string, stream: string, transport: ChosenTransport): Entrant {
   return {
     name,
     async open(setting) {
       const counter = new Counter();
+      const topic = keyOf(setting, stream);
       const { client, close } = await openNestApp(setting, transport, eventController(topic, counter.count));
-      const redis = new Redis(setting.url);
+      const redis = openClient(setting);
       const messages = MESSAGES * setting.scale;
       const emit = (): Promise<unknown> =>
         lastValueFrom(client.emit<unknown>(topic, JSON_PAYLOAD), { defaultValue: undefined });
@@ -44,8 +45,8 @@ function emitting(name: string, topic: string, transport: ChosenTransport): Entr
   };
 }
 
-/** Acknowledgements are collected; none of them shall be sent in the time of somebody else. */
-async function untilAcknowledged(redis: Redis, topic: string): Promise<void> {
+/** Acknowledgements are sent in batches; the last of them must not fall into the round of the next contender. */
+async function untilAcknowledged(redis: Redis | Cluster, topic: string): Promise<void> {
   if (!(await redis.exists(topic))) return;
   for (;;) {
     const [pending] = (await redis.xpending(topic, GROUP)) as [number];
@@ -85,9 +86,9 @@ is pub/sub: nothing is stored, acknowledged or sent again. Here each event is st
   metrics: ['rate'],
   baseline: NEST_REDIS,
   entrants: [
-    emitting(NEST_REDIS, `${KEY_PREFIX}pub-sub`, nestRedis),
-    emitting(DEFAULTS, `${KEY_PREFIX}defaults`, redisStreams()),
-    emitting(TUNED, `${KEY_PREFIX}tuned`, redisStreams({ batchSize: 200, prefetch: 1_000, concurrency: 200 })),
+    { ...emitting(NEST_REDIS, 'pub-sub', nestRedis), isPeer: true },
+    emitting(DEFAULTS, 'defaults', redisStreams()),
+    emitting(TUNED, 'tuned', redisStreams({ batchSize: 200, prefetch: 1_000, concurrency: 200 })),
     bullMQ,
   ],
   targets: [{ entrant: DEFAULTS, metric: 'rate', atLeast: 2 }],

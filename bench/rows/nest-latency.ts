@@ -4,8 +4,8 @@ import { lastValueFrom } from 'rxjs';
 import { openBullMQ } from '../contenders/bullmq.js';
 import { eventController, nestRedis, openNestApp, redisStreams } from '../contenders/nest-app.js';
 import type { ChosenTransport } from '../contenders/nest-app.js';
+import { keyOf } from '../contenders/setting.js';
 import { JSON_PAYLOAD } from '../load.js';
-import { KEY_PREFIX } from '../row.js';
 import type { Contender, Entrant, Row, Setting } from '../row.js';
 
 const MESSAGES = 400;
@@ -51,11 +51,12 @@ function oneAtATime(
   };
 }
 
-function emitting(name: string, topic: string, transport: ChosenTransport): Entrant {
+function emitting(name: string, stream: string, transport: ChosenTransport): Entrant {
   return {
     name,
     async open(setting) {
       const stopwatch = new Stopwatch();
+      const topic = keyOf(setting, stream);
       const { client, close } = await openNestApp(setting, transport, eventController(topic, stopwatch.handled));
       const emit = (): Promise<unknown> =>
         lastValueFrom(client.emit<unknown>(topic, JSON_PAYLOAD), { defaultValue: undefined });
@@ -89,8 +90,8 @@ the call of emit() until the @EventPattern handler is called.`,
   metrics: ['p50', 'p99'],
   baseline: NEST_REDIS,
   entrants: [
-    emitting(NEST_REDIS, `${KEY_PREFIX}pub-sub`, nestRedis),
-    emitting(STREAMS, `${KEY_PREFIX}streams`, redisStreams()),
+    { ...emitting(NEST_REDIS, 'pub-sub', nestRedis), isPeer: true },
+    emitting(STREAMS, 'streams', redisStreams()),
     bullMQ,
   ],
   targets: [

@@ -2,8 +2,8 @@ import { lastValueFrom } from 'rxjs';
 
 import { echoController, nestRedis, openNestApp, redisStreams } from '../contenders/nest-app.js';
 import type { ChosenTransport } from '../contenders/nest-app.js';
+import { keyOf } from '../contenders/setting.js';
 import { JSON_PAYLOAD, withInFlight } from '../load.js';
-import { KEY_PREFIX } from '../row.js';
 import type { Entrant, Row } from '../row.js';
 
 const REQUESTS = 20_000;
@@ -13,10 +13,11 @@ const NEST_REDIS = "Nest's Redis transport";
 const STREAMS = 'nestjs-redis-streams';
 
 /** `send`, up to the answer of the `@MessagePattern` handler. */
-function requesting(name: string, topic: string, transport: ChosenTransport): Entrant {
+function requesting(name: string, stream: string, transport: ChosenTransport): Entrant {
   return {
     name,
     async open(setting) {
+      const topic = keyOf(setting, stream);
       const { client, close } = await openNestApp(setting, transport, echoController(topic));
       const messages = REQUESTS * setting.scale;
       const request = async (): Promise<void> => {
@@ -41,8 +42,8 @@ options as they are by default.`,
   metrics: ['rate'],
   baseline: NEST_REDIS,
   entrants: [
-    requesting(NEST_REDIS, `${KEY_PREFIX}pub-sub`, nestRedis),
-    requesting(STREAMS, `${KEY_PREFIX}streams`, redisStreams()),
+    { ...requesting(NEST_REDIS, 'pub-sub', nestRedis), isPeer: true },
+    requesting(STREAMS, 'streams', redisStreams()),
   ],
   targets: [{ entrant: STREAMS, metric: 'rate', atLeast: 1 }],
 };

@@ -1,8 +1,6 @@
-import { Redis } from 'ioredis';
-
-import { RedisStreamer, RoundRobinSharder } from '../../lib/index.js';
+import { connectionOf, keyOf, openClient } from '../contenders/setting.js';
+import { RedisStreamer, RoundRobinSharder } from '../library.js';
 import { PAYLOAD } from '../load.js';
-import { KEY_PREFIX } from '../row.js';
 import type { Contender, Entrant, Row, Setting } from '../row.js';
 
 const COUNTS = [1, 8, 64];
@@ -17,10 +15,10 @@ interface Layout {
 }
 
 /** Appends to the streams in turn, then reads and acknowledges it all. */
-async function open({ url, scale }: Setting, { streamKeys, redisKeys, shards }: Layout): Promise<Contender> {
-  const redis = new Redis(url);
+async function open(setting: Setting, { streamKeys, redisKeys, shards }: Layout): Promise<Contender> {
+  const redis = openClient(setting);
   for (const key of redisKeys) await redis.xgroup('CREATE', key, 'readers', '$', 'MKSTREAM');
-  const streamer = await RedisStreamer.connect(url);
+  const streamer = await RedisStreamer.connect(connectionOf(setting));
   const producer = await streamer.createGenericProducer(
     shards === undefined ? {} : { sharder: new RoundRobinSharder(shards) },
   );
@@ -30,7 +28,7 @@ async function open({ url, scale }: Setting, { streamKeys, redisKeys, shards }: 
     autoCommit: 'disabled',
     batchSize: BATCH,
   });
-  const messages = MESSAGES * scale;
+  const messages = MESSAGES * setting.scale;
   return {
     async reset() {
       for (const key of redisKeys) await redis.xtrim(key, 'MAXLEN', 0);
@@ -52,16 +50,24 @@ async function open({ url, scale }: Setting, { streamKeys, redisKeys, shards }: 
 }
 
 function streams(count: number): Entrant {
-  const keys = Array.from({ length: count }, (_, index) => `${KEY_PREFIX}of-${count}-streams-${index}`);
-  const layout = { streamKeys: keys, redisKeys: keys, shards: undefined };
-  return { name: count === 1 ? '1 stream' : `${count} streams`, open: (setting) => open(setting, layout) };
+  return {
+    name: count === 1 ? '1 stream' : `${count} streams`,
+    open(setting) {
+      const keys = Array.from({ length: count }, (_, index) => keyOf(setting, `of-${count}-streams-${index}`));
+      return open(setting, { streamKeys: keys, redisKeys: keys, shards: undefined });
+    },
+  };
 }
 
 function shards(count: number): Entrant {
-  const key = `${KEY_PREFIX}of-${count}-shards`;
-  const redisKeys = Array.from({ length: count }, (_, shard) => `${key}:${shard}`);
-  const layout = { streamKeys: [key], redisKeys, shards: count };
-  return { name: count === 1 ? '1 shard' : `${count} shards`, open: (setting) => open(setting, layout) };
+  return {
+    name: count === 1 ? '1 shard' : `${count} shards`,
+    open(setting) {
+      const key = keyOf(setting, `of-${count}-shards`);
+      const redisKeys = Array.from({ length: count }, (_, shard) => `${key}:${shard}`);
+      return open(setting, { streamKeys: [key], redisKeys, shards: count });
+    },
+  };
 }
 
 const entrants = [...COUNTS.map(streams), ...COUNTS.map(shards)];

@@ -5,7 +5,7 @@ import { withResolvers } from '../../lib/shared/deferred.js';
 import type { RedisStreamsContext } from '../../lib/index.js';
 import { onBatch, onEvent } from '../support/controllers.js';
 import { drain } from '../support/fault-bench.js';
-import { flood, givenTo, sendNumbered } from '../support/flood.js';
+import { flood, deliveredCount, sendNumbered } from '../support/flood.js';
 import { FloodBench, GROUP, ROLLING } from '../support/flood-bench.js';
 import { useSampler } from '../support/sampler.js';
 import { startInstance } from '../support/instances.js';
@@ -43,7 +43,7 @@ async function stopAndGo(streams: readonly string[], sizes: Sizes, atStop?: () =
     }
   };
   // What was given is asked for first, so that what is taken meanwhile can only make the difference smaller.
-  const ahead = async (): Promise<number> => (await givenTo(admin, GROUP, streams)) - taken;
+  const ahead = async (): Promise<number> => (await deliveredCount(admin, GROUP, streams)) - taken;
   const sampler = startSampler(ahead);
   const load = keepSending((n) => {
     const stream = streams[n % streams.length] as string;
@@ -55,7 +55,7 @@ async function stopAndGo(streams: readonly string[], sizes: Sizes, atStop?: () =
     await takeUntil(goal);
     await until('there is no room for a read', async () => (await ahead()) > sizes.prefetch - lowWater);
     await atStop?.();
-    await load.more(400);
+    await load.moreSent(400);
     expect(await ahead()).toBeGreaterThan(sizes.prefetch - lowWater);
   }
   await sampler.stop();
@@ -145,11 +145,11 @@ describe('a service under a flood', () => {
           ? onEvent(pattern, (_data, context) => handle([context]), { concurrency })
           : onBatch(pattern, (_data, contexts) => handle(contexts), { concurrency, batch: { size } });
       await startInstance(bench.faults, controller, { ...bench.service, prefetch, autoCommitInterval: 1 });
-      const sampler = startSampler(async () => (await givenTo(admin, GROUP, [pattern])) - finished);
+      const sampler = startSampler(async () => (await deliveredCount(admin, GROUP, [pattern])) - finished);
       const load = keepSending((n) => sendNumbered(producer, [ledger], pattern, n + 1), 2_000);
       for (let stop = 1; stop <= 5; stop += 1) {
         await until('all handlers are busy', () => running === concurrency);
-        await load.more(200);
+        await load.moreSent(200);
         // Nothing is acknowledged any more, so what is pending is what the service has.
         await until('the last acknowledgements are sent', async () => (await bench.pendingIn([pattern])) <= capacity);
         expect(await bench.pendingIn([pattern])).toBeGreaterThan(least - Math.min(10, Math.ceil(least / 2)));
@@ -198,7 +198,7 @@ describe('a service under a flood', () => {
       const begin = Date.now();
       const sampler = startSampler(async () => {
         const pending = await bench.pendingIn([busy]);
-        return pending - Math.max(0, (await givenTo(admin, GROUP, [busy])) - finished);
+        return pending - Math.max(0, (await deliveredCount(admin, GROUP, [busy])) - finished);
       });
       await flood(producer, ledger, busy, count);
       const isOver = (): boolean => finished === count && Date.now() - begin > 4_000;
@@ -232,7 +232,7 @@ describe('two groups of one stream', () => {
           consumer.ack(message);
         });
       work(fast, ledger);
-      const sampler = startSampler(() => givenTo(admin, 'slow', [stream]));
+      const sampler = startSampler(() => deliveredCount(admin, 'slow', [stream]));
       const numbers = Array.from({ length: count }, (_, index) => index + 1);
       await Promise.all(numbers.map((n) => sendNumbered(producer, [ledger, ledgerOfSlow], stream, n)));
       await until('the fast one has everything', () => ledger.handled === count, 30_000);

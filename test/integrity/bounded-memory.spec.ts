@@ -5,7 +5,7 @@ import { fillBacklog, beginningsOf } from '../support/backlog.js';
 import { FaultBench } from '../support/fault-bench.js';
 import { GROUP, ROLLING } from '../support/flood-bench.js';
 import { useMemoryProcesses } from '../support/memory-process.js';
-import type { MemoryReport, ProduceOrders } from '../support/memory-process.js';
+import type { MemoryReport, ProduceInput } from '../support/memory-process.js';
 import { uniqueName } from '../support/redis.js';
 import type { RedisServer } from '../support/redis-server.js';
 import { pendingOf } from '../support/streams.js';
@@ -49,7 +49,7 @@ describe('a process with 128 MiB of heap', () => {
         read: backlog,
       });
       const read = await fast.report('done', LIMIT);
-      slow.tell('close');
+      slow.send('close');
       const handled = await slow.report('done', 15_000);
 
       const { different = 0, repeated = 0 } = read.counts;
@@ -91,7 +91,7 @@ describe('a process with 128 MiB of heap', () => {
         stream,
         options: { ...ROLLING, batchSize, prefetch },
         read: count,
-        restEvery: 250,
+        pauseEvery: 250,
       });
       const done = await consumer.report('done', LIMIT);
 
@@ -104,18 +104,18 @@ describe('a process with 128 MiB of heap', () => {
   );
 });
 
-type Sends = Pick<ProduceOrders, 'by' | 'text' | 'size' | 'beyond'>;
+type Sends = Pick<ProduceInput, 'by' | 'text' | 'size' | 'refusals'>;
 
 /** What the queue may hold by default, and what is under way of it, which the client has a second time until it is written. */
 const QUEUE = 64 + 24;
 
 const sends: ReadonlyArray<readonly [title: string, queued: number, sends: Sends]> = [
-  ['100,000 of 100 bytes, enqueued', 100_000, { by: 'enqueue', text: 'narrow', size: 100, beyond: 300_000 }],
-  ['100,000 of 100 bytes, sent', 100_000, { by: 'send', text: 'narrow', size: 100, beyond: 100_000 }],
-  ['64 MiB in texts of 10 kB, sent', 6_710, { by: 'send', text: 'narrow', size: 10_000, beyond: 10_000 }],
-  ['64 MiB in wide texts of 10 kB, enqueued', 3_355, { by: 'enqueue', text: 'wide', size: 10_000, beyond: 120_000 }],
-  ['64 MiB in texts of 1 MB, sent', 67, { by: 'send', text: 'narrow', size: 1_000_000, beyond: 1_000 }],
-  ['64 MiB in Buffers of 1 MB, enqueued', 67, { by: 'enqueue', size: 1_000_000, beyond: 1_000 }],
+  ['100,000 of 100 bytes, enqueued', 100_000, { by: 'enqueue', text: 'narrow', size: 100, refusals: 300_000 }],
+  ['100,000 of 100 bytes, sent', 100_000, { by: 'send', text: 'narrow', size: 100, refusals: 100_000 }],
+  ['64 MiB in texts of 10 kB, sent', 6_710, { by: 'send', text: 'narrow', size: 10_000, refusals: 10_000 }],
+  ['64 MiB in wide texts of 10 kB, enqueued', 3_355, { by: 'enqueue', text: 'wide', size: 10_000, refusals: 120_000 }],
+  ['64 MiB in texts of 1 MB, sent', 67, { by: 'send', text: 'narrow', size: 1_000_000, refusals: 1_000 }],
+  ['64 MiB in Buffers of 1 MB, enqueued', 67, { by: 'enqueue', size: 1_000_000, refusals: 1_000 }],
 ];
 
 describe('a producer with 128 MiB of heap whose server stands still', () => {
@@ -125,10 +125,10 @@ describe('a producer with 128 MiB of heap whose server stands still', () => {
       const producer = await startProcess({ work: 'produce', url: server.url, stream, ...plan });
       const begun = await producer.report('begun', 15_000);
       server.pause();
-      producer.tell('go');
+      producer.send('go');
       await producer.report('full', 30_000);
       server.resume();
-      producer.tell('flush');
+      producer.send('flush');
       const done = await producer.report('done', 30_000);
 
       const { accepted = 0, refused = 0, failed = 0, confirmed, kept } = done.counts;
@@ -141,7 +141,7 @@ describe('a producer with 128 MiB of heap whose server stands still', () => {
       const duplicates = numbers.length - 1 - stored.size;
       tally({ faults: 1, sends: accepted, handled: stored.size, duplicates, lost: missing.length });
       expect({ accepted, failed, missing }).toEqual({ accepted: queued, failed: 0, missing: [] });
-      expect(refused).toBeGreaterThanOrEqual(plan.beyond);
+      expect(refused).toBeGreaterThanOrEqual(plan.refusals);
       if (plan.by === 'send') expect(confirmed).toBe(accepted);
       else expect(kept).toBe(Math.min(refused, 100_000));
       const { heapUsed, external } = done.peaks;

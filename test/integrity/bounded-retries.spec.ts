@@ -3,7 +3,7 @@ import { expect, it } from '@jest/globals';
 
 import { onEvent } from '../support/controllers.js';
 import { FloodBench, GROUP } from '../support/flood-bench.js';
-import { flood, givenTo } from '../support/flood.js';
+import { flood, deliveredCount } from '../support/flood.js';
 import { startInstance } from '../support/instances.js';
 import { uniqueName } from '../support/redis.js';
 import { until } from '../support/until.js';
@@ -37,7 +37,7 @@ it('a service whose handlers all fail takes so many messages and no more, and ha
     },
     30_000,
   );
-  const taken = await givenTo(bench.admin, GROUP, [stream]);
+  const taken = await deliveredCount(bench.admin, GROUP, [stream]);
   isSick = false;
 
   await bench.settle(1);

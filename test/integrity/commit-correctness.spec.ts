@@ -58,10 +58,10 @@ describe('rolling commits', () => {
       }
       const load = keepSending(send, 500);
       for (let round = 0; round < 15; round += 1) {
-        await load.more(100);
+        await load.moreSent(100);
         if (round % 5 === 4) proxy.refuse();
         proxy.cut(round % 2 === 0 ? 'rst' : 'fin', round % 5 === 4 ? undefined : ROLES[round % 3]);
-        await load.more(50);
+        await load.moreSent(50);
         await proxy.accept();
       }
 
@@ -75,7 +75,7 @@ describe('rolling commits', () => {
     audit.work(await streamer.createConsumer(stream, ROLLING));
     const load = keepSending(send, 500);
     for (let round = 0; round < 20; round += 1) {
-      await load.more(50);
+      await load.moreSent(50);
       await proxy.tearReply(round % 4, 'control');
     }
 
@@ -90,7 +90,7 @@ describe('rolling commits', () => {
     audit.work(consumer);
     const load = keepSending(send, 500);
     for (let round = 0; round < 3; round += 1) {
-      await load.more(200);
+      await load.moreSent(200);
       await server.restart();
     }
     await load.stop();
@@ -118,7 +118,7 @@ it('delayed commits reach the server through broken connections, and none is mis
   }
   const load = keepSending(send, 500);
   for (let round = 0; round < 12; round += 1) {
-    await load.more(100);
+    await load.moreSent(100);
     proxy.cut('rst', ROLES[round % 3]);
   }
 
@@ -147,7 +147,7 @@ describe('commit()', () => {
     }
     const load = keepSending(send, 400);
     for (let round = 0; round < 15; round += 1) {
-      await load.more(80);
+      await load.moreSent(80);
       if (round % 3 === 0) void proxy.tearReply(round % 4, 'control');
       else proxy.cut('rst', ROLES[round % 3]);
     }
@@ -163,9 +163,9 @@ describe('commit()', () => {
     void workers(await streamer.createConsumer(stream, DISABLED), missed);
     const load = keepSending(send, 400);
     for (let round = 0; round < 3; round += 1) {
-      await load.more(200);
+      await load.moreSent(200);
       await server.kill();
-      await load.more(200);
+      await load.moreSent(200);
       await server.restart();
     }
 
@@ -193,7 +193,7 @@ describe('commit()', () => {
       else proxy.stall();
       refusals.push(await consumer.commit().catch((error: unknown) => error));
       expect(await audit.pendingOf(acked)).toEqual(acked);
-      proxy.flow();
+      proxy.unstall();
       proxy.cut();
       await proxy.accept();
       await until('one gets through', () => resolves(consumer.commit()));

@@ -51,16 +51,16 @@ describe('processes that are killed in the middle of handlers', () => {
     const fleet = fleetOf({ ...CLAIM, concurrency: 16 });
     await fleet.start('survivor');
     const load = keepSending((n) => fleet.send(producer, { n, takes: TAKES }), 400);
-    const inHand: number[] = [];
+    const inFlight: number[] = [];
     for (let round = 0; round < 6; round += 1) {
       const victim = await fleet.start(`victim-${round}`);
       await until('the victim works', () => victim.done().length > 20);
-      inHand.push((await fleet.kill(victim)).length);
+      inFlight.push((await fleet.kill(victim)).length);
     }
     await load.stop();
 
     await settle(fleet, 6);
-    expect(Math.min(...inHand)).toBeGreaterThan(0);
+    expect(Math.min(...inFlight)).toBeGreaterThan(0);
   });
 
   it('lose nothing when none is left, and others begin later', async () => {
@@ -68,16 +68,16 @@ describe('processes that are killed in the middle of handlers', () => {
     const first = await Promise.all(['a', 'b', 'c'].map((name) => fleet.start(name)));
     const load = keepSending((n) => fleet.send(producer, { n, takes: TAKES }), 400);
     await until('all work', () => first.every((service) => service.done().length > 50));
-    const inHand = (await Promise.all(first.map((service) => fleet.kill(service)))).flat();
-    await load.more(200);
+    const inFlight = (await Promise.all(first.map((service) => fleet.kill(service)))).flat();
+    await load.moreSent(200);
     await Promise.all(['d', 'e'].map((name) => fleet.start(name)));
-    await load.more(400);
+    await load.moreSent(400);
     await load.stop();
 
     await settle(fleet, 3);
-    expect(inHand.length).toBeGreaterThan(2);
+    expect(inFlight.length).toBeGreaterThan(2);
     expect(new Set(fleet.starts.flatMap(({ id, deliveryCount }) => (deliveryCount === 2 ? id : [])))).toEqual(
-      new Set(inHand),
+      new Set(inFlight),
     );
   });
 
@@ -108,14 +108,14 @@ it('what was done and not yet acknowledged is done once more, as the second deli
   const victim = await fleet.start('victim');
   await until('much is done', () => victim.done().length > 400);
   const pending = await fleet.kill(victim);
-  await fleet.start('heir', { autoCommitInterval: 100 });
+  await fleet.start('successor', { autoCommitInterval: 100 });
   await load.stop();
 
   await settle(fleet, 1);
   const twice = [...fleet.ledger.account().duplicates.keys()].map(Number);
   expect(new Set(twice)).toEqual(new Set(victim.done()));
-  const heirs = fleet.starts.filter(({ service, deliveryCount }) => service === 'heir' && deliveryCount === 2);
-  expect(new Set(heirs.map(({ id }) => id))).toEqual(new Set(pending));
+  const redelivered = fleet.starts.filter(({ service, deliveryCount }) => service === 'successor' && deliveryCount === 2);
+  expect(new Set(redelivered.map(({ id }) => id))).toEqual(new Set(pending));
 });
 
 describe('a process that stood still for longer than the claim idle', () => {
@@ -129,15 +129,15 @@ describe('a process that stood still for longer than the claim idle', () => {
       const other = await fleet.start('other');
       const load = keepSending((n) => fleet.send(producer, { n, takes: 300 }), 100);
       await until('both work', () => [zombie, other].every((service) => service.done().length > 50));
-      await until('it has much in hand', () => zombie.inHand().length > 8);
+      await until('it has much in hand', () => zombie.inFlight().length > 8);
       zombie.kill('SIGSTOP');
       const robbed = new Set<string>();
       await until('all that it had is taken over', async () => {
-        const held = await fleet.held('zombie');
+        const held = await fleet.pendingIds('zombie');
         for (const id of held) robbed.add(id);
         return robbed.size > 0 && held.length === 0;
       });
-      const taken = (await fleet.held('other')).filter((id) => robbed.has(id));
+      const taken = (await fleet.pendingIds('other')).filter((id) => robbed.has(id));
       const before = zombie.done().length;
       zombie.kill('SIGCONT');
 
@@ -145,11 +145,11 @@ describe('a process that stood still for longer than the claim idle', () => {
       if (dies) await fleet.kill(other);
       else
         await until('the other is through with them', async () => {
-          for (const id of await fleet.held('zombie')) if (robbed.has(id)) stolen.add(id);
-          const held = await fleet.held('other');
+          for (const id of await fleet.pendingIds('zombie')) if (robbed.has(id)) stolen.add(id);
+          const held = await fleet.pendingIds('other');
           return !held.some((id) => robbed.has(id));
         });
-      await load.more(200);
+      await load.moreSent(200);
       await load.stop();
 
       const { lost, duplicates } = await fleet.settled();

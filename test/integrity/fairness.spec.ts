@@ -8,7 +8,7 @@ import { drain } from '../support/fault-bench.js';
 import { flood } from '../support/flood.js';
 import { FloodBench, GROUP, ROLLING } from '../support/flood-bench.js';
 import { startInstance } from '../support/instances.js';
-import { Overtaking, mostBegun } from '../support/overtaking.js';
+import { Overtaking, maxStarted } from '../support/overtaking.js';
 import { uniqueName } from '../support/redis.js';
 import { until } from '../support/until.js';
 
@@ -45,8 +45,8 @@ describe('a message of a quiet stream', () => {
         consumer.ack(message);
         await (bench.ledger.handled % 5 === 0 ? pause(1) : turn());
       });
-      const most = await overtaking.most(quiet, 25);
-      const left = count - overtaking.ofFlood;
+      const most = await overtaking.maxOvertaken(quiet, 25);
+      const left = count - overtaking.floodHandedOut;
       await bench.settle();
       expect(left).toBeGreaterThan(0);
       expect(most).toBeLessThanOrEqual(share);
@@ -69,8 +69,8 @@ describe('a message of a quiet stream', () => {
       const count = 6_000;
       await flood(bench.producer, bench.ledger, busy, count);
       await startInstance(bench.faults, controllers, { ...bench.service, ...AHEAD, ...NO_CLAIMS });
-      const most = await overtaking.most(quiet, 50);
-      const left = count - overtaking.ofFlood;
+      const most = await overtaking.maxOvertaken(quiet, 50);
+      const left = count - overtaking.floodHandedOut;
       await bench.settle();
       expect(left).toBeGreaterThan(0);
       expect(most).toBeLessThanOrEqual(CAPACITY / 4);
@@ -104,7 +104,7 @@ describe('a message of a quiet stream', () => {
       await flood(bench.producer, bench.ledger, sick, 400);
       await startInstance(bench.faults, controllers, { ...bench.service, ...AHEAD, retry, onDeadLetter });
       await until('it is hard at work', () => attempts > 200, 30_000);
-      const most = await mostBegun(bench, healthy, () => attempts, before);
+      const most = await maxStarted(bench, healthy, () => attempts, before);
       isCured = true;
       await bench.settle();
 
@@ -134,7 +134,7 @@ describe('a message of a quiet stream', () => {
         await pause(1);
       });
       await until('it takes over', () => claimed > 0);
-      const most = await mostBegun(bench, quiet, () => claimed, before);
+      const most = await maxStarted(bench, quiet, () => claimed, before);
       const isOver = claimed === count;
       await bench.settle(1);
       expect(isOver).toBe(false);

@@ -6,7 +6,7 @@ import { UncertainSendError } from '../../lib/index.js';
 import type { RedisStreamer, StreamerOptions } from '../../lib/index.js';
 import { FaultBench } from '../support/fault-bench.js';
 import type { FaultProxy } from '../support/fault-proxy.js';
-import { GROUP, GroupWork, MOST_IN_HAND, appendedAgain, storedIn } from '../support/group-work.js';
+import { GROUP, GroupWork, MAX_IN_FLIGHT, duplicatePayloads, storedEntries } from '../support/group-work.js';
 import { useLoad } from '../support/load.js';
 import type { RedisServer } from '../support/redis-server.js';
 import { describeServer, requireServerBinary } from '../support/server-binary.js';
@@ -56,7 +56,7 @@ async function settle(faults: number, mostAppendedAgain: number): Promise<void> 
   tally(work.counts(faults, outcome));
   expect(outcome.lost).toEqual([]);
   expect(outcome.handledAgain).toEqual([]);
-  const again = appendedAgain(await storedIn(admin, 's'));
+  const again = duplicatePayloads(await storedEntries(admin, 's'));
   expect(outcome.duplicates).toBe(again.length);
   expect(again.length).toBeLessThanOrEqual(mostAppendedAgain);
 }
@@ -77,10 +77,10 @@ describe('a server that stands still while messages flow', () => {
     async (_what, times, stop) => {
       const { streamers, load } = await start();
       for (let round = 0; round < times; round += 1) {
-        await work.more(100);
+        await work.moreHandled(100);
         await stop();
       }
-      await work.more(100);
+      await work.moreHandled(100);
       await load.stop();
 
       await settle(times, 0);
@@ -98,11 +98,11 @@ describe('a server that stands still while messages flow', () => {
     async (_who, times, long) => {
       const { streamers, load } = await start();
       for (let round = 0; round < times; round += 1) {
-        await work.more(100);
+        await work.moreHandled(100);
         await freeze(long);
         await until('all is well', () => streamers.every(({ status }) => status === 'connected'));
       }
-      await work.more(100);
+      await work.moreHandled(100);
       await load.stop();
 
       await settle(times, times * MOST_IN_FLIGHT);
@@ -117,17 +117,17 @@ describe('a server that stands still while messages flow', () => {
     async () => {
       const { load } = await start(server.url, { blockTimeout: 300, timeout: 1_000 });
       for (let round = 0; round < 3; round += 1) {
-        await work.more(100);
+        await work.moreHandled(100);
         await freeze(3_000);
       }
-      await work.more(100);
+      await work.moreHandled(100);
       await load.stop();
 
       await settle(3, 3 * MOST_IN_FLIGHT);
       const { failures, confirmed, uncertain } = work.ledger;
       expect(confirmed + failures.size).toBe(load.sent);
       const refused = [...failures].filter(([, error]) => !(error instanceof UncertainSendError));
-      const stored = new Set((await storedIn(admin, 's')).map(({ payload }) => payload));
+      const stored = new Set((await storedEntries(admin, 's')).map(({ payload }) => payload));
       expect(refused.length).toBeGreaterThan(0);
       expect(refused.filter(([payload]) => stored.has(payload))).toEqual([]);
       expect(uncertain).toBeLessThanOrEqual(3 * MOST_IN_FLIGHT);
@@ -146,12 +146,12 @@ describe('a connection that swallows everything and stays open', () => {
       const proxy = await bench.proxy(server);
       const { load } = await start(proxy.url);
       for (let round = 0; round < times; round += 1) {
-        await work.more(200);
+        await work.moreHandled(200);
         const { accepted } = proxy;
         proxy.stall(role);
         await until('it is given up on', () => proxy.accepted > accepted, 15_000);
       }
-      await work.more(200);
+      await work.moreHandled(200);
       await load.stop();
 
       await settle(times, times * MOST_IN_FLIGHT);
@@ -168,7 +168,7 @@ describe('whoever leaves while nothing is answered', () => {
       'connections swallow everything',
       (proxy: FaultProxy) => proxy.stall(),
       (proxy: FaultProxy) => {
-        proxy.flow();
+        proxy.unstall();
         // The server has not heard that anybody left.
         proxy.cut();
       },
@@ -182,9 +182,9 @@ describe('whoever leaves while nothing is answered', () => {
       const consumers = await Promise.all(CONSUMERS.map((consumer) => work.join(consuming, 's', { consumer })));
       const sending = await bench.streamer(proxy.url, options);
       const load = keepSending(work.sender(await sending.createProducer('s')), 1_000);
-      await work.more(500);
+      await work.moreHandled(500);
       stop(proxy);
-      await load.more(50);
+      await load.moreSent(50);
       await Promise.all([load.stop(), ...consumers.map((consumer) => consumer.end())]);
       await Promise.all([consuming.disconnect(), sending.disconnect()]);
       goOn(proxy);
@@ -198,7 +198,7 @@ describe('whoever leaves while nothing is answered', () => {
       expect(outcome.lost).toEqual([]);
       const isExplained = (entry: string): boolean => unacknowledged.has(entry.split(' ')[1] as string);
       expect(outcome.handledAgain.filter((entry) => !isExplained(entry))).toEqual([]);
-      expect(outcome.handledAgain.length).toBeLessThanOrEqual(CONSUMERS.length * MOST_IN_HAND);
+      expect(outcome.handledAgain.length).toBeLessThanOrEqual(CONSUMERS.length * MAX_IN_FLIGHT);
     },
     LIMIT,
   );

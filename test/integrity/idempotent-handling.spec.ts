@@ -2,13 +2,13 @@ import { expect, it } from '@jest/globals';
 
 import { useChildProgram } from '../support/child-program.js';
 import { FaultBench } from '../support/fault-bench.js';
-import type { Booking, InboxLine, InboxOrders } from '../support/inbox-child.js';
+import type { Booking, InboxLine, InboxInput } from '../support/inbox-child.js';
 import { useTally } from '../support/tally.js';
 
 const MESSAGES = 600;
 const LIMIT = 60_000;
 const bench = new FaultBench();
-const startConsumer = useChildProgram<InboxOrders, InboxLine>('./inbox-child.ts');
+const startConsumer = useChildProgram<InboxInput, InboxLine>('./inbox-child.ts');
 const tally = useTally();
 
 /** Every hundredth message ends the process that is first given it, before and after its work is recorded in turn. */
@@ -34,8 +34,8 @@ it(
     let isOver = false;
     const consuming = (async () => {
       while (!isOver) {
-        const orders = { url: server.url, stream, consumer: 'accountant' };
-        const child = await startConsumer(orders, ({ given: amount }) => {
+        const input = { url: server.url, stream, consumer: 'accountant' };
+        const child = await startConsumer(input, ({ given: amount }) => {
           given.set(amount, (given.get(amount) ?? 0) + 1);
         });
         const stopWhenDone = async (): Promise<void> => {

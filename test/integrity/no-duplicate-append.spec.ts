@@ -5,7 +5,7 @@ import { UncertainSendError } from '../../lib/index.js';
 import type { Delivery, StreamProducer } from '../../lib/index.js';
 import { FaultBench } from '../support/fault-bench.js';
 import type { FaultProxy } from '../support/fault-proxy.js';
-import { GroupWork, appendedAgain, storedIn } from '../support/group-work.js';
+import { GroupWork, duplicatePayloads, storedEntries } from '../support/group-work.js';
 import type { StoredEntry } from '../support/group-work.js';
 import { useLoad } from '../support/load.js';
 import type { Load } from '../support/load.js';
@@ -47,7 +47,7 @@ async function producerOf(url: string, delivery: Delivery): Promise<StreamProduc
 /** Breaks the writer's connection while it is in use, each time at another place of the replies and in another way. */
 async function cutWriter(proxy: FaultProxy, load: Load, each = 500): Promise<void> {
   for (let cut = 0; cut < CUTS; cut += 1) {
-    await load.more(each);
+    await load.moreSent(each);
     if (cut % 4 === 3) proxy.cut(cut % 8 === 3 ? 'rst' : 'fin', 'writer');
     else await proxy.tearReply(cut * 7, 'writer', cut % 3);
   }
@@ -62,7 +62,7 @@ async function expectEachOnce(faults: number, sent: Readonly<Record<string, numb
   tally(work.counts(faults, outcome));
   expect(outcome).toEqual({ lost: [], duplicates: 0, handledAgain: [] });
   expect(work.ledger.failures).toEqual(new Map());
-  const entries = await storedIn(admin, 's');
+  const entries = await storedEntries(admin, 's');
   for (const [prefix, count] of Object.entries(sent)) {
     const own = entries.filter(({ payload }) => payload.startsWith(`${prefix}-`));
     expect(own.map(({ payload }) => payload)).toEqual(numbered(prefix, count));
@@ -104,10 +104,10 @@ describe('delivery exactly-once', () => {
       await begin([]);
       const load = keepSending(sender(await producerOf(server.url, 'exactly-once'), 'm'), 3_000);
       for (let kill = 0; kill < 8; kill += 1) {
-        await load.more(1_000);
+        await load.moreSent(1_000);
         await server.restart();
       }
-      await load.more(1_000);
+      await load.moreSent(1_000);
       await load.stop();
 
       await expectEachOnce(8, { m: load.sent });
@@ -145,8 +145,8 @@ it(
     const outcome = await work.settled(admin, 's');
     tally(work.counts(CUTS, outcome));
     expect(outcome).toEqual({ lost: [], duplicates: 0, handledAgain: [] });
-    const entries = await storedIn(admin, 's');
-    expect(appendedAgain(entries)).toEqual([]);
+    const entries = await storedEntries(admin, 's');
+    expect(duplicatePayloads(entries)).toEqual([]);
     const { failures, confirmed } = work.ledger;
     expect([...failures.values()].filter((error) => !(error instanceof UncertainSendError))).toEqual([]);
     expect(confirmed + failures.size).toBe(load.sent);
@@ -174,7 +174,7 @@ it(
     const load = keepSending(sender(await producerOf(proxy.url, 'at-least-once'), 'm'), 2_000);
     const ends: string[] = [];
     for (let cut = 0; cut < CUTS; cut += 1) {
-      await load.more(250);
+      await load.moreSent(250);
       // The next connection waits until it is known how far this one got.
       proxy.refuse();
       await proxy.tearReply(cut * 7, 'writer');
@@ -187,14 +187,14 @@ it(
     await load.stop();
 
     const outcome = await work.settled(admin, 's');
-    const entries = await storedIn(admin, 's');
-    const again = appendedAgain(entries);
+    const entries = await storedEntries(admin, 's');
+    const again = duplicatePayloads(entries);
     tally(work.counts(CUTS, outcome));
     expect(outcome).toEqual({ lost: [], duplicates: again.length, handledAgain: [] });
     expect(work.ledger.failures).toEqual(new Map());
     const lives = divide(entries, ends);
     expect(lives).toHaveLength(CUTS + 1);
-    expect(lives.flatMap((life) => appendedAgain(life))).toEqual([]);
+    expect(lives.flatMap((life) => duplicatePayloads(life))).toEqual([]);
     expect(again.length).toBeGreaterThan(0);
     expect(again.length).toBeLessThanOrEqual(CUTS * MOST_IN_FLIGHT);
     // Whatever was repeated, the receipt is that of the last time.

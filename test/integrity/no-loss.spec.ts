@@ -7,10 +7,10 @@ import type { RedisStreamer, RedisStreamsContext } from '../../lib/index.js';
 import { onEvent } from '../support/controllers.js';
 import { cutInTurn } from '../support/cuts.js';
 import { FaultBench } from '../support/fault-bench.js';
-import { GROUP, GroupWork, appendedAgain, storedIn } from '../support/group-work.js';
+import { GROUP, GroupWork, duplicatePayloads, storedEntries } from '../support/group-work.js';
 import { startInstance } from '../support/instances.js';
 import { useLoad } from '../support/load.js';
-import { TROUBLES } from '../support/server-troubles.js';
+import { SERVER_FAULTS } from '../support/server-faults.js';
 import { useTally } from '../support/tally.js';
 import { until } from '../support/until.js';
 
@@ -50,7 +50,7 @@ async function settle(admin: Redis, faults: number): Promise<void> {
   expect(outcome.lost).toEqual([]);
   expect(outcome.handledAgain).toEqual([]);
   expect(work.ledger.failures).toEqual(new Map());
-  const again = appendedAgain(await storedIn(admin, 's'));
+  const again = duplicatePayloads(await storedEntries(admin, 's'));
   expect(outcome.duplicates).toBe(again.length);
   expect(again.length).toBeLessThanOrEqual(faults * MOST_IN_FLIGHT);
 }
@@ -62,8 +62,8 @@ describe('nothing that Redis has confirmed is lost', () => {
       const server = await bench.server(NOT_PERSISTENT);
       const proxy = await bench.proxy(server);
       const { load } = await start(proxy.url, 800);
-      await work.more(100);
-      const cuts = await cutInTurn(proxy, 3, () => work.more(100));
+      await work.moreHandled(100);
+      const cuts = await cutInTurn(proxy, 3, () => work.moreHandled(100));
       await load.stop();
 
       await settle(bench.admin(server.url), cuts);
@@ -78,10 +78,10 @@ describe('nothing that Redis has confirmed is lost', () => {
       const server = await bench.server();
       const { load } = await start(server.url, 800);
       for (let kill = 0; kill < 6; kill += 1) {
-        await work.more(300);
+        await work.moreHandled(300);
         await server.restart();
       }
-      await work.more(300);
+      await work.moreHandled(300);
       await load.stop();
 
       await settle(bench.admin(server.url), 6);
@@ -89,17 +89,17 @@ describe('nothing that Redis has confirmed is lost', () => {
     LIMIT,
   );
 
-  it.each(TROUBLES)(
+  it.each(SERVER_FAULTS)(
     'when the server %s, three times',
     async (_what, trouble) => {
       const server = await bench.server(NOT_PERSISTENT);
       const [admin, helper] = [bench.admin(server.url), bench.admin(server.url)];
       const { load } = await start(server.url, 500);
       for (let round = 0; round < 3; round += 1) {
-        await work.more(200);
+        await work.moreHandled(200);
         await trouble({ server, admin, helper });
       }
-      await work.more(200);
+      await work.moreHandled(200);
       await load.stop();
 
       await settle(admin, 3);
@@ -114,14 +114,14 @@ describe('nothing that Redis has confirmed is lost', () => {
       const admin = bench.admin(server.url);
       const { load } = await start(server.url, 500);
       for (let round = 0; round < 3; round += 1) {
-        await work.more(200);
+        await work.moreHandled(200);
         const refused = work.ledger.failures.size;
         await admin.config('SET', 'maxmemory', '1');
         await until('sends are refused', () => work.ledger.failures.size > refused + 50);
         expect((await work.settled(admin, 's')).lost).toEqual([]);
         await admin.config('SET', 'maxmemory', '0');
       }
-      await work.more(200);
+      await work.moreHandled(200);
       await load.stop();
 
       const outcome = await work.settled(admin, 's');
@@ -130,7 +130,7 @@ describe('nothing that Redis has confirmed is lost', () => {
       const { failures, confirmed } = work.ledger;
       expect(confirmed + failures.size).toBe(load.sent);
       for (const error of failures.values()) expect(error).toMatchObject({ code: 'ERR_SEND_FAILED', retryable: true });
-      expect((await storedIn(admin, 's')).filter(({ payload }) => failures.has(payload))).toEqual([]);
+      expect((await storedEntries(admin, 's')).filter(({ payload }) => failures.has(payload))).toEqual([]);
     },
     LIMIT,
   );
@@ -142,19 +142,19 @@ describe('nothing that Redis has confirmed is lost', () => {
       const { streamers, load } = await start(server.url, 800);
       const wiped = new Set<string>();
       for (let kill = 0; kill < 6; kill += 1) {
-        await work.more(200);
+        await work.moreHandled(200);
         // More than consumers take on, so that some is only in the server.
-        work.hold();
-        await load.more(400);
+        work.holdHandlers();
+        await load.moreSent(400);
         await server.kill();
         // Only then was the last confirmation read that the server gave in this life.
         await until('the loss is noticed', () => streamers[0]?.connections.writer.state === 'connecting');
         for (const payload of work.ledger.account().lost) wiped.add(payload);
-        work.goOn();
+        work.releaseHandlers();
         await server.restart();
       }
       // Sent, not handled: what is handled now may have been read before the server died.
-      await load.more(300);
+      await load.moreSent(300);
       await load.stop();
 
       const admin = bench.admin(server.url);
@@ -165,7 +165,7 @@ describe('nothing that Redis has confirmed is lost', () => {
       expect(work.ledger.failures).toEqual(new Map());
       expect(wiped.size).toBeGreaterThan(0);
       expect(work.ledger.handled + wiped.size).toBeGreaterThanOrEqual(load.sent);
-      expect((await storedIn(admin, 's')).length).toBeGreaterThanOrEqual(300);
+      expect((await storedEntries(admin, 's')).length).toBeGreaterThanOrEqual(300);
     },
     LIMIT,
   );
@@ -179,16 +179,16 @@ describe('nothing that Redis has confirmed is lost', () => {
       const server = await bench.server(NOT_PERSISTENT);
       const proxy = await bench.proxy(server);
       const { load } = await start(proxy.url, 500);
-      await work.more(200);
+      await work.moreHandled(200);
       const now = Date.now.bind(Date);
       jest.spyOn(Date, 'now').mockImplementation(() => now() + jump);
       for (const role of ['reader', 'writer', 'control', undefined] as const) {
-        await work.more(200);
+        await work.moreHandled(200);
         proxy.cut('rst', role);
       }
-      await work.more(200);
+      await work.moreHandled(200);
       jest.restoreAllMocks();
-      await work.more(200);
+      await work.moreHandled(200);
       await load.stop();
 
       await settle(bench.admin(server.url), 6);
@@ -215,8 +215,8 @@ it(
     await client.connect();
     const emit = (n: number): Promise<void> => work.ledger.sent(`e-${n}`, firstValueFrom(client.emit('s', `e-${n}`)));
     const load = keepSending(emit, 500);
-    await work.more(100);
-    const cuts = await cutInTurn(proxy, 3, () => work.more(100));
+    await work.moreHandled(100);
+    const cuts = await cutInTurn(proxy, 3, () => work.moreHandled(100));
     await load.stop();
 
     await settle(bench.admin(server.url), cuts);

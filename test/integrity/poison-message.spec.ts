@@ -96,7 +96,7 @@ describe('a message that always fails', () => {
     const retry = { attempts: 4, delay: 20, factor: 2 };
     for (let instance = 0; instance < 2; instance += 1) await serve({ retry });
     const load = keepSending(send, 500);
-    await load.more(1_500);
+    await load.moreSent(1_500);
     await load.stop();
 
     const { poison, duplicates } = await settle(0);
@@ -117,7 +117,7 @@ describe('a message that always fails', () => {
     for (let instance = 0; instance < 2; instance += 1) await serve({ retry: { attempts: 4, delay: 20 } }, proxy.url);
     const load = keepSending(send, 400);
     for (let round = 0; round < 12; round += 1) {
-      await load.more(100);
+      await load.moreSent(100);
       proxy.cut(round % 2 === 0 ? 'rst' : 'fin', ([undefined, 'control', 'reader', 'writer'] as const)[round % 4]);
     }
     await load.stop();
@@ -136,7 +136,7 @@ it('a payload that nobody can parse is a dead letter at once, and no handler see
   for (let instance = 0; instance < 2; instance += 1) await serve({});
   const broken = (n: number): Promise<void> => ledger.sent(`{"n":${n}`, producer.send(`{"n":${n}`));
   const load = keepSending((n) => (n % 100 === 50 ? broken(n) : send(n)), 500);
-  await load.more(1_500);
+  await load.moreSent(1_500);
   await load.stop();
 
   const { duplicates } = await settle(0);
@@ -154,7 +154,7 @@ it('a dead letter that cannot be stored is not lost: its message stays pending, 
   await admin.set(`${pattern}:dead`, 'something else');
   for (let instance = 0; instance < 2; instance += 1) await serve({ retry: { attempts: 2, delay: 20 } });
   const load = keepSending(send, 500);
-  await load.more(1_000);
+  await load.moreSent(1_000);
   await load.stop();
   const poison = (): Array<[string, number[]]> => [...handlings].filter(([payload]) => isPoison(payload));
   await until('all was tried', () => poison().length === Math.round(load.sent / 100));
@@ -187,7 +187,7 @@ describe('with processes that die', () => {
       },
       30_000,
     );
-    await load.more(300);
+    await load.moreSent(300);
     await load.stop();
     await fleet.untilSettled();
     const deaths = (await Promise.all(services.map((service) => service.stop()))).reduce((a, b) => a + b);
@@ -217,10 +217,10 @@ describe('with processes that die', () => {
     proxy.stall('control');
     const before = await admin.xlen(`${pattern}:dead`);
     await until('another one is written', async () => (await admin.xlen(`${pattern}:dead`)) > before);
-    const inHand = new Set(await fleet.kill(victim));
-    const between = (await deadLetters()).map(({ header }) => header('id')).filter((id) => inHand.has(id));
-    await fleet.start('heir');
-    await load.more(400);
+    const inFlight = new Set(await fleet.kill(victim));
+    const between = (await deadLetters()).map(({ header }) => header('id')).filter((id) => inFlight.has(id));
+    await fleet.start('successor');
+    await load.moreSent(400);
     await load.stop();
     await fleet.untilSettled();
 

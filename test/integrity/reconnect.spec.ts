@@ -5,7 +5,7 @@ import { runInNewContext, runInThisContext } from 'node:vm';
 
 import type { RedisStreamer } from '../../lib/index.js';
 import { FaultBench } from '../support/fault-bench.js';
-import { GROUP, GroupWork, appendedAgain, storedIn } from '../support/group-work.js';
+import { GROUP, GroupWork, duplicatePayloads, storedEntries } from '../support/group-work.js';
 import { useLoad } from '../support/load.js';
 import { useTally } from '../support/tally.js';
 import { until } from '../support/until.js';
@@ -76,17 +76,17 @@ it(
     const [listenersBefore, handlesBefore] = [listeners(streamer), handles()];
 
     const load = keepSending(work.sender(producer), 200);
-    await work.more(200);
+    await work.moreHandled(200);
     let cuts = 0;
     let heapInTheMiddle = 0;
     for (let loss = 0; loss < LOSSES; loss += 1) {
       // Now and then there is time to see that messages flow; otherwise none to do anything.
-      if (loss % 10 === 0) await work.more(5);
+      if (loss % 10 === 0) await work.moreHandled(5);
       if (loss === LOSSES / 2) heapInTheMiddle = heap();
       cuts += proxy.cut(loss % 2 === 0 ? 'rst' : 'fin');
       await untilBack(streamer, cuts);
     }
-    await work.more(200);
+    await work.moreHandled(200);
     await load.stop();
 
     const outcome = await work.settled(admin, 's');
@@ -94,7 +94,7 @@ it(
     expect(outcome.lost).toEqual([]);
     expect(outcome.handledAgain).toEqual([]);
     expect(work.ledger.failures).toEqual(new Map());
-    const again = appendedAgain(await storedIn(admin, 's'));
+    const again = duplicatePayloads(await storedEntries(admin, 's'));
     expect(outcome.duplicates).toBe(again.length);
     expect(again.length).toBeLessThanOrEqual(LOSSES * MAX_BATCH);
 

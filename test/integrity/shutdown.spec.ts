@@ -85,10 +85,10 @@ it('a rolling deployment handles each message once, delivered once, and leaves n
   for (let round = 0; round < 5; round += 1) {
     running.push(await fleet.start(`new-${round}`));
     const leaving = running.shift();
-    await until('it is in the middle of something', () => (leaving?.inHand().length ?? 0) > 0);
+    await until('it is in the middle of something', () => (leaving?.inFlight().length ?? 0) > 0);
     leaving?.kill('SIGTERM');
     expect(await leaving?.ended).toBe('SIGTERM');
-    expect(leaving?.inHand()).toEqual([]);
+    expect(leaving?.inFlight()).toEqual([]);
   }
 
   await load.stop();
@@ -128,7 +128,7 @@ describe('close() without a server', () => {
     const rows = (await admin.xpending(stream, GROUP, '-', '+', 10_000)) as Array<[string]>;
     const pending = new Set(rows.map(([id]) => id));
     await start('second');
-    await load.more(300);
+    await load.moreSent(300);
 
     await load.stop();
     await untilSettled();
@@ -152,7 +152,7 @@ describe('close() without a server', () => {
     for (let round = 0; round < 3; round += 1) {
       const consumer = await streamer.createConsumer(stream, options);
       work(consumer);
-      await load.more(200);
+      await load.moreSent(200);
       await server.kill();
       const ending = took(consumer.end());
       await server.restart();

@@ -82,7 +82,7 @@ describe('a handler that takes several times the claim idle', () => {
   it('keeps its message, however many others look for idle ones', async () => {
     await serve(slow(1_800), { autoClaimIdle: 500, concurrency: 80 });
     const load = keepSending(send, 110);
-    await load.more(600);
+    await load.moreSent(600);
 
     await settle(load, 0);
   });
@@ -92,10 +92,10 @@ describe('a handler that takes several times the claim idle', () => {
     await serve(slow(4_000), { autoClaimIdle: 1_500, concurrency: 150 }, proxy.url);
     const load = keepSending(send, 100);
     for (const role of [undefined, 'control', 'reader', 'control', undefined] as const) {
-      await load.more(100);
+      await load.moreSent(100);
       proxy.cut('rst', role);
     }
-    await load.more(100);
+    await load.moreSent(100);
 
     await settle(load, 5);
   });
@@ -104,12 +104,12 @@ describe('a handler that takes several times the claim idle', () => {
     await serve(slow(4_000), { autoClaimIdle: 1_500, concurrency: 150 });
     const load = keepSending(send, 100);
     for (let round = 0; round < 4; round += 1) {
-      await load.more(100);
+      await load.moreSent(100);
       server.pause();
       await pause(600);
       server.resume();
     }
-    await load.more(100);
+    await load.moreSent(100);
 
     await settle(load, 4);
   });
@@ -126,10 +126,10 @@ it('a message that is to be acknowledged by hand is kept until it is, however lo
     { ack: 'manual', autoClaimIdle: 500 },
   );
   const load = keepSending(send, 200);
-  await load.more(200);
+  await load.moreSent(200);
   const first = open.slice(0, 10);
   // Ten times the claim idle.
-  await load.more(1_000);
+  await load.moreSent(1_000);
   for (const context of first) context.ack();
   await load.stop();
   await until('only what is open is pending', async () => {
@@ -154,7 +154,7 @@ it('messages of a process whose event loop stood still are taken over, and handl
   for (const name of ['a', 'b', 'c']) await fleet.start(name);
   const isBlocking = (n: number): boolean => n % 200 === 100;
   const load = keepSending((n) => fleet.send(producer, isBlocking(n) ? { n, blocks: 1_200 } : { n, takes: 20 }), 200);
-  await load.more(1_000);
+  await load.moreSent(1_000);
   await load.stop();
 
   const { lost, duplicates } = await fleet.settled();

@@ -3,7 +3,7 @@ import type { Redis } from 'ioredis';
 
 import { WrongTypeError } from '../../lib/index.js';
 import { FaultBench } from '../support/fault-bench.js';
-import { GROUP, GroupWork, MOST_IN_HAND } from '../support/group-work.js';
+import { GROUP, GroupWork, MAX_IN_FLIGHT } from '../support/group-work.js';
 import type { Outcome } from '../support/group-work.js';
 import { useLoad } from '../support/load.js';
 import type { Load } from '../support/load.js';
@@ -40,15 +40,15 @@ async function start(consumers = CONSUMERS, url = server.url): Promise<Load> {
 /** Does something many times under load; every other time more has come than consumers take on. */
 async function repeat(load: Load, act: (round: number) => Promise<unknown>): Promise<void> {
   for (let round = 0; round < STRIKES; round += 1) {
-    await work.more(100);
+    await work.moreHandled(100);
     if (round % 2 === 0) {
-      work.hold();
-      await load.more(300);
+      work.holdHandlers();
+      await load.moreSent(300);
     }
     await act(round);
-    work.goOn();
+    work.releaseHandlers();
   }
-  await work.more(100);
+  await work.moreHandled(100);
   await load.stop();
 }
 
@@ -124,7 +124,7 @@ describe('a group that is destroyed under load, again and again', () => {
       await repeat(load, () => admin.xgroup('DESTROY', 's', GROUP));
 
       const { handledAgain } = await settle(new Set());
-      expect(handledAgain.length).toBeLessThanOrEqual(STRIKES * CONSUMERS.length * MOST_IN_HAND);
+      expect(handledAgain.length).toBeLessThanOrEqual(STRIKES * CONSUMERS.length * MAX_IN_FLIGHT);
     },
     LIMIT,
   );
@@ -150,7 +150,7 @@ it(
     await repeat(load, async (round) => {
       if (round % 2 === 1) proxy.abandon('reader');
       else proxy.cut('rst', 'reader');
-      await load.more(20);
+      await load.moreSent(20);
       const { unread, pending } = await snapshotAndRun(admin, 's', 'xtrim', 's', 'MAXLEN', '0');
       add(mayBeGone, [...unread, ...pending]);
     });
@@ -180,10 +180,10 @@ it(
     const gone = new Set<string>();
     const victims = ['t', 'u', 'v'];
     for (const key of victims) {
-      await work.more(300);
+      await work.moreHandled(300);
       add(gone, (await snapshotAndRun(admin, key, 'set', key, 'a string')).unread);
       await until('both consumers say so', () => failed.filter((streamKey) => streamKey === key).length === 2);
-      await work.more(300);
+      await work.moreHandled(300);
     }
     await load.stop();
 

@@ -43,8 +43,8 @@ it('what was not committed comes back after every crash, in its order, and what 
   const committed = new Set<string>();
   let left = new Map<string, number>();
   for (let round = 0; round < 6; round += 1) {
-    const orders = { url: server.url, streamKey: stream, options, read: 150, ack: 100, commit: true, ackLate: 20 };
-    const child = await startConsumerProcess(orders);
+    const input = { url: server.url, streamKey: stream, options, read: 150, ack: 100, commit: true, ackLate: 20 };
+    const child = await startConsumerProcess(input);
     await child.kill();
     const next = Array.from({ length: 1_000 }, (_, n) => String(n)).filter((payload) => !committed.has(payload));
     expect(child.read).toEqual(next.slice(0, 150));
@@ -87,8 +87,8 @@ it('a delayed commit that was not due when its process died was not sent: all co
   const victim = await fleet.start('victim', { autoCommitDelay: 60_000 });
   await until('much is done', () => victim.done().length > 400);
   victim.kill('SIGKILL');
-  await fleet.buried(victim);
-  await fleet.start('heir', { autoCommitDelay: 50 });
+  await fleet.recordDeath(victim);
+  await fleet.start('successor', { autoCommitDelay: 50 });
   await load.stop();
 
   const { lost, duplicates } = await fleet.settled();

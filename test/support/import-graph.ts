@@ -2,16 +2,16 @@ import { readFileSync, readdirSync } from 'node:fs';
 import { dirname, join, relative, resolve } from 'node:path';
 import ts from 'typescript';
 
-/** Which file imports which, by paths inside the folder; type-only imports count. */
+/** The imports of each file, as paths inside the folder; type-only imports count. */
 export type ImportGraph = ReadonlyMap<string, readonly string[]>;
 
-/** Low to high: a file may import from its own layer and from those before it. */
+/** From low to high: a file may import from its own layer and from the layers before it. */
 export const LAYERS = ['shared', 'redis', 'engine', 'nest', 'testing', 'entry'] as const;
 
-/** Files at the top of lib/ that every layer may import; the others there are entry points of the package. */
+/** Files at the top of lib/ that every layer may import; the other files there are entry points of the package. */
 const SHARED = new Set(['constants.ts', 'errors.ts']);
 
-/** The imports between the files of a folder; packages are left out. */
+/** Reads the imports between the files of a folder; imports of packages are left out. */
 export function importGraph(root: string): ImportGraph {
   const files = readdirSync(root, { recursive: true, encoding: 'utf8' }).filter((name) => name.endsWith('.ts'));
   return new Map(

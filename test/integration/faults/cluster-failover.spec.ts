@@ -68,7 +68,7 @@ describe('a master of a cluster', () => {
       const safe = new Set(confirmed);
       await untilReplicated();
       await fail();
-      const heir = await cluster.heirOf(key, master);
+      const successor = await cluster.successorOf(key, master);
       const goal = ledger.handled + 500;
       await until('messages flow again', () => ledger.handled >= goal, 15_000);
       await Promise.all([load.stop(), otherLoad.stop()]);
@@ -76,12 +76,12 @@ describe('a master of a cluster', () => {
 
       expect(lost.filter((payload) => safe.has(payload) || payload.startsWith('other'))).toEqual([]);
       expect(ledger.failures).toEqual(new Map());
-      const entries = await heir.admin.xrange(key, '-', '+');
+      const entries = await successor.admin.xrange(key, '-', '+');
       const stored = entries.map(([, [, payload]]) => Number(payload?.slice(2)));
       const firsts = [...new Set(stored)];
       if (delivery === 'exactly-once') expect(stored).toEqual(firsts);
       expect(firsts).toEqual([...firsts].sort((a, b) => a - b));
-      await until('nothing is pending', async () => (await heir.admin.xpending(key, 'g'))[0] === 0);
+      await until('nothing is pending', async () => (await successor.admin.xpending(key, 'g'))[0] === 0);
       expect(statuses.slice(0, 2)).toEqual(['reconnecting', 'connected']);
       expect(streamer.status).toBe('connected');
       if (what === 'stands still') master.server.resume();
@@ -100,13 +100,13 @@ describe('a master of a cluster', () => {
     const before = await rowsOf(master, 'g');
     await untilReplicated();
     await master.server.kill();
-    const heir = await cluster.heirOf(key, master);
+    const successor = await cluster.successorOf(key, master);
 
     expect(before).toHaveLength(10);
-    expect(await rowsOf(heir, 'g')).toEqual(before);
+    expect(await rowsOf(successor, 'g')).toEqual(before);
     consumer.ack(acked);
     await consumer.commit();
-    expect(await rowsOf(heir, 'g')).toEqual(before.filter((row) => (row as string[])[0] !== acked.id));
+    expect(await rowsOf(successor, 'g')).toEqual(before.filter((row) => (row as string[])[0] !== acked.id));
     await producer.send('next');
     expect((await consumer.next()).text()).toBe('next');
   }, 30_000);

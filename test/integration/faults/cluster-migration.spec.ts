@@ -70,7 +70,7 @@ describe('a stream that moves to another node', () => {
     for (const [step, target] of [1, 2, 0, 1].entries()) {
       // Somewhere within the second for which a read is blocked.
       await pause(300);
-      if (step % 2 === 1) await cluster.moveAtOnce(key, master(target));
+      if (step % 2 === 1) await cluster.moveAtomically(key, master(target));
       else await cluster.move(key, master(target));
       await master(target).admin.xadd(key, '*', 'msg', `at ${target}`);
       await until('it is handled', () => ledger.order.length > step);

@@ -163,7 +163,7 @@ describe('a cluster client that the application makes itself', () => {
     expect((await consumer.next()).text()).toBe('before');
     const [proxy] = proxies as [FaultProxy];
     proxy.stall();
-    proxy.flow();
+    proxy.unstall();
     await (cluster.masters[0] as ClusterNode).admin.xadd(key, '*', 'msg', 'after');
 
     expect((await consumer.next({ signal: AbortSignal.timeout(15_000) })).text()).toBe('after');

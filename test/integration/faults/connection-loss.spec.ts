@@ -90,7 +90,7 @@ describe('while messages flow', () => {
     proxy.stall();
     const load = sendMany(producer, ledger, 100, { prefix: 'during' });
     await until('the loss is noticed', () => streamer.status === 'reconnecting');
-    proxy.flow();
+    proxy.unstall();
     await load;
     const { lost } = await ledger.settled();
 

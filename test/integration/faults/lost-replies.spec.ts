@@ -122,7 +122,7 @@ describe('a read whose reply is lost', () => {
     const consumer = await streamer.createConsumer(stream, options);
     const producer = await streamer.createProducer(stream);
     await producer.send('in hand');
-    const inHand = await consumer.next();
+    const inFlight = await consumer.next();
 
     for (let round = 0; round < 3; round += 1) {
       const before = proxy.accepted;
@@ -135,7 +135,7 @@ describe('a read whose reply is lost', () => {
     const [pending] = (await bench.admin(server.url).xpending(stream, 'g', '-', '+', 10)) as Array<
       [string, string, number, number]
     >;
-    expect([pending?.[0], pending?.[3]]).toEqual([inHand.id, 1]);
+    expect([pending?.[0], pending?.[3]]).toEqual([inFlight.id, 1]);
   });
 });
 

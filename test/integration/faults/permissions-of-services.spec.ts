@@ -5,7 +5,7 @@ import type { Redis } from 'ioredis';
 import { firstValueFrom } from 'rxjs';
 
 import type { RedisStreamer } from '../../../lib/index.js';
-import { NEEDED, OF_CLUSTER, ONCE, PROMPT_END, SCRIPTS, refusedCommands, setUser } from '../../support/acl.js';
+import { NEEDED, CLUSTER, EXACTLY_ONCE, PROMPT_UNBLOCK, SCRIPTS, refusedCommands, setUser } from '../../support/acl.js';
 import { onEvent, onRequest } from '../../support/controllers.js';
 import { FaultBench } from '../../support/fault-bench.js';
 import { GROUP, useNest } from '../../support/nest.js';
@@ -42,14 +42,14 @@ it('the documented permissions are those that are tested', () => {
   const block = /ACL SETUSER orders on >password (.*?)```/s.exec(page)?.[1] ?? '';
   expect(block.trim().split(/\s+/)).toEqual(NEEDED.split(/\s+/));
   const rows = [...page.matchAll(/^\| `(\+[^`]+)`/gm)].map(([, rules]) => rules?.replaceAll('\\|', '|').trim());
-  expect(rows).toEqual(expect.arrayContaining([SCRIPTS, ONCE, PROMPT_END, '+pexpire', '+scan', '+select', OF_CLUSTER]));
+  expect(rows).toEqual(expect.arrayContaining([SCRIPTS, EXACTLY_ONCE, PROMPT_UNBLOCK, '+pexpire', '+scan', '+select', CLUSTER]));
 });
 
 describe('a service with the documented permissions', () => {
   it.each([
     ['and no others', NEEDED, ['evalsha', 'pexpire'], ['scripts', 'CLIENT UNBLOCK']],
     ['and scripts', `${NEEDED} ${SCRIPTS}`, ['pexpire'], ['CLIENT UNBLOCK']],
-    ['and all that make it faster', `${NEEDED} ${SCRIPTS} ${PROMPT_END}`, ['pexpire'], []],
+    ['and all that make it faster', `${NEEDED} ${SCRIPTS} ${PROMPT_UNBLOCK}`, ['pexpire'], []],
   ])(
     'handles, retries, buries, redrives and answers, and says once what it does without (%s)',
     async (_, rules, refused, missing) => {
@@ -123,7 +123,7 @@ describe('a service with the documented permissions', () => {
     expect(await send()).toBe('ERR_UNSUPPORTED_OPERATION');
     await setUser(admin, 'app', `${NEEDED} ${SCRIPTS}`);
     expect(await send()).toBe('ERR_PERMISSION');
-    await setUser(admin, 'app', `${NEEDED} ${SCRIPTS} ${ONCE}`);
+    await setUser(admin, 'app', `${NEEDED} ${SCRIPTS} ${EXACTLY_ONCE}`);
     expect(await send()).toBe('stored');
     expect(await admin.xlen('app:s')).toBe(1);
   });

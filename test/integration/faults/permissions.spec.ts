@@ -2,7 +2,7 @@ import type { Redis } from 'ioredis';
 import { beforeEach, describe, expect, it } from '@jest/globals';
 
 import { PermissionError } from '../../../lib/errors.js';
-import { NEEDED, OF_CLUSTER, PROMPT_END, SCRIPTS, refusedCommands, setUser } from '../../support/acl.js';
+import { NEEDED, CLUSTER, PROMPT_UNBLOCK, SCRIPTS, refusedCommands, setUser } from '../../support/acl.js';
 import { FaultBench, drain, sendMany } from '../../support/fault-bench.js';
 import { Ledger } from '../../support/ledger.js';
 import { RedisCluster } from '../../support/redis-cluster.js';
@@ -40,7 +40,7 @@ describe('credentials that are refused', () => {
   });
 
   it('later are reported, and nothing is lost once they are right again', async () => {
-    await setUser(admin, 'app', `${NEEDED} ${SCRIPTS} ${PROMPT_END}`);
+    await setUser(admin, 'app', `${NEEDED} ${SCRIPTS} ${PROMPT_UNBLOCK}`);
     const streamer = await bench.streamer(urlFor('app'), { blockTimeout: 300 });
     const ledger = new Ledger();
     const consumer = await streamer.createConsumer('app:s', { mode: 'load-balanced', group: 'g', mkStream: true });
@@ -52,7 +52,7 @@ describe('credentials that are refused', () => {
     await setUser(admin, 'app', `${NEEDED} -xreadgroup`);
     await sendMany(producer, ledger, 10, { prefix: 'during' });
     await until('it is reported', () => bench.log.some((line) => line.includes('NOPERM')));
-    await setUser(admin, 'app', `${NEEDED} ${SCRIPTS} ${PROMPT_END}`);
+    await setUser(admin, 'app', `${NEEDED} ${SCRIPTS} ${PROMPT_UNBLOCK}`);
 
     expect(await ledger.settled()).toEqual({ lost: [], duplicates: new Map() });
   });
@@ -84,11 +84,11 @@ describe('a user without a permission', () => {
 
 describe('the permissions that the documentation names', () => {
   it.each([
-    ['all of them', `${NEEDED} ${SCRIPTS} ${PROMPT_END}`, 1_000],
-    ['without scripts', `${NEEDED} ${PROMPT_END}`, 1_000],
+    ['all of them', `${NEEDED} ${SCRIPTS} ${PROMPT_UNBLOCK}`, 1_000],
+    ['without scripts', `${NEEDED} ${PROMPT_UNBLOCK}`, 1_000],
     ['without CLIENT UNBLOCK', `${NEEDED} ${SCRIPTS}`, 2_500],
     ['without either', NEEDED, 2_500],
-    ['with EVALSHA but without EVAL', `${NEEDED} ${PROMPT_END} +evalsha`, 1_000],
+    ['with EVALSHA but without EVAL', `${NEEDED} ${PROMPT_UNBLOCK} +evalsha`, 1_000],
   ])('suffice for everything (%s)', async (_, rules, endLimit) => {
     await setUser(admin, 'app', rules);
     const streamer = await bench.streamer(urlFor('app'), { blockTimeout: 10_000 });
@@ -139,8 +139,8 @@ describe('the permissions that the documentation names', () => {
   });
 
   it.each([
-    ['without scripts', `${NEEDED} ${OF_CLUSTER}`],
-    ['with scripts', `${NEEDED} ${OF_CLUSTER} ${SCRIPTS}`],
+    ['without scripts', `${NEEDED} ${CLUSTER}`],
+    ['with scripts', `${NEEDED} ${CLUSTER} ${SCRIPTS}`],
   ])('suffice in a cluster, also when a stream moves (%s)', async (_, rules) => {
     const cluster = await RedisCluster.start();
     bench.endLater(() => cluster.stop());

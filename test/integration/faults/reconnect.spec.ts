@@ -138,7 +138,7 @@ describe('a peer that accepts connections and never answers', () => {
     proxy.cut();
     const accepted = proxy.accepted + 6;
     await until('it was tried three times by each connection', () => proxy.accepted >= accepted);
-    proxy.flow();
+    proxy.unstall();
 
     await until('it is back', () => streamer.status === 'connected');
     await (await streamer.createProducer('s')).send('x');

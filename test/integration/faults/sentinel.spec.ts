@@ -26,7 +26,7 @@ interface Traffic {
   readonly statuses: readonly string[];
 }
 
-/** A consumer that acknowledges, and 400 messages a second for it. */
+/** Starts a consumer that acknowledges, and a load of 400 messages a second. */
 const startTraffic = async (connection: RedisOptions): Promise<Traffic> => {
   const streamer = await bench.streamer(connection);
   const [confirmed, statuses]: [string[], string[]] = [[], []];
@@ -48,20 +48,23 @@ const startTraffic = async (connection: RedisOptions): Promise<Traffic> => {
   return { streamer, ledger, load, confirmed, statuses };
 };
 
-/** Replication follows the reply: what a master confirmed last may be gone with it. What came before this call is not. */
+/**
+ * Replication follows the reply, so the last writes that a master confirmed may be lost with it. Writes before this
+ * call are not.
+ */
 const untilReplicated = async ({ admin }: RedisNode): Promise<void> => {
-  // WAIT looks at what its own connection has written.
+  // WAIT covers only the writes of its own connection.
   await admin.set('marker', 'x');
   expect(await admin.wait(2, 5_000)).toBe(2);
 };
 
-const hasOurs = async ({ admin }: RedisNode, role: string): Promise<boolean> =>
+const hasConnection = async ({ admin }: RedisNode, role: string): Promise<boolean> =>
   String(await admin.client('LIST')).includes(` name=nestjs-redis-streams:${role}`);
 
 interface Outcome {
-  /** Confirmed, and not in the stream of the new master. */
+  /** Payloads that were confirmed and are not in the stream of the new master. */
   readonly missing: readonly string[];
-  /** Of these, what nobody has handled either. */
+  /** Payloads that were confirmed and never handled. */
   readonly lost: readonly string[];
 }
 
@@ -69,7 +72,7 @@ const finish = async ({ ledger, load, confirmed }: Traffic, successor: RedisNode
   const goal = ledger.handled + 500;
   await until('messages flow again', () => ledger.handled >= goal, 15_000);
   await load.stop();
-  // What is lost is not waited for any longer than that.
+  // A short limit, because messages may be lost here.
   const { lost } = await ledger.settled(3_000);
   expect(ledger.failures).toEqual(new Map());
   const entries = await successor.admin.xrange('s', '-', '+');
@@ -78,8 +81,8 @@ const finish = async ({ ledger, load, confirmed }: Traffic, successor: RedisNode
   return { missing, lost };
 };
 
-describe('a master that sentinels watch', () => {
-  it('is killed under load: the next one is found, and what was replicated is handled', async () => {
+describe('a master that sentinels monitor', () => {
+  it('is killed under load: the client finds the new master, and replicated messages are handled', async () => {
     const [redis, master] = await start();
     const traffic = await startTraffic(redis.connection);
     const safe = new Set(traffic.confirmed);
@@ -91,15 +94,15 @@ describe('a master that sentinels watch', () => {
     expect([...missing, ...lost].filter((payload) => safe.has(payload))).toEqual([]);
     await until('nothing is pending', async () => (await successor.admin.xpending('s', 'g'))[0] === 0);
     expect(traffic.statuses.slice(0, 2)).toEqual(['reconnecting', 'connected']);
-    // The new master may be lost once more, when the sentinels tell of it.
+    // The connection to the new master may be lost once more, when the sentinels announce the failover.
     await until('all connections are back', () => traffic.streamer.status === 'connected');
   }, 45_000);
 
   it.each([
-    ['the sentinels tell it', {}],
-    ['the old master says READONLY', { failoverDetector: false }],
+    ['the sentinels announce it', {}],
+    ['the old master replies READONLY', { failoverDetector: false }],
   ])(
-    'is replaced on purpose under load: the client leaves it when %s',
+    'is replaced by a forced failover under load: the client leaves it when %s',
     async (_, options: RedisOptions) => {
       const [redis, master] = await start();
       const traffic = await startTraffic({ ...redis.connection, ...options });
@@ -109,16 +112,18 @@ describe('a master that sentinels watch', () => {
       await redis.failOver();
       const successor = await redis.successorOf(master);
       if (options.failoverDetector === false) {
-        // Sentinels do the same, but only after eight seconds in which the old master goes on as one.
+        // Sentinels do the same, but only after eight seconds in which the old master still accepts writes.
         await master.admin.call('REPLICAOF', successor.server.host, successor.server.port);
       }
-      const isLeft = async (): Promise<boolean> => !(await hasOurs(master, '')) && (await hasOurs(successor, 'writer'));
-      await until('the client has left', isLeft, 15_000);
+      const isLeft = async (): Promise<boolean> =>
+        !(await hasConnection(master, '')) && (await hasConnection(successor, 'writer'));
+      await until('the client has left the old master', isLeft, 15_000);
       const left = confirmed.length;
       const { missing, lost } = await finish(traffic, successor);
 
-      // For about a second the new master is one already, and the sentinels do not say so yet. What the old one confirms
-      // in that time is gone when it becomes a copy of the new one: at most that, and nothing before or after it.
+      // For about a second the new master is already promoted, and the sentinels do not announce it yet. Writes that
+      // the old master confirms in that time are lost when it becomes a replica of the new one: at most these may be
+      // missing, and nothing before or after.
       const confirmedByOld = new Set(confirmed.slice(safe.size, left));
       expect(missing.filter((payload) => !confirmedByOld.has(payload))).toEqual([]);
       expect(lost.filter((payload) => !confirmedByOld.has(payload))).toEqual([]);

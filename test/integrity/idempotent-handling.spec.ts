@@ -11,14 +11,16 @@ const bench = new FaultBench();
 const startConsumer = useChildProgram<InboxInput, InboxLine>('./inbox-child.ts');
 const tally = useTally();
 
-/** Every hundredth message ends the process that is first given it, before and after its work is recorded in turn. */
+/**
+ * Every hundredth message exits the first process that receives it, alternately before and after its work is recorded.
+ */
 function bookingOf(amount: number): Booking {
   if (amount % 100 !== 50) return { amount };
   return { amount, crash: amount % 200 === 50 ? 'before-record' : 'before-ack' };
 }
 
 it(
-  'what is done through an inbox is done exactly once, whenever its process crashes',
+  'work through an inbox takes effect exactly once, whenever its process crashes',
   async () => {
     const server = await bench.server();
     const admin = bench.admin(server.url);
@@ -57,7 +59,7 @@ it(
     const repeated = [...given.values()].reduce((sum, times) => sum + times - 1, 0);
     tally({ faults: crashes, sends: MESSAGES, handled: given.size, duplicates: repeated, lost: MESSAGES - given.size });
     expect(crashes).toBe(6);
-    // Each crash leaves at least the message that caused it to be given again.
+    // After each crash at least the message that caused it is delivered again.
     expect(repeated).toBeGreaterThanOrEqual(crashes);
     expect(balance).toBe((MESSAGES * (MESSAGES + 1)) / 2);
   },

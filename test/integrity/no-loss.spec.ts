@@ -17,7 +17,7 @@ import { until } from '../support/until.js';
 const LIMIT = 60_000;
 const NOT_PERSISTENT = { args: ['--appendonly', 'no'] };
 const MAX_BATCH = 20;
-/** Four full batches, and one that was added when they were not quite full. */
+/** Four full batches, and one that was added before they were quite full. */
 const MOST_IN_FLIGHT = 5 * MAX_BATCH;
 
 const tally = useTally();
@@ -32,7 +32,7 @@ afterEach(() => {
   jest.restoreAllMocks();
 });
 
-/** Two consumers of one group, and sends all the time. */
+/** Starts two consumers of one group, and continuous sends. */
 async function start(url: string, perSecond: number) {
   const streamers = [
     await bench.streamer(url, { blockTimeout: 300 }),
@@ -43,7 +43,10 @@ async function start(url: string, perSecond: number) {
   return { streamers, load: keepSending(work.sender(producer), perSecond) };
 }
 
-/** Nothing is lost or refused, no entry is handled twice, and what stands in the stream twice was in flight when something broke. */
+/**
+ * Asserts that nothing is lost or refused, no entry is handled twice, and no more messages are in the stream twice than
+ * were in flight at the faults.
+ */
 async function settle(admin: Redis, faults: number): Promise<void> {
   const outcome = await work.settled(admin, 's');
   tally(work.counts(faults, outcome));
@@ -55,9 +58,9 @@ async function settle(admin: Redis, faults: number): Promise<void> {
   expect(again.length).toBeLessThanOrEqual(faults * MOST_IN_FLIGHT);
 }
 
-describe('nothing that Redis has confirmed is lost', () => {
+describe('no confirmed message is lost', () => {
   it(
-    'when connections break in every way that there is',
+    'when connections break in every possible way',
     async () => {
       const server = await bench.server(NOT_PERSISTENT);
       const proxy = await bench.proxy(server);
@@ -73,7 +76,7 @@ describe('nothing that Redis has confirmed is lost', () => {
   );
 
   it(
-    'when the server is killed and comes back, again and again',
+    'when the server is killed and restarted repeatedly',
     async () => {
       const server = await bench.server();
       const { load } = await start(server.url, 800);
@@ -108,7 +111,7 @@ describe('nothing that Redis has confirmed is lost', () => {
   );
 
   it(
-    'when the server is out of memory (OOM), three times: sends fail clearly, consumers go on',
+    'when the server is out of memory (OOM), three times: sends fail with a clear error, consumers continue',
     async () => {
       const server = await bench.server(NOT_PERSISTENT);
       const admin = bench.admin(server.url);
@@ -136,24 +139,24 @@ describe('nothing that Redis has confirmed is lost', () => {
   );
 
   it(
-    'after a server has come back without its memory, again and again',
+    'after the server has restarted without its data, repeatedly',
     async () => {
       const server = await bench.server(NOT_PERSISTENT);
       const { streamers, load } = await start(server.url, 800);
       const wiped = new Set<string>();
       for (let kill = 0; kill < 6; kill += 1) {
         await work.moreHandled(200);
-        // More than consumers take on, so that some is only in the server.
+        // More messages than the consumers prefetch, so that some are only in the server.
         work.holdHandlers();
         await load.moreSent(400);
         await server.kill();
-        // Only then was the last confirmation read that the server gave in this life.
-        await until('the loss is noticed', () => streamers[0]?.connections.writer.state === 'connecting');
+        // Only then has the client read the last confirmation that this server process sent.
+        await until('the loss is detected', () => streamers[0]?.connections.writer.state === 'connecting');
         for (const payload of work.ledger.account().lost) wiped.add(payload);
         work.releaseHandlers();
         await server.restart();
       }
-      // Sent, not handled: what is handled now may have been read before the server died.
+      // Waits for sends, not for handled messages: messages handled now may have been read before the server died.
       await load.moreSent(300);
       await load.stop();
 
@@ -198,7 +201,7 @@ describe('nothing that Redis has confirmed is lost', () => {
 });
 
 it(
-  'nothing that emit() has confirmed is lost to event handlers of two instances when connections break in every way',
+  'no message that emit() has confirmed is lost for event handlers of two instances when connections break in every way',
   async () => {
     const server = await bench.server(NOT_PERSISTENT);
     const proxy = await bench.proxy(server);

@@ -33,7 +33,7 @@ const untilBlocked = async (readers = 1): Promise<void> => {
   });
 };
 
-const took = async (work: Promise<unknown>): Promise<number> => {
+const durationOf = async (work: Promise<unknown>): Promise<number> => {
   const begin = Date.now();
   await work;
   return Date.now() - begin;
@@ -48,7 +48,7 @@ describe('ending while a read is blocked', () => {
     const waiting = consumer.next().catch((error: unknown) => error);
     await untilBlocked();
 
-    expect(await took(consumer.end())).toBeLessThan(1_000);
+    expect(await durationOf(consumer.end())).toBeLessThan(1_000);
     expect(await waiting).toBeInstanceOf(ConsumerEndedError);
   });
 
@@ -61,7 +61,7 @@ describe('ending while a read is blocked', () => {
     await (await other.createProducer('s')).send('x');
     await untilBlocked(3);
 
-    expect(await took(other.disconnect())).toBeLessThan(1_000);
+    expect(await durationOf(other.disconnect())).toBeLessThan(1_000);
     await until('all connections are gone', async () => {
       return !String(await admin.client('LIST')).includes('nestjs-redis-streams:reader');
     });
@@ -90,7 +90,7 @@ describe('ending without a server', () => {
     await server.kill();
     await until('the loss is detected', () => streamer.status === 'reconnecting');
 
-    expect(await took(streamer.disconnect())).toBeLessThan(2_500);
+    expect(await durationOf(streamer.disconnect())).toBeLessThan(2_500);
   });
 
   it.each(MODES)('is bounded when the server is suspended (%s)', async (mode) => {
@@ -100,7 +100,7 @@ describe('ending without a server', () => {
     await untilBlocked();
     server.pause();
 
-    expect(await took(streamer.disconnect())).toBeLessThan(5_000);
+    expect(await durationOf(streamer.disconnect())).toBeLessThan(5_000);
     server.resume();
   });
 
@@ -124,7 +124,7 @@ describe('ending without a server', () => {
     await consumer.next();
     await server.kill();
 
-    expect(await took(streamer.disconnect())).toBeLessThan(7_500);
+    expect(await durationOf(streamer.disconnect())).toBeLessThan(7_500);
   });
 });
 

@@ -18,7 +18,7 @@ interface Run {
   readonly rounds: Measures[];
 }
 
-/** Measures one row. What goes wrong there is its result, so that the others are measured all the same. */
+/** Measures one row. A failure becomes the result of the row, so that the other rows are still measured. */
 export async function measureRow(name: RowName, setting: Setting): Promise<RowResult> {
   const row = await loadRow(name);
   const { title, note, metrics, baseline, rounds = ROUNDS } = row;
@@ -43,8 +43,8 @@ export async function measureRow(name: RowName, setting: Setting): Promise<RowRe
 }
 
 /**
- * Rounds of all entrants alternate, so that whatever else the machine does meets all of them; every second time in
- * reverse, so that none is always the first.
+ * Alternates the rounds of all entrants, so that other load on the machine affects all of them; every second pass runs
+ * in reverse order, so that no entrant is always first.
  */
 async function takeTurns(
   { rounds = ROUNDS, warmUps = WARM_UPS, isParallel }: Row,

@@ -1,10 +1,10 @@
 /** The content of a message: 256 bytes. */
 export const PAYLOAD = 'x'.repeat(256);
 
-/** The same size as JSON, which puts quotes around it. */
+/** A string that has 256 bytes as JSON, including the quotes. */
 export const JSON_PAYLOAD = 'x'.repeat(254);
 
-/** Runs a task so often, never more than so many at once; the next begins as soon as one has ended. */
+/** Runs a task `times` times with limited concurrency; the next run starts as soon as one has ended. */
 export async function withInFlight(times: number, inFlight: number, task: () => Promise<unknown>): Promise<void> {
   let left = times;
   const lane = async (): Promise<void> => {
@@ -16,12 +16,12 @@ export async function withInFlight(times: number, inFlight: number, task: () => 
   await Promise.all(Array.from({ length: inFlight }, lane));
 }
 
-/** Counts what comes in, for somebody who waits for a number of messages. */
+/** Counts received messages and lets a caller wait for a number of them. */
 export class Counter {
   #left = 0;
   #onAll: () => void = () => undefined;
 
-  /** Resolves when so many have been counted. */
+  /** Resolves when this many messages have been counted. */
   expect(messages: number): Promise<void> {
     this.#left = messages;
     return new Promise((resolve) => (this.#onAll = resolve));

@@ -16,9 +16,9 @@ const QUICK = 0.05;
 const { values, positionals } = parseArgs({
   allowPositionals: true,
   options: {
-    /** Where the results go. */
+    /** The file for the results. */
     out: { type: 'string', default: 'bench/results/latest.json' },
-    /** A twentieth of the work, to see that everything runs. Says nothing about speed. */
+    /** Runs a twentieth of the work, to check that everything runs. Its figures say nothing about speed. */
     quick: { type: 'boolean', default: false },
   },
 });
@@ -26,7 +26,7 @@ const names = positionals.length === 0 ? ROW_NAMES : positionals.map(rowNamed);
 const scale = values.quick ? QUICK : 1;
 
 const takenAt = new Date().toISOString();
-// Nothing is written to disk there, unless REDIS_URL names a server that does.
+// The private server writes nothing to disk; a server that REDIS_URL names may.
 await using redis = await acquireRedis();
 console.log(`Node ${process.version}, ${redis.origin}`);
 const rows: RowResult[] = [];

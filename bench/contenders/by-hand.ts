@@ -9,7 +9,7 @@ const MESSAGES = 200_000;
 const PAGE = 1_000;
 const IN_FLIGHT = 4;
 
-/** What somebody writes with ioredis who needs it fast, and has no error to handle. */
+/** Fast hand-written ioredis code without error handling. */
 export const appendByHand: Entrant = {
   name: 'XADD pipelines by hand',
   async open({ url, scale }) {

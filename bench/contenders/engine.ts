@@ -8,10 +8,10 @@ import type { Entrant } from '../row.js';
 import { BACKLOG } from './backlog.js';
 
 const MESSAGES = 200_000;
-/** As many as the pipelines by hand have under way: four of 1,000. */
+/** As many as the hand-written pipelines have in flight: four of 1,000. */
 const RECEIPTS_AWAITED = 4_000;
 
-/** Every message queued in one go, then one flush. */
+/** Queues all messages at once, then flushes once. */
 export function enqueueAll(name: string, delivery: Delivery): Entrant {
   return appending(name, delivery, async (producer, messages) => {
     for (let sent = 0; sent < messages; sent += 1) producer.enqueue(PAYLOAD);
@@ -19,7 +19,7 @@ export function enqueueAll(name: string, delivery: Delivery): Entrant {
   });
 }
 
-/** Every message awaited, {@link RECEIPTS_AWAITED} at a time. */
+/** Awaits every message, {@link RECEIPTS_AWAITED} at a time. */
 export function sendEach(name: string): Entrant {
   return appending(name, 'at-least-once', (producer, messages) =>
     withInFlight(messages, RECEIPTS_AWAITED, () => producer.send(PAYLOAD)),
@@ -56,7 +56,10 @@ function appending(
 
 const GROUP = 'engine';
 
-/** `next()` and `ack()` for each message; the time includes joining the group and leaving it with everything committed. */
+/**
+ * `next()` and `ack()` for each message; the time includes joining the group, and leaving it after everything is
+ * committed.
+ */
 export function acknowledgeEach(name: string, batchSize: number): Entrant {
   return reading(name, async (streamer, messages) => {
     const consumer = await streamer.createConsumer(BACKLOG.key, {
@@ -70,7 +73,7 @@ export function acknowledgeEach(name: string, batchSize: number): Entrant {
   });
 }
 
-/** `for await` over all there is; the time includes opening and ending the consumer. */
+/** `for await` over all messages; the time includes creating and ending the consumer. */
 export function iterate(name: string, batchSize: number): Entrant {
   return reading(name, async (streamer, messages) => {
     const options = { mode: 'real-time', autoStreamReset: 'earliest', batchSize } satisfies ConsumerOptions;

@@ -10,7 +10,7 @@ import type { ServerRedisStreamsOptions } from '../../lib/index.js';
 import { KEY_PREFIX } from '../row.js';
 import type { Setting } from '../row.js';
 
-/** The group of every server here. */
+/** The group of every server in the benchmarks. */
 export const GROUP = 'bench';
 const REPLY_PREFIX = `${KEY_PREFIX}reply:`;
 
@@ -27,7 +27,7 @@ interface Ends {
   readonly server: MicroserviceOptions;
 }
 
-/** What differs between two applications that are the same otherwise. */
+/** The parts in which two otherwise equal applications differ. */
 export type ChosenTransport = (setting: Setting) => Ends;
 
 export const nestRedis: ChosenTransport = ({ url }) => {
@@ -62,7 +62,7 @@ export async function openNestApp(setting: Setting, choose: ChosenTransport, con
   };
 }
 
-/** Hands each event to a function. */
+/** Passes each event to a function. */
 export function eventController(topic: string, onEvent: () => void): Type {
   @Controller()
   class EventController {
@@ -74,7 +74,7 @@ export function eventController(topic: string, onEvent: () => void): Type {
   return EventController;
 }
 
-/** Answers each request with what it brought. */
+/** Answers each request with its own payload. */
 export function echoController(topic: string): Type {
   @Controller()
   class EchoController {

@@ -7,7 +7,7 @@ import { BACKLOG } from './backlog.js';
 
 const MESSAGES = 20_000;
 
-/** The first loop that anybody writes. */
+/** The simplest loop: one message for each command. */
 export const appendOneByOne: Entrant = {
   name: 'await xadd() for each',
   isPeer: true,

@@ -16,7 +16,7 @@ const NEST_REDIS = "Nest's Redis transport";
 const DEFAULTS = 'nestjs-redis-streams, defaults';
 const TUNED = 'nestjs-redis-streams, 200 at a time';
 
-/** `emit`, up to the return of the `@EventPattern` handler. */
+/** From `emit` to the return of the `@EventPattern` handler. */
 function emitting(name: string, topic: string, transport: ChosenTransport): Entrant {
   return {
     name,
@@ -44,7 +44,7 @@ function emitting(name: string, topic: string, transport: ChosenTransport): Entr
   };
 }
 
-/** Acknowledgements are collected; none of them shall be sent in the time of somebody else. */
+/** Acknowledgements are collected; none may be sent during a round of another entrant. */
 async function untilAcknowledged(redis: Redis, topic: string): Promise<void> {
   if (!(await redis.exists(topic))) return;
   for (;;) {

@@ -12,7 +12,7 @@ const IN_FLIGHT = 64;
 const NEST_REDIS = "Nest's Redis transport";
 const STREAMS = 'nestjs-redis-streams';
 
-/** `send`, up to the answer of the `@MessagePattern` handler. */
+/** From `send` to the reply of the `@MessagePattern` handler. */
 function requesting(name: string, topic: string, transport: ChosenTransport): Entrant {
   return {
     name,

@@ -11,12 +11,12 @@ const BATCH = 1_000;
 
 interface Layout {
   readonly streamKeys: readonly string[];
-  /** The streams of Redis behind them. */
+  /** The Redis streams behind them. */
   readonly redisKeys: readonly string[];
   readonly shards: number | undefined;
 }
 
-/** Appends to the streams in turn, then reads and acknowledges it all. */
+/** Appends to the streams in turn, then reads and acknowledges all messages. */
 async function open({ url, scale }: Setting, { streamKeys, redisKeys, shards }: Layout): Promise<Contender> {
   const redis = new Redis(url);
   for (const key of redisKeys) await redis.xgroup('CREATE', key, 'readers', '$', 'MKSTREAM');

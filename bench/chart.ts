@@ -10,7 +10,7 @@ import { drawChart } from './svg.js';
 const CHART = 'benchmarks.svg';
 const PAGE = 'benchmarks.md';
 
-// Makes the page of the documentation from the results of a run: `chart.js [results [folder]]`.
+// Generates the page of the documentation from the results of a run: `chart.js [results [folder]]`.
 const [from = 'docs/benchmarks.json', folder = 'docs'] = process.argv.slice(2);
 const results = readResults(from);
 const page = await format(describeResults(results, CHART), {

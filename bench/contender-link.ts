@@ -5,11 +5,11 @@ import { once } from 'node:events';
 import type { Answer, Orders, Request } from './contender-process.js';
 import type { Measures } from './statistics.js';
 
-/** A contender that has not answered for so long hangs, or waits for a message that is lost. */
+/** Milliseconds; a contender without an answer for this time hangs, or waits for a message that was lost. */
 const PATIENCE = 180_000;
 const PROGRAM = new URL('./contender-process.js', import.meta.url);
 
-/** A contender's process, seen from the outside. It is asked for one thing at a time. */
+/** The parent's side of a contender's process. It handles one request at a time. */
 export class ContenderLink {
   readonly #name: string;
   readonly #process: ChildProcess;
@@ -36,7 +36,7 @@ export class ContenderLink {
     return link;
   }
 
-  /** The most resident memory, in bytes, that a round ended with. */
+  /** The highest resident memory at the end of a round, in bytes. */
   get peakMemory(): number {
     return this.#peakMemory;
   }
@@ -54,7 +54,7 @@ export class ContenderLink {
     await gone;
   }
 
-  /** For one that has failed, or whose row has. */
+  /** Kills the process, after it or its row has failed. */
   kill(): void {
     this.#process.kill('SIGKILL');
   }

@@ -4,7 +4,7 @@ import type { RowName } from './rows.js';
 import { measuresOf } from './statistics.js';
 import type { Measures } from './statistics.js';
 
-/** Which contender the process is. */
+/** Identifies the contender that the process runs. */
 export interface Orders {
   readonly row: RowName;
   readonly entrant: string;
@@ -17,17 +17,17 @@ export interface Orders {
 
 export type Request = 'round' | 'close';
 
-/** The answer to being started, and to each request. */
+/** The answer to the start and to each request. */
 export interface Answer {
   readonly measures?: Measures;
-  /** Bytes of resident memory, when the work was done. */
+  /** Resident memory in bytes after the work. */
   readonly memory?: number;
   readonly failure?: string;
 }
 
 const orders = JSON.parse(process.argv[2] as string) as Orders;
 
-// A contender alone in its process shares no heap, no optimised code and no garbage with what it is compared with.
+// Each contender has its own process, so that it shares no heap, optimized code or garbage with the others.
 async function open(): Promise<(request: Request) => Promise<Answer>> {
   const row = await loadRow(orders.row);
   const entrant = row.entrants.find(({ name }) => name === orders.entrant);
@@ -39,7 +39,7 @@ async function open(): Promise<(request: Request) => Promise<Answer>> {
       await contender.close();
       return {};
     }
-    // What earlier rounds left behind must not be cleaned up on the time of this one.
+    // The garbage of earlier rounds must not be collected during this round.
     globalThis.gc?.();
     const cpuBefore = process.cpuUsage();
     const start = performance.now();

@@ -29,7 +29,7 @@ export function times(value: number): string {
   return `${value.toFixed(2)}×`;
 }
 
-/** What a target is stated in: a multiple of the baseline where the row has one. */
+/** The format of a target: a multiple of the baseline if the row has one. */
 export function targetFormat(metric: Metric, baseline: string | undefined): Format {
   return baseline === undefined ? FORMATS[metric] : times;
 }

@@ -1,7 +1,7 @@
 /** The content of a message: 256 bytes. */
 export const PAYLOAD = 'x'.repeat(256);
 
-/** The same size as JSON, which puts quotes around it. */
+/** A string that has 256 bytes as JSON, including the quotes. */
 export const JSON_PAYLOAD = 'x'.repeat(254);
 
 /** Runs a task a number of times, at most `inFlight` at once; the next one begins as soon as one has ended. */

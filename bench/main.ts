@@ -17,7 +17,7 @@ const options = readOptions(process.argv.slice(2));
 const { mode, scale, out } = options;
 
 const takenAt = new Date().toISOString();
-// Nothing is written to disk there, unless REDIS_URL names a server that does.
+// The private server writes nothing to disk; a server that REDIS_URL names may.
 await using redis = await acquireRedis();
 const setting = { url: redis.url, scale, keyPrefix: KEY_PREFIX };
 const environment = await environmentOf(redis.url);

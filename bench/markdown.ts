@@ -2,7 +2,7 @@ import { METRIC_NAMES, describeSpread, describeTarget, formatOf, targetFormat, t
 import type { Check, EntrantResult, Results, RowResult } from './results.js';
 import type { Metric } from './row.js';
 
-/** The page that the results of a run are shown on. @param chart where the picture is, seen from the page */
+/** The page with the results of a run. @param chart path of the picture, relative to the page */
 export function describeResults(results: Results, chart: string): string {
   const { environment, takenAt, rows, scale } = results;
   const measured = rows.filter(({ failure }) => failure === undefined);
@@ -81,7 +81,7 @@ function describeRow({ name, title, note, metrics, baseline, rounds, entrants }:
   return `## ${title}\n\n\`npm run bench -- ${name}\`. ${note.replaceAll('\n', ' ')} ${count}\n\n${markdownTable(headings, lines)}`;
 }
 
-/** Of the baseline where there is one; absolute only where nothing else is possible. */
+/** Multiples of the baseline if there is one, otherwise absolute figures. */
 function figures({ measures, ratios }: EntrantResult, metric: Metric): string[] {
   const [summary, format] = ratios[metric] ? [ratios[metric], times] : [measures[metric], formatOf(metric)];
   return summary ? [format(summary.median), describeSpread(summary, format)] : ['', ''];

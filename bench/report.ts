@@ -5,7 +5,7 @@ import type { EntrantResult, Results, RowResult } from './results.js';
 import type { Metric } from './row.js';
 import type { Summary } from './statistics.js';
 
-/** One row with all of its entrants, for the console. */
+/** A row with all its entrants, for the console. */
 export function describeRow(row: RowResult): string {
   const { name, title, note, metrics, baseline, entrants, failure } = row;
   const heading = `\n${name}: ${title}\n${note}\n`;
@@ -32,7 +32,7 @@ export function describeRow(row: RowResult): string {
   return `${heading}\n${textTable([headings, ...lines], 1)}`;
 }
 
-/** Every target of a run, and whether it was met. */
+/** Every target of a run with its outcome. */
 export function describeTargets({ rows }: Results): string {
   const lines = rows.flatMap((row): string[][] => {
     if (row.failure !== undefined) return [[row.name, row.title, '', '', '', 'FAILED']];

@@ -9,14 +9,14 @@ export interface EntrantResult {
   readonly name: string;
   readonly isPeer: boolean;
   readonly measures: Partial<Record<Metric, Summary>>;
-  /** Against the baseline; empty when the row has none. */
+  /** Ratios to the baseline; empty if the row has none. */
   readonly ratios: Partial<Record<Metric, Summary>>;
   /** Bytes. */
   readonly peakMemory: number;
 }
 
 export interface Check extends Target {
-  /** A ratio when the row has a baseline. */
+  /** A ratio if the row has a baseline. */
   readonly measured: Summary;
   readonly hasPassed: boolean;
 }
@@ -30,14 +30,14 @@ export interface RowResult {
   readonly rounds: number;
   readonly entrants: readonly EntrantResult[];
   readonly checks: readonly Check[];
-  /** Why there is no result. */
+  /** The reason why there is no result. */
   readonly failure?: string;
 }
 
-/** What a run of the suite leaves behind, as JSON. */
+/** The results of a run of the suite, stored as JSON. */
 export interface Results {
   readonly takenAt: string;
-  /** 1 unless the run was for trying the suite out. */
+  /** 1, or less for a trial run of the suite. */
   readonly scale: number;
   readonly environment: Readonly<Record<'node' | 'redis' | 'cores' | 'ioredis' | 'nest' | 'bullmq', string>>;
   readonly rows: readonly RowResult[];

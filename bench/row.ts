@@ -1,13 +1,13 @@
 /**
- * What can be compared: messages per second (`rate`), microseconds of time (`cost`) or of this process's CPU (`cpu`) per
- * message, milliseconds of waiting (`p50`, `p99`), and percent of one core (`cpuShare`).
+ * The metrics: messages per second (`rate`), microseconds of time (`cost`) or of this process's CPU (`cpu`) per
+ * message, milliseconds of latency (`p50`, `p99`), and percent of one core (`cpuShare`).
  */
 export type Metric = 'rate' | 'cost' | 'cpu' | 'p50' | 'p99' | 'cpuShare';
 
-/** Of which more is better; of the others less is. */
+/** Metrics of which more is better; of the others less is better. */
 export const MORE_IS_BETTER: ReadonlySet<Metric> = new Set(['rate']);
 
-/** Where and how large. */
+/** The server and the size of a run. */
 export interface Setting {
   readonly url: string;
   /** URLs of the masters of a cluster, which is used in place of the server. Contenders without this package ignore it. */
@@ -20,18 +20,18 @@ export interface Setting {
   readonly scale: number;
 }
 
-/** What one round brought. A contender that was given no messages, because it is idle, has no `messages`. */
+/** The result of one round. A contender that stays idle has no `messages`. */
 export interface Work {
   readonly messages?: number;
   /** Milliseconds, one for each message. */
   readonly latencies?: readonly number[];
 }
 
-/** Something that does the work of a row, in a process of its own. */
+/** Does the work of a row, in its own process. */
 export interface Contender {
-  /** Outside of the time that is measured, before the first round and after each: leaves nothing of a round behind. */
+  /** Removes everything that a round has left; runs before the first round and after each, and is not measured. */
   reset?(): Promise<void>;
-  /** One round, which is measured. */
+  /** Runs one measured round. */
   work(): Promise<Work>;
   close(): Promise<void>;
 }
@@ -43,7 +43,7 @@ export interface Entrant {
   open(setting: Setting): Promise<Contender>;
 }
 
-/** What the median must be: a multiple of the baseline's where the row has one. */
+/** The target of the median: a multiple of the baseline's median if the row has a baseline. */
 export interface Target {
   readonly entrant: string;
   readonly metric: Metric;
@@ -54,18 +54,18 @@ export interface Target {
 /** One line of the table, a module in `rows`. */
 export interface Row {
   readonly title: string;
-  /** What exactly is done, for a reader who wants to judge whether it is fair. */
+  /** The exact work, so that a reader can judge whether the comparison is fair. */
   readonly note: string;
   readonly metrics: readonly Metric[];
-  /** Name of the entrant that the others are measured against. */
+  /** Name of the entrant to which the others are compared. */
   readonly baseline?: string;
   readonly entrants: readonly Entrant[];
   readonly targets: readonly Target[];
   /** Default 7. */
   readonly rounds?: number;
-  /** Rounds before those, which do not count. Default 2. */
+  /** Warm-up rounds, which do not count. Default 2. */
   readonly warmUps?: number;
-  /** All entrants at once, for work that takes time and nothing else. Default false. */
+  /** Runs all entrants at once, for work that takes time but no CPU. Default false. */
   readonly isParallel?: true;
   /** Done once for each setting, before the entrants are there. */
   setUp?(setting: Setting): Promise<void>;

@@ -1,6 +1,9 @@
 import type { Row } from './row.js';
 
-/** In the order of the table. Loaded one by one: a contender's process has only what its row needs. */
+/**
+ * The rows in the order of the table. Each is loaded separately, so that a contender's process loads only the modules
+ * of its row.
+ */
 const ROWS = {
   enqueue: () => import('./rows/enqueue.js'),
   send: () => import('./rows/send.js'),
@@ -24,7 +27,7 @@ export async function loadRow(name: RowName): Promise<Row> {
   return row;
 }
 
-/** @throws when there is no such row */
+/** @throws if there is no row with this name */
 export function rowNamed(name: string): RowName {
   if (name in ROWS) return name as RowName;
   throw new Error(`There is no benchmark '${name}', only ${ROW_NAMES.join(', ')}`);

@@ -1,16 +1,16 @@
 import type { Metric, Work } from './row.js';
 
-/** What one round measured. */
+/** The measurements of one round. */
 export type Measures = Partial<Record<Metric, number>>;
 
-/** Of a number of rounds. */
+/** The summary of several rounds. */
 export interface Summary {
   readonly median: number;
   readonly lowest: number;
   readonly highest: number;
 }
 
-/** @param elapsed milliseconds @param cpu milliseconds of the process's CPU, system calls included */
+/** @param elapsed milliseconds @param cpu milliseconds of the process's CPU, including system calls */
 export function measuresOf({ messages, latencies }: Work, elapsed: number, cpu: number): Measures {
   if (messages === undefined) return { cpuShare: (cpu / elapsed) * 100 };
   return {
@@ -26,15 +26,15 @@ export function summarize(values: readonly number[]): Summary {
 }
 
 /**
- * The ratio of the medians. Its spread is taken round by round, between neighbours in time: whatever else the machine does
- * meets both of them.
+ * The ratio of the medians. Its spread is computed round by round, between rounds that are next to each other in time,
+ * because other load on the machine affects both of them.
  */
 export function ratioOf(values: readonly number[], baseline: readonly number[]): Summary {
   const ratios = values.map((value, round) => value / (baseline[round] ?? Number.NaN));
   return { ...summarize(ratios), median: summarize(values).median / summarize(baseline).median };
 }
 
-/** With linear interpolation between neighbours. */
+/** Computes a percentile with linear interpolation between neighbors. */
 export function quantile(values: readonly number[], share: number): number {
   const sorted = [...values].sort((a, b) => a - b);
   const position = (sorted.length - 1) * share;

@@ -5,13 +5,13 @@ import type { Metric } from './row.js';
 
 const WIDTH = 900;
 const MARGIN = 16;
-/** Where the bars begin and end; names to the left, figures to the right. */
+/** The horizontal range of the bars; names are to the left, figures to the right. */
 const BARS = { from: 330, to: 820 } as const;
 const LINE = 22;
 const BAR = 14;
 const HEADING = 46;
 
-/** Readable on light and dark pages, as the reader's system has it. */
+/** Colors for light and dark pages, chosen by the reader's system. */
 const STYLE = `
   text { font: 13px system-ui, sans-serif; fill: #1f2328; }
   .heading { font-weight: 600; }
@@ -29,14 +29,14 @@ const STYLE = `
     .target { stroke: #ff7b72; }
   }`;
 
-/** The bars of one row, all in multiples of its baseline. */
+/** The bars of one row, in multiples of its baseline. */
 interface Group {
   readonly row: RowResult;
   readonly metric: Metric;
   readonly entrants: readonly EntrantResult[];
 }
 
-/** Every row that has a baseline, as bars on one scale. */
+/** Draws every row with a baseline as bars on one scale. */
 export function drawChart({ rows }: Results): string {
   const groups = rows.flatMap(groupsOf);
   const ratios = groups.flatMap((group) => group.entrants.map((entrant) => ratio(group, entrant)));

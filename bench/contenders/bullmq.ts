@@ -11,12 +11,12 @@ const PREFIX = 'bull';
 
 type Add = (queue: Queue, messages: number) => Promise<void>;
 
-/** `addBulk`, a thousand jobs a call. */
+/** `addBulk`, a thousand jobs per call. */
 export const addBulkToBullMQ = adding('BullMQ addBulk()', (queue, messages) =>
   withInFlight(Math.ceil(messages / PAGE), PAGES_IN_FLIGHT, () => queue.addBulk(jobs(Math.min(messages, PAGE)))),
 );
 
-/** `add` for each job, as many awaited at a time as in `addBulk`. */
+/** `add` for each job, with as many concurrent calls as `addBulk` has jobs. */
 export const addToBullMQ = adding('BullMQ add()', (queue, messages) =>
   withInFlight(messages, PAGE * PAGES_IN_FLIGHT, () => queue.add('job', PAYLOAD)),
 );
@@ -40,7 +40,7 @@ function adding(name: string, add: Add): Entrant {
   };
 }
 
-/** A worker that finds the jobs there when it begins. */
+/** A worker that starts when the jobs are already in the queue. */
 export const workOffBullMQ: Entrant = {
   name: 'BullMQ worker',
   isPeer: true,
@@ -72,7 +72,7 @@ export interface BullMQ {
   readonly worker: Worker;
 }
 
-/** A queue and a worker, that keep nothing of the jobs that are done. */
+/** A queue and a worker that remove completed jobs. */
 export function openBullMQ(setting: Setting, name: string, concurrency: number, onJob: () => void): BullMQ {
   const queue = openQueue(setting, name);
   const worker = new Worker(name, async () => onJob(), {

@@ -6,10 +6,10 @@ import { BACKLOG } from './backlog.js';
 import { connectionOf, keysOf, openClient } from './setting.js';
 
 const MESSAGES = 200_000;
-/** As many as the pipelines by hand have under way: four of 1,000. */
+/** As many as the hand-written pipelines have in flight: four of 1,000. */
 const RECEIPTS_AWAITED = 4_000;
 
-/** Every message queued in one go, then one flush. */
+/** Queues all messages at once, then flushes once. */
 export function enqueueAll(name: string, delivery: Delivery): Entrant {
   return appending(name, delivery, async (producer, messages, nextKey) => {
     for (let sent = 0; sent < messages; sent += 1) producer.enqueueTo(nextKey(), PAYLOAD);
@@ -17,7 +17,7 @@ export function enqueueAll(name: string, delivery: Delivery): Entrant {
   });
 }
 
-/** Every message awaited, {@link RECEIPTS_AWAITED} at a time. */
+/** Awaits every message, {@link RECEIPTS_AWAITED} at a time. */
 export function sendEach(name: string): Entrant {
   return appending(name, 'at-least-once', (producer, messages, nextKey) =>
     withInFlight(messages, RECEIPTS_AWAITED, () => producer.sendTo(nextKey(), PAYLOAD)),
@@ -61,7 +61,10 @@ function inTurn(keys: readonly string[]): () => string {
 
 const GROUP = 'engine';
 
-/** `next()` and `ack()` for each message; the time includes joining the group and leaving it with everything committed. */
+/**
+ * `next()` and `ack()` for each message; the time includes joining the group, and leaving it after everything is
+ * committed.
+ */
 export function acknowledgeEach(name: string, batchSize: number): Entrant {
   return reading(name, async (streamer, keys, messages) => {
     const consumer = await streamer.createConsumer(keys, {
@@ -75,7 +78,7 @@ export function acknowledgeEach(name: string, batchSize: number): Entrant {
   });
 }
 
-/** `for await` over all there is; the time includes opening and ending the consumer. */
+/** `for await` over all messages; the time includes creating and ending the consumer. */
 export function iterate(name: string, batchSize: number): Entrant {
   return reading(name, async (streamer, keys, messages) => {
     const options = { mode: 'real-time', autoStreamReset: 'earliest', batchSize } satisfies ConsumerOptions;

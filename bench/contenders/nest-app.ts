@@ -10,7 +10,7 @@ import { ClientRedisStreams, ServerRedisStreams } from '../library.js';
 import type { Setting } from '../row.js';
 import { connectionOf, keyOf } from './setting.js';
 
-/** The group of every server here. */
+/** The group of every server in the benchmarks. */
 export const GROUP = 'bench';
 
 export type NestClient = Pick<ClientProxy, 'connect' | 'emit' | 'send' | 'close'>;
@@ -26,7 +26,7 @@ interface Ends {
   readonly server: MicroserviceOptions;
 }
 
-/** What differs between two applications that are the same otherwise. */
+/** The parts in which two otherwise equal applications differ. */
 export type ChosenTransport = (setting: Setting) => Ends;
 
 export const nestRedis: ChosenTransport = ({ url }) => {
@@ -61,7 +61,7 @@ export async function openNestApp(setting: Setting, choose: ChosenTransport, con
   };
 }
 
-/** Hands each event to a function. */
+/** Passes each event to a function. */
 export function eventController(topic: string, onEvent: () => void): Type {
   @Controller()
   class EventController {
@@ -73,7 +73,7 @@ export function eventController(topic: string, onEvent: () => void): Type {
   return EventController;
 }
 
-/** Answers each request with what it brought. */
+/** Answers each request with its own payload. */
 export function echoController(topic: string): Type {
   @Controller()
   class EchoController {

@@ -7,7 +7,7 @@ const SIZES = [10_000, 100_000, 1_000_000, 10_000_000];
 const MESSAGES = 50_000;
 const BATCH = 1_000;
 const GROUP = 'readers';
-/** Ten million entries of 256 bytes would need more memory than many a machine has. */
+/** Small, because ten million entries of 256 bytes would need more memory than many machines have. */
 const PAYLOAD = 'x'.repeat(16);
 
 const [SMALLEST = 0, ...LARGER] = SIZES;
@@ -20,7 +20,10 @@ function nameOf(size: number): string {
   return `${size.toLocaleString('en')} entries`;
 }
 
-/** Appends at the end of a backlog, and reads and acknowledges as much at its beginning, so that it stays as it is. */
+/**
+ * Appends at the end of a backlog, and reads and acknowledges as many messages at its beginning, so that its length
+ * stays the same.
+ */
 function working(size: number): Entrant {
   return {
     name: nameOf(size),

@@ -9,13 +9,13 @@ import type { Entrant, Row, Setting } from '../row.js';
 
 const MINUTE = 60_000;
 const SHORTEST = 3_000;
-/** Connecting and starting up must be over. */
+/** Milliseconds until connecting and start-up are over. */
 const SETTLING = 2_000;
 
 const CONSUMER = 'a load-balanced consumer, defaults';
 const SERVER = 'a Nest server, defaults';
 
-/** Opens something that waits for messages, of which there are none. */
+/** Opens a consumer that waits for messages; none are sent. */
 function idling(name: string, listen: (setting: Setting) => Promise<() => Promise<void>>): Entrant {
   return {
     name,

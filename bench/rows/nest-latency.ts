@@ -9,13 +9,13 @@ import { JSON_PAYLOAD } from '../load.js';
 import type { Contender, Entrant, Row, Setting } from '../row.js';
 
 const MESSAGES = 400;
-/** Milliseconds between two messages, in which everything that the last one has caused comes to an end. */
+/** Milliseconds between two messages, long enough that all work for the previous message has ended. */
 const IDLE = 4;
 
 const NEST_REDIS = "Nest's Redis transport";
 const STREAMS = 'nestjs-redis-streams';
 
-/** Measures from before a message is sent until its handler is called. */
+/** Measures the time from before a send to the call of the handler. */
 class Stopwatch {
   #onHandled: () => void = () => undefined;
 

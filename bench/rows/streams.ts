@@ -9,7 +9,7 @@ const BATCH = 1_000;
 
 interface Layout {
   readonly streamKeys: readonly string[];
-  /** The streams of Redis behind them. */
+  /** The Redis streams behind them. */
   readonly redisKeys: readonly string[];
   readonly shards: number | undefined;
 }

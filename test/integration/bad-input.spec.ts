@@ -6,7 +6,7 @@ import { useStreams } from '../support/streams.js';
 
 const streams = useStreams();
 
-/** What a wrong program would pass: the compiler has been told to look away. */
+/** A value of a wrong type, as an untyped program may pass it. */
 const wrong = <T>(value: unknown): T => value as T;
 
 const refused = (option: string, value: unknown, rule: RegExp | string) =>
@@ -18,7 +18,7 @@ const refused = (option: string, value: unknown, rule: RegExp | string) =>
     message: expect.stringMatching(rule),
   });
 
-/** A streamer that has no connection: whatever it refuses, it refuses before any I/O. */
+/** A streamer without a connection: every refusal comes before any I/O. */
 const unconnected = (): RedisStreamer =>
   new RedisStreamer(() => {
     throw new Error('this test must not connect');
@@ -142,7 +142,7 @@ describe('producer options and sending', () => {
     ['x', { timestamp: Date.now() }, 'timestamp', 'valid Date'],
     ['x', { headers: { a: 1 } }, 'headers.a', 'must be a string; got 1'],
   ];
-  it.each(sends)('refuses to send %j with %j, whichever way', async (payload, options, option, rule) => {
+  it.each(sends)('refuses to send %j with %j, by every send method', async (payload, options, option, rule) => {
     const producer = await unconnected().createProducer('stream');
     const error = expect.objectContaining({ code: 'ERR_INVALID_OPTION', option, message: expect.stringMatching(rule) });
 
@@ -151,7 +151,7 @@ describe('producer options and sending', () => {
     await producer.end();
   });
 
-  it('refuses an empty stream key and a trim without sense', async () => {
+  it('refuses an empty stream key and an invalid trim', async () => {
     const producer = await unconnected().createGenericProducer();
 
     await expect(producer.sendTo('', 'x')).rejects.toEqual(refused('streamKey', '', 'non-empty'));
@@ -165,7 +165,7 @@ describe('producer options and sending', () => {
 });
 
 describe('calls on a consumer', () => {
-  it('refuses ids, times and shards that are none', async () => {
+  it('refuses invalid ids, times and shards', async () => {
     const stream = uniqueName('stream');
     const streamer = await streams.connect();
     const options = { mode: 'resumable', group: 'g', autoCommit: 'disabled', mkStream: true } as const;
@@ -185,7 +185,7 @@ describe('calls on a consumer', () => {
     expect(() => consumer.ack(wrong({ id: '1-1' }))).toThrow(expect.objectContaining({ option: 'message' }));
   });
 
-  it('refuses everything but another end() after end()', async () => {
+  it('refuses every call after end(), except another end()', async () => {
     const stream = uniqueName('stream');
     const streamer = await streams.connect();
     const options = { mode: 'resumable', group: 'g', autoCommit: 'disabled', mkStream: true } as const;
@@ -208,7 +208,7 @@ describe('calls on a consumer', () => {
 });
 
 describe('keys and ranges', () => {
-  it('names a key that holds something else than a stream, whoever touches it', async () => {
+  it('names a key that holds another type than a stream, on every operation', async () => {
     const key = uniqueName('key');
     await streams.redis.set(key, 'a string');
     const streamer = await streams.connect();
@@ -227,7 +227,7 @@ describe('keys and ranges', () => {
     await expect(manager.groups(key)).rejects.toMatchObject(failure);
   });
 
-  it('tells a consumer whose key turns into another type, and goes on with its other streams', async () => {
+  it('reports a key that turns into another type to its consumer, which continues with its other streams', async () => {
     const [bad, good] = [uniqueName('bad'), uniqueName('good')];
     const streamer = await streams.connect();
     const producer = await streamer.createGenericProducer();
@@ -249,7 +249,7 @@ describe('keys and ranges', () => {
     }
   });
 
-  it('refuses bounds, cursors and positions that are none', async () => {
+  it('refuses invalid bounds, cursors and positions', async () => {
     const manager = await unconnected().createManager();
 
     await expect(manager.scan('next')).rejects.toEqual(refused('cursor', 'next', 'cursor that scan'));

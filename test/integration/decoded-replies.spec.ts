@@ -11,12 +11,12 @@ import { take, useStreams } from '../support/streams.js';
 
 const streams = useStreams();
 
-describe('replies that are not left to ioredis', () => {
+describe('replies that this package decodes itself', () => {
   it.each([
     ['a URL', redisUrl],
     ['options', () => ({ host: new URL(redisUrl()).hostname, port: Number(new URL(redisUrl()).port) })],
     ['a function', () => () => new Redis(redisUrl(), { lazyConnect: true })],
-  ])('are read on the writer and on readers that come from %s', async (_, connectionFor) => {
+  ])('are decoded on writers and readers created from %s', async (_, connectionFor) => {
     const stream = uniqueName('stream');
     await using streamer = await RedisStreamer.connect(connectionFor());
     const reader = streamer.connections.acquireReader('');
@@ -30,7 +30,7 @@ describe('replies that are not left to ioredis', () => {
     expect((await consumer.next()).text()).toBe('hello');
   });
 
-  it('bring every byte, whatever its value and however many there are', async () => {
+  it('contain every byte unchanged, whatever its value and the length of the payload', async () => {
     const stream = uniqueName('stream');
     const streamer = await streams.connect();
     const producer = await streamer.createProducer(stream);
@@ -58,7 +58,7 @@ describe('replies that are not left to ioredis', () => {
     });
   });
 
-  it('keep an error apart from the ids around it', async () => {
+  it('keep an error separate from the ids around it', async () => {
     const stream = uniqueName('stream');
     const producer = await (await streams.connect()).createProducer(stream);
     const sends = [undefined, new Date(1_000), undefined].map((timestamp) =>

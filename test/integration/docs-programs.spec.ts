@@ -4,13 +4,13 @@ import { programsOf, useDocumentPrograms } from '../support/document-programs.js
 import { useStreams } from '../support/streams.js';
 
 const run = useDocumentPrograms();
-// Each test begins with an empty database.
+// Empties the database before each test.
 const streams = useStreams();
-/** Not every block of this page is a program; one that shows its output is. */
+/** Only the blocks of this page that show their output are complete programs. */
 const operations = programsOf('docs/operations.md').filter(({ output }) => output !== undefined);
 
 it.each([...programsOf('docs/engine.md'), ...operations])(
-  'the program at $title prints what the page says',
+  'the program at $title prints the output that the page shows',
   async (program) => {
     const output = await run(program, { REDIS_URL: streams.url });
 

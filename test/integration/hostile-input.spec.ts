@@ -15,7 +15,7 @@ const GROUP = { mode: 'load-balanced', group: 'g', autoStreamReset: 'earliest', 
 const NOT_UTF8 = Buffer.from([0xff, 0xfe, 0x00, 0xc3, 0x28]);
 const NAMES_OF_EVERY_OBJECT = ['__proto__', 'constructor', 'toString', 'hasOwnProperty', 'valueOf', 'toJSON', 'then'];
 
-/** A consumer of the group that acknowledges by hand. */
+/** Opens a consumer of the group; the test acknowledges each message itself. */
 async function open(stream: string): Promise<AcknowledgingConsumer> {
   const streamer = await streams.connect();
   return streamer.createConsumer(stream, { ...GROUP, autoCommit: 'rolling', mkStream: true });
@@ -25,12 +25,12 @@ async function untilAcknowledged(stream: string): Promise<void> {
   await until('nothing is pending', async () => (await pendingOf(streams.redis, stream, 'g')).length === 0);
 }
 
-/** Appends under a given id, as only a foreign writer does. */
+/** Appends with an explicit id, as only a foreign writer does. */
 const addAt = (stream: string, id: string, payload = id): Promise<string | null> =>
   streams.redis.xadd(stream, id, 'msg', payload);
 
 describe('headers', () => {
-  it('may have the names that every object has, and stay headers', async () => {
+  it('may have the names of inherited object properties, and remain plain headers', async () => {
     const stream = uniqueName('names');
     const consumer = await open(stream);
     const producer = await (await streams.connect()).createProducer(stream);
@@ -46,7 +46,7 @@ describe('headers', () => {
     await untilAcknowledged(stream);
   });
 
-  it('may be empty, and may be any text', async () => {
+  it('may be empty or any text', async () => {
     const stream = uniqueName('text');
     const consumer = await open(stream);
     const producer = await (await streams.connect()).createProducer(stream);
@@ -68,7 +68,7 @@ describe('headers', () => {
 
 describe('large messages', () => {
   it.each(['at-least-once', 'at-most-once', 'exactly-once'] as const)(
-    'of 10 MB arrive as they were sent (%s)',
+    'of 10 MB arrive unchanged (%s)',
     async (delivery) => {
       const stream = uniqueName('large');
       const consumer = await open(stream);
@@ -85,7 +85,7 @@ describe('large messages', () => {
     },
   );
 
-  it('over what a server takes are refused before they are sent, and the connection stays', async () => {
+  it('above the limit of the server are refused before they are sent, and the connection stays open', async () => {
     const producer = await (await streams.connect()).createProducer(uniqueName('too-large'));
     const tooLarge = new Uint8Array(512 * 1024 * 1024);
 
@@ -93,7 +93,7 @@ describe('large messages', () => {
     await producer.send('small');
   });
 
-  it('with 1,000 headers keep all of them, beside others in the same batch', async () => {
+  it('with 1,000 headers keep all of them when other messages are in the same batch', async () => {
     const stream = uniqueName('headers');
     const consumer = await open(stream);
     const headers = Object.fromEntries(Array.from({ length: 1_000 }, (_, index) => [`name-${index}`, `${index}`]));
@@ -107,7 +107,7 @@ describe('large messages', () => {
     }
   });
 
-  it('with more headers than a script can pass on go another way, in order', async () => {
+  it('with more headers than a script can pass on are sent without the script, in order', async () => {
     const stream = uniqueName('many');
     const consumer = await open(stream);
     const producer = await (await streams.connect()).createProducer(stream);
@@ -119,7 +119,7 @@ describe('large messages', () => {
     expect(Object.keys((messages[1] as StreamMessage).headers)).toHaveLength(5_000);
   });
 
-  it('with more headers than a script can pass on are refused alone where nothing but a script will do', async () => {
+  it('with more headers than a script can pass on are refused without the rest of their batch when delivery needs a script', async () => {
     const stream = uniqueName('refused');
     const producer = await (await streams.connect()).createProducer(stream, { delivery: 'exactly-once' });
     const headers = Object.fromEntries(Array.from({ length: 5_000 }, (_, index) => [`name-${index}`, `${index}`]));
@@ -134,7 +134,7 @@ describe('large messages', () => {
     expect(await streams.redis.xlen(stream)).toBe(2);
   });
 
-  it('with many headers are sent even when their batch has more parts than one command may have', async () => {
+  it('with many headers are sent when their batch has more arguments than one command may have', async () => {
     const stream = uniqueName('parts');
     const producer = await (await streams.connect()).createProducer(stream);
     const headers = Object.fromEntries(Array.from({ length: 1_200 }, (_, index) => [`n${index}`, '']));
@@ -159,7 +159,7 @@ describe('large messages', () => {
 });
 
 describe('entries of a foreign writer', () => {
-  it('that are no UTF-8 are delivered byte for byte, and can be printed', async () => {
+  it('that are not UTF-8 are delivered byte for byte, and can be printed', async () => {
     const stream = uniqueName('bytes');
     await streams.redis.xadd(stream, '*', NOT_UTF8, 'a', 'msg', NOT_UTF8, Buffer.from([0x68, 0x3a, 0xff]), NOT_UTF8);
     const consumer = await open(stream);
@@ -174,7 +174,7 @@ describe('entries of a foreign writer', () => {
     await untilAcknowledged(stream);
   });
 
-  it('that name a field twice are told by their first payload and their last header', async () => {
+  it('that have a field twice are delivered with the first payload and the last header', async () => {
     const stream = uniqueName('twice');
     await streams.redis.xadd(stream, '*', 'msg', 'first', 'h:a', '1', 'msg', 'second', 'h:a', '2');
     const [message] = (await take(await open(stream), 1)) as [StreamMessage];
@@ -182,7 +182,7 @@ describe('entries of a foreign writer', () => {
     expect([message.text(), message.headers]).toEqual(['first', { a: '2' }]);
   });
 
-  it('with JSON of 100,000 levels neither end the process nor the stream', async () => {
+  it('with JSON of 100,000 levels end neither the process nor the stream', async () => {
     const stream = uniqueName('deep');
     const deep = `${'['.repeat(100_000)}${']'.repeat(100_000)}`;
     await streams.redis.xadd(stream, '*', 'msg', deep);
@@ -218,7 +218,7 @@ describe('ids at both ends of their range', () => {
     if (options.mode !== 'real-time') await untilAcknowledged(stream);
   });
 
-  it('have no sequence of 64 bits where they need more, and can be printed all the same', async () => {
+  it('have no 64-bit sequence when they need more bits, and can still be printed', async () => {
     const stream = uniqueName('sequence');
     for (const id of IDS) await addAt(stream, id);
     const messages = await take(await open(stream), IDS.length);
@@ -229,7 +229,7 @@ describe('ids at both ends of their range', () => {
     }
     const printed = JSON.parse(JSON.stringify(messages)) as Array<{ id: string; timestamp: string | null }>;
     expect(printed.map(({ id }) => id)).toEqual(IDS);
-    // The years that a Date has end long before the milliseconds of an id.
+    // The range of a Date ends long before that of the milliseconds of an id.
     expect(printed.map(({ timestamp }) => timestamp)).toEqual([
       '1970-01-01T00:00:00.000Z',
       '1970-01-01T00:00:00.001Z',
@@ -239,7 +239,7 @@ describe('ids at both ends of their range', () => {
     ]);
   });
 
-  it('are claimed from a consumer that is gone', async () => {
+  it('are claimed from a dead consumer', async () => {
     const stream = uniqueName('claimed');
     for (const id of IDS) await addAt(stream, id);
     await streams.redis.xgroup('CREATE', stream, 'g', '0');
@@ -258,7 +258,7 @@ describe('ids at both ends of their range', () => {
     await untilAcknowledged(stream);
   });
 
-  it('are found in ranges, and in the pages of what is pending', async () => {
+  it('are found in ranges and in pages of pending entries', async () => {
     const stream = uniqueName('ranges');
     for (const id of IDS) await addAt(stream, id);
     await streams.redis.xgroup('CREATE', stream, 'g', '0');
@@ -272,7 +272,7 @@ describe('ids at both ends of their range', () => {
     expect(await manager.pending(stream, 'g', { after: LAST_ID })).toEqual([]);
   });
 
-  it('leave no room behind the last one: sending fails at once and says why', async () => {
+  it('leave no id after the last one: a send fails at once with a clear error', async () => {
     const stream = uniqueName('full');
     await addAt(stream, LAST_ID);
     const streamer = await streams.connect();
@@ -288,7 +288,7 @@ describe('ids at both ends of their range', () => {
     expect(streamer.status).toBe('connected');
   });
 
-  it('are positions to which a consumer can be moved', async () => {
+  it('are valid positions for seek and rewind', async () => {
     const stream = uniqueName('moved');
     for (const id of IDS) await addAt(stream, id);
     const streamer = await streams.connect();
@@ -305,7 +305,7 @@ describe('ids at both ends of their range', () => {
 describe('stream keys', () => {
   const KEYS = [...NAMES_OF_EVERY_OBJECT, 'a*', 'a[b-z]?', '\\*', '*', ' ', 'line\r\nbreak', 'grüße:👩‍👩‍👧', '{tag}{', '0'];
 
-  it('may be any text, each a stream of its own', async () => {
+  it('may be any text, each naming a separate stream', async () => {
     const streamer = await streams.connect({ keyPrefix: '__proto__:' });
     const producer = await streamer.createGenericProducer();
     const consumer = await streamer.createConsumer(KEYS, { ...GROUP, mkStream: true, shardDiscoveryInterval: 100 });
@@ -319,7 +319,7 @@ describe('stream keys', () => {
   });
 
   it.each(['app[12]:', 'a*:', '?:', '\\', '[^a]:', 'grüße:'])(
-    'with glob characters in the prefix %j are listed, and no others',
+    'under the prefix %j with glob characters are listed, and no other keys',
     async (keyPrefix) => {
       const manager = await (await streams.connect({ keyPrefix })).createManager();
       for (const key of KEYS) await addAt(keyPrefix + key, '*');
@@ -339,7 +339,7 @@ describe('stream keys', () => {
 });
 
 describe('a database that is refused', () => {
-  it('fails connect() and never becomes database 0', async () => {
+  it('fails connect() and is never replaced by database 0', async () => {
     const key = uniqueName('database');
     const url = new URL(streams.url);
     url.pathname = '/9999';

@@ -45,7 +45,7 @@ describe('acquireRedis', () => {
     bin = (await requireServerBinary()).path;
   });
 
-  it('uses the server that REDIS_URL names before anything else, and leaves it running', async () => {
+  it('prefers the server that REDIS_URL names, and leaves it running', async () => {
     const redis = await acquireRedis({ env: { REDIS_URL: redisUrl(), REDIS_SERVER_BIN: bin } });
     await redis.stop();
 
@@ -53,7 +53,7 @@ describe('acquireRedis', () => {
     await expect(connected(redis.url).ping()).resolves.toBe('PONG');
   });
 
-  it('says so when nothing answers at REDIS_URL', async () => {
+  it('fails with a clear error when nothing answers at REDIS_URL', async () => {
     const silent = createServer().listen(0, '127.0.0.1');
     await once(silent, 'listening');
     const { port } = silent.address() as { port: number };
@@ -79,7 +79,7 @@ describe('acquireRedis', () => {
     );
   });
 
-  it('names every way to get a server when there is none', async () => {
+  it('lists every way to get a server when there is none', async () => {
     jest.unstable_mockModule('testcontainers', () => ({
       getContainerRuntimeClient: () => Promise.reject(new Error('no runtime answers')),
     }));
@@ -89,7 +89,7 @@ describe('acquireRedis', () => {
     );
   });
 
-  it('says why a container cannot be started', async () => {
+  it('reports why a container cannot be started', async () => {
     jest.unstable_mockModule('testcontainers', () => ({
       getContainerRuntimeClient: () => Promise.reject(new Error('no runtime answers')),
     }));
@@ -99,7 +99,7 @@ describe('acquireRedis', () => {
 });
 
 describe('RedisServer', () => {
-  it('keeps what it has confirmed through SIGKILL and a restart in the same place', async () => {
+  it('keeps confirmed writes through SIGKILL and a restart in the same place', async () => {
     const server = await started();
     const { pid, url, dir } = server;
     const id = await connected(url).xadd('orders', '*', 'msg', 'one');
@@ -114,7 +114,7 @@ describe('RedisServer', () => {
     await expect(connected(url).xrange('orders', '-', '+')).resolves.toEqual([[id, ['msg', 'one']]]);
   });
 
-  it('answers nothing while paused, without losing a connection', async () => {
+  it('does not answer while paused, and keeps its connections', async () => {
     const server = await started();
     const client = connected(server.url, { commandTimeout: 200 });
     const connection = await client.client('ID');
@@ -126,7 +126,7 @@ describe('RedisServer', () => {
     await expect(client.client('ID')).resolves.toBe(connection);
   });
 
-  it('takes a directory that stays when the server goes', async () => {
+  it('keeps a given directory when the server is stopped', async () => {
     const dir = mkdtempSync(join(tmpdir(), 'redis-server-kept-'));
     cleanups.push(() => rmSync(dir, { recursive: true }));
     const server = await started({ dir });
@@ -147,7 +147,7 @@ describe('RedisServer', () => {
     expect({ isRunning: isRunning(pid ?? 0), isThere: existsSync(dir) }).toEqual({ isRunning: false, isThere: false });
   });
 
-  it('repeats the words of a server that refuses to start', async () => {
+  it('repeats the log of a server that refuses to start', async () => {
     await expect(RedisServer.start({ args: ['--maxmemory', 'plenty'] })).rejects.toThrow(
       /ended with code 1.*maxmemory/s,
     );
@@ -174,7 +174,7 @@ describe('RedisServer', () => {
 
 const repository = fileURLToPath(new URL('../..', import.meta.url));
 
-/** A program that starts a server, says where, and stays. */
+/** A program that starts a server, prints its pid and directory, and keeps running. */
 function startInChild(extra: string): string {
   return `
     const { RedisServer } = require('./test/support/redis-server.ts');

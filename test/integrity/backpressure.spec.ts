@@ -5,7 +5,7 @@ import { withResolvers } from '../../lib/shared/deferred.js';
 import type { RedisStreamsContext } from '../../lib/index.js';
 import { onBatch, onEvent } from '../support/controllers.js';
 import { drain } from '../support/fault-bench.js';
-import { flood, givenTo, sendNumbered } from '../support/flood.js';
+import { flood, deliveredCount, sendNumbered } from '../support/flood.js';
 import { FloodBench, GROUP, ROLLING } from '../support/flood-bench.js';
 import { useSampler } from '../support/sampler.js';
 import { startInstance } from '../support/instances.js';
@@ -26,8 +26,8 @@ interface Sizes {
 }
 
 /**
- * Takes some, stops, takes more, while a producer goes on: at each stop the consumer has read up to its prefetch, and not
- * one more. Returns how much was read and not handed out at any time, at most.
+ * Takes messages in bursts while a producer sends: at each stop the consumer must have read up to its prefetch and not
+ * more. Returns the highest number of messages that were read and not handed out.
  */
 async function stopAndGo(streams: readonly string[], sizes: Sizes, atStop?: () => Promise<void>): Promise<number> {
   const { producer, ledger, admin } = bench;
@@ -42,20 +42,20 @@ async function stopAndGo(streams: readonly string[], sizes: Sizes, atStop?: () =
       if (taken % 50 === 0) await pause(1);
     }
   };
-  // What was given is asked for first, so that what is taken meanwhile can only make the difference smaller.
-  const ahead = async (): Promise<number> => (await givenTo(admin, GROUP, streams)) - taken;
+  // Reads the delivered count first, so that messages taken during the request can only make the difference smaller.
+  const ahead = async (): Promise<number> => (await deliveredCount(admin, GROUP, streams)) - taken;
   const sampler = startSampler(ahead);
   const load = keepSending((n) => {
     const stream = streams[n % streams.length] as string;
     return sendNumbered(producer, [ledger], stream, 1 + Math.floor(n / streams.length));
   }, 4_000);
-  // A read is worth while once this many places are free.
+  // The consumer reads again once this many places are free.
   const lowWater = Math.min(sizes.batchSize, Math.ceil(sizes.prefetch / 2));
   for (const goal of [1, 30, 400, 1_500, 3_000]) {
     await takeUntil(goal);
-    await until('there is no room for a read', async () => (await ahead()) > sizes.prefetch - lowWater);
+    await until('the buffer has no room for a read', async () => (await ahead()) > sizes.prefetch - lowWater);
     await atStop?.();
-    await load.more(400);
+    await load.moreSent(400);
     expect(await ahead()).toBeGreaterThan(sizes.prefetch - lowWater);
   }
   await sampler.stop();
@@ -72,7 +72,7 @@ describe('a consumer whose messages are taken slowly', () => {
     [100, 30],
     [500, 1_000],
   ])(
-    'that reads %i at a time never has more than %i that it did not hand out, and goes on when they are taken',
+    'that reads %i at a time never buffers more than %i, and continues when they are taken',
     async (batchSize, prefetch) => {
       const most = await stopAndGo([uniqueName('flood')], { batchSize, prefetch });
       await bench.settle();
@@ -86,7 +86,7 @@ describe('a consumer whose messages are taken slowly', () => {
     [16, 4],
     [5, 100],
   ])(
-    'of %i streams has no more than %i messages of all of them together',
+    'of %i streams buffers no more than %i messages in total',
     async (count, prefetch) => {
       const most = await stopAndGo(bench.streams(count), { batchSize: 10, prefetch });
       await bench.settle();
@@ -96,7 +96,7 @@ describe('a consumer whose messages are taken slowly', () => {
   );
 
   it(
-    'has no more than that when its connections are cut with a full buffer',
+    'buffers no more than its prefetch when its connections are cut with a full buffer',
     async () => {
       const proxy = await bench.faults.proxy(bench.server);
       const streamer = (bench.streamer = await bench.faults.streamer(proxy.url));
@@ -104,8 +104,8 @@ describe('a consumer whose messages are taken slowly', () => {
       const most = await stopAndGo(bench.streams(2), { batchSize: 20, prefetch: 50 }, async () => {
         faults += 1;
         proxy.cut('rst');
-        await until('the loss is noticed', () => streamer.status !== 'connected');
-        await until('it is connected again', () => streamer.status === 'connected');
+        await until('the loss is detected', () => streamer.status !== 'connected');
+        await until('the streamer is connected again', () => streamer.status === 'connected');
       });
       await bench.settle(faults);
       expect(most).toBeLessThanOrEqual(50);
@@ -120,10 +120,10 @@ describe('a service under a flood', () => {
     { title: 'four handlers', concurrency: 4, prefetch: 6, size: 1 },
     { title: 'sixteen handlers', concurrency: 16, prefetch: 20, size: 1 },
     { title: 'two handlers of ten each', concurrency: 2, prefetch: 20, size: 10 },
-    // By default it reads ahead what its handlers get through in 50 ms.
+    // By default it prefetches the number of messages that its handlers complete in 50 ms.
     { title: 'defaults', concurrency: 16, prefetch: undefined, size: 1 },
   ])(
-    'has no more messages than prefetch and handlers allow: $title',
+    'owns no more messages than prefetch and handlers allow: $title',
     async ({ concurrency, prefetch, size }) => {
       const { producer, ledger, admin } = bench;
       const pattern = uniqueName('flood');
@@ -145,17 +145,17 @@ describe('a service under a flood', () => {
           ? onEvent(pattern, (_data, context) => handle([context]), { concurrency })
           : onBatch(pattern, (_data, contexts) => handle(contexts), { concurrency, batch: { size } });
       await startInstance(bench.faults, controller, { ...bench.service, prefetch, autoCommitInterval: 1 });
-      const sampler = startSampler(async () => (await givenTo(admin, GROUP, [pattern])) - finished);
+      const sampler = startSampler(async () => (await deliveredCount(admin, GROUP, [pattern])) - finished);
       const load = keepSending((n) => sendNumbered(producer, [ledger], pattern, n + 1), 2_000);
       for (let stop = 1; stop <= 5; stop += 1) {
         await until('all handlers are busy', () => running === concurrency);
-        await load.more(200);
-        // Nothing is acknowledged any more, so what is pending is what the service has.
+        await load.moreSent(200);
+        // No handler returns and nothing more is acknowledged, so the pending entries are those that the service owns.
         await until('the last acknowledgements are sent', async () => (await bench.pendingIn([pattern])) <= capacity);
         expect(await bench.pendingIn([pattern])).toBeGreaterThan(least - Math.min(10, Math.ceil(least / 2)));
         const goal = finished + 100;
         gate.resolve();
-        await until('some more are handled', () => finished >= goal);
+        await until('more messages are handled', () => finished >= goal);
         if (stop < 5) gate = withResolvers<void>();
       }
       await load.stop();
@@ -169,7 +169,7 @@ describe('a service under a flood', () => {
   );
 
   it(
-    'keeps what its long handlers hold, and acknowledges as it goes',
+    'keeps the messages of its long handlers, and acknowledges the others continuously',
     async () => {
       const { producer, ledger, admin } = bench;
       const [long, busy] = bench.streams(2);
@@ -191,18 +191,18 @@ describe('a service under a flood', () => {
       await startInstance(bench.faults, controllers, options);
       await flood(producer, ledger, long, 4);
       await until('the long handlers run', () => deliveries.length === 4);
-      // It would take over what is not kept alive.
+      // This consumer would claim an entry whose lease is not renewed.
       await startInstance(bench.faults, controllers, options);
 
       const count = 40_000;
       const begin = Date.now();
       const sampler = startSampler(async () => {
         const pending = await bench.pendingIn([busy]);
-        return pending - Math.max(0, (await givenTo(admin, GROUP, [busy])) - finished);
+        return pending - Math.max(0, (await deliveredCount(admin, GROUP, [busy])) - finished);
       });
       await flood(producer, ledger, busy, count);
       const isOver = (): boolean => finished === count && Date.now() - begin > 4_000;
-      await until('all is handled, and entries could have been idle for long enough', isOver, 40_000);
+      await until('all messages are handled, and an unrenewed lease would have expired', isOver, 40_000);
       await sampler.stop();
       held.resolve();
       await bench.settle();
@@ -217,7 +217,7 @@ describe('a service under a flood', () => {
 
 describe('two groups of one stream', () => {
   it(
-    'go their own ways: one that stands still has its prefetch, and the other has everything',
+    'are independent: one that stops taking messages owns its prefetch, and the other receives everything',
     async () => {
       const { streamer, producer, ledger, admin } = bench;
       const count = 20_000;
@@ -232,10 +232,10 @@ describe('two groups of one stream', () => {
           consumer.ack(message);
         });
       work(fast, ledger);
-      const sampler = startSampler(() => givenTo(admin, 'slow', [stream]));
+      const sampler = startSampler(() => deliveredCount(admin, 'slow', [stream]));
       const numbers = Array.from({ length: count }, (_, index) => index + 1);
       await Promise.all(numbers.map((n) => sendNumbered(producer, [ledger, ledgerOfSlow], stream, n)));
-      await until('the fast one has everything', () => ledger.handled === count, 30_000);
+      await until('the fast group has handled everything', () => ledger.handled === count, 30_000);
       await sampler.stop();
       expect(sampler.most).toBe(sizes.prefetch);
 

@@ -5,7 +5,7 @@ import { fillBacklog, beginningsOf } from '../support/backlog.js';
 import { FaultBench } from '../support/fault-bench.js';
 import { GROUP, ROLLING } from '../support/flood-bench.js';
 import { useMemoryProcesses } from '../support/memory-process.js';
-import type { MemoryReport, ProduceOrders } from '../support/memory-process.js';
+import type { MemoryReport, ProduceInput } from '../support/memory-process.js';
 import { uniqueName } from '../support/redis.js';
 import type { RedisServer } from '../support/redis-server.js';
 import { pendingOf } from '../support/streams.js';
@@ -13,7 +13,7 @@ import { useTally } from '../support/tally.js';
 import { until } from '../support/until.js';
 
 const LIMIT = 90_000;
-/** What may be there in MiB that nobody needs any more: garbage that waits to be collected, parts of replies. */
+/** Tolerance in MiB for memory that is no longer needed: uncollected garbage and parts of replies. */
 const GARBAGE = 80;
 
 const tally = useTally();
@@ -29,14 +29,14 @@ beforeEach(async () => {
   stream = uniqueName('memory');
 });
 
-/** By how much the process grew between two reports, in MiB. */
+/** The growth of the process between two reports, in MiB. */
 function growth(from: MemoryReport, to: MemoryReport): { atMost: number; lasting: number } {
   return { atMost: to.peaks.rss - from.peaks.rss, lasting: to.live - from.live };
 }
 
 describe('a process with 128 MiB of heap', () => {
   it(
-    'does not grow with a backlog of 2,000,000 messages, be its handlers slow or its consumer fast',
+    'does not grow with a backlog of 2,000,000 messages, with slow handlers or with a fast consumer',
     async () => {
       const backlog = 2_000_000;
       await fillBacklog(admin, stream, backlog, 256);
@@ -49,7 +49,7 @@ describe('a process with 128 MiB of heap', () => {
         read: backlog,
       });
       const read = await fast.report('done', LIMIT);
-      slow.tell('close');
+      slow.send('close');
       const handled = await slow.report('done', 15_000);
 
       const { different = 0, repeated = 0 } = read.counts;
@@ -67,7 +67,7 @@ describe('a process with 128 MiB of heap', () => {
         [await fast.report('begun', 0), read],
         [await slow.report('begun', 0), handled],
       ] as const) {
-        // The messages of both, all together, are eight times as much.
+        // The messages of both have eight times this size in total.
         expect(growth(begun, done).atMost).toBeLessThan(GARBAGE);
         expect(growth(begun, done).lasting).toBeLessThan(8);
       }
@@ -81,7 +81,7 @@ describe('a process with 128 MiB of heap', () => {
     [10, 20],
     [64, 128],
   ])(
-    'reads 1,000 messages of 1 MB, %i at a time, and holds no more than %i of them',
+    'reads 1,000 messages of 1 MB, %i at a time, and buffers no more than %i of them',
     async (batchSize, prefetch) => {
       const count = 1_000;
       await fillBacklog(admin, stream, count, 1_000_000);
@@ -91,7 +91,7 @@ describe('a process with 128 MiB of heap', () => {
         stream,
         options: { ...ROLLING, batchSize, prefetch },
         read: count,
-        restEvery: 250,
+        pauseEvery: 250,
       });
       const done = await consumer.report('done', LIMIT);
 
@@ -104,31 +104,34 @@ describe('a process with 128 MiB of heap', () => {
   );
 });
 
-type Sends = Pick<ProduceOrders, 'by' | 'text' | 'size' | 'beyond'>;
+type Sends = Pick<ProduceInput, 'by' | 'text' | 'size' | 'refusals'>;
 
-/** What the queue may hold by default, and what is under way of it, which the client has a second time until it is written. */
+/**
+ * The default limit of the queue plus the messages in flight, of which the client has a second copy until they are
+ * written.
+ */
 const QUEUE = 64 + 24;
 
 const sends: ReadonlyArray<readonly [title: string, queued: number, sends: Sends]> = [
-  ['100,000 of 100 bytes, enqueued', 100_000, { by: 'enqueue', text: 'narrow', size: 100, beyond: 300_000 }],
-  ['100,000 of 100 bytes, sent', 100_000, { by: 'send', text: 'narrow', size: 100, beyond: 100_000 }],
-  ['64 MiB in texts of 10 kB, sent', 6_710, { by: 'send', text: 'narrow', size: 10_000, beyond: 10_000 }],
-  ['64 MiB in wide texts of 10 kB, enqueued', 3_355, { by: 'enqueue', text: 'wide', size: 10_000, beyond: 120_000 }],
-  ['64 MiB in texts of 1 MB, sent', 67, { by: 'send', text: 'narrow', size: 1_000_000, beyond: 1_000 }],
-  ['64 MiB in Buffers of 1 MB, enqueued', 67, { by: 'enqueue', size: 1_000_000, beyond: 1_000 }],
+  ['100,000 of 100 bytes, enqueued', 100_000, { by: 'enqueue', text: 'narrow', size: 100, refusals: 300_000 }],
+  ['100,000 of 100 bytes, sent', 100_000, { by: 'send', text: 'narrow', size: 100, refusals: 100_000 }],
+  ['64 MiB in texts of 10 kB, sent', 6_710, { by: 'send', text: 'narrow', size: 10_000, refusals: 10_000 }],
+  ['64 MiB in wide texts of 10 kB, enqueued', 3_355, { by: 'enqueue', text: 'wide', size: 10_000, refusals: 120_000 }],
+  ['64 MiB in texts of 1 MB, sent', 67, { by: 'send', text: 'narrow', size: 1_000_000, refusals: 1_000 }],
+  ['64 MiB in Buffers of 1 MB, enqueued', 67, { by: 'enqueue', size: 1_000_000, refusals: 1_000 }],
 ];
 
-describe('a producer with 128 MiB of heap whose server stands still', () => {
+describe('a producer with 128 MiB of heap whose server is suspended', () => {
   it.each(sends)(
-    'queues %s, refuses the rest, and loses none that it took',
+    'queues %s, refuses the rest, and loses no accepted message',
     async (_title, queued, plan) => {
       const producer = await startProcess({ work: 'produce', url: server.url, stream, ...plan });
       const begun = await producer.report('begun', 15_000);
       server.pause();
-      producer.tell('go');
+      producer.send('go');
       await producer.report('full', 30_000);
       server.resume();
-      producer.tell('flush');
+      producer.send('flush');
       const done = await producer.report('done', 30_000);
 
       const { accepted = 0, refused = 0, failed = 0, confirmed, kept } = done.counts;
@@ -137,11 +140,11 @@ describe('a producer with 128 MiB of heap whose server stands still', () => {
       );
       const stored = new Set(numbers);
       const missing = Array.from({ length: accepted }, (_, n) => n).filter((n) => !stored.has(n));
-      // The very first is sent before the server stands still, and its number again afterwards.
+      // The first message is sent before the server is suspended, and its number again afterwards.
       const duplicates = numbers.length - 1 - stored.size;
       tally({ faults: 1, sends: accepted, handled: stored.size, duplicates, lost: missing.length });
       expect({ accepted, failed, missing }).toEqual({ accepted: queued, failed: 0, missing: [] });
-      expect(refused).toBeGreaterThanOrEqual(plan.beyond);
+      expect(refused).toBeGreaterThanOrEqual(plan.refusals);
       if (plan.by === 'send') expect(confirmed).toBe(accepted);
       else expect(kept).toBe(Math.min(refused, 100_000));
       const { heapUsed, external } = done.peaks;

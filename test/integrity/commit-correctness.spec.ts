@@ -29,7 +29,7 @@ beforeEach(async () => {
   server = await bench.server();
   proxy = await bench.proxy(server);
   stream = uniqueName('commit');
-  // So that a message that stands in the stream twice does not look like one that was handled twice.
+  // With exactly-once a duplicate append cannot look like a message that was handled twice.
   producer = await (await bench.streamer(server.url)).createProducer(stream, { delivery: 'exactly-once' });
   audit = new AckAudit(bench.admin(server.url), stream);
 });
@@ -47,35 +47,32 @@ describe('rolling commits', () => {
   it.each([
     ['resumable', 1],
     ['load-balanced', 3],
-  ] as const)(
-    'acknowledge what was acknowledged and nothing else, however often connections break (%s)',
-    async (mode, count) => {
-      for (let index = 0; index < count; index += 1) {
-        const streamer = await bench.streamer(proxy.url);
-        audit.work(
-          await streamer.createConsumer(stream, { ...COMMON, mode, autoCommit: 'rolling', autoCommitInterval: 10 }),
-        );
-      }
-      const load = keepSending(send, 500);
-      for (let round = 0; round < 15; round += 1) {
-        await load.more(100);
-        if (round % 5 === 4) proxy.refuse();
-        proxy.cut(round % 2 === 0 ? 'rst' : 'fin', round % 5 === 4 ? undefined : ROLES[round % 3]);
-        await load.more(50);
-        await proxy.accept();
-      }
+  ] as const)('send exactly the acks of the consumer, however often connections break (%s)', async (mode, count) => {
+    for (let index = 0; index < count; index += 1) {
+      const streamer = await bench.streamer(proxy.url);
+      audit.work(
+        await streamer.createConsumer(stream, { ...COMMON, mode, autoCommit: 'rolling', autoCommitInterval: 10 }),
+      );
+    }
+    const load = keepSending(send, 500);
+    for (let round = 0; round < 15; round += 1) {
+      await load.moreSent(100);
+      if (round % 5 === 4) proxy.refuse();
+      proxy.cut(round % 2 === 0 ? 'rst' : 'fin', round % 5 === 4 ? undefined : ROLES[round % 3]);
+      await load.moreSent(50);
+      await proxy.accept();
+    }
 
-      tally({ faults: 15, ...(await audit.settle(load)) });
-      expect(audit.ledger.repeated).toBe(0);
-    },
-  );
+    tally({ faults: 15, ...(await audit.settle(load)) });
+    expect(audit.ledger.repeated).toBe(0);
+  });
 
-  it('reach the server although replies are torn', async () => {
+  it('reach the server when replies are torn', async () => {
     const streamer = await bench.streamer(proxy.url);
     audit.work(await streamer.createConsumer(stream, ROLLING));
     const load = keepSending(send, 500);
     for (let round = 0; round < 20; round += 1) {
-      await load.more(50);
+      await load.moreSent(50);
       await proxy.tearReply(round % 4, 'control');
     }
 
@@ -85,12 +82,12 @@ describe('rolling commits', () => {
 
   it('reach a server that was killed between ack() and the commit', async () => {
     const streamer = await bench.streamer(server.url);
-    // Only a full command, or the end, sends them.
+    // Acks are sent only when a command is full, or at the end.
     const consumer = await streamer.createConsumer(stream, { ...ROLLING, autoCommitInterval: 60_000 });
     audit.work(consumer);
     const load = keepSending(send, 500);
     for (let round = 0; round < 3; round += 1) {
-      await load.more(200);
+      await load.moreSent(200);
       await server.restart();
     }
     await load.stop();
@@ -104,7 +101,7 @@ describe('rolling commits', () => {
   });
 });
 
-it('delayed commits reach the server through broken connections, and none is missed', async () => {
+it('delayed commits all reach the server when connections break', async () => {
   const options = {
     ...COMMON,
     mode: 'load-balanced',
@@ -118,7 +115,7 @@ it('delayed commits reach the server through broken connections, and none is mis
   }
   const load = keepSending(send, 500);
   for (let round = 0; round < 12; round += 1) {
-    await load.more(100);
+    await load.moreSent(100);
     proxy.cut('rst', ROLES[round % 3]);
   }
 
@@ -127,7 +124,7 @@ it('delayed commits reach the server through broken connections, and none is mis
 });
 
 describe('commit()', () => {
-  /** Handles messages, several at a time and in no order, and looks after each commit() whether the server has it. */
+  /** Handles messages concurrently and in no order, and checks after each commit() that the server has the acks. */
   async function workers(consumer: CommittingConsumer, missed: string[]): Promise<void> {
     const commitEach = async (message: StreamMessage): Promise<void> => {
       await pause(Math.random() * 20);
@@ -139,7 +136,7 @@ describe('commit()', () => {
     await Promise.all(Array.from({ length: 16 }, () => drain(consumer, commitEach)));
   }
 
-  it('has the server know each acknowledgement when it resolves, while connections break and commits overlap', async () => {
+  it('resolves only when the server has each acknowledgement, while connections break and commits overlap', async () => {
     const missed: string[] = [];
     for (let index = 0; index < 2; index += 1) {
       const streamer = await bench.streamer(proxy.url);
@@ -147,7 +144,7 @@ describe('commit()', () => {
     }
     const load = keepSending(send, 400);
     for (let round = 0; round < 15; round += 1) {
-      await load.more(80);
+      await load.moreSent(80);
       if (round % 3 === 0) void proxy.tearReply(round % 4, 'control');
       else proxy.cut('rst', ROLES[round % 3]);
     }
@@ -157,15 +154,15 @@ describe('commit()', () => {
     expect(audit.ledger.repeated).toBe(0);
   });
 
-  it('waits out an outage, and the server has it when it resolves', async () => {
+  it('waits for the end of an outage, and the server has the acknowledgements when it resolves', async () => {
     const missed: string[] = [];
     const streamer = await bench.streamer(server.url);
     void workers(await streamer.createConsumer(stream, DISABLED), missed);
     const load = keepSending(send, 400);
     for (let round = 0; round < 3; round += 1) {
-      await load.more(200);
+      await load.moreSent(200);
       await server.kill();
-      await load.more(200);
+      await load.moreSent(200);
       await server.restart();
     }
 
@@ -174,7 +171,7 @@ describe('commit()', () => {
     expect(audit.ledger.repeated).toBe(0);
   });
 
-  it('gives up after the timeout, keeps the acknowledgements, and the next one sends them', async () => {
+  it('fails after the timeout, keeps the acknowledgements, and the next commit sends them', async () => {
     const streamer = await bench.streamer(proxy.url, { timeout: 700 });
     const consumer = await streamer.createConsumer(stream, DISABLED);
     const load = keepSending(send, 300);
@@ -187,16 +184,16 @@ describe('commit()', () => {
         consumer.ack(message);
         acked.push(message.id);
       }
-      // One that is refused, and one that is never answered.
+      // One commit is refused, and one is never answered.
       proxy.refuse();
       if (round % 2 === 0) proxy.cut();
       else proxy.stall();
       refusals.push(await consumer.commit().catch((error: unknown) => error));
       expect(await audit.pendingOf(acked)).toEqual(acked);
-      proxy.flow();
+      proxy.unstall();
       proxy.cut();
       await proxy.accept();
-      await until('one gets through', () => resolves(consumer.commit()));
+      await until('a commit succeeds', () => resolves(consumer.commit()));
       expect(await audit.pendingOf(acked)).toEqual([]);
     }
     audit.work(consumer);
@@ -209,7 +206,7 @@ describe('commit()', () => {
     expect(audit.ledger.repeated).toBe(0);
   });
 
-  it('takes acknowledgements in any order: none stands for those before it', async () => {
+  it('accepts acknowledgements in any order: none implies earlier ones', async () => {
     const streamer = await bench.streamer(proxy.url);
     const consumer = await streamer.createConsumer(stream, { ...DISABLED, batchSize: 100 });
     const load = keepSending(send, 500);
@@ -220,7 +217,7 @@ describe('commit()', () => {
         audit.ledger.handledMessage(message);
         open.set(message.id, message);
       }
-      // From the newest, two of three, a few of them more than once.
+      // From the newest to the oldest, two of three, a few of them more than once.
       const acked = [...open.values()].reverse().filter((_, index) => index % 3 !== 0);
       for (const [index, message] of acked.entries()) {
         consumer.ack(message);

@@ -10,9 +10,15 @@ import type { RedisServer } from '../support/redis-server.js';
 import { useTally } from '../support/tally.js';
 import { until } from '../support/until.js';
 
-/** The idle is much longer than a busy machine makes a process stand still, so that only the dead are robbed. */
+/**
+ * The claim idle is much longer than a busy machine delays a process, so that only entries of dead processes are
+ * claimed.
+ */
 const CLAIM = { autoClaimIdle: 1_500, autoClaimInterval: 100, autoCommitInterval: 10 } as const;
-/** Longer than until the next commit: an ack that did not wait for its handler would be there before a kill. */
+/**
+ * Milliseconds of a handler; longer than the commit interval, so an ack that did not wait for its handler would arrive
+ * before a kill.
+ */
 const TAKES = 40;
 
 jest.setTimeout(45_000);
@@ -33,7 +39,7 @@ beforeEach(async () => {
 const fleetOf = (options: Partial<ServerRedisStreamsOptions>): Fleet =>
   new Fleet(bench, startService, { url: server.url, pattern, options: { retry: { attempts: 20 }, ...options } });
 
-/** Nothing is lost, and what was done twice was in the hands of a process that died. */
+/** Asserts that nothing is lost and that only messages which a dead process owned were handled twice. */
 async function settle(fleet: Fleet, faults: number): Promise<void> {
   const { lost } = await fleet.settled();
   const { confirmed, handled } = fleet.ledger;
@@ -46,110 +52,112 @@ async function settle(fleet: Fleet, faults: number): Promise<void> {
 const counts = (fleet: Fleet, n: number): number[] =>
   fleet.starts.flatMap((start) => (start.n === n ? start.deliveryCount : []));
 
-describe('processes that are killed in the middle of handlers', () => {
-  it('lose nothing while another of the group lives', async () => {
+describe('processes that are killed while handlers run', () => {
+  it('lose nothing while another process of the group lives', async () => {
     const fleet = fleetOf({ ...CLAIM, concurrency: 16 });
     await fleet.start('survivor');
     const load = keepSending((n) => fleet.send(producer, { n, takes: TAKES }), 400);
-    const inHand: number[] = [];
+    const inFlight: number[] = [];
     for (let round = 0; round < 6; round += 1) {
       const victim = await fleet.start(`victim-${round}`);
       await until('the victim works', () => victim.done().length > 20);
-      inHand.push((await fleet.kill(victim)).length);
+      inFlight.push((await fleet.kill(victim)).length);
     }
     await load.stop();
 
     await settle(fleet, 6);
-    expect(Math.min(...inHand)).toBeGreaterThan(0);
+    expect(Math.min(...inFlight)).toBeGreaterThan(0);
   });
 
-  it('lose nothing when none is left, and others begin later', async () => {
+  it('lose nothing when none is left, and others start later', async () => {
     const fleet = fleetOf({ ...CLAIM, concurrency: 16 });
     const first = await Promise.all(['a', 'b', 'c'].map((name) => fleet.start(name)));
     const load = keepSending((n) => fleet.send(producer, { n, takes: TAKES }), 400);
-    await until('all work', () => first.every((service) => service.done().length > 50));
-    const inHand = (await Promise.all(first.map((service) => fleet.kill(service)))).flat();
-    await load.more(200);
+    await until('all processes work', () => first.every((service) => service.done().length > 50));
+    const inFlight = (await Promise.all(first.map((service) => fleet.kill(service)))).flat();
+    await load.moreSent(200);
     await Promise.all(['d', 'e'].map((name) => fleet.start(name)));
-    await load.more(400);
+    await load.moreSent(400);
     await load.stop();
 
     await settle(fleet, 3);
-    expect(inHand.length).toBeGreaterThan(2);
+    expect(inFlight.length).toBeGreaterThan(2);
     expect(new Set(fleet.starts.flatMap(({ id, deliveryCount }) => (deliveryCount === 2 ? id : [])))).toEqual(
-      new Set(inHand),
+      new Set(inFlight),
     );
   });
 
   it.each(['resumable', 'load-balanced'] as const)(
-    'lose nothing when they come back under their own name (%s)',
+    'lose nothing when they restart under the same name (%s)',
     async (mode) => {
       const fleet = fleetOf({ mode, concurrency: 16, autoCommitInterval: 10 });
       const load = keepSending((n) => fleet.send(producer, { n, takes: n === 0 ? 3_000 : TAKES }), 400);
       for (let round = 0; round < 5; round += 1) {
         const service = await fleet.start('same');
-        await until('it works', () => service.done().length > 50);
+        await until('the process works', () => service.done().length > 50);
         await fleet.kill(service);
       }
       await fleet.start('same');
       await load.stop();
 
       await settle(fleet, 5);
-      // This one takes longer than any of them lived.
+      // The handler of message 0 takes longer than any of the processes lived.
       expect(counts(fleet, 0)).toEqual([1, 2, 3, 4, 5, 6]);
       expect(fleet.ledger.order.filter((payload) => payload === '0')).toHaveLength(1);
     },
   );
 });
 
-it('what was done and not yet acknowledged is done once more, as the second delivery, and nothing else is', async () => {
+it('messages that were handled and not yet acknowledged are handled once more, as second delivery, and no others are', async () => {
   const fleet = fleetOf({ ...CLAIM, autoCommitInterval: 60_000, concurrency: 16 });
   const load = keepSending((n) => fleet.send(producer, { n, takes: 5 }), 400);
   const victim = await fleet.start('victim');
-  await until('much is done', () => victim.done().length > 400);
+  await until('many messages are handled', () => victim.done().length > 400);
   const pending = await fleet.kill(victim);
-  await fleet.start('heir', { autoCommitInterval: 100 });
+  await fleet.start('successor', { autoCommitInterval: 100 });
   await load.stop();
 
   await settle(fleet, 1);
   const twice = [...fleet.ledger.account().duplicates.keys()].map(Number);
   expect(new Set(twice)).toEqual(new Set(victim.done()));
-  const heirs = fleet.starts.filter(({ service, deliveryCount }) => service === 'heir' && deliveryCount === 2);
-  expect(new Set(heirs.map(({ id }) => id))).toEqual(new Set(pending));
+  const redelivered = fleet.starts.filter(
+    ({ service, deliveryCount }) => service === 'successor' && deliveryCount === 2,
+  );
+  expect(new Set(redelivered.map(({ id }) => id))).toEqual(new Set(pending));
 });
 
-describe('a process that stood still for longer than the claim idle', () => {
+describe('a process that was suspended for longer than the claim idle', () => {
   const ZOMBIE = { autoClaimIdle: 1_000, autoClaimInterval: 50, autoCommitInterval: 100, concurrency: 32 } as const;
 
   it.each([false, true])(
-    'takes nothing back from the other, and loses nothing by its late acks (the other dies: %s)',
+    'claims nothing back from the other, and its late acks lose nothing (the other dies: %s)',
     async (dies) => {
       const fleet = fleetOf(ZOMBIE);
       const zombie = await fleet.start('zombie');
       const other = await fleet.start('other');
       const load = keepSending((n) => fleet.send(producer, { n, takes: 300 }), 100);
-      await until('both work', () => [zombie, other].every((service) => service.done().length > 50));
-      await until('it has much in hand', () => zombie.inHand().length > 8);
+      await until('both processes work', () => [zombie, other].every((service) => service.done().length > 50));
+      await until('many of its messages are in flight', () => zombie.inFlight().length > 8);
       zombie.kill('SIGSTOP');
-      const robbed = new Set<string>();
-      await until('all that it had is taken over', async () => {
-        const held = await fleet.held('zombie');
-        for (const id of held) robbed.add(id);
-        return robbed.size > 0 && held.length === 0;
+      const claimed = new Set<string>();
+      await until('all its entries are claimed', async () => {
+        const held = await fleet.pendingIds('zombie');
+        for (const id of held) claimed.add(id);
+        return claimed.size > 0 && held.length === 0;
       });
-      const taken = (await fleet.held('other')).filter((id) => robbed.has(id));
+      const taken = (await fleet.pendingIds('other')).filter((id) => claimed.has(id));
       const before = zombie.done().length;
       zombie.kill('SIGCONT');
 
-      const stolen = new Set<string>();
+      const claimedBack = new Set<string>();
       if (dies) await fleet.kill(other);
       else
-        await until('the other is through with them', async () => {
-          for (const id of await fleet.held('zombie')) if (robbed.has(id)) stolen.add(id);
-          const held = await fleet.held('other');
-          return !held.some((id) => robbed.has(id));
+        await until('the other process has acknowledged them', async () => {
+          for (const id of await fleet.pendingIds('zombie')) if (claimed.has(id)) claimedBack.add(id);
+          const held = await fleet.pendingIds('other');
+          return !held.some((id) => claimed.has(id));
         });
-      await load.more(200);
+      await load.moreSent(200);
       await load.stop();
 
       const { lost, duplicates } = await fleet.settled();
@@ -159,10 +167,10 @@ describe('a process that stood still for longer than the claim idle', () => {
       expect(taken.length).toBeGreaterThan(0);
       const idOf = new Map(fleet.starts.map(({ n, id }) => [String(n), id]));
       const twice = [...duplicates.keys()].map((n) => idOf.get(n) as string);
-      expect(twice.filter((id) => !robbed.has(id) && !fleet.crashes.has(id))).toEqual([]);
+      expect(twice.filter((id) => !claimed.has(id) && !fleet.crashes.has(id))).toEqual([]);
       const starts = fleet.starts.filter(({ service }) => service === 'other');
-      expect(starts.filter(({ id, deliveryCount }) => deliveryCount !== (robbed.has(id) ? 2 : 1))).toEqual([]);
-      expect([...stolen]).toEqual([]);
+      expect(starts.filter(({ id, deliveryCount }) => deliveryCount !== (claimed.has(id) ? 2 : 1))).toEqual([]);
+      expect([...claimedBack]).toEqual([]);
       expect(zombie.done().length).toBeGreaterThan(before + 50);
     },
   );

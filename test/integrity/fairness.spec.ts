@@ -8,30 +8,33 @@ import { drain } from '../support/fault-bench.js';
 import { flood } from '../support/flood.js';
 import { FloodBench, GROUP, ROLLING } from '../support/flood-bench.js';
 import { startInstance } from '../support/instances.js';
-import { Overtaking, mostBegun } from '../support/overtaking.js';
+import { Overtaking, maxStarted } from '../support/overtaking.js';
 import { uniqueName } from '../support/redis.js';
 import { until } from '../support/until.js';
 
 const LIMIT = 60_000;
-/** What a service has at most of its messages: its prefetch, and what is in handlers. */
+/** The options that bound the messages of a service: its prefetch plus the messages in handlers. */
 const AHEAD = { batchSize: 10, prefetch: 20, concurrency: 16 } as const;
 const CAPACITY = AHEAD.prefetch + AHEAD.concurrency;
 
-/** Looking for idle entries may bring, from servers that can do both at once, a page of new ones of a single stream. */
+/**
+ * On servers that can claim and read with one command, a scan for idle entries may return a page of new entries of a
+ * single stream.
+ */
 const NO_CLAIMS = { autoClaimInterval: false } as const;
 
 const bench = new FloodBench();
 
 describe('a message of a quiet stream', () => {
   it.each([
-    // Of the read that brings it, what the flooded stream's share is may come before it.
+    // In the read that returns the quiet message, the flooded stream's share may come first.
     { streams: 2, prefetch: 200, share: 100 },
     { streams: 8, prefetch: 20, share: 2 },
-    // Fewer places than streams: each has its turn with one message, and of the other streams none has two.
+    // Fewer places than streams: each stream has its turn with one message, and no other stream gets two.
     { streams: 16, prefetch: 4, share: 2 },
     { streams: 64, prefetch: 20, share: 2 },
   ])(
-    'is overtaken by no more of a flood than $share: $streams streams, prefetch $prefetch',
+    'is overtaken by at most $share messages of a flooded stream: $streams streams, prefetch $prefetch',
     async ({ streams, prefetch, share }) => {
       const [busy, ...quiet] = bench.streams(streams);
       const options = { ...ROLLING, ...NO_CLAIMS, prefetch, batchSize: Math.max(10, prefetch / 2) };
@@ -45,8 +48,8 @@ describe('a message of a quiet stream', () => {
         consumer.ack(message);
         await (bench.ledger.handled % 5 === 0 ? pause(1) : turn());
       });
-      const most = await overtaking.most(quiet, 25);
-      const left = count - overtaking.ofFlood;
+      const most = await overtaking.maxOvertaken(quiet, 25);
+      const left = count - overtaking.floodHandedOut;
       await bench.settle();
       expect(left).toBeGreaterThan(0);
       expect(most).toBeLessThanOrEqual(share);
@@ -55,7 +58,7 @@ describe('a message of a quiet stream', () => {
   );
 
   it(
-    'is overtaken by no more than that in a service whose handlers are all busy with a flood',
+    'is overtaken by no more than its fair share in a service whose handlers are all busy with a flooded stream',
     async () => {
       const [busy, ...quiet] = bench.streams(4);
       const overtaking = new Overtaking(bench.admin, bench.ledger, busy, GROUP);
@@ -69,8 +72,8 @@ describe('a message of a quiet stream', () => {
       const count = 6_000;
       await flood(bench.producer, bench.ledger, busy, count);
       await startInstance(bench.faults, controllers, { ...bench.service, ...AHEAD, ...NO_CLAIMS });
-      const most = await overtaking.most(quiet, 50);
-      const left = count - overtaking.ofFlood;
+      const most = await overtaking.maxOvertaken(quiet, 50);
+      const left = count - overtaking.floodHandedOut;
       await bench.settle();
       expect(left).toBeGreaterThan(0);
       expect(most).toBeLessThanOrEqual(CAPACITY / 4);
@@ -90,7 +93,7 @@ describe('a message of a quiet stream', () => {
       const controllers = [
         onEvent(sick, async (_data, context) => {
           attempts += 1;
-          // Some sooner, some later, so that places become free one by one.
+          // Handlers take different times, so that places become free one by one.
           await pause(isCured ? 0 : 20 + 100 * Math.random());
           if (!isCured) throw new Error('not today');
           bench.ledger.handledMessage(context.getMessage());
@@ -103,19 +106,20 @@ describe('a message of a quiet stream', () => {
       const onDeadLetter = ({ message }: DeadLetterEvent): void => bench.ledger.handledMessage(message);
       await flood(bench.producer, bench.ledger, sick, 400);
       await startInstance(bench.faults, controllers, { ...bench.service, ...AHEAD, retry, onDeadLetter });
-      await until('it is hard at work', () => attempts > 200, 30_000);
-      const most = await mostBegun(bench, healthy, () => attempts, before);
+      await until('many attempts have failed', () => attempts > 200, 30_000);
+      const most = await maxStarted(bench, healthy, () => attempts, before);
       isCured = true;
       await bench.settle();
 
-      // What was here when it came, and as much again until the read that brings it.
+      // The messages that the service owned at the send, and as many again until the read that returns the quiet
+      // message.
       expect(most).toBeLessThanOrEqual(2 * CAPACITY);
     },
     LIMIT,
   );
 
   it(
-    'is not starved by what a dead consumer has left',
+    'is not starved by the pending entries of a dead consumer',
     async () => {
       const count = 3_000;
       const [left, quiet] = bench.streams(2);
@@ -133,25 +137,25 @@ describe('a message of a quiet stream', () => {
         consumer.ack(message);
         await pause(1);
       });
-      await until('it takes over', () => claimed > 0);
-      const most = await mostBegun(bench, quiet, () => claimed, before);
+      await until('the consumer claims entries', () => claimed > 0);
+      const most = await maxStarted(bench, quiet, () => claimed, before);
       const isOver = claimed === count;
       await bench.settle(1);
       expect(isOver).toBe(false);
-      // Its prefetch by default, and twice as much again until the read that brings it.
+      // Its default prefetch, and twice as many again until the read that returns the quiet message.
       expect(most).toBeLessThanOrEqual(3 * 20);
     },
     LIMIT,
   );
 });
 
-describe('of many streams', () => {
+describe('many streams', () => {
   it.each([
     { prefetch: 20, spread: 1 },
     { prefetch: 200, spread: 3 },
     { prefetch: 1_000, spread: 15 },
   ])(
-    'none is more than $spread messages ahead of another, with a prefetch of $prefetch for 64',
+    'are read evenly: none is more than $spread messages ahead of another, with a prefetch of $prefetch for 64',
     async ({ prefetch, spread }) => {
       const streams = bench.streams(64);
       await Promise.all(streams.map((stream) => flood(bench.producer, bench.ledger, stream, 150)));
@@ -173,7 +177,7 @@ describe('of many streams', () => {
   );
 
   it(
-    'those that have nothing do not hold up the one that has',
+    'without messages do not delay the one that has messages',
     async () => {
       const [busy, ...quiet] = bench.streams(64);
       const consumer = await bench.streamer.createConsumer([busy, ...quiet], { ...ROLLING, prefetch: 20 });
@@ -181,7 +185,7 @@ describe('of many streams', () => {
         bench.ledger.handledMessage(message);
         consumer.ack(message);
       });
-      // If each of them meant a wait for the other streams, this would take minutes.
+      // If each empty stream delayed the read of the other streams, this would take minutes.
       await flood(bench.producer, bench.ledger, busy, 2_000);
       await bench.settle();
     },
@@ -191,7 +195,7 @@ describe('of many streams', () => {
 
 describe('consumers', () => {
   it(
-    'of one group each get a share of a flood, and one that stands still keeps no more than its prefetch',
+    'of one group each receive a share of a flooded stream, and one that stops taking messages owns no more than its prefetch',
     async () => {
       const stream = uniqueName('flood');
       const count = 8_000;
@@ -208,7 +212,7 @@ describe('consumers', () => {
         });
       }
       await flood(bench.producer, bench.ledger, stream, count);
-      await until('all that can be handled is', () => bench.ledger.handled >= count - 21, 30_000);
+      await until('all messages that can be handled are handled', () => bench.ledger.handled >= count - 21, 30_000);
       const [halted, ...others] = shares;
       halt.resolve();
       await bench.settle();
@@ -219,7 +223,7 @@ describe('consumers', () => {
   );
 
   it(
-    'of handlers with a limit of their own do not hold up each other',
+    'of handlers with separate concurrency limits do not delay each other',
     async () => {
       const [stuck, busy] = bench.streams(2);
       const halt = withResolvers<void>();
@@ -239,7 +243,7 @@ describe('consumers', () => {
       await startInstance(bench.faults, controllers, { ...bench.service, ...AHEAD });
       await flood(bench.producer, bench.ledger, stuck, 1_000);
       await flood(bench.producer, bench.ledger, busy, 4_000);
-      await until('the other has handled all', () => bench.ledger.handled === 4_000, 30_000);
+      await until('the other handler has handled all', () => bench.ledger.handled === 4_000, 30_000);
       expect(begun).toBe(2);
       halt.resolve();
       await bench.settle();

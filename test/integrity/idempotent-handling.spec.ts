@@ -2,23 +2,25 @@ import { expect, it } from '@jest/globals';
 
 import { useChildProgram } from '../support/child-program.js';
 import { FaultBench } from '../support/fault-bench.js';
-import type { Booking, InboxLine, InboxOrders } from '../support/inbox-child.js';
+import type { Booking, InboxLine, InboxInput } from '../support/inbox-child.js';
 import { useTally } from '../support/tally.js';
 
 const MESSAGES = 600;
 const LIMIT = 60_000;
 const bench = new FaultBench();
-const startConsumer = useChildProgram<InboxOrders, InboxLine>('./inbox-child.ts');
+const startConsumer = useChildProgram<InboxInput, InboxLine>('./inbox-child.ts');
 const tally = useTally();
 
-/** Every hundredth message ends the process that is first given it, before and after its work is recorded in turn. */
+/**
+ * Every hundredth message exits the first process that receives it, alternately before and after its work is recorded.
+ */
 function bookingOf(amount: number): Booking {
   if (amount % 100 !== 50) return { amount };
   return { amount, crash: amount % 200 === 50 ? 'before-record' : 'before-ack' };
 }
 
 it(
-  'what is done through an inbox is done exactly once, whenever its process crashes',
+  'work through an inbox takes effect exactly once, whenever its process crashes',
   async () => {
     const server = await bench.server();
     const admin = bench.admin(server.url);
@@ -34,8 +36,8 @@ it(
     let isOver = false;
     const consuming = (async () => {
       while (!isOver) {
-        const orders = { url: server.url, stream, consumer: 'accountant' };
-        const child = await startConsumer(orders, ({ given: amount }) => {
+        const input = { url: server.url, stream, consumer: 'accountant' };
+        const child = await startConsumer(input, ({ given: amount }) => {
           given.set(amount, (given.get(amount) ?? 0) + 1);
         });
         const stopWhenDone = async (): Promise<void> => {
@@ -57,7 +59,7 @@ it(
     const repeated = [...given.values()].reduce((sum, times) => sum + times - 1, 0);
     tally({ faults: crashes, sends: MESSAGES, handled: given.size, duplicates: repeated, lost: MESSAGES - given.size });
     expect(crashes).toBe(6);
-    // Each crash leaves at least the message that caused it to be given again.
+    // After each crash at least the message that caused it is delivered again.
     expect(repeated).toBeGreaterThanOrEqual(crashes);
     expect(balance).toBe((MESSAGES * (MESSAGES + 1)) / 2);
   },

@@ -5,7 +5,7 @@ import { UncertainSendError } from '../../lib/index.js';
 import type { Delivery, StreamProducer } from '../../lib/index.js';
 import { FaultBench } from '../support/fault-bench.js';
 import type { FaultProxy } from '../support/fault-proxy.js';
-import { GroupWork, appendedAgain, storedIn } from '../support/group-work.js';
+import { GroupWork, duplicatePayloads, storedEntries } from '../support/group-work.js';
 import type { StoredEntry } from '../support/group-work.js';
 import { useLoad } from '../support/load.js';
 import type { Load } from '../support/load.js';
@@ -16,7 +16,7 @@ import { until } from '../support/until.js';
 const LIMIT = 60_000;
 const CUTS = 20;
 const MAX_BATCH = 100;
-/** Four full batches, and one that was added when they were not quite full. */
+/** Four full batches, and one that was added before they were quite full. */
 const MOST_IN_FLIGHT = 5 * MAX_BATCH;
 
 const tally = useTally();
@@ -25,7 +25,7 @@ const bench = new FaultBench();
 let server: RedisServer;
 let admin: Redis;
 let work: GroupWork;
-/** The id that each send was told. */
+/** The id in the receipt of each send, by payload. */
 let receipts: Map<string, string>;
 
 beforeEach(() => {
@@ -33,7 +33,7 @@ beforeEach(() => {
   work = new GroupWork();
 });
 
-/** A server, and a consumer of all that is appended, whose own connections nothing happens to. */
+/** Starts a server, and a consumer of everything in the stream whose own connections have no faults. */
 async function begin(args: string[] = ['--appendonly', 'no']): Promise<void> {
   server = await bench.server({ args });
   admin = bench.admin(server.url);
@@ -44,10 +44,13 @@ async function producerOf(url: string, delivery: Delivery): Promise<StreamProduc
   return (await bench.streamer(url)).createProducer('s', { delivery, maxBatch: MAX_BATCH });
 }
 
-/** Breaks the writer's connection while it is in use, each time at another place of the replies and in another way. */
+/**
+ * Breaks the writer's connection while it is in use, each time at a different place of the replies and in a different
+ * way.
+ */
 async function cutWriter(proxy: FaultProxy, load: Load, each = 500): Promise<void> {
   for (let cut = 0; cut < CUTS; cut += 1) {
-    await load.more(each);
+    await load.moreSent(each);
     if (cut % 4 === 3) proxy.cut(cut % 8 === 3 ? 'rst' : 'fin', 'writer');
     else await proxy.tearReply(cut * 7, 'writer', cut % 3);
   }
@@ -56,13 +59,16 @@ async function cutWriter(proxy: FaultProxy, load: Load, each = 500): Promise<voi
 const numbered = (prefix: string, count: number): string[] =>
   Array.from({ length: count }, (_, index) => `${prefix}-${index}`);
 
-/** Every message stands in the stream once, in the order in which it was sent, where its receipt says; and all were handled. */
+/**
+ * Asserts that every message is in the stream once, in the order of the sends, with the id of its receipt, and was
+ * handled.
+ */
 async function expectEachOnce(faults: number, sent: Readonly<Record<string, number>>): Promise<void> {
   const outcome = await work.settled(admin, 's');
   tally(work.counts(faults, outcome));
   expect(outcome).toEqual({ lost: [], duplicates: 0, handledAgain: [] });
   expect(work.ledger.failures).toEqual(new Map());
-  const entries = await storedIn(admin, 's');
+  const entries = await storedEntries(admin, 's');
   for (const [prefix, count] of Object.entries(sent)) {
     const own = entries.filter(({ payload }) => payload.startsWith(`${prefix}-`));
     expect(own.map(({ payload }) => payload)).toEqual(numbered(prefix, count));
@@ -84,13 +90,13 @@ const sender =
 
 describe('delivery exactly-once', () => {
   it(
-    'has each of 20,000 messages once and in order, however the connection breaks while they are sent',
+    'appends each of 20,000 messages once and in order, however the connection breaks while they are sent',
     async () => {
       await begin();
       const proxy = await bench.proxy(server);
       const load = keepSending(sender(await producerOf(proxy.url, 'exactly-once'), 'm'), 4_000);
       await cutWriter(proxy, load);
-      await until('20,000 are sent', () => load.sent >= 20_000);
+      await until('20,000 messages are sent', () => load.sent >= 20_000);
       await load.stop();
 
       await expectEachOnce(CUTS, { m: load.sent });
@@ -99,15 +105,15 @@ describe('delivery exactly-once', () => {
   );
 
   it(
-    'has each once and in order when the server is killed and comes back while they are sent',
+    'appends each message once and in order when the server is killed and restarted while they are sent',
     async () => {
       await begin([]);
       const load = keepSending(sender(await producerOf(server.url, 'exactly-once'), 'm'), 3_000);
       for (let kill = 0; kill < 8; kill += 1) {
-        await load.more(1_000);
+        await load.moreSent(1_000);
         await server.restart();
       }
-      await load.more(1_000);
+      await load.moreSent(1_000);
       await load.stop();
 
       await expectEachOnce(8, { m: load.sent });
@@ -116,7 +122,7 @@ describe('delivery exactly-once', () => {
   );
 
   it(
-    'has each once, and those of each producer in order, when two send to one stream',
+    'appends each message once, and those of each producer in order, when two producers send to one stream',
     async () => {
       await begin();
       const loads: Load[] = [];
@@ -134,7 +140,7 @@ describe('delivery exactly-once', () => {
 });
 
 it(
-  'delivery at-most-once never has a message twice, and says of each that it is there, or that it may be',
+  'delivery at-most-once never appends a message twice, and reports each one as confirmed or uncertain',
   async () => {
     await begin();
     const proxy = await bench.proxy(server);
@@ -145,13 +151,13 @@ it(
     const outcome = await work.settled(admin, 's');
     tally(work.counts(CUTS, outcome));
     expect(outcome).toEqual({ lost: [], duplicates: 0, handledAgain: [] });
-    const entries = await storedIn(admin, 's');
-    expect(appendedAgain(entries)).toEqual([]);
+    const entries = await storedEntries(admin, 's');
+    expect(duplicatePayloads(entries)).toEqual([]);
     const { failures, confirmed } = work.ledger;
     expect([...failures.values()].filter((error) => !(error instanceof UncertainSendError))).toEqual([]);
     expect(confirmed + failures.size).toBe(load.sent);
     expect(failures.size).toBeLessThanOrEqual(CUTS * MOST_IN_FLIGHT);
-    // Of what is uncertain some is there: to send all of it again would have been a mistake.
+    // Some of the uncertain messages are in the stream: repeating all of them would have duplicated these.
     expect(entries.filter(({ payload }) => failures.has(payload)).length).toBeGreaterThan(0);
   },
   LIMIT,
@@ -159,27 +165,27 @@ it(
 
 const writers = async (): Promise<number> => String(await admin.client('LIST')).split(':writer').length - 1;
 
-/** The entries of a stream, divided where the connection of its producer ended. */
-function divide(entries: readonly StoredEntry[], ends: readonly string[]): StoredEntry[][] {
+/** Splits the entries of a stream where the connections of its producer ended. */
+function splitByConnection(entries: readonly StoredEntry[], ends: readonly string[]): StoredEntry[][] {
   const rest = [...entries];
-  const lives = ends.map((end) => rest.splice(0, rest.findIndex(({ id }) => id === end) + 1));
-  return [...lives, rest];
+  const parts = ends.map((end) => rest.splice(0, rest.findIndex(({ id }) => id === end) + 1));
+  return [...parts, rest];
 }
 
 it(
-  'delivery at-least-once has a message again only where a connection broke, once for each break, and none is missing',
+  'delivery at-least-once repeats a message only after a broken connection, once for each break, and none is missing',
   async () => {
     await begin();
     const proxy = await bench.proxy(server);
     const load = keepSending(sender(await producerOf(proxy.url, 'at-least-once'), 'm'), 2_000);
     const ends: string[] = [];
     for (let cut = 0; cut < CUTS; cut += 1) {
-      await load.more(250);
-      // The next connection waits until it is known how far this one got.
+      await load.moreSent(250);
+      // The next connection is refused until the test knows the last entry of this one.
       proxy.refuse();
       await proxy.tearReply(cut * 7, 'writer');
-      // The other writer is that of whoever consumes.
-      await until('the server is done with it', async () => (await writers()) === 1);
+      // The remaining writer is that of the consuming streamer.
+      await until('the server has closed the connection', async () => (await writers()) === 1);
       const last = await admin.xrevrange('s', '+', '-', 'COUNT', 1);
       ends.push(last[0]?.[0] as string);
       await proxy.accept();
@@ -187,17 +193,17 @@ it(
     await load.stop();
 
     const outcome = await work.settled(admin, 's');
-    const entries = await storedIn(admin, 's');
-    const again = appendedAgain(entries);
+    const entries = await storedEntries(admin, 's');
+    const again = duplicatePayloads(entries);
     tally(work.counts(CUTS, outcome));
     expect(outcome).toEqual({ lost: [], duplicates: again.length, handledAgain: [] });
     expect(work.ledger.failures).toEqual(new Map());
-    const lives = divide(entries, ends);
-    expect(lives).toHaveLength(CUTS + 1);
-    expect(lives.flatMap((life) => appendedAgain(life))).toEqual([]);
+    const parts = splitByConnection(entries, ends);
+    expect(parts).toHaveLength(CUTS + 1);
+    expect(parts.flatMap((part) => duplicatePayloads(part))).toEqual([]);
     expect(again.length).toBeGreaterThan(0);
     expect(again.length).toBeLessThanOrEqual(CUTS * MOST_IN_FLIGHT);
-    // Whatever was repeated, the receipt is that of the last time.
+    // The receipt of a repeated message has the id of its last append.
     const lastIds = new Map(entries.map(({ id, payload }) => [payload, id]));
     expect([...receipts].filter(([payload, id]) => lastIds.get(payload) !== id)).toEqual([]);
     expect([...lastIds.keys()].sort()).toEqual(numbered('m', load.sent).sort());

@@ -7,17 +7,17 @@ import type { RedisStreamer, RedisStreamsContext } from '../../lib/index.js';
 import { onEvent } from '../support/controllers.js';
 import { cutInTurn } from '../support/cuts.js';
 import { FaultBench } from '../support/fault-bench.js';
-import { GROUP, GroupWork, appendedAgain, storedIn } from '../support/group-work.js';
+import { GROUP, GroupWork, duplicatePayloads, storedEntries } from '../support/group-work.js';
 import { startInstance } from '../support/instances.js';
 import { useLoad } from '../support/load.js';
-import { TROUBLES } from '../support/server-troubles.js';
+import { SERVER_FAULTS } from '../support/server-faults.js';
 import { useTally } from '../support/tally.js';
 import { until } from '../support/until.js';
 
 const LIMIT = 60_000;
 const NOT_PERSISTENT = { args: ['--appendonly', 'no'] };
 const MAX_BATCH = 20;
-/** Four full batches, and one that was added when they were not quite full. */
+/** Four full batches, and one that was added before they were quite full. */
 const MOST_IN_FLIGHT = 5 * MAX_BATCH;
 
 const tally = useTally();
@@ -32,7 +32,7 @@ afterEach(() => {
   jest.restoreAllMocks();
 });
 
-/** Two consumers of one group, and sends all the time. */
+/** Starts two consumers of one group, and continuous sends. */
 async function start(url: string, perSecond: number) {
   const streamers = [
     await bench.streamer(url, { blockTimeout: 300 }),
@@ -43,27 +43,30 @@ async function start(url: string, perSecond: number) {
   return { streamers, load: keepSending(work.sender(producer), perSecond) };
 }
 
-/** Nothing is lost or refused, no entry is handled twice, and what stands in the stream twice was in flight when something broke. */
+/**
+ * Asserts that nothing is lost or refused, no entry is handled twice, and no more messages are in the stream twice than
+ * were in flight at the faults.
+ */
 async function settle(admin: Redis, faults: number): Promise<void> {
   const outcome = await work.settled(admin, 's');
   tally(work.counts(faults, outcome));
   expect(outcome.lost).toEqual([]);
   expect(outcome.handledAgain).toEqual([]);
   expect(work.ledger.failures).toEqual(new Map());
-  const again = appendedAgain(await storedIn(admin, 's'));
+  const again = duplicatePayloads(await storedEntries(admin, 's'));
   expect(outcome.duplicates).toBe(again.length);
   expect(again.length).toBeLessThanOrEqual(faults * MOST_IN_FLIGHT);
 }
 
-describe('nothing that Redis has confirmed is lost', () => {
+describe('no confirmed message is lost', () => {
   it(
-    'when connections break in every way that there is',
+    'when connections break in every possible way',
     async () => {
       const server = await bench.server(NOT_PERSISTENT);
       const proxy = await bench.proxy(server);
       const { load } = await start(proxy.url, 800);
-      await work.more(100);
-      const cuts = await cutInTurn(proxy, 3, () => work.more(100));
+      await work.moreHandled(100);
+      const cuts = await cutInTurn(proxy, 3, () => work.moreHandled(100));
       await load.stop();
 
       await settle(bench.admin(server.url), cuts);
@@ -73,15 +76,15 @@ describe('nothing that Redis has confirmed is lost', () => {
   );
 
   it(
-    'when the server is killed and comes back, again and again',
+    'when the server is killed and restarted repeatedly',
     async () => {
       const server = await bench.server();
       const { load } = await start(server.url, 800);
       for (let kill = 0; kill < 6; kill += 1) {
-        await work.more(300);
+        await work.moreHandled(300);
         await server.restart();
       }
-      await work.more(300);
+      await work.moreHandled(300);
       await load.stop();
 
       await settle(bench.admin(server.url), 6);
@@ -89,17 +92,17 @@ describe('nothing that Redis has confirmed is lost', () => {
     LIMIT,
   );
 
-  it.each(TROUBLES)(
+  it.each(SERVER_FAULTS)(
     'when the server %s, three times',
     async (_what, trouble) => {
       const server = await bench.server(NOT_PERSISTENT);
       const [admin, helper] = [bench.admin(server.url), bench.admin(server.url)];
       const { load } = await start(server.url, 500);
       for (let round = 0; round < 3; round += 1) {
-        await work.more(200);
+        await work.moreHandled(200);
         await trouble({ server, admin, helper });
       }
-      await work.more(200);
+      await work.moreHandled(200);
       await load.stop();
 
       await settle(admin, 3);
@@ -108,20 +111,20 @@ describe('nothing that Redis has confirmed is lost', () => {
   );
 
   it(
-    'when the server is out of memory (OOM), three times: sends fail clearly, consumers go on',
+    'when the server is out of memory (OOM), three times: sends fail with a clear error, consumers continue',
     async () => {
       const server = await bench.server(NOT_PERSISTENT);
       const admin = bench.admin(server.url);
       const { load } = await start(server.url, 500);
       for (let round = 0; round < 3; round += 1) {
-        await work.more(200);
+        await work.moreHandled(200);
         const refused = work.ledger.failures.size;
         await admin.config('SET', 'maxmemory', '1');
         await until('sends are refused', () => work.ledger.failures.size > refused + 50);
         expect((await work.settled(admin, 's')).lost).toEqual([]);
         await admin.config('SET', 'maxmemory', '0');
       }
-      await work.more(200);
+      await work.moreHandled(200);
       await load.stop();
 
       const outcome = await work.settled(admin, 's');
@@ -130,31 +133,34 @@ describe('nothing that Redis has confirmed is lost', () => {
       const { failures, confirmed } = work.ledger;
       expect(confirmed + failures.size).toBe(load.sent);
       for (const error of failures.values()) expect(error).toMatchObject({ code: 'ERR_SEND_FAILED', retryable: true });
-      expect((await storedIn(admin, 's')).filter(({ payload }) => failures.has(payload))).toEqual([]);
+      expect((await storedEntries(admin, 's')).filter(({ payload }) => failures.has(payload))).toEqual([]);
     },
     LIMIT,
   );
 
   it(
-    'after a server has come back without its memory, again and again',
+    'after the server has restarted without its data, repeatedly',
     async () => {
       const server = await bench.server(NOT_PERSISTENT);
       const { streamers, load } = await start(server.url, 800);
       const wiped = new Set<string>();
       for (let kill = 0; kill < 6; kill += 1) {
-        await work.more(200);
-        // More than consumers take on, so that some is only in the server.
-        work.hold();
-        await load.more(400);
+        await work.moreHandled(200);
+        // More messages than the consumers prefetch, so that some are only in the server.
+        work.holdHandlers();
+        await load.moreSent(400);
         await server.kill();
-        // Only then was the last confirmation read that the server gave in this life.
-        await until('the loss is noticed', () => streamers[0]?.connections.ofRole('writer')[0]?.state === 'connecting');
+        // Only then has the client read the last confirmation that this server process sent.
+        await until(
+          'the loss is detected',
+          () => streamers[0]?.connections.ofRole('writer')[0]?.state === 'connecting',
+        );
         for (const payload of work.ledger.account().lost) wiped.add(payload);
-        work.goOn();
+        work.releaseHandlers();
         await server.restart();
       }
-      // Sent, not handled: what is handled now may have been read before the server died.
-      await load.more(300);
+      // Waits for sends, not for handled messages: messages handled now may have been read before the server died.
+      await load.moreSent(300);
       await load.stop();
 
       const admin = bench.admin(server.url);
@@ -165,7 +171,7 @@ describe('nothing that Redis has confirmed is lost', () => {
       expect(work.ledger.failures).toEqual(new Map());
       expect(wiped.size).toBeGreaterThan(0);
       expect(work.ledger.handled + wiped.size).toBeGreaterThanOrEqual(load.sent);
-      expect((await storedIn(admin, 's')).length).toBeGreaterThanOrEqual(300);
+      expect((await storedEntries(admin, 's')).length).toBeGreaterThanOrEqual(300);
     },
     LIMIT,
   );
@@ -179,16 +185,16 @@ describe('nothing that Redis has confirmed is lost', () => {
       const server = await bench.server(NOT_PERSISTENT);
       const proxy = await bench.proxy(server);
       const { load } = await start(proxy.url, 500);
-      await work.more(200);
+      await work.moreHandled(200);
       const now = Date.now.bind(Date);
       jest.spyOn(Date, 'now').mockImplementation(() => now() + jump);
       for (const role of ['reader', 'writer', 'control', undefined] as const) {
-        await work.more(200);
+        await work.moreHandled(200);
         proxy.cut('rst', role);
       }
-      await work.more(200);
+      await work.moreHandled(200);
       jest.restoreAllMocks();
-      await work.more(200);
+      await work.moreHandled(200);
       await load.stop();
 
       await settle(bench.admin(server.url), 6);
@@ -198,7 +204,7 @@ describe('nothing that Redis has confirmed is lost', () => {
 });
 
 it(
-  'nothing that emit() has confirmed is lost to event handlers of two instances when connections break in every way',
+  'no message that emit() has confirmed is lost for event handlers of two instances when connections break in every way',
   async () => {
     const server = await bench.server(NOT_PERSISTENT);
     const proxy = await bench.proxy(server);
@@ -215,8 +221,8 @@ it(
     await client.connect();
     const emit = (n: number): Promise<void> => work.ledger.sent(`e-${n}`, firstValueFrom(client.emit('s', `e-${n}`)));
     const load = keepSending(emit, 500);
-    await work.more(100);
-    const cuts = await cutInTurn(proxy, 3, () => work.more(100));
+    await work.moreHandled(100);
+    const cuts = await cutInTurn(proxy, 3, () => work.moreHandled(100));
     await load.stop();
 
     await settle(bench.admin(server.url), cuts);

@@ -28,7 +28,7 @@ let admin: Redis;
 let pattern: string;
 let producer: StreamProducer;
 let ledger: Ledger;
-/** The delivery counts with which each message was handled, in order. */
+/** The delivery counts of the handlings of each message, in order. */
 let handlings: Map<string, number[]>;
 
 beforeEach(async () => {
@@ -40,24 +40,27 @@ beforeEach(async () => {
   handlings = new Map();
 });
 
-/** One in a hundred. */
+/** True for one message in a hundred. */
 const isPoison = (payload: string): boolean => Number(payload) % 100 === 50;
 
-/** An instance that cannot handle the poison. A message is through when its handler succeeded or it is a dead letter. */
+/**
+ * Starts an instance whose handler fails for poison messages. A message counts as settled when its handler succeeded or
+ * it became a dead letter.
+ */
 async function serve(options: Partial<ServerRedisStreamsOptions>, url = server.url): Promise<void> {
-  const through = (id: string, payload: string): void => ledger.handledMessage({ id, text: () => payload });
+  const settled = (id: string, payload: string): void => ledger.handledMessage({ id, text: () => payload });
   const handle = async (n: number, context: RedisStreamsContext): Promise<void> => {
     const payload = String(n);
     handlings.set(payload, [...(handlings.get(payload) ?? []), context.getDeliveryCount()]);
     await new Promise((resolve) => setTimeout(resolve, 5));
     if (isPoison(payload)) throw new RangeError(`cannot do ${payload}`);
-    through(context.getMessageId(), payload);
+    settled(context.getMessageId(), payload);
   };
   await startInstance(bench, onEvent(pattern, handle), {
     connection: url,
     group: GROUP,
     autoCommitInterval: 50,
-    onDeadLetter: ({ message }) => through(message.id, message.text()),
+    onDeadLetter: ({ message }) => settled(message.id, message.text()),
     ...options,
   });
 }
@@ -78,7 +81,7 @@ async function deadLetters(): Promise<
 const sorted = (payloads: Iterable<string>): string[] => [...payloads].sort((a, b) => Number(a) - Number(b));
 const pendingIds = async (): Promise<string[]> => (await pendingOf(admin, pattern, GROUP)).map(({ id }) => id);
 
-/** Compares what was confirmed with what is through, and how often the others were handled. */
+/** Compares the confirmed messages with the settled ones, and checks how often the other messages were handled. */
 async function settle(faults: number): Promise<{ poison: string[]; duplicates: ReadonlyMap<string, number> }> {
   const { lost } = await ledger.settled();
   if (lost.length === 0) await until('nothing is pending', async () => (await pendingIds()).length === 0);
@@ -92,11 +95,11 @@ async function settle(faults: number): Promise<{ poison: string[]; duplicates: R
 }
 
 describe('a message that always fails', () => {
-  it('is handled exactly as often as attempts says, then is one dead letter, and the others do not notice', async () => {
+  it('is handled exactly as often as attempts allows, then becomes one dead letter, and other messages are not affected', async () => {
     const retry = { attempts: 4, delay: 20, factor: 2 };
     for (let instance = 0; instance < 2; instance += 1) await serve({ retry });
     const load = keepSending(send, 500);
-    await load.more(1_500);
+    await load.moreSent(1_500);
     await load.stop();
 
     const { poison, duplicates } = await settle(0);
@@ -112,19 +115,19 @@ describe('a message that always fails', () => {
     }
   });
 
-  it('is handled no more and no less often when connections break meanwhile', async () => {
+  it('is handled exactly as often when connections break', async () => {
     const proxy = await bench.proxy(server);
     for (let instance = 0; instance < 2; instance += 1) await serve({ retry: { attempts: 4, delay: 20 } }, proxy.url);
     const load = keepSending(send, 400);
     for (let round = 0; round < 12; round += 1) {
-      await load.more(100);
+      await load.moreSent(100);
       proxy.cut(round % 2 === 0 ? 'rst' : 'fin', ([undefined, 'control', 'reader', 'writer'] as const)[round % 4]);
     }
     await load.stop();
 
     const { poison, duplicates } = await settle(12);
     for (const payload of poison) expect([payload, handlings.get(payload)]).toEqual([payload, [1, 2, 3, 4]]);
-    // A write whose reply was lost is repeated: a second dead letter is possible, none is not.
+    // A write whose reply was lost is repeated: a second dead letter is possible, a missing one is not.
     const dead = await deadLetters();
     expect(sorted(new Set(dead.map(({ payload }) => payload)))).toEqual(poison);
     expect(dead.length).toBeLessThanOrEqual(poison.length + 12);
@@ -132,11 +135,11 @@ describe('a message that always fails', () => {
   });
 });
 
-it('a payload that nobody can parse is a dead letter at once, and no handler sees it', async () => {
+it('a payload that cannot be parsed becomes a dead letter at once, and no handler receives it', async () => {
   for (let instance = 0; instance < 2; instance += 1) await serve({});
   const broken = (n: number): Promise<void> => ledger.sent(`{"n":${n}`, producer.send(`{"n":${n}`));
   const load = keepSending((n) => (n % 100 === 50 ? broken(n) : send(n)), 500);
-  await load.more(1_500);
+  await load.moreSent(1_500);
   await load.stop();
 
   const { duplicates } = await settle(0);
@@ -150,16 +153,16 @@ it('a payload that nobody can parse is a dead letter at once, and no handler see
   }
 });
 
-it('a dead letter that cannot be stored is not lost: its message stays pending, and is buried later without being handled again', async () => {
+it('a dead letter that cannot be stored is not lost: its message stays pending, and is dead-lettered later without being handled again', async () => {
   await admin.set(`${pattern}:dead`, 'something else');
   for (let instance = 0; instance < 2; instance += 1) await serve({ retry: { attempts: 2, delay: 20 } });
   const load = keepSending(send, 500);
-  await load.more(1_000);
+  await load.moreSent(1_000);
   await load.stop();
   const poison = (): Array<[string, number[]]> => [...handlings].filter(([payload]) => isPoison(payload));
-  await until('all was tried', () => poison().length === Math.round(load.sent / 100));
-  await until('twice', () => poison().every(([, counts]) => counts.length === 2));
-  await until('only the poison is pending', async () => (await pendingIds()).length === poison().length);
+  await until('all poison messages were handled', () => poison().length === Math.round(load.sent / 100));
+  await until('all poison messages were handled twice', () => poison().every(([, counts]) => counts.length === 2));
+  await until('only the poison messages are pending', async () => (await pendingIds()).length === poison().length);
   expect(ledger.account().lost.filter((payload) => !isPoison(payload))).toEqual([]);
   await admin.del(`${pattern}:dead`);
 
@@ -174,53 +177,53 @@ it('a dead letter that cannot be stored is not lost: its message stays pending, 
 describe('with processes that die', () => {
   const CLAIM = { autoClaimIdle: 1_000, autoClaimInterval: 50, autoCommitInterval: 100, concurrency: 8 } as const;
 
-  it('a message that ends every process that handles it is a dead letter after so many deaths', async () => {
+  it('a message that ends every process that handles it becomes a dead letter after as many deaths as attempts', async () => {
     const attempts = 3;
     const options = { ...CLAIM, retry: { attempts } };
     const fleet = new Fleet(bench, startService, { url: server.url, pattern, options });
     const services = ['a', 'b'].map((name) => fleet.supervise(name));
     const load = keepSending((n) => fleet.send(producer, n === 200 ? { n, exits: true } : { n, takes: 10 }), 300);
     await until(
-      'the poison is a dead letter',
+      'the poison message is a dead letter',
       async () => {
         return (await deadLetters()).some(({ payload }) => payload.includes('"n":200,'));
       },
       30_000,
     );
-    await load.more(300);
+    await load.moreSent(300);
     await load.stop();
     await fleet.untilSettled();
     const deaths = (await Promise.all(services.map((service) => service.stop()))).reduce((a, b) => a + b);
 
     const { lost } = fleet.ledger.account();
     const dead = await deadLetters();
-    const buried = new Set(dead.map(({ payload }) => String((JSON.parse(payload) as { n: number }).n)));
-    const gone = lost.filter((payload) => !buried.has(payload));
+    const deadLettered = new Set(dead.map(({ payload }) => String((JSON.parse(payload) as { n: number }).n)));
+    const gone = lost.filter((payload) => !deadLettered.has(payload));
     const { confirmed: sends, handled } = fleet.ledger;
     tally({ faults: deaths, sends, handled, duplicates: fleet.ledger.repeated, lost: gone.length });
     expect(gone).toEqual([]);
     expect(deaths).toBe(attempts);
     expect(fleet.starts.flatMap(({ n, deliveryCount }) => (n === 200 ? deliveryCount : []))).toEqual([1, 2, 3]);
-    expect(buried.size).toBe(dead.length);
+    expect(deadLettered.size).toBe(dead.length);
     expect(fleet.unexplained()).toEqual([]);
-    // What each of them died with, poison or not.
+    // Every dead letter was owned by that many dead processes, whether it is the poison message or not.
     expect(dead.filter(({ header }) => fleet.crashes.get(header('id')) !== attempts)).toEqual([]);
   });
 
-  it('a crash between a dead letter and its acknowledgement makes a second dead letter, never none', async () => {
+  it('a crash between a dead letter and its acknowledgement leaves a second dead letter, never none', async () => {
     const fleet = new Fleet(bench, startService, { url: server.url, pattern, options: CLAIM });
     const proxy = await bench.proxy(server);
     const load = keepSending((n) => fleet.send(producer, { n, takes: 5, refuses: isPoison(String(n)) }), 400);
-    // Nothing but acknowledgements is to wait for what will stand still.
+    // Only acknowledgements may use the control connection, which will be stalled.
     const victim = await fleet.start('victim', { connection: proxy.url, autoClaimInterval: false });
     await until('dead letters are written', async () => (await deadLetters()).length >= 2);
     proxy.stall('control');
     const before = await admin.xlen(`${pattern}:dead`);
-    await until('another one is written', async () => (await admin.xlen(`${pattern}:dead`)) > before);
-    const inHand = new Set(await fleet.kill(victim));
-    const between = (await deadLetters()).map(({ header }) => header('id')).filter((id) => inHand.has(id));
-    await fleet.start('heir');
-    await load.more(400);
+    await until('another dead letter is written', async () => (await admin.xlen(`${pattern}:dead`)) > before);
+    const inFlight = new Set(await fleet.kill(victim));
+    const between = (await deadLetters()).map(({ header }) => header('id')).filter((id) => inFlight.has(id));
+    await fleet.start('successor');
+    await load.moreSent(400);
     await load.stop();
     await fleet.untilSettled();
 

@@ -5,7 +5,7 @@ import { runInNewContext, runInThisContext } from 'node:vm';
 
 import type { RedisStreamer } from '../../lib/index.js';
 import { FaultBench } from '../support/fault-bench.js';
-import { GROUP, GroupWork, appendedAgain, storedIn } from '../support/group-work.js';
+import { GROUP, GroupWork, duplicatePayloads, storedEntries } from '../support/group-work.js';
 import { useLoad } from '../support/load.js';
 import { useTally } from '../support/tally.js';
 import { until } from '../support/until.js';
@@ -13,16 +13,16 @@ import { until } from '../support/until.js';
 const LIMIT = 120_000;
 const LOSSES = 1_000;
 const MAX_BATCH = 20;
-/** In megabytes, over the second half of the losses. */
+/** The allowed growth in megabytes, over the second half of the losses. */
 const MOST_GROWTH = 8;
 const CONSUMERS = ['c0', 'c1'];
-/** A writer, a control connection, and a reader for each consumer. */
+/** A writer, a control connection, and one reader for each consumer. */
 const CONNECTIONS = 2 + CONSUMERS.length;
 
 const tally = useTally();
 const keepSending = useLoad();
 const bench = new FaultBench();
-/** Jest gives tests a copy, on which nobody warns of too many listeners. */
+/** Tests get a copy of `process` from Jest, which emits no warnings of too many listeners. */
 const realProcess = runInThisContext('process') as NodeJS.Process;
 const warnings: Error[] = [];
 const onWarning = (warning: Error): void => {
@@ -37,13 +37,13 @@ afterEach(() => {
   realProcess.off('warning', onWarning);
 });
 
-/** What keeps this process alive. */
+/** The number of timers and sockets that keep this process alive. */
 const handles = (): number => process.getActiveResourcesInfo().filter((name) => /Timeout|TCP/.test(name)).length;
 
 setFlagsFromString('--expose_gc');
 const collectGarbage = runInNewContext('gc') as () => void;
 
-/** Megabytes that are in use. */
+/** Used heap in megabytes. */
 function heap(): number {
   collectGarbage();
   return process.memoryUsage().heapUsed / 2 ** 20;
@@ -55,14 +55,14 @@ function listeners({ connections }: RedisStreamer): number[] {
   );
 }
 
-/** Resolves at the very moment at which all connections are back after so many losses. */
+/** Resolves as soon as all connections are back after the given number of losses. */
 async function untilBack(streamer: RedisStreamer, losses: number): Promise<void> {
   const isBack = (): boolean => streamer.status === 'connected' && streamer.connections.reconnects >= losses;
   while (!isBack()) await once(streamer, 'status');
 }
 
 it(
-  'a thousand losses of every connection, each as soon as all are back, lose no message and leave nothing behind',
+  'a thousand losses of every connection, each as soon as all are back, lose no message and leak nothing',
   async () => {
     const server = await bench.server({ args: ['--appendonly', 'no'] });
     const admin = bench.admin(server.url);
@@ -76,17 +76,17 @@ it(
     const [listenersBefore, handlesBefore] = [listeners(streamer), handles()];
 
     const load = keepSending(work.sender(producer), 200);
-    await work.more(200);
+    await work.moreHandled(200);
     let cuts = 0;
     let heapInTheMiddle = 0;
     for (let loss = 0; loss < LOSSES; loss += 1) {
-      // Now and then there is time to see that messages flow; otherwise none to do anything.
-      if (loss % 10 === 0) await work.more(5);
+      // After every tenth loss the test waits for messages; otherwise it cuts again at once.
+      if (loss % 10 === 0) await work.moreHandled(5);
       if (loss === LOSSES / 2) heapInTheMiddle = heap();
       cuts += proxy.cut(loss % 2 === 0 ? 'rst' : 'fin');
       await untilBack(streamer, cuts);
     }
-    await work.more(200);
+    await work.moreHandled(200);
     await load.stop();
 
     const outcome = await work.settled(admin, 's');
@@ -94,7 +94,7 @@ it(
     expect(outcome.lost).toEqual([]);
     expect(outcome.handledAgain).toEqual([]);
     expect(work.ledger.failures).toEqual(new Map());
-    const again = appendedAgain(await storedIn(admin, 's'));
+    const again = duplicatePayloads(await storedEntries(admin, 's'));
     expect(outcome.duplicates).toBe(again.length);
     expect(again.length).toBeLessThanOrEqual(LOSSES * MAX_BATCH);
 

@@ -22,7 +22,7 @@ import { until } from '../support/until.js';
 
 const GROUP = 'g';
 const COMMON = { mode: 'load-balanced', group: GROUP, mkStream: true, autoStreamReset: 'earliest' } as const;
-/** No close may take longer than its waits for handlers and for the last commit together, and some time to give up. */
+/** The limit of close() in milliseconds: its limits for handlers and for the last commit, plus a margin. */
 const BOUND = 20_000;
 
 jest.setTimeout(45_000);
@@ -48,13 +48,13 @@ beforeEach(async () => {
 
 const send = (n: number): Promise<void> => ledger.sent(String(n), producer.send(String(n)));
 
-async function took(work: Promise<unknown>): Promise<number> {
+async function durationOf(work: Promise<unknown>): Promise<number> {
   const begin = performance.now();
   await work;
   return performance.now() - begin;
 }
 
-/** Says what was counted. Nothing is lost; returns what was handled twice. */
+/** Reports the counts and asserts that nothing is lost; returns the messages that were handled twice. */
 function settle(faults: number, of = ledger): ReadonlyMap<string, number> {
   const { lost, duplicates } = of.account();
   tally({ faults, sends: of.confirmed, handled: of.handled, duplicates: of.repeated, lost: lost.length });
@@ -63,7 +63,7 @@ function settle(faults: number, of = ledger): ReadonlyMap<string, number> {
   return duplicates;
 }
 
-/** Handles and acknowledges all that comes. */
+/** Handles and acknowledges all messages of a consumer. */
 function work(consumer: AcknowledgingConsumer): void {
   void drain(consumer, (message) => {
     ledger.handledMessage(message);
@@ -71,13 +71,13 @@ function work(consumer: AcknowledgingConsumer): void {
   });
 }
 
-/** What was handled before and not acknowledged is handled again only then. */
+/** Waits until nothing is pending: a message that was handled and not acknowledged is handled again only then. */
 async function untilSettled(): Promise<void> {
   await ledger.settled();
   await until('nothing is pending', async () => Number((await admin.xpending(stream, GROUP))[0]) === 0);
 }
 
-it('a rolling deployment handles each message once, delivered once, and leaves nothing behind', async () => {
+it('a rolling deployment handles each message once, with one delivery, and leaves nothing pending', async () => {
   const options = { concurrency: 16, autoClaimInterval: 50, autoCommitInterval: 500 };
   const fleet = new Fleet(bench, startService, { url: server.url, pattern: stream, options });
   const running = [await fleet.start('old-0'), await fleet.start('old-1')];
@@ -85,10 +85,10 @@ it('a rolling deployment handles each message once, delivered once, and leaves n
   for (let round = 0; round < 5; round += 1) {
     running.push(await fleet.start(`new-${round}`));
     const leaving = running.shift();
-    await until('it is in the middle of something', () => (leaving?.inHand().length ?? 0) > 0);
+    await until('a handler of the instance runs', () => (leaving?.inFlight().length ?? 0) > 0);
     leaving?.kill('SIGTERM');
     expect(await leaving?.ended).toBe('SIGTERM');
-    expect(leaving?.inHand()).toEqual([]);
+    expect(leaving?.inFlight()).toEqual([]);
   }
 
   await load.stop();
@@ -98,48 +98,51 @@ it('a rolling deployment handles each message once, delivered once, and leaves n
 });
 
 describe('close() without a server', () => {
-  it.each(['down', 'frozen'] as const)('ends, and nothing is lost when the server is back (%s)', async (how) => {
-    const handledBy = new Map<string, string[]>([
-      ['first', []],
-      ['second', []],
-    ]);
-    const start = (consumer: string): Promise<Instance> => {
-      const handle = async (n: number, context: RedisStreamsContext): Promise<void> => {
-        await pause(20);
-        handledBy.get(consumer)?.push(context.getMessageId());
-        ledger.handledMessage({ id: context.getMessageId(), text: () => String(n) });
+  it.each(['down', 'frozen'] as const)(
+    'ends within its limit, and nothing is lost when the server is back (%s)',
+    async (how) => {
+      const handledBy = new Map<string, string[]>([
+        ['first', []],
+        ['second', []],
+      ]);
+      const start = (consumer: string): Promise<Instance> => {
+        const handle = async (n: number, context: RedisStreamsContext): Promise<void> => {
+          await pause(20);
+          handledBy.get(consumer)?.push(context.getMessageId());
+          ledger.handledMessage({ id: context.getMessageId(), text: () => String(n) });
+        };
+        const claim = { autoClaimIdle: 1_000, autoClaimInterval: 50 };
+        return startInstance(bench, onEvent(stream, handle), {
+          connection: server.url,
+          group: GROUP,
+          consumer,
+          ...claim,
+        });
       };
-      const claim = { autoClaimIdle: 1_000, autoClaimInterval: 50 };
-      return startInstance(bench, onEvent(stream, handle), {
-        connection: server.url,
-        group: GROUP,
-        consumer,
-        ...claim,
-      });
-    };
-    const { app } = await start('first');
-    const load = keepSending(send, 300);
-    await until('much is handled', () => ledger.handled > 200);
-    if (how === 'down') await server.kill();
-    else server.pause();
-    expect(await took(app.close())).toBeLessThan(BOUND);
-    if (how === 'down') await server.restart();
-    else server.resume();
-    const rows = (await admin.xpending(stream, GROUP, '-', '+', 10_000)) as Array<[string]>;
-    const pending = new Set(rows.map(([id]) => id));
-    await start('second');
-    await load.more(300);
+      const { app } = await start('first');
+      const load = keepSending(send, 300);
+      await until('many messages are handled', () => ledger.handled > 200);
+      if (how === 'down') await server.kill();
+      else server.pause();
+      expect(await durationOf(app.close())).toBeLessThan(BOUND);
+      if (how === 'down') await server.restart();
+      else server.resume();
+      const rows = (await admin.xpending(stream, GROUP, '-', '+', 10_000)) as Array<[string]>;
+      const pending = new Set(rows.map(([id]) => id));
+      await start('second');
+      await load.moreSent(300);
 
-    await load.stop();
-    await untilSettled();
-    settle(1);
-    const [first = [], second = []] = [...handledBy.values()];
-    const twice = second.filter((id) => first.includes(id));
-    expect(twice).toHaveLength(ledger.repeated);
-    expect(twice.filter((id) => !pending.has(id))).toEqual([]);
-  });
+      await load.stop();
+      await untilSettled();
+      settle(1);
+      const [first = [], second = []] = [...handledBy.values()];
+      const twice = second.filter((id) => first.includes(id));
+      expect(twice).toHaveLength(ledger.repeated);
+      expect(twice.filter((id) => !pending.has(id))).toEqual([]);
+    },
+  );
 
-  it('of a single consumer ends too, and its acks are there if the server is back in time', async () => {
+  it('of a single consumer ends too, and its acks arrive if the server is back in time', async () => {
     const streamer = await bench.streamer(server.url);
     const options = {
       ...COMMON,
@@ -152,9 +155,9 @@ describe('close() without a server', () => {
     for (let round = 0; round < 3; round += 1) {
       const consumer = await streamer.createConsumer(stream, options);
       work(consumer);
-      await load.more(200);
+      await load.moreSent(200);
       await server.kill();
-      const ending = took(consumer.end());
+      const ending = durationOf(consumer.end());
       await server.restart();
       expect(await ending).toBeLessThan(BOUND);
     }
@@ -169,7 +172,7 @@ describe('close() without a server', () => {
   });
 });
 
-it('a consumer that ends while connections break commits what it acknowledged, and the next one goes on', async () => {
+it('a consumer that ends while connections break commits its acks, and the next consumer continues', async () => {
   const load = keepSending(send, 400);
   const claim = { autoClaimIdle: 1_000, autoClaimInterval: 50, autoCommitInterval: 200 };
   for (let round = 0; round < 10; round += 1) {
@@ -178,9 +181,9 @@ it('a consumer that ends while connections break commits what it acknowledged, a
     work(consumer);
     if (round === 9) break;
     const before = ledger.handled;
-    await until('it works', () => ledger.handled > before + 50);
-    const ending = took(streamer.disconnect());
-    // At another moment of the end each time.
+    await until('the consumer handles messages', () => ledger.handled > before + 50);
+    const ending = durationOf(streamer.disconnect());
+    // At a different moment of the end each time.
     await pause(round * 2);
     proxy.cut(round % 2 === 0 ? 'rst' : 'fin');
     expect(await ending).toBeLessThan(BOUND);
@@ -201,7 +204,7 @@ describe('the end of a producer', () => {
     for (let n = from; n < from + COUNT; n += 1) void ledger.sent(String(n), append(String(n)));
   };
 
-  it('comes after everything that was sent has its outcome, through broken connections and an outage', async () => {
+  it('waits until every send has an outcome, during broken connections and an outage', async () => {
     for (let round = 0; round < 3; round += 1) {
       const streamer = await bench.streamer(proxy.url);
       const ending = await streamer.createProducer(stream, { delivery: 'exactly-once', maxBatch: 50 });
@@ -219,7 +222,7 @@ describe('the end of a producer', () => {
     expect(settle(16)).toEqual(new Map());
   });
 
-  it('and of a client confirms everything that was emitted', async () => {
+  it('and of a client confirms every emitted message', async () => {
     for (let round = 0; round < 3; round += 1) {
       const client = new ClientRedisStreams({
         connection: proxy.url,

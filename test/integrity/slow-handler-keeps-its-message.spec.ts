@@ -42,7 +42,7 @@ beforeEach(async () => {
 
 const send = (n: number): Promise<void> => ledger.sent(String(n), producer.send(String(n)));
 
-/** Three instances of the service, which look for idle entries all the time. */
+/** Starts three instances of the service that scan for idle entries continuously. */
 async function serve(
   handle: (n: number, context: RedisStreamsContext) => unknown,
   options: Partial<ServerRedisStreamsOptions>,
@@ -54,13 +54,13 @@ async function serve(
   }
 }
 
-/** A handler that takes so long; a message counts as handled when it has ended. */
+/** A handler that takes the given milliseconds; a message counts as handled when its handler has returned. */
 const slow = (takes: number) => async (n: number, context: RedisStreamsContext) => {
   await pause(takes);
   ledger.handledMessage({ id: context.getMessageId(), text: () => String(n) });
 };
 
-/** Everything was handled, once, and no entry was ever in other hands than those that had it first. */
+/** Asserts that every message was handled once, and that no entry ever changed its owner. */
 async function settle(load: Load, faults: number, seen?: number): Promise<void> {
   await load.stop();
   const { lost } = await ledger.settled();
@@ -74,48 +74,48 @@ async function settle(load: Load, faults: number, seen?: number): Promise<void> 
   await owners.stop();
   expect(owners.moves).toEqual([]);
   expect(owners.redeliveries).toEqual([]);
-  // The watch has looked often enough to see each that was pending for long.
+  // The monitor polls often enough to have seen every entry that was pending for long.
   expect(owners.seen).toBeGreaterThanOrEqual(seen ?? sends);
 }
 
 describe('a handler that takes several times the claim idle', () => {
-  it('keeps its message, however many others look for idle ones', async () => {
+  it('keeps its message, however many other consumers scan for idle entries', async () => {
     await serve(slow(1_800), { autoClaimIdle: 500, concurrency: 80 });
     const load = keepSending(send, 110);
-    await load.more(600);
+    await load.moreSent(600);
 
     await settle(load, 0);
   });
 
-  it('keeps it through broken connections', async () => {
+  it('keeps its message when connections break', async () => {
     const proxy = await bench.proxy(server);
     await serve(slow(4_000), { autoClaimIdle: 1_500, concurrency: 150 }, proxy.url);
     const load = keepSending(send, 100);
     for (const role of [undefined, 'control', 'reader', 'control', undefined] as const) {
-      await load.more(100);
+      await load.moreSent(100);
       proxy.cut('rst', role);
     }
-    await load.more(100);
+    await load.moreSent(100);
 
     await settle(load, 5);
   });
 
-  it('keeps it while the server stands still for a shorter time than that', async () => {
+  it('keeps its message while the server is suspended for less than the claim idle', async () => {
     await serve(slow(4_000), { autoClaimIdle: 1_500, concurrency: 150 });
     const load = keepSending(send, 100);
     for (let round = 0; round < 4; round += 1) {
-      await load.more(100);
+      await load.moreSent(100);
       server.pause();
       await pause(600);
       server.resume();
     }
-    await load.more(100);
+    await load.moreSent(100);
 
     await settle(load, 4);
   });
 });
 
-it('a message that is to be acknowledged by hand is kept until it is, however long ago its handler returned', async () => {
+it('a message with manual acknowledgement is kept until it is acknowledged, however long ago its handler returned', async () => {
   const open: RedisStreamsContext[] = [];
   await serve(
     (n: number, context) => {
@@ -126,13 +126,13 @@ it('a message that is to be acknowledged by hand is kept until it is, however lo
     { ack: 'manual', autoClaimIdle: 500 },
   );
   const load = keepSending(send, 200);
-  await load.more(200);
+  await load.moreSent(200);
   const first = open.slice(0, 10);
-  // Ten times the claim idle.
-  await load.more(1_000);
+  // Takes ten times the claim idle.
+  await load.moreSent(1_000);
   for (const context of first) context.ack();
   await load.stop();
-  await until('only what is open is pending', async () => {
+  await until('only the unacknowledged messages are pending', async () => {
     return Number((await admin.xpending(pattern, GROUP))[0]) === open.length - first.length;
   });
   for (const context of open) context.ack();
@@ -140,7 +140,7 @@ it('a message that is to be acknowledged by hand is kept until it is, however lo
   await settle(load, 0, open.length);
 });
 
-it('messages of a process whose event loop stood still are taken over, and handled twice rather than lost', async () => {
+it('messages of a process whose event loop was blocked are claimed, and handled twice rather than lost', async () => {
   const options = {
     autoClaimIdle: 500,
     autoClaimInterval: 50,
@@ -154,7 +154,7 @@ it('messages of a process whose event loop stood still are taken over, and handl
   for (const name of ['a', 'b', 'c']) await fleet.start(name);
   const isBlocking = (n: number): boolean => n % 200 === 100;
   const load = keepSending((n) => fleet.send(producer, isBlocking(n) ? { n, blocks: 1_200 } : { n, takes: 20 }), 200);
-  await load.more(1_000);
+  await load.moreSent(1_000);
   await load.stop();
 
   const { lost, duplicates } = await fleet.settled();
@@ -163,7 +163,7 @@ it('messages of a process whose event loop stood still are taken over, and handl
   tally({ faults: blocks, sends, handled, duplicates: repeated, lost: lost.length });
   expect(lost).toEqual([]);
   expect(fleet.starts.filter(({ deliveryCount }) => deliveryCount > 1).length).toBeGreaterThan(0);
-  // Buffered, in handlers, or done with an ack that had not gone out when the process stood still.
+  // Messages that were buffered, in handlers, or handled with an unsent ack when the event loop was blocked.
   expect(repeated).toBeLessThanOrEqual(blocks * (20 + 8 + 10 + 8));
   const takenOver = new Set(fleet.starts.flatMap(({ n, deliveryCount }) => (deliveryCount > 1 ? String(n) : [])));
   expect([...duplicates.keys()].filter((payload) => !takenOver.has(payload))).toEqual([]);

@@ -3,7 +3,7 @@ import type { Redis } from 'ioredis';
 
 import { WrongTypeError } from '../../lib/index.js';
 import { FaultBench } from '../support/fault-bench.js';
-import { GROUP, GroupWork, MOST_IN_HAND } from '../support/group-work.js';
+import { GROUP, GroupWork, MAX_IN_FLIGHT } from '../support/group-work.js';
 import type { Outcome } from '../support/group-work.js';
 import { useLoad } from '../support/load.js';
 import type { Load } from '../support/load.js';
@@ -13,7 +13,7 @@ import { useTally } from '../support/tally.js';
 import { until } from '../support/until.js';
 
 const LIMIT = 60_000;
-const STRIKES = 20;
+const ROUNDS = 20;
 const CONSUMERS = ['c0', 'c1'];
 const ALL_WELL: Outcome = { lost: [], duplicates: 0, handledAgain: [] };
 
@@ -37,25 +37,27 @@ async function start(consumers = CONSUMERS, url = server.url): Promise<Load> {
   return keepSending(work.sender(producer), 1_000);
 }
 
-/** Does something many times under load; every other time more has come than consumers take on. */
+/**
+ * Causes a fault repeatedly under load; in every other round the stream has more messages than the consumers prefetch.
+ */
 async function repeat(load: Load, act: (round: number) => Promise<unknown>): Promise<void> {
-  for (let round = 0; round < STRIKES; round += 1) {
-    await work.more(100);
+  for (let round = 0; round < ROUNDS; round += 1) {
+    await work.moreHandled(100);
     if (round % 2 === 0) {
-      work.hold();
-      await load.more(300);
+      work.holdHandlers();
+      await load.moreSent(300);
     }
     await act(round);
-    work.goOn();
+    work.releaseHandlers();
   }
-  await work.more(100);
+  await work.moreHandled(100);
   await load.stop();
 }
 
-/** What may be missing is missing, and nothing else is. */
+/** Asserts that exactly the given messages are missing. */
 async function settle(gone: ReadonlySet<string>): Promise<Outcome> {
   const outcome = await work.settled(admin, 's', gone);
-  tally(work.counts(STRIKES, outcome));
+  tally(work.counts(ROUNDS, outcome));
   expect(outcome.lost).toEqual([]);
   expect(new Set(work.ledger.account().lost)).toEqual(gone);
   expect(work.ledger.failures).toEqual(new Map());
@@ -64,7 +66,7 @@ async function settle(gone: ReadonlySet<string>): Promise<Outcome> {
 
 const add = (set: Set<string>, payloads: readonly string[]): void => payloads.forEach((payload) => set.add(payload));
 
-describe('a stream that vanishes under load, again and again, takes along what the group was not given, and no more', () => {
+describe('a stream that repeatedly vanishes under load loses only messages that were not delivered to the group', () => {
   it.each([
     ['deleted', () => ['del', 's']],
     ['flushed with all other keys', () => ['flushall']],
@@ -84,19 +86,19 @@ describe('a stream that vanishes under load, again and again, takes along what t
   );
 
   it(
-    'when it expires: at most what came between the command and its effect, and was not yet given to the group',
+    'when it expires: at most messages that arrived between the command and its effect and were not delivered to the group',
     async () => {
       const load = await start();
       const mayBeGone = new Set<string>();
       await repeat(load, async () => {
         const from = work.ledger.confirmed;
         add(mayBeGone, (await snapshotAndRun(admin, 's', 'pexpire', 's', '5')).unread);
-        await until('it has expired', async () => (await admin.pttl('s')) < 0);
+        await until('the stream has expired', async () => (await admin.pttl('s')) < 0);
         for (let n = from; n < load.sent; n += 1) mayBeGone.add(`m-${n}`);
       });
 
       const outcome = await work.settled(admin, 's', mayBeGone);
-      tally(work.counts(STRIKES, outcome));
+      tally(work.counts(ROUNDS, outcome));
       expect(outcome).toEqual(ALL_WELL);
       expect(work.ledger.account().lost.length).toBeGreaterThan(0);
       expect(work.ledger.failures).toEqual(new Map());
@@ -105,9 +107,9 @@ describe('a stream that vanishes under load, again and again, takes along what t
   );
 });
 
-describe('a group that is destroyed under load, again and again', () => {
+describe('a group that is destroyed repeatedly under load', () => {
   it(
-    'costs its only consumer nothing, and nothing is handled twice',
+    'loses no message of its only consumer, and none is handled twice',
     async () => {
       const load = await start(['c0']);
       await repeat(load, () => admin.xgroup('DESTROY', 's', GROUP));
@@ -118,19 +120,19 @@ describe('a group that is destroyed under load, again and again', () => {
   );
 
   it(
-    'costs two consumers nothing; handled twice is at most what one of them was given while the other did not read',
+    'loses no message of two consumers; at most messages that one received while the other did not read are handled twice',
     async () => {
       const load = await start();
       await repeat(load, () => admin.xgroup('DESTROY', 's', GROUP));
 
       const { handledAgain } = await settle(new Set());
-      expect(handledAgain.length).toBeLessThanOrEqual(STRIKES * CONSUMERS.length * MOST_IN_HAND);
+      expect(handledAgain.length).toBeLessThanOrEqual(ROUNDS * CONSUMERS.length * MAX_IN_FLIGHT);
     },
     LIMIT,
   );
 
   it(
-    'costs nothing when it is its consumers that are deleted, and nothing is handled twice',
+    'loses no message when only its consumers are deleted, and none is handled twice',
     async () => {
       const load = await start();
       await repeat(load, (round) => admin.xgroup('DELCONSUMER', 's', GROUP, CONSUMERS[round % 2] as string));
@@ -142,7 +144,7 @@ describe('a group that is destroyed under load, again and again', () => {
 });
 
 it(
-  'entries that are trimmed while a reader that is gone was given them are all that is missing, and block nothing',
+  'only entries that are trimmed after delivery to a dead reader, or before any delivery, are missing, and they block nothing',
   async () => {
     const proxy = await bench.proxy(server);
     const load = await start(CONSUMERS, proxy.url);
@@ -150,13 +152,13 @@ it(
     await repeat(load, async (round) => {
       if (round % 2 === 1) proxy.abandon('reader');
       else proxy.cut('rst', 'reader');
-      await load.more(20);
+      await load.moreSent(20);
       const { unread, pending } = await snapshotAndRun(admin, 's', 'xtrim', 's', 'MAXLEN', '0');
       add(mayBeGone, [...unread, ...pending]);
     });
 
     const outcome = await work.settled(admin, 's', mayBeGone);
-    tally(work.counts(2 * STRIKES, outcome));
+    tally(work.counts(2 * ROUNDS, outcome));
     expect(outcome).toEqual(ALL_WELL);
     expect(work.ledger.account().lost.length).toBeGreaterThan(0);
   },
@@ -164,7 +166,7 @@ it(
 );
 
 it(
-  'streams that are overwritten by another type cost what the group was not given of them; other streams lose nothing',
+  'streams that are overwritten by another type lose only undelivered messages; other streams lose nothing',
   async () => {
     const keys = ['s', 't', 'u', 'v', 'w'];
     const failed: string[] = [];
@@ -180,10 +182,13 @@ it(
     const gone = new Set<string>();
     const victims = ['t', 'u', 'v'];
     for (const key of victims) {
-      await work.more(300);
+      await work.moreHandled(300);
       add(gone, (await snapshotAndRun(admin, key, 'set', key, 'a string')).unread);
-      await until('both consumers say so', () => failed.filter((streamKey) => streamKey === key).length === 2);
-      await work.more(300);
+      await until(
+        'both consumers have reported it',
+        () => failed.filter((streamKey) => streamKey === key).length === 2,
+      );
+      await work.moreHandled(300);
     }
     await load.stop();
 

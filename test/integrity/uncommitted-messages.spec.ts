@@ -30,21 +30,21 @@ beforeEach(async () => {
   server = await bench.server();
   admin = bench.admin(server.url);
   stream = uniqueName('commit');
-  // So that a message that stands in the stream twice does not look like one that was handled twice.
+  // With exactly-once a duplicate append cannot look like a message that was handled twice.
   producer = await (await bench.streamer(server.url)).createProducer(stream, { delivery: 'exactly-once' });
   audit = new AckAudit(admin, stream);
 });
 
 const send = (n: number): Promise<void> => audit.send(producer, n);
 
-it('what was not committed comes back after every crash, in its order, and what was committed never does', async () => {
+it('uncommitted messages are delivered again in order after every crash, and committed messages never are', async () => {
   const options = { ...COMMON, mode: 'resumable', autoCommit: 'disabled' } as const;
   const load = keepSending(send, 300);
   const committed = new Set<string>();
   let left = new Map<string, number>();
   for (let round = 0; round < 6; round += 1) {
-    const orders = { url: server.url, streamKey: stream, options, read: 150, ack: 100, commit: true, ackLate: 20 };
-    const child = await startConsumerProcess(orders);
+    const input = { url: server.url, streamKey: stream, options, read: 150, ack: 100, commit: true, ackLate: 20 };
+    const child = await startConsumerProcess(input);
     await child.kill();
     const next = Array.from({ length: 1_000 }, (_, n) => String(n)).filter((payload) => !committed.has(payload));
     expect(child.read).toEqual(next.slice(0, 150));
@@ -61,12 +61,12 @@ it('what was not committed comes back after every crash, in its order, and what 
   ).createConsumer(stream, { ...options, autoCommit: 'rolling' });
   audit.work(consumer);
 
-  // Fifty of each of the six are read again, by the next one or at last.
+  // Fifty messages of each of the six processes are read again, by the next process or by the last consumer.
   tally({ faults: 6, ...(await audit.settle(load)) });
   expect(audit.ledger.repeated).toBe(6 * 50);
 });
 
-/** The delivery counts of what is pending, by payload. */
+/** The delivery counts of the pending entries, by payload. */
 async function leftBehind(): Promise<Map<string, number>> {
   await admin.ping();
   const rows = (await admin.xpending(stream, GROUP, '-', '+', 10_000)) as Array<[string, string, number, number]>;
@@ -75,7 +75,7 @@ async function leftBehind(): Promise<Map<string, number>> {
   return new Map(rows.map(([id, , , count]) => [payloads.get(id) as string, count]));
 }
 
-it('a delayed commit that was not due when its process died was not sent: all comes back', async () => {
+it('a delayed commit that was not due when its process died is not sent: all its messages are delivered again', async () => {
   const options = {
     autoCommit: 'delayed',
     autoClaimIdle: 1_000,
@@ -85,10 +85,10 @@ it('a delayed commit that was not due when its process died was not sent: all co
   const fleet = new Fleet(bench, startService, { url: server.url, pattern: stream, options });
   const load = keepSending((n) => fleet.send(producer, { n }), 400);
   const victim = await fleet.start('victim', { autoCommitDelay: 60_000 });
-  await until('much is done', () => victim.done().length > 400);
+  await until('many messages are handled', () => victim.done().length > 400);
   victim.kill('SIGKILL');
-  await fleet.buried(victim);
-  await fleet.start('heir', { autoCommitDelay: 50 });
+  await fleet.recordDeath(victim);
+  await fleet.start('successor', { autoCommitDelay: 50 });
   await load.stop();
 
   const { lost, duplicates } = await fleet.settled();

@@ -10,10 +10,10 @@ import { until } from './until.js';
 
 export const GROUP = 'audited';
 
-/** Compares what the consumers of one group acknowledged with what the server has as pending. */
+/** Compares the messages that the consumers of one group acknowledged with the pending entries on the server. */
 export class AckAudit {
   readonly ledger = new Ledger();
-  /** Messages that were handled and are not to be acknowledged. */
+  /** Messages that were handled and must stay unacknowledged. */
   readonly kept = new Set<string>();
   readonly stream: string;
   readonly #admin: Redis;
@@ -27,7 +27,9 @@ export class AckAudit {
     await this.ledger.sent(String(n), producer.send(String(n)));
   }
 
-  /** Takes a message down; says whether it is one of those that are acknowledged, six of seven. */
+  /**
+   * Records a handled message; returns whether the caller must acknowledge it, which it must for six of seven messages.
+   */
   handle(message: StreamMessage): boolean {
     this.ledger.handledMessage(message);
     if (Number(message.text()) % 7 !== 3) return true;
@@ -35,7 +37,7 @@ export class AckAudit {
     return false;
   }
 
-  /** Handles all that comes. */
+  /** Handles all messages of a consumer until the consumer ends. */
   work(consumer: AcknowledgingConsumer): void {
     void drain(consumer, (message) => void (this.handle(message) && consumer.ack(message)));
   }
@@ -45,23 +47,23 @@ export class AckAudit {
     return rows.map(([id]) => id);
   }
 
-  /** Which of these are pending. */
+  /** Returns those of the given ids that are pending. */
   async pendingOf(ids: readonly string[]): Promise<string[]> {
     const replies = await Promise.all(ids.map((id) => this.#admin.xpending(this.stream, GROUP, id, id, 1)));
     return ids.filter((_, index) => (replies[index] as unknown[]).length > 0);
   }
 
   async untilHandled(): Promise<void> {
-    await until('all are handled', () => this.ledger.account().lost.length === 0);
+    await until('all confirmed messages are handled', () => this.ledger.account().lost.length === 0);
   }
 
-  /** Nothing is lost, and at the end exactly what was kept is pending. */
+  /** Stops the load and asserts that no message is lost and that exactly the kept messages are pending. */
   async settle(load: Load): Promise<Omit<Counts, 'faults'>> {
     await load.stop();
     const { lost } = await this.ledger.settled();
     expect(lost).toEqual([]);
     expect(this.ledger.failures.size).toBe(0);
-    await until('no ack is on its way', async () => (await this.pendingIds()).length <= this.kept.size);
+    await until('all acks have arrived', async () => (await this.pendingIds()).length <= this.kept.size);
     expect(new Set(await this.pendingIds())).toEqual(this.kept);
     const { confirmed, handled, repeated } = this.ledger;
     return { sends: confirmed, handled, duplicates: repeated, lost: lost.length };

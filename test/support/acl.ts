@@ -7,25 +7,25 @@ const allow = (commands: string): string =>
     .map((command) => `+${command}`)
     .join(' ');
 
-/** The permissions that suffice for everything, for keys that begin with `app:`. */
+/** The permissions that suffice for all features, for keys that begin with `app:`. */
 export const NEEDED = `~app:* -@all ${allow(`
   xadd xreadgroup xread xack xautoclaim xclaim xpending xlen exists type xrange xrevrange xtrim xdel
   xgroup|create xgroup|createconsumer xgroup|delconsumer xgroup|destroy xgroup|setid
   xinfo|stream xinfo|groups xinfo|consumers info ping client|setname`)}`;
 
-/** Without these the same is done by single commands. */
+/** Scripts; without them the package uses single commands. */
 export const SCRIPTS = allow('eval evalsha script|load');
 
-/** Without these blocked reads end by themselves only. */
-export const PROMPT_END = allow('client|id client|unblock');
+/** Without these permissions a blocked read ends only when its block time has passed. */
+export const PROMPT_UNBLOCK = allow('client|id client|unblock');
 
-/** What delivery exactly-once needs beyond scripts. */
-export const ONCE = allow('hget hset hkeys hdel pexpire');
+/** The permissions that delivery exactly-once needs in addition to scripts. */
+export const EXACTLY_ONCE = allow('hget hset hkeys hdel pexpire');
 
-/** What a client needs in a cluster. */
-export const OF_CLUSTER = allow('cluster|slots cluster|info cluster|shards asking');
+/** The permissions that a client needs in a cluster. */
+export const CLUSTER = allow('cluster|slots cluster|info cluster|shards asking');
 
-/** Makes a user with these rules and the password `pw`. */
+/** Creates a user with these rules and the password `pw`. */
 export async function setUser(admin: Redis, name: string, rules: string): Promise<void> {
   const commands = [...rules.matchAll(/\+([a-z]+)/g)].map(([, command]) => command as string);
   const infos = (await admin.call('COMMAND', 'INFO', ...commands)) as unknown[];
@@ -36,8 +36,8 @@ export async function setUser(admin: Redis, name: string, rules: string): Promis
 }
 
 /**
- * What was refused since the server started: commands without their subcommands, each once. CLIENT is left out, because
- * ioredis introduces itself by a subcommand that not all servers have, and nobody needs.
+ * Returns the commands that the server has refused since it started, without their subcommands, each once. CLIENT is
+ * left out: ioredis introduces itself with a subcommand that not all servers have and that is not needed.
  */
 export async function refusedCommands(admin: Redis): Promise<string[]> {
   const entries = (await admin.call('ACL', 'LOG')) as unknown[][];

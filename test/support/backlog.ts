@@ -14,7 +14,10 @@ for i, entry in ipairs(redis.call('XRANGE', KEYS[1], ARGV[1], '+', 'COUNT', 1000
 end
 return beginnings`;
 
-/** Fills a stream with JSON whose `n` counts from 0 on, each of that many bytes, as fast as the server can. */
+/**
+ * Fills a stream with `count` JSON payloads of `size` bytes each, whose `n` counts from 0; a script on the server
+ * appends them.
+ */
 export async function fillBacklog(redis: Redis, stream: string, count: number, size: number): Promise<void> {
   const pad = `${'.'.repeat(size - BYTES_BEFORE_PAD - 2)}"}`;
   for (let first = 0; first < count; first += PER_CALL) {
@@ -22,7 +25,7 @@ export async function fillBacklog(redis: Redis, stream: string, count: number, s
   }
 }
 
-/** The first bytes of each payload, of which the rest may be too much to look at. */
+/** Reads only the first bytes of each payload, because all bytes of all payloads may be too many. */
 export async function beginningsOf(redis: Redis, stream: string, bytes: number): Promise<string[]> {
   const beginnings: string[] = [];
   for (let from = '-'; ;) {

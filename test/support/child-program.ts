@@ -11,22 +11,22 @@ import { build } from 'esbuild';
 
 const NODE_MODULES = fileURLToPath(new URL('../../node_modules', import.meta.url));
 
-/** A program of this folder in a process of its own. */
+/** A running child process with one of the programs of this folder. */
 export interface ChildProgram {
   readonly process: ChildProcess;
-  /** Exit code, or the signal that ended it. */
+  /** The exit code, or the signal that ended the process. */
   readonly ended: Promise<number | NodeJS.Signals>;
 }
 
 /**
- * Lets a test file start one of the programs beside this module, which is given its orders as JSON and says what it has to
- * say as a line of JSON each. Processes that are left end with the test.
+ * Returns a function that starts one of the programs next to this module in a child process. The program gets its input
+ * as JSON in its argument and writes one JSON value per line. Processes that still run are killed after each test.
  * @param nodeOptions such as `--max-old-space-size=128`
  */
-export function useChildProgram<Orders, Line>(
+export function useChildProgram<Input, Line>(
   program: string,
   nodeOptions: readonly string[] = [],
-): (orders: Orders, onLine: (line: Line) => void) => Promise<ChildProgram> {
+): (input: Input, onLine: (line: Line) => void) => Promise<ChildProgram> {
   const running: ChildProgram[] = [];
   const folder = mkdtempSync(join(tmpdir(), 'child-program-'));
   const outfile = join(folder, 'child.mjs');
@@ -40,14 +40,14 @@ export function useChildProgram<Orders, Line>(
   });
   afterAll(() => rmSync(folder, { recursive: true, force: true }));
 
-  return async (orders, onLine) => {
+  return async (input, onLine) => {
     built ??= compile(program, folder, outfile);
     await built;
-    const args = [...nodeOptions, outfile, JSON.stringify(orders)];
+    const args = [...nodeOptions, outfile, JSON.stringify(input)];
     const child = spawn(process.execPath, args, { stdio: ['pipe', 'pipe', 'inherit'] });
     child.stdin.on('error', () => undefined);
     createInterface({ input: child.stdout }).on('line', (line) => onLine(JSON.parse(line) as Line));
-    // What it said last has been read by then.
+    // 'close' comes after the last line has been read; 'exit' may come before it.
     const ended = once(child, 'close').then(([code, signal]) => (code ?? signal) as number | NodeJS.Signals);
     const started = { process: child, ended };
     running.push(started);

@@ -8,41 +8,42 @@ import { fileURLToPath } from 'node:url';
 import { build } from 'esbuild';
 import type { ConsumerOptions } from '../../lib/index.js';
 
-export interface ChildOrders {
+export interface ConsumerChildInput {
   url: string;
   streamKey: string;
   options: ConsumerOptions;
-  /** How many messages to read. */
+  /** Number of messages to read. */
   read: number;
-  /** How many of them, the first ones, to acknowledge. */
+  /** Number of messages to acknowledge, from the first one on. */
   ack: number;
   commit: boolean;
-  /** How many of the others to acknowledge afterwards, without a commit. Default none. */
+  /** Number of further messages to acknowledge after the commit, without another commit. Default 0. */
   ackLate?: number;
 }
 
-/** A consumer in a process of its own, that can be killed as the system kills a process. */
+/** A consumer in a child process, which a test can kill with SIGKILL. */
 export interface ConsumerProcess {
-  /** What it has read, once it has read and acknowledged all that it was told to. */
+  /** The payloads that it read, complete once it has read and acknowledged as many as its input asks for. */
   readonly read: string[];
-  /** The delivery count of each. */
+  /** The delivery counts of these messages. */
   readonly counts: number[];
-  /** SIGKILL; resolves when the process is gone. */
+  /** Sends SIGKILL; resolves when the process has exited. */
   kill(): Promise<void>;
 }
 
-/** Resolves when the child has done its orders; from then on it only stays. */
-export async function startConsumerProcess(orders: ChildOrders): Promise<ConsumerProcess> {
+/** Resolves when the child has read and acknowledged as its input asks for; from then on the child is idle. */
+export async function startConsumerProcess(input: ConsumerChildInput): Promise<ConsumerProcess> {
   const folder = mkdtempSync(join(tmpdir(), 'consumer-process-'));
   try {
     const outfile = join(folder, 'child.cjs');
     const entry = fileURLToPath(new URL('./consumer-child.ts', import.meta.url));
     await build({ entryPoints: [entry], outfile, bundle: true, platform: 'node', format: 'cjs', logLevel: 'silent' });
-    const child = spawn(process.execPath, [outfile, JSON.stringify(orders)], { stdio: ['ignore', 'pipe', 'inherit'] });
+    const child = spawn(process.execPath, [outfile, JSON.stringify(input)], { stdio: ['ignore', 'pipe', 'inherit'] });
     const exited = once(child, 'exit');
     const line = once(createInterface({ input: child.stdout }), 'line').then(([text]) => String(text));
     const text = await Promise.race([line, exited.then(() => undefined)]);
-    if (text === undefined) throw new Error('the consumer process ended before it had done its orders');
+    if (text === undefined)
+      throw new Error('the consumer process ended before it had read and acknowledged its messages');
     return {
       ...(JSON.parse(text) as Pick<ConsumerProcess, 'read' | 'counts'>),
       async kill() {

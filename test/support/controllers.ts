@@ -8,7 +8,7 @@ import type { HandlerExtras, RedisStreamsContext } from '../../lib/index.js';
 type Handle<C> = (data: never, context: C) => unknown;
 type Pattern = string | object | number;
 
-/** A controller with one `@EventPattern` method, for tests in which nothing but that method matters. */
+/** A controller with one `@EventPattern` method, for tests in which only this method matters. */
 export function onEvent(
   pattern: Pattern | Pattern[],
   handle: Handle<RedisStreamsContext>,
@@ -39,7 +39,7 @@ export function moduleOf(metadata: ModuleMetadata): Type {
   return TestModule;
 }
 
-/** What the decorators of a controller that is written out do, done by hand. */
+/** Applies the decorators of a hand-written controller class as function calls. */
 function controller(bind: MethodDecorator, handle: Handle<RedisStreamsContext>): Type {
   class TestController {
     handle(data: unknown, context: RedisStreamsContext): unknown {

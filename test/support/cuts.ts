@@ -5,10 +5,10 @@ import { until } from './until.js';
 
 type Cut = (proxy: FaultProxy, round: number) => Promise<void> | void;
 
-/** Long enough for some replies to be on their way at each moment. */
+/** Milliseconds; long enough that some replies are in flight at any moment. */
 const DELAY = 25;
 
-/** Every way in which a connection ends, or seems to go on and does not. */
+/** Every way in which a connection ends, or stays open without working. */
 const CUTS: readonly Cut[] = [
   (proxy) => void proxy.cut('rst'),
   (proxy) => void proxy.cut('fin'),
@@ -22,25 +22,25 @@ const CUTS: readonly Cut[] = [
     proxy.delay(DELAY);
     await pause(10 * DELAY);
     proxy.delay(0);
-    // What is late must not arrive behind what is not.
+    // Delayed bytes must not arrive after bytes that were not delayed.
     proxy.cut('rst');
   },
-  // The server goes on serving readers that are gone.
+  // The server continues to serve readers that are gone.
   (proxy) => proxy.abandon('reader'),
   (proxy) => proxy.abandon('writer'),
 ];
 
-/** Half-open for as long as it takes somebody to notice. */
+/** Half-open until a client detects it and reconnects. */
 const stall: Cut = async (proxy) => {
   const { accepted } = proxy;
   proxy.stall();
-  await until('the stall is noticed', () => proxy.accepted > accepted);
-  proxy.flow();
-  // Who is not reading would notice after ten seconds.
+  await until('a client has detected the stall and reconnected', () => proxy.accepted > accepted);
+  proxy.unstall();
+  // Connections that are not reading would detect the stall only after ten seconds.
   proxy.cut('rst');
 };
 
-/** Causes all kinds of cuts in turn, several times, each while messages flow; returns how many. */
+/** Causes every kind of cut in turn, `rounds` times, each while messages flow; returns the number of cuts. */
 export async function cutInTurn(proxy: FaultProxy, rounds: number, flow: () => Promise<void>): Promise<number> {
   let count = 0;
   for (let round = 0; round < rounds; round += 1) {

@@ -8,9 +8,9 @@ import { afterAll } from '@jest/globals';
 import { build } from 'esbuild';
 
 const ROOT = fileURLToPath(new URL('../..', import.meta.url));
-/** A program that does not end has left something open. */
+/** Milliseconds; a program that does not end by then has left a connection or a timer open. */
 const LIMIT = 20_000;
-/** This package under the names by which readers import it. */
+/** This package under the names by which users import it. */
 const PACKAGE = {
   'nestjs-redis-streams': join(ROOT, 'lib/index.ts'),
   'nestjs-redis-streams/engine': join(ROOT, 'lib/engine.ts'),
@@ -25,7 +25,7 @@ export interface DocumentProgram {
   readonly output: string | undefined;
 }
 
-/** Every `ts` block of a document, with the `text` block that follows it, if one does. */
+/** Every `ts` block of a document, with the `text` block that follows it, if there is one. */
 export function programsOf(document: string): DocumentProgram[] {
   const text = readFileSync(join(ROOT, document), 'utf8');
   const blocks = /^```ts\n(.*?)^```\n(?:\n```text\n(.*?)^```$)?/gms;
@@ -36,7 +36,10 @@ export function programsOf(document: string): DocumentProgram[] {
   }));
 }
 
-/** Lets a test file run such programs, each as a process of its own that has to end by itself; resolves with what it printed. */
+/**
+ * Returns a function that runs a program in a child process, which must end by itself; resolves with the program's
+ * output.
+ */
 export function useDocumentPrograms(): (program: DocumentProgram, env: NodeJS.ProcessEnv) => Promise<string> {
   const folder = mkdtempSync(join(tmpdir(), 'document-'));
   symlinkSync(join(ROOT, 'node_modules'), join(folder, 'node_modules'));

@@ -13,8 +13,8 @@ import type { Ledger } from './ledger.js';
 import { RedisServer, type RedisServerOptions } from './redis-server.js';
 
 /**
- * What fault tests are made of; everything that it hands out ends with the test. That nothing ends as an unhandled
- * rejection needs no listener here: Jest fails a test during which one happens.
+ * Creates the servers, proxies, clients and streamers of a fault test, and stops them after the test. Jest itself fails
+ * a test during which an unhandled rejection happens, so no listener is needed here.
  */
 export class FaultBench {
   /** Warnings and errors that streamers wrote. */
@@ -37,19 +37,19 @@ export class FaultBench {
     return proxy;
   }
 
-  /** Ends with the test, before what it was made with. */
+  /** Runs `end` after the test, before the clean-ups that were registered earlier. */
   endLater(end: () => unknown): void {
     this.#cleanups.push(end);
   }
 
-  /** A client of our own, for looking from outside and for causing trouble. */
+  /** A plain client, to inspect the server from outside and to cause faults. */
   admin(url: string): Redis {
     let isWanted = true;
     const retryStrategy = (): number | null => (isWanted ? 50 : null);
     const client = new Redis(url, { protocol: 2, retryStrategy, maxRetriesPerRequest: 100, disconnectTimeout: 100 });
     client.on('error', () => undefined);
     this.#cleanups.push(() => {
-      // Told to disconnect while it waits to reconnect, a client would go on doing so.
+      // If disconnect() comes while ioredis waits to reconnect, it still reconnects; retryStrategy ends that.
       isWanted = false;
       client.disconnect();
     });
@@ -65,14 +65,14 @@ export class FaultBench {
     return streamer;
   }
 
-  /** Later ones go first: clients before their server. */
+  /** In reverse order: clients before their server. */
   async #cleanUp(): Promise<void> {
     this.log.length = 0;
     for (const clean of this.#cleanups.splice(0).reverse()) await clean();
   }
 }
 
-/** Hands every message to `handle` until the consumer ends; failures of single streams do not stop it. */
+/** Passes every message to `handle` until the consumer ends; any other error rejects. */
 export async function drain(consumer: BasicConsumer, handle: (message: StreamMessage) => unknown): Promise<void> {
   for (;;) {
     try {
@@ -84,7 +84,7 @@ export async function drain(consumer: BasicConsumer, handle: (message: StreamMes
   }
 }
 
-/** Sends numbered messages, a few each turn, so that load runs while faults happen. */
+/** Sends numbered messages, a few in each turn, so that sends are in flight while faults happen. */
 export async function sendMany(
   producer: StreamProducer,
   ledger: Ledger,

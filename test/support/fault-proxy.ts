@@ -1,7 +1,7 @@
 import { once } from 'node:events';
 import { connect, createServer, type Server, type Socket } from 'node:net';
 
-/** What a connection of this package is for; it names itself so when it introduces itself to the server. */
+/** The purpose of a connection of this package, from the name that it sets with CLIENT SETNAME. */
 export type LinkRole = 'reader' | 'writer' | 'control';
 
 interface Link {
@@ -22,7 +22,8 @@ const HOST = '127.0.0.1';
 const ROLE = /nestjs-redis-streams:(reader|writer|control)/;
 
 /**
- * Stands between clients and one Redis, and breaks what runs through it. A fault without a role meets every connection.
+ * A TCP proxy between clients and one Redis that causes connection faults. A fault without a role applies to every
+ * connection.
  */
 export class FaultProxy {
   readonly #target: number;
@@ -60,7 +61,7 @@ export class FaultProxy {
     return this.#links.size;
   }
 
-  /** Takes new connections, on the same port as before. */
+  /** Accepts new connections, on the same port as before. */
   async accept(): Promise<void> {
     if (this.#server) return;
     this.#server = createServer({ allowHalfOpen: true }, (client) => this.#join(client));
@@ -69,40 +70,45 @@ export class FaultProxy {
     this.#port = (this.#server.address() as { port: number }).port;
   }
 
-  /** New connections are refused; those that are open go on. */
+  /** Refuses new connections; open connections continue. */
   refuse(): void {
-    // The server's `close` event waits for its connections, and so nothing here does.
+    // Not awaited: the server emits `close` only when all its connections have ended.
     this.#server?.close();
     this.#server = undefined;
   }
 
-  /** Ends connections, with RST or FIN; returns how many. */
+  /** Ends connections, with RST or FIN; returns their number. */
   cut(how: 'rst' | 'fin' = 'rst', role?: LinkRole): number {
     const links = this.#linksOf(role);
     for (const link of links) this.#end(link, how);
     return links.length;
   }
 
-  /** Half-open: connections of now, and those to come, swallow bytes both ways and stay open. */
+  /**
+   * Half-open: open connections drop the bytes of both directions and stay open; without a role, new connections do
+   * too.
+   */
   stall(role?: LinkRole): void {
     for (const link of this.#linksOf(role)) link.isStalled = true;
     this.#isStalling ||= role === undefined;
   }
 
-  /** New connections work again; those that were stalled have lost bytes and never will. */
-  flow(): void {
+  /** New connections work again; stalled ones have lost bytes and stay stalled. */
+  unstall(): void {
     this.#isStalling = false;
   }
 
   /**
-   * Lets that many bytes of the next reply through, then ends the connection; with `skip`, of a later reply.
-   * Resolves when that has happened.
+   * Forwards this many bytes of the next reply, then ends the connection; with `skip`, of a later reply. Resolves when
+   * the connection has ended.
    */
   tearReply(bytes: number, role?: LinkRole, skip = 0): Promise<void> {
     return new Promise((torn) => this.#tears.push({ bytes, role, torn, skip }));
   }
 
-  /** Cuts the client off while the server knows nothing of it: whatever it sends from now on is lost. */
+  /**
+   * Resets the client's side while the server's side stays open: replies that the server sends from now on are lost.
+   */
   abandon(role?: LinkRole): void {
     for (const link of this.#linksOf(role)) {
       this.#links.delete(link);

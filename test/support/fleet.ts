@@ -10,7 +10,7 @@ import type { NestProcess, useNestProcesses } from './nest-process.js';
 import { pendingOf } from './streams.js';
 import { until } from './until.js';
 
-/** One time that a handler was given a message. */
+/** One start of a handler with a message. */
 export interface Start {
   readonly service: string;
   readonly n: number;
@@ -18,11 +18,11 @@ export interface Start {
   readonly deliveryCount: number;
 }
 
-/** A service of the fleet; its name is that of its consumer. */
+/** A service process of the fleet; its name is also its consumer name. */
 export interface Service extends NestProcess {
   readonly name: string;
-  /** Messages that it was given and has not done. */
-  inHand(): number[];
+  /** Messages whose handlers have started and not finished. */
+  inFlight(): number[];
   done(): number[];
 }
 
@@ -34,22 +34,27 @@ export interface FleetPlan {
 
 const GROUP = 'fleet';
 
-/** The services of one group, each a process, whose work is taken down in one ledger. */
+/** The services of one group, each in its own process; one ledger records their work. */
 export class Fleet {
   readonly ledger = new Ledger();
   readonly starts: Start[] = [];
-  /** Starts whose delivery count is not one more than the entry had when its last holder died, or more than it died. */
+  /**
+   * Starts with a wrong delivery count: not one more than the entry had when its last owner died, or higher than 1 plus
+   * the number of owners that died.
+   */
   readonly miscounted: Start[] = [];
-  /** How often an entry was in the hands of a process that died. */
+  /** For each entry id, how many processes died while they owned the entry. */
   readonly crashes = new Map<string, number>();
-  /** The delivery count that it had then. */
+  /** For each entry id, the delivery count when its last owner died. */
   readonly #deliveries = new Map<string, number>();
   readonly #bench: FaultBench;
   readonly #start: ReturnType<typeof useNestProcesses>;
   readonly #admin: Redis;
   readonly #plan: FleetPlan;
 
-  /** The bench must end before the processes do, so that nothing is started anew at the end of a test. */
+  /**
+   * The bench must clean up before the processes are killed, so that `supervise()` does not restart them after a test.
+   */
   constructor(bench: FaultBench, start: ReturnType<typeof useNestProcesses>, plan: FleetPlan) {
     this.#bench = bench;
     this.#start = start;
@@ -57,7 +62,7 @@ export class Fleet {
     this.#plan = plan;
   }
 
-  /** Sends one task; takes down whether it was confirmed. */
+  /** Sends one task and records the outcome in the ledger. */
   async send(producer: StreamProducer, task: ChildTask): Promise<void> {
     await this.ledger.sent(String(task.n), producer.send(JSON.stringify(task)));
   }
@@ -71,22 +76,22 @@ export class Fleet {
       if (done !== undefined) this.ledger.handledMessage({ id, text: () => String(done) });
     });
     const done = (): number[] => service.events.flatMap((event) => event.done ?? []);
-    const inHand = (): number[] => {
+    const inFlight = (): number[] => {
       const ended = new Set(done());
       return service.events.flatMap(({ started }) => (started === undefined || ended.has(started) ? [] : started));
     };
-    return Object.assign(service, { name, done, inHand });
+    return Object.assign(service, { name, done, inFlight });
   }
 
-  /** SIGKILL in the middle of handlers; returns the entries that it had in its hands. */
+  /** Sends SIGKILL while handlers run; returns the entries that the process owned. */
   async kill(service: Service): Promise<string[]> {
-    await until(`${service.name} is in the middle of something`, () => service.inHand().length > 0);
+    await until(`a handler of ${service.name} runs`, () => service.inFlight().length > 0);
     service.kill('SIGKILL');
-    return this.buried(service);
+    return this.recordDeath(service);
   }
 
-  /** Waits until the process is gone, and takes down what it had in its hands. */
-  async buried(service: Service): Promise<string[]> {
+  /** Waits until the process has exited, records the entries that it owned, and returns their ids. */
+  async recordDeath(service: Service): Promise<string[]> {
     await service.ended;
     const rows = await this.#pendingOf(service.name);
     for (const [id, , , deliveryCount] of rows) {
@@ -96,14 +101,16 @@ export class Fleet {
     return rows.map(([id]) => id);
   }
 
-  /** Starts a service anew whenever it has ended, as an orchestrator does; `stop()` says how often that was. */
+  /**
+   * Restarts a service whenever it has ended, as an orchestrator does; `stop()` resolves with the number of restarts.
+   */
   supervise(name: string): { stop(): Promise<number> } {
     const stopping = withResolvers<undefined>();
     const run = async (): Promise<number> => {
       for (let life = 0; ; life += 1) {
         const service = await this.start(`${name}-${life}`);
         if ((await Promise.race([service.ended, stopping.promise])) === undefined) return life;
-        await this.buried(service);
+        await this.recordDeath(service);
       }
     };
     const running = run();
@@ -116,12 +123,15 @@ export class Fleet {
     };
   }
 
-  /** The entries that are pending for a service, by the server's word. */
-  async held(name: string): Promise<string[]> {
+  /** The ids of the entries that the server lists as pending for a service. */
+  async pendingIds(name: string): Promise<string[]> {
     return (await this.#pendingOf(name)).map(([id]) => id);
   }
 
-  /** Waits until nothing is pending either: what was done before its process died is done again only then. */
+  /**
+   * Waits until every message is handled and nothing is pending: a message whose process died before its ack is handled
+   * again only then.
+   */
   async settled(): Promise<Account> {
     const { lost } = await this.ledger.settled();
     if (lost.length === 0) await this.untilSettled();
@@ -133,7 +143,7 @@ export class Fleet {
     await until('nothing is pending', async () => (await pendingOf(this.#admin, pattern, GROUP)).length === 0, limit);
   }
 
-  /** Messages that were done more often than processes died with them in their hands. */
+  /** Messages with more repetitions than processes died while they owned them. */
   unexplained(): string[] {
     const idOf = new Map(this.starts.map(({ n, id }) => [String(n), id]));
     const { duplicates } = this.ledger.account();
@@ -148,7 +158,7 @@ export class Fleet {
   }
 
   async #pendingOf(name: string): Promise<Array<[id: string, consumer: string, idle: number, deliveryCount: number]>> {
-    // The server has dealt with what it was told before, the end of a connection too, once it has answered.
+    // After its reply the server has processed everything sent before, including the end of the process's connections.
     await this.#admin.ping();
     return (await this.#admin.xpending(this.#plan.pattern, GROUP, '-', '+', 10_000, name)) as never;
   }

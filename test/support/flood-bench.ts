@@ -8,10 +8,10 @@ import { uniqueName } from './redis.js';
 import type { RedisServer } from './redis-server.js';
 import { useTally } from './tally.js';
 
-/** The group of all that reads in these tests, unless it is given another. */
+/** The group of all consumers in these tests, unless a test sets another one. */
 export const GROUP = 'g';
 
-/** A consumer that acknowledges as it goes, from the beginning of streams that may not be there yet. */
+/** Options of a consumer with rolling commits that starts at the beginning of its streams and creates missing ones. */
 export const ROLLING = {
   mode: 'load-balanced',
   group: GROUP,
@@ -20,7 +20,9 @@ export const ROLLING = {
   autoCommit: 'rolling',
 } as const;
 
-/** What tests of many messages start from, made anew for each: a server in memory, a producer and a ledger. */
+/**
+ * The fixture of tests with many messages; each test gets a new server without persistence, a producer and a ledger.
+ */
 export class FloodBench {
   readonly faults = new FaultBench();
   readonly #tally = useTally();
@@ -46,13 +48,13 @@ export class FloodBench {
     return { connection: this.server.url, group: GROUP, deserializer };
   }
 
-  /** Names of two streams or more. */
+  /** Returns at least two unique stream names. */
   streams(count: number): [first: string, second: string, ...others: string[]] {
     const others = Array.from({ length: count - 2 }, (_, index) => uniqueName(`s${index + 2}`));
     return [uniqueName('s0'), uniqueName('s1'), ...others];
   }
 
-  /** How many entries the server counts as pending, of all the streams together. */
+  /** The number of pending entries of the group in all the streams together. */
   async pendingIn(streams: readonly string[]): Promise<number> {
     const counts = await Promise.all(
       streams.map(async (stream) => Number((await this.admin.xpending(stream, GROUP))[0])),
@@ -60,7 +62,7 @@ export class FloodBench {
     return counts.reduce((sum, count) => sum + count, 0);
   }
 
-  /** Everything that was sent was confirmed, and is handled in the end, once; for each of the ledgers. */
+  /** Asserts for each ledger that every send was confirmed and every message is handled exactly once. */
   async settle(faults = 0, ledgers: readonly Ledger[] = [this.ledger]): Promise<void> {
     const sums = { sends: 0, handled: 0, duplicates: 0, lost: 0 };
     for (const ledger of ledgers) {

@@ -6,8 +6,8 @@ import type { Ledger } from './ledger.js';
 const PER_TURN = 200;
 
 /**
- * Sends the message number `n`, counted from 1, of a stream. Its id is `n-0`, so that the position of a group tells how
- * many it was given.
+ * Sends message number `n`, counted from 1, of a stream. Its id is `n-0`, so the position of a group equals the number
+ * of messages delivered to it.
  */
 export async function sendNumbered(
   producer: StreamProducer,
@@ -20,7 +20,7 @@ export async function sendNumbered(
   await Promise.all(ledgers.map((ledger) => ledger.sent(payload, result)));
 }
 
-/** Sends the messages from 1 to `count` of a stream, as fast as that goes. */
+/** Sends the messages 1 to `count` of a stream as fast as possible. */
 export async function flood(producer: StreamProducer, ledger: Ledger, stream: string, count: number): Promise<void> {
   const sends: Array<Promise<void>> = [];
   for (let n = 1; n <= count; n += 1) {
@@ -30,8 +30,8 @@ export async function flood(producer: StreamProducer, ledger: Ledger, stream: st
   await Promise.all(sends);
 }
 
-/** How many of such messages a group was given, of all the streams together. */
-export async function givenTo(admin: Redis, group: string, streams: readonly string[]): Promise<number> {
+/** The number of numbered messages delivered to a group, of all the streams together. */
+export async function deliveredCount(admin: Redis, group: string, streams: readonly string[]): Promise<number> {
   let given = 0;
   for (const stream of streams) {
     const rows = (await admin.xinfo('GROUPS', stream)) as Array<Array<string | number>>;

@@ -1,13 +1,13 @@
 import { createServer } from 'node:net';
 
-// Below the range from which systems pick the port of an outgoing connection (32768 and up on Linux). A
-// port from that range can be taken while its server is down, even by the very client that keeps trying to
-// reach it, for a connection to one's own port succeeds; the restart on the same port would then fail.
+// Below the range from which systems pick the port of an outgoing connection (32768 and up on Linux). While a server is
+// down, an outgoing connection can take a port of that range, even one of the client that tries to reach the server (a
+// connection to its own port succeeds). The restart on the same port would then fail.
 const FIRST_PORT = 20_000;
 const LAST_PORT = 32_000;
 const EPHEMERAL_PORT = 32_768;
 
-/** @param offset if given, the port that is so much higher is free as well */
+/** @param offset if given, the port `offset` above the returned one is free as well */
 export async function freePort(offset = 0): Promise<number> {
   const limit = offset > 0 ? EPHEMERAL_PORT - offset : LAST_PORT;
   for (let attempt = 0; attempt < 100; attempt++) {

@@ -1,11 +1,11 @@
 import { acquireRedis, type RedisHandle } from './redis-server.ts';
 
 declare global {
-  // The only thing that this module and global-teardown.ts, which Jest loads apart, have in common.
+  // Jest loads this module and global-teardown.ts separately; they share only globals.
   var sharedTestRedis: RedisHandle | undefined;
 }
 
-/** One server for all suites; workers start later and inherit its address through the environment. */
+/** Acquires one server for all suites; workers start later and inherit its address through the environment. */
 export default async function globalSetup(): Promise<void> {
   const redis = await acquireRedis();
   globalThis.sharedTestRedis = redis;

@@ -9,13 +9,13 @@ import { until } from './until.js';
 
 export const GROUP = 'g';
 
-/** What became of a load. */
+/** The outcome of a load. */
 export interface Outcome {
-  /** Confirmed and never handled. */
+  /** Messages that were confirmed and never handled. */
   readonly lost: readonly string[];
-  /** How often messages were handled beyond their first time; those that stand in the stream twice are counted too. */
+  /** Number of handlings beyond the first of each message, including those of messages that were appended twice. */
   readonly duplicates: number;
-  /** Entries that were handled more than once; a payload that was appended twice is two entries. */
+  /** Entries that were handled more than once; a payload that was appended twice has two entries. */
   readonly handledAgain: readonly string[];
 }
 
@@ -25,23 +25,26 @@ interface Handled {
   text(): string;
 }
 
-/** How many handlers of one consumer run at the same time, and how long each takes; one in fifty longer than a reconnect. */
+/** Concurrent handlers of one consumer and milliseconds that each takes; one in fifty takes longer than a reconnect. */
 const HANDLERS = 16;
 const HANDLING_TIME = 2;
 const LONG_HANDLING_TIME = 150;
 const BATCH_SIZE = 50;
-/** What a consumer may have been given: what is in handlers, and what waits for them. */
-export const MOST_IN_HAND = HANDLERS + 2 * BATCH_SIZE;
+/** The most messages that a consumer may own: those in handlers plus those in its buffer. */
+export const MAX_IN_FLIGHT = HANDLERS + 2 * BATCH_SIZE;
 const SETTLE_LIMIT = 15_000;
 const NOTHING: ReadonlySet<string> = new Set();
 
-/** Consumers of one group that handle and acknowledge all the time, and the ledger of what was sent and handled. */
+/** Consumers of one group that handle and acknowledge continuously, and the ledger of sent and handled messages. */
 export class GroupWork {
   readonly ledger = new Ledger();
   readonly #times = new Map<string, number>();
   #gate: ReturnType<typeof withResolvers<void>> | undefined;
 
-  /** One more consumer of the group. A stream that fails is reported to `onFailure`, and the others go on. */
+  /**
+   * Adds a consumer to the group. `onFailure` receives the failure of a stream; the consumer continues with its other
+   * streams.
+   */
   async join(
     streamer: RedisStreamer,
     streamKeys: string | readonly string[],
@@ -78,7 +81,7 @@ export class GroupWork {
     return consumer;
   }
 
-  /** What {@link useLoad} sends. */
+  /** Returns the send function for {@link useLoad}. */
   sender(producer: StreamProducer, prefix = 'm'): (n: number) => Promise<void> {
     return (n) => this.ledger.sent(`${prefix}-${n}`, producer.send(`${prefix}-${n}`));
   }
@@ -89,24 +92,24 @@ export class GroupWork {
     this.ledger.handledMessage(message);
   }
 
-  /** Handlers wait, so that messages pile up in consumers and in the stream. */
-  hold(): void {
+  /** Makes handlers wait, so that messages accumulate in consumers and in the stream. */
+  holdHandlers(): void {
     this.#gate ??= withResolvers<void>();
   }
 
-  goOn(): void {
+  releaseHandlers(): void {
     this.#gate?.resolve();
     this.#gate = undefined;
   }
 
-  async more(count: number): Promise<void> {
+  async moreHandled(count: number): Promise<void> {
     const goal = this.ledger.handled + count;
     await until(`${goal} messages are handled`, () => this.ledger.handled >= goal, 20_000);
   }
 
   /**
-   * Waits until everything that was confirmed is handled, but for what may be missing, and until the group is through with
-   * the streams: what stands there twice is handled twice.
+   * Waits until every confirmed message is handled, except those that may be missing, and until the group has
+   * acknowledged everything in the streams: a message that was appended twice is handled twice.
    */
   async settled(redis: Redis, streamKeys: string | readonly string[], mayBeMissing = NOTHING): Promise<Outcome> {
     const lost = (): string[] => this.ledger.account().lost.filter((payload) => !mayBeMissing.has(payload));
@@ -114,7 +117,7 @@ export class GroupWork {
     while (lost().length > 0 && Date.now() < deadline) await pause(50);
     if (lost().length === 0) {
       for (const key of [streamKeys].flat()) {
-        await until(`the group is through with '${key}'`, () => isThrough(redis, key), SETTLE_LIMIT);
+        await until(`the group has acknowledged all of '${key}'`, () => isFinished(redis, key), SETTLE_LIMIT);
       }
     }
     return {
@@ -124,27 +127,27 @@ export class GroupWork {
     };
   }
 
-  /** What the tally of a test wants to know. */
+  /** The counts for the tally of a test. */
   counts(faults: number, { lost, duplicates }: Outcome) {
     const { confirmed: sends, handled } = this.ledger;
     return { faults, sends, handled, duplicates, lost: lost.length };
   }
 }
 
-/** Whether everything in the stream was given to the group, and is acknowledged. */
-async function isThrough(redis: Redis, streamKey: string): Promise<boolean> {
+/** Whether every entry of the stream was delivered to the group and is acknowledged. */
+async function isFinished(redis: Redis, streamKey: string): Promise<boolean> {
   try {
     const [last] = await redis.xrevrange(streamKey, '+', '-', 'COUNT', 1);
-    const given = lastGiven(await redis.xinfo('GROUPS', streamKey));
+    const given = lastDeliveredId(await redis.xinfo('GROUPS', streamKey));
     return (!last || last[0] === given) && (await redis.xpending(streamKey, GROUP))[0] === 0;
   } catch {
-    // It is about to be made again.
+    // The stream or the group is missing; the consumers are about to recreate it.
     return false;
   }
 }
 
-/** The id of the last entry that the group was given, from XINFO GROUPS; undefined when there is no such group. */
-export function lastGiven(groups: unknown): string | undefined {
+/** The id of the last entry delivered to the group, from XINFO GROUPS; undefined if the group does not exist. */
+export function lastDeliveredId(groups: unknown): string | undefined {
   if (!Array.isArray(groups)) return undefined;
   const group = (groups as Array<Array<string | number>>).find((fields) => fields[1] === GROUP);
   return group && String(group[group.indexOf('last-delivered-id') + 1]);
@@ -155,13 +158,13 @@ export interface StoredEntry {
   readonly payload: string;
 }
 
-export async function storedIn(redis: Redis, streamKey: string): Promise<StoredEntry[]> {
+export async function storedEntries(redis: Redis, streamKey: string): Promise<StoredEntry[]> {
   const entries = await redis.xrange(streamKey, '-', '+');
   return entries.map(([id, fields]) => ({ id, payload: fields[fields.indexOf('msg') + 1] as string }));
 }
 
-/** Payloads that stand in a stream more than once. */
-export function appendedAgain(entries: readonly StoredEntry[]): string[] {
+/** Payloads that a stream has more than once. */
+export function duplicatePayloads(entries: readonly StoredEntry[]): string[] {
   const seen = new Set<string>();
   return entries.flatMap(({ payload }) => (seen.has(payload) ? [payload] : (seen.add(payload), [])));
 }

@@ -5,7 +5,7 @@ import ts from 'typescript';
 /** The imports of each file of a folder, by its path inside the folder, each once; imports of types alone count. */
 export type ImportGraph = ReadonlyMap<string, readonly string[]>;
 
-/** Low to high: a file may import from its own layer and from those before it. */
+/** From low to high: a file may import from its own layer and from the layers before it. */
 export const LAYERS = ['shared', 'redis', 'engine', 'nest', 'testing', 'entry'] as const;
 
 /** Folders inside a layer that must not import each other, as `[from, to]`. */

@@ -1,12 +1,12 @@
 import { RedisStreamer } from '../../lib/engine/streamer.js';
 
-export interface InboxOrders {
+export interface InboxInput {
   url: string;
   stream: string;
   consumer: string;
 }
 
-/** The amount to be booked, and when the process that is first given the message ends. */
+/** The amount to book, and the point at which the first process that receives the message exits. */
 export interface Booking {
   amount: number;
   crash?: 'before-record' | 'before-ack';
@@ -17,8 +17,8 @@ export interface InboxLine {
   deliveryCount: number;
 }
 
-// The program of a consumer that crashes between its work and the acknowledgement, or before the work is recorded.
-const { url, stream, consumer: name } = JSON.parse(process.argv[2] as string) as InboxOrders;
+// The program of a consumer that exits between its work and the acknowledgement, or before the work is recorded.
+const { url, stream, consumer: name } = JSON.parse(process.argv[2] as string) as InboxInput;
 
 async function run(): Promise<void> {
   process.stdin.on('close', () => process.exit()).resume();

@@ -8,14 +8,14 @@ import { moduleOf } from './controllers.js';
 import type { FaultBench } from './fault-bench.js';
 import { LogLines, QUIET } from './nest.js';
 
-/** An instance of a service in this process. */
+/** A service instance in this process. */
 export interface Instance {
   readonly app: INestMicroservice;
   readonly server: ServerRedisStreams;
   readonly log: LogLines;
 }
 
-/** Starts an instance that listens; it is closed with the test. */
+/** Starts a listening instance; it is closed after the test. */
 export async function startInstance(
   bench: FaultBench,
   controllers: Type | Type[],

@@ -2,11 +2,11 @@ import type { Receipt } from '../../lib/engine/messages/receipt.js';
 import { UncertainSendError } from '../../lib/errors.js';
 import { until } from './until.js';
 
-/** What a ledger has to say at the end. */
+/** The result of a ledger. */
 export interface Account {
-  /** Confirmed by Redis and never handled: must be empty. */
+  /** Messages that Redis confirmed and that were never handled: must be empty. */
   readonly lost: readonly string[];
-  /** Handled more than once, and how often beyond the first. */
+  /** Messages that were handled more than once, with the number of handlings beyond the first. */
   readonly duplicates: ReadonlyMap<string, number>;
 }
 
@@ -20,7 +20,7 @@ export class Ledger {
   readonly #confirmed = new Map<string, string>();
   readonly #handled = new Map<string, number>();
   readonly #handledOrder: string[] = [];
-  /** Sends that failed, with their error. */
+  /** Payloads of failed sends, with their errors. */
   readonly failures = new Map<string, Error>();
   #open = 0;
 
@@ -28,27 +28,27 @@ export class Ledger {
     return this.#confirmed.size;
   }
 
-  /** Different messages that were handled. */
+  /** Number of different messages that were handled. */
   get handled(): number {
     return this.#handled.size;
   }
 
-  /** How often messages were handled beyond their first time. */
+  /** Number of handlings beyond the first of each message. */
   get repeated(): number {
     return this.#handledOrder.length - this.#handled.size;
   }
 
-  /** Payloads in the order in which they were handled, repetitions included. */
+  /** Payloads in the order of their handling, including repetitions. */
   get order(): readonly string[] {
     return this.#handledOrder;
   }
 
-  /** Sends that may or may not be in the stream. */
+  /** Number of sends that may or may not be in the stream. */
   get uncertain(): number {
     return [...this.failures.values()].filter((error) => error instanceof UncertainSendError).length;
   }
 
-  /** Takes down how a send ends; resolves then, and never rejects. */
+  /** Records the outcome of a send; resolves with it and never rejects. */
   async sent(payload: string, result: Promise<Receipt>): Promise<void> {
     this.#open += 1;
     try {
@@ -71,7 +71,7 @@ export class Ledger {
     try {
       await until('every confirmed message is handled', () => this.#lost().length === 0, limit);
     } catch {
-      // The account says what is missing.
+      // The returned account lists the missing messages.
     }
     return this.account();
   }

@@ -2,19 +2,22 @@ import { afterEach } from '@jest/globals';
 
 import { until } from './until.js';
 
-/** Sends that go on while something breaks. */
+/** Sends that continue while a test causes faults. */
 export interface Load {
-  /** How many were begun. */
+  /** Number of sends started. */
   readonly sent: number;
-  /** Waits until so many more were begun. */
-  more(count: number): Promise<void>;
-  /** Begins no more; resolves when all have an outcome. */
+  /** Waits until `count` more sends have started. */
+  moreSent(count: number): Promise<void>;
+  /** Starts no more sends; resolves when all have an outcome. */
   stop(): Promise<void>;
 }
 
 const TURN = 10;
 
-/** Lets a test send all the time, so many a second; what is still going on ends with the test. */
+/**
+ * Returns a function that sends continuously, `perSecond` messages a second; loads that still run are stopped after the
+ * test.
+ */
 export function useLoad(): (send: (n: number) => Promise<void>, perSecond: number) => Load {
   const running = new Set<NodeJS.Timeout>();
   afterEach(() => {
@@ -34,7 +37,7 @@ export function useLoad(): (send: (n: number) => Promise<void>, perSecond: numbe
       get sent() {
         return sends.length;
       },
-      async more(count) {
+      async moreSent(count) {
         const goal = sends.length + count;
         await until(`${goal} messages are sent`, () => sends.length >= goal, 30_000);
       },

@@ -8,15 +8,15 @@ import type { MicroserviceOptions } from '@nestjs/microservices';
 import { RedisStreamer, ServerRedisStreams } from '../../lib/index.js';
 import type { AcknowledgingConsumer } from '../../lib/index.js';
 import { moduleOf, onEvent } from './controllers.js';
-import type { ConsumeOrders, MemoryOrders, MemoryReport, Peaks, ProduceOrders, ServeOrders } from './memory-process.js';
+import type { ConsumeInput, MemoryInput, MemoryReport, Peaks, ProduceInput, ServeInput } from './memory-process.js';
 
-// The program of a process with little memory: it does its work, and says how far it is and how much it has needed.
-const orders = JSON.parse(process.argv[2] as string) as MemoryOrders;
+// The program of a process with little memory: it does its work, and reports its progress and its memory peaks.
+const input = JSON.parse(process.argv[2] as string) as MemoryInput;
 const MIB = 1024 * 1024;
 const SAMPLE_INTERVAL = 5;
 const REST = 500;
 const peaks: Peaks = { rss: 0, heapUsed: 0, external: 0, arrayBuffers: 0 };
-const words = createInterface({ input: process.stdin });
+const commands = createInterface({ input: process.stdin });
 const logger = { error: () => undefined, warn: () => undefined, log: () => undefined };
 
 function sample(): void {
@@ -26,9 +26,9 @@ function sample(): void {
   }
 }
 
-async function say(at: string, counts: MemoryReport['counts'] = {}): Promise<void> {
+async function writeReport(at: string, counts: MemoryReport['counts'] = {}): Promise<void> {
   sample();
-  // What a first collection lets go of Buffers is given back a turn later.
+  // The memory of Buffers that the first collection frees is released one turn later.
   for (let round = 0; round < 2; round += 1) {
     globalThis.gc?.();
     await turn();
@@ -38,7 +38,7 @@ async function say(at: string, counts: MemoryReport['counts'] = {}): Promise<voi
   process.stdout.write(`${JSON.stringify(report)}\n`);
 }
 
-/** Which numbers have come, a bit for each. */
+/** The numbers that were received, one bit for each. */
 class Seen {
   readonly #bits: Uint8Array;
   different = 0;
@@ -60,8 +60,8 @@ class Seen {
   }
 }
 
-/** A service whose handlers are slow, until it is told to close. */
-async function serve({ url, stream, takes, backlog }: ServeOrders): Promise<void> {
+/** Runs a service with slow handlers until the next command. */
+async function serve({ url, stream, takes, backlog }: ServeInput): Promise<void> {
   const seen = new Seen(backlog);
   const controller = onEvent(stream, async ({ n }: { n: number }) => {
     await pause(takes);
@@ -71,32 +71,32 @@ async function serve({ url, stream, takes, backlog }: ServeOrders): Promise<void
   const module = moduleOf({ controllers: [controller] });
   const app = await NestFactory.createMicroservice<MicroserviceOptions>(module, { strategy, logger: false });
   await app.listen();
-  await say('begun');
-  await once(words, 'line');
-  await say('full', { handled: seen.different });
+  await writeReport('begun');
+  await once(commands, 'line');
+  await writeReport('full', { handled: seen.different });
   await app.close();
-  await say('done', { handled: seen.different, repeated: seen.repeated });
+  await writeReport('done', { handled: seen.different, repeated: seen.repeated });
 }
 
-/** Reads everything, and lets the buffer become full now and then. */
-async function consume({ url, stream, options, read, restEvery }: ConsumeOrders): Promise<void> {
+/** Reads `read` messages; pauses after every `pauseEvery` of them, so that the buffer becomes full. */
+async function consume({ url, stream, options, read, pauseEvery }: ConsumeInput): Promise<void> {
   const streamer = await RedisStreamer.connect(url, { logger });
   const consumer = (await streamer.createConsumer(stream, options)) as AcknowledgingConsumer;
   const seen = new Seen(read);
   for (let count = 1; count <= read; count += 1) {
     const message = await consumer.next();
-    // Behind `{"n":`; to parse it all would be most of the work.
+    // The digits after `{"n":`; parsing the whole payload would take most of the time.
     seen.add(Number.parseInt(message.payload.toString('latin1', 5, 15), 10));
     consumer.ack(message);
-    if (restEvery !== undefined && count % restEvery === 0) await pause(REST);
-    if (count === Math.ceil(read / 10)) await say('begun');
+    if (pauseEvery !== undefined && count % pauseEvery === 0) await pause(REST);
+    if (count === Math.ceil(read / 10)) await writeReport('begun');
   }
-  await say('done', { different: seen.different, repeated: seen.repeated });
+  await writeReport('done', { different: seen.different, repeated: seen.repeated });
   await streamer.disconnect();
 }
 
-/** Sends without a pause until the queue is full, and far beyond. */
-async function produce({ url, stream, by, text, size, beyond }: ProduceOrders): Promise<void> {
+/** Sends without a pause until the queue is full, then until `refusals` sends were refused. */
+async function produce({ url, stream, by, text, size, refusals }: ProduceInput): Promise<void> {
   const streamer = await RedisStreamer.connect(url, { logger });
   const producer = await streamer.createProducer(stream);
   const counts = { accepted: 0, refused: 0, confirmed: 0, failed: 0 };
@@ -107,33 +107,33 @@ async function produce({ url, stream, by, text, size, beyond }: ProduceOrders): 
   const create = (n: number): string | Uint8Array => {
     const head = `{"n":${n}`.padEnd(15);
     const payload = Buffer.from(head + (text === 'wide' ? 'Ω' : '.').repeat(size - head.length));
-    // A string that is flat, as a serializer makes it, and not a tree of its parts.
+    // A flat string, as a serializer returns it, not a rope of concatenated parts.
     return text === undefined ? payload : payload.toString();
   };
-  // As in a service that has run for a while.
+  // A first send, so that the measurement starts with warm connections.
   await producer.send(create(0));
-  await say('begun');
-  await once(words, 'line');
-  for (let payload = create(counts.accepted); counts.refused < beyond;) {
+  await writeReport('begun');
+  await once(commands, 'line');
+  for (let payload = create(counts.accepted); counts.refused < refusals;) {
     const before = producer.queued;
     if (by === 'enqueue') producer.enqueue(payload);
     else producer.send(payload).then(() => (counts.confirmed += 1), onError);
     const isTaken = producer.queued > before;
     if (isTaken) payload = create((counts.accepted += 1));
-    // Batches go out, and refusals come back, between turns.
+    // The event loop must turn, so that batches are written and refusals are reported.
     if (!isTaken || counts.accepted % 100 === 0) await turn();
   }
-  await say('full', counts);
-  await once(words, 'line');
+  await writeReport('full', counts);
+  await once(commands, 'line');
   await producer.flush().catch((error: AggregateError) => Object.assign(counts, { kept: error.errors.length }));
-  await say('done', counts);
+  await writeReport('done', counts);
   await streamer.disconnect();
 }
 
 setInterval(sample, SAMPLE_INTERVAL).unref();
-// Whoever started us is gone.
-words.on('close', () => process.exit());
-if (orders.work === 'serve') await serve(orders);
-else if (orders.work === 'consume') await consume(orders);
-else await produce(orders);
+// The parent process has exited.
+commands.on('close', () => process.exit());
+if (input.work === 'serve') await serve(input);
+else if (input.work === 'consume') await consume(input);
+else await produce(input);
 process.exit();

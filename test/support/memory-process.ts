@@ -2,79 +2,81 @@ import type { LoadBalancedOptions } from '../../lib/index.js';
 import { useChildProgram } from './child-program.js';
 import { until } from './until.js';
 
-interface Place {
+interface StreamTarget {
   readonly url: string;
   readonly stream: string;
 }
 
-export interface ServeOrders extends Place {
+export interface ServeInput extends StreamTarget {
   readonly work: 'serve';
   /** Milliseconds that each handler takes. */
   readonly takes: number;
-  /** How many messages there are. */
+  /** Number of messages in the stream. */
   readonly backlog: number;
 }
 
-export interface ConsumeOrders extends Place {
+export interface ConsumeInput extends StreamTarget {
   readonly work: 'consume';
   readonly options: LoadBalancedOptions & { autoCommit: 'rolling' };
   readonly read: number;
-  /** Rests after so many messages, long enough for its buffer to become full. */
-  readonly restEvery?: number;
+  /** Pauses after this many messages, long enough for its buffer to become full. */
+  readonly pauseEvery?: number;
 }
 
-export interface ProduceOrders extends Place {
+export interface ProduceInput extends StreamTarget {
   readonly work: 'produce';
   readonly by: 'send' | 'enqueue';
-  /** One byte for a character, or two; undefined sends bytes. */
+  /** Characters of one byte or of two bytes; undefined sends a Buffer. */
   readonly text?: 'narrow' | 'wide' | undefined;
-  /** Characters, or bytes, of a payload. */
+  /** Size of a payload in characters, or in bytes. */
   readonly size: number;
-  /** How many sends are to be refused. */
-  readonly beyond: number;
+  /** Number of refused sends after which the program stops sending. */
+  readonly refusals: number;
 }
 
-/** What a process with little memory is told to do. */
-export type MemoryOrders = ServeOrders | ConsumeOrders | ProduceOrders;
+/** The input of a process with little memory. */
+export type MemoryInput = ServeInput | ConsumeInput | ProduceInput;
 
-/** The most of each kind that the process had at any time, in MiB. */
+/** The peak of each kind of memory of the process, in MiB. */
 export type Peaks = Record<'rss' | 'heapUsed' | 'external' | 'arrayBuffers', number>;
 
-/** What the process says, a line each: how far it is, what it counted until then, and its memory. */
+/** A report of the process, one per line: the stage that it reached, its counts, and its memory. */
 export interface MemoryReport {
   readonly at: string;
   readonly counts: Readonly<Record<string, number>>;
   readonly peaks: Peaks;
-  /** Heap and buffers that are in use right after a full collection, in MiB. */
+  /** Heap and buffers in use right after a full garbage collection, in MiB. */
   readonly live: number;
 }
 
 export interface MemoryProcess {
-  tell(word: string): void;
-  /** Fails when the process ends without it, as it does when its memory is used up. */
+  send(command: string): void;
+  /** Waits for the report of a stage; fails if the process ends first, as it does when it runs out of memory. */
   report(at: string, limit: number): Promise<MemoryReport>;
 }
 
-/** MiB of heap for what lives long. Buffers are not in it. */
+/** Limit of the old space of the heap in MiB. Buffers are outside of it. */
 const OLD_SPACE = 128;
 
-/** Lets a test file start processes that have 128 MiB of heap; those that are left end with the test. */
-export function useMemoryProcesses(): (orders: MemoryOrders) => Promise<MemoryProcess> {
+/**
+ * Returns a function that starts processes with 128 MiB of heap; processes that still run are killed after the test.
+ */
+export function useMemoryProcesses(): (input: MemoryInput) => Promise<MemoryProcess> {
   const options = [`--max-old-space-size=${OLD_SPACE}`, '--expose-gc'];
-  const start = useChildProgram<MemoryOrders, MemoryReport>('./memory-child.ts', options);
+  const start = useChildProgram<MemoryInput, MemoryReport>('./memory-child.ts', options);
 
-  return async (orders) => {
+  return async (input) => {
     const reports: MemoryReport[] = [];
-    const { process, ended } = await start(orders, (report) => reports.push(report));
+    const { process, ended } = await start(input, (report) => reports.push(report));
     let ending: string | undefined;
     void ended.then((how) => (ending = String(how)));
     return {
-      tell: (word) => void process.stdin?.write(`${word}\n`),
+      send: (command) => void process.stdin?.write(`${command}\n`),
       async report(at, limit) {
         const find = (): MemoryReport | undefined => reports.find((report) => report.at === at);
-        await until(`the process says '${at}'`, () => find() !== undefined || ending !== undefined, limit);
+        await until(`the process reports '${at}'`, () => find() !== undefined || ending !== undefined, limit);
         const report = find();
-        if (!report) throw new Error(`the process ended with ${ending} before it said '${at}'`);
+        if (!report) throw new Error(`the process ended with ${ending} before it reported '${at}'`);
         return report;
       },
     };

@@ -5,26 +5,26 @@ import type { MicroserviceOptions } from '@nestjs/microservices';
 
 import { RedisStreamsDeadLetterException, ServerRedisStreams } from '../../lib/index.js';
 import { moduleOf, onEvent } from './controllers.js';
-import type { ChildEvent, NestChildOrders } from './nest-process.js';
+import type { ChildEvent, NestChildInput } from './nest-process.js';
 
-// The program of a service that is going to be killed, or ends itself. A payload says what its handling does.
-const orders = JSON.parse(process.argv[2] as string) as NestChildOrders;
+// The program of a service that the test kills, or that exits by itself. The payload defines what the handler does.
+const input = JSON.parse(process.argv[2] as string) as NestChildInput;
 
 /** @public */
 export interface ChildTask {
   n: number;
-  /** Milliseconds that the handling takes. */
+  /** Milliseconds that the handler takes. */
   takes?: number;
-  /** Milliseconds for which nothing else runs in the process. */
+  /** Milliseconds for which the handler blocks the event loop. */
   blocks?: number;
-  /** Ends the process in the middle of the handling, as a crash does. */
+  /** The handler exits the process, as a crash does. */
   exits?: boolean;
   fails?: boolean;
   /** Makes the message a dead letter at once. */
   refuses?: boolean;
 }
 
-function say(event: ChildEvent): void {
+function report(event: ChildEvent): void {
   process.stdout.write(`${JSON.stringify(event)}\n`);
 }
 
@@ -33,29 +33,29 @@ function block(time: number): void {
 }
 
 const silent = { error: () => undefined, warn: () => undefined, log: () => undefined };
-const controller = onEvent(orders.pattern, async (task: ChildTask, context) => {
-  say({ started: task.n, id: context.getMessageId(), deliveryCount: context.getDeliveryCount() });
+const controller = onEvent(input.pattern, async (task: ChildTask, context) => {
+  report({ started: task.n, id: context.getMessageId(), deliveryCount: context.getDeliveryCount() });
   if (task.exits) process.exit(7);
   if (task.blocks) block(task.blocks);
   if (task.takes) await pause(task.takes);
   if (task.refuses) throw new RedisStreamsDeadLetterException(`refused ${task.n}`);
   if (task.fails) throw new Error(`cannot do ${task.n}`);
-  say({ done: task.n });
+  report({ done: task.n });
 });
 
 async function run(): Promise<void> {
-  // Whoever started us is gone.
+  // The parent process has exited.
   process.stdin.on('close', () => process.exit()).resume();
   (process.stdin as unknown as { unref?(): void }).unref?.();
-  const logger = orders.isSilent ? { logger: silent } : {};
-  const strategy = new ServerRedisStreams({ ...orders.options, ...logger });
+  const logger = input.isSilent ? { logger: silent } : {};
+  const strategy = new ServerRedisStreams({ ...input.options, ...logger });
   const app = await NestFactory.createMicroservice<MicroserviceOptions>(moduleOf({ controllers: [controller] }), {
     strategy,
     logger: ['error'],
   });
   app.enableShutdownHooks();
   await app.listen();
-  say({ listening: true });
+  report({ listening: true });
 }
 
 void run();

@@ -11,28 +11,28 @@ import { build } from 'esbuild';
 import type { ServerRedisStreamsOptions } from '../../lib/index.js';
 import { until } from './until.js';
 
-export interface NestChildOrders {
+export interface NestChildInput {
   pattern: string;
   options: ServerRedisStreamsOptions;
-  /** The service logs nothing, because it is going to fail. */
+  /** Disables the log of the service, for tests in which it fails on purpose. */
   isSilent?: boolean;
 }
 
-/** What a service says of itself, a line each. */
+/** An event that a service reports, one per line. */
 export interface ChildEvent {
   listening?: boolean;
   started?: number;
-  /** The entry that a handler was given. */
+  /** The id of the entry that a handler received. */
   id?: string;
   deliveryCount?: number;
   done?: number;
 }
 
-/** A Nest microservice in a process of its own, that can be killed as the system kills a process. */
+/** A Nest microservice in a child process, which a test can kill with a signal. */
 export interface NestProcess {
-  /** What it has said so far. */
+  /** The events reported so far. */
   readonly events: readonly ChildEvent[];
-  /** Exit code, or the signal that ended it. */
+  /** The exit code, or the signal that ended the process. */
   readonly ended: Promise<number | NodeJS.Signals>;
   kill(signal: NodeJS.Signals): void;
 }
@@ -40,9 +40,12 @@ export interface NestProcess {
 const START_LIMIT = 20_000;
 const NODE_MODULES = fileURLToPath(new URL('../../node_modules', import.meta.url));
 
-/** Lets a test file start services; those that are left end with the test. What they say can be listened to. */
+/**
+ * Returns a function that starts a service and passes its events to `onEvent`; services that still run are killed after
+ * the test.
+ */
 export function useNestProcesses(): (
-  orders: NestChildOrders,
+  input: NestChildInput,
   onEvent?: (event: ChildEvent) => void,
 ) => Promise<NestProcess> {
   const running: NestProcess[] = [];
@@ -58,10 +61,10 @@ export function useNestProcesses(): (
   });
   afterAll(() => rmSync(folder, { recursive: true, force: true }));
 
-  return async (orders, onEvent) => {
+  return async (input, onEvent) => {
     built ??= compile(folder, outfile);
     await built;
-    const child = spawn(process.execPath, [outfile, JSON.stringify(orders)], { stdio: ['pipe', 'pipe', 'inherit'] });
+    const child = spawn(process.execPath, [outfile, JSON.stringify(input)], { stdio: ['pipe', 'pipe', 'inherit'] });
     const events: ChildEvent[] = [];
     createInterface({ input: child.stdout }).on('line', (line) => {
       const event = JSON.parse(line) as ChildEvent;

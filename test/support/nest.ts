@@ -16,10 +16,10 @@ import { moduleOf } from './controllers.js';
 import { pendingOf, useStreams } from './streams.js';
 import { until } from './until.js';
 
-/** The group of every server that is not given another. */
+/** The group of every server for which a test sets no other. */
 export const GROUP = 'test-group';
 
-/** Collects what is logged, a line each, by level. */
+/** A logger that collects the logged lines by level. */
 export class LogLines implements RedisStreamsLogger {
   readonly errors: string[] = [];
   readonly warnings: string[] = [];
@@ -36,24 +36,24 @@ export interface Served {
   readonly log: LogLines;
 }
 
-/** The parts of a test's application, and what is done to it before it listens. */
+/** The parts of a test's application, and a function that configures it before it listens. */
 export interface AppParts extends ModuleMetadata {
   readonly configure?: (app: INestMicroservice) => void;
 }
 
-/** What every test of the Nest layer starts from; see {@link useNest}. */
+/** The fixture of every test of the Nest layer; see {@link useNest}. */
 export interface TestNest {
   readonly url: string;
-  /** A plain client, to look at the server and to write as others do. */
+  /** A plain client, to inspect the server and to write as other clients do. */
   readonly redis: Redis;
-  /** A microservice that listens, with the given controllers. */
+  /** Starts a listening microservice with the given controllers. */
   serve(parts: Type | Type[] | AppParts, options?: Partial<ServerRedisStreamsOptions>): Promise<Served>;
   client(options?: ClientRedisStreamsOptions): ClientRedisStreams;
   /** Emits through a client of the test and waits for the receipt. */
   emit(pattern: unknown, data: unknown): Promise<Receipt>;
-  /** Ends with the test whatever is not ended by then. */
+  /** Closes the given object after the test. */
   closeLater(closable: { close(): Promise<unknown> }): void;
-  /** How many entries are pending in the group. */
+  /** The number of pending entries of the group. */
   pending(pattern: string, group?: string): Promise<number>;
   /** Waits until nothing is pending in the group. */
   untilSettled(pattern: string, group?: string): Promise<void>;
@@ -61,14 +61,17 @@ export interface TestNest {
   entries(key: string): Promise<Array<{ id: string; fields: Record<string, string> }>>;
 }
 
-/** Acknowledgements and blocked reads that a test has to wait for come soon. */
+/** Short times, because tests wait for acknowledgements and for the end of blocked reads. */
 const QUICK = { autoCommitInterval: 10, blockTimeout: 1_000 } as const;
 
-/** Gives a test file applications and clients, closes them after each test, and fails a test that leaves a connection. */
+/**
+ * Creates applications and clients for a test file, closes them after each test, and fails a test that leaves a
+ * connection open.
+ */
 export function useNest(): TestNest {
   const closing: Array<() => Promise<unknown>> = [];
   let shared: ClientRedisStreams | undefined;
-  // Before the hooks of useStreams, which look for what is left.
+  // Registered so that it runs before the hooks of useStreams, which check for open connections.
   afterEach(async () => {
     shared = undefined;
     for (const close of closing.splice(0).reverse()) await close();
@@ -128,10 +131,10 @@ export function useNest(): TestNest {
   };
 }
 
-/** Nest writes to the console by default, and ends the process when an application cannot be created. */
+/** Without these options Nest writes to the console, and exits the process when an application cannot be created. */
 export const QUIET = { logger: false, abortOnError: false } as const;
 
-/** An application with an HTTP side that nobody listens to, which is closed with the test. */
+/** Creates an HTTP application that does not listen; it is closed after the test. */
 export async function createApp(nest: TestNest, module: Type): Promise<INestApplication> {
   const app = await NestFactory.create(module, QUIET);
   nest.closeLater(app);

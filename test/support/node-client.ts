@@ -1,12 +1,12 @@
 import { Redis } from 'ioredis';
 
-const unwanted = new WeakSet<Redis>();
+const ended = new WeakSet<Redis>();
 
-/** A client that waits for its server to come back for as long as it is wanted. */
+/** A client that reconnects to its server until {@link endClient} is called. */
 export function nodeClient(url: string): Redis {
   const client: Redis = new Redis(url, {
     protocol: 2,
-    retryStrategy: () => (unwanted.has(client) ? null : 50),
+    retryStrategy: () => (ended.has(client) ? null : 50),
     maxRetriesPerRequest: 100,
     disconnectTimeout: 100,
   });
@@ -14,8 +14,8 @@ export function nodeClient(url: string): Redis {
   return client;
 }
 
-/** Told to disconnect while it waits to reconnect, a client would go on doing so; this one does not. */
+/** Disconnects a client for good: disconnect() alone would not stop a client that waits to reconnect. */
 export function endClient(client: Redis): void {
-  unwanted.add(client);
+  ended.add(client);
   client.disconnect();
 }

@@ -13,8 +13,9 @@ for _, group in ipairs(redis.call('XINFO', 'GROUPS', KEYS[2])) do
 end`;
 
 /**
- * How many messages of a flooded stream overtake those of quiet ones: were read after such a one had come, and handed out
- * before it. What had been read before it came is not unfair. The flood is one of numbered messages.
+ * Counts the messages of a flooded stream that overtake a message of a quiet stream: those that were read after the
+ * quiet message was appended, and handed out before it. Messages that were read before it was appended do not count.
+ * The flooded stream has numbered messages.
  */
 export class Overtaking {
   readonly #admin: Redis;
@@ -22,8 +23,8 @@ export class Overtaking {
   readonly #flooded: string;
   readonly #group: string;
   readonly #before = new Map<string, number>();
-  /** Messages of the flood that were handed out. */
-  ofFlood = 0;
+  /** Number of messages of the flooded stream that were handed out. */
+  floodHandedOut = 0;
 
   constructor(admin: Redis, ledger: Ledger, flooded: string, group: string) {
     this.#admin = admin;
@@ -33,12 +34,15 @@ export class Overtaking {
   }
 
   handedOut(stream: string, payload: string): void {
-    if (stream === this.#flooded) this.ofFlood += 1;
-    else this.#before.set(payload, this.ofFlood);
+    if (stream === this.#flooded) this.floodHandedOut += 1;
+    else this.#before.set(payload, this.floodHandedOut);
   }
 
-  /** Sends messages to the quiet streams, one after the other; returns by how many one of them was overtaken, at most. */
-  async most(quiet: readonly string[], count: number): Promise<number> {
+  /**
+   * Sends messages to the quiet streams one after the other; returns the highest number of messages that overtook one
+   * of them.
+   */
+  async maxOvertaken(quiet: readonly string[], count: number): Promise<number> {
     let most = 0;
     for (let n = 0; n < count; n += 1) {
       const payload = `quiet ${n}`;
@@ -49,7 +53,10 @@ export class Overtaking {
     return most;
   }
 
-  /** Resolves with how many of the flood the group had been given at the very moment at which the message came. */
+  /**
+   * Sends a message; resolves with the number of messages of the flooded stream that were delivered to the group at the
+   * moment of the append.
+   */
   async #send(quiet: string, payload: string): Promise<number> {
     const reply = this.#admin.eval(APPEND, 2, quiet, this.#flooded, payload, this.#group);
     const sending = reply as Promise<[id: string, given: string]>;
@@ -59,12 +66,15 @@ export class Overtaking {
   }
 }
 
-/** Sends twenty messages, one after the other; returns how much else was begun while one of them waited, at most. */
-export async function mostBegun(
+/**
+ * Sends twenty messages one after the other; returns the highest number of other handlings that started while one of
+ * them waited.
+ */
+export async function maxStarted(
   { producer, ledger }: { readonly producer: StreamProducer; readonly ledger: Ledger },
   quiet: string,
   begun: () => number,
-  /** For each of them, how much had been begun when it was handed out. */
+  /** For each quiet message, the number of other handlings that had started when it was handed out. */
   before: readonly number[],
 ): Promise<number> {
   let most = 0;

@@ -4,11 +4,11 @@ import type { FaultBench } from './fault-bench.js';
 
 const INTERVAL = 20;
 
-/** Looks all the time whose the pending entries of a group are, until it is stopped or the test ends. */
+/** Polls the owners of a group's pending entries until it is stopped or the test ends. */
 export class OwnershipMonitor {
-  /** Entries that were seen with one consumer and then with another. */
+  /** Entries that changed their owner. */
   readonly moves: string[] = [];
-  /** Entries that were seen with a delivery count other than 1. */
+  /** Entries with a delivery count other than 1. */
   readonly redeliveries: string[] = [];
   readonly #owners = new Map<string, string>();
   readonly #watching: Promise<void>;
@@ -27,7 +27,7 @@ export class OwnershipMonitor {
     };
     const watch = async (): Promise<void> => {
       while (!this.#isOver) {
-        // The group does not exist at first, and neither does the server at last.
+        // The group may not exist yet, and the server may already be stopped.
         await look().catch(() => undefined);
         await pause(INTERVAL);
       }
@@ -36,7 +36,7 @@ export class OwnershipMonitor {
     bench.endLater(() => this.stop());
   }
 
-  /** How many entries were seen. */
+  /** Number of pending entries seen. */
   get seen(): number {
     return this.#owners.size;
   }

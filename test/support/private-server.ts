@@ -12,13 +12,15 @@ import { untilAnswering } from './server-probe.ts';
 export interface RedisServerOptions {
   /** The program to run. Default: `REDIS_SERVER_BIN`, `redis-server` or `valkey-server`, or a fresh installation. */
   bin?: string;
-  /** Added to the command line; a later setting replaces an earlier one, so these win. */
+  /** Appended to the command line; a later setting replaces an earlier one, so these take precedence. */
   args?: readonly string[];
-  /** Text of a configuration file, which the server may rewrite; then nothing else is said about persistence. */
+  /**
+   * Text of a configuration file, which the server may rewrite; the default persistence arguments are then left out.
+   */
   config?: string;
-  /** Default: a free one. */
+  /** Default: a free port. */
   port?: number;
-  /** Default: a temporary directory that goes with the server. One that is given is kept. */
+  /** Default: a temporary directory that is removed with the server. A given directory is kept. */
   dir?: string;
 }
 
@@ -30,10 +32,10 @@ const DURABLE = ['--save', '', '--appendonly', 'yes', '--appendfsync', 'always']
 const SUPERVISOR = fileURLToPath(new URL('./redis-supervisor.mjs', import.meta.url));
 
 /**
- * A real server for one test, on a port and in a directory of its own: it can be killed, restarted where it
- * was, and frozen. Every write reaches the append-only file before its reply, so what a client was told is
- * there after `kill()` and `restart()`; pass `args` for other persistence. The server is the child of a
- * supervisor that ends it, and removes the directory, as soon as this process is gone.
+ * A real server for one test, with its own port and directory. A test can kill it, restart it in the same place, and
+ * suspend it. Every write reaches the append-only file before its reply, so every write that was confirmed is still
+ * there after `kill()` and `restart()`; pass `args` for other persistence. The server is the child of a supervisor
+ * process that kills it and removes the directory as soon as this process has exited.
  */
 export class RedisServer {
   readonly host = HOST;
@@ -58,7 +60,7 @@ export class RedisServer {
         return server;
       } catch (error) {
         await server.stop();
-        // Somebody else was faster to take the port that was free a moment ago.
+        // Another process has taken the port since freePort() checked it.
         const isPortTaken = error instanceof Error && /address already in use/i.test(error.message);
         if (!isPortTaken || options.port !== undefined || attempt === 5) throw error;
       }
@@ -70,7 +72,7 @@ export class RedisServer {
     this.#config = config;
     this.port = port;
     this.#args = args;
-    // In a session of its own: Ctrl+C ends this process first, and the end of the pipe then ends the rest.
+    // In its own session: Ctrl+C then ends only this process, and the end of the pipe makes the supervisor clean up.
     this.#supervisor = spawn(process.execPath, [SUPERVISOR, ...(dir === undefined ? [] : [dir])], {
       detached: true,
       stdio: ['pipe', 'pipe', 'inherit'],
@@ -92,7 +94,7 @@ export class RedisServer {
     return this.#pid;
   }
 
-  /** What the server has printed since its first start. */
+  /** The output of the server since its first start. */
   get log(): string {
     return readFileSync(join(this.#dir, 'server.log'), 'utf8');
   }
@@ -103,20 +105,20 @@ export class RedisServer {
     try {
       this.#signal(signal);
     } catch (error) {
-      // It has just ended by itself, and the news is on its way.
+      // The server has just exited by itself; its exit event is about to arrive.
       if ((error as NodeJS.ErrnoException).code !== 'ESRCH') throw error;
     }
     await this.#exited;
   }
 
-  /** Same port, same directory; kills it first if it is still running. */
+  /** Starts the server on the same port and in the same directory; kills it first if it still runs. */
   async restart(args: readonly string[] = this.#args): Promise<void> {
     await this.kill();
     this.#args = args;
     await this.#launch();
   }
 
-  /** The process stands still: connections stay open and nothing is answered. */
+  /** Suspends the process: connections stay open, but the server does not answer. */
   pause(): void {
     this.#signal('SIGSTOP');
   }
@@ -125,7 +127,7 @@ export class RedisServer {
     this.#signal('SIGCONT');
   }
 
-  /** Ends the server, whatever its state, and removes its directory. */
+  /** Kills the server, whatever its state, and removes its directory. */
   async stop(): Promise<void> {
     if (this.#supervisor.exitCode !== null || this.#supervisor.signalCode !== null) return;
     const gone = once(this.#supervisor, 'exit');
@@ -148,10 +150,10 @@ export class RedisServer {
 
     if (await untilAnswering(HOST, this.port, START_LIMIT, () => this.#pid === undefined)) return;
     const state = this.#pid === undefined ? `ended with ${await this.#exited}` : `did not answer in ${START_LIMIT} ms`;
-    throw new Error(`${this.#bin} ${state}. Its last words:\n${this.log.split('\n').slice(-20).join('\n')}`);
+    throw new Error(`${this.#bin} ${state}. The end of its log:\n${this.log.split('\n').slice(-20).join('\n')}`);
   }
 
-  /** Written once: what the server has made of it since is there after a restart. */
+  /** Written only once, so that changes which the server made to it survive a restart. */
   #configFile(text: string): string {
     const path = join(this.#dir, 'server.conf');
     if (!existsSync(path)) writeFileSync(path, text);

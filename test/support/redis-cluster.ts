@@ -9,26 +9,26 @@ import { until } from './until.js';
 
 export interface ClusterNode {
   readonly server: RedisServer;
-  /** A client of our own, for this node alone; it comes back when the node does. */
+  /** A plain client for this node alone; it reconnects when the node is back. */
   readonly admin: Redis;
   readonly id: string;
 }
 
 export interface RedisClusterOptions {
-  /** One for each master. Default: none. */
+  /** Starts one replica for each master. Default: false. */
   replicas?: boolean;
-  /** After how many milliseconds of silence a node counts as dead. */
+  /** Milliseconds without an answer after which a node counts as failed. */
   nodeTimeout?: number;
 }
 
 type SlotRange = [first: number, last: number, master: [host: string, port: number, id: string]];
 
-/** How far the port of the cluster bus is from that of the clients; Redis 6.0 knows no other way. */
+/** The offset of the cluster bus port from the client port; Redis 6.0 cannot change it. */
 const BUS_OFFSET = 10_000;
 const MASTERS = 3;
 const SLOTS = 16_384;
 
-/** Three masters, each with a third of the slots and, if wanted, a replica; all of them private servers on loopback. */
+/** A cluster of private servers on loopback: three masters, each with a third of the slots and an optional replica. */
 export class RedisCluster {
   readonly masters: readonly ClusterNode[];
   readonly replicas: readonly ClusterNode[];
@@ -61,7 +61,7 @@ export class RedisCluster {
     return { cluster: this.nodes.map(({ server }) => ({ host: server.host, port: server.port })) };
   }
 
-  /** The same, but what is sent to a master goes through its proxy. */
+  /** The same connection, but commands to a master go through the master's proxy. */
   connectionThrough(proxies: readonly FaultProxy[]): ClusterConnection {
     const natMap = Object.fromEntries(
       proxies.map(({ url }, index) => {
@@ -72,17 +72,17 @@ export class RedisCluster {
     return { ...this.connection, options: { natMap } };
   }
 
-  /** The master that serves a key now, as the nodes that are up see it. */
+  /** The current master of a key, according to a node that is up. */
   async masterOf(key: string): Promise<ClusterNode> {
     const asked = this.nodes.find(({ server }) => server.pid !== undefined) as ClusterNode;
     const owner = await ownerOf(await asked.admin.cluster('KEYSLOT', key), asked);
     const node = this.nodes.find(({ id }) => id === owner);
-    if (!node) throw new Error(`nobody serves '${key}'`);
+    if (!node) throw new Error(`no node serves '${key}'`);
     return node;
   }
 
-  /** Waits until all other nodes see that somebody else serves a key now, and returns that one. */
-  async heirOf(key: string, master: ClusterNode): Promise<ClusterNode> {
+  /** Waits until all other nodes agree that another node serves the key, and returns that node. */
+  async successorOf(key: string, master: ClusterNode): Promise<ClusterNode> {
     const slot = await (this.masters.find((node) => node !== master) as ClusterNode).admin.cluster('KEYSLOT', key);
     const witnesses = this.nodes.filter((node) => node !== master);
     let owners = new Set<string | undefined>([master.id]);
@@ -94,7 +94,7 @@ export class RedisCluster {
     return witnesses.find(({ id }) => owners.has(id)) as ClusterNode;
   }
 
-  /** Names of keys, the first on the first master and so on, in turn. */
+  /** Key names whose slots are on the first, second, third, first … master in turn. */
   async keys(name: string, count: number): Promise<string[]> {
     const found: string[] = [];
     for (let number = 0; found.length < count; number += 1) {
@@ -105,7 +105,10 @@ export class RedisCluster {
     return found;
   }
 
-  /** Moves the slot of a key to another master, as an operator's tool does; `midway` runs while it belongs to both. */
+  /**
+   * Moves the slot of a key to another master with the steps of redis-cli; `midway` runs while the slot is importing
+   * and migrating.
+   */
   async move(key: string, target: ClusterNode, midway: () => unknown = () => undefined): Promise<void> {
     const slot = await this.#slotOf(key);
     const source = await this.masterOf(key);
@@ -118,14 +121,14 @@ export class RedisCluster {
       await source.admin.call('MIGRATE', host, port, '', 0, 5_000, 'KEYS', ...keys);
     }
     await midway();
-    // The new owner first: from then on somebody serves the slot, whatever happens.
+    // The new owner first, so that one node serves the slot even if a later step fails.
     for (const { admin } of [target, source, ...this.masters.filter((node) => node !== target && node !== source)]) {
       await admin.cluster('SETSLOT', slot, 'NODE', target.id);
     }
   }
 
-  /** The same in one step, as newer servers can: Valkey 9.0 and Redis 8.4, each in words of its own. */
-  async moveAtOnce(key: string, target: ClusterNode): Promise<void> {
+  /** The same with one command where the server has one: Valkey 9.0 and Redis 8.4, each with its own syntax. */
+  async moveAtomically(key: string, target: ClusterNode): Promise<void> {
     const slot = await this.#slotOf(key);
     const { admin } = await this.masterOf(key);
     const pushed = admin.call('CLUSTER', 'MIGRATESLOTS', 'SLOTSRANGE', slot, slot, 'NODE', target.id);
@@ -134,7 +137,7 @@ export class RedisCluster {
     } catch {
       return this.move(key, target);
     }
-    await until('all nodes know who has the slot', () =>
+    await until('all nodes know the new owner of the slot', () =>
       this.#all(async (node) => (await ownerOf(slot, node)) === target.id),
     );
   }
@@ -192,7 +195,7 @@ async function startNode(nodeTimeout: number): Promise<ClusterNode> {
       const admin = nodeClient(server.url);
       return { server, admin, id: String(await admin.cluster('MYID')) };
     } catch (error) {
-      // Several nodes look for a port at the same time.
+      // Nodes start at the same time, so two of them may have picked the same free port.
       if (attempt === 5) throw error;
     }
   }

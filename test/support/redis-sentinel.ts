@@ -4,9 +4,9 @@ import { endClient, nodeClient } from './node-client.js';
 import { RedisServer } from './redis-server.js';
 import { until } from './until.js';
 
-export interface WatchedNode {
+export interface RedisNode {
   readonly server: RedisServer;
-  /** A client of our own, for this node alone; it comes back when the node does. */
+  /** A plain client for this node alone; it reconnects when the node is back. */
   readonly admin: Redis;
 }
 
@@ -15,18 +15,18 @@ const DOWN_AFTER = 1_000;
 const REPLICAS = 2;
 const SENTINELS = 3;
 
-/** One master, two replicas and three sentinels that watch them; all of them private servers on loopback. */
-export class WatchedRedis {
-  readonly #data: WatchedNode[] = [];
-  readonly #sentinels: WatchedNode[] = [];
+/** One master, two replicas and three sentinels that monitor them, as private servers on loopback. */
+export class SentinelRedis {
+  readonly #data: RedisNode[] = [];
+  readonly #sentinels: RedisNode[] = [];
 
-  static async start(): Promise<WatchedRedis> {
-    const watched = new WatchedRedis();
+  static async start(): Promise<SentinelRedis> {
+    const redis = new SentinelRedis();
     try {
-      await watched.#start();
-      return watched;
+      await redis.#start();
+      return redis;
     } catch (error) {
-      await watched.stop();
+      await redis.stop();
       throw error;
     }
   }
@@ -37,8 +37,8 @@ export class WatchedRedis {
     return { sentinels: this.#sentinels.map(({ server }) => ({ host: server.host, port: server.port })), name: NAME };
   }
 
-  /** The master that all sentinels name now; undefined while they disagree. */
-  async master(): Promise<WatchedNode | undefined> {
+  /** The master that all sentinels currently name; undefined while they disagree. */
+  async master(): Promise<RedisNode | undefined> {
     const replies = await Promise.all(
       this.#sentinels.map(({ admin }) => admin.call('SENTINEL', 'GET-MASTER-ADDR-BY-NAME', NAME)),
     );
@@ -46,20 +46,20 @@ export class WatchedRedis {
     return ports.size === 1 ? this.#data.find(({ server }) => ports.has(server.port)) : undefined;
   }
 
-  /** Waits until the sentinels name another master, which knows that it is one, and returns that one. */
-  async heirOf(master: WatchedNode): Promise<WatchedNode> {
-    let heir: WatchedNode | undefined;
+  /** Waits until the sentinels name another master and that node has the role master; returns that node. */
+  async successorOf(master: RedisNode): Promise<RedisNode> {
+    let successor: RedisNode | undefined;
     const isReplaced = async (): Promise<boolean> => {
-      heir = await this.master();
-      return heir !== undefined && heir !== master && (await isMaster(heir));
+      successor = await this.master();
+      return successor !== undefined && successor !== master && (await isMaster(successor));
     };
     await until('a replica has taken over', isReplaced, 20_000);
-    return heir as WatchedNode;
+    return successor as RedisNode;
   }
 
-  /** Has the sentinels make a replica the master, although nothing is wrong. */
+  /** Forces a failover while the master is healthy. */
   async failOver(): Promise<void> {
-    await (this.#sentinels[0] as WatchedNode).admin.call('SENTINEL', 'FAILOVER', NAME);
+    await (this.#sentinels[0] as RedisNode).admin.call('SENTINEL', 'FAILOVER', NAME);
   }
 
   async stop(): Promise<void> {
@@ -95,13 +95,13 @@ export class WatchedRedis {
     });
   }
 
-  async #addAll(to: WatchedNode[], count: number, start: () => Promise<RedisServer>): Promise<void> {
-    // All are waited for even when one fails, because what was started has to be stopped.
+  async #addAll(to: RedisNode[], count: number, start: () => Promise<RedisServer>): Promise<void> {
+    // Waits for all starts, even when one fails, because every started server must be stopped.
     const starts = await Promise.allSettled(Array.from({ length: count }, () => this.#add(to, start)));
     for (const result of starts) if (result.status === 'rejected') throw result.reason;
   }
 
-  async #add(to: WatchedNode[], start: () => Promise<RedisServer>): Promise<WatchedNode> {
+  async #add(to: RedisNode[], start: () => Promise<RedisServer>): Promise<RedisNode> {
     const server = await start();
     const node = { server, admin: nodeClient(server.url) };
     to.push(node);
@@ -109,6 +109,6 @@ export class WatchedRedis {
   }
 }
 
-async function isMaster({ admin }: WatchedNode): Promise<boolean> {
+async function isMaster({ admin }: RedisNode): Promise<boolean> {
   return (await admin.info('replication')).includes('role:master');
 }

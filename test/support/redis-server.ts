@@ -4,21 +4,21 @@ import { untilAnswering } from './server-probe.ts';
 
 export { RedisServer, type RedisServerOptions } from './private-server.ts';
 
-/** A server that can be used until `stop()`. */
+/** A running server, usable until `stop()`. */
 export interface RedisHandle {
   readonly url: string;
   readonly host: string;
   readonly port: number;
-  /** Where it comes from, in words for a person. */
+  /** A readable description of where the server comes from. */
   readonly origin: string;
   stop(): Promise<void>;
   [Symbol.asyncDispose](): Promise<void>;
 }
 
 export interface AcquireOptions {
-  /** `container` skips every other way. Default: `REDIS_SOURCE`, else any. */
+  /** `container` always starts a container. Default: `REDIS_SOURCE`, otherwise `any`. */
   source?: 'any' | 'container';
-  /** More settings for a private server; a server behind `REDIS_URL` and a container take none. */
+  /** Additional settings for a private server; ignored for `REDIS_URL` and for a container. */
   args?: readonly string[];
   /** Default: `process.env`. */
   env?: NodeJS.ProcessEnv;
@@ -29,9 +29,9 @@ const REDIS_PORT = 6379;
 const GIVEN_SERVER_LIMIT = 3_000;
 
 /**
- * The one place that decides where Redis comes from, for tests, samples and benchmarks: `REDIS_URL`; else a
- * private server from `REDIS_SERVER_BIN` or the PATH; else a container; else, as root on Debian or Ubuntu, a
- * private server from the package that it installs; else an error that names these ways.
+ * Decides where the Redis of tests, samples and benchmarks comes from: `REDIS_URL`; otherwise a private server from
+ * `REDIS_SERVER_BIN` or the PATH; otherwise a container; otherwise, as root on Debian or Ubuntu, a private server from
+ * a package that it installs; otherwise it throws an error that lists these ways.
  */
 export async function acquireRedis(options: AcquireOptions = {}): Promise<RedisHandle> {
   const { args = [], env = process.env } = options;
@@ -49,13 +49,13 @@ export async function acquireRedis(options: AcquireOptions = {}): Promise<RedisH
   const installed = await installServer(env);
   if (installed) return startPrivate(installed.path, installed.how, args);
 
-  throw new Error(`No Redis server to work with. Ways to get one:\n- ${WAYS_TO_GET_REDIS.join('\n- ')}`);
+  throw new Error(`No Redis server is available. Ways to get one:\n- ${WAYS_TO_GET_REDIS.join('\n- ')}`);
 }
 
 async function useGiven(url: string): Promise<RedisHandle> {
   const { hostname: host, port, protocol } = new URL(url);
   const address = { host, port: port === '' ? REDIS_PORT : Number(port) };
-  // A TLS server cannot be asked in plain text; its first user will say whether it is there.
+  // A TLS server cannot be probed in plain text; the first client will report if it is down.
   if (protocol === 'redis:' && !(await untilAnswering(address.host, address.port, GIVEN_SERVER_LIMIT))) {
     throw new Error(`REDIS_URL is set, but nothing answers at ${address.host}:${address.port}`);
   }
@@ -88,7 +88,10 @@ async function startContainer(env: NodeJS.ProcessEnv): Promise<RedisHandle> {
   );
 }
 
-/** Why containers cannot be used; undefined when they can. Asks the runtime, for a `docker` program proves nothing. */
+/**
+ * The reason why containers cannot be used, or undefined. It asks the runtime, because an installed `docker` program
+ * proves nothing.
+ */
 async function containerRuntimeProblem(): Promise<string | undefined> {
   const { getContainerRuntimeClient } = await import('testcontainers');
   try {

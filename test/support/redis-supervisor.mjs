@@ -1,11 +1,11 @@
-// Runs one Redis server for another process and outlives it by a moment.
+// Runs one Redis server for a parent process and cleans up after the parent has exited.
 //
-// Its standard input is a pipe from that process, and nothing else holds the other end. Whatever ends the
-// process, SIGKILL included, closes the pipe; the end of input is the one signal to kill the server and to
-// remove the directory. Plain JavaScript, because it is started with nothing but Node.
+// Its standard input is a pipe from the parent, and no other process holds the other end. The pipe closes however the
+// parent ends, SIGKILL included; the end of input is the signal to kill the server and remove the directory. This file
+// is plain JavaScript, because it is run by Node alone.
 //
-// In, one JSON per line, each starting a server when the one before has ended:   [program, ...args]
-// Out:  { "dir": path } once, then { "pid": n } or { "failed": reason }, and { "exit": how } when it ends.
+// Input, one JSON value per line; each starts a server, after the previous one has exited: [program, ...args]
+// Output: { "dir": path } once, then for each server { "pid": n } or { "failed": reason }, and { "exit": how }.
 import { spawn } from 'node:child_process';
 import { closeSync, mkdtempSync, openSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
@@ -20,8 +20,8 @@ let server;
 let isLeaving = false;
 
 /** @param {Record<string, unknown>} event */
-const say = (event) => process.stdout.write(`${JSON.stringify(event)}\n`);
-// Nobody reads any more: the end of input follows, and that is what counts.
+const emit = (event) => process.stdout.write(`${JSON.stringify(event)}\n`);
+// The parent no longer reads. The end of input follows, and that triggers the clean-up.
 process.stdout.on('error', () => undefined);
 
 /** @param {[string, ...string[]]} command */
@@ -29,16 +29,16 @@ function start([program, ...args]) {
   const log = openSync(join(directory, 'server.log'), 'a');
   const child = spawn(program, args, { cwd: directory, stdio: ['ignore', log, log] });
   closeSync(log);
-  child.once('spawn', () => say({ pid: child.pid }));
+  child.once('spawn', () => emit({ pid: child.pid }));
   child.once('error', (error) => {
     server = undefined;
     if (isLeaving) finish();
-    else say({ failed: error.message });
+    else emit({ failed: error.message });
   });
   child.once('exit', (code, signal) => {
     server = undefined;
     if (isLeaving) finish();
-    else say({ exit: signal ?? `code ${code}` });
+    else emit({ exit: signal ?? `code ${code}` });
   });
   server = child;
 }
@@ -46,7 +46,8 @@ function start([program, ...args]) {
 function leave() {
   if (isLeaving) return;
   isLeaving = true;
-  // SIGKILL ends a stopped process too; the directory goes when the server can no longer write to it.
+  // SIGKILL also ends a suspended process. The directory is removed after the exit, when the server can no longer
+  // write.
   if (server) server.kill('SIGKILL');
   else finish();
 }
@@ -60,4 +61,4 @@ for (const signal of ['SIGINT', 'SIGTERM', 'SIGHUP']) process.on(signal, leave);
 createInterface({ input: process.stdin })
   .on('line', (line) => start(JSON.parse(line)))
   .on('close', leave);
-say({ dir: directory });
+emit({ dir: directory });

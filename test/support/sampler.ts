@@ -1,15 +1,15 @@
 import { setImmediate as turn } from 'node:timers/promises';
 import { afterEach } from '@jest/globals';
 
-/** The highest of many measurements. */
+/** The highest value of repeated measurements. */
 export interface Sampler {
   readonly most: number;
   readonly samples: number;
-  /** Rejects with what a measurement failed with. */
+  /** Stops measuring; rejects with the error of a failed measurement. */
   stop(): Promise<void>;
 }
 
-/** Lets a test measure something again and again, until it says stop or ends. */
+/** Returns a function that repeats a measurement until it is stopped or the test ends. */
 export function useSampler(): (measure: () => Promise<number> | number) => Sampler {
   const running = new Set<{ isOver: boolean }>();
   afterEach(() => {

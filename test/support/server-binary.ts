@@ -5,7 +5,7 @@ import { delimiter, join } from 'node:path';
 
 export interface ServerBinary {
   path: string;
-  /** How it was found, as part of a sentence. */
+  /** How the program was found, as part of a sentence. */
   how: string;
 }
 
@@ -17,7 +17,7 @@ export const WAYS_TO_GET_REDIS = [
   'run as root on Debian or Ubuntu (the redis-server package is installed with apt-get)',
 ] as const;
 
-/** `REDIS_SERVER_BIN`, else `redis-server` or `valkey-server` on the PATH. */
+/** `REDIS_SERVER_BIN`, otherwise `redis-server` or `valkey-server` on the PATH. */
 export function findServerBinary(env: NodeJS.ProcessEnv = process.env): ServerBinary | undefined {
   const named = env['REDIS_SERVER_BIN'];
   if (named) {
@@ -32,7 +32,7 @@ export function findServerBinary(env: NodeJS.ProcessEnv = process.env): ServerBi
   return undefined;
 }
 
-/** A program in any case: found, else installed where that is possible, else an error that names the ways. */
+/** Returns the program that was found or installed; otherwise throws an error that lists the ways to get one. */
 export async function requireServerBinary(): Promise<ServerBinary> {
   const binary = findServerBinary() ?? (await installServer());
   if (binary) return binary;
@@ -41,12 +41,12 @@ export async function requireServerBinary(): Promise<ServerBinary> {
   );
 }
 
-/** Installs the distribution's package as root on Debian or Ubuntu; undefined anywhere else. */
+/** Installs the distribution's package as root on Debian or Ubuntu; returns undefined on other systems. */
 export async function installServer(env: NodeJS.ProcessEnv = process.env): Promise<ServerBinary | undefined> {
   if (!canInstall(env)) return undefined;
   console.error('No Redis server found: installing the redis-server package with apt-get (root on Debian or Ubuntu).');
   const child = spawn('sh', ['-c', INSTALL_SCRIPT], {
-    // Of its own session: an installation that has begun is not cut off half-way by the end of this process.
+    // In its own session, so that the end of this process does not interrupt a running installation.
     detached: true,
     stdio: ['ignore', 'pipe', 'pipe'],
     env: { ...env, DEBIAN_FRONTEND: 'noninteractive', RUNLEVEL: '1' },
@@ -59,9 +59,10 @@ export async function installServer(env: NodeJS.ProcessEnv = process.env): Promi
   return { path, how: 'just installed with apt-get' };
 }
 
-// Only the program is wanted, but the package also brings a service: policy-rc.d is Debian's way to forbid
-// that it starts (one that is already there is left alone), and it is disabled for the next boot. The lock
-// lets a second installer wait and find the work done. apt-get writes to a file, not to a pipe that breaks.
+// Only the program is needed, but the package also contains a service. policy-rc.d, Debian's mechanism for this, keeps
+// the service from starting (an existing policy-rc.d is left alone), and the service is disabled for the next boot.
+// With the lock, a second installation waits and then finds the program installed. apt-get writes to a file, because a
+// pipe would break when this process exits.
 const INSTALL_SCRIPT = `
 set -e
 exec 9</etc/os-release

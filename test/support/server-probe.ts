@@ -4,7 +4,7 @@ import { setTimeout as pause } from 'node:timers/promises';
 const PROBE_TIMEOUT = 1_000;
 const PROBE_INTERVAL = 20;
 
-/** Tries until a server at this address answers PING, the limit has passed or `hasFailed` says so. */
+/** Probes this address until a server answers PING, the limit has passed, or `hasFailed` returns true. */
 export async function untilAnswering(
   host: string,
   port: number,
@@ -20,7 +20,7 @@ export async function untilAnswering(
   return false;
 }
 
-/** True for any reply but `-LOADING`: a server that asks for a password is up as well. */
+/** True for any reply except `-LOADING`: a server that asks for a password is up as well. */
 function isAnswering(host: string, port: number): Promise<boolean> {
   return new Promise((resolve) => {
     const socket = connect({ host, port });

@@ -1,19 +1,22 @@
 import type { Redis } from 'ioredis';
 
 import { compareEntryIds } from '../../lib/redis/commands/entry-id.js';
-import { GROUP, lastGiven } from './group-work.js';
+import { GROUP, lastDeliveredId } from './group-work.js';
 
-/** What stood in a stream at the moment at which it was struck, as payloads. */
+/** The payloads in a stream right before a command ran. */
 export interface Snapshot {
-  /** Not yet given to the group. */
+  /** Not yet delivered to the group. */
   readonly unread: readonly string[];
-  /** Given to it, and not acknowledged. */
+  /** Delivered to the group and not acknowledged. */
   readonly pending: readonly string[];
 }
 
 const MOST_PENDING = 10_000;
 
-/** Runs a command, and tells what nobody else can have changed in between. */
+/**
+ * Takes a snapshot of a stream and runs a command in one transaction, so that no other client can change the stream in
+ * between.
+ */
 export async function snapshotAndRun(redis: Redis, streamKey: string, ...command: string[]): Promise<Snapshot> {
   const replies = await redis
     .multi([
@@ -30,7 +33,7 @@ export async function snapshotAndRun(redis: Redis, streamKey: string, ...command
     [Error | null],
   ];
   if (failure) throw failure;
-  const given = lastGiven(groups) ?? '0-0';
+  const given = lastDeliveredId(groups) ?? '0-0';
   const pending = new Set(rows?.map(([id]) => id));
   const payloads = (isWanted: (id: string) => boolean): string[] =>
     entries.flatMap(([id, fields]) => (isWanted(id) ? (fields[1] as string) : []));

@@ -12,26 +12,26 @@ import type {
 import { redisUrl } from './redis.js';
 import { until } from './until.js';
 
-/** What every test of the engine starts from; see {@link useStreams}. */
+/** The fixture of every test of the engine; see {@link useStreams}. */
 export interface TestStreams {
   /** The test's server, in a database that no other test file uses at the same time. */
   readonly url: string;
-  /** A plain client, to look at the server and to write as others do. */
+  /** A plain client, to inspect the server and to write as other clients do. */
   readonly redis: Redis;
-  /** How many connections are open on which consumers read, those of other processes included. */
+  /** The number of open reader connections, including those of other processes. */
   readers(): Promise<number>;
-  /** A streamer that ends with the test. */
+  /** Creates a streamer that is disconnected after the test. */
   connect(options?: StreamerOptions): Promise<RedisStreamer>;
 }
 
-/** Blocked reads end soon, so that nothing in a test waits for them. */
+/** Milliseconds; short, because tests wait for the end of blocked reads. */
 const TEST_BLOCK_TIMEOUT = 1_000;
 const READ_LIMIT = 10_000;
 const silent: RedisStreamsLogger = { error: () => undefined, warn: () => undefined, log: () => undefined };
 
 /**
- * Gives a test file streamers, ends them after each test, and fails a test that leaves a connection or a timer. A
- * connection is known by its name and by the database number, which is that of the Jest worker.
+ * Creates streamers for a test file, disconnects them after each test, and fails a test that leaves a connection or a
+ * timer. Connections are identified by their name and by their database number, which is that of the Jest worker.
  */
 export function useStreams(): TestStreams {
   const url = new URL(redisUrl());
@@ -75,7 +75,7 @@ export function useStreams(): TestStreams {
   };
 }
 
-/** The next messages; fails when they do not come in time. */
+/** Reads the next messages; fails if they do not arrive in time. */
 export async function take(consumer: StreamConsumer, count: number): Promise<StreamMessage[]> {
   const signal = AbortSignal.timeout(READ_LIMIT);
   const messages: StreamMessage[] = [];
@@ -83,7 +83,7 @@ export async function take(consumer: StreamConsumer, count: number): Promise<Str
   return messages;
 }
 
-/** The payloads of the next messages. */
+/** Reads the next messages and returns their payloads. */
 export async function takeTexts(consumer: StreamConsumer, count: number): Promise<string[]> {
   return texts(await take(consumer, count));
 }
@@ -114,13 +114,13 @@ export interface PendingRow {
   readonly deliveryCount: number;
 }
 
-/** The pending entries of a group as the server has them. */
+/** The pending entries list of a group on the server. */
 export async function pendingOf(redis: Redis, key: string, group: string): Promise<PendingRow[]> {
   const rows = (await redis.xpending(key, group, '-', '+', 1_000)) as Array<[string, string, number, number]>;
   return rows.map(([id, consumer, idle, deliveryCount]) => ({ id, consumer, idle, deliveryCount }));
 }
 
-/** The names of a group's consumers as the server has them. */
+/** The consumer names of a group on the server. */
 export async function consumersOf(redis: Redis, key: string, group: string): Promise<string[]> {
   const rows = (await redis.xinfo('CONSUMERS', key, group)) as Array<Array<string | number>>;
   return rows.map((row) => String(row[1]));

@@ -2,17 +2,17 @@ import { existsSync, mkdtempSync, readFileSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { dirname, join } from 'node:path';
 
-/** What one integrity test counted. */
+/** The counts of one integrity test. */
 export interface Counts {
-  /** Faults that were caused: cuts, kills, freezes, deletions. */
+  /** Faults that the test caused: cuts, kills, freezes, deletions. */
   readonly faults: number;
   /** Sends that Redis confirmed. */
   readonly sends: number;
-  /** Different messages that were handled. */
+  /** Number of different messages that were handled. */
   readonly handled: number;
-  /** How often a message was handled beyond its first time. */
+  /** Number of handlings beyond the first of each message. */
   readonly duplicates: number;
-  /** Confirmed and never handled. */
+  /** Messages that were confirmed and never handled. */
   readonly lost: number;
 }
 
@@ -21,16 +21,16 @@ export interface TalliedTest extends Counts {
   readonly test: string;
 }
 
-/** The environment variable by which workers learn the file that they append to. */
+/** The environment variable with the path of the file to which workers append. */
 export const TALLY_FILE = 'INTEGRITY_TALLY';
 const COLUMNS = ['faults', 'sends', 'handled', 'duplicates', 'lost'] as const;
 
-/** Begins the tally of a run, before its first test. */
+/** Creates the tally of a run, before its first test. */
 export function openTally(): void {
   process.env[TALLY_FILE] = join(mkdtempSync(join(tmpdir(), 'integrity-tally-')), 'tests.jsonl');
 }
 
-/** Prints the sums by guarantee and of all, after the last test. */
+/** Prints the sums for each guarantee and in total, after the last test. */
 export function printTally(): void {
   const file = process.env[TALLY_FILE] as string;
   const tests = existsSync(file) ? parse(readFileSync(file, 'utf8')) : [];

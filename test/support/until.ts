@@ -2,7 +2,7 @@ import { setTimeout as pause } from 'node:timers/promises';
 
 const POLL_INTERVAL = 10;
 
-/** Waits until the condition holds, and fails with its description when it does not within the limit. */
+/** Waits until the condition holds; fails with the description if it does not hold within the limit. */
 export async function until(
   description: string,
   condition: () => boolean | Promise<boolean>,
@@ -10,7 +10,7 @@ export async function until(
 ): Promise<void> {
   const deadline = Date.now() + limit;
   while (!(await condition())) {
-    if (Date.now() >= deadline) throw new Error(`not so within ${limit} ms: ${description}`);
+    if (Date.now() >= deadline) throw new Error(`timed out after ${limit} ms waiting until ${description}`);
     await pause(POLL_INTERVAL);
   }
 }

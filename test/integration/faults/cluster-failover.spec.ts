@@ -25,9 +25,12 @@ beforeEach(async () => {
 const rowsOf = async ({ admin }: ClusterNode, group: string): Promise<unknown[]> =>
   (await pendingOf(admin, key, group)).map(({ id, consumer, deliveryCount }) => [id, consumer, deliveryCount]);
 
-/** Replication follows the reply: what a master confirmed last may die with it. What came before this call does not. */
+/**
+ * Replication follows the reply, so the last writes that a master confirmed may be lost with it. Writes before this
+ * call are not.
+ */
 const untilReplicated = async (): Promise<void> => {
-  // WAIT looks at what its own connection has written.
+  // WAIT covers only the writes of its own connection.
   await master.admin.set(`{${key}}:marker`, 'x');
   expect(await master.admin.wait(1, 5_000)).toBe(1);
 };
@@ -35,9 +38,9 @@ const untilReplicated = async (): Promise<void> => {
 describe('a master of a cluster', () => {
   it.each([
     ['is killed', 'at-least-once', () => master.server.kill()],
-    ['stands still', 'exactly-once', () => Promise.resolve(master.server.pause())],
+    ['is suspended', 'exactly-once', () => Promise.resolve(master.server.pause())],
   ] as const)(
-    'that %s under load is replaced: what was replicated is handled, in order, and nothing stands in the way (%s)',
+    'that %s under load is replaced: replicated messages are handled in order, and nothing stays pending (%s)',
     async (what, delivery, fail) => {
       const streamer = await bench.streamer(cluster.connection);
       const statuses: string[] = [];
@@ -68,7 +71,7 @@ describe('a master of a cluster', () => {
       const safe = new Set(confirmed);
       await untilReplicated();
       await fail();
-      const heir = await cluster.heirOf(key, master);
+      const successor = await cluster.successorOf(key, master);
       const goal = ledger.handled + 500;
       await until('messages flow again', () => ledger.handled >= goal, 15_000);
       await Promise.all([load.stop(), otherLoad.stop()]);
@@ -76,20 +79,20 @@ describe('a master of a cluster', () => {
 
       expect(lost.filter((payload) => safe.has(payload) || payload.startsWith('other'))).toEqual([]);
       expect(ledger.failures).toEqual(new Map());
-      const entries = await heir.admin.xrange(key, '-', '+');
+      const entries = await successor.admin.xrange(key, '-', '+');
       const stored = entries.map(([, [, payload]]) => Number(payload?.slice(2)));
       const firsts = [...new Set(stored)];
       if (delivery === 'exactly-once') expect(stored).toEqual(firsts);
       expect(firsts).toEqual([...firsts].sort((a, b) => a - b));
-      await until('nothing is pending', async () => (await heir.admin.xpending(key, 'g'))[0] === 0);
+      await until('nothing is pending', async () => (await successor.admin.xpending(key, 'g'))[0] === 0);
       expect(statuses.slice(0, 2)).toEqual(['reconnecting', 'connected']);
       expect(streamer.status).toBe('connected');
-      if (what === 'stands still') master.server.resume();
+      if (what === 'is suspended') master.server.resume();
     },
     45_000,
   );
 
-  it('that is killed leaves pending entries to its replica, with owners and delivery counts', async () => {
+  it('that is killed leaves pending entries on its replica, with owners and delivery counts', async () => {
     const streamer = await bench.streamer(cluster.connection);
     const options = { mode: 'load-balanced', group: 'g', mkStream: true, autoCommit: 'disabled' } as const;
     const consumer = await streamer.createConsumer(key, { ...options, consumer: 'me' });
@@ -100,18 +103,18 @@ describe('a master of a cluster', () => {
     const before = await rowsOf(master, 'g');
     await untilReplicated();
     await master.server.kill();
-    const heir = await cluster.heirOf(key, master);
+    const successor = await cluster.successorOf(key, master);
 
     expect(before).toHaveLength(10);
-    expect(await rowsOf(heir, 'g')).toEqual(before);
+    expect(await rowsOf(successor, 'g')).toEqual(before);
     consumer.ack(acked);
     await consumer.commit();
-    expect(await rowsOf(heir, 'g')).toEqual(before.filter((row) => (row as string[])[0] !== acked.id));
+    expect(await rowsOf(successor, 'g')).toEqual(before.filter((row) => (row as string[])[0] !== acked.id));
     await producer.send('next');
     expect((await consumer.next()).text()).toBe('next');
   }, 30_000);
 
-  it('that was killed does not hold up the end', async () => {
+  it('that was killed does not delay the end of a streamer', async () => {
     const streamer = await bench.streamer(cluster.connection);
     const consumer = await streamer.createConsumer([key, elsewhere], {
       mode: 'load-balanced',

@@ -30,7 +30,7 @@ const MODES = ['real-time', 'resumable', 'load-balanced'] as const;
 
 describe('a stream that moves to another node', () => {
   it.each(['at-least-once', 'at-most-once', 'exactly-once'] as const)(
-    'again and again under load is followed by all consumers, and has each message once and in order (%s)',
+    'repeatedly under load is followed by all consumers, and has each message once and in order (%s)',
     async (delivery) => {
       const count = 6_000;
       const [key] = (await cluster.keys(`moving-${delivery}`, 1)) as [string];
@@ -48,38 +48,38 @@ describe('a stream that moves to another node', () => {
         await until(`${goal} messages are handled`, () => ledger.handled >= goal);
         await cluster.move(key, master(target), () => pause(50));
       }
-      const handledMeanwhile = ledger.handled;
+      const handledDuringMoves = ledger.handled;
       await load;
 
       expect(ledger.failures).toEqual(new Map());
       const payloads = numbers(0, count - 1).map((number) => `m-${number}`);
-      await until('all is handled', () => ledgers.every(({ handled }) => handled === count));
+      await until('all messages are handled', () => ledgers.every(({ handled }) => handled === count));
       const entries = await master(1).admin.xrange(key, '-', '+');
       expect(entries.map(([, [, payload]]) => payload)).toEqual(payloads);
       for (const { order } of ledgers) expect(order).toEqual(payloads);
-      // Otherwise nothing was sent while the stream moved.
-      expect(handledMeanwhile).toBeLessThan(count);
+      // Otherwise no message was sent while the stream moved.
+      expect(handledDuringMoves).toBeLessThan(count);
     },
   );
 
-  it.each(MODES)('while nothing is sent is followed by the read that is blocked on it (%s)', async (mode) => {
+  it.each(MODES)('while no message is sent is followed by the blocked read (%s)', async (mode) => {
     const [key] = (await cluster.keys(`blocked-${mode}`, 1)) as [string];
     const streamer = await bench.streamer(cluster.connection);
     const ledger = new Ledger();
     void drain(await consumerOf(streamer, key, mode), (message) => ledger.handledMessage(message));
     for (const [step, target] of [1, 2, 0, 1].entries()) {
-      // Somewhere within the second for which a read is blocked.
+      // A moment within the second for which a read is blocked.
       await pause(300);
-      if (step % 2 === 1) await cluster.moveAtOnce(key, master(target));
+      if (step % 2 === 1) await cluster.moveAtomically(key, master(target));
       else await cluster.move(key, master(target));
       await master(target).admin.xadd(key, '*', 'msg', `at ${target}`);
-      await until('it is handled', () => ledger.order.length > step);
+      await until('the message is handled', () => ledger.order.length > step);
     }
     expect(ledger.order).toEqual(['at 1', 'at 2', 'at 0', 'at 1']);
     expect(bench.log.filter((line) => line.includes('vanished'))).toEqual([]);
   });
 
-  it('takes its pending entries along, with owners and delivery counts', async () => {
+  it('keeps its pending entries, with owners and delivery counts', async () => {
     const [key] = (await cluster.keys('pending', 1)) as [string];
     const streamer = await bench.streamer(cluster.connection);
     const options = { mode: 'load-balanced', group: 'g', mkStream: true, autoCommit: 'disabled' } as const;
@@ -111,8 +111,8 @@ describe('a stream that moves to another node', () => {
   });
 });
 
-describe('a node to which a stream moves and that cannot be reached', () => {
-  it('ends nothing: when it can be, all goes on', async () => {
+describe('an unreachable node to which a stream moves', () => {
+  it('ends no consumer or producer: they continue when the node is reachable', async () => {
     const [key] = (await cluster.keys('unreachable', 1)) as [string];
     const proxies = await Promise.all(cluster.masters.map(({ server }) => bench.proxy(server)));
     const streamer = await bench.streamer(cluster.connectionThrough(proxies));
@@ -121,7 +121,7 @@ describe('a node to which a stream moves and that cannot be reached', () => {
     void drain(consumer, (message) => ledger.handledMessage(message));
     const producer = await streamer.createProducer(key);
     await sendMany(producer, ledger, 20, { prefix: 'before' });
-    await until('all before are handled', () => ledger.handled === 20);
+    await until('all messages sent before are handled', () => ledger.handled === 20);
     const target = proxies[2] as FaultProxy;
     target.refuse();
     target.cut();

@@ -32,7 +32,7 @@ const pendingOn = async (key: string, group: string): Promise<number> =>
 
 describe('streams of a cluster', () => {
   it.each(['real-time', 'resumable', 'load-balanced'] as const)(
-    'of all its nodes are written and read at once, each in order (%s)',
+    'on all nodes are written and read at the same time, each in order (%s)',
     async (mode) => {
       const prefix = `app:${mode}:`;
       const keys = (await cluster.keys(prefix, 6)).map((key) => key.slice(prefix.length));
@@ -54,7 +54,7 @@ describe('streams of a cluster', () => {
     },
   );
 
-  it('may be the shards of one: all messages of a key are in one of them, in order', async () => {
+  it('may be the shards of one stream: all messages of a key are in one shard, in order', async () => {
     const streamer = await bench.streamer(cluster.connection);
     const producer = await streamer.createProducer('shop', { sharder: new KeyHashSharder(6) });
     const customers = numbers(0, 29).map((number) => `customer-${number}`);
@@ -105,7 +105,7 @@ describe('streams of a cluster', () => {
 });
 
 describe('a connection to one node of a cluster', () => {
-  it('that breaks while a read is answered costs nothing', async () => {
+  it('that breaks during the reply to a read loses nothing', async () => {
     const [streamer, proxies] = await proxied();
     const keys = await cluster.keys('torn', 3);
     const ledger = new Ledger();
@@ -119,19 +119,19 @@ describe('a connection to one node of a cluster', () => {
     const [key] = keys as [string];
     const [proxy] = proxies as [FaultProxy];
     const { admin } = cluster.masters[0] as ClusterNode;
-    // By then a new reader has looked twice for what is pending, and has no reason of its own to look again.
+    // By then a new reader has read its pending entries twice, and has no reason of its own to read them again.
     await new Promise((resolve) => setTimeout(resolve, 2_500));
     proxy.delay(300);
     await admin.xadd(key, '*', 'msg', 'x');
-    await until('the reply is on its way', async () => (await pendingOn(key, 'g')) === 1);
+    await until('the reply is in flight', async () => (await pendingOn(key, 'g')) === 1);
     proxy.cut('rst', 'reader');
     proxy.delay(0);
 
-    await until('it is handled', () => ledger.handled === 1, 5_000);
+    await until('the message is handled', () => ledger.handled === 1, 5_000);
     expect(counts).toEqual([1]);
   });
 
-  it('that breaks while sends are answered repeats none with delivery exactly-once', async () => {
+  it('that breaks during the replies to sends duplicates no message with delivery exactly-once', async () => {
     const [streamer, proxies] = await proxied();
     const keys = await cluster.keys('once', 3);
     const producer = await streamer.createGenericProducer({ delivery: 'exactly-once', maxBatch: 20 });
@@ -151,8 +151,8 @@ describe('a connection to one node of a cluster', () => {
   });
 });
 
-describe('a cluster client that the application makes itself', () => {
-  it('notices a connection that is half open, as our own do', async () => {
+describe('a cluster client that the application creates', () => {
+  it('detects a half-open connection, like the clients that the package creates', async () => {
     const [key] = (await cluster.keys('own', 1)) as [string];
     const proxies = await Promise.all(cluster.masters.map(({ server }) => bench.proxy(server)));
     const { cluster: nodes, options } = cluster.connectionThrough(proxies);
@@ -163,7 +163,7 @@ describe('a cluster client that the application makes itself', () => {
     expect((await consumer.next()).text()).toBe('before');
     const [proxy] = proxies as [FaultProxy];
     proxy.stall();
-    proxy.flow();
+    proxy.unstall();
     await (cluster.masters[0] as ClusterNode).admin.xadd(key, '*', 'msg', 'after');
 
     expect((await consumer.next({ signal: AbortSignal.timeout(15_000) })).text()).toBe('after');
@@ -171,8 +171,8 @@ describe('a cluster client that the application makes itself', () => {
 });
 
 describe('ending a streamer that reads from a cluster', () => {
-  it('takes about the second of a blocked read, and leaves nothing behind', async () => {
-    // Refreshes that are under way at the end are what leaves something behind.
+  it('takes about as long as a blocked read, and leaves no connection open', async () => {
+    // A slot refresh that is in flight at the end is what can leave a connection open.
     const connection = { ...cluster.connection, options: { slotsRefreshInterval: 20 } };
     for (let round = 0; round < 3; round += 1) {
       const streamer = await bench.streamer(connection, { blockTimeout: 20_000 });
@@ -196,7 +196,7 @@ describe('ending a streamer that reads from a cluster', () => {
 });
 
 describe('a service in a cluster', () => {
-  it('retries, buries dead letters on another node, and answers requests', async () => {
+  it('retries, appends dead letters on another node, and answers requests', async () => {
     const [pattern, sum] = (await cluster.keys('service', 2)) as [string, string];
     const connection = cluster.connection;
     const counts: number[] = [];
@@ -216,7 +216,7 @@ describe('a service in a cluster', () => {
     await firstValueFrom(client.emit(pattern, 'x'));
     expect(await firstValueFrom(client.send(sum, [1, 2, 3]))).toBe(6);
     const grave = await cluster.masterOf(deadLetter.stream);
-    await until('it is a dead letter', async () => (await grave.admin.xlen(deadLetter.stream)) === 1);
+    await until('the message is a dead letter', async () => (await grave.admin.xlen(deadLetter.stream)) === 1);
     expect(counts).toEqual([1, 2, 3]);
     await until('nothing is pending', async () => (await pendingOn(pattern, GROUP)) === 0);
   });

@@ -19,14 +19,14 @@ beforeEach(async () => {
 const faults: ReadonlyArray<readonly [string, (round: number) => unknown]> = [
   ['reset', () => proxy.cut('rst')],
   ['closed', () => proxy.cut('fin')],
-  ['reset for the reader alone', () => proxy.cut('rst', 'reader')],
-  ['reset for the writer alone', () => proxy.cut('rst', 'writer')],
+  ['reset for the reader only', () => proxy.cut('rst', 'reader')],
+  ['reset for the writer only', () => proxy.cut('rst', 'writer')],
   ['torn in the middle of a reply', (round) => proxy.tearReply(7 + round)],
   ['torn in the middle of a read', (round) => proxy.tearReply(40 * round, 'reader')],
 ];
 
 describe('while messages flow', () => {
-  it.each(faults)('nothing confirmed is lost when connections are %s, eight times', async (_name, fault) => {
+  it.each(faults)('no confirmed message is lost when connections are %s, eight times', async (_name, fault) => {
     const stream = uniqueName('orders');
     const streamer = await bench.streamer(proxy.url);
     const ledger = new Ledger();
@@ -60,7 +60,7 @@ describe('while messages flow', () => {
     await until('nothing is pending', async () => (await admin.xpending(stream, 'g'))[0] === 0);
   });
 
-  it('delays do no harm', async () => {
+  it('no message is lost or repeated when replies are delayed', async () => {
     const stream = uniqueName('slow');
     proxy.delay(15);
     const streamer = await bench.streamer(proxy.url);
@@ -78,7 +78,7 @@ describe('while messages flow', () => {
     });
   });
 
-  it('a half-open connection is noticed, and nothing confirmed is lost', async () => {
+  it('a half-open connection is detected, and no confirmed message is lost', async () => {
     const stream = uniqueName('half-open');
     const streamer = await bench.streamer(proxy.url, { blockTimeout: 500 });
     const ledger = new Ledger();
@@ -89,8 +89,8 @@ describe('while messages flow', () => {
 
     proxy.stall();
     const load = sendMany(producer, ledger, 100, { prefix: 'during' });
-    await until('the loss is noticed', () => streamer.status === 'reconnecting');
-    proxy.flow();
+    await until('the loss is detected', () => streamer.status === 'reconnecting');
+    proxy.unstall();
     await load;
     const { lost } = await ledger.settled();
 

@@ -22,7 +22,7 @@ async function payloads(): Promise<Array<string | undefined>> {
 }
 
 describe('delivery exactly-once', () => {
-  it('does not append again what the server had when its reply was lost, and gives the receipt of the first time', async () => {
+  it('does not append a message again when only its reply was lost, and returns the original receipt', async () => {
     const producer = await (await bench.streamer(proxy.url)).createProducer(stream, { delivery: 'exactly-once' });
     await producer.send('first');
 
@@ -36,12 +36,12 @@ describe('delivery exactly-once', () => {
     expect([receipt.id, third.id]).toEqual([entries[1]?.[0], entries[2]?.[0]]);
   });
 
-  it('has each of 20,000 messages once and in order after 20 cuts, none refused', async () => {
+  it('appends each of 20,000 messages once and in order across 20 cuts, and refuses none', async () => {
     const messages = Array.from({ length: 20_000 }, (_, index) => String(index));
     const producer = await (await bench.streamer(proxy.url)).createProducer(stream, { delivery: 'exactly-once' });
     await producer.send('before');
     for (let cut = 0; cut < 20; cut += 1) {
-      // Torn at another place each time: before, between and behind the replies.
+      // Torn at a different place each time: before, between and after the replies.
       const torn = proxy.tearReply(cut * 7, 'writer');
       for (const message of messages.slice(cut * 1_000, (cut + 1) * 1_000)) producer.enqueue(message);
       await torn;
@@ -51,7 +51,7 @@ describe('delivery exactly-once', () => {
     expect(await payloads()).toEqual(['before', ...messages]);
   });
 
-  it('remembers little beside the stream, and not for ever', async () => {
+  it('keeps a small record next to the stream that expires', async () => {
     const streamer = await bench.streamer(proxy.url, { timeout: 5_000 });
     const producer = await streamer.createProducer(stream, { delivery: 'exactly-once', maxBatch: 10 });
     for (let sent = 0; sent < 2_000; sent += 1) producer.enqueue('message');
@@ -65,7 +65,7 @@ describe('delivery exactly-once', () => {
     expect(ttl).toBeLessThanOrEqual(10_000);
   });
 
-  it('says so when the server does not permit scripts', async () => {
+  it('fails with a clear error when the server does not permit scripts', async () => {
     const admin = bench.admin(server.url);
     await admin.call('ACL', 'SETUSER', 'plain', 'on', '>secret', '~*', '+@all', '-@scripting');
     const streamer = await bench.streamer(server.url.replace('//', '//plain:secret@'));

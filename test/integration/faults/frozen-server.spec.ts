@@ -27,8 +27,8 @@ const ledgerOf = async (streamer: RedisStreamer): Promise<Ledger> => {
   return ledger;
 };
 
-describe('a server that stands still', () => {
-  it('for a moment goes unnoticed, and nothing is repeated', async () => {
+describe('a suspended server', () => {
+  it('is not detected when it resumes soon, and no message is repeated', async () => {
     const streamer = await bench.streamer(server.url, { blockTimeout: 500 });
     const ledger = await ledgerOf(streamer);
     const producer = await streamer.createProducer('s');
@@ -43,25 +43,26 @@ describe('a server that stands still', () => {
     expect([ledger.confirmed, streamer.connections.reconnects]).toEqual([100, 0]);
   });
 
-  it('for long is given up on, and nothing confirmed is lost when it goes on', async () => {
+  it('loses its connections when it stays suspended, and no confirmed message is lost when it resumes', async () => {
     const streamer = await bench.streamer(server.url, { blockTimeout: 300, timeout: 3_000 });
     const ledger = await ledgerOf(streamer);
     const producer = await streamer.createProducer('s', { maxBatch: 10 });
     await sendMany(producer, ledger, 100, { prefix: 'before' });
     server.pause();
     const load = sendMany(producer, ledger, 100, { prefix: 'during' });
-    await until('readers and writer are given up on', async () => {
+    await until('reader and writer have dropped their connections', async () => {
       const [writer] = streamer.connections.ofRole('writer');
       return writer?.state === 'connecting' && streamer.status === 'reconnecting';
     });
     server.resume();
     await load;
-    await until('all is well', () => streamer.status === 'connected');
+    await until('all connections are back', () => streamer.status === 'connected');
     await sendMany(producer, ledger, 100, { prefix: 'after' });
     const { lost } = await ledger.settled();
 
     expect(lost).toEqual([]);
-    // Sends that waited for longer than the timeout have failed: some may be in the stream, the others must not.
+    // Sends that waited longer than the timeout have failed: the uncertain ones may be in the stream, the others must
+    // not be.
     expect(ledger.confirmed + ledger.failures.size).toBe(300);
     expect(ledger.uncertain).toBeGreaterThan(0);
     const admin = bench.admin(server.url);
@@ -73,20 +74,23 @@ describe('a server that stands still', () => {
 });
 
 describe('a server that pauses its clients', () => {
-  it.each(['ALL', 'WRITE'])('(%s) for less than the patience of a read does no harm', async (mode) => {
-    const streamer = await bench.streamer(server.url, { blockTimeout: 500 });
-    const ledger = await ledgerOf(streamer);
-    const producer = await streamer.createProducer('s');
-    await sendMany(producer, ledger, 50, { prefix: 'before' });
-    // Redis 6.0 pauses all clients, and knows no other way.
-    const admin = bench.admin(server.url);
-    await admin.call('CLIENT', 'PAUSE', '1000', mode).catch(() => admin.call('CLIENT', 'PAUSE', '1000'));
-    await sendMany(producer, ledger, 50, { prefix: 'during' });
+  it.each(['ALL', 'WRITE'])(
+    '(%s) for less than the reply timeout of a read loses and repeats nothing',
+    async (mode) => {
+      const streamer = await bench.streamer(server.url, { blockTimeout: 500 });
+      const ledger = await ledgerOf(streamer);
+      const producer = await streamer.createProducer('s');
+      await sendMany(producer, ledger, 50, { prefix: 'before' });
+      // Redis 6.0 can only pause all clients; it does not know the mode.
+      const admin = bench.admin(server.url);
+      await admin.call('CLIENT', 'PAUSE', '1000', mode).catch(() => admin.call('CLIENT', 'PAUSE', '1000'));
+      await sendMany(producer, ledger, 50, { prefix: 'during' });
 
-    expect(await ledger.settled()).toEqual({ lost: [], duplicates: new Map() });
-  });
+      expect(await ledger.settled()).toEqual({ lost: [], duplicates: new Map() });
+    },
+  );
 
-  it('for longer than a read waits loses nothing that is confirmed', async () => {
+  it('for longer than the reply timeout of a read loses no confirmed message', async () => {
     const streamer = await bench.streamer(server.url, { blockTimeout: 200 });
     const ledger = await ledgerOf(streamer);
     const producer = await streamer.createProducer('s');
@@ -100,7 +104,7 @@ describe('a server that pauses its clients', () => {
 });
 
 describe('a server that is busy with a script', () => {
-  it('refuses everything else for so long, and all goes on afterwards', async () => {
+  it('refuses all other commands, and consumers and producers continue afterwards', async () => {
     const admin = bench.admin(server.url);
     await admin.config('SET', 'lua-time-limit', '50');
     const streamer = await bench.streamer(server.url, { blockTimeout: 300 });
@@ -110,7 +114,7 @@ describe('a server that is busy with a script', () => {
       .admin(server.url)
       .eval('while true do end', 0)
       .catch((error: Error) => error.message);
-    await until('it says BUSY', async () =>
+    await until('the server replies BUSY', async () =>
       (await admin.ping().catch((error: Error) => error.message)).startsWith('BUSY'),
     );
     const load = sendMany(producer, ledger, 50);

@@ -34,15 +34,15 @@ async function onlyLoop(): Promise<LoopHealth> {
 const options = { mode: 'load-balanced', group: 'g', consumer: 'c', autoCommit: 'rolling', mkStream: true } as const;
 
 describe('health()', () => {
-  it('tells of each read loop what it does and where its group stands', async () => {
+  it('reports the state of each read loop and the position of its group', async () => {
     const consumer = await streamer.createConsumer(stream, { ...options, batchSize: 2, prefetch: 4 });
-    await until('it has read', async () => (await onlyLoop()).lastReadAge !== undefined);
+    await until('the loop has read', async () => (await onlyLoop()).lastReadAge !== undefined);
     expect(await onlyLoop()).toMatchObject({ state: 'reading', isHealthy: true, buffered: 0, inFlight: 0, pending: 0 });
 
     for (let index = 0; index < 10; index += 1) await admin.xadd(stream, '*', 'msg', String(index));
     await consumer.next();
     let loop = await onlyLoop();
-    await until('it has read all that it may', async () => {
+    await until('the loop has read up to its prefetch', async () => {
       loop = await onlyLoop();
       return loop.state === 'full' && loop.buffered + loop.inFlight === loop.pending;
     });
@@ -54,7 +54,7 @@ describe('health()', () => {
     expect(loop.streams).toMatchObject([{ streamKey: stream, shardId: 0, pending: loop.pending, failure: undefined }]);
   });
 
-  it('has no more to say of consumers that have ended', async () => {
+  it('leaves out consumers that have ended', async () => {
     const consumer = await streamer.createConsumer(stream, options);
     await consumer.end();
     expect(await streamer.health()).toMatchObject({ isHealthy: true, status: 'connected', loops: [] });
@@ -62,10 +62,10 @@ describe('health()', () => {
     expect(await streamer.health()).toMatchObject({ isHealthy: false, status: 'disconnected' });
   });
 
-  it('sees a loop that the server does not serve, though it answers PING', async () => {
+  it('reports a loop as unhealthy when the server answers PING but no reads', async () => {
     await streamer.createConsumer(stream, options);
-    await until('it has read', async () => (await onlyLoop()).lastReadAge !== undefined);
-    // Logging in works on every new connection, and nothing after that.
+    await until('the loop has read', async () => (await onlyLoop()).lastReadAge !== undefined);
+    // The handshake works on every new connection, and no command after it.
     const stalling = setInterval(() => proxy.stall('reader'), 20);
     await until('the loop is unhealthy', async () => !(await onlyLoop()).isHealthy, 20_000).finally(() =>
       clearInterval(stalling),
@@ -76,7 +76,7 @@ describe('health()', () => {
     expect(loops[0]?.lastReadAge).toBeGreaterThan(2 * BLOCK + 5_000);
   }, 30_000);
 
-  it('answers in time and without the numbers of a server that does not answer', async () => {
+  it('answers in time when the server does not, without the values that only the server knows', async () => {
     await streamer.createConsumer(stream, options);
     server.pause();
     const health = await streamer.health({ timeout: 100 });
@@ -85,11 +85,11 @@ describe('health()', () => {
     await expect(streamer.health({ timeout: 0 })).rejects.toThrow('timeout');
   });
 
-  it('counts reconnects, and names the failure of a stream that is not read any more', async () => {
+  it('counts reconnects, and has the failure of a stream that is no longer read', async () => {
     const consumer = await streamer.createConsumer([stream, `${stream}:other`], options);
     const failures: unknown[] = [];
     void drain(consumer, () => undefined).catch((error: unknown) => failures.push(error));
-    await until('it has read', async () => (await onlyLoop()).lastReadAge !== undefined);
+    await until('the loop has read', async () => (await onlyLoop()).lastReadAge !== undefined);
     proxy.cut('rst', 'reader');
     await until('the reader is back', async () => (await onlyLoop()).reconnects === 1);
     await admin.set(stream, 'no stream');
@@ -99,7 +99,7 @@ describe('health()', () => {
     expect(loop.streams.map(({ failure }) => failure?.code)).toEqual(['ERR_WRONG_TYPE', undefined]);
   });
 
-  it('ends with a loop that hangs on a promise which never settles: the watchdog starts it anew', async () => {
+  it('is healthy again after a loop hung on a promise that never settles: the watchdog restarts the loop', async () => {
     let isSwallowing = false;
     // The way through ioredis, where a client can be made to lose a promise.
     process.env['NESTJS_REDIS_STREAMS_WIRE'] = 'ioredis';
@@ -119,12 +119,12 @@ describe('health()', () => {
       isSwallowing = false;
     });
     isSwallowing = true;
-    await until('the watchdog has seen it', () => errors.length > 0, 20_000);
+    await until('the watchdog has reported it', () => errors.length > 0, 20_000);
     await admin.xadd(stream, '*', 'msg', 'after');
 
     expect((await consumer.next()).text()).toBe('after');
     expect(errors).toEqual(['ERR_READ_LOOP_STALLED']);
-    // The message may have come with a look for idle entries, before a read.
+    // A scan for idle entries may have delivered the message before the first read succeeded.
     await until('a read has succeeded', async () => (await hanging.health()).isHealthy);
     expect((await hanging.health()).loops).toMatchObject([{ restarts: 1 }]);
   });

@@ -20,7 +20,7 @@ beforeEach(async () => {
 });
 
 describe('a send whose reply is lost', () => {
-  it('is repeated by default, so that it is in the stream twice and never missing', async () => {
+  it('is repeated by default, so the message is in the stream twice and never missing', async () => {
     const producer = await (await bench.streamer(proxy.url)).createProducer(stream);
     await producer.send('first');
 
@@ -33,7 +33,7 @@ describe('a send whose reply is lost', () => {
     expect(receipt.id).toBe(entries[2]?.[0]);
   });
 
-  it('is reported as uncertain with delivery at-most-once, and what comes after goes on', async () => {
+  it('is reported as uncertain with delivery at-most-once, and later sends succeed', async () => {
     const streamer = await bench.streamer(proxy.url);
     const producer = await streamer.createProducer(stream, { delivery: 'at-most-once' });
     await producer.send('first');
@@ -49,7 +49,7 @@ describe('a send whose reply is lost', () => {
     expect(entries.map(([, fields]) => fields[1])).toEqual(['first', 'second', 'third']);
   });
 
-  it('never stands in the stream twice with delivery at-most-once, whatever happens', async () => {
+  it('never duplicates a message with delivery at-most-once', async () => {
     const streamer = await bench.streamer(proxy.url);
     const producer = await streamer.createProducer(stream, { delivery: 'at-most-once', maxBatch: 5 });
     const ledger = new Ledger();
@@ -68,7 +68,7 @@ describe('a send whose reply is lost', () => {
     expect(ledger.uncertain).toBeGreaterThan(0);
   });
 
-  it('keeps the order of what was sent when everything is repeated', async () => {
+  it('keeps the order of all messages when everything is repeated', async () => {
     const producer = await (await bench.streamer(proxy.url)).createProducer(stream, { maxBatch: 10 });
     const receipts = Array.from({ length: 200 }, (_, index) => producer.send(String(index)));
     for (let round = 0; round < 5; round += 1) await proxy.tearReply(30, 'writer');
@@ -99,7 +99,7 @@ describe('a read whose reply is lost', () => {
     expect(pending.map(([, , , count]) => count)).toEqual([1, 1, 1]);
   });
 
-  it('is recovered when the server goes on serving a connection that only we know to be dead', async () => {
+  it('is recovered when the server still serves the old connection, which only the client knows to be dead', async () => {
     const streamer = await bench.streamer(proxy.url, { blockTimeout: 1_000 });
     const consumer = await streamer.createConsumer(stream, { mode: 'resumable', group: 'g', mkStream: true });
     const admin = bench.admin(server.url);
@@ -109,20 +109,20 @@ describe('a read whose reply is lost', () => {
 
     proxy.abandon('reader');
     await until('old and new read are both blocked', async () => (await blocked()) === 2);
-    // The server serves first who came first: the connection that is dead.
+    // The server serves the connection that blocked first, which is the dead one.
     await admin.xadd(stream, '*', 'msg', 'to a ghost');
 
     const message = await consumer.next({ signal: AbortSignal.timeout(5_000) });
     expect([message.text(), message.deliveryCount]).toEqual(['to a ghost', 1]);
   });
 
-  it('leaves alone what is in the hands of a handler', async () => {
+  it('does not redeliver messages that are in flight in handlers', async () => {
     const streamer = await bench.streamer(proxy.url);
     const options = { mode: 'load-balanced', group: 'g', mkStream: true, autoCommit: 'rolling' } as const;
     const consumer = await streamer.createConsumer(stream, options);
     const producer = await streamer.createProducer(stream);
     await producer.send('in hand');
-    const inHand = await consumer.next();
+    const inFlight = await consumer.next();
 
     for (let round = 0; round < 3; round += 1) {
       const before = proxy.accepted;
@@ -135,7 +135,7 @@ describe('a read whose reply is lost', () => {
     const [pending] = (await bench.admin(server.url).xpending(stream, 'g', '-', '+', 10)) as Array<
       [string, string, number, number]
     >;
-    expect([pending?.[0], pending?.[3]]).toEqual([inHand.id, 1]);
+    expect([pending?.[0], pending?.[3]]).toEqual([inFlight.id, 1]);
   });
 });
 
@@ -179,20 +179,20 @@ describe('an acknowledgement whose reply is lost', () => {
       ledger.handledMessage(message);
       consumer.ack(message);
     });
-    await until('all are handled', () => ledger.handled === 20);
+    await until('all messages are handled', () => ledger.handled === 20);
     await proxy.accept();
 
     const admin = bench.admin(server.url);
     await until(
-      'only what was never acknowledged is pending',
+      'only the messages that were never acknowledged are pending',
       async () => (await admin.xpending(stream, 'g'))[0] === 10,
     );
     expect(ledger.account()).toEqual({ lost: [], duplicates: new Map() });
   });
 });
 
-describe('going through what an earlier process left pending', () => {
-  it('loses nothing when the connection is torn at any moment of it', async () => {
+describe('reading the pending entries of an earlier process', () => {
+  it('loses nothing when the connection is torn at any point', async () => {
     const admin = bench.admin(server.url);
     const keys = ['a', 'b', 'c'];
     const options = { mode: 'resumable', mkStream: true, autoStreamReset: 'earliest', autoCommit: 'rolling' } as const;
@@ -216,7 +216,7 @@ describe('going through what an earlier process left pending', () => {
   });
 });
 
-/** What is asked for once and not repeated by itself. */
+/** Calls a function once more if it fails, because the package does not repeat this call by itself. */
 async function retried(ask: () => Promise<unknown>): Promise<void> {
   try {
     await ask();

@@ -5,7 +5,7 @@ import type { Redis } from 'ioredis';
 import { firstValueFrom } from 'rxjs';
 
 import type { RedisStreamer } from '../../../lib/index.js';
-import { NEEDED, OF_CLUSTER, ONCE, PROMPT_END, SCRIPTS, refusedCommands, setUser } from '../../support/acl.js';
+import { NEEDED, CLUSTER, EXACTLY_ONCE, PROMPT_UNBLOCK, SCRIPTS, refusedCommands, setUser } from '../../support/acl.js';
 import { onEvent, onRequest } from '../../support/controllers.js';
 import { FaultBench } from '../../support/fault-bench.js';
 import { GROUP, useNest } from '../../support/nest.js';
@@ -19,7 +19,7 @@ const nest = useNest();
 let server: RedisServer;
 let admin: Redis;
 
-// One for all, because after each test useNest() looks for sockets that the test has opened.
+// One server for all tests, because useNest() checks after each test for sockets that the test has opened.
 beforeAll(async () => {
   server = await RedisServer.start({ args: ['--appendonly', 'no'] });
   admin = nodeClient(server.url);
@@ -37,21 +37,23 @@ const PREFIX = { keyPrefix: 'app:' } as const;
 
 const urlFor = (database = 0): string => `${server.url.replace('redis://', 'redis://app:pw@')}/${database}`;
 
-it('the documented permissions are those that are tested', () => {
+it('the documented permissions equal the tested ones', () => {
   const page = readFileSync(fileURLToPath(new URL('../../../SECURITY.md', import.meta.url)), 'utf8');
   const block = /ACL SETUSER orders on >password (.*?)```/s.exec(page)?.[1] ?? '';
   expect(block.trim().split(/\s+/)).toEqual(NEEDED.split(/\s+/));
   const rows = [...page.matchAll(/^\| `(\+[^`]+)`/gm)].map(([, rules]) => rules?.replaceAll('\\|', '|').trim());
-  expect(rows).toEqual(expect.arrayContaining([SCRIPTS, ONCE, PROMPT_END, '+pexpire', '+scan', '+select', OF_CLUSTER]));
+  expect(rows).toEqual(
+    expect.arrayContaining([SCRIPTS, EXACTLY_ONCE, PROMPT_UNBLOCK, '+pexpire', '+scan', '+select', CLUSTER]),
+  );
 });
 
 describe('a service with the documented permissions', () => {
   it.each([
     ['and no others', NEEDED, ['evalsha', 'pexpire'], ['scripts', 'CLIENT UNBLOCK']],
     ['and scripts', `${NEEDED} ${SCRIPTS}`, ['pexpire'], ['CLIENT UNBLOCK']],
-    ['and all that make it faster', `${NEEDED} ${SCRIPTS} ${PROMPT_END}`, ['pexpire'], []],
+    ['and all optional ones', `${NEEDED} ${SCRIPTS} ${PROMPT_UNBLOCK}`, ['pexpire'], []],
   ])(
-    'handles, retries, buries, redrives and answers, and says once what it does without (%s)',
+    'handles, retries, dead-letters, redrives and answers, and logs each missing permission once (%s)',
     async (_, rules, refused, missing) => {
       await setUser(admin, 'app', rules);
       const debug: string[] = [];
@@ -71,16 +73,17 @@ describe('a service with the documented permissions', () => {
 
       await firstValueFrom(client.emit('event', 'x'));
       expect(await firstValueFrom(client.send('sum', [1, 2, 3]))).toBe(6);
-      await until('it is a dead letter', async () => (await admin.xlen('app:event:dead')) === 1);
+      await until('the message is a dead letter', async () => (await admin.xlen('app:event:dead')) === 1);
       expect(counts).toEqual([1, 2, 3]);
       isBroken = false;
       const manager = await client.unwrap<RedisStreamer>().createManager();
       expect(await manager.redrive('event:dead')).toMatchObject({ redriven: 1 });
-      await until('it is handled again', () => counts.length > 3);
+      await until('the message is handled again', () => counts.length > 3);
       await until('nothing is pending', async () => (await admin.xpending('app:event', GROUP))[0] === 0);
 
       expect(await refusedCommands(admin)).toEqual(refused);
-      // The client and the server are two streamers, and each says once what it meets: both read, and the server runs scripts.
+      // The client and the server are two streamers, and each logs a missing permission once: both read, and the server
+      // runs scripts.
       const said = debug.flatMap((line) => /does not offer (.*);/.exec(line)?.[1] ?? []);
       for (const [what, streamers] of Object.entries({ scripts: 1, 'CLIENT UNBLOCK': 2 })) {
         const times = said.filter((each) => each === what).length;
@@ -111,7 +114,7 @@ describe('a service with the documented permissions', () => {
     expect(await manager.scan()).toEqual({ cursor: '0', streams: ['s'] });
   });
 
-  it('needs more for delivery exactly-once, and says so', async () => {
+  it('needs more permissions for delivery exactly-once, and fails with a clear error without them', async () => {
     const send = async (): Promise<string> => {
       const producer = await (await bench.streamer(urlFor(), PREFIX)).createProducer('s', { delivery: 'exactly-once' });
       return producer.send('x').then(
@@ -123,12 +126,12 @@ describe('a service with the documented permissions', () => {
     expect(await send()).toBe('ERR_UNSUPPORTED_OPERATION');
     await setUser(admin, 'app', `${NEEDED} ${SCRIPTS}`);
     expect(await send()).toBe('ERR_PERMISSION');
-    await setUser(admin, 'app', `${NEEDED} ${SCRIPTS} ${ONCE}`);
+    await setUser(admin, 'app', `${NEEDED} ${SCRIPTS} ${EXACTLY_ONCE}`);
     expect(await send()).toBe('stored');
     expect(await admin.xlen('app:s')).toBe(1);
   });
 
-  it('needs SELECT for another database than 0', async () => {
+  it('needs SELECT for a database other than 0', async () => {
     await setUser(admin, 'app', NEEDED);
     await expect(bench.streamer(urlFor(1), PREFIX)).rejects.toMatchObject({ code: 'ERR_PERMISSION' });
     await setUser(admin, 'app', `${NEEDED} +select`);
@@ -140,7 +143,7 @@ describe('a service with the documented permissions', () => {
     await admin.select(0);
   });
 
-  it('needs four commands if it only sends', async () => {
+  it('needs only four commands when it only sends', async () => {
     await setUser(admin, 'app', '~app:* -@all +xadd +info +ping +client|setname');
     const producer = await (await bench.streamer(urlFor(), PREFIX)).createProducer('s', { maxLen: 1_000 });
     await Promise.all(numbers(1, 50).map((payload) => producer.send(payload)));

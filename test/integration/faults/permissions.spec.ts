@@ -2,7 +2,7 @@ import type { Redis } from 'ioredis';
 import { beforeEach, describe, expect, it } from '@jest/globals';
 
 import { PermissionError } from '../../../lib/errors.js';
-import { NEEDED, OF_CLUSTER, PROMPT_END, SCRIPTS, refusedCommands, setUser } from '../../support/acl.js';
+import { NEEDED, CLUSTER, PROMPT_UNBLOCK, SCRIPTS, refusedCommands, setUser } from '../../support/acl.js';
 import { FaultBench, drain, sendMany } from '../../support/fault-bench.js';
 import { Ledger } from '../../support/ledger.js';
 import { RedisCluster } from '../../support/redis-cluster.js';
@@ -25,7 +25,7 @@ describe('credentials that are refused', () => {
   it.each([
     ['no password where one is needed (NOAUTH)', () => server.url],
     ['a wrong password (WRONGPASS)', () => urlFor('default', 'wrong')],
-    ['an unknown user (WRONGPASS)', () => urlFor('nobody')],
+    ['an unknown user (WRONGPASS)', () => urlFor('unknown')],
   ])('%s fail connect() at once, and show no password', async (_, url) => {
     await admin.config('SET', 'requirepass', 'right');
     const begin = Date.now();
@@ -39,20 +39,20 @@ describe('credentials that are refused', () => {
     expect(Date.now() - begin).toBeLessThan(2_000);
   });
 
-  it('later are reported, and nothing is lost once they are right again', async () => {
-    await setUser(admin, 'app', `${NEEDED} ${SCRIPTS} ${PROMPT_END}`);
+  it('later are reported, and nothing is lost once they are valid again', async () => {
+    await setUser(admin, 'app', `${NEEDED} ${SCRIPTS} ${PROMPT_UNBLOCK}`);
     const streamer = await bench.streamer(urlFor('app'), { blockTimeout: 300 });
     const ledger = new Ledger();
     const consumer = await streamer.createConsumer('app:s', { mode: 'load-balanced', group: 'g', mkStream: true });
     void drain(consumer, (message) => ledger.handledMessage(message));
     const producer = await streamer.createProducer('app:s');
     await sendMany(producer, ledger, 10, { prefix: 'before' });
-    await until('all before are handled', () => ledger.handled === 10);
+    await until('all messages sent before are handled', () => ledger.handled === 10);
 
     await setUser(admin, 'app', `${NEEDED} -xreadgroup`);
     await sendMany(producer, ledger, 10, { prefix: 'during' });
-    await until('it is reported', () => bench.log.some((line) => line.includes('NOPERM')));
-    await setUser(admin, 'app', `${NEEDED} ${SCRIPTS} ${PROMPT_END}`);
+    await until('the refusal is reported', () => bench.log.some((line) => line.includes('NOPERM')));
+    await setUser(admin, 'app', `${NEEDED} ${SCRIPTS} ${PROMPT_UNBLOCK}`);
 
     expect(await ledger.settled()).toEqual({ lost: [], duplicates: new Map() });
   });
@@ -62,7 +62,7 @@ describe('a user without a permission', () => {
   it.each([
     ['to send', `${NEEDED} -xadd`],
     ['for the key', NEEDED.replace('~app:*', '~other:*')],
-  ])('%s gets a clear error for the send, and the connection stays', async (_, rules) => {
+  ])('%s gets a clear error for the send, and the connection stays open', async (_, rules) => {
     await setUser(admin, 'app', rules);
     const streamer = await bench.streamer(urlFor('app'));
     const producer = await streamer.createProducer('app:s');
@@ -73,7 +73,7 @@ describe('a user without a permission', () => {
     expect(streamer.status).toBe('connected');
   });
 
-  it('to make a group gets a clear error for the consumer', async () => {
+  it('to create a group gets a clear error for the consumer', async () => {
     await setUser(admin, 'app', NEEDED.replace('+xgroup|create ', ''));
     const streamer = await bench.streamer(urlFor('app'));
     const options = { mode: 'load-balanced', group: 'g', mkStream: true } as const;
@@ -82,14 +82,14 @@ describe('a user without a permission', () => {
   });
 });
 
-describe('the permissions that the documentation names', () => {
+describe('the documented permissions', () => {
   it.each([
-    ['all of them', `${NEEDED} ${SCRIPTS} ${PROMPT_END}`, 1_000],
-    ['without scripts', `${NEEDED} ${PROMPT_END}`, 1_000],
+    ['all of them', `${NEEDED} ${SCRIPTS} ${PROMPT_UNBLOCK}`, 1_000],
+    ['without scripts', `${NEEDED} ${PROMPT_UNBLOCK}`, 1_000],
     ['without CLIENT UNBLOCK', `${NEEDED} ${SCRIPTS}`, 2_500],
     ['without either', NEEDED, 2_500],
-    ['with EVALSHA but without EVAL', `${NEEDED} ${PROMPT_END} +evalsha`, 1_000],
-  ])('suffice for everything (%s)', async (_, rules, endLimit) => {
+    ['with EVALSHA but without EVAL', `${NEEDED} ${PROMPT_UNBLOCK} +evalsha`, 1_000],
+  ])('suffice for all features (%s)', async (_, rules, endLimit) => {
     await setUser(admin, 'app', rules);
     const streamer = await bench.streamer(urlFor('app'), { blockTimeout: 10_000 });
     const ledger = new Ledger();
@@ -103,7 +103,7 @@ describe('the permissions that the documentation names', () => {
     const producer = await streamer.createProducer('app:s', { maxLen: 10_000 });
     await sendMany(producer, ledger, 30);
     await dying.next();
-    // Everything that it had is given back, but for what it had handed out.
+    // It releases all its entries except the one that it had handed out.
     await dying.end();
 
     const consumer = await streamer.createConsumer('app:s', {
@@ -113,8 +113,9 @@ describe('the permissions that the documentation names', () => {
     });
     let first = true;
     void drain(consumer, async (message) => {
-      // Held for longer than the claim idle, and kept alive meanwhile.
-      if (first) await until('it is old', () => Date.now() > Number(message.timestamp) + 700);
+      // In flight for longer than the claim idle; its lease is renewed.
+      if (first)
+        await until('the message is older than the claim idle', () => Date.now() > Number(message.timestamp) + 700);
       first = false;
       ledger.handledMessage(message);
       consumer.ack(message);
@@ -134,13 +135,13 @@ describe('the permissions that the documentation names', () => {
     const begin = Date.now();
     await streamer.disconnect();
     expect(Date.now() - begin).toBeLessThan(endLimit);
-    // Each thing that is missing is tried once for each connection, and not again.
+    // Each missing permission is tried at most once on each connection.
     expect((await refusedCommands(admin)).filter((name) => name.startsWith('x'))).toEqual([]);
   });
 
   it.each([
-    ['without scripts', `${NEEDED} ${OF_CLUSTER}`],
-    ['with scripts', `${NEEDED} ${OF_CLUSTER} ${SCRIPTS}`],
+    ['without scripts', `${NEEDED} ${CLUSTER}`],
+    ['with scripts', `${NEEDED} ${CLUSTER} ${SCRIPTS}`],
   ])('suffice in a cluster, also when a stream moves (%s)', async (_, rules) => {
     const cluster = await RedisCluster.start();
     bench.endLater(() => cluster.stop());

@@ -34,7 +34,7 @@ describe('a server out of memory', () => {
     await admin.config('SET', 'maxmemory', '1');
   };
 
-  it('refuses sends with a clear error at once, while consumers go on with what there is', async () => {
+  it('refuses sends with a clear error at once, while consumers continue with the stored messages', async () => {
     const streamer = await bench.streamer(server.url);
     const producer = await streamer.createProducer('s');
     const options = { ...GROUP, autoCommit: 'rolling', autoCommitInterval: 0, batchSize: 5, prefetch: 5 } as const;
@@ -56,19 +56,19 @@ describe('a server out of memory', () => {
     expect((await consumer.next()).text()).toBe('again');
   });
 
-  it('that also lost the group is waited for, and reported', async () => {
+  it('that also lost the group is reported, and consumers continue when it has memory again', async () => {
     const streamer = await bench.streamer(server.url, { blockTimeout: 200 });
     const ledger = await ledgerOf(streamer);
     await fill();
     await admin.del('s');
-    await until('it is reported', () => bench.log.some((line) => line.includes('OOM')));
+    await until('the refusal is reported', () => bench.log.some((line) => line.includes('OOM')));
     await admin.config('SET', 'maxmemory', '0');
     await sendMany(await streamer.createProducer('s'), ledger, 10);
 
     expect(await ledger.settled()).toEqual({ lost: [], duplicates: new Map() });
   });
 
-  it('does not keep what a lost read left behind from being recovered', async () => {
+  it('does not prevent the recovery of entries whose read reply was lost', async () => {
     const proxy = await bench.proxy(server);
     const streamer = await bench.streamer(proxy.url);
     const ledger = await ledgerOf(streamer);
@@ -77,12 +77,12 @@ describe('a server out of memory', () => {
     await fill();
     await torn;
 
-    await until('it is handled', () => ledger.handled === 1);
+    await until('the message is handled', () => ledger.handled === 1);
   });
 });
 
 describe('a server that has become a replica', () => {
-  it('is left, and when it is a master again everything goes on', async () => {
+  it('makes the writer reconnect, and sends succeed when it is a master again', async () => {
     const streamer = await bench.streamer(server.url, { blockTimeout: 500 });
     const ledger = await ledgerOf(streamer);
     const producer = await streamer.createProducer('s');
@@ -90,7 +90,7 @@ describe('a server that has become a replica', () => {
     await admin.call('REPLICAOF', '127.0.0.1', '1');
     const load = sendMany(producer, ledger, 20, { prefix: 'during' });
     const [writer] = streamer.connections.ofRole('writer');
-    await until('the writer has left it', () => (writer?.epoch ?? 0) > 1);
+    await until('the writer has reconnected', () => (writer?.epoch ?? 0) > 1);
     await admin.call('REPLICAOF', 'NO', 'ONE');
     await load;
 
@@ -104,7 +104,7 @@ describe('a server that has become a replica', () => {
 });
 
 describe('a server that cannot persist', () => {
-  it('(NOREPLICAS) holds sends up until it can', async () => {
+  it('(NOREPLICAS) delays sends until it can', async () => {
     const streamer = await bench.streamer(server.url);
     const ledger = await ledgerOf(streamer);
     const producer = await streamer.createProducer('s');
@@ -122,12 +122,12 @@ describe('a server that cannot persist', () => {
   });
 });
 
-/** Redis 6.0 does not count its errors. */
+/** Redis 6.0 has no error statistics. */
 const noErrorStats = async (client: Redis): Promise<boolean> =>
   !/redis_version:(?!6\.0)/.test(await client.info('server'));
 
 describe('connections that the server ends', () => {
-  it('by CLIENT KILL, again and again, cost nothing', async () => {
+  it('with CLIENT KILL, repeatedly, lose nothing', async () => {
     const streamer = await bench.streamer(server.url);
     const ledger = await ledgerOf(streamer);
     const producer = await streamer.createProducer('s', { maxBatch: 20 });
@@ -143,7 +143,7 @@ describe('connections that the server ends', () => {
     expect({ lost, confirmed: ledger.confirmed }).toEqual({ lost: [], confirmed: 1_000 });
   });
 
-  it('because there are too many are made again when there is room', async () => {
+  it('because of maxclients are made again when there is room', async () => {
     const streamer = await bench.streamer(server.url);
     const ledger = await ledgerOf(streamer);
     await admin.config('SET', 'maxclients', '1');

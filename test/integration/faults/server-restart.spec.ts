@@ -11,8 +11,8 @@ import { until } from '../../support/until.js';
 const bench = new FaultBench();
 const NOT_PERSISTENT = { args: ['--appendonly', 'no'] };
 
-describe('a server that is killed and comes back', () => {
-  it('loses nothing confirmed when every write is persistent', async () => {
+describe('a server that is killed and restarted', () => {
+  it('loses no confirmed message when every write is persistent', async () => {
     const server = await bench.server();
     const stream = uniqueName('orders');
     const streamer = await bench.streamer(server.url);
@@ -42,7 +42,7 @@ describe('a server that is killed and comes back', () => {
     await until('nothing is pending', async () => (await admin.xpending(stream, 'g'))[0] === 0);
   });
 
-  it('keeps what was handed out and not acknowledged pending, with its delivery count', async () => {
+  it('keeps unacknowledged messages pending, with their delivery counts', async () => {
     const server = await bench.server();
     const streamer = await bench.streamer(server.url);
     const options = { mode: 'load-balanced', group: 'g', mkStream: true, autoCommit: 'rolling' } as const;
@@ -59,11 +59,11 @@ describe('a server that is killed and comes back', () => {
     const [pending] = (await admin.xpending('held', 'g', '-', '+', 10)) as Array<[string, string, number, number]>;
     expect([pending?.[0], pending?.[3]]).toEqual([before.id, 1]);
     consumer.ack(before);
-    await until('its late ack arrives', async () => (await admin.xpending('held', 'g'))[0] === 1);
+    await until('the late ack has arrived', async () => (await admin.xpending('held', 'g'))[0] === 1);
   });
 
   it.each(['resumable', 'load-balanced', 'real-time'] as const)(
-    'has forgotten everything: a %s consumer makes its group again and gets all that is sent from then on',
+    'without its data: a %s consumer recreates its group and receives all messages sent from then on',
     async (mode) => {
       const server = await bench.server(NOT_PERSISTENT);
       const streamer = await bench.streamer(server.url);
@@ -72,7 +72,7 @@ describe('a server that is killed and comes back', () => {
       void drain(await streamer.createConsumer('forgotten', options), (message) => ledger.handledMessage(message));
       const producer = await streamer.createProducer('forgotten');
       await sendMany(producer, ledger, 50, { prefix: 'before' });
-      await until('all before are handled', () => ledger.handled === 50);
+      await until('all messages sent before are handled', () => ledger.handled === 50);
 
       await server.kill();
       const during = sendMany(producer, ledger, 50, { prefix: 'during' });
@@ -85,7 +85,7 @@ describe('a server that is killed and comes back', () => {
     },
   );
 
-  it('takes its time to load: sends wait for it, and are sent once', async () => {
+  it('and takes long to load its data: sends wait for it, and are sent once', async () => {
     const server = await bench.server();
     const admin = bench.admin(server.url);
     await Promise.all(Array.from({ length: 300 }, (_, index) => admin.set(String(index), '')));
@@ -94,7 +94,7 @@ describe('a server that is killed and comes back', () => {
     const consumer = await streamer.createConsumer('loading', { mode: 'resumable', group: 'g', mkStream: true });
     void drain(consumer, (message) => ledger.handledMessage(message));
     const producer = await streamer.createProducer('loading');
-    // With this it answers LOADING meanwhile; Redis 6.0 cannot be told and says nothing at all.
+    // With this option the server replies LOADING while it loads; Redis 6.0 does not have it and does not reply at all.
     const isOld = (await admin.info('server')).includes('redis_version:6.0');
     const whileLoading = isOld ? [] : ['--loading-process-events-interval-bytes', '1024'];
     await server.kill();
@@ -108,7 +108,7 @@ describe('a server that is killed and comes back', () => {
     expect(ledger.confirmed).toBe(100);
   });
 
-  it('has forgotten its scripts: what needs them goes on', async () => {
+  it('without its scripts: lease renewal, which needs them, continues', async () => {
     const server = await bench.server();
     const streamer = await bench.streamer(server.url, { blockTimeout: 200 });
     const options = { mode: 'load-balanced', group: 'g', mkStream: true, autoClaimIdle: 600 } as const;
@@ -120,15 +120,15 @@ describe('a server that is killed and comes back', () => {
       const [entry] = (await admin.xpending('scripts', 'g', '-', '+', 1)) as Array<[string, string, number, number]>;
       return entry?.[2] ?? Infinity;
     };
-    const untilKeptAlive = async (): Promise<void> => {
-      await until('it has aged', async () => (await idle()) > 120);
-      await until('it is kept alive', async () => (await idle()) < 80);
+    const untilLeaseRenewed = async (): Promise<void> => {
+      await until('the entry is idle', async () => (await idle()) > 120);
+      await until('its lease is renewed', async () => (await idle()) < 80);
     };
-    await untilKeptAlive();
+    await untilLeaseRenewed();
     await server.restart();
     await admin.script('FLUSH');
-    await untilKeptAlive();
-    await untilKeptAlive();
+    await untilLeaseRenewed();
+    await untilLeaseRenewed();
   });
 });
 
@@ -149,7 +149,7 @@ describe('a server that is down', () => {
     expect(Date.now() - begin).toBeLessThan(1_500);
   });
 
-  it('is waited for by connect()', async () => {
+  it('makes connect() wait until it is up', async () => {
     const server = await bench.server(NOT_PERSISTENT);
     await server.kill();
     const connecting = bench.streamer(server.url);
@@ -158,13 +158,13 @@ describe('a server that is down', () => {
     await expect(connecting).resolves.toMatchObject({ status: 'connected' });
   });
 
-  it('fails sends after the timeout, however many wait, and holds no more than the queue may', async () => {
+  it('fails sends after the timeout, however many wait, and the queue stays within its limit', async () => {
     const server = await bench.server(NOT_PERSISTENT);
     const streamer = await bench.streamer(server.url, { timeout: 800 });
     const producer = await streamer.createProducer('queue', { maxQueued: 200, maxBatch: 10 });
     await producer.send('connected');
     await server.kill();
-    await until('the loss is noticed', () => streamer.connections.ofRole('writer')[0]?.state === 'connecting');
+    await until('the loss is detected', () => streamer.connections.ofRole('writer')[0]?.state === 'connecting');
 
     const begin = Date.now();
     const results = await Promise.allSettled(Array.from({ length: 400 }, (_, index) => producer.send(`${index}`)));
@@ -186,7 +186,7 @@ describe('a server that is down', () => {
     expect(await bench.admin(server.url).xlen('queue')).toBe(1);
   });
 
-  it('gives sends that waited for it ids in the order in which they were sent', async () => {
+  it('stores the sends that waited for it in the order in which they were sent', async () => {
     const server = await bench.server(NOT_PERSISTENT);
     const streamer = await bench.streamer(server.url);
     const producer = await streamer.createProducer('order', { maxBatch: 7 });

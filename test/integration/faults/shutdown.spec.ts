@@ -33,26 +33,26 @@ const untilBlocked = async (readers = 1): Promise<void> => {
   });
 };
 
-const took = async (work: Promise<unknown>): Promise<number> => {
+const durationOf = async (work: Promise<unknown>): Promise<number> => {
   const begin = Date.now();
   await work;
   return Date.now() - begin;
 };
 
-/** Timers and sockets that keep this process alive. */
+/** The number of timers and sockets that keep this process alive. */
 const handles = (): number => process.getActiveResourcesInfo().filter((name) => /Timeout|TCPSocket/.test(name)).length;
 
 describe('ending while a read is blocked', () => {
-  it.each(MODES)('ends a %s consumer within a second, and whoever waits is told', async (mode) => {
+  it.each(MODES)('ends a %s consumer within a second, and rejects a waiting next()', async (mode) => {
     const consumer = await consumerOf(mode);
     const waiting = consumer.next().catch((error: unknown) => error);
     await untilBlocked();
 
-    expect(await took(consumer.end())).toBeLessThan(1_000);
+    expect(await durationOf(consumer.end())).toBeLessThan(1_000);
     expect(await waiting).toBeInstanceOf(ConsumerEndedError);
   });
 
-  it('ends everything within a second by disconnect(), and leaves no connection, timer or consumer behind', async () => {
+  it('disconnect() ends everything within a second, and leaves no connection, timer or consumer', async () => {
     const before = handles();
     const other = await bench.streamer(server.url, { blockTimeout: 10_000 });
     await other.createConsumer(['s', 't'], { mode: 'load-balanced', group: 'g', mkStream: true });
@@ -61,7 +61,7 @@ describe('ending while a read is blocked', () => {
     await (await other.createProducer('s')).send('x');
     await untilBlocked(3);
 
-    expect(await took(other.disconnect())).toBeLessThan(1_000);
+    expect(await durationOf(other.disconnect())).toBeLessThan(1_000);
     await until('all connections are gone', async () => {
       return !String(await admin.client('LIST')).includes('nestjs-redis-streams:reader');
     });
@@ -69,7 +69,7 @@ describe('ending while a read is blocked', () => {
     expect(await admin.xinfo('CONSUMERS', 't', 'g')).toEqual([]);
   });
 
-  it('keeps what arrives at the last moment for the next consumer', async () => {
+  it('keeps messages that arrive at the last moment for the next consumer', async () => {
     for (let round = 0; round < 20; round += 1) {
       const consumer = await streamer.createConsumer('s', { mode: 'resumable', group: 'g', mkStream: true });
       const sent = admin.xadd('s', '*', 'msg', String(round));
@@ -88,23 +88,23 @@ describe('ending without a server', () => {
     await (await streamer.createProducer('s')).send('x');
     await consumer.next();
     await server.kill();
-    await until('the loss is noticed', () => streamer.status === 'reconnecting');
+    await until('the loss is detected', () => streamer.status === 'reconnecting');
 
-    expect(await took(streamer.disconnect())).toBeLessThan(2_500);
+    expect(await durationOf(streamer.disconnect())).toBeLessThan(2_500);
   });
 
-  it.each(MODES)('is bounded when the server stands still (%s)', async (mode) => {
+  it.each(MODES)('is bounded when the server is suspended (%s)', async (mode) => {
     const consumer = await consumerOf(mode);
     await (await streamer.createProducer('s')).send('x');
     await consumer.next();
     await untilBlocked();
     server.pause();
 
-    expect(await took(streamer.disconnect())).toBeLessThan(5_000);
+    expect(await durationOf(streamer.disconnect())).toBeLessThan(5_000);
     server.resume();
   });
 
-  it('waits some seconds for a server to come back and take what was acknowledged', async () => {
+  it('waits some seconds for the server to come back and receive the acknowledgements', async () => {
     await server.restart(['--appendonly', 'yes']);
     const consumer = await streamer.createConsumer('s', { mode: 'load-balanced', group: 'g', mkStream: true });
     const producer = await streamer.createProducer('s');
@@ -118,17 +118,17 @@ describe('ending without a server', () => {
     expect((await admin.xpending('s', 'g'))[0]).toBe(0);
   });
 
-  it('does not wait much longer than that', async () => {
+  it('does not wait longer than these seconds', async () => {
     const consumer = await streamer.createConsumer('s', { mode: 'load-balanced', group: 'g', mkStream: true });
     await (await streamer.createProducer('s')).send('x');
     await consumer.next();
     await server.kill();
 
-    expect(await took(streamer.disconnect())).toBeLessThan(7_500);
+    expect(await durationOf(streamer.disconnect())).toBeLessThan(7_500);
   });
 });
 
-describe('ending in the middle of something', () => {
+describe('ending while other calls are in flight', () => {
   it('ends consumers that are being created', async () => {
     const before = handles();
     for (let round = 0; round < 10; round += 1) {
@@ -137,7 +137,7 @@ describe('ending in the middle of something', () => {
         () => 'created',
         (error: { code: string }) => error.code,
       );
-      // A different moment each time: 0 to 9 turns of the event loop later.
+      // A different moment each time: after 0 to 9 turns of the event loop.
       for (let turn = 0; turn < round; turn += 1) await new Promise((resolve) => setImmediate(resolve));
       await other.disconnect();
       expect(['created', 'ERR_CLOSED', 'ERR_CONSUMER_ENDED']).toContain(await creating);
@@ -145,7 +145,7 @@ describe('ending in the middle of something', () => {
     await until('no handle is left', () => handles() <= before);
   });
 
-  it('settles every send, and disconnects twice at once', async () => {
+  it('settles every send, also when disconnect() is called twice at once', async () => {
     const producer = await streamer.createProducer('s');
     const sends = Promise.allSettled(Array.from({ length: 1_000 }, (_, index) => producer.send(String(index))));
     await Promise.all([streamer.disconnect(), streamer.disconnect()]);

@@ -18,14 +18,14 @@ beforeEach(async () => {
 });
 
 const pendingCount = async (): Promise<unknown> => (await admin.xpending('s', 'g'))[0];
-const complaints = (): string[] => bench.log.filter((line) => line.includes('trimmed or deleted while pending'));
+const warnings = (): string[] => bench.log.filter((line) => line.includes('trimmed or deleted while pending'));
 const send = async (...texts: string[]): Promise<void> => {
   const producer = await streamer.createProducer('s');
   await Promise.all(texts.map((text) => producer.send(text)));
 };
 
 describe('entries that are trimmed while they are pending', () => {
-  it('for a consumer that comes back are acknowledged, said once, and the rest is handed out', async () => {
+  it('for a consumer that restarts are acknowledged and logged once, and the rest is handed out', async () => {
     const options = { mode: 'resumable', group: 'g', mkStream: true, autoCommit: 'disabled' } as const;
     const before = await streamer.createConsumer('s', options);
     await send('1', '2', '3', '4');
@@ -37,11 +37,11 @@ describe('entries that are trimmed while they are pending', () => {
     const message = await after.next();
 
     expect([message.text(), message.deliveryCount]).toEqual(['4', 2]);
-    await until('only that is pending', async () => (await pendingCount()) === 1);
-    expect(complaints()).toHaveLength(1);
+    await until('only this message is pending', async () => (await pendingCount()) === 1);
+    expect(warnings()).toHaveLength(1);
   });
 
-  it('for a consumer that died are acknowledged by whoever searches for idle entries', async () => {
+  it('for a dead consumer are acknowledged by the consumer that scans for idle entries', async () => {
     const options = { mode: 'load-balanced', group: 'g', mkStream: true } as const;
     const dead = await streamer.createConsumer('s', { ...options, autoCommit: 'disabled', autoClaimInterval: false });
     await send('1', '2', '3', '4', '5');
@@ -66,15 +66,15 @@ describe('entries that are trimmed while they are pending', () => {
 
     expect(texts).toEqual(['1', '3', '5']);
     await until('nothing is pending', async () => (await pendingCount()) === 0);
-    expect(complaints().length).toBeLessThanOrEqual(1);
+    expect(warnings().length).toBeLessThanOrEqual(1);
   });
 
-  it('in this process are still handed out, and their acks do no harm', async () => {
+  it('but buffered in this process are still handed out, and their acks cause no error', async () => {
     const options = { mode: 'load-balanced', group: 'g', mkStream: true, autoCommit: 'disabled' } as const;
     const consumer = await streamer.createConsumer('s', options);
     await send('1', '2');
     const first = await consumer.next();
-    await until('the other one is buffered', async () => (await pendingCount()) === 2);
+    await until('the other message is buffered', async () => (await pendingCount()) === 2);
     await admin.xtrim('s', 'MAXLEN', 0);
 
     const second = await consumer.next();

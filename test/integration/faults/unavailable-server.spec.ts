@@ -46,7 +46,7 @@ const refusals: ReadonlyArray<readonly [word: string, refusal: Refusal]> = [
     'MISCONF',
     {
       async begin() {
-        // The dump cannot take the place of a directory.
+        // Saving fails because a directory has the name of the dump file.
         mkdirSync(join(server.dir, 'dump.rdb'));
         await admin.config('SET', 'stop-writes-on-bgsave-error', 'yes');
         await admin.config('SET', 'save', '3600 1000000');
@@ -77,12 +77,12 @@ const isSaved = async (status: string): Promise<boolean> => {
 };
 
 describe('a server that refuses writes for a while', () => {
-  it.each(refusals)('(%s) is waited for, and then everything goes on', async (word, { begin, end }) => {
+  it.each(refusals)('(%s) delays sends and reads until it accepts writes again', async (word, { begin, end }) => {
     const streamer = await bench.streamer(server.url, { blockTimeout: 300 });
     const ledger = await ledgerOf(streamer);
     const producer = await streamer.createProducer('s');
     await sendMany(producer, ledger, 20, { prefix: 'before' });
-    await until('all before are handled', () => ledger.handled === 20);
+    await until('all messages sent before are handled', () => ledger.handled === 20);
     await begin();
     expect(await refusalOf(admin.xadd('s', '*', 'msg', 'x'))).toContain(word);
     const load = sendMany(producer, ledger, 20, { prefix: 'during' });
@@ -102,14 +102,15 @@ describe('a server that refuses writes for a while', () => {
   });
 
   it.each(['at-most-once', 'exactly-once'] as const)(
-    '(NOREPLICAS) leaves no doubt: delivery %s waits as well',
+    '(NOREPLICAS) leaves no send uncertain: delivery %s waits as well',
     async (delivery) => {
       const streamer = await bench.streamer(server.url);
       const producer = await streamer.createProducer('s', { delivery });
       const ledger = new Ledger();
       await admin.config('SET', 'min-replicas-to-write', '1');
       const load = sendMany(producer, ledger, 20);
-      // Long enough for several attempts. Redis 6.0 does not look at what a script is about to do, as exactly-once needs it.
+      // Long enough for several attempts. Redis 6.0 does not check for replicas before a script, which exactly-once
+      // needs.
       await new Promise((resolve) => setTimeout(resolve, 500));
       const isOld = (await admin.info('server')).includes('redis_version:6.0');
       expect(ledger.confirmed).toBe(isOld && delivery === 'exactly-once' ? 20 : 0);
@@ -125,22 +126,22 @@ describe('a server that refuses writes for a while', () => {
 });
 
 describe('a read that is blocked', () => {
-  it('leaves a master that becomes a replica at once, whatever its block time', async () => {
+  it('ends at once when its master becomes a replica, whatever the block time', async () => {
     const streamer = await bench.streamer(server.url, { blockTimeout: 30_000 });
     const ledger = await ledgerOf(streamer);
     const statuses: string[] = [];
     streamer.on('status', (status) => statuses.push(status));
     await untilBlocked();
     await admin.call('REPLICAOF', '127.0.0.1', '1');
-    await until('the reader has left', () => statuses.includes('reconnecting'), 5_000);
+    await until('the reader has reconnected', () => statuses.includes('reconnecting'), 5_000);
     await admin.call('REPLICAOF', 'NO', 'ONE');
     await admin.xadd('s', '*', 'msg', 'x');
 
-    await until('it is handled', () => ledger.handled === 1);
-    await until('all is well', () => streamer.status === 'connected');
+    await until('the message is handled', () => ledger.handled === 1);
+    await until('all connections are back', () => streamer.status === 'connected');
   });
 
-  it('that an operator ends by CLIENT UNBLOCK begins again', async () => {
+  it('is repeated when an operator ends it with CLIENT UNBLOCK', async () => {
     const streamer = await bench.streamer(server.url, { blockTimeout: 30_000 });
     const ledger = await ledgerOf(streamer);
     for (const reason of ['ERROR', 'TIMEOUT', 'ERROR']) {
@@ -152,7 +153,7 @@ describe('a read that is blocked', () => {
     await untilBlocked();
     await admin.xadd('s', '*', 'msg', 'x');
 
-    await until('it is handled', () => ledger.handled === 1);
+    await until('the message is handled', () => ledger.handled === 1);
     expect(bench.log).toEqual([]);
     expect(streamer.status).toBe('connected');
   });
@@ -161,12 +162,12 @@ describe('a read that is blocked', () => {
     until('the read is blocked', async () => /blocked_clients:1/.test(await admin.info('clients')));
 });
 
-describe('an acknowledgement of what is gone', () => {
+describe('an acknowledgement for a deleted object', () => {
   it.each([
     ['entry', () => admin.xack('s', 'g', ...pendingIds)],
     ['group', () => admin.xgroup('DESTROY', 's', 'g')],
     ['stream', () => admin.del('s')],
-  ])('is no error, and is not repeated (%s)', async (_, remove) => {
+  ])('causes no error, and is not repeated (%s)', async (_, remove) => {
     const streamer = await bench.streamer(server.url, { blockTimeout: 300 });
     const consumer = await streamer.createConsumer('s', { ...GROUP, autoCommit: 'disabled' });
     const producer = await streamer.createProducer('s');

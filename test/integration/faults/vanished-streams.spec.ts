@@ -26,12 +26,12 @@ const untilBlocked = (): Promise<void> => until('the read is blocked', async () 
 
 const expire = async (key: string): Promise<void> => {
   await admin.pexpire(key, 1);
-  await until('it has expired', async () => (await admin.exists(key)) === 0);
+  await until('the key has expired', async () => (await admin.exists(key)) === 0);
 };
 
 const GROUP = { group: 'g', mkStream: true } as const;
 
-const disasters: ReadonlyArray<readonly [string, () => Promise<unknown>]> = [
+const faults: ReadonlyArray<readonly [string, () => Promise<unknown>]> = [
   ['the stream is deleted', () => admin.del('s')],
   ['everything is flushed', () => admin.flushall()],
   ['the stream is renamed', () => admin.rename('s', 'elsewhere')],
@@ -41,15 +41,15 @@ const disasters: ReadonlyArray<readonly [string, () => Promise<unknown>]> = [
 
 describe('while a read is blocked', () => {
   describe.each(['resumable', 'load-balanced'] as const)('of a %s consumer', (mode) => {
-    it.each(disasters)(
-      '%s: group and stream are made again, and every message from then on comes, once',
+    it.each(faults)(
+      '%s: group and stream are recreated, and every message from then on is delivered once',
       async (_, snapshotAndRun) => {
         const ledger = new Ledger();
         const consumer = await streamer.createConsumer('s', { mode, ...GROUP });
         void drain(consumer, (message) => ledger.handledMessage(message));
         const producer = await streamer.createProducer('s');
         await sendMany(producer, ledger, 20, { prefix: 'before' });
-        await until('all before are handled', () => ledger.handled === 20);
+        await until('all messages sent before are handled', () => ledger.handled === 20);
         await untilBlocked();
 
         await snapshotAndRun();
@@ -61,7 +61,7 @@ describe('while a read is blocked', () => {
     );
   });
 
-  it('the stream is deleted: a real-time consumer gets all of the new one, even with lower ids', async () => {
+  it('the stream is deleted: a real-time consumer receives all of the new stream, even with lower ids', async () => {
     await admin.xadd('s', '1000-0', 'msg', 'old');
     const consumer = await streamer.createConsumer('s', { mode: 'real-time' });
     await untilBlocked();
@@ -71,17 +71,17 @@ describe('while a read is blocked', () => {
     expect((await consumer.next()).text()).toBe('new');
   });
 
-  it('nothing is sent afterwards: the group is there again within the block time', async () => {
+  it('no message is sent afterwards: the group is recreated within the block time', async () => {
     await streamer.createConsumer('s', { mode: 'load-balanced', ...GROUP });
     await untilBlocked();
     await admin.del('s');
     const limit = 1_000 + 700;
 
-    await until('the group is back', async () => (await admin.exists('s')) === 1, limit);
+    await until('the group is recreated', async () => (await admin.exists('s')) === 1, limit);
     expect(await admin.xinfo('GROUPS', 's')).toHaveLength(1);
   });
 
-  it('the group is destroyed again and again: nothing is lost and no core is kept busy', async () => {
+  it('the group is destroyed repeatedly: nothing is lost and the consumer does not spin', async () => {
     const ledger = new Ledger();
     const consumer = await streamer.createConsumer('s', { mode: 'load-balanced', ...GROUP });
     void drain(consumer, (message) => ledger.handledMessage(message));
@@ -96,7 +96,7 @@ describe('while a read is blocked', () => {
     expect(bench.log.filter((line) => line.includes('had vanished')).length).toBeLessThanOrEqual(10);
   });
 
-  it('one of several streams loses its group: all of them go on', async () => {
+  it('one of several streams loses its group: all of them continue', async () => {
     const ledger = new Ledger();
     const consumer = await streamer.createConsumer(['s', 't', 'u'], { mode: 'load-balanced', ...GROUP });
     void drain(consumer, (message) => ledger.handledMessage(message));
@@ -108,8 +108,8 @@ describe('while a read is blocked', () => {
   });
 });
 
-describe('a group that vanishes', () => {
-  it('is noticed by whatever is first to need it: the search for idle entries is not stuck on it', async () => {
+describe('a destroyed group', () => {
+  it('is recreated by the first command that needs it: the scan for idle entries does not block on it', async () => {
     const options = { mode: 'load-balanced', ...GROUP, autoClaimInterval: 50, autoClaimIdle: 60_000 } as const;
     const consumer = await streamer.createConsumer('s', options);
     await admin.flushall();
@@ -119,7 +119,7 @@ describe('a group that vanishes', () => {
     expect(message.text()).toBe('after');
   });
 
-  it('takes nothing along that this process still has: buffered and running messages are pending again', async () => {
+  it('does not lose messages that this process still has: buffered and running messages are pending again', async () => {
     const options = { mode: 'load-balanced', ...GROUP, autoCommit: 'disabled' } as const;
     const consumer = await streamer.createConsumer('s', options);
     const producer = await streamer.createProducer('s');
@@ -139,7 +139,7 @@ describe('a group that vanishes', () => {
 });
 
 describe('a consumer that is deleted while it lives', () => {
-  it('goes on, and hands out what it had', async () => {
+  it('continues, and hands out its buffered messages', async () => {
     const options = { mode: 'load-balanced', ...GROUP, consumer: 'me', autoCommit: 'rolling' } as const;
     const consumer = await streamer.createConsumer('s', options);
     const producer = await streamer.createProducer('s');
@@ -156,7 +156,7 @@ describe('a consumer that is deleted while it lives', () => {
     ]);
   });
 
-  it('is never deleted by us while entries are pending for it', async () => {
+  it('is never deleted by this package while entries are pending for it', async () => {
     const options = { mode: 'load-balanced', ...GROUP, consumer: 'me', autoCommit: 'disabled' } as const;
     const consumer = await streamer.createConsumer('s', options);
     await (await streamer.createProducer('s')).send('x');
@@ -183,18 +183,21 @@ describe('a stream that is overwritten by another type', () => {
     }
   };
 
-  it.each(['real-time', 'resumable', 'load-balanced'] as const)('is told once; the others go on (%s)', async (mode) => {
-    const options = mode === 'real-time' ? { mode } : { mode, ...GROUP };
-    const consumer = await streamer.createConsumer(['s', 't'], options);
-    await overwrite('s');
+  it.each(['real-time', 'resumable', 'load-balanced'] as const)(
+    'is reported once; the other streams continue (%s)',
+    async (mode) => {
+      const options = mode === 'real-time' ? { mode } : { mode, ...GROUP };
+      const consumer = await streamer.createConsumer(['s', 't'], options);
+      await overwrite('s');
 
-    expect(await firstFailure(consumer)).toMatchObject({ code: 'ERR_WRONG_TYPE', streamKey: 's' });
-    const producer = await streamer.createProducer('t');
-    for (const text of ['1', '2', '3']) await producer.send(text);
-    for (const text of ['1', '2', '3']) expect((await consumer.next()).text()).toBe(text);
-  });
+      expect(await firstFailure(consumer)).toMatchObject({ code: 'ERR_WRONG_TYPE', streamKey: 's' });
+      const producer = await streamer.createProducer('t');
+      for (const text of ['1', '2', '3']) await producer.send(text);
+      for (const text of ['1', '2', '3']) expect((await consumer.next()).text()).toBe(text);
+    },
+  );
 
-  it('fails each next() when it was the only one', async () => {
+  it('fails each next() when it was the only stream', async () => {
     const consumer = await streamer.createConsumer('s', { mode: 'load-balanced', ...GROUP });
     await overwrite('s');
 
@@ -214,7 +217,7 @@ describe('a stream that is overwritten by another type', () => {
     await expect(producer.sendTo('t', 'y')).resolves.toMatchObject({ streamKey: 't' });
   });
 
-  it('does not cost other streams the entries that are being worked on', async () => {
+  it('does not stop the lease renewal of other streams', async () => {
     const options = { mode: 'load-balanced', ...GROUP, autoClaimIdle: 600, autoCommit: 'rolling' } as const;
     const consumer = await streamer.createConsumer(['s', 't'], options);
     const producer = await streamer.createGenericProducer();
@@ -229,8 +232,8 @@ describe('a stream that is overwritten by another type', () => {
       return entry?.[2] ?? Infinity;
     };
     for (let round = 0; round < 3; round += 1) {
-      await until('it has aged', async () => (await idle()) > 120);
-      await until('it is kept alive', async () => (await idle()) < 80, 1_000);
+      await until('the entry is idle', async () => (await idle()) > 120);
+      await until('its lease is renewed', async () => (await idle()) < 80, 1_000);
     }
   });
 });

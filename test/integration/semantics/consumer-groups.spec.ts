@@ -21,7 +21,7 @@ describe('consumer groups', () => {
     },
   );
 
-  it('scenario 14: a missing stream does not keep the consumer from its other streams', async () => {
+  it('scenario 14: the consumer reads its other streams when one stream is missing', async () => {
     const [missing, present] = [uniqueName('missing'), uniqueName('present')];
     const streamer = await streams.connect();
     const producer = await streamer.createProducer(present);
@@ -36,7 +36,7 @@ describe('consumer groups', () => {
   });
 
   it.each(['earliest', 'latest'] as const)(
-    'scenario 14: with mkStream the consumer waits, and sees what is sent then (%s)',
+    'scenario 14: with mkStream the consumer waits, and receives messages sent afterwards (%s)',
     async (autoStreamReset) => {
       const [stream, group] = [uniqueName('stream'), uniqueName('group')];
       const streamer = await streams.connect();
@@ -55,7 +55,7 @@ describe('consumer groups', () => {
     },
   );
 
-  it('createConsumer() resolves when the start is fixed: latest sees what is sent right afterwards', async () => {
+  it('createConsumer() resolves when the start position is fixed: latest receives messages sent right afterwards', async () => {
     const stream = uniqueName('stream');
     const streamer = await streams.connect();
     const producer = await streamer.createProducer(stream);
@@ -66,7 +66,7 @@ describe('consumer groups', () => {
     expect(await takeTexts(consumer, 1)).toEqual(['new']);
   });
 
-  it('goes on after its group was destroyed, without a gap and without a repetition', async () => {
+  it('a consumer continues after its group was destroyed, without a gap and without a repetition', async () => {
     const [stream, group] = [uniqueName('stream'), uniqueName('group')];
     const streamer = await streams.connect();
     const producer = await streamer.createProducer(stream);
@@ -81,7 +81,7 @@ describe('consumer groups', () => {
     expect(await takeTexts(consumer, 5)).toEqual(numbers(5, 9));
   });
 
-  it('reads a stream from its beginning that was deleted and begun anew', async () => {
+  it('a consumer reads a stream from its beginning when it was deleted and created again', async () => {
     const [stream, group] = [uniqueName('stream'), uniqueName('group')];
     const streamer = await streams.connect();
     const producer = await streamer.createProducer(stream);

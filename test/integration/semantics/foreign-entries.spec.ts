@@ -29,7 +29,7 @@ describe('messages of other writers', () => {
     expect(await pendingOf(streams.redis, stream, group)).toEqual([]);
   });
 
-  it('scenario 19: odd entries do not keep the ones around them from being delivered', async () => {
+  it('scenario 19: malformed entries do not block the entries around them', async () => {
     const stream = uniqueName('orders');
     const streamer = await streams.connect();
     const consumer = await streamer.createConsumer(stream, { mode: 'real-time' });
@@ -55,7 +55,7 @@ describe('messages of other writers', () => {
     await streams.redis.xadd(stream, '5-65535', 'msg', 'fits');
     await streams.redis.xadd(stream, '5-65536', 'msg', 'does not');
     await streams.redis.xadd(stream, `${2n ** 48n}-0`, 'msg', 'neither');
-    // A time that no Date can hold.
+    // A time beyond the range of a Date.
     await streams.redis.xadd(stream, `${2n ** 63n}-0`, 'msg', 'nor this');
 
     const [fits, ...rest] = (await take(consumer, 4)) as [StreamMessage, ...StreamMessage[]];
@@ -68,7 +68,7 @@ describe('messages of other writers', () => {
     }
   });
 
-  it('scenario 20: what is written is the payload alone in its field, and headers in fields of their own', async () => {
+  it('scenario 20: an entry has only the payload in the payload field, and each header in its own field', async () => {
     const stream = uniqueName('stream');
     const streamer = await streams.connect();
     const producer = await streamer.createProducer(stream);
@@ -82,7 +82,7 @@ describe('messages of other writers', () => {
     ]);
   });
 
-  it('scenario 20: what sea-streamer writes, XADD with `msg` alone, is read as it is', async () => {
+  it('scenario 20: an entry of sea-streamer, XADD with `msg` alone, is delivered unchanged', async () => {
     const stream = uniqueName('stream');
     const streamer = await streams.connect();
     const consumer = await streamer.createConsumer(stream, {

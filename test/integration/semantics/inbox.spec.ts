@@ -6,7 +6,7 @@ import { FaultBench } from '../../support/fault-bench.js';
 import { uniqueName } from '../../support/redis.js';
 import { addRaw, useStreams } from '../../support/streams.js';
 
-// Its servers and streamers end before it is looked for what is left.
+// Registered so that its servers and streamers end before useStreams checks for open connections.
 const bench = new FaultBench();
 const streams = useStreams();
 let stream: string;
@@ -26,7 +26,7 @@ async function someMessage(): Promise<StreamMessage> {
 }
 
 describe('an inbox', () => {
-  it('runs the work of a message once for a group, and of each group', async () => {
+  it('runs the work of a message once for each group', async () => {
     const message = await someMessage();
     const done: string[] = [];
     const handle = (by: Inbox): Promise<boolean> => by.once(message, async () => void done.push('work'));
@@ -40,7 +40,7 @@ describe('an inbox', () => {
     expect(done).toEqual(['work', 'work']);
   });
 
-  it('runs commands together with the record, each exactly once however often it is asked', async () => {
+  it('runs commands together with the record, exactly once for any number of calls', async () => {
     const message = await someMessage();
     const add = (): Promise<boolean> =>
       inbox.once(message, async () => [
@@ -48,7 +48,7 @@ describe('an inbox', () => {
         ['RPUSH', 'log', Buffer.from('booked')],
       ]);
 
-    // Both have found nothing recorded before they come to that.
+    // Both calls have found no record before either of them writes one.
     expect((await Promise.all([add(), add()])).sort()).toEqual([false, true]);
     expect(await add()).toBe(false);
     expect([await streams.redis.get('balance'), await streams.redis.lrange('log', 0, -1)]).toEqual(['5', ['booked']]);
@@ -62,7 +62,7 @@ describe('an inbox', () => {
     expect(await inbox.once(message, async () => undefined)).toBe(true);
   });
 
-  it('remembers for as long as it is told to', async () => {
+  it('keeps a record until its ttl has passed', async () => {
     const message = await someMessage();
     await streamer.createInbox('short', { ttl: 60_000 }).once(message, async () => undefined);
     const [key] = await streams.redis.keys(`app:${stream}:handled:short:*`);
@@ -72,7 +72,7 @@ describe('an inbox', () => {
     await expect(inbox.once({ id: '1-1' } as never, async () => undefined)).rejects.toThrow('message');
   });
 
-  it('knows its own record again when the reply was lost', async () => {
+  it('recognizes its own record when the reply was lost', async () => {
     const server = await bench.server({ args: ['--appendonly', 'no'] });
     const proxy = await bench.proxy(server);
     const admin = bench.admin(server.url);
@@ -86,7 +86,7 @@ describe('an inbox', () => {
     expect([booked, await admin.get('balance')]).toEqual([true, '1']);
   });
 
-  it('works without scripts, but not for commands', async () => {
+  it('works without scripts, except for commands', async () => {
     const server = await bench.server({ args: ['--appendonly', 'no'] });
     await bench.admin(server.url).call('ACL', 'SETUSER', 'plain', 'on', '>secret', '~*', '+@all', '-@scripting');
     const plain = (await bench.streamer(server.url.replace('//', '//plain:secret@'))).createInbox('g');
@@ -99,7 +99,7 @@ describe('an inbox', () => {
     });
   });
 
-  it('has a key for those who remember in a database of their own', async () => {
+  it('provides a key for records in an external database', async () => {
     const message = await someMessage();
     expect(idempotencyKey(message, 'g')).toBe(`g:${stream}:0:${message.id}`);
   });

@@ -26,7 +26,7 @@ const failover = {
 const quick = { ...failover, autoClaimIdle: 300, autoClaimInterval: 50 } as const;
 
 describe('load-balanced', () => {
-  it('scenario 7: two consumers with default ids share one group, and together see each message once', async () => {
+  it('scenario 7: two consumers with default ids share one group, and together receive each message once', async () => {
     const stream = uniqueName('stream');
     const streamer = await streams.connect();
     const options = {
@@ -40,7 +40,7 @@ describe('load-balanced', () => {
     const second = await streamer.createConsumer(stream, options);
     await sendNumbers(await streamer.createProducer(stream), 0, 9);
 
-    // Each holds one message at most before it is asked, so neither can take all of them.
+    // Before next() is called each consumer buffers at most one message, so neither can take all of them.
     const group = first.groupId as string;
     const hasOneEach = async (): Promise<boolean> =>
       new Set((await pendingOf(streams.redis, stream, group)).map(({ consumer }) => consumer)).size === 2;
@@ -54,14 +54,14 @@ describe('load-balanced', () => {
     expect(seen.map((part) => part.length)).not.toContain(0);
   });
 
-  it('scenario 8: the entries of a consumer that left without acks go to another, and it can come back', async () => {
+  it('scenario 8: the entries of a consumer that ended without acks go to another consumer, and it can rejoin', async () => {
     const [stream, group] = [uniqueName('stream'), uniqueName('group')];
     const streamer = await streams.connect();
     const producer = await streamer.createProducer(stream);
     const alpha = await streamer.createConsumer(stream, { ...failover, group, consumer: 'alpha' });
     await sendNumbers(producer, 0, 4);
     expect(await takeTexts(alpha, 5)).toEqual(numbers(0, 4));
-    // What alpha would buffer of 5 to 9 belongs to nobody any more once it ends; beta gets it either way.
+    // If alpha buffers any of 5 to 9, it releases them when it ends; beta receives them either way.
     const beta = await streamer.createConsumer(stream, { ...failover, group, consumer: 'beta' });
     await alpha.end();
     await sendNumbers(producer, 5, 9);
@@ -91,11 +91,11 @@ describe('load-balanced', () => {
     await take(alpha, 1);
     await alpha.end();
 
-    // Handed back entries may be claimed at once, the one that alpha had handed out after its idle time.
+    // Released entries may be claimed at once, but the entry that alpha had handed out only after its idle time.
     expect((await takeTexts(beta, 50)).sort()).toEqual(numbers(0, 49).sort());
   });
 
-  it('scenario 9: claimed entries belong to the claimer afterwards', async () => {
+  it('scenario 9: claimed entries are owned by the claimer afterwards', async () => {
     const [stream, group] = [uniqueName('stream'), uniqueName('group')];
     const streamer = await streams.connect();
     await abandon(stream, group, 'dead', 25);
@@ -107,10 +107,10 @@ describe('load-balanced', () => {
     expect(owners).toEqual(Array<string>(25).fill('beta'));
   });
 
-  it('scenario 9: a claim scan goes on to the end of the list, past pages with nothing to claim', async () => {
+  it('scenario 9: a claim scan continues to the end of the list, past pages with nothing to claim', async () => {
     const [stream, group] = [uniqueName('stream'), uniqueName('group')];
     const streamer = await streams.connect();
-    // 60 entries that stay fresh stand before those of the dead consumer; a page of XAUTOCLAIM looks at ten times COUNT.
+    // 60 fresh entries come before those of the dead consumer; a page of XAUTOCLAIM examines ten times COUNT entries.
     const producer = await streamer.createProducer(stream);
     await sendNumbers(producer, 0, 59);
     const alive = await streamer.createConsumer(stream, {
@@ -135,13 +135,13 @@ describe('load-balanced', () => {
       const dead = (await pendingOf(streams.redis, stream, group)).filter(({ consumer }) => consumer === 'dead');
       return dead.every(({ idle }) => idle > quick.autoClaimIdle);
     });
-    // One scan only, at its start: if that ends early the entries do not come.
+    // There is only one scan, at the start: if it ends early, the entries do not arrive.
     const beta = await streamer.createConsumer(stream, options);
 
     expect(await takeTexts(beta, 5)).toEqual(numbers(60, 64));
   });
 
-  it('scenario 9: entries that were deleted while pending are acknowledged, and the others come', async () => {
+  it('scenario 9: entries that were deleted while pending are acknowledged, and the others are delivered', async () => {
     const [stream, group] = [uniqueName('stream'), uniqueName('group')];
     const streamer = await streams.connect();
     const ids = await abandon(stream, group, 'dead', 4);
@@ -156,7 +156,7 @@ describe('load-balanced', () => {
     );
   });
 
-  it('scenario 10: a consumer that is alive keeps what it works on, however long that takes', async () => {
+  it('scenario 10: a live consumer keeps the messages in its handlers, however long they take', async () => {
     const [stream, group] = [uniqueName('stream'), uniqueName('group')];
     const streamer = await streams.connect();
     const producer = await streamer.createProducer(stream);
@@ -171,7 +171,7 @@ describe('load-balanced', () => {
     const [work] = (await take(alpha, 1)) as [StreamMessage];
     const beta = await streamer.createConsumer(stream, { ...quick, group, consumer: 'beta' });
 
-    // Each entry of a dead consumer that beta claims shows that a whole claim idle has gone by, and a scan after it.
+    // Each entry of a dead consumer that beta claims proves that a whole claim idle has passed and a scan followed.
     for (let round = 0; round < 4; round += 1) {
       await abandon(stream, group, 'dead', 1, round);
       const [claimed] = (await take(beta, 1)) as [StreamMessage];
@@ -185,7 +185,7 @@ describe('load-balanced', () => {
     expect(work.deliveryCount).toBe(1);
   });
 
-  it('immediate delivers a handed back entry to another consumer once, and leaves nothing pending', async () => {
+  it('immediate delivers a released entry to another consumer once, and leaves nothing pending', async () => {
     const [stream, group] = [uniqueName('stream'), uniqueName('group')];
     const streamer = await streams.connect();
     const options = {
@@ -211,7 +211,7 @@ describe('load-balanced', () => {
     expect(await takeTexts(beta, 1)).toEqual(['new']);
   });
 
-  it('a consumer that leaves with nothing pending takes its name with it', async () => {
+  it('a consumer that ends with nothing pending removes its name', async () => {
     const [stream, group] = [uniqueName('stream'), uniqueName('group')];
     const streamer = await streams.connect();
     const consumer = await streamer.createConsumer(stream, { ...quick, group, autoCommit: 'rolling' });
@@ -224,7 +224,7 @@ describe('load-balanced', () => {
   });
 });
 
-/** Appends messages and reads them in the name of a consumer that will never be heard of again. */
+/** Appends messages and reads them under the name of a consumer that does not exist. */
 async function abandon(stream: string, group: string, consumer: string, count: number, first = 0): Promise<string[]> {
   const { redis } = streams;
   const isNew = (await redis.exists(stream)) === 0;
@@ -233,11 +233,11 @@ async function abandon(stream: string, group: string, consumer: string, count: n
 for i = 1, ARGV[3] do ids[i] = redis.call('XADD', KEYS[1], '*', 'msg', tostring(ARGV[4] + i - 1)) end
 redis.call('XREADGROUP', 'GROUP', ARGV[1], ARGV[2], 'COUNT', ARGV[3], 'STREAMS', KEYS[1], '>')
 return ids`;
-  // In one step, or a live consumer of the group would be faster.
+  // In one transaction, because a live consumer of the group could read the messages first.
   return (await redis.eval(script, 1, stream, group, consumer, count, first)) as string[];
 }
 
-/** What each of the consumers gets of the next messages. */
+/** Collects the next messages that each of the consumers receives. */
 async function takeTogether(consumers: readonly StreamConsumer[], count: number): Promise<string[][]> {
   const done = new AbortController();
   const limit = AbortSignal.timeout(10_000);

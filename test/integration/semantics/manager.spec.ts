@@ -32,7 +32,7 @@ describe('manager', () => {
     const streamer = await streams.connect();
     const producer = await streamer.createProducer(stream);
     const at = (millisecond: number): Date => new Date(1_000_000 + millisecond);
-    // 0 and 1 at the first millisecond, 2 and 3 at the next, and so on.
+    // 0 and 1 have the first millisecond, 2 and 3 the next one, and so on.
     for (const number of numbers(0, 9)) producer.enqueue(number, { timestamp: at(Math.floor(Number(number) / 2)) });
     await producer.flush();
     const manager = await streamer.createManager();
@@ -50,7 +50,7 @@ describe('manager', () => {
     expect(await manager.range(uniqueName('missing'), '-', '+')).toEqual([]);
   });
 
-  it('groups() tells position, pending entries and consumers of each group', async () => {
+  it('groups() returns position, pending entries and consumers of each group', async () => {
     const stream = uniqueName('stream');
     const streamer = await streams.connect();
     const manager = await streamer.createManager();
@@ -84,7 +84,7 @@ describe('manager', () => {
     for (const number of numbers(0, 9)) producer.enqueue(number, { timestamp: new Date(1_000_000 + Number(number)) });
     await producer.flush();
     const manager = await streamer.createManager();
-    // Without claiming, what an earlier consumer had read ahead stays pending.
+    // Without claiming, the entries that an earlier consumer had prefetched stay pending.
     const reading = { autoStreamReset: 'earliest', batchSize: 1, prefetch: 1, autoClaimInterval: false } as const;
     const options = { mode: 'load-balanced', group: 'workers', autoCommit: 'rolling', ...reading } as const;
     const nextOf = async (): Promise<string | undefined> => {
@@ -127,7 +127,7 @@ describe('manager', () => {
     expect(await consumersOf(streams.redis, stream, 'workers')).toEqual([]);
   });
 
-  it('names the group that does not exist', async () => {
+  it('an error names a group that does not exist', async () => {
     const [stream, missing] = [uniqueName('stream'), uniqueName('missing')];
     const streamer = await streams.connect();
     await (await streamer.createProducer(stream)).send('x');

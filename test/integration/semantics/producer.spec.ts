@@ -28,11 +28,11 @@ describe('producer', () => {
     expect(stored).toEqual(receipts.map(({ id }, index) => [id, String(index)]));
   });
 
-  it('keeps the order of messages with and without a time of their own, whatever way each goes to this server', async () => {
+  it('messages with and without an explicit timestamp keep their order, whichever commands send them', async () => {
     const stream = uniqueName('stream');
     const producer = await (await streams.connect()).createProducer(stream);
     const timestamp = new Date(Date.now() + 60_000);
-    // The server is asked what it can do; after that nothing is waited for.
+    // The first send probes the features of the server; after that no send waits.
     await producer.send('first', { timestamp });
     numbers(0, 1_999).forEach((text, index) => {
       producer.enqueue(text, Math.floor(index / 500) % 2 === 1 ? { timestamp } : {});
@@ -43,7 +43,7 @@ describe('producer', () => {
     expect(stored).toEqual(['first', ...numbers(0, 1_999)]);
   });
 
-  it('scenario 15: a receipt says where the message is, and is safe for JSON', async () => {
+  it('scenario 15: a receipt has the position of the message, and is safe for JSON', async () => {
     const stream = uniqueName('stream');
     const receipt = await (await (await streams.connect()).createProducer(stream)).send('hello');
 
@@ -88,7 +88,7 @@ describe('producer', () => {
     expect(await streams.redis.xlen(stream)).toBe(1);
   });
 
-  it('scenario 15: a failed send that nobody waits for is reported, not thrown', async () => {
+  it('scenario 15: a failed send whose promise is not awaited is reported, not thrown', async () => {
     const stream = uniqueName('stream');
     await streams.redis.set(stream, 'no stream');
     const producer = await (await streams.connect()).createProducer(stream);
@@ -98,9 +98,9 @@ describe('producer', () => {
       throw new Error('a listener that fails must not matter');
     });
 
-    void producer.send('nobody waits');
-    await expect(producer.send('somebody waits')).rejects.toMatchObject({ code: 'ERR_WRONG_TYPE' });
-    await until('the one that nobody waits for is reported', () => reported.length > 0);
+    void producer.send('not awaited');
+    await expect(producer.send('awaited')).rejects.toMatchObject({ code: 'ERR_WRONG_TYPE' });
+    await until('the send that is not awaited is reported', () => reported.length > 0);
 
     expect(reported).toHaveLength(1);
   });
@@ -144,7 +144,7 @@ describe('producer', () => {
     expect((reason as Error).message).toContain('2001-02-03T04:05:06.789Z');
   });
 
-  it('scenario 17: trimMaxLen() and trimMinTimestamp() return how many entries went', async () => {
+  it('scenario 17: trimMaxLen() and trimMinTimestamp() return the number of removed entries', async () => {
     const stream = uniqueName('stream');
     const producer = await (await streams.connect()).createProducer(stream);
     const start = Date.now();
@@ -152,7 +152,7 @@ describe('producer', () => {
     await producer.flush();
 
     const first = await producer.trimMaxLen(stream, 500);
-    // Approximate: whole nodes of the stream go, never more than asked for.
+    // Approximate trimming removes whole nodes of the stream, and never more than requested.
     expect(first).toBeGreaterThan(0);
     expect(first).toBeLessThanOrEqual(500);
     const second = await producer.trimMinTimestamp(stream, new Date(start + 900));
@@ -179,7 +179,7 @@ describe('producer', () => {
     expect(rest.filter(([, fields]) => fields[1] !== 'old')).toHaveLength(10);
   });
 
-  it('stores bytes as they are, and headers beside the payload', async () => {
+  it('stores bytes unchanged, and headers next to the payload', async () => {
     const stream = uniqueName('stream');
     const streamer = await streams.connect();
     const producer = await streamer.createProducer(stream);
@@ -197,7 +197,7 @@ describe('producer', () => {
     expect(Object.entries(third?.headers ?? {})).toEqual([['__proto__', 'harmless']]);
   });
 
-  it('refuses what is past maxQueued, and takes more once there is room', async () => {
+  it('refuses messages beyond maxQueued, and accepts more once there is room', async () => {
     const stream = uniqueName('stream');
     const producer = await (await streams.connect()).createProducer(stream, { maxQueued: 3 });
     const sends = numbers(0, 3).map((text) => producer.send(text));
@@ -209,7 +209,7 @@ describe('producer', () => {
     expect(await streams.redis.xlen(stream)).toBe(4);
   });
 
-  it('refuses what is past maxQueuedBytes', async () => {
+  it('refuses messages beyond maxQueuedBytes', async () => {
     const stream = uniqueName('stream');
     const producer = await (await streams.connect()).createProducer(stream, { maxQueuedBytes: 10 });
     const first = producer.send('12345678');
@@ -226,7 +226,7 @@ describe('producer', () => {
     expect(() => producer.enqueue('x')).toThrow(expect.objectContaining({ code: 'ERR_UNSUPPORTED_OPERATION' }));
   });
 
-  it('keeps stream keys under the prefix that the streamer was given', async () => {
+  it('stores streams under the keyPrefix of the streamer', async () => {
     const stream = uniqueName('stream');
     const streamer = await streams.connect({ keyPrefix: 'app:' });
     const consumer = await streamer.createConsumer(stream, { mode: 'resumable', group: 'g', mkStream: true });

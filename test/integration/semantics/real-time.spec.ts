@@ -5,7 +5,7 @@ import { numbers, sendNumbers, take, takeTexts, texts, useStreams } from '../../
 const streams = useStreams();
 
 describe('real-time', () => {
-  it('scenario 1: latest sees what is sent after its start, earliest sees everything of several streams', async () => {
+  it('scenario 1: latest receives messages sent after its start, earliest receives everything of several streams', async () => {
     const [a, b] = [uniqueName('a'), uniqueName('b')];
     const streamer = await streams.connect();
     const producer = await streamer.createGenericProducer();
@@ -42,7 +42,7 @@ describe('real-time', () => {
       for (let round = 0; round < 5; round += 1) {
         await producer.sendTo(fast, `f${round}`);
         expect(await takeTexts(consumer, 1)).toEqual([`f${round}`]);
-        // The read loop is already waiting again, or about to: either way these must be seen.
+        // The read loop already waits again, or is about to; either way it must deliver these messages.
         await Promise.all(slow.map((key, index) => producer.sendTo(key, `s${index}-${round}`)));
         await producer.sendTo(fast, `then${round}`);
         expect((await takeTexts(consumer, 4)).sort()).toEqual([
@@ -55,12 +55,12 @@ describe('real-time', () => {
     },
   );
 
-  it('scenario 2: a message that lands on a quiet stream before its first read is seen', async () => {
+  it('scenario 2: a message that arrives on a quiet stream before its first read is delivered', async () => {
     const [fast, slow] = [uniqueName('fast'), uniqueName('slow')];
     const streamer = await streams.connect();
     const producer = await streamer.createGenericProducer();
     await producer.sendTo(slow, 'before the start');
-    // One place in the buffer: while f0 fills it nothing is read.
+    // The buffer has one place: while f0 fills it, nothing is read.
     const consumer = await streamer.createConsumer([fast, slow], { mode: 'real-time', prefetch: 1 });
 
     await producer.sendTo(fast, 'f0');
@@ -72,7 +72,7 @@ describe('real-time', () => {
     expect(texts(seen.filter(({ streamKey }) => streamKey === fast))).toEqual(['f0', 'f1']);
   });
 
-  it('scenario 3: two consumers on one stream each see every message', async () => {
+  it('scenario 3: two consumers on one stream each receive every message', async () => {
     const stream = uniqueName('stream');
     const streamer = await streams.connect();
     const first = await streamer.createConsumer(stream, { mode: 'real-time' });
@@ -86,7 +86,7 @@ describe('real-time', () => {
     expect(first.consumerId).toBeUndefined();
   });
 
-  it('a consumer that stops asking holds no more than its prefetch, and misses nothing later', async () => {
+  it('a consumer without next() calls buffers no more than its prefetch, and misses nothing later', async () => {
     const stream = uniqueName('stream');
     const streamer = await streams.connect();
     const consumer = await streamer.createConsumer(stream, { mode: 'real-time', batchSize: 3, prefetch: 4 });

@@ -20,7 +20,7 @@ describe('resumable', () => {
     { autoCommit: 'delayed' },
   ];
   it.each(policies)(
-    'scenario 4: a new consumer resumes where its group is, nothing skipped or repeated (%j)',
+    'scenario 4: a new consumer resumes at the position of its group, nothing skipped or repeated (%j)',
     async (policy) => {
       const [stream, a, b] = [uniqueName('stream'), uniqueName('a'), uniqueName('b')];
       const streamer = await streams.connect();
@@ -45,7 +45,7 @@ describe('resumable', () => {
     },
   );
 
-  it('scenario 5: with rolling, what was acked before SIGKILL stays acked and the rest comes again', async () => {
+  it('scenario 5: with rolling, messages acked before SIGKILL stay acked and the rest is delivered again', async () => {
     const [stream, group] = [uniqueName('stream'), uniqueName('group')];
     const streamer = await streams.connect();
     const producer = await streamer.createProducer(stream);
@@ -67,7 +67,7 @@ describe('resumable', () => {
     });
     children.push(child);
     expect(child.read).toEqual(numbers(0, 4));
-    // Before more is sent: what the child would buffer of it would count as delivered.
+    // Killed before more is sent, because messages that the child buffers would count as delivered.
     await until(
       'the acks have reached the server',
       async () => (await pendingOf(streams.redis, stream, group)).length === 1,
@@ -81,7 +81,7 @@ describe('resumable', () => {
     expect(messages.map(({ deliveryCount }) => deliveryCount)).toEqual([2, 1, 1, 1, 1, 1]);
   });
 
-  it('scenario 5: with disabled, what was committed before SIGKILL stays acked and the rest comes again', async () => {
+  it('scenario 5: with disabled, messages committed before SIGKILL stay acked and the rest is delivered again', async () => {
     const [stream, group] = [uniqueName('stream'), uniqueName('group')];
     const streamer = await streams.connect();
     const producer = await streamer.createProducer(stream);
@@ -97,7 +97,7 @@ describe('resumable', () => {
     });
     children.push(child);
     await sendNumbers(producer, 5, 9);
-    // The child has read ahead: its buffer dies with it.
+    // The child has prefetched these messages: its buffer is lost with it.
     await until(
       'the child has buffered 5 to 9',
       async () => (await pendingOf(streams.redis, stream, group)).length === 6,
@@ -108,7 +108,7 @@ describe('resumable', () => {
     expect(await takeTexts(consumer, 6)).toEqual(numbers(4, 9));
   });
 
-  it('scenario 5: a group that never committed sees its own pending entries first, before anything new', async () => {
+  it('scenario 5: a consumer of a group that never committed receives the pending entries before any new message', async () => {
     const [stream, group] = [uniqueName('stream'), uniqueName('group')];
     const streamer = await streams.connect();
     const producer = await streamer.createProducer(stream);
@@ -132,7 +132,7 @@ describe('resumable', () => {
     expect(messages.map(({ deliveryCount }) => deliveryCount)).toEqual([2, 2, 2, 2, 2, 1, 1, 1, 1, 1]);
   });
 
-  it('scenario 5: commit() is refused with rolling, whose acks reach the server by themselves', async () => {
+  it('scenario 5: commit() is refused with rolling, which sends acks by itself', async () => {
     const [stream, group] = [uniqueName('stream'), uniqueName('group')];
     const streamer = await streams.connect();
     await sendNumbers(await streamer.createProducer(stream), 0, 4);
@@ -172,7 +172,7 @@ describe('resumable', () => {
   });
 
   it.each(['rolling', 'disabled'] as const)(
-    'scenario 6: end() commits what was acked, then leaves (%s)',
+    'scenario 6: end() commits acked messages before the consumer leaves (%s)',
     async (autoCommit) => {
       const [stream, group] = [uniqueName('stream'), uniqueName('group')];
       const streamer = await streams.connect();
@@ -188,7 +188,7 @@ describe('resumable', () => {
     },
   );
 
-  it('a consumer that leaves with entries pending keeps its name, under which they come again', async () => {
+  it('a consumer that ends with entries pending keeps its name, under which they are delivered again', async () => {
     const [stream, group] = [uniqueName('stream'), uniqueName('group')];
     const streamer = await streams.connect();
     await sendNumbers(await streamer.createProducer(stream), 0, 1);
@@ -221,7 +221,7 @@ describe('resumable', () => {
     await until('the ack has been sent', async () => (await pendingOf(streams.redis, stream, group)).length === 0);
   });
 
-  it('immediate does not deliver again what it took from the pending list of an earlier run', async () => {
+  it('immediate does not deliver entries again that it took from the pending entries list of an earlier run', async () => {
     const [stream, group] = [uniqueName('stream'), uniqueName('group')];
     const streamer = await streams.connect();
     await sendNumbers(await streamer.createProducer(stream), 0, 2);
@@ -238,8 +238,11 @@ describe('resumable', () => {
   });
 });
 
-/** Until the server knows that the process is gone it would give the next messages to its last, blocked read. */
+/**
+ * Kills a child and waits until the server has closed its connection; before that the server would deliver the next
+ * messages to its last blocked read.
+ */
 async function killAndLeave(child: ConsumerProcess): Promise<void> {
   await child.kill();
-  await until('the server has noticed', async () => (await streams.readers()) === 0);
+  await until('the server has closed the connections of the child', async () => (await streams.readers()) === 0);
 }

@@ -11,12 +11,12 @@ const DAY = 86_400_000;
 interface Scene {
   readonly stream: string;
   readonly manager: StreamManager;
-  /** Reads so many messages of a group and acknowledges those that are named. */
+  /** Reads `count` messages in the name of a group and acknowledges the given ones. */
   read(group: string, count: number, acked: readonly number[]): Promise<void>;
   left(): Promise<string[]>;
 }
 
-/** A stream with the messages 1 to 10. */
+/** Creates a stream with the messages 1 to 10. */
 async function scene(): Promise<Scene> {
   const stream = uniqueName('retention');
   const streamer = await streams.connect();
@@ -41,15 +41,15 @@ async function scene(): Promise<Scene> {
 
 const all = (last: number): number[] => Array.from({ length: last }, (_, index) => index + 1);
 
-/** Newer servers delete what is acknowledged behind an entry that is pending, too. */
+/** Newer servers also delete acknowledged entries after a pending entry. */
 async function knowsAcked(): Promise<boolean> {
   await streams.redis.xadd('probe', '*', 'msg', '');
   const reply = await streams.redis.call('XTRIM', 'probe', 'MAXLEN', '=', '1', 'ACKED').catch(String);
   return reply === 0;
 }
 
-describe('trimming what every group has acknowledged', () => {
-  it('deletes that and nothing else', async () => {
+describe('trimming entries that every group has acknowledged', () => {
+  it('deletes these entries and nothing else', async () => {
     const { stream, manager, read, left } = await scene();
     await read('fast', 10, all(10));
     await read('slow', 4, all(4));
@@ -60,7 +60,7 @@ describe('trimming what every group has acknowledged', () => {
     expect(await manager.trimAcknowledged(stream)).toMatchObject({ trimmed: 0 });
   });
 
-  it('keeps what is pending for anybody, however old', async () => {
+  it('keeps entries that are pending in any group, however old', async () => {
     const { stream, manager, read, left } = await scene();
     await read('one', 10, [1, 2, 3, 5, 6, 7, 8, 9, 10]);
     await read('two', 10, [1, 3, 4, 5, 6, 7, 8, 9, 10]);
@@ -69,7 +69,7 @@ describe('trimming what every group has acknowledged', () => {
     expect(await left()).toEqual((await knowsAcked()) ? ['2', '4'] : numbers(2, 10));
   });
 
-  it('deletes nothing for which a group that has read nothing was made, and nothing of a stream without groups', async () => {
+  it('deletes nothing when one group has read nothing, and nothing of a stream without groups', async () => {
     const { stream, manager, read, left } = await scene();
     expect(await manager.trimAcknowledged(stream)).toMatchObject({ trimmed: 0, firstKept: undefined });
     await read('done', 10, all(10));
@@ -80,14 +80,14 @@ describe('trimming what every group has acknowledged', () => {
     expect(await manager.trimAcknowledged('nothing')).toMatchObject({ trimmed: 0, firstKept: undefined });
   });
 
-  it('keeps for a time what may be wanted again', async () => {
+  it('keeps acknowledged entries until keepFor has passed', async () => {
     const { stream, manager, read, left } = await scene();
     await read('done', 10, all(10));
     expect(await manager.trimAcknowledged(stream, { keepFor: DAY })).toMatchObject({ trimmed: 0, keptFor: undefined });
     expect(await left()).toHaveLength(10);
   });
 
-  it('says in a dry run what would go', async () => {
+  it('only reports in a dry run', async () => {
     const { stream, manager, read, left } = await scene();
     await read('one', 10, all(7));
     expect(await manager.trimAcknowledged(stream, { dryRun: true })).toMatchObject({ trimmed: 7, keptFor: 'one' });
@@ -105,7 +105,7 @@ describe('trimming what every group has acknowledged', () => {
     expect(await streams.redis.xlen(stream)).toBe(0);
   });
 
-  it('waits for a dead group for ever, unless it is told to ignore such', async () => {
+  it('waits for a dead group forever, unless deadGroups is ignore', async () => {
     const { stream, manager, read, left } = await scene();
     await read('alive', 10, all(10));
     await read('dead', 3, [1]);
@@ -116,11 +116,11 @@ describe('trimming what every group has acknowledged', () => {
     expect(await manager.trimAcknowledged(stream)).toMatchObject({ trimmed: 1, keptFor: 'dead' });
     const ignoring = { deadGroups: 'ignore', deadAfter: 1_000 } as const;
     expect(await manager.trimAcknowledged(stream, ignoring)).toMatchObject({ trimmed: 9, deadGroups: ['dead'] });
-    // Nobody has handled them there either, but they are young.
+    // The dead group has not handled these either, but they are younger than deadAfter.
     expect(await left()).toEqual(['11', '12']);
   });
 
-  it('is done by consumers that are told to, and every message is handled', async () => {
+  it('runs in consumers with the option retention, and every message is handled', async () => {
     const { stream, left } = await scene();
     const streamer = await streams.connect();
     const consumer = await streamer.createConsumer(stream, {
@@ -134,11 +134,11 @@ describe('trimming what every group has acknowledged', () => {
     const messages = await take(consumer, 10);
     expect(texts(messages)).toEqual(numbers(1, 10));
     for (const message of messages.slice(0, 9)) consumer.ack(message);
-    await until('what was acknowledged is deleted', async () => (await left()).length === 1);
+    await until('acknowledged entries are deleted', async () => (await left()).length === 1);
     expect(await left()).toEqual(['10']);
   });
 
-  it('refuses what it does not understand, before it does anything', async () => {
+  it('refuses invalid options before any I/O', async () => {
     const { stream, manager } = await scene();
     await expect(manager.trimAcknowledged(stream, { keepFor: -1 })).rejects.toThrow('options.keepFor');
     const streamer = await streams.connect();

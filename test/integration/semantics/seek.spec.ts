@@ -28,14 +28,14 @@ async function createConsumer(
 
 describe('seek and rewind', () => {
   it.each(cases)(
-    'scenario 11: goes to the beginning, an id, a time and the end ($mode, batch size $batchSize)',
+    'scenario 11: move to the beginning, an id, a time and the end ($mode, batch size $batchSize)',
     async (given) => {
       const stream = uniqueName('stream');
       const streamer = await streams.connect();
       const producer = await streamer.createProducer(stream);
       await sendNumbers(producer, 0, 28);
       const receipt = await producer.send('29');
-      // 30 and later are of a later millisecond, so that the time of 29 tells them apart.
+      // 30 and later have a later millisecond, so that the time of 29 separates them.
       await producer.send('30', { timestamp: new Date(receipt.timestamp.getTime() + 1) });
       for (const text of numbers(31, 99)) await producer.send(text);
       const consumer = await createConsumer(streamer, stream, given.mode, given.batchSize);
@@ -53,7 +53,7 @@ describe('seek and rewind', () => {
     },
   );
 
-  it.each(modes)('scenario 11: what is sent while the consumer moves is seen, and in order (%s)', async (mode) => {
+  it.each(modes)('scenario 11: messages sent while the consumer moves are delivered in order (%s)', async (mode) => {
     const stream = uniqueName('stream');
     const streamer = await streams.connect();
     const producer = await streamer.createProducer(stream);
@@ -61,7 +61,7 @@ describe('seek and rewind', () => {
     let sent = 0;
 
     for (let round = 0; round < 30; round += 1) {
-      // The consumer is at the end and its read is blocked, when a message ends that read in the middle of the move.
+      // The consumer is at the end and its read is blocked; a message ends that read in the middle of the move.
       const receipts: Array<Promise<Receipt>> = [];
       const moving = consumer.rewind('beginning');
       for (let index = 0; index < 5; index += 1) {
@@ -75,7 +75,7 @@ describe('seek and rewind', () => {
   });
 
   it.each(modes)(
-    'scenario 11: rewind to the end skips nothing that is sent afterwards by others (%s)',
+    'scenario 11: rewind to the end skips no message that other clients send afterwards (%s)',
     async (mode) => {
       const stream = uniqueName('stream');
       const streamer = await streams.connect();
@@ -88,7 +88,8 @@ describe('seek and rewind', () => {
         const during = numbers(0, 4).map((text) => producer.send(`during ${text}`));
         await Promise.all([moved, ...during]);
         await producer.send('after');
-        // How much of what was sent meanwhile is behind the end, nobody can say; but it is a tail without gaps.
+        // It is not defined how many of the messages sent during the move come after the end, but they are a tail
+        // without gaps.
         const seen: string[] = [];
         while (seen.at(-1) !== 'after') seen.push(...(await takeTexts(consumer, 1)));
         const whole = [...numbers(0, 4).map((text) => `during ${text}`), 'after'];
@@ -97,7 +98,7 @@ describe('seek and rewind', () => {
     },
   );
 
-  it('scenario 11: a resumable move is that of the group: who comes later goes on from there', async () => {
+  it('scenario 11: in resumable mode a move applies to the group: a later consumer continues from there', async () => {
     const [stream, group] = [uniqueName('stream'), uniqueName('group')];
     const streamer = await streams.connect();
     await sendNumbers(await streamer.createProducer(stream), 0, 9);
@@ -135,7 +136,7 @@ describe('seek and rewind', () => {
     expect(pending.filter((id) => before.some((message) => message.id === id))).toEqual([]);
   });
 
-  it('is refused in load-balanced mode with the way to do it', async () => {
+  it('are refused in load-balanced mode with an error that names the alternative', async () => {
     const stream = uniqueName('stream');
     const streamer = await streams.connect();
     const consumer = await streamer.createConsumer(stream, { mode: 'load-balanced', mkStream: true });

@@ -25,7 +25,7 @@ async function createConsumer(
 
 describe('sharding', () => {
   it.each(modes)(
-    'scenario 12: round robin over 3 shards, and a consumer of the base key sees all of them (%s)',
+    'scenario 12: a consumer of the base key receives all messages sent round-robin to 3 shards (%s)',
     async (mode) => {
       const stream = uniqueName('stream');
       const streamer = await streams.connect();
@@ -155,7 +155,7 @@ describe('sharding', () => {
     expect(consumer.streamShards).toEqual([{ streamKey: stream, shardId: 0 }]);
   });
 
-  it('sends messages of one key to one shard, and random ones to all shards', async () => {
+  it('messages of one key go to one shard, and random ones to all shards', async () => {
     const [keyed, random] = [uniqueName('keyed'), uniqueName('random')];
     const streamer = await streams.connect();
     const byKey = await streamer.createProducer(keyed, { sharder: new KeyHashSharder(8) });
@@ -167,7 +167,7 @@ describe('sharding', () => {
     expect(new Set(drawn.map(({ shardId }) => shardId))).toEqual(new Set([0, 1]));
   });
 
-  it('uses a sharder of the caller, and refuses a shard that it does not have', async () => {
+  it('a producer uses a custom sharder, and refuses a shard number that is out of its range', async () => {
     const stream = uniqueName('stream');
     const streamer = await streams.connect();
     const byLength: Sharder = { shards: 3, shardOf: (_stream, _key, payload) => payload.length };
@@ -181,7 +181,7 @@ describe('sharding', () => {
     });
   });
 
-  it.each(modes)('assign() and unassign() take single shards on and off (%s)', async (mode) => {
+  it.each(modes)('assign() and unassign() add and remove single shards (%s)', async (mode) => {
     const stream = uniqueName('stream');
     const streamer = await streams.connect();
     const producer = await streamer.createProducer(stream, { sharder: new RoundRobinSharder(2) });
@@ -198,12 +198,12 @@ describe('sharding', () => {
     expect(await takeTexts(consumer, 2)).toEqual(['3', '5']);
 
     await consumer.assign(stream, 0);
-    // A group goes on where it was; without one a stream that is taken on starts as configured.
+    // A group continues at its position; without a group an assigned stream starts as configured.
     const rest = await take(consumer, mode === 'real-time' ? 3 : 2);
     expect(texts(rest)).toEqual(mode === 'real-time' ? ['0', '2', '4'] : ['2', '4']);
   });
 
-  it('assign() and unassign() take whole streams on and off', async () => {
+  it('assign() and unassign() add and remove whole streams', async () => {
     const [a, b] = [uniqueName('a'), uniqueName('b')];
     const streamer = await streams.connect();
     const producer = await streamer.createGenericProducer();
@@ -219,7 +219,7 @@ describe('sharding', () => {
 
     expect(await takeTexts(consumer, 1)).toEqual(['b1']);
     expect(consumer.streamShards).toEqual([{ streamKey: b, shardId: 0 }]);
-    await until('nothing of the stream that was taken off is read', async () => {
+    await until('the unassigned stream is no longer read', async () => {
       await producer.sendTo(b, 'b2');
       return (await takeTexts(consumer, 1))[0] === 'b2';
     });

@@ -6,28 +6,28 @@ import type { Redis } from 'ioredis';
 import type { RedisServer } from './redis-server.js';
 import { until } from './until.js';
 
-export interface Place {
+export interface FaultTarget {
   readonly server: RedisServer;
   readonly admin: Redis;
-  /** A second client, for what does not return. */
+  /** A second client, for commands that block. */
   readonly helper: Redis;
 }
 
-/** Something that a server does to its clients for a while; resolves when it is over. */
-export type Trouble = (place: Place) => Promise<void>;
+/** Causes a temporary fault on the server; resolves when it is over. */
+export type ServerFault = (target: FaultTarget) => Promise<void>;
 
 const kill = async (admin: Redis): Promise<void> => {
   await admin.call('CLIENT', 'KILL', 'TYPE', 'normal', 'SKIPME', 'yes');
 };
 
-/** Redis 6.0 pauses all clients, and knows no other way. */
+/** Redis 6.0 can only pause all clients; it does not know the mode. */
 async function pauseClients(admin: Redis, time: number, mode: 'ALL' | 'WRITE'): Promise<void> {
   await admin.call('CLIENT', 'PAUSE', time, mode).catch(() => admin.call('CLIENT', 'PAUSE', time));
   await pause(time);
 }
 
-/** The dump cannot take the place of a directory. */
-async function failToSave({ server, admin }: Place): Promise<void> {
+/** Saving fails because a directory has the name of the dump file. */
+async function failToSave({ server, admin }: FaultTarget): Promise<void> {
   const dump = join(server.dir, 'dump.rdb');
   const isSaved = async (): Promise<boolean> => {
     await admin.call('BGSAVE').catch(() => undefined);
@@ -43,12 +43,12 @@ async function failToSave({ server, admin }: Place): Promise<void> {
   await until('saving works', isSaved);
 }
 
-/** All of these are waited for by sends, so that none fails. */
-export const TROUBLES: ReadonlyArray<readonly [what: string, trouble: Trouble]> = [
+/** Sends wait for the end of each of these faults, so none of them fails. */
+export const SERVER_FAULTS: ReadonlyArray<readonly [what: string, fault: ServerFault]> = [
   ['ends all connections (CLIENT KILL)', ({ admin }) => kill(admin)],
-  ['answers nobody for a moment (CLIENT PAUSE ALL)', ({ admin }) => pauseClients(admin, 400, 'ALL')],
+  ['pauses all clients for a moment (CLIENT PAUSE ALL)', ({ admin }) => pauseClients(admin, 400, 'ALL')],
   [
-    'lets nobody write for longer than a read waits (CLIENT PAUSE WRITE)',
+    'pauses all writes for longer than the block time of a read (CLIENT PAUSE WRITE)',
     ({ admin }) => pauseClients(admin, 2_800, 'WRITE'),
   ],
   [
@@ -75,7 +75,7 @@ export const TROUBLES: ReadonlyArray<readonly [what: string, trouble: Trouble]> 
       const script = helper.eval('while true do end', 0).catch((error: Error) => error);
       const isBusy = async (): Promise<boolean> =>
         (await admin.ping().catch((error: Error) => error.message)).startsWith('BUSY');
-      await until('it says BUSY', isBusy);
+      await until('the server replies BUSY', isBusy);
       await pause(1_000);
       await admin.script('KILL');
       await script;

@@ -15,6 +15,7 @@ export type {
 export type {
   AutoCommit,
   AutoStreamReset,
+  ConsumerMode,
   ConsumerOptions,
   Delivery,
   LoadBalancedOptions,
@@ -46,6 +47,7 @@ export { RedisStreamer } from './engine/streamer.js';
 export { ClientRedisStreams } from './nest/client/redis-streams.client.js';
 export { RedisStreamsDeadLetterException, RedisStreamsRetryException } from './nest/redis-streams.exceptions.js';
 export { RedisStreamsContext } from './nest/redis-streams.context.js';
+export type { ContextScope, MessageDelivery } from './nest/redis-streams.context.js';
 export type { DeadLetterEvent, RedisStreamsEvents, RetryEvent } from './nest/redis-streams.events.js';
 export type { PatternFactory } from './nest/server/handler-registry.js';
 export { RedisStreamsModule } from './nest/redis-streams.module.js';

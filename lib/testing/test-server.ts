@@ -150,7 +150,7 @@ export class TestServerRedisStreams
     return this.#hooks.around(context, () => runHandlers(handlers, packet.data, context));
   }
 
-  /** Runs a handler with `batch`; see `ServerRedisStreams.handleEvents`. */
+  /** @internal */
   handleEvents(payloads: readonly unknown[], contexts: readonly RedisStreamsContext[]): Promise<void> {
     const [first] = contexts as readonly [RedisStreamsContext];
     const handlers = eventHandlersOf(RedisStreamsContext.scopeOf(first).binding);

@@ -14,6 +14,7 @@ export type {
 export type {
   AutoCommit,
   AutoStreamReset,
+  ConsumerMode,
   ConsumerOptions,
   Delivery,
   LoadBalancedOptions,

@@ -3,6 +3,7 @@ export { REDIS_STREAMS_TRANSPORT } from './constants.js';
 export { ClientRedisStreams } from './nest/client/redis-streams.client.js';
 export { RedisStreamsDeadLetterException, RedisStreamsRetryException } from './nest/redis-streams.exceptions.js';
 export { RedisStreamsContext } from './nest/redis-streams.context.js';
+export type { ContextScope, MessageDelivery } from './nest/redis-streams.context.js';
 export type { DeadLetterEvent, RedisStreamsEvents, RetryEvent } from './nest/redis-streams.events.js';
 export type { PatternFactory } from './nest/server/handler-registry.js';
 export { RedisStreamsModule } from './nest/redis-streams.module.js';

@@ -1,27 +1,22 @@
 import { errorText } from '../shared/error-text.js';
 import type { RedisStreamsLogger } from '../shared/logger.js';
-import type { RedisStreamsEventsMap } from './redis-streams.events.js';
+import type { RedisStreamsEvents } from './redis-streams.events.js';
 
-export type EmitEvent = <E extends keyof RedisStreamsEventsMap>(
-  event: E,
-  ...args: Parameters<RedisStreamsEventsMap[E]>
-) => void;
-
-/** Listeners of a server or client. One that throws is reported and stops nothing. */
+/** The listeners of a server or client. A listener that throws is logged; the others are called all the same. */
 export class EventListeners {
-  readonly #listeners = new Map<keyof RedisStreamsEventsMap, Set<(...args: never[]) => void>>();
+  readonly #listeners = new Map<keyof RedisStreamsEvents, Set<(...args: never[]) => void>>();
   readonly #logger: RedisStreamsLogger;
 
   constructor(logger: RedisStreamsLogger) {
     this.#logger = logger;
   }
 
-  add<E extends keyof RedisStreamsEventsMap>(event: E, listener: RedisStreamsEventsMap[E]): void {
+  add<E extends keyof RedisStreamsEvents>(event: E, listener: RedisStreamsEvents[E]): void {
     const listeners = this.#listeners.get(event) ?? new Set();
     this.#listeners.set(event, listeners.add(listener));
   }
 
-  readonly emit: EmitEvent = (event, ...args) => {
+  emit<E extends keyof RedisStreamsEvents>(event: E, ...args: Parameters<RedisStreamsEvents[E]>): void {
     for (const listener of this.#listeners.get(event) ?? []) {
       try {
         (listener as (...values: unknown[]) => void)(...args);
@@ -29,5 +24,5 @@ export class EventListeners {
         this.#logger.error(`A listener of '${event}' failed: ${errorText(error)}`);
       }
     }
-  };
+  }
 }

@@ -5,8 +5,16 @@ import type { StreamMessage } from '../engine/messages/stream-message.js';
 import { InvalidOptionError, PayloadDecodeError } from '../errors.js';
 import { RedisStreamsRecord } from './redis-streams.record.js';
 
-/** Header in which a record's key travels, so that an ordered handler knows which messages belong together. */
+/** Header that carries a record's key, so that an ordered handler knows which messages belong together. */
 export const KEY_HEADER = 'key';
+
+/** The serializer of a client or server that is not given one. */
+export const JSON_SERIALIZER: Serializer<unknown, string> = Object.freeze({ serialize: toJson });
+
+/** The deserializer of a client or server that is not given one. */
+export const JSON_DESERIALIZER: Deserializer<Buffer, unknown> = Object.freeze({
+  deserialize: (payload: Buffer): unknown => JSON.parse(payload.toString()),
+});
 
 /** A packet as the producer sends it. */
 export interface EncodedPacket {
@@ -16,20 +24,14 @@ export interface EncodedPacket {
 
 /**
  * Turns the data of a Nest packet into an entry's payload and headers, and back. The payload is the serialized data and
- * nothing else, so that any client in any language reads and writes it.
+ * nothing else, so that any client in any language can read and write it.
  */
 export class PacketCodec {
-  readonly #serializer: Serializer | undefined;
-  readonly #deserializer: Deserializer | undefined;
+  readonly #serializer: () => Serializer;
+  readonly #deserializer: () => Deserializer;
 
-  /** Without a serializer or deserializer: JSON. @throws InvalidOptionError */
-  constructor(serializer: Serializer | undefined, deserializer: Deserializer | undefined) {
-    if (serializer !== undefined && typeof serializer?.serialize !== 'function') {
-      throw new InvalidOptionError('serializer', 'must have a method serialize', serializer);
-    }
-    if (deserializer !== undefined && typeof deserializer?.deserialize !== 'function') {
-      throw new InvalidOptionError('deserializer', 'must have a method deserialize', deserializer);
-    }
+  /** Both are looked up for each packet: a subclass of the client or server may set its own after this was constructed. */
+  constructor(serializer: () => Serializer, deserializer: () => Deserializer) {
     this.#serializer = serializer;
     this.#deserializer = deserializer;
   }
@@ -39,18 +41,36 @@ export class PacketCodec {
     const record = packet.data instanceof RedisStreamsRecord ? packet.data : undefined;
     const data: unknown = record ? record.data : packet.data;
     const options = sendOptions(packet, record);
-    if (!this.#serializer) return { payload: toJson(data), options };
-    const serialized: unknown = this.#serializer.serialize(data, { pattern: packet.pattern });
+    const serializer = this.#serializer();
+    if (serializer === JSON_SERIALIZER) return { payload: toJson(data), options };
+    const serialized: unknown = serializer.serialize(data, { pattern: packet.pattern });
     return serialized instanceof Promise
       ? serialized.then((value: unknown) => ({ payload: toPayload(value), options }))
       : { payload: toPayload(serialized), options };
   }
 
-  /** The data, or the promise of it when there is a deserializer. @throws PayloadDecodeError */
+  /** The data, or a promise of it unless the deserializer is the default one. @throws PayloadDecodeError */
   decode(message: StreamMessage, pattern: string): unknown {
     if (!message.hasPayload) return fieldsOf(message);
-    return this.#deserializer ? deserialize(this.#deserializer, message, pattern) : message.json();
+    const deserializer = this.#deserializer();
+    return deserializer === JSON_DESERIALIZER ? message.json() : deserialize(deserializer, message, pattern);
   }
+}
+
+/** The serializer of the options, else JSON. @throws InvalidOptionError */
+export function resolveSerializer({ serializer }: { serializer?: Serializer | undefined }): Serializer {
+  if (serializer !== undefined && typeof serializer?.serialize !== 'function') {
+    throw new InvalidOptionError('serializer', 'must have a method serialize', serializer);
+  }
+  return serializer ?? JSON_SERIALIZER;
+}
+
+/** The deserializer of the options, else JSON. @throws InvalidOptionError */
+export function resolveDeserializer({ deserializer }: { deserializer?: Deserializer | undefined }): Deserializer {
+  if (deserializer !== undefined && typeof deserializer?.deserialize !== 'function') {
+    throw new InvalidOptionError('deserializer', 'must have a method deserialize', deserializer);
+  }
+  return deserializer ?? JSON_DESERIALIZER;
 }
 
 async function deserialize(deserializer: Deserializer, message: StreamMessage, pattern: string): Promise<unknown> {
@@ -86,7 +106,7 @@ function toJson(data: unknown): string {
   return json;
 }
 
-/** An entry of another writer, which has fields but no payload. */
+/** An entry that another program wrote without the payload field. */
 function fieldsOf(message: StreamMessage): Record<string, string> {
   return Object.fromEntries([...message.fields].map(([name, value]) => [name, value.toString()]));
 }

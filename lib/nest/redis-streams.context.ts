@@ -1,36 +1,56 @@
 import { BaseRpcContext } from '@nestjs/microservices';
 
-import type { Delivery, Settlement } from '../engine/settling/settlement.js';
 import { check } from '../engine/options/option-checks.js';
 import type { StreamMessage } from '../engine/messages/stream-message.js';
-import { deadLetter, retryOrDeadLetter } from './server/failure-policy.js';
-import type { FailurePolicy } from './server/failure-policy.js';
+import type { Settlement } from '../engine/settling/settlement.js';
+import { ACKNOWLEDGED, LEFT_PENDING, deadLetter, retryOrDeadLetter } from './server/failure-policy.js';
+import type { HandlerBinding } from './server/handler-binding.js';
 
-/** What stands behind the contexts of one pattern's messages. */
-export interface ContextScope {
-  readonly pattern: string;
-  readonly group: string | undefined;
-  readonly consumer: string | undefined;
-  readonly commit: () => Promise<void>;
-  /** How often a message may be handled, and what then. */
-  readonly failurePolicy: FailurePolicy;
-  /** False where nothing is pending: neither a retry nor a dead letter is possible. */
-  readonly canRetry: boolean;
-  /** A settlement changes nothing, for that reason. */
-  readonly onIgnored: (message: StreamMessage, attempted: string, reason: string) => void;
+/** One delivery of a message. The engine makes it; `createContext` of a server passes it to the context's constructor. */
+export interface MessageDelivery {
+  readonly message: StreamMessage;
+  /** @internal Undefined until the message is settled. */
+  readonly settlement: Settlement | undefined;
+  /** @internal False when the message was settled before. */
+  settle(settlement: Settlement): boolean;
 }
 
-type RedisStreamsContextArgs = [message: StreamMessage, pattern: string];
+/** The part of a context that the messages of one pattern have in common. The server makes it. */
+export interface ContextScope {
+  readonly pattern: string;
+  /** Undefined in real-time mode. */
+  readonly group: string | undefined;
+  /** Undefined in real-time mode. */
+  readonly consumer: string | undefined;
+  /** @internal */
+  readonly binding: HandlerBinding;
+  /** @internal False where nothing is pending on the server: neither a retry nor a dead letter is possible. */
+  readonly canRetry: boolean;
+  /** @internal */
+  commit(): Promise<void>;
+  /** @internal Reports a settlement that has no effect. */
+  onIgnored(message: StreamMessage, attempted: string, reason: string): void;
+}
 
-/** The message that a handler was given, and what it may do with it. */
-export class RedisStreamsContext extends BaseRpcContext<RedisStreamsContextArgs> {
-  readonly #delivery: Delivery;
+/** The message that a handler was given, and the ways to settle it. */
+export class RedisStreamsContext extends BaseRpcContext<[message: StreamMessage, pattern: string]> {
+  readonly #delivery: MessageDelivery;
   readonly #scope: ContextScope;
 
-  constructor(delivery: Delivery, scope: ContextScope) {
+  constructor(delivery: MessageDelivery, scope: ContextScope) {
     super([delivery.message, scope.pattern]);
     this.#delivery = delivery;
     this.#scope = scope;
+  }
+
+  /** @internal */
+  static deliveryOf(context: RedisStreamsContext): MessageDelivery {
+    return context.#delivery;
+  }
+
+  /** @internal */
+  static scopeOf(context: RedisStreamsContext): ContextScope {
+    return context.#scope;
   }
 
   /** The entry itself. */
@@ -88,22 +108,23 @@ export class RedisStreamsContext extends BaseRpcContext<RedisStreamsContextArgs>
 
   /** Marks the message as processed; sent to Redis in the background. The first settlement wins. */
   ack(): void {
-    this.#settle('ack()', { kind: 'ack' });
+    this.#settle('ack()', ACKNOWLEDGED);
   }
 
   /**
-   * Wants the message again, after `delay` milliseconds if given, else as the retry policy says. It counts as an attempt:
-   * when these are used up, the message becomes a dead letter. The first settlement wins.
+   * Has the message delivered again, after `delay` milliseconds if given, else after the delay of the retry policy. It counts
+   * as an attempt: after the last one the message becomes a dead letter. The first settlement wins.
    */
   retry(options: { delay?: number } = {}): void {
     if (options.delay !== undefined) check.integer('delay', options.delay, 0);
-    this.#settle('retry()', retryOrDeadLetter(this.getDeliveryCount(), this.#scope.failurePolicy, options.delay));
+    const { failurePolicy } = this.#scope.binding;
+    this.#settle('retry()', retryOrDeadLetter(this.getDeliveryCount(), failurePolicy, options.delay));
   }
 
   /** Makes the message a dead letter at once. The first settlement wins. */
   deadLetter(reason: string): void {
     check.name('reason', reason);
-    this.#settle('deadLetter()', deadLetter(reason, this.#scope.failurePolicy));
+    this.#settle('deadLetter()', deadLetter(reason, this.#scope.binding.failurePolicy));
   }
 
   /** Sends all acknowledgements that are queued, also those of other messages; resolves once Redis has them. */
@@ -112,11 +133,11 @@ export class RedisStreamsContext extends BaseRpcContext<RedisStreamsContextArgs>
   }
 
   #settle(attempted: string, settlement: Settlement): void {
-    const { canRetry, onIgnored } = this.#scope;
+    const { canRetry } = this.#scope;
     const message = this.getMessage();
     const isPossible = canRetry || settlement.kind === 'ack';
-    const isFirst = this.#delivery.settle(isPossible ? settlement : { kind: 'pending' });
-    if (!isFirst) onIgnored(message, attempted, 'it was settled before');
-    else if (!isPossible) onIgnored(message, attempted, 'it is not pending on the server');
+    const isFirst = this.#delivery.settle(isPossible ? settlement : LEFT_PENDING);
+    if (!isFirst) this.#scope.onIgnored(message, attempted, 'it was settled before');
+    else if (!isPossible) this.#scope.onIgnored(message, attempted, 'it is not pending on the server');
   }
 }

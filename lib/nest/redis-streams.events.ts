@@ -4,14 +4,14 @@ import type { RedisStreamsStatus } from '../redis/connection/redis-connections.j
 
 /** A message that became a dead letter. */
 export interface DeadLetterEvent {
-  /** Where it came from. */
+  /** The message, as it was read from its own stream. */
   readonly message: StreamMessage;
   readonly group: string;
   /** The stream of dead letters and the id in it. */
   readonly deadLetterStream: string;
   readonly deadLetterId: string;
   readonly reason: string;
-  /** What the handler threw last. */
+  /** The last error of the handler. */
   readonly error: unknown;
 }
 
@@ -23,17 +23,14 @@ export interface RetryEvent {
   readonly error: unknown;
 }
 
-/** What `on()` of server and client tells about. */
-export interface RedisStreamsEvents {
-  /** The connection's state changed. */
+/** The events of server and client, with the listeners that `on()` takes. A type and no interface: Nest's classes ask for one. */
+export type RedisStreamsEvents = {
+  /** The state of the connection changed. */
   status: (status: RedisStreamsStatus) => void;
-  /** Something failed in the background: a handler, a read, an acknowledgement, a send that nobody waited for. */
+  /** Something failed in the background: a handler, a read, an acknowledgement, a send whose result nothing awaits. */
   error: (error: RedisStreamsError | Error) => void;
   /** A message will be handled again. */
   retry: (event: RetryEvent) => void;
   /** A message became a dead letter. */
   deadLetter: (event: DeadLetterEvent) => void;
-}
-
-/** The same as a record of functions, which is what Nest's base classes ask for. */
-export type RedisStreamsEventsMap = { [Event in keyof RedisStreamsEvents]: RedisStreamsEvents[Event] };
+};

@@ -7,7 +7,7 @@ import { ClientRedisStreams } from '../nest/client/redis-streams.client.js';
 import { RedisStreamsRecord } from '../nest/redis-streams.record.js';
 import type { TestServerRedisStreams } from './test-server.js';
 
-/** What an application sent. */
+/** An event or request that the application sent. */
 export interface SentMessage {
   readonly kind: 'event' | 'request';
   readonly pattern: unknown;
@@ -17,8 +17,8 @@ export interface SentMessage {
 }
 
 /**
- * Stands in for `ClientRedisStreams` in an application's own tests: it keeps what is sent and makes no connection. With a
- * {@link TestServerRedisStreams} requests are answered by that server's handlers.
+ * Replaces `ClientRedisStreams` in the tests of an application: it records each message that is sent and makes no connection.
+ * Given a {@link TestServerRedisStreams}, it has requests answered by the handlers of that server.
  */
 export class TestClientRedisStreams extends ClientRedisStreams {
   /** Everything that was sent, in order. */
@@ -31,7 +31,7 @@ export class TestClientRedisStreams extends ClientRedisStreams {
   }
 
   override async connect(): Promise<void> {
-    // There is nothing to connect to.
+    // No connection is needed.
   }
 
   override emit<TResult = Receipt, TInput = unknown>(pattern: unknown, data: TInput): Observable<TResult> {

@@ -1,65 +1,70 @@
 import { Logger } from '@nestjs/common';
-import type { CustomTransportStrategy, MessageHandler } from '@nestjs/microservices';
+import type { CustomTransportStrategy, MessageHandler, ReadPacket } from '@nestjs/microservices';
 import { Server } from '@nestjs/microservices';
 import { isObservable, lastValueFrom, toArray } from 'rxjs';
 
 import { HEADER_PREFIX, REDIS_STREAMS_TRANSPORT } from '../constants.js';
 import { Delivery } from '../engine/settling/settlement.js';
-import type { Settlement } from '../engine/settling/settlement.js';
 import { DEFAULTS } from '../engine/options/options.js';
 import { StreamMessage } from '../engine/messages/stream-message.js';
 import { InvalidOptionError, NoHandlerError } from '../errors.js';
+import type { RedisStreamsStatus } from '../redis/connection/redis-connections.js';
 import { safeLogger } from '../shared/logger.js';
 import { EventListeners } from '../nest/event-listeners.js';
 import { EventProcessor } from '../nest/server/event-processor.js';
-import { groupHandlers } from '../nest/server/handler-binding.js';
+import { eventHandlersOf, groupHandlers } from '../nest/server/handler-binding.js';
 import type { HandlerBinding } from '../nest/server/handler-binding.js';
-import { observeHandlerFailures, originalFailure } from '../nest/server/handler-failure.js';
 import { HandlerRegistry } from '../nest/server/handler-registry.js';
-import { PacketCodec } from '../nest/packet-codec.js';
-import { runWithHooks } from '../nest/server/processing-hooks.js';
+import { observeHandlerFailures, originalFailure, runHandlers } from '../nest/server/handler-runner.js';
+import { PacketCodec, resolveDeserializer, resolveSerializer } from '../nest/packet-codec.js';
+import { ProcessingHooks } from '../nest/server/processing-hooks.js';
+import { ServerReporter } from '../nest/server/server-reporter.js';
 import { RedisStreamsContext } from '../nest/redis-streams.context.js';
-import type { RedisStreamsEventsMap } from '../nest/redis-streams.events.js';
+import type { RedisStreamsEvents } from '../nest/redis-streams.events.js';
 import { SERVER_DEFAULTS, resolveServerOptions } from '../nest/redis-streams.options.js';
 import type { ServerRedisStreamsOptions } from '../nest/redis-streams.options.js';
 
-/** The server options that matter to handlers; `group` is `test` unless given. */
+/** The server options that handlers depend on. Default of `group`: `test`. */
 export type TestServerOptions = Pick<
   ServerRedisStreamsOptions,
   'group' | 'ack' | 'mode' | 'retry' | 'deadLetter' | 'serializer' | 'deserializer' | 'logger'
 >;
 
-/** What a delivered message has beside its data. */
+/** A delivered message, without its data. */
 export interface TestMessage {
   headers?: Record<string, string>;
   /** Default `<now>-<counter>`. */
   id?: string;
-  /** How often the message was delivered, this time included. Default 1. */
+  /** Number of deliveries, this one included. Default 1. */
   deliveryCount?: number;
 }
 
 /** How the handling of a message ended. */
 export interface DeliveryOutcome {
-  /** `unsettled` is a handler with manual acknowledgement that has not settled its message. */
-  readonly settlement: Settlement['kind'] | 'unsettled';
-  /** Of a retry: milliseconds until then. */
+  /** `unsettled`: a handler with manual acknowledgement has not settled its message. */
+  readonly settlement: 'ack' | 'retry' | 'dead-letter' | 'pending' | 'unsettled';
+  /** Of a retry: milliseconds until the next delivery. */
   readonly delay?: number;
   /** Of a dead letter. */
   readonly reason?: string;
-  /** What the handler threw, before Nest's exception filters. */
+  /** The error that the handler threw, before Nest's exception filters. */
   readonly error?: unknown;
 }
 
 /**
- * Stands in for `ServerRedisStreams` in an application's own tests: handlers are driven directly, through pipes, guards,
- * interceptors and filters, without a network and without waiting, and the test sees how each message was settled.
+ * Replaces `ServerRedisStreams` in the tests of an application: it runs handlers directly, through pipes, guards,
+ * interceptors and filters, without a network and without waiting, and returns how each message was settled.
  */
-export class TestServerRedisStreams extends Server<RedisStreamsEventsMap> implements CustomTransportStrategy {
+export class TestServerRedisStreams
+  extends Server<RedisStreamsEvents, RedisStreamsStatus>
+  implements CustomTransportStrategy
+{
   override readonly transportId = REDIS_STREAMS_TRANSPORT;
   override readonly propagatesEventHandlerErrors = true;
   readonly #options: TestServerOptions;
   readonly #listeners: EventListeners;
   readonly #codec: PacketCodec;
+  readonly #hooks: ProcessingHooks;
   readonly #events: EventProcessor;
   readonly #handlers = new HandlerRegistry((pattern) => this.normalizePattern(pattern as string));
   #counter = 0;
@@ -69,19 +74,14 @@ export class TestServerRedisStreams extends Server<RedisStreamsEventsMap> implem
     this.#options = { group: 'test', ...options };
     const logger = safeLogger(options.logger ?? new Logger(TestServerRedisStreams.name));
     this.#listeners = new EventListeners(logger);
-    this.#codec = new PacketCodec(options.serializer, options.deserializer);
-    this.#events = new EventProcessor({
-      logger,
-      codec: this.#codec,
-      emit: this.#listeners.emit,
-      withHooks: (context, work) =>
-        runWithHooks(
-          this.transportId,
-          { start: this.onProcessingStartHook, end: this.onProcessingEndHook },
-          context,
-          work,
-        ),
-    });
+    this.serializer = resolveSerializer(options);
+    this.deserializer = resolveDeserializer(options);
+    this.#codec = new PacketCodec(
+      () => this.serializer,
+      () => this.deserializer,
+    );
+    this.#hooks = new ProcessingHooks(this);
+    this.#events = new EventProcessor(this, this.#codec, new ServerReporter(logger, this.#listeners));
     observeHandlerFailures();
   }
 
@@ -103,46 +103,58 @@ export class TestServerRedisStreams extends Server<RedisStreamsEventsMap> implem
     // There is nothing to close.
   }
 
-  override on<E extends keyof RedisStreamsEventsMap>(event: E, callback: RedisStreamsEventsMap[E]): void {
+  override on<E extends keyof RedisStreamsEvents>(event: E, callback: RedisStreamsEvents[E]): void {
     this.#listeners.add(event, callback);
   }
 
   unwrap<T>(): T {
-    throw new InvalidOptionError('unwrap()', 'is of no use here: nothing stands behind this server', this.transportId);
+    throw new InvalidOptionError('unwrap()', 'cannot be used: this server has no connection', this.transportId);
   }
 
-  /** Hands one event to the handlers of the pattern; resolves when they have come to their end. @throws NoHandlerError */
+  /** Delivers one event to the handlers of the pattern; resolves when they have ended. @throws NoHandlerError */
   async deliver(pattern: unknown, data: unknown, message: TestMessage = {}): Promise<DeliveryOutcome> {
     const [outcome] = await this.deliverBatch(pattern, [{ ...message, data }]);
     return outcome as DeliveryOutcome;
   }
 
-  /** Hands several events to a handler at once, as to a handler with `batch`. */
+  /** Delivers several events; a handler with `batch` is given all of them at once. @throws NoHandlerError */
   async deliverBatch(
     pattern: unknown,
     messages: ReadonlyArray<TestMessage & { data: unknown }>,
   ): Promise<DeliveryOutcome[]> {
     const outcomes: DeliveryOutcome[] = [];
     for (const binding of await this.#bindingsOf(pattern)) {
-      const events = await Promise.all(messages.map((message) => this.#prepare(binding, message)));
-      const canRetry = binding.mode !== 'real-time';
-      if (binding.batch) await this.#events.processBatch(events, binding, canRetry);
-      else for (const event of events) await this.#events.process(event, binding, canRetry);
-      outcomes.push(...events.map(({ delivery, context }) => outcomeOf(delivery, context)));
+      const contexts = await Promise.all(messages.map((message) => this.#createContext(binding, message)));
+      if (binding.batch) await this.#events.processBatch(contexts);
+      else for (const context of contexts) await this.#events.process(context);
+      outcomes.push(...contexts.map(outcomeOf));
     }
     return outcomes;
   }
 
-  /** Hands a request to its handler; resolves with every value of the answer. Rejects with what a client would be sent. */
+  /** Delivers a request to its handler; resolves with every value of the answer. Rejects with the error that a client would receive. */
   async request<T = unknown>(pattern: unknown, data: unknown, message: TestMessage = {}): Promise<T[]> {
     const bindings = await this.#bindingsOf(pattern);
     const binding = bindings.find(({ requestHandler }) => requestHandler);
     if (!binding?.requestHandler) throw new NoHandlerError(String(pattern));
-    const { delivery, context } = await this.#prepare(binding, { ...message, data });
-    const decoded = await this.#codec.decode(delivery.message, binding.pattern);
+    const context = await this.#createContext(binding, { ...message, data });
+    const decoded = await this.#codec.decode(context.getMessage(), binding.pattern);
     const result: unknown = await binding.requestHandler(decoded, context);
     if (isObservable(result)) return (await lastValueFrom(result.pipe(toArray<unknown>()))) as T[];
     return result === undefined ? [] : [result as T];
+  }
+
+  /** Runs the event handlers of the context's pattern; see `ServerRedisStreams.handleEvent`. */
+  override handleEvent(_pattern: string, packet: ReadPacket, context: RedisStreamsContext): Promise<void> {
+    const handlers = eventHandlersOf(RedisStreamsContext.scopeOf(context).binding);
+    return this.#hooks.around(context, () => runHandlers(handlers, packet.data, context));
+  }
+
+  /** @internal */
+  handleEvents(payloads: readonly unknown[], contexts: readonly RedisStreamsContext[]): Promise<void> {
+    const [first] = contexts as readonly [RedisStreamsContext];
+    const handlers = eventHandlersOf(RedisStreamsContext.scopeOf(first).binding);
+    return this.#hooks.around(first, () => runHandlers(handlers, payloads, contexts));
   }
 
   async #bindingsOf(pattern: unknown): Promise<HandlerBinding[]> {
@@ -154,10 +166,10 @@ export class TestServerRedisStreams extends Server<RedisStreamsEventsMap> implem
     return groups.flatMap(({ bindings }) => [...bindings.values()]);
   }
 
-  async #prepare(
+  async #createContext(
     binding: HandlerBinding,
     { data, headers = {}, id, deliveryCount = 1 }: TestMessage & { data: unknown },
-  ): Promise<{ delivery: Delivery; context: RedisStreamsContext }> {
+  ): Promise<RedisStreamsContext> {
     const { payload } = await this.#codec.encode({ pattern: binding.pattern, data });
     const fields = [DEFAULTS.streamer.messageField, payload];
     for (const [name, value] of Object.entries(headers)) fields.push(HEADER_PREFIX + name, value);
@@ -168,20 +180,21 @@ export class TestServerRedisStreams extends Server<RedisStreamsEventsMap> implem
     };
     const shard = { streamKey: binding.pattern, shardId: 0 };
     const delivery = new Delivery(new StreamMessage(shard, entry, DEFAULTS.streamer.messageField), () => undefined);
-    const context = new RedisStreamsContext(delivery, {
+    const hasGroup = binding.mode !== 'real-time';
+    return new RedisStreamsContext(delivery, {
       pattern: binding.pattern,
-      group: binding.mode === 'real-time' ? undefined : this.#options.group,
-      consumer: binding.mode === 'real-time' ? undefined : 'test',
-      failurePolicy: binding.failurePolicy,
+      group: hasGroup ? this.#options.group : undefined,
+      consumer: hasGroup ? 'test' : undefined,
+      binding,
+      canRetry: hasGroup,
       commit: () => Promise.resolve(),
-      canRetry: binding.mode !== 'real-time',
       onIgnored: () => undefined,
     });
-    return { delivery, context };
   }
 }
 
-function outcomeOf({ settlement }: Delivery, context: RedisStreamsContext): DeliveryOutcome {
+function outcomeOf(context: RedisStreamsContext): DeliveryOutcome {
+  const { settlement } = RedisStreamsContext.deliveryOf(context);
   const error = originalFailure(context, undefined);
   const failure = error === undefined ? {} : { error };
   if (!settlement) return { settlement: 'unsettled', ...failure };

@@ -5,7 +5,7 @@ import { resolveProducerOptions } from '../../lib/engine/options/resolve-options
 import { StreamMessage } from '../../lib/engine/messages/stream-message.js';
 import { StreamProducer } from '../../lib/engine/producing/stream-producer.js';
 import { safeLogger } from '../../lib/shared/logger.js';
-import { PacketCodec } from '../../lib/nest/packet-codec.js';
+import { JSON_DESERIALIZER, JSON_SERIALIZER, PacketCodec } from '../../lib/nest/packet-codec.js';
 import type { EncodedPacket } from '../../lib/nest/packet-codec.js';
 import { RedisStreamsRecordBuilder } from '../../lib/nest/redis-streams.record.js';
 import {
@@ -245,7 +245,10 @@ describe('messages', () => {
 });
 
 describe('the packet codec', () => {
-  const codec = new PacketCodec(undefined, undefined);
+  const codec = new PacketCodec(
+    () => JSON_SERIALIZER,
+    () => JSON_DESERIALIZER,
+  );
   const received = ({ payload, options }: EncodedPacket): StreamMessage => {
     const pairs = Object.entries(options.headers ?? {}).flatMap(([name, value]) => [`h:${name}`, value]);
     return messageOf([bytes('msg'), bytes(payload as string), ...pairs.map((each) => bytes(each))]);

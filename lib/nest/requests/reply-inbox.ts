@@ -17,27 +17,33 @@ export interface ReplyInboxOptions {
   readonly streamer: RedisStreamer;
   readonly codec: PacketCodec;
   readonly replyPrefix: string;
-  /** Milliseconds without any reply after which a request has failed. */
+  /** Milliseconds without any reply after which a request fails. */
   readonly requestTimeout: number;
   readonly logger: Required<RedisStreamsLogger>;
 }
 
-/** How long a server that is gone may hold up the end. */
-const TRIM_LIMIT = 1_000;
-
-interface OpenRequest {
+/** A request that waits for its last reply. */
+export interface OpenRequest {
+  /** The correlation id. */
+  readonly id: string;
   readonly pattern: string;
   readonly callback: (packet: WritePacket) => void;
+  /** The deadline that the server is given, in milliseconds since the epoch. */
+  readonly expiresAt: string;
+  /** On the monotonic clock; every reply puts it off. */
   deadline: number;
 }
 
-/** After so many replies those that have been read are trimmed from the reply stream. */
+/** Longest wait for the last trim while closing, in milliseconds: Redis may be gone. */
+const TRIM_LIMIT = 1_000;
+/** Number of replies after which those already read are trimmed from the reply stream. */
 const TRIM_AFTER = 1_000;
 const BATCH_SIZE = 1_000;
 
 /**
- * Where the replies to this client's requests arrive: one stream, read from its beginning, and the requests that wait, by
- * correlation id. A request leaves when its last reply, its time-out or its unsubscription comes, whichever is first.
+ * Owns the reply stream of one client, read from its beginning, and the open requests by correlation id. A request leaves
+ * with its last reply, its time-out, its failure or its unsubscription, whichever is first. The stream is read from the
+ * first request on; a failed read ends the reading, and the next request starts it again.
  */
 export class ReplyInbox {
   readonly streamKey: string;
@@ -56,14 +62,9 @@ export class ReplyInbox {
     this.streamKey = `${options.replyPrefix}${randomUUID()}`;
   }
 
-  /** Requests that wait. */
+  /** Open requests. */
   get size(): number {
     return this.#open.size;
-  }
-
-  /** False once the request was answered, given up or timed out. */
-  has(id: string): boolean {
-    return this.#open.has(id);
   }
 
   /** Whether replies can be read. */
@@ -71,8 +72,9 @@ export class ReplyInbox {
     return this.#isOpen;
   }
 
-  /** Resolves when replies can be read. A failure is not remembered: the next request tries again. */
+  /** Resolves when replies can be read. After a failure the next call tries again. @throws ClosedError */
   async open(): Promise<void> {
+    if (this.#isClosed) throw new ClosedError('The client');
     this.#opening ??= this.#start().catch((error: unknown) => {
       this.#opening = undefined;
       throw error;
@@ -80,50 +82,55 @@ export class ReplyInbox {
     await this.#opening;
   }
 
-  /** Returns the correlation id. */
-  register(pattern: string, callback: (packet: WritePacket) => void): string {
-    const id = randomUUID();
-    this.#open.set(id, { pattern, callback, deadline: monotonicNow() + this.#options.requestTimeout });
+  register(pattern: string, callback: (packet: WritePacket) => void): OpenRequest {
+    const { requestTimeout } = this.#options;
+    const request = {
+      id: randomUUID(),
+      pattern,
+      callback,
+      expiresAt: String(Date.now() + requestTimeout),
+      deadline: monotonicNow() + requestTimeout,
+    };
+    this.#open.set(request.id, request);
     this.#watch();
-    return id;
+    return request;
   }
 
-  /** The request was given up, or could not be sent. */
-  remove(id: string): void {
+  /** False once the request was answered, given up, or has failed. */
+  has({ id }: OpenRequest): boolean {
+    return this.#open.has(id);
+  }
+
+  /** The request is over; later replies to it are dropped. */
+  remove({ id }: OpenRequest): void {
     this.#open.delete(id);
     if (this.#open.size > 0) return;
     clearTimeout(this.#timer);
     this.#timer = undefined;
   }
 
-  /** A request that still waits has failed. */
-  fail(id: string, error: unknown): void {
-    const request = this.#open.get(id);
-    if (!request) return;
-    this.remove(id);
+  /** Ends the request with an error, unless it is over. */
+  fail(request: OpenRequest, error: unknown): void {
+    if (!this.has(request)) return;
+    this.remove(request);
     request.callback({ err: error });
   }
 
+  /** Fails every open request, then ends the reading and empties the stream. */
   async close(): Promise<void> {
     this.#isClosed = true;
     this.#isOpen = false;
-    clearTimeout(this.#timer);
-    for (const [id, { callback }] of this.#open) {
-      this.#open.delete(id);
-      callback({ err: new ClosedError('The client') });
-    }
-    // One that is still being opened is ended by the streamer; waiting for it would wait for a server that may be gone.
+    // A copy: a callback may send again at once.
+    const waiting = Array.from(this.#open.values());
+    for (const request of waiting) this.fail(request, new ClosedError('The client'));
+    // A consumer that is still being opened is ended by the streamer; awaiting it would wait for a server that may be gone.
     if (!this.#consumer) return;
     await this.#consumer.end();
-    // Otherwise the stream expires by itself.
-    await within(
-      TRIM_LIMIT,
-      this.#trim(() => this.#options.streamer.appending.trimMaxLen(this.streamKey, 0)),
-    );
+    // A stream that cannot be emptied expires by itself.
+    await within(TRIM_LIMIT, this.#empty());
   }
 
   async #start(): Promise<void> {
-    if (this.#isClosed) throw new ClosedError('The client');
     this.#consumer = await this.#options.streamer.createConsumer(this.streamKey, {
       mode: 'real-time',
       autoStreamReset: 'earliest',
@@ -141,7 +148,7 @@ export class ReplyInbox {
         const decoding = this.#receive(message);
         if (decoding) await decoding;
         this.#sinceTrim += 1;
-        if (this.#sinceTrim >= TRIM_AFTER) this.#trimBefore(message);
+        if (this.#sinceTrim >= TRIM_AFTER) void this.#trimBefore(message);
       }
     } catch (error) {
       if (error instanceof ConsumerEndedError) return;
@@ -151,45 +158,47 @@ export class ReplyInbox {
     }
   }
 
-  /** A promise only where a deserializer has to be waited for. Never fails. */
+  /** A promise only where a deserializer has to be awaited. Never fails. */
   #receive(message: StreamMessage): Promise<void> | undefined {
     const { headers } = message;
-    const id = headers[REQUEST_HEADERS.correlationId] ?? '';
-    const request = this.#open.get(id);
-    if (!request) return;
+    const request = this.#open.get(headers[REQUEST_HEADERS.correlationId] ?? '');
+    if (!request) return undefined;
     const isError = headers[REQUEST_HEADERS.error] !== undefined;
-    const isDisposed = isError || headers[REQUEST_HEADERS.final] !== undefined;
-    const answer = (packet: WritePacket): void => this.#answer(id, request, packet);
-    const failed = (error: unknown): void => answer({ err: error, isDisposed: true });
+    const isLast = isError || headers[REQUEST_HEADERS.final] !== undefined;
     try {
-      if (!isError && message.payload.length > 0) {
-        const data = this.#options.codec.decode(message, request.pattern);
-        if (data instanceof Promise) {
-          return data.then((response: unknown) => answer({ response, isDisposed }), failed);
-        }
-        answer({ response: data, isDisposed });
+      if (isError) {
+        this.#answer(request, { err: message.json(), isDisposed: true });
+      } else if (message.payload.length === 0) {
+        this.#answer(request, { isDisposed: isLast });
       } else {
-        answer(isError ? { err: message.json(), isDisposed } : { isDisposed });
+        const response = this.#options.codec.decode(message, request.pattern);
+        if (response instanceof Promise) return this.#answerWhenDecoded(request, response, isLast);
+        this.#answer(request, { response, isDisposed: isLast });
       }
     } catch (error) {
-      failed(error);
+      this.#answer(request, { err: error, isDisposed: true });
     }
     return undefined;
   }
 
-  /** @param request as it was found; the id may have gone since */
-  #answer(id: string, request: OpenRequest, packet: WritePacket): void {
-    if (!this.#open.delete(id)) return;
-    if (packet.isDisposed) this.remove(id);
-    else this.#open.set(id, { ...request, deadline: monotonicNow() + this.#options.requestTimeout });
-    request.callback(packet);
+  async #answerWhenDecoded(request: OpenRequest, decoding: Promise<unknown>, isLast: boolean): Promise<void> {
+    try {
+      this.#answer(request, { response: await decoding, isDisposed: isLast });
+    } catch (error) {
+      this.#answer(request, { err: error, isDisposed: true });
+    }
   }
 
-  /** By time alone, because servers without MINID know no other way to trim from the front. */
-  #trimBefore({ id }: StreamMessage): void {
-    this.#sinceTrim = 0;
-    const [time] = id.split('-') as [string];
-    void this.#trim(() => this.#options.streamer.appending.trimMinId(this.streamKey, time));
+  #answer(request: OpenRequest, packet: WritePacket): void {
+    // It may be over by now: decoding can take time.
+    if (!this.#open.delete(request.id)) return;
+    if (packet.isDisposed) {
+      this.remove(request);
+    } else {
+      request.deadline = monotonicNow() + this.#options.requestTimeout;
+      this.#open.set(request.id, request);
+    }
+    request.callback(packet);
   }
 
   /** One timer for all: the first in the map is the first to time out. */
@@ -208,19 +217,33 @@ export class ReplyInbox {
 
   #expire(): void {
     const now = monotonicNow();
-    for (const [id, request] of this.#open) {
+    for (const request of this.#open.values()) {
       if (request.deadline > now) return;
-      this.#open.delete(id);
-      request.callback({ err: new RequestTimeoutError(request.pattern, this.#options.requestTimeout) });
+      this.fail(request, new RequestTimeoutError(request.pattern, this.#options.requestTimeout));
     }
   }
 
-  /** Trimming keeps the stream small; what is not trimmed goes when the stream expires. */
-  async #trim(trim: () => Promise<unknown>): Promise<void> {
+  /** By time alone, because servers without MINID know no other way to trim from the front. */
+  async #trimBefore({ id }: StreamMessage): Promise<void> {
+    this.#sinceTrim = 0;
+    const [time] = id.split('-') as [string];
     try {
-      await trim();
+      await this.#options.streamer.appending.trimMinId(this.streamKey, time);
     } catch (error) {
-      this.#options.logger.debug(`Trimming the reply stream failed: ${errorText(error)}`);
+      this.#trimFailed(error);
     }
+  }
+
+  async #empty(): Promise<void> {
+    try {
+      await this.#options.streamer.appending.trimMaxLen(this.streamKey, 0);
+    } catch (error) {
+      this.#trimFailed(error);
+    }
+  }
+
+  /** Trimming keeps the stream small; an entry that is not trimmed goes when the stream expires. */
+  #trimFailed(error: unknown): void {
+    this.#options.logger.debug(`Trimming the reply stream failed: ${errorText(error)}`);
   }
 }

@@ -1,6 +1,10 @@
+import type { Observable } from 'rxjs';
+
 import type { StreamProducer } from '../../engine/producing/stream-producer.js';
 import type { Payload } from '../../engine/messages/outgoing-message.js';
 import { errorText } from '../../shared/error-text.js';
+import type { PacketCodec } from '../packet-codec.js';
+import type { RedisStreamsContext } from '../redis-streams.context.js';
 import { REQUEST_HEADERS } from './request-headers.js';
 import type { RequestInfo } from './request-headers.js';
 
@@ -8,46 +12,71 @@ const FINAL = { [REQUEST_HEADERS.final]: '1' };
 const ERROR = { [REQUEST_HEADERS.error]: '1', ...FINAL };
 const NO_HEADERS = {};
 
-export interface ReplyWriterOptions {
-  readonly request: RequestInfo;
+/** In place of a value: the end of the replies, without a payload. */
+const END = Symbol('end');
+
+/** How replies are written, and who hears of the end. */
+export interface ReplyOutlet {
   readonly producer: StreamProducer;
-  readonly encode: (value: unknown) => Payload | Promise<Payload>;
-  /** Told once, when Redis has all replies, or why one could not be encoded or sent. */
-  readonly onWritten: (failure: unknown) => void;
+  readonly codec: PacketCodec;
+  /** Called once for each writer: Redis has all of its replies, or `writer.failure` says why not. */
+  onWritten(writer: ReplyWriter): void;
 }
 
 /**
  * Writes the replies to one request, in order. Values of one turn of the event loop are looked at together, so that the
- * usual single value and the end of the Observable become one reply.
+ * usual single value and the end of the Observable become one reply. After a value that cannot be encoded or stored it
+ * writes an error in place of it, and nothing more.
  */
 export class ReplyWriter {
-  readonly #options: ReplyWriterOptions;
+  readonly request: RequestInfo;
+  /** Of the request. */
+  readonly context: RedisStreamsContext;
+  readonly #outlet: ReplyOutlet;
   #values: unknown[] = [];
   #isScheduled = false;
   #isComplete = false;
-  /** Set while an encoder is waited for: what comes later is written behind it. */
+  /** Set while an encoder is awaited: later replies are written after it. */
   #encoding: Promise<void> | undefined;
   /** Replies that are encoded or on their way to Redis. */
   #open = 0;
   #failure: unknown;
   #isWritten = false;
 
-  constructor(options: ReplyWriterOptions) {
-    this.#options = options;
+  constructor(request: RequestInfo, context: RedisStreamsContext, outlet: ReplyOutlet) {
+    this.request = request;
+    this.context = context;
+    this.#outlet = outlet;
   }
 
   get isWritten(): boolean {
     return this.#isWritten;
   }
 
-  /** What is emitted while the function runs, at once as nearly always, is looked at after it. */
-  together(emit: () => void): void {
-    this.#isScheduled = true;
-    emit();
-    if (this.#isScheduled) this.#flush();
+  /** Why a reply could not be encoded or stored; the first of several. */
+  get failure(): unknown {
+    return this.#failure;
+  }
+
+  /** Each value becomes a reply. Resolves when the Observable completes, rejects with its error, of which nothing is written. */
+  follow(values: Observable<unknown>): Promise<void> {
+    return new Promise((resolve, reject) => {
+      // Most emit while they are subscribed to: looked at afterwards, all at once.
+      this.#isScheduled = true;
+      values.subscribe({
+        next: (value) => this.next(value),
+        error: reject,
+        complete: () => {
+          this.complete();
+          resolve();
+        },
+      });
+      if (this.#isScheduled) this.#flush();
+    });
   }
 
   next(value: unknown): void {
+    if (value === undefined) return;
     this.#values.push(value);
     if (this.#isScheduled) return;
     this.#isScheduled = true;
@@ -61,13 +90,11 @@ export class ReplyWriter {
     this.#flush();
   }
 
-  /** The last reply: an error as data, as Nest's filters have made it. */
+  /** The last reply: an error as data, in the form that Nest's exception filters gave it. */
   fail(error: unknown): void {
     this.#flush();
     this.#isComplete = true;
-    const data = error instanceof Error ? { name: error.name, message: error.message } : error;
-    // Encoded there, because what a handler throws may be no JSON either: a circle, or a bigint.
-    this.#write(() => JSON.stringify(data) ?? 'null', ERROR);
+    this.#write(error instanceof Error ? { name: error.name, message: error.message } : error, ERROR);
   }
 
   #flush(): void {
@@ -76,52 +103,66 @@ export class ReplyWriter {
     if (values.length > 0) this.#values = [];
     values.forEach((value, index) => {
       const isLast = this.#isComplete && index === values.length - 1;
-      this.#write(() => this.#options.encode(value), isLast ? FINAL : NO_HEADERS);
+      this.#write(value, isLast ? FINAL : NO_HEADERS);
     });
-    // Without a payload: the end of a stream of replies that has no value of its own.
-    if (this.#isComplete && values.length === 0) this.#write(() => '', FINAL);
+    if (this.#isComplete && values.length === 0) this.#write(END, FINAL);
   }
 
-  #write(encode: () => Payload | Promise<Payload>, headers: Record<string, string>): void {
+  #write(value: unknown, headers: Record<string, string>): void {
     this.#open += 1;
-    if (this.#encoding) {
-      this.#encoding = this.#encoding.then(() => this.#writeNow(encode, headers));
-      return;
-    }
-    this.#encoding = this.#writeNow(encode, headers);
+    this.#encoding = this.#encoding
+      ? this.#encoding.then(() => this.#encodeAndAppend(value, headers))
+      : this.#encodeAndAppend(value, headers);
   }
 
-  /** A promise only where an encoder has to be waited for. Never fails. */
-  #writeNow(encode: () => Payload | Promise<Payload>, headers: Record<string, string>): Promise<void> | undefined {
+  /** A promise only where an encoder has to be awaited. Never fails. */
+  #encodeAndAppend(value: unknown, headers: Record<string, string>): Promise<void> | undefined {
+    if (this.#failure !== undefined) {
+      this.#onStored(undefined);
+      return undefined;
+    }
     try {
-      // Behind a value that could not be encoded nothing is written.
-      const payload = this.#failure === undefined ? encode() : undefined;
-      if (payload instanceof Promise) return payload.then((encoded) => this.#post(encoded, headers), this.#refuse);
-      if (payload === undefined) this.#settle(undefined);
-      else this.#post(payload, headers);
+      const payload = this.#encode(value, headers);
+      if (payload instanceof Promise) return this.#appendWhenEncoded(payload, headers);
+      this.#append(payload, headers);
     } catch (error) {
-      this.#refuse(error);
+      this.#appendFailure(error);
     }
     return undefined;
   }
 
-  readonly #refuse = (error: unknown): void => {
-    this.#failure = error;
-    this.#post(JSON.stringify({ status: 'error', message: errorText(error) }), ERROR);
-  };
-
-  #post(payload: Payload, headers: Record<string, string>): void {
-    const { request, producer } = this.#options;
-    const { correlationId, replyTo } = request;
-    const all = { [REQUEST_HEADERS.correlationId]: correlationId, ...headers };
-    producer.post(replyTo, payload, { headers: all }, this.#settle);
+  #encode(value: unknown, headers: Record<string, string>): Payload | Promise<Payload> {
+    if (value === END) return '';
+    // JSON whatever the serializer is: the client reads an error without its deserializer.
+    if (headers === ERROR) return JSON.stringify(value) ?? 'null';
+    const encoded = this.#outlet.codec.encode({ pattern: this.context.getPattern(), data: value });
+    return encoded instanceof Promise ? encoded.then(({ payload }) => payload) : encoded.payload;
   }
 
-  readonly #settle = (failure: unknown): void => {
+  async #appendWhenEncoded(encoding: Promise<Payload>, headers: Record<string, string>): Promise<void> {
+    try {
+      this.#append(await encoding, headers);
+    } catch (error) {
+      this.#appendFailure(error);
+    }
+  }
+
+  #appendFailure(error: unknown): void {
+    this.#failure = error;
+    this.#append(JSON.stringify({ status: 'error', message: errorText(error) }), ERROR);
+  }
+
+  #append(payload: Payload, headers: Record<string, string>): void {
+    const { correlationId, replyTo } = this.request;
+    const all = { [REQUEST_HEADERS.correlationId]: correlationId, ...headers };
+    this.#outlet.producer.post(replyTo, payload, { headers: all }, this.#onStored);
+  }
+
+  readonly #onStored = (failure: unknown): void => {
     this.#failure ??= failure;
     this.#open -= 1;
     if (!this.#isComplete || this.#open > 0) return;
     this.#isWritten = true;
-    this.#options.onWritten(this.#failure);
+    this.#outlet.onWritten(this);
   };
 }

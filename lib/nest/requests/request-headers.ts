@@ -1,10 +1,10 @@
 import type { StreamMessage } from '../../engine/messages/stream-message.js';
 
-/** Headers of requests and replies, as they stand behind `h:`. */
+/** Headers of requests and replies; their fields have the prefix `h:`. */
 export const REQUEST_HEADERS = Object.freeze({
   correlationId: 'correlation-id',
   replyTo: 'reply-to',
-  /** Milliseconds since the epoch; later the client does not wait any more. */
+  /** Milliseconds since the epoch after which the client no longer waits. */
   deadline: 'deadline',
   /** On the last reply to a request. */
   final: 'final',
@@ -12,10 +12,11 @@ export const REQUEST_HEADERS = Object.freeze({
   error: 'error',
 });
 
-/** What makes a message a request. */
+/** The headers of a request, read. */
 export interface RequestInfo {
   readonly correlationId: string;
   readonly replyTo: string;
+  /** Infinity without the header. */
   readonly deadline: number;
 }
 
@@ -25,6 +26,6 @@ export function requestInfoOf({ headers }: StreamMessage): RequestInfo | undefin
   const replyTo = headers[REQUEST_HEADERS.replyTo];
   if (correlationId === undefined || replyTo === undefined) return undefined;
   const deadline = headers[REQUEST_HEADERS.deadline];
-  // What is no time must not be taken for one that is over: Number('') is 0.
+  // Text that is no number must not become a deadline in the past: Number('') is 0.
   return { correlationId, replyTo, deadline: deadline && /^\d+$/.test(deadline) ? Number(deadline) : Infinity };
 }

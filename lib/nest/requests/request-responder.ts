@@ -1,27 +1,27 @@
 import type { MessageHandler } from '@nestjs/microservices';
 import { isObservable } from 'rxjs';
-import type { Observable } from 'rxjs';
 
-import type { Delivery } from '../../engine/settling/settlement.js';
 import type { StreamProducer } from '../../engine/producing/stream-producer.js';
-import type { Payload } from '../../engine/messages/outgoing-message.js';
 import { withResolvers } from '../../shared/deferred.js';
 import type { Deferred } from '../../shared/deferred.js';
 import { errorText } from '../../shared/error-text.js';
 import type { RedisStreamsLogger } from '../../shared/logger.js';
 import type { PacketCodec } from '../packet-codec.js';
-import type { RedisStreamsContext } from '../redis-streams.context.js';
+import { RedisStreamsContext } from '../redis-streams.context.js';
+import { ACKNOWLEDGED } from '../server/failure-policy.js';
+import type { ProcessingHooks } from '../server/processing-hooks.js';
 import { ReplyWriter } from './reply-writer.js';
+import type { ReplyOutlet } from './reply-writer.js';
 import type { RequestInfo } from './request-headers.js';
 
-/** As Nest's own transports say it. */
+/** The text of Nest's own transports. */
 const NO_HANDLER = 'There is no matching message handler defined in the remote service.';
 
-/** How long a reply stream outlives the last reply to it, and how often that is put off, in milliseconds. */
+/** Lifetime of a reply stream after the last reply to it, and how often it is renewed, in milliseconds. */
 const REPLY_STREAM_TTL = 600_000;
 const TTL_RENEWAL = 60_000;
 const MAX_REMEMBERED_STREAMS = 10_000;
-/** While so many replies are on their way to Redis, a handler's place is kept until its own is there. */
+/** Limit of requests whose replies are on their way to Redis: over it, a handler keeps its place until its own are stored. */
 const MAX_REPLIES_UNDER_WAY = 1_000;
 
 export interface RequestResponderOptions {
@@ -32,22 +32,26 @@ export interface RequestResponderOptions {
   /** A request may name reply streams that begin so, and no other key. */
   readonly replyPrefix: string;
   readonly logger: Required<RedisStreamsLogger>;
-  readonly withHooks: <T>(context: RedisStreamsContext, work: () => Promise<T>) => Promise<T>;
+  readonly hooks: ProcessingHooks;
 }
 
 /**
- * Answers requests: every value that the handler's Observable emits is a reply, an error is one too. A request is
- * acknowledged once its replies are in Redis; retry and dead letters are for events.
+ * The server's end of requests: runs the handler, writes each value of its Observable as a reply and an error as the last
+ * one. A request is acknowledged once its replies are in Redis; retries and dead letters are for events.
  */
-export class RequestResponder {
+export class RequestResponder implements ReplyOutlet {
+  readonly producer: StreamProducer;
+  readonly codec: PacketCodec;
   readonly #options: RequestResponderOptions;
   readonly #renewedAt = new Map<string, number>();
-  /** Of requests whose handlers have ended. */
+  /** Writers whose handlers have ended and whose replies are not all stored. */
   readonly #underWay = new Set<ReplyWriter>();
-  /** Somebody waits for fewer replies under way. */
+  /** Resolves when one of these is done. */
   #fewer: Deferred<void> | undefined;
 
   constructor(options: RequestResponderOptions) {
+    this.producer = options.producer;
+    this.codec = options.codec;
     this.#options = options;
   }
 
@@ -56,41 +60,26 @@ export class RequestResponder {
     while (this.#underWay.size > 0) await this.#untilFewer();
   }
 
-  /** Resolves when the handler has ended; its replies are written, and the request is acknowledged, after that. */
-  respond(
-    request: RequestInfo,
-    delivery: Delivery,
-    handler: MessageHandler | undefined,
-    context: RedisStreamsContext,
-  ): Promise<void> {
+  /** Resolves when the handler has ended. Its replies are stored, and the request is acknowledged, after that. */
+  respond(request: RequestInfo, context: RedisStreamsContext): Promise<void> {
     const { replyPrefix, logger } = this.#options;
-    const { id, streamKey } = delivery.message;
+    const { id, streamKey } = context.getMessage();
     if (!request.replyTo.startsWith(replyPrefix)) {
       logger.error(`Request ${id} of '${streamKey}' refused: its reply stream does not begin with '${replyPrefix}'`);
     } else if (Date.now() >= request.deadline) {
-      logger.warn(`Request ${id} of '${streamKey}' came after its deadline and was not executed`);
+      logger.warn(`Request ${id} of '${streamKey}' was read after its deadline and was not executed`);
     } else {
-      return this.#answer(request, delivery, handler, context);
+      return this.#answer(request, context);
     }
-    delivery.settle({ kind: 'ack' });
+    RedisStreamsContext.deliveryOf(context).settle(ACKNOWLEDGED);
     return Promise.resolve();
   }
 
-  async #answer(
-    request: RequestInfo,
-    delivery: Delivery,
-    handler: MessageHandler | undefined,
-    context: RedisStreamsContext,
-  ): Promise<void> {
-    const { producer, withHooks } = this.#options;
-    const writer = new ReplyWriter({
-      request,
-      producer,
-      encode: (value) => this.#encode(value, delivery.message.streamKey),
-      onWritten: (failure) => this.#finish(request, delivery, writer, failure),
-    });
+  async #answer(request: RequestInfo, context: RedisStreamsContext): Promise<void> {
+    const writer = new ReplyWriter(request, context, this);
+    const { requestHandler } = RedisStreamsContext.scopeOf(context).binding;
     try {
-      if (handler) await withHooks(context, () => this.#execute(handler, delivery, context, writer));
+      if (requestHandler) await this.#options.hooks.around(context, () => this.#run(requestHandler, writer));
       else writer.fail({ status: 'error', message: NO_HANDLER });
     } catch (error) {
       writer.fail(error);
@@ -99,11 +88,24 @@ export class RequestResponder {
     while (this.#underWay.size > MAX_REPLIES_UNDER_WAY) await this.#untilFewer();
   }
 
-  #finish({ replyTo }: RequestInfo, delivery: Delivery, writer: ReplyWriter, failure: unknown): void {
-    const { id, streamKey } = delivery.message;
-    if (failure === undefined) this.#renew(replyTo);
+  async #run(handler: MessageHandler, writer: ReplyWriter): Promise<void> {
+    const { context } = writer;
+    const decoded = this.codec.decode(context.getMessage(), context.getPattern());
+    const result: unknown = await handler(decoded instanceof Promise ? await decoded : decoded, context);
+    if (isObservable(result)) {
+      await writer.follow(result);
+    } else {
+      writer.next(result);
+      writer.complete();
+    }
+  }
+
+  onWritten(writer: ReplyWriter): void {
+    const { context, failure } = writer;
+    const { id, streamKey } = context.getMessage();
+    if (failure === undefined) this.#renew(writer.request.replyTo);
     else this.#options.logger.error(`The reply to request ${id} of '${streamKey}' was lost: ${errorText(failure)}`);
-    delivery.settle({ kind: 'ack' });
+    RedisStreamsContext.deliveryOf(context).settle(ACKNOWLEDGED);
     this.#underWay.delete(writer);
     this.#fewer?.resolve();
     this.#fewer = undefined;
@@ -114,28 +116,7 @@ export class RequestResponder {
     await this.#fewer.promise;
   }
 
-  async #execute(
-    handler: MessageHandler,
-    { message }: Delivery,
-    context: RedisStreamsContext,
-    writer: ReplyWriter,
-  ): Promise<void> {
-    const decoded = this.#options.codec.decode(message, message.streamKey);
-    const result: unknown = await handler(decoded instanceof Promise ? await decoded : decoded, context);
-    if (isObservable(result)) {
-      await forward(result, writer);
-    } else {
-      if (result !== undefined) writer.next(result);
-      writer.complete();
-    }
-  }
-
-  #encode(data: unknown, pattern: string): Payload | Promise<Payload> {
-    const encoded = this.#options.codec.encode({ pattern, data });
-    return encoded instanceof Promise ? encoded.then(({ payload }) => payload) : encoded.payload;
-  }
-
-  /** Once in a while is enough; without the permission streams of clients that are gone stay behind. */
+  /** Once per interval is enough. Without the permission to, reply streams of clients that are gone remain. */
   #renew(streamKey: string): void {
     const now = Date.now();
     if (now - (this.#renewedAt.get(streamKey) ?? 0) < TTL_RENEWAL) return;
@@ -145,21 +126,4 @@ export class RequestResponder {
       this.#options.logger.debug(`The reply stream '${streamKey}' will not expire: ${errorText(error)}`);
     });
   }
-}
-
-async function forward(values: Observable<unknown>, writer: ReplyWriter): Promise<void> {
-  const end = withResolvers<void>();
-  writer.together(() => {
-    values.subscribe({
-      next: (value) => {
-        if (value !== undefined) writer.next(value);
-      },
-      error: (error: unknown) => end.reject(error),
-      complete: () => {
-        writer.complete();
-        end.resolve();
-      },
-    });
-  });
-  await end.promise;
 }

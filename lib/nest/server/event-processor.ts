@@ -1,102 +1,95 @@
-import type { MessageHandler } from '@nestjs/microservices';
+import type { ReadPacket } from '@nestjs/microservices';
 
-import type { Delivery } from '../../engine/settling/settlement.js';
-import { errorText, errorTextWithStack } from '../../shared/error-text.js';
-import { HandlerError } from '../../errors.js';
-import type { RedisStreamsLogger } from '../../shared/logger.js';
-import type { EmitEvent } from '../event-listeners.js';
-import { settleExhausted, settleFailure } from './failure-policy.js';
-import type { HandlerBinding } from './handler-binding.js';
-import { runHandlers } from './handler-runner.js';
+import { RedisStreamsContext } from '../redis-streams.context.js';
 import type { PacketCodec } from '../packet-codec.js';
-import type { RedisStreamsContext } from '../redis-streams.context.js';
+import { ACKNOWLEDGED, LEFT_PENDING, settleExhausted, settleFailure } from './failure-policy.js';
+import type { ServerReporter } from './server-reporter.js';
 
-/** One message on its way through its handlers. */
-export interface EventInHand {
-  readonly delivery: Delivery;
-  readonly context: RedisStreamsContext;
+/** The server, as far as it runs handlers. */
+export interface EventHandling {
+  /** Runs the event handlers of a pattern to their end. Rejects with the error of the first that failed. */
+  handleEvent(pattern: string, packet: ReadPacket, context: RedisStreamsContext): Promise<unknown>;
+  /** The same for a handler of batches, with all that could be decoded. */
+  handleEvents(payloads: readonly unknown[], contexts: readonly RedisStreamsContext[]): Promise<unknown>;
 }
 
-export interface EventProcessorOptions {
-  readonly codec: PacketCodec;
-  readonly logger: Required<RedisStreamsLogger>;
-  readonly emit: EmitEvent;
-  /** Runs something between the hooks that instrumentation has set. */
-  readonly withHooks: <T>(context: RedisStreamsContext, work: () => Promise<T>) => Promise<T>;
-}
-
-/** Decodes events, runs their handlers to the end and settles each message by how that went. */
+/**
+ * Decodes events, has the server run their handlers to the end, and settles each message by the outcome. It never rejects:
+ * a failure settles the message by its failure policy and is reported.
+ */
 export class EventProcessor {
-  readonly #options: EventProcessorOptions;
+  readonly #server: EventHandling;
+  readonly #codec: PacketCodec;
+  readonly #reporter: ServerReporter;
 
-  constructor(options: EventProcessorOptions) {
-    this.#options = options;
+  constructor(server: EventHandling, codec: PacketCodec, reporter: ServerReporter) {
+    this.#server = server;
+    this.#codec = codec;
+    this.#reporter = reporter;
   }
 
-  /** @param canRetry false where nothing is pending, so that a failure can only be reported */
-  async process(event: EventInHand, binding: HandlerBinding, canRetry: boolean): Promise<void> {
-    const { codec, withHooks } = this.#options;
-    const { delivery, context } = event;
-    if (canRetry && this.#giveUp(event, binding)) return;
+  async process(context: RedisStreamsContext): Promise<void> {
+    if (this.#isExhausted(context)) return;
+    const { pattern, binding } = RedisStreamsContext.scopeOf(context);
+    const delivery = RedisStreamsContext.deliveryOf(context);
     try {
-      const decoded = codec.decode(delivery.message, binding.pattern);
+      const decoded = this.#codec.decode(delivery.message, pattern);
       const data: unknown = decoded instanceof Promise ? await decoded : decoded;
-      await withHooks(context, () => runHandlers(handlersOf(binding), data, context));
+      await this.#server.handleEvent(pattern, { pattern, data }, context);
     } catch (error) {
-      this.#fail(event, error, binding, canRetry);
+      this.#fail(context, error);
       return;
     }
-    if (binding.ack === 'auto') delivery.settle({ kind: 'ack' });
+    if (binding.ack === 'auto') delivery.settle(ACKNOWLEDGED);
   }
 
-  /** The handler gets all that can be decoded; what it settled itself stays so, the rest shares the outcome. */
-  async processBatch(events: readonly EventInHand[], binding: HandlerBinding, canRetry: boolean): Promise<void> {
-    const readable: EventInHand[] = [];
+  /**
+   * The handler is given all messages that can be decoded. A message that it settled itself keeps its settlement; the others
+   * share the outcome of the handler.
+   */
+  async processBatch(contexts: readonly RedisStreamsContext[]): Promise<void> {
+    const decoded: RedisStreamsContext[] = [];
     const payloads: unknown[] = [];
-    for (const event of events) {
-      if (canRetry && this.#giveUp(event, binding)) continue;
+    for (const context of contexts) {
+      if (this.#isExhausted(context)) continue;
       try {
-        payloads.push(await this.#options.codec.decode(event.delivery.message, binding.pattern));
-        readable.push(event);
+        payloads.push(await this.#codec.decode(context.getMessage(), context.getPattern()));
+        decoded.push(context);
       } catch (error) {
-        this.#fail(event, error, binding, canRetry);
+        this.#fail(context, error);
       }
     }
-    const contexts = readable.map(({ context }) => context);
-    const [first] = contexts;
+    const [first] = decoded;
     if (!first) return;
     try {
-      await this.#options.withHooks(first, () => runHandlers(handlersOf(binding), payloads, contexts));
+      await this.#server.handleEvents(payloads, decoded);
     } catch (error) {
-      for (const event of readable) if (!event.delivery.settlement) this.#fail(event, error, binding, canRetry);
+      const unsettled = decoded.filter((context) => !RedisStreamsContext.deliveryOf(context).settlement);
+      for (const context of unsettled) this.#fail(context, error);
       return;
     }
-    if (binding.ack === 'auto') for (const { delivery } of readable) delivery.settle({ kind: 'ack' });
+    if (RedisStreamsContext.scopeOf(first).binding.ack !== 'auto') return;
+    for (const context of decoded) RedisStreamsContext.deliveryOf(context).settle(ACKNOWLEDGED);
   }
 
-  #giveUp({ delivery }: EventInHand, binding: HandlerBinding): boolean {
+  /** Settles a message that must not be handled once more. */
+  #isExhausted(context: RedisStreamsContext): boolean {
+    const { canRetry, binding } = RedisStreamsContext.scopeOf(context);
+    if (!canRetry) return false;
+    const delivery = RedisStreamsContext.deliveryOf(context);
     const settlement = settleExhausted(delivery.message.deliveryCount, binding.failurePolicy);
     return settlement !== undefined && delivery.settle(settlement);
   }
 
-  #fail({ delivery }: EventInHand, error: unknown, binding: HandlerBinding, canRetry: boolean): void {
-    const { logger, emit } = this.#options;
+  /** Where nothing is pending on the server, a failure can only be reported. */
+  #fail(context: RedisStreamsContext, error: unknown): void {
+    const { canRetry, binding } = RedisStreamsContext.scopeOf(context);
+    const delivery = RedisStreamsContext.deliveryOf(context);
     const { message } = delivery;
-    const settlement = canRetry
-      ? settleFailure(error, message.deliveryCount, binding.failurePolicy)
-      : ({ kind: 'pending' } as const);
+    const settlement = canRetry ? settleFailure(error, message.deliveryCount, binding.failurePolicy) : LEFT_PENDING;
     const isFirst = delivery.settle(settlement);
     const outcome = isFirst ? settlement.kind : `settled before: ${delivery.settlement?.kind}`;
-    logger.error(
-      `Handling ${message.id} of '${message.streamKey}' failed (delivery ${message.deliveryCount}, ${outcome}): ` +
-        errorTextWithStack(error),
-    );
-    emit('error', error instanceof Error ? error : new HandlerError(errorText(error), error));
-    if (isFirst && settlement.kind === 'retry') emit('retry', { message, delay: settlement.delay, error });
+    this.#reporter.handlingFailed(message, error, outcome);
+    if (isFirst && settlement.kind === 'retry') this.#reporter.retrying({ message, delay: settlement.delay, error });
   }
-}
-
-/** An event for a pattern that only answers requests is handled by that, and its result dropped. */
-function handlersOf({ eventHandlers, requestHandler }: HandlerBinding): readonly MessageHandler[] {
-  return eventHandlers.length > 0 || !requestHandler ? eventHandlers : [requestHandler];
 }

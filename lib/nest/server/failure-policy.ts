@@ -8,26 +8,27 @@ import { errorText } from '../../shared/error-text.js';
 import { PayloadDecodeError } from '../../errors.js';
 import { RedisStreamsDeadLetterException, RedisStreamsRetryException } from '../redis-streams.exceptions.js';
 
-/** What becomes of messages whose handling fails. */
+/** How often a message is handled, and where it goes when every attempt failed. */
 export interface FailurePolicy {
   readonly retry: RetryPolicy;
   readonly deadLetter: DeadLetterOptions | false;
 }
 
-/** Settles a message that failed, by what was thrown and by how often it was handled. */
+/** The settlements without parameters, one object each for all messages. */
+export const ACKNOWLEDGED = Object.freeze({ kind: 'ack' }) satisfies Settlement;
+export const LEFT_PENDING = Object.freeze({ kind: 'pending' }) satisfies Settlement;
+
+/** The settlement of a message that failed, by its error and the number of its attempts. */
 export function settleFailure(error: unknown, attempts: number, policy: FailurePolicy): Settlement {
   if (error instanceof RedisStreamsDeadLetterException) return deadLetter(error.reason, policy, error);
-  if (isIncurable(error, policy.retry))
+  if (isPermanent(error, policy.retry)) {
     return deadLetter(`cannot be cured by trying again: ${errorText(error)}`, policy, error);
-  return retryOrDeadLetter(
-    attempts,
-    policy,
-    error instanceof RedisStreamsRetryException ? error.delay : undefined,
-    error,
-  );
+  }
+  const delay = error instanceof RedisStreamsRetryException ? error.delay : undefined;
+  return retryOrDeadLetter(attempts, policy, delay, error);
 }
 
-/** Once more, or the end of it when the attempts are used up. */
+/** A retry, or a dead letter after the last attempt. */
 export function retryOrDeadLetter(
   attempts: number,
   policy: FailurePolicy,
@@ -39,22 +40,22 @@ export function retryOrDeadLetter(
 }
 
 /**
- * A message that comes once more although its attempts are used up ended the process each time, or the process ended for
- * another reason before its handlers did. Handing it out again could end every instance in turn.
+ * A dead letter for a message that is delivered again although its attempts are used up: each time its process ended before
+ * its handlers did, because of the message or for another reason. A further delivery could end every instance in turn.
  */
 export function settleExhausted(deliveries: number, policy: FailurePolicy): Settlement | undefined {
   const { attempts } = policy.retry;
   if (policy.deadLetter === false || deliveries <= attempts) return undefined;
-  return deadLetter(`handed out ${deliveries - 1} times, and no handling came to its end`, policy);
+  return deadLetter(`delivered ${deliveries - 1} times, and its handlers never ended`, policy);
 }
 
-/** Without a place for dead letters a message is never dropped: it is tried again for ever, at the longest delay. */
+/** Where dead letters are off, a message is never dropped: it is retried without end, at the longest delay. */
 export function deadLetter(reason: string, policy: FailurePolicy, error?: unknown): Settlement {
   if (policy.deadLetter === false) return { kind: 'retry', delay: policy.retry.maxDelay };
   return { kind: 'dead-letter', reason, error };
 }
 
-/** A payload that cannot be decoded stays so, and what a validation pipe refused it will refuse again. */
-function isIncurable(error: unknown, retry: RetryPolicy): boolean {
+/** A payload that cannot be decoded stays so, and a validation pipe refuses the same data again. */
+function isPermanent(error: unknown, retry: RetryPolicy): boolean {
   return error instanceof PayloadDecodeError || error instanceof BadRequestException || retry.unless(error);
 }

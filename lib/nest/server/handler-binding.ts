@@ -6,22 +6,22 @@ import type { FailurePolicy } from './failure-policy.js';
 import { resolveHandlerExtras } from '../redis-streams.options.js';
 import type { AckMode, BatchOptions, ResolvedHandlerExtras, ResolvedServerOptions } from '../redis-streams.options.js';
 
-/** All handlers of one pattern that are given the same messages. */
+/** The handlers of one pattern in one mode: each is given every message. */
 export interface HandlerBinding {
   readonly pattern: string;
   readonly mode: ConsumerMode;
   readonly ack: AckMode;
-  /** Undefined shares the server's own limit with other handlers. */
+  /** Undefined: the limit of the server, shared with other handlers. */
   readonly concurrency: number | undefined;
   readonly batch: Required<BatchOptions> | undefined;
   readonly ordered: boolean;
   readonly failurePolicy: FailurePolicy;
-  /** For events; a pattern may have handlers for events, one for requests, or both. */
   readonly eventHandlers: readonly MessageHandler[];
+  /** A pattern may have handlers for events, one for requests, or both. */
   readonly requestHandler: MessageHandler | undefined;
 }
 
-/** Bindings that share one consumer, and so one connection, one buffer and one limit. */
+/** Bindings that share one consumer, and with it one connection, one buffer and one limit. */
 export interface HandlerGroup {
   readonly mode: ConsumerMode;
   readonly concurrency: number;
@@ -31,9 +31,9 @@ export interface HandlerGroup {
 }
 
 /**
- * Which handlers share a message and which share a consumer. Handlers of one pattern in one mode get the same messages,
- * for two consumers of a group would divide them; a handler with a limit, batches or lanes of its own gets a consumer of
- * its own, so that it cannot hold up others.
+ * Decides which handlers share a message and which share a consumer. Handlers of one pattern in one mode get the same
+ * messages, because two consumers of a group would divide them. A handler with its own limit, with batches or with key queues
+ * gets its own consumer, so that it cannot hold up others. @throws InvalidOptionError
  */
 export function groupHandlers(
   handlers: ReadonlyMap<string, readonly MessageHandler[]>,
@@ -58,6 +58,11 @@ export function groupHandlers(
     }
   }
   return [...groups.values()];
+}
+
+/** The event handlers of a binding. An event for a pattern that only answers requests goes to that handler; its result is dropped. */
+export function eventHandlersOf({ eventHandlers, requestHandler }: HandlerBinding): readonly MessageHandler[] {
+  return eventHandlers.length > 0 || !requestHandler ? eventHandlers : [requestHandler];
 }
 
 interface Member {
@@ -97,7 +102,7 @@ function bind(
   return [...byMode].map(([mode, members]) => join(pattern, mode, members, server));
 }
 
-/** Where handlers of the same messages differ, the most careful one decides. */
+/** Where the settings of handlers for the same messages differ, the most cautious setting applies to all of them. */
 function join(
   pattern: string,
   mode: ConsumerMode,

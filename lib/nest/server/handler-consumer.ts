@@ -12,114 +12,130 @@ import type { RedisStreamer } from '../../engine/streamer.js';
 import { ShutdownTimeoutError } from '../../errors.js';
 import type { RedisStreamsError } from '../../errors.js';
 import { within } from '../../shared/backoff.js';
-import type { HandlerBinding, HandlerGroup } from './handler-binding.js';
 import { KEY_HEADER } from '../packet-codec.js';
-import type { DeadLetterEvent } from '../redis-streams.events.js';
+import type { ContextScope, MessageDelivery, RedisStreamsContext } from '../redis-streams.context.js';
 import { consumerOptions } from '../redis-streams.options.js';
 import type { ServerRedisStreamsOptions } from '../redis-streams.options.js';
+import type { RequestResponder } from '../requests/request-responder.js';
+import type { HandlerBinding, HandlerGroup } from './handler-binding.js';
+import type { ServerReporter } from './server-reporter.js';
+
+/** The server, as far as it handles messages. */
+export interface MessageHandling {
+  createContext(delivery: MessageDelivery, scope: ContextScope): RedisStreamsContext;
+  handleMessage(context: RedisStreamsContext): Promise<void>;
+  handleBatch(contexts: readonly RedisStreamsContext[]): Promise<void>;
+}
 
 export interface HandlerConsumerOptions {
   readonly streamer: RedisStreamer;
-  readonly server: ServerRedisStreamsOptions;
+  /** The options of the server. */
+  readonly options: ServerRedisStreamsOptions;
   readonly group: HandlerGroup;
-  readonly deliver: (deliveries: readonly Delivery[], consumer: HandlerConsumer) => Promise<void>;
-  /** Resolves when what handlers left behind, such as replies under way, is settled. */
-  readonly settled: () => Promise<void>;
-  readonly onDeadLetter: (event: DeadLetterEvent) => void;
-  readonly onError: (error: RedisStreamsError) => void;
+  readonly server: MessageHandling;
+  readonly requests: RequestResponder;
+  readonly reporter: ServerReporter;
 }
 
-/** The consumer of a group of handlers: it reads their streams and hands each message on to the handlers of its pattern. */
+/**
+ * The consumer of one group of handlers: reads their streams, makes a context of each message, passes it to the server, and
+ * stores messages that became dead letters.
+ */
 export class HandlerConsumer {
-  readonly #options: HandlerConsumerOptions;
+  readonly #streamer: RedisStreamer;
+  readonly #server: MessageHandling;
+  readonly #requests: RequestResponder;
+  readonly #reporter: ServerReporter;
   readonly #consumer: ResolvedConsumerOptions;
   readonly #session: ConsumerSession;
   readonly #assignment: StreamAssignment;
   readonly #dispatcher: Dispatcher;
+  /** By pattern, which is the key of the stream. */
+  readonly #scopes = new Map<string, ContextScope>();
 
-  constructor(options: HandlerConsumerOptions) {
-    const { streamer, server, group, deliver, onError } = options;
-    this.#options = options;
-    this.#consumer = resolveConsumerOptions(consumerOptions(server, group.mode));
-    const isSizeOpen = server.batchSize === undefined && server.prefetch === undefined;
+  constructor({ streamer, options, group, server, requests, reporter }: HandlerConsumerOptions) {
+    this.#streamer = streamer;
+    this.#server = server;
+    this.#requests = requests;
+    this.#reporter = reporter;
+    this.#consumer = resolveConsumerOptions(consumerOptions(options, group.mode));
+    for (const [pattern, binding] of group.bindings) this.#scopes.set(pattern, this.#scopeOf(binding));
+    const isSizeOpen = options.batchSize === undefined && options.prefetch === undefined;
     const capacity = {
       inHandlers: group.concurrency * (group.batch?.size ?? 1),
       holdsUntilReleased: true,
       adaptivePrefetch: isSizeOpen ? new AdaptivePrefetch(this.#consumer, group.concurrency) : undefined,
     };
+    const onError = (error: RedisStreamsError): void => reporter.failed(error);
     this.#session = streamer.createSession(this.#consumer, capacity, { onStreamFailure: onError, onError });
     this.#assignment = new StreamAssignment(this.#session, onError);
     this.#dispatcher = new Dispatcher({
       session: this.#session,
       concurrency: group.concurrency,
       batch: group.batch,
-      keyOf: group.ordered ? keyOf : undefined,
+      keyOf: group.ordered ? queueKeyOf : undefined,
       onError,
-      deliver: (deliveries) => deliver(deliveries, this),
+      deliver: (deliveries) => this.#deliver(deliveries),
       storeDeadLetter: (message, settlement) => this.#storeDeadLetter(message, settlement),
     });
   }
 
-  get groupId(): string | undefined {
-    return this.#consumer.group;
-  }
-
-  get consumerId(): string | undefined {
-    return this.#consumer.group === undefined ? undefined : this.#consumer.consumer;
-  }
-
-  /** Whether a message that fails can come again: not without a pending entries list. */
-  get canRetry(): boolean {
-    return this.#consumer.group !== undefined && this.#consumer.autoCommit !== 'immediate';
-  }
-
-  /** The handlers of a message of this consumer. */
-  bindingOf(message: StreamMessage): HandlerBinding {
-    return this.#options.group.bindings.get(message.streamKey) as HandlerBinding;
-  }
-
+  /** Resolves when every start position is fixed on the server. */
   async open(): Promise<void> {
-    await this.#assignment.open([...this.#options.group.bindings.keys()]);
+    await this.#assignment.open([...this.#scopes.keys()]);
   }
 
-  commit(): Promise<void> {
-    return this.#session.acknowledger.commit();
-  }
-
+  /** The steps of leaving, in the order that loses nothing; handlers are awaited for at most so many milliseconds. */
   async close(timeout: number): Promise<void> {
     await this.#assignment.close();
     const running = await this.#dispatcher.close(timeout);
-    if (running > 0) {
-      this.#options.onError(new ShutdownTimeoutError(running, timeout));
-    }
-    await within(timeout, this.#options.settled());
+    if (running > 0) this.#reporter.failed(new ShutdownTimeoutError(running, timeout));
+    // Requests are acknowledged when their replies are stored, which may be after their handlers have ended.
+    await within(timeout, this.#requests.settled());
     await this.#session.leave();
+  }
+
+  /** @param deliveries one message, or the batch of one pattern */
+  #deliver(deliveries: readonly Delivery[]): Promise<void> {
+    const [first] = deliveries as readonly [Delivery];
+    const scope = this.#scopes.get(first.message.streamKey) as ContextScope;
+    return scope.binding.batch
+      ? this.#server.handleBatch(deliveries.map((delivery) => this.#server.createContext(delivery, scope)))
+      : this.#server.handleMessage(this.#server.createContext(first, scope));
   }
 
   async #storeDeadLetter(
     message: StreamMessage,
     { reason, error }: Settlement & { kind: 'dead-letter' },
   ): Promise<void> {
-    const { streamer, onDeadLetter } = this.#options;
-    const target = this.bindingOf(message).failurePolicy.deadLetter || {};
+    const { binding } = this.#scopes.get(message.streamKey) as ContextScope;
+    const target = binding.failurePolicy.deadLetter || {};
     const group = this.#consumer.group as string;
+    const { consumer } = this.#consumer;
     const { key } = partitionOf(message);
     const firstFailure = this.#session.acknowledger.failedFirst(message);
-    const letter = { message, key, group, consumer: this.#consumer.consumer, reason, error, firstFailure, target };
-    const id = await storeDeadLetter(letter, streamer.appending);
-    onDeadLetter({
-      message,
+    const deadLetter = { message, key, group, consumer, reason, error, firstFailure, target };
+    const deadLetterId = await storeDeadLetter(deadLetter, this.#streamer.appending);
+    const stream = deadLetterStream(message.streamKey, target);
+    this.#reporter.deadLettered({ message, group, reason, error, deadLetterStream: stream, deadLetterId });
+  }
+
+  #scopeOf(binding: HandlerBinding): ContextScope {
+    const { group, consumer, autoCommit } = this.#consumer;
+    return {
+      pattern: binding.pattern,
       group,
-      reason,
-      error,
-      deadLetterStream: deadLetterStream(message.streamKey, target),
-      deadLetterId: id,
-    });
+      consumer: group === undefined ? undefined : consumer,
+      binding,
+      canRetry: group !== undefined && autoCommit !== 'immediate',
+      commit: () => this.#session.acknowledger.commit(),
+      onIgnored: (message, attempted, reason) => this.#reporter.ignored(message, attempted, reason),
+    };
   }
 }
 
-/** The same key may mean different things on different streams. */
-function keyOf(message: StreamMessage): string | undefined {
+/** Messages with the same result are handled one after the other. A key belongs to its stream: elsewhere it may mean another thing. */
+function queueKeyOf(message: StreamMessage): string | undefined {
   const key = message.headers[KEY_HEADER];
   return key === undefined ? undefined : `${message.streamKey} ${key}`;
 }

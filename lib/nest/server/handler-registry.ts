@@ -11,7 +11,7 @@ export class HandlerRegistry {
   readonly #handlers = new Map<string, MessageHandler[]>();
   #unresolved: Array<readonly [factory: PatternFactory, handler: MessageHandler]> = [];
 
-  /** @param routeOf as Nest normalizes patterns */
+  /** @param routeOf normalizes patterns as Nest does */
   constructor(routeOf: (pattern: unknown) => string) {
     this.#routeOf = routeOf;
   }
@@ -22,7 +22,7 @@ export class HandlerRegistry {
     else this.#bind(this.#routeOf(pattern), handler);
   }
 
-  /** All handlers, after patterns that are functions were asked for. @throws InvalidOptionError when one gives no pattern */
+  /** All handlers, after the pattern factories were called. @throws InvalidOptionError when one returns no pattern */
   async resolve(): Promise<ReadonlyMap<string, readonly MessageHandler[]>> {
     const unresolved = this.#unresolved;
     this.#unresolved = [];
@@ -39,6 +39,13 @@ export class HandlerRegistry {
       this.#bind(this.#routeOf(pattern), handler);
     }
     return this.#handlers;
+  }
+
+  /** @throws InvalidOptionError when the route has no event handler */
+  eventHandlersOf(route: string): readonly MessageHandler[] {
+    const handlers = this.#handlers.get(route)?.filter(({ isEventHandler }) => isEventHandler) ?? [];
+    if (handlers.length === 0) throw new InvalidOptionError('pattern', 'must have an event handler', route);
+    return handlers;
   }
 
   /** As in Nest, a second handler for requests replaces the first; handlers for events all stay. */

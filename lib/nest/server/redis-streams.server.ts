@@ -1,43 +1,44 @@
 import { Logger } from '@nestjs/common';
-import type { CustomTransportStrategy, MessageHandler } from '@nestjs/microservices';
+import type { CustomTransportStrategy, MessageHandler, ReadPacket } from '@nestjs/microservices';
 import { Server } from '@nestjs/microservices';
 
 import { REDIS_STREAMS_TRANSPORT } from '../../constants.js';
-import type { Delivery } from '../../engine/settling/settlement.js';
 import type { StreamerHealth } from '../../engine/health.js';
 import { REDRIVE_GROUP_HEADER } from '../../engine/admin/redrive.js';
-import type { StreamMessage } from '../../engine/messages/stream-message.js';
 import { RedisStreamer } from '../../engine/streamer.js';
-import { errorText } from '../../shared/error-text.js';
 import { ClosedError } from '../../errors.js';
-import type { RedisStreamsError } from '../../errors.js';
 import { safeLogger } from '../../shared/logger.js';
 import type { RedisStreamsLogger } from '../../shared/logger.js';
 import type { RedisStreamsStatus } from '../../redis/connection/redis-connections.js';
 import { EventListeners } from '../event-listeners.js';
-import { EventProcessor } from './event-processor.js';
-import type { EventInHand } from './event-processor.js';
-import { groupHandlers } from './handler-binding.js';
-import type { HandlerBinding } from './handler-binding.js';
-import { HandlerConsumer } from './handler-consumer.js';
-import { observeHandlerFailures } from './handler-failure.js';
-import { HandlerRegistry } from './handler-registry.js';
-import { PacketCodec } from '../packet-codec.js';
-import { runWithHooks } from './processing-hooks.js';
+import { PacketCodec, resolveDeserializer, resolveSerializer } from '../packet-codec.js';
 import { RedisStreamsContext } from '../redis-streams.context.js';
-import type { ContextScope } from '../redis-streams.context.js';
-import type { DeadLetterEvent, RedisStreamsEventsMap } from '../redis-streams.events.js';
+import type { ContextScope, MessageDelivery } from '../redis-streams.context.js';
+import type { RedisStreamsEvents } from '../redis-streams.events.js';
 import { SERVER_DEFAULTS, resolveServerOptions } from '../redis-streams.options.js';
 import type { ResolvedServerOptions, ServerRedisStreamsOptions } from '../redis-streams.options.js';
 import { requestInfoOf } from '../requests/request-headers.js';
 import { RequestResponder } from '../requests/request-responder.js';
+import { EventProcessor } from './event-processor.js';
+import { ACKNOWLEDGED } from './failure-policy.js';
+import { eventHandlersOf, groupHandlers } from './handler-binding.js';
+import type { HandlerGroup } from './handler-binding.js';
+import { HandlerConsumer } from './handler-consumer.js';
+import { HandlerRegistry } from './handler-registry.js';
+import { observeHandlerFailures, runHandlers } from './handler-runner.js';
+import { ProcessingHooks } from './processing-hooks.js';
+import { ServerReporter } from './server-reporter.js';
 
 /**
- * The transport strategy: reads the streams that handlers are bound to, one stream for each pattern, and hands their
- * messages to them. Given to `NestFactory.createMicroservice` or `connectMicroservice` as `strategy`.
+ * The transport strategy: reads the streams that handlers are bound to, one stream for each pattern, and passes their
+ * messages to the handlers. Given to `NestFactory.createMicroservice` or `connectMicroservice` as `strategy`.
+ *
+ * `listen` → `start` → {@link bindEvents} opens the consumers. From then on each message goes {@link createContext} →
+ * {@link handleMessage} → {@link handleEvent} → its handlers, or from `handleMessage` to the `RequestResponder` when it is a
+ * request; the outcome settles it. A subclass may override each of these and the serializers.
  */
 export class ServerRedisStreams
-  extends Server<RedisStreamsEventsMap, RedisStreamsStatus>
+  extends Server<RedisStreamsEvents, RedisStreamsStatus>
   implements CustomTransportStrategy
 {
   override readonly transportId = REDIS_STREAMS_TRANSPORT;
@@ -45,14 +46,14 @@ export class ServerRedisStreams
   override readonly propagatesEventHandlerErrors = true;
   readonly #options: ServerRedisStreamsOptions;
   readonly #resolved: ResolvedServerOptions;
-  readonly #log: Required<RedisStreamsLogger>;
   readonly #listeners: EventListeners;
+  readonly #reporter: ServerReporter;
   readonly #streamer: RedisStreamer;
+  readonly #hooks: ProcessingHooks;
   readonly #events: EventProcessor;
   readonly #requests: RequestResponder;
   readonly #handlers = new HandlerRegistry((pattern) => this.normalizePattern(pattern as string));
   readonly #consumers: HandlerConsumer[] = [];
-  readonly #contextScopes = new WeakMap<HandlerBinding, ContextScope>();
   #isConnected = false;
   #listening: Promise<void> | undefined;
   #closing: Promise<void> | undefined;
@@ -62,26 +63,26 @@ export class ServerRedisStreams
     super();
     this.#options = options;
     this.#resolved = resolveServerOptions(options);
-    this.#log = safeLogger(options.logger ?? new Logger(ServerRedisStreams.name));
-    this.#listeners = new EventListeners(this.#log);
-    this.#streamer = new RedisStreamer(options.connection, { ...options, logger: this.#log });
+    const logger: Required<RedisStreamsLogger> = safeLogger(options.logger ?? new Logger(ServerRedisStreams.name));
+    this.#listeners = new EventListeners(logger);
+    this.#reporter = new ServerReporter(logger, this.#listeners, options.onDeadLetter);
+    this.initializeSerializer(options);
+    this.initializeDeserializer(options);
+    const codec = new PacketCodec(
+      () => this.serializer,
+      () => this.deserializer,
+    );
+    this.#streamer = this.createStreamer({ ...options, logger });
     this.#streamer.on('status', (status) => {
       this._status$.next(status);
       this.#listeners.emit('status', status);
     });
-    const codec = new PacketCodec(options.serializer, options.deserializer);
-    // Nest sets one that only does the work; as long as it is that one, the work can be done without.
-    const noHook = this.onProcessingStartHook;
-    const withHooks = <T>(context: RedisStreamsContext, work: () => Promise<T>): Promise<T> => {
-      const start = this.onProcessingStartHook === noHook ? undefined : this.onProcessingStartHook;
-      return runWithHooks(this.transportId, { start, end: this.onProcessingEndHook }, context, work);
-    };
-    const logger = this.#log;
-    this.#events = new EventProcessor({ codec, logger, withHooks, emit: this.#listeners.emit });
+    this.#hooks = new ProcessingHooks(this);
+    this.#events = new EventProcessor(this, codec, this.#reporter);
     this.#requests = new RequestResponder({
       codec,
       logger,
-      withHooks,
+      hooks: this.#hooks,
       producer: this.#streamer.openProducer(undefined, {}),
       expire: (streamKey, ttl) => this.#streamer.appending.expire(streamKey, ttl),
       replyPrefix: this.#resolved.replyPrefix,
@@ -115,91 +116,86 @@ export class ServerRedisStreams
   /** @throws RedisStreamsError when Redis cannot be reached within `timeout`, or refuses a stream. */
   async start(): Promise<void> {
     if (this.#closing) throw new ClosedError('The server');
-    const groups = groupHandlers(
-      await this.#handlers.resolve(),
-      this.#resolved,
-      this.#options.mode ?? SERVER_DEFAULTS.mode,
-    );
+    // Refuses wrong settings of handlers before any I/O.
+    await this.#groupHandlers();
     await this.#streamer.connect();
     this.#isConnected = true;
-    await this.bindEvents(groups);
+    await this.bindEvents();
   }
 
-  /** One consumer for the handlers that share their settings, one for each that has its own. */
-  async bindEvents(groups: ReturnType<typeof groupHandlers>): Promise<void> {
-    for (const group of groups) {
+  /** Opens one consumer for the handlers that share their settings, and one for each handler that has its own. */
+  async bindEvents(): Promise<void> {
+    for (const group of await this.#groupHandlers()) {
       const consumer = new HandlerConsumer({
         group,
+        server: this,
         streamer: this.#streamer,
-        server: this.#options,
-        settled: () => this.#requests.settled(),
-        deliver: (deliveries, from) => this.handleMessage(deliveries, from),
-        onDeadLetter: (event) => this.#announceDeadLetter(event),
-        onError: (error) => this.#report(error),
+        options: this.#options,
+        requests: this.#requests,
+        reporter: this.#reporter,
       });
       this.#consumers.push(consumer);
       await consumer.open();
     }
   }
 
-  /** Handles one message, or the messages of one batch, to the end. */
-  handleMessage(deliveries: readonly Delivery[], consumer: HandlerConsumer): Promise<void> {
-    const [first] = deliveries as readonly [Delivery];
-    const binding = consumer.bindingOf(first.message);
-    return binding.batch ? this.#handleBatch(deliveries, binding, consumer) : this.#handle(first, binding, consumer);
+  async #groupHandlers(): Promise<HandlerGroup[]> {
+    const { mode = SERVER_DEFAULTS.mode } = this.#options;
+    return groupHandlers(await this.#handlers.resolve(), this.#resolved, mode);
   }
 
-  async #handleBatch(
-    deliveries: readonly Delivery[],
-    binding: HandlerBinding,
-    consumer: HandlerConsumer,
-  ): Promise<void> {
-    const events: EventInHand[] = [];
-    const answering: Array<Promise<void>> = [];
-    for (const delivery of deliveries) {
-      const { message } = delivery;
-      if (requestInfoOf(message)) answering.push(this.#handle(delivery, binding, consumer));
-      else if (isForOthers(message, consumer)) delivery.settle({ kind: 'ack' });
-      else events.push({ delivery, context: this.#createContext(delivery, binding, consumer) });
-    }
-    await Promise.all([...answering, this.#events.processBatch(events, binding, consumer.canRetry)]);
+  /** Makes the context of one message; a subclass may make one of its own class, with the same arguments. */
+  createContext(delivery: MessageDelivery, scope: ContextScope): RedisStreamsContext {
+    return new RedisStreamsContext(delivery, scope);
   }
 
-  #handle(delivery: Delivery, binding: HandlerBinding, consumer: HandlerConsumer): Promise<void> {
-    const { message } = delivery;
-    const request = requestInfoOf(message);
-    // Without a group every server sees a request; those that have one answer it.
-    if ((request && consumer.groupId === undefined) || isForOthers(message, consumer)) {
-      delivery.settle({ kind: 'ack' });
+  /**
+   * Handles one message to its end: answers a request, passes an event to {@link handleEvent}, and settles the message by the
+   * outcome. An override that does not call this one settles the context itself.
+   */
+  handleMessage(context: RedisStreamsContext): Promise<void> {
+    const request = requestInfoOf(context.getMessage());
+    // Without a group every server reads a request; the servers with a group answer it.
+    if ((request && context.getConsumerGroup() === undefined) || isForAnotherGroup(context)) {
+      RedisStreamsContext.deliveryOf(context).settle(ACKNOWLEDGED);
       return Promise.resolve();
     }
-    const context = this.#createContext(delivery, binding, consumer);
-    return request
-      ? this.#requests.respond(request, delivery, binding.requestHandler, context)
-      : this.#events.process({ delivery, context }, binding, consumer.canRetry);
+    return request ? this.#requests.respond(request, context) : this.#events.process(context);
+  }
+
+  /** The same for the messages of one batch: events go to {@link handleEvents}, requests among them to {@link handleMessage}. */
+  async handleBatch(contexts: readonly RedisStreamsContext[]): Promise<void> {
+    const events: RedisStreamsContext[] = [];
+    const handling: Array<Promise<void>> = [];
+    for (const context of contexts) {
+      if (requestInfoOf(context.getMessage()) || isForAnotherGroup(context)) handling.push(this.handleMessage(context));
+      else events.push(context);
+    }
+    handling.push(this.#events.processBatch(events));
+    await Promise.all(handling);
+  }
+
+  /**
+   * Runs the event handlers of the pattern, between the processing hooks, until each has ended. Rejects with the error of the
+   * first that failed, as it was thrown.
+   */
+  override handleEvent(pattern: string, packet: ReadPacket, context: RedisStreamsContext): Promise<void> {
+    const { binding } = RedisStreamsContext.scopeOf(context);
+    const handlers = pattern === binding.pattern ? eventHandlersOf(binding) : this.#handlers.eventHandlersOf(pattern);
+    return this.#hooks.around(context, () => runHandlers(handlers, packet.data, context));
+  }
+
+  /** {@link handleEvent} for a handler with `batch`, which is given the data and the contexts of all messages at once. */
+  handleEvents(payloads: readonly unknown[], contexts: readonly RedisStreamsContext[]): Promise<void> {
+    const [first] = contexts as readonly [RedisStreamsContext];
+    const handlers = eventHandlersOf(RedisStreamsContext.scopeOf(first).binding);
+    return this.#hooks.around(first, () => runHandlers(handlers, payloads, contexts));
   }
 
   /** Stops reading, waits for running handlers up to `shutdownTimeout`, commits their acks, leaves. Idempotent. */
   close(): Promise<void> {
     this.#closing ??= this.#close();
     return this.#closing;
-  }
-
-  /**
-   * How the connections and every read loop are doing; see {@link RedisStreamer.health}. Asks Redis, and answers within
-   * `timeout` milliseconds (default 1,000) whether Redis does or not. @throws InvalidOptionError
-   */
-  health(options?: { timeout?: number }): Promise<StreamerHealth> {
-    return this.#streamer.health(options);
-  }
-
-  override on<E extends keyof RedisStreamsEventsMap>(event: E, callback: RedisStreamsEventsMap[E]): void {
-    this.#listeners.add(event, callback);
-  }
-
-  /** The engine's {@link RedisStreamer}, for what the transport does not do. */
-  unwrap<T = RedisStreamer>(): T {
-    return this.#streamer as T;
   }
 
   async #close(): Promise<void> {
@@ -211,43 +207,44 @@ export class ServerRedisStreams
     await this.#streamer.disconnect();
   }
 
-  #createContext(delivery: Delivery, binding: HandlerBinding, consumer: HandlerConsumer): RedisStreamsContext {
-    let scope = this.#contextScopes.get(binding);
-    if (!scope) {
-      scope = {
-        pattern: binding.pattern,
-        group: consumer.groupId,
-        consumer: consumer.consumerId,
-        failurePolicy: binding.failurePolicy,
-        commit: () => consumer.commit(),
-        canRetry: consumer.canRetry,
-        onIgnored: ({ id }, attempted, reason) => {
-          this.#log.warn(`${attempted} ignored for message ${id} of '${binding.pattern}': ${reason}`);
-        },
-      };
-      this.#contextScopes.set(binding, scope);
-    }
-    return new RedisStreamsContext(delivery, scope);
+  /**
+   * The state of the connections and of every read loop; see {@link RedisStreamer.health}. Asks Redis, and answers within
+   * `timeout` milliseconds (default 1,000) whether Redis does or not. @throws InvalidOptionError
+   */
+  health(options?: { timeout?: number }): Promise<StreamerHealth> {
+    return this.#streamer.health(options);
   }
 
-  #announceDeadLetter(event: DeadLetterEvent): void {
-    const { message, deadLetterStream, reason } = event;
-    this.#log.warn(`Message ${message.id} of '${message.streamKey}' is now in '${deadLetterStream}': ${reason}`);
-    this.#listeners.emit('deadLetter', event);
-    const { onDeadLetter } = this.#options;
-    if (!onDeadLetter) return;
-    const failed = (error: unknown): void => this.#log.error(`onDeadLetter failed: ${errorText(error)}`);
-    Promise.resolve(event).then(onDeadLetter).catch(failed);
+  override on<E extends keyof RedisStreamsEvents>(event: E, callback: RedisStreamsEvents[E]): void {
+    this.#listeners.add(event, callback);
   }
 
-  #report(error: RedisStreamsError): void {
-    this.#log.error(error.message);
-    this.#listeners.emit('error', error);
+  /** The engine's {@link RedisStreamer}, for what the transport does not do. */
+  unwrap<T = RedisStreamer>(): T {
+    return this.#streamer as T;
+  }
+
+  /**
+   * Makes the engine, as `createClient` makes the connection of Nest's own servers. The constructor calls it once, before
+   * fields of a subclass are set. The server owns the result: `close()` disconnects it.
+   */
+  protected createStreamer(options: ServerRedisStreamsOptions): RedisStreamer {
+    return new RedisStreamer(options.connection, options);
+  }
+
+  /** @throws InvalidOptionError */
+  protected override initializeSerializer(options: Pick<ServerRedisStreamsOptions, 'serializer'>): void {
+    this.serializer = resolveSerializer(options);
+  }
+
+  /** @throws InvalidOptionError */
+  protected override initializeDeserializer(options: Pick<ServerRedisStreamsOptions, 'deserializer'>): void {
+    this.deserializer = resolveDeserializer(options);
   }
 }
 
-/** A dead letter that was put back for one group only. */
-function isForOthers({ headers }: StreamMessage, { groupId }: HandlerConsumer): boolean {
-  const redrivenFor = headers[REDRIVE_GROUP_HEADER];
-  return redrivenFor !== undefined && redrivenFor !== groupId;
+/** Whether this is a dead letter that was put back for one group only, and not for the group of the context. */
+function isForAnotherGroup(context: RedisStreamsContext): boolean {
+  const redrivenFor = context.getMessage().headers[REDRIVE_GROUP_HEADER];
+  return redrivenFor !== undefined && redrivenFor !== context.getConsumerGroup();
 }

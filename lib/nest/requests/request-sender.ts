@@ -1,0 +1,97 @@
+import type { ReadPacket, WritePacket } from '@nestjs/microservices';
+
+import type { StreamProducer } from '../../engine/producing/stream-producer.js';
+import type { RedisStreamer } from '../../engine/streamer.js';
+import { NoHandlerError } from '../../errors.js';
+import type { RedisStreamsLogger } from '../../shared/logger.js';
+import type { EncodedPacket, PacketCodec } from '../packet-codec.js';
+import { ReplyInbox } from './reply-inbox.js';
+import type { OpenRequest } from './reply-inbox.js';
+import { REQUEST_HEADERS } from './request-headers.js';
+
+export interface RequestSenderOptions {
+  readonly streamer: RedisStreamer;
+  readonly producer: StreamProducer;
+  readonly codec: PacketCodec;
+  readonly replyPrefix: string;
+  /** Milliseconds without any reply after which a request fails. */
+  readonly requestTimeout: number;
+  readonly logger: Required<RedisStreamsLogger>;
+}
+
+/**
+ * The client's end of requests: registers each in the {@link ReplyInbox}, then appends it to the stream of its pattern with
+ * headers that say where to answer. It appends nothing before replies can be read and a server is known to serve the
+ * pattern. It never throws: what fails goes to the callback of the request.
+ */
+export class RequestSender {
+  readonly #options: RequestSenderOptions;
+  readonly #inbox: ReplyInbox;
+  /** Patterns whose stream is known to have a consumer group. */
+  readonly #servedPatterns = new Set<string>();
+
+  constructor(options: RequestSenderOptions) {
+    this.#options = options;
+    this.#inbox = new ReplyInbox(options);
+  }
+
+  /** Requests that wait for their last reply. */
+  get size(): number {
+    return this.#inbox.size;
+  }
+
+  send(pattern: string, packet: ReadPacket, callback: (packet: WritePacket) => void): OpenRequest {
+    const request = this.#inbox.register(pattern, callback);
+    try {
+      const encoded = this.#options.codec.encode(packet);
+      const isPrepared = this.#inbox.isOpen && this.#servedPatterns.has(pattern);
+      if (isPrepared && !(encoded instanceof Promise)) this.#append(request, encoded);
+      else void this.#prepareAndAppend(request, encoded);
+    } catch (error) {
+      this.#inbox.fail(request, error);
+    }
+    return request;
+  }
+
+  giveUp(request: OpenRequest): void {
+    this.#inbox.remove(request);
+  }
+
+  /** Fails the requests that wait and stops reading replies. */
+  close(): Promise<void> {
+    return this.#inbox.close();
+  }
+
+  async #prepareAndAppend(request: OpenRequest, encoding: EncodedPacket | Promise<EncodedPacket>): Promise<void> {
+    try {
+      const [encoded] = await Promise.all([encoding, this.#prepareFor(request.pattern)]);
+      this.#append(request, encoded);
+    } catch (error) {
+      this.#inbox.fail(request, error);
+    }
+  }
+
+  /** @throws NoHandlerError when the stream of the pattern has no consumer group: the request could only time out */
+  async #prepareFor(pattern: string): Promise<void> {
+    await this.#inbox.open();
+    if (this.#servedPatterns.has(pattern)) return;
+    const { streamer, producer } = this.#options;
+    const manager = await streamer.createManager();
+    const served = await Promise.all(producer.keysOf(pattern).map((key) => manager.hasGroups(key)));
+    if (!served.includes(true)) throw new NoHandlerError(pattern);
+    this.#servedPatterns.add(pattern);
+  }
+
+  #append(request: OpenRequest, { payload, options }: EncodedPacket): void {
+    if (!this.#inbox.has(request)) return;
+    const headers = {
+      ...options.headers,
+      [REQUEST_HEADERS.correlationId]: request.id,
+      [REQUEST_HEADERS.replyTo]: this.#inbox.streamKey,
+      [REQUEST_HEADERS.deadline]: request.expiresAt,
+    };
+    this.#options.producer.post(request.pattern, payload, { ...options, headers }, (failure) => {
+      if (failure) this.#inbox.fail(request, failure);
+    });
+  }
+}

@@ -1,0 +1,64 @@
+import type { StreamMessage } from '../../engine/messages/stream-message.js';
+import { HandlerError } from '../../errors.js';
+import type { RedisStreamsError } from '../../errors.js';
+import { errorText, errorTextWithStack } from '../../shared/error-text.js';
+import type { RedisStreamsLogger } from '../../shared/logger.js';
+import type { EventListeners } from '../event-listeners.js';
+import type { DeadLetterEvent, RetryEvent } from '../redis-streams.events.js';
+import type { ServerRedisStreamsOptions } from '../redis-streams.options.js';
+
+/** Reports the fate of a server's messages: first in the log, then to the listeners of `on()` and to `onDeadLetter`. */
+export class ServerReporter {
+  readonly #logger: Required<RedisStreamsLogger>;
+  readonly #listeners: EventListeners;
+  readonly #onDeadLetter: ServerRedisStreamsOptions['onDeadLetter'];
+
+  constructor(
+    logger: Required<RedisStreamsLogger>,
+    listeners: EventListeners,
+    onDeadLetter?: ServerRedisStreamsOptions['onDeadLetter'],
+  ) {
+    this.#logger = logger;
+    this.#listeners = listeners;
+    this.#onDeadLetter = onDeadLetter;
+  }
+
+  /** A read, an acknowledgement or the end of a consumer failed. */
+  failed(error: RedisStreamsError): void {
+    this.#logger.error(error.message);
+    this.#listeners.emit('error', error);
+  }
+
+  /** @param outcome how the message was settled */
+  handlingFailed(message: StreamMessage, error: unknown, outcome: string): void {
+    this.#logger.error(
+      `Handling ${message.id} of '${message.streamKey}' failed (delivery ${message.deliveryCount}, ${outcome}): ` +
+        errorTextWithStack(error),
+    );
+    this.#listeners.emit('error', error instanceof Error ? error : new HandlerError(errorText(error), error));
+  }
+
+  retrying(event: RetryEvent): void {
+    this.#listeners.emit('retry', event);
+  }
+
+  deadLettered(event: DeadLetterEvent): void {
+    const { message, deadLetterStream, reason } = event;
+    this.#logger.warn(`Message ${message.id} of '${message.streamKey}' is now in '${deadLetterStream}': ${reason}`);
+    this.#listeners.emit('deadLetter', event);
+    if (this.#onDeadLetter) void this.#callOnDeadLetter(event);
+  }
+
+  /** A context was asked to settle its message, without effect. */
+  ignored({ id, streamKey }: StreamMessage, attempted: string, reason: string): void {
+    this.#logger.warn(`${attempted} ignored for message ${id} of '${streamKey}': ${reason}`);
+  }
+
+  async #callOnDeadLetter(event: DeadLetterEvent): Promise<void> {
+    try {
+      await this.#onDeadLetter?.(event);
+    } catch (error) {
+      this.#logger.error(`onDeadLetter failed: ${errorText(error)}`);
+    }
+  }
+}

@@ -6,7 +6,7 @@ import { Redis } from 'ioredis';
 
 import { acquireRedis } from '../test/support/redis-server.js';
 
-/** Runs the program of one sample on a Redis that it finds or starts, and leaves no key behind. */
+/** Runs the program of one sample on a Redis server that it finds or starts, then removes the sample's keys. */
 async function run(sample: string): Promise<number> {
   const redis = await acquireRedis();
   const keyPrefix = `sample-${randomBytes(4).toString('hex')}:`;
@@ -16,7 +16,7 @@ async function run(sample: string): Promise<number> {
       env: { ...process.env, REDIS_URL: redis.url, KEY_PREFIX: keyPrefix },
       stdio: 'inherit',
     });
-    // A terminal sends Ctrl-C to both; the sample ends in good order, and what is left to do here comes after it.
+    // A terminal sends Ctrl-C to both processes: the sample shuts down gracefully, then its keys are removed here.
     for (const signal of ['SIGINT', 'SIGTERM'] as const) process.on(signal, () => child.kill(signal));
     const [code] = (await once(child, 'close')) as [number | null];
     return code ?? 1;

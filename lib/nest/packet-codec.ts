@@ -30,7 +30,9 @@ export class PacketCodec {
   readonly #serializer: () => Serializer;
   readonly #deserializer: () => Deserializer;
 
-  /** Both are looked up for each packet: a subclass of the client or server may set its own after this was constructed. */
+  /**
+   * Both are looked up for each packet: a subclass of the client or server may set its own after this was constructed.
+   */
   constructor(serializer: () => Serializer, deserializer: () => Deserializer) {
     this.#serializer = serializer;
     this.#deserializer = deserializer;

@@ -112,8 +112,8 @@ export class RedisStreamsContext extends BaseRpcContext<[message: StreamMessage,
   }
 
   /**
-   * Has the message delivered again, after `delay` milliseconds if given, else after the delay of the retry policy. It counts
-   * as an attempt: after the last one the message becomes a dead letter. The first settlement wins.
+   * Has the message delivered again, after `delay` milliseconds if given, else after the delay of the retry policy. It
+   * counts as an attempt: after the last one the message becomes a dead letter. The first settlement wins.
    */
   retry(options: { delay?: number } = {}): void {
     if (options.delay !== undefined) check.integer('delay', options.delay, 0);

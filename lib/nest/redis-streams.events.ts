@@ -23,7 +23,10 @@ export interface RetryEvent {
   readonly error: unknown;
 }
 
-/** The events of server and client, with the listeners that `on()` takes. A type and no interface: Nest's classes ask for one. */
+/**
+ * The events of server and client, with the listeners that `on()` takes. A type and no interface: Nest's classes ask for
+ * one.
+ */
 export type RedisStreamsEvents = {
   /** The state of the connection changed. */
   status: (status: RedisStreamsStatus) => void;

@@ -1,6 +1,9 @@
 import { RpcException } from '@nestjs/microservices';
 
-/** Thrown by a handler that wants the message again, after `delay` milliseconds if given, else as the retry policy says. */
+/**
+ * Thrown by a handler to get the message again, after `delay` milliseconds if given, else after the delay of the retry
+ * policy.
+ */
 export class RedisStreamsRetryException extends RpcException {
   readonly delay: number | undefined;
 
@@ -9,13 +12,13 @@ export class RedisStreamsRetryException extends RpcException {
     this.delay = delay;
   }
 
-  /** Nest's filter hands on what this returns; the exception has to arrive as itself. */
+  /** Nest's filter passes on the result; the exception has to arrive as itself. */
   override getError(): this {
     return this;
   }
 }
 
-/** Thrown by a handler that knows that repeating is useless: the message becomes a dead letter at once. */
+/** Thrown by a handler that cannot succeed with the message: it becomes a dead letter at once. */
 export class RedisStreamsDeadLetterException extends RpcException {
   readonly reason: string;
 

@@ -20,15 +20,15 @@ import { getRedisStreamsToken } from './redis-streams.tokens.js';
 /** Options of the client and, where `group` or `mode: 'real-time'` is given, of the server. */
 export interface RedisStreamsModuleOptions extends ClientRedisStreamsOptions, ServerRedisStreamsOptions {}
 
-/** Which connection of several, and whether other modules see it without importing. */
+/** Name of the connection where there are several, and visibility of its providers. */
 export interface RedisStreamsModuleScope {
   /** Default: the connection without a name. */
   name?: string;
-  /** Default false. */
+  /** Whether other modules can inject the providers without importing the module. Default false. */
   isGlobal?: boolean;
 }
 
-/** Makes the options, for `useClass` and `useExisting`. */
+/** Implemented by the class of `useClass` or `useExisting`: makes the options. */
 export interface RedisStreamsOptionsFactory {
   createRedisStreamsOptions(): RedisStreamsModuleOptions | Promise<RedisStreamsModuleOptions>;
 }
@@ -42,7 +42,7 @@ export interface RedisStreamsModuleAsyncOptions extends RedisStreamsModuleScope,
 
 const SCOPE = Symbol.for('nestjs-redis-streams:scope');
 
-/** Provides a client, an engine and a server for a connection. Nothing connects before it is used. */
+/** Provides a client, an engine and a server for one connection. None of them connects before it is used. */
 @Module({})
 export class RedisStreamsModule implements OnApplicationShutdown {
   readonly #moduleRef: ModuleRef;
@@ -124,8 +124,9 @@ function createServer(options: RedisStreamsModuleOptions): ServerRedisStreams {
 }
 
 /**
- * An application that only sends has no group, and must start all the same. Whoever uses the server of such a module,
- * `connectMicroservice` for instance, is told what is missing; Nest itself only asks for lifecycle hooks.
+ * The server of a module without a group. An application that only sends has none, and must start all the same: Nest
+ * itself only looks for lifecycle hooks. Any other use, by `connectMicroservice` for instance, throws an error that names
+ * the option.
  */
 function unconfiguredServer(group: string | undefined): ServerRedisStreams {
   return new Proxy({} as ServerRedisStreams, {

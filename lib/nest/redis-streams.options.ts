@@ -22,21 +22,24 @@ import type { DeadLetterEvent } from './redis-streams.events.js';
 
 /** Options that server, client and module share. All times are milliseconds. */
 export interface RedisStreamsCommonOptions {
-  /** Where Redis is. Default: the environment variable `REDIS_URL`, else `redis://127.0.0.1:6379`. */
+  /** How to reach Redis. Default: the environment variable `REDIS_URL`, else `redis://127.0.0.1:6379`. */
   connection?: RedisStreamsConnection;
   /** Put before every stream key. Default none. */
   keyPrefix?: string;
   /** Entry field that holds the payload. Default `msg`. */
   messageField?: string;
-  /** Bounds the first connection, and how long a send is repeated through an outage. Default 60,000. */
+  /**
+   * Longest wait for the first connection, and longest time for which a send is repeated during an outage. Default
+   * 60,000.
+   */
   timeout?: number;
   /** Longest wait of one blocking read. Default 10,000. */
   blockTimeout?: number;
-  /** Given the data alone; a string or Uint8Array is stored as it is, anything else as JSON. Default: JSON. */
+  /** Called with the data alone; a string or Uint8Array is stored as it is, any other result as JSON. Default: JSON. */
   serializer?: Serializer;
-  /** Given the payload as a Buffer; returns the data. Default: JSON. */
+  /** Called with the payload as a Buffer; returns the data. Default: JSON. */
   deserializer?: Deserializer;
-  /** Begin of the names of reply streams; servers answer only to streams whose names begin so. Default `reply:`. */
+  /** First part of the names of reply streams; servers answer only to streams with this prefix. Default `reply:`. */
   replyPrefix?: string;
   /** Default: Nest's logger. */
   logger?: RedisStreamsLogger;
@@ -44,11 +47,11 @@ export interface RedisStreamsCommonOptions {
 
 /** Options of {@link ClientRedisStreams}. */
 export interface ClientRedisStreamsOptions extends RedisStreamsCommonOptions, ProducerOptions {
-  /** How long `send()` waits for the answer to a request. Default 60,000. */
+  /** Longest time without a reply after which `send()` fails. Default 60,000. */
   requestTimeout?: number;
 }
 
-/** How messages are acknowledged: after the handler succeeded, or by `context.ack()` only. */
+/** When messages are acknowledged: after the handler succeeded, or only by `context.ack()`. */
 export type AckMode = 'auto' | 'manual';
 
 /** Options of {@link ServerRedisStreams}. */
@@ -59,7 +62,10 @@ export interface ServerRedisStreamsOptions extends RedisStreamsCommonOptions {
   consumer?: string;
   /** Default `load-balanced`: the instances of a group share the messages. */
   mode?: ConsumerMode;
-  /** Where a new group begins. Default `earliest` with a group, so that nothing sent before the first start is lost; else `latest`. */
+  /**
+   * Start position of a new group. Default `earliest` with a group, so that no message sent before the first start is
+   * lost; else `latest`.
+   */
   autoStreamReset?: AutoStreamReset;
   /** Default `auto`: acknowledged when the handler, and the Observable that it returned, completed without error. */
   ack?: AckMode;
@@ -71,34 +77,37 @@ export interface ServerRedisStreamsOptions extends RedisStreamsCommonOptions {
   autoCommitDelay?: number;
   autoClaimInterval?: number | false;
   autoClaimIdle?: number;
-  /** Most entries of one read. Default: half of `prefetch`. */
+  /** Maximum number of entries in one read. Default: half of `prefetch`. */
   batchSize?: number;
   /**
-   * Messages read ahead and not yet in a handler. Default: what the handlers get through in 50 ms, at least 20 (200 in
-   * resumable and real-time mode), at most 1,000 or 8 MiB; with `batchSize` given, twice that.
+   * Messages read ahead and not yet in a handler. Default: as many as the handlers process in 50 ms, at least 20 (200 in
+   * resumable and real-time mode), at most 1,000 or 8 MiB; with `batchSize` given, twice `batchSize`.
    */
   prefetch?: number;
-  /** How long nothing may be heard of a consumer until its name is removed from the group, or false. Default 3,600,000. */
+  /** Idle time after which a consumer with no pending entries is removed from the group, or false. Default 3,600,000. */
   consumerExpiry?: number | false;
-  /** Deletes from its streams what every group has acknowledged, and nothing else; true takes the defaults. Default false. */
+  /**
+   * Deletes from its streams the entries that every group has acknowledged, and no others; true: with defaults. Default
+   * false.
+   */
   retention?: RetentionOptions | boolean;
   /** Reads `key:0`, `key:1`, … as shards of the stream `key`. Default false. */
   shards?: boolean;
-  /** How messages are handled again whose handler failed; false handles each once. */
+  /** How often, and after which delays, a message whose handler failed is handled again; false: never. */
   retry?: RetryOptions | false;
-  /** Where messages go that keep failing; with false they are retried for ever, never dropped. */
+  /** Stream of messages that failed at every attempt; with false they are retried without end, never dropped. */
   deadLetter?: DeadLetterOptions | false;
-  /** Told of each dead letter after it was stored. What it throws is logged. */
+  /** Called with each dead letter after it was stored. An error that it throws is logged. */
   onDeadLetter?: (deadLetter: DeadLetterEvent) => void | Promise<void>;
-  /** How long `close()` waits for handlers that are running. Default 10,000. */
+  /** Longest time for which `close()` waits for running handlers. Default 10,000. */
   shutdownTimeout?: number;
 }
 
-/** A handler that is given many messages at once. */
+/** Settings of a handler that is given many messages at once. */
 export interface BatchOptions {
-  /** Most messages of a batch. */
+  /** Maximum number of messages in a batch. */
   size: number;
-  /** How long a batch waits to become full, in milliseconds. Default 50. */
+  /** Longest time for which a batch waits to become full, in milliseconds. Default 50. */
   timeout?: number;
 }
 
@@ -145,7 +154,7 @@ export interface ResolvedHandlerExtras extends Pick<HandlerExtras, 'ack' | 'conc
   readonly ordered: boolean;
 }
 
-/** Names of the options that the engine's consumer takes as they are. */
+/** Options that are passed to the engine's consumer unchanged. */
 const CONSUMER_OPTIONS = [
   'consumer',
   'autoCommitInterval',
@@ -184,7 +193,7 @@ export function resolveClientOptions(options: ClientRedisStreamsOptions): typeof
   return { requestTimeout, replyPrefix } as typeof CLIENT_DEFAULTS;
 }
 
-/** The engine's options for the handlers of one mode. A real-time handler beside others shares what makes sense for it. */
+/** The engine's options for the handlers of one mode. A real-time handler gets none of the options for groups. */
 export function consumerOptions(options: ServerRedisStreamsOptions, mode: ConsumerMode): ConsumerOptions {
   const common = {
     ...pick(options, ['batchSize', 'prefetch']),

@@ -1,6 +1,6 @@
 import { InvalidOptionError } from '../errors.js';
 
-/** A message with what belongs beside its payload. Made by {@link RedisStreamsRecordBuilder}. */
+/** Data with headers, a key or a time. Made by {@link RedisStreamsRecordBuilder}. */
 export class RedisStreamsRecord<T = unknown> {
   readonly data: T;
   readonly headers: Readonly<Record<string, string>>;
@@ -15,7 +15,7 @@ export class RedisStreamsRecord<T = unknown> {
   }
 }
 
-/** Builds a message with headers, a key or a time, to be given to `emit` or `send` in place of the data. */
+/** Builds a record, which `emit` and `send` accept in place of the data. */
 export class RedisStreamsRecordBuilder<T = unknown> {
   #data: T | undefined;
   #headers = new Map<string, string>();
@@ -46,7 +46,9 @@ export class RedisStreamsRecordBuilder<T = unknown> {
     return this;
   }
 
-  /** What the message is about, such as a customer: picks the shard, and the lane of an ordered handler. */
+  /**
+   * The subject of the message, a customer's id for instance: picks the shard, and the key queue of an ordered handler.
+   */
   setKey(key: string): this {
     if (typeof key !== 'string') throw new InvalidOptionError('key', 'must be a string', key);
     this.#key = key;
@@ -63,7 +65,7 @@ export class RedisStreamsRecordBuilder<T = unknown> {
   }
 
   build(): RedisStreamsRecord<T> {
-    // fromEntries defines properties, so that even a header called __proto__ is one.
+    // fromEntries defines properties: a header called __proto__ becomes one, too.
     return new RedisStreamsRecord(this.#data as T, Object.fromEntries(this.#headers), this.#key, this.#timestamp);
   }
 }

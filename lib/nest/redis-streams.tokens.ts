@@ -5,14 +5,17 @@ import { ClientRedisStreams } from './client/redis-streams.client.js';
 
 /**
  * The token of a provider of `RedisStreamsModule`: of the client, or of the given class, `RedisStreamer` or
- * `ServerRedisStreams`. For the connection without a name it is the class itself; else a symbol, because the package may be
- * loaded twice (ESM and CommonJS).
+ * `ServerRedisStreams`. For the connection without a name it is the class itself; else a symbol, because the package may
+ * be loaded twice (ESM and CommonJS).
  */
 export function getRedisStreamsToken(name?: string, type: Type = ClientRedisStreams): InjectionToken {
   return name === undefined ? type : Symbol.for(`nestjs-redis-streams:${type.name}:${name}`);
 }
 
-/** Injects the {@link ClientRedisStreams} of `RedisStreamsModule`, or an instance of the given class; `name` picks the connection. */
+/**
+ * Injects the {@link ClientRedisStreams} of `RedisStreamsModule`, or an instance of the given class; `name` picks the
+ * connection.
+ */
 export function InjectRedisStreams(name?: string, type?: Type): PropertyDecorator & ParameterDecorator {
   return Inject(getRedisStreamsToken(name, type));
 }

@@ -17,8 +17,8 @@ export interface SentMessage {
 }
 
 /**
- * Replaces `ClientRedisStreams` in the tests of an application: it records each message that is sent and makes no connection.
- * Given a {@link TestServerRedisStreams}, it has requests answered by the handlers of that server.
+ * Replaces `ClientRedisStreams` in the tests of an application: it records each message that is sent and makes no
+ * connection. Given a {@link TestServerRedisStreams}, it has requests answered by the handlers of that server.
  */
 export class TestClientRedisStreams extends ClientRedisStreams {
   /** Everything that was sent, in order. */

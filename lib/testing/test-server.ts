@@ -132,7 +132,10 @@ export class TestServerRedisStreams
     return outcomes;
   }
 
-  /** Delivers a request to its handler; resolves with every value of the answer. Rejects with the error that a client would receive. */
+  /**
+   * Delivers a request to its handler; resolves with every value of the answer. Rejects with the error that a client
+   * would receive.
+   */
   async request<T = unknown>(pattern: unknown, data: unknown, message: TestMessage = {}): Promise<T[]> {
     const bindings = await this.#bindingsOf(pattern);
     const binding = bindings.find(({ requestHandler }) => requestHandler);

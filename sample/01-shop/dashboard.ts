@@ -11,7 +11,10 @@ import { ServerRedisStreams } from '../../lib/index.js';
 import { keyPrefix, log } from './shop.js';
 import type { Order } from './shop.js';
 
-/** Shows every order as it is placed, to whoever watches. Nothing is acknowledged, and what was missed stays missed. */
+/**
+ * Streams every order to the browsers that are connected. Nothing is acknowledged; orders placed while it is down are not
+ * shown.
+ */
 @Controller()
 class DashboardController {
   readonly #orders = new Subject<Order>();
@@ -31,7 +34,7 @@ class DashboardController {
 @Module({ controllers: [DashboardController] })
 class DashboardModule {}
 
-// One application for both: HTTP for those who watch, the stream for what they see.
+// One application for both: HTTP for the browsers, the stream for the orders.
 const app = await NestFactory.create(DashboardModule, { logger: ['error', 'warn'], forceCloseConnections: true });
 app.connectMicroservice<MicroserviceOptions>({ strategy: new ServerRedisStreams({ keyPrefix, mode: 'real-time' }) });
 app.enableShutdownHooks();

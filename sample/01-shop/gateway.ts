@@ -9,7 +9,7 @@ import { ClientRedisStreams, InjectRedisStreams, RedisStreamsModule } from '../.
 import { keyPrefix, log } from './shop.js';
 import type { Order } from './shop.js';
 
-/** Takes orders over HTTP. Its answer is 201 once Redis has the order, whether or not any service is up. */
+/** Accepts orders over HTTP. Answers 201 once Redis has the order, whether or not any service is running. */
 @Controller('orders')
 class OrdersController {
   constructor(@InjectRedisStreams() private readonly client: ClientRedisStreams) {}
@@ -28,7 +28,7 @@ class OrdersController {
 }
 
 @Module({
-  // Without `connection` it is REDIS_URL, else redis://127.0.0.1:6379.
+  // Default of `connection`: REDIS_URL, else redis://127.0.0.1:6379.
   imports: [RedisStreamsModule.forRoot({ keyPrefix })],
   controllers: [OrdersController],
 })

@@ -11,7 +11,10 @@ import type { Order } from './shop.js';
 
 @Injectable()
 class Warehouse {
-  /** Stands for a database. A message may come twice, after a crash for instance, so the order's id must make it idempotent. */
+  /**
+   * Represents a database. After a crash a message may be delivered twice: use the order's id to make the write
+   * idempotent.
+   */
   async reserve(_order: Order): Promise<void> {
     await simulateWork(2);
   }
@@ -21,7 +24,7 @@ class Warehouse {
 class OrdersController {
   constructor(private readonly warehouse: Warehouse) {}
 
-  /** Acknowledged when it returns; an order during which the process dies stays pending in the group. */
+  /** Acknowledged when it returns. An order that is being handled when the process dies stays pending in the group. */
   @EventPattern<string>('orders')
   async reserve(@Payload() order: Order, @Ctx() context: RedisStreamsContext): Promise<void> {
     const latency = Date.now() - order.placedAt;
@@ -38,10 +41,10 @@ const app = await NestFactory.createMicroservice<MicroserviceOptions>(OrdersModu
     keyPrefix,
     // All instances have the same group, so they share the orders.
     group: 'orders-service',
-    // Under its old name, an instance that comes back goes on with what was pending for it. Others would wait for
-    // `autoClaimIdle` before they took that over.
+    // An instance that restarts with the same name continues with its own pending orders. Other instances claim them
+    // only after `autoClaimIdle`.
     consumer: instance,
-    // A crash repeats what was handled since the last commit.
+    // After a crash, orders handled since the last commit are delivered again.
     autoCommitInterval: 100,
   }),
   logger: ['error', 'warn'],

@@ -12,7 +12,7 @@ import type { Order } from './shop.js';
 
 @Injectable()
 class Bank {
-  /** Stands for a call to somebody else. The order's id is the idempotency key: asking twice charges once. */
+  /** Represents a call to an external service. The order's id is the idempotency key: two calls charge once. */
   async charge(_order: Order): Promise<{ isPaid: boolean }> {
     await simulateWork(5);
     return { isPaid: true };
@@ -23,7 +23,7 @@ class Bank {
 class PaymentsController {
   constructor(private readonly bank: Bank) {}
 
-  /** Returning is not enough here: an order is done when the bank says so, and is tried again when it does not. */
+  /** Returning is not enough here: the order is acknowledged when the bank accepts it, and retried when it does not. */
   @EventPattern<string>('orders', { ack: 'manual', concurrency: 8 } satisfies HandlerExtras)
   async charge(@Payload() order: Order, @Ctx() context: RedisStreamsContext): Promise<void> {
     const latency = Date.now() - order.placedAt;
@@ -38,7 +38,7 @@ class PaymentsController {
 class PaymentsModule {}
 
 const app = await NestFactory.createMicroservice<MicroserviceOptions>(PaymentsModule, {
-  // A group of its own: it gets every order, independently of the orders service.
+  // A second group: it gets every order, independently of the orders service.
   strategy: new ServerRedisStreams({ keyPrefix, group: 'payments-service', consumer: instance }),
   logger: ['error', 'warn'],
 });

@@ -11,10 +11,10 @@ const PRICES: Readonly<Record<string, readonly number[]>> = { tea: [3, 4, 5], sa
 
 @Injectable()
 export class Prices {
-  /** Stands for a database. */
+  /** Represents a database. */
   of(product: string): readonly number[] {
     const prices = PRICES[product];
-    // What the exception carries is what the client is told; of any other error it only learns that there was one.
+    // The client gets the content of an RpcException. Of any other error it only gets "Internal server error".
     if (!prices) throw new RpcException({ code: 'UNKNOWN_PRODUCT', product });
     return prices;
   }
@@ -24,19 +24,19 @@ export class Prices {
 export class CatalogController {
   constructor(private readonly prices: Prices) {}
 
-  /** One answer. */
+  /** One reply. */
   @MessagePattern('price')
   price(@Payload() { product }: PriceQuery): number | undefined {
     return this.prices.of(product).at(-1);
   }
 
-  /** Many answers: each value of the Observable is sent as it comes. */
+  /** Many replies: each value of the Observable is sent when it is emitted. */
   @MessagePattern('price-history')
   history(@Payload() { product }: PriceQuery): Observable<number> {
     return from(this.prices.of(product));
   }
 
-  /** Never answers, except about tea. */
+  /** Answers for tea; for any other product it never does. */
   @MessagePattern('forecast')
   forecast(@Payload() { product }: PriceQuery): Observable<number> {
     return product === 'tea' ? of(6) : NEVER;

@@ -9,16 +9,16 @@ import { Shop } from './shop.js';
 
 const keyPrefix = process.env['KEY_PREFIX'];
 
-/** The service that answers. */
+/** The service that answers them. */
 @Module({ controllers: [CatalogController], providers: [Prices] })
 class CatalogModule {}
 
-/** The application that asks; in real life another process. */
+/** The application that sends requests; in production another process. */
 @Module({ imports: [RedisStreamsModule.forRoot({ keyPrefix, requestTimeout: 500 })], providers: [Shop] })
 class ShopModule {}
 
 const catalog = await NestFactory.createMicroservice<MicroserviceOptions>(CatalogModule, {
-  // Requests need a group: it decides which instance answers.
+  // Requests need a group: only one of its instances answers each request.
   strategy: new ServerRedisStreams({ keyPrefix, group: 'catalog', shutdownTimeout: 500 }),
   logger: false,
 });

@@ -4,7 +4,7 @@ import { firstValueFrom, lastValueFrom, toArray } from 'rxjs';
 import { ClientRedisStreams, InjectRedisStreams, RequestTimeoutError } from '../../lib/index.js';
 import type { PriceQuery } from './catalog.js';
 
-/** Asks the catalog. A request leaves when its Observable is subscribed to, as with any Nest client. */
+/** Sends requests to the catalog. As with any Nest client, a request is sent when its Observable is subscribed to. */
 @Injectable()
 export class Shop {
   constructor(@InjectRedisStreams() private readonly client: ClientRedisStreams) {}
@@ -17,7 +17,7 @@ export class Shop {
     return lastValueFrom(this.client.send<number, PriceQuery>('price-history', { product }).pipe(toArray()));
   }
 
-  /** Waits for `requestTimeout`, then does without. */
+  /** Undefined when no reply arrives within `requestTimeout`. */
   async forecast(product: string): Promise<number | undefined> {
     try {
       return await firstValueFrom(this.client.send<number, PriceQuery>('forecast', { product }));
@@ -27,7 +27,7 @@ export class Shop {
     }
   }
 
-  /** Nobody serves this pattern, so it fails at once instead of waiting. */
+  /** No server has a handler for this pattern, so the request fails at once instead of timing out. */
   discount(product: string): Promise<number> {
     return firstValueFrom(this.client.send<number, PriceQuery>('discount', { product }));
   }

@@ -8,7 +8,7 @@ import type { Payment } from './payments.js';
 const PAYMENTS = 'payments';
 const DEAD_LETTERS = 'payments:dead';
 
-/** Hands payments in, and looks after those that could not be made. */
+/** Submits payments, and deals with those that failed. */
 @Injectable()
 export class BackOffice {
   constructor(
@@ -16,17 +16,17 @@ export class BackOffice {
     private readonly streamer: RedisStreamer,
   ) {}
 
-  async hand(payments: readonly Payment[]): Promise<void> {
+  async submit(payments: readonly Payment[]): Promise<void> {
     await lastValueFrom(this.client.emitBatch(PAYMENTS, payments));
   }
 
-  /** Payments that are neither made nor dead letters, or not yet acknowledged as such. */
+  /** Number of payments that are not acknowledged: not yet paid, and not yet dead letters. */
   async pending(): Promise<number> {
     const manager = await this.streamer.createManager();
     return (await manager.pending(PAYMENTS, 'payments-service')).length;
   }
 
-  /** A dead letter is the message as it was, and headers that tell why it is here. */
+  /** A dead letter is the original message, with headers that give the reason. */
   async deadLetters(): Promise<string[]> {
     const manager = await this.streamer.createManager();
     const messages = await manager.range(DEAD_LETTERS, '-', '+');
@@ -36,8 +36,8 @@ export class BackOffice {
     });
   }
 
-  /** Back to the group that they came from, and to no other. */
-  async redriveWhatTheBankRefused(): Promise<RedriveResult> {
+  /** Puts payments back that the bank refused while it was closed, for the group in which they failed and no other. */
+  async redriveRefusedPayments(): Promise<RedriveResult> {
     const manager = await this.streamer.createManager();
     return manager.redrive(DEAD_LETTERS, {
       filter: ({ headers }) => headers[DEAD_LETTER_HEADERS.errorMessage] === 'the bank is closed',

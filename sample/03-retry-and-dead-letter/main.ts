@@ -13,10 +13,10 @@ const keyPrefix = process.env['KEY_PREFIX'];
 const strategy = new ServerRedisStreams({
   keyPrefix,
   group: 'payments-service',
-  // Each payment three times in all, a quarter of a second apart and then half a second.
+  // Three attempts for each payment, with delays of 250 ms and 500 ms between them.
   retry: { attempts: 3, delay: 250, factor: 2, jitter: 0 },
   onDeadLetter: ({ message, reason }) => console.log(`${message.json<{ id: string }>().id}: dead, ${reason}`),
-  // Dead letters that are put back are found at the next look for idle entries, which is every 30 s by default.
+  // A dead letter that is put back is claimed in the next round of auto-claim. Default 30 s.
   autoClaimInterval: 500,
   autoCommitInterval: 100,
 });
@@ -28,7 +28,7 @@ const strategy = new ServerRedisStreams({
 })
 class PaymentsModule {}
 
-// Failures are logged as errors with their stack; here they belong to the story.
+// Without a logger: the failures here are intended, and would be logged as errors with their stack.
 const app = await NestFactory.createMicroservice<MicroserviceOptions>(PaymentsModule, { strategy, logger: false });
 app.enableShutdownHooks();
 await app.listen();
@@ -40,18 +40,18 @@ const payments = [
   { id: 'nothing', amount: 0 },
   { id: 'big-sum', amount: 1_000_000 },
 ];
-/** Each is paid or a dead letter, and acknowledged. */
+/** Whether each payment is paid or a dead letter, and acknowledged. */
 async function areSettled(): Promise<boolean> {
   const settled = bank.paid.length + (await office.deadLetters()).length;
   return settled === payments.length && (await office.pending()) === 0;
 }
 
-await office.hand(payments);
+await office.submit(payments);
 await until('every payment is settled', areSettled);
 console.log(`dead letters: ${(await office.deadLetters()).join(', ')}`);
 
 bank.isOpen = true;
-const { redriven, skipped } = await office.redriveWhatTheBankRefused();
+const { redriven, skipped } = await office.redriveRefusedPayments();
 console.log(`the bank is open: ${redriven} put back, ${skipped} left`);
 await until('every payment is settled', areSettled);
 console.log(`paid: ${bank.paid.join(', ')}`);

@@ -8,7 +8,7 @@ export interface Payment {
   readonly amount: number;
 }
 
-/** Stands for somebody else's service, which is not always there. */
+/** Represents an external service that is not always available. */
 @Injectable()
 export class Bank {
   isOpen = false;
@@ -25,12 +25,12 @@ export class Bank {
 export class PaymentsController {
   constructor(private readonly bank: Bank) {}
 
-  /** Whatever it throws is tried again, in the pending list of its group, until the attempts are used up. */
+  /** After any error the payment is retried from the pending list of its group, until the last attempt. */
   @EventPattern<string>('payments')
   async pay(@Payload() payment: Payment, @Ctx() context: RedisStreamsContext): Promise<void> {
     const attempt = context.getDeliveryCount();
     console.log(`${payment.id}: attempt ${attempt}`);
-    // No repetition makes an amount positive.
+    // A retry cannot make the amount positive.
     if (payment.amount <= 0) throw new RedisStreamsDeadLetterException('nothing to pay');
     await this.bank.charge(payment, attempt);
     console.log(`${payment.id}: paid`);

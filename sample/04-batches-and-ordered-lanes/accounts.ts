@@ -10,7 +10,7 @@ export interface Booking {
   readonly number: number;
 }
 
-/** Books in the order of each account, and for many accounts at the same time. */
+/** Handles the bookings of each account in order, and those of different accounts concurrently. */
 @Controller()
 export class AccountsController {
   /** `account-number`, in the order in which they were booked. */
@@ -18,14 +18,14 @@ export class AccountsController {
   mostAtOnce = 0;
   #now = 0;
 
-  /** The lane is the key that the sender set. Up to eight lanes move at once. */
+  /** One queue for each key that the sender set; the handler runs for up to eight keys at once. */
   @EventPattern<string>('bookings', { ordered: true, concurrency: 8, retry: { delay: 300 } } satisfies HandlerExtras)
   async book(@Payload() booking: Booking, @Ctx() context: RedisStreamsContext): Promise<void> {
     this.#now += 1;
     this.mostAtOnce = Math.max(this.mostAtOnce, this.#now);
     try {
       await simulateWork(5);
-      // A failing booking holds back its own account until it succeeds or is a dead letter; the others go on.
+      // A failing booking delays only its own account, until it succeeds or becomes a dead letter.
       if (booking.account === 'eve' && context.getDeliveryCount() === 1) throw new Error('eve is not at home');
       this.booked.push(`${booking.account}-${booking.number}`);
     } finally {

@@ -8,14 +8,17 @@ export interface Click {
   readonly page: string;
 }
 
-/** Stores clicks many at once, as one INSERT would. */
+/** Stores many clicks at once, as one INSERT would. */
 @Controller()
 export class ClicksController {
   readonly batches: number[] = [];
   stored = 0;
   readonly refused: string[] = [];
 
-  /** At most 100, and after 50 ms what is there. All are acknowledged when it returns, except what it settles itself. */
+  /**
+   * Called with 100 clicks, or after 50 ms with fewer. When it returns, all clicks that it has not settled itself are
+   * acknowledged.
+   */
   @EventPattern<string>('clicks', { batch: { size: 100, timeout: 50 } } satisfies HandlerExtras)
   store(@Payload() clicks: Click[], @Ctx() contexts: RedisStreamsContext[]): void {
     this.batches.push(clicks.length);
@@ -23,7 +26,7 @@ export class ClicksController {
       if (click.page.startsWith('/')) {
         this.stored += 1;
       } else {
-        // One bad click does not fail the others.
+        // An invalid click must not fail the others.
         this.refused.push(click.page);
         contexts[index]?.deadLetter('not a page');
       }

@@ -28,9 +28,9 @@ const CLICKS = 1_000;
 class LedgerModule {}
 
 const app = await NestFactory.createMicroservice<MicroserviceOptions>(LedgerModule, {
-  // A handler with `batch` or `ordered` has a consumer of its own, so `batchSize` and `prefetch` are for each of them.
+  // A handler with `batch` or `ordered` has its own consumer: `batchSize` and `prefetch` apply to each of them.
   strategy: new ServerRedisStreams({ keyPrefix, group: 'ledger', batchSize: 200, autoCommitInterval: 100 }),
-  // Eve's failures are logged as errors.
+  // Without a logger: Eve's failures are intended, and would be logged as errors.
   logger: false,
 });
 app.enableShutdownHooks();

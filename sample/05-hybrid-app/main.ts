@@ -12,7 +12,7 @@ import { until } from '../../test/support/until.js';
 import { OrdersController, Stock } from './orders.js';
 
 @Module({
-  // With a group, the module provides a server as well, with the same connection.
+  // With a group, the module also provides a server, with the same connection.
   imports: [RedisStreamsModule.forRoot({ keyPrefix: process.env['KEY_PREFIX'], group: 'orders-service' })],
   controllers: [OrdersController],
   providers: [Stock],
@@ -21,7 +21,7 @@ class AppModule {}
 
 const app = await NestFactory.create(AppModule, { logger: ['error', 'warn'], forceCloseConnections: true });
 app.connectMicroservice<MicroserviceOptions>({ strategy: app.get(ServerRedisStreams) });
-// Port 0 takes one that is free; your application has fixed ones.
+// Port 0: a free port. Your application uses fixed ports.
 const tcp = app.connectMicroservice<MicroserviceOptions>({
   transport: Transport.TCP,
   options: { host: '127.0.0.1', port: 0 },
@@ -30,7 +30,7 @@ app.enableShutdownHooks();
 await app.startAllMicroservices();
 await app.listen(Number(process.env['PORT'] ?? 0), '127.0.0.1');
 
-// From here on as somebody outside: over HTTP, over TCP, over streams.
+// From here on the program acts as a client: over HTTP, over TCP, over streams.
 const response = await fetch(`${await app.getUrl()}/orders`, {
   method: 'POST',
   headers: { 'content-type': 'application/json' },

@@ -15,7 +15,7 @@ export interface Order {
   readonly item: string;
 }
 
-/** What both transports know of. */
+/** State that the handlers of both transports share. */
 @Injectable()
 export class Stock {
   readonly reserved: string[] = [];
@@ -28,13 +28,13 @@ export class OrdersController {
     @InjectRedisStreams() private readonly client: ClientRedisStreams,
   ) {}
 
-  /** HTTP in, an event out. Answers once Redis has the order. */
+  /** Emits an event for each HTTP request. Answers once Redis has the order. */
   @Post()
   create(@Body() order: Order): Observable<Receipt> {
     return this.client.emit('orders', order);
   }
 
-  /** The same pattern on both transports: the second argument says whose it is. */
+  /** The same pattern on both transports: the second argument selects the transport. */
   @EventPattern<string>('orders', REDIS_STREAMS_TRANSPORT)
   reserve(@Payload() order: Order, @Ctx() context: RedisStreamsContext): void {
     this.stock.reserved.push(order.item);
@@ -43,7 +43,7 @@ export class OrdersController {
 
   @EventPattern<string>('orders', Transport.TCP)
   refuse(@Payload() order: Order, @Ctx() _context: TcpContext): void {
-    console.log(`tcp: an order of ${order.item} that nobody would keep is not taken`);
+    console.log(`tcp: the order of ${order.item} is refused, because TCP does not store it`);
   }
 
   @MessagePattern('reserved', Transport.TCP)

@@ -45,7 +45,7 @@ const SAMPLES = {
   '05-hybrid-app': [
     'stream orders: tea reserved',
     'http: 201',
-    'tcp: an order of coffee that nobody would keep is not taken',
+    'tcp: the order of coffee is refused, because TCP does not store it',
     'over TCP: tea',
     'over streams: tea',
   ],

@@ -26,8 +26,8 @@ import { RequestSender } from '../requests/request-sender.js';
  * by Nest's `ClientsModule` as `customClass`.
  *
  * An event goes `emit` → {@link dispatchEvent} → producer, a request `send` → {@link publish} → `RequestSender`, and its
- * replies come back to the callback of `publish`. A subclass may override each of these, `connect`, `createPacket` and the
- * serializers as in Nest's own clients.
+ * replies come back to the callback of `publish`. A subclass may override each of these, `connect`, `createPacket` and
+ * the serializers as in Nest's own clients.
  */
 export class ClientRedisStreams extends ClientProxy<RedisStreamsEvents> {
   readonly #log: Required<RedisStreamsLogger>;
@@ -65,7 +65,9 @@ export class ClientRedisStreams extends ClientProxy<RedisStreamsEvents> {
     });
   }
 
-  /** Typed here: with the type as an argument of the base class, this would not be a `ClientProxy` for Nest's own options. */
+  /**
+   * Typed here: with the type as an argument of the base class, this would not be a `ClientProxy` for Nest's own options.
+   */
   override get status(): Observable<RedisStreamsStatus> {
     return super.status as Observable<RedisStreamsStatus>;
   }
@@ -76,9 +78,9 @@ export class ClientRedisStreams extends ClientProxy<RedisStreamsEvents> {
   }
 
   /**
-   * Appends the data to the stream of the pattern. The Observable emits the {@link Receipt} and completes once Redis has the
-   * message, and errors if it could not be stored; a late subscriber gets the same. The message is sent whether or not the
-   * Observable is subscribed to; a failure without a subscriber is logged and emitted as `error`.
+   * Appends the data to the stream of the pattern. The Observable emits the {@link Receipt} and completes once Redis has
+   * the message, and errors if it could not be stored; a late subscriber gets the same. The message is sent whether or
+   * not the Observable is subscribed to; a failure without a subscriber is logged and emitted as `error`.
    */
   override emit<TResult = Receipt, TInput = unknown>(pattern: unknown, data: TInput): Observable<TResult> {
     if (isNil(pattern) || isNil(data)) return super.emit(pattern, data);
@@ -86,8 +88,8 @@ export class ClientRedisStreams extends ClientProxy<RedisStreamsEvents> {
   }
 
   /**
-   * Appends many messages at once; each may be a record. Settles when all of them are: emits the receipts in order, or errors
-   * with a BatchSendError that holds one error for each message that failed.
+   * Appends many messages at once; each may be a record. Settles when all of them are: emits the receipts in order, or
+   * errors with a BatchSendError that holds one error for each message that failed.
    */
   emitBatch<TInput = unknown>(pattern: unknown, messages: readonly TInput[]): Observable<Receipt[]> {
     const sends = messages.map((data, index) => {
@@ -153,7 +155,9 @@ export class ClientRedisStreams extends ClientProxy<RedisStreamsEvents> {
     );
   }
 
-  /** Sends the packet of one request. Its replies, or its failure, go to the callback; the function returned gives it up. */
+  /**
+   * Sends the packet of one request. Its replies, or its failure, go to the callback; the function returned gives it up.
+   */
   protected publish(packet: ReadPacket, callback: (packet: WritePacket) => void): () => void {
     const request = this.#requests.send(this.normalizePattern(packet.pattern as string), packet, callback);
     return () => this.#requests.giveUp(request);

@@ -58,7 +58,10 @@ export class ReplyWriter {
     return this.#failure;
   }
 
-  /** Each value becomes a reply. Resolves when the Observable completes, rejects with its error, of which nothing is written. */
+  /**
+   * Each value becomes a reply. Resolves when the Observable completes, rejects with its error, of which nothing is
+   * written.
+   */
   follow(values: Observable<unknown>): Promise<void> {
     return new Promise((resolve, reject) => {
       // Most emit while they are subscribed to: looked at afterwards, all at once.

@@ -21,7 +21,9 @@ const NO_HANDLER = 'There is no matching message handler defined in the remote s
 const REPLY_STREAM_TTL = 600_000;
 const TTL_RENEWAL = 60_000;
 const MAX_REMEMBERED_STREAMS = 10_000;
-/** Limit of requests whose replies are on their way to Redis: over it, a handler keeps its place until its own are stored. */
+/**
+ * Limit of requests whose replies are on their way to Redis: over it, a handler keeps its place until its own are stored.
+ */
 const MAX_REPLIES_UNDER_WAY = 1_000;
 
 export interface RequestResponderOptions {

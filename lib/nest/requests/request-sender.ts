@@ -20,8 +20,8 @@ export interface RequestSenderOptions {
 }
 
 /**
- * The client's end of requests: registers each in the {@link ReplyInbox}, then appends it to the stream of its pattern with
- * headers that say where to answer. It appends nothing before replies can be read and a server is known to serve the
+ * The client's end of requests: registers each in the {@link ReplyInbox}, then appends it to the stream of its pattern
+ * with headers that say where to answer. It appends nothing before replies can be read and a server is known to serve the
  * pattern. It never throws: what fails goes to the callback of the request.
  */
 export class RequestSender {

@@ -14,8 +14,8 @@ export interface EventHandling {
 }
 
 /**
- * Decodes events, has the server run their handlers to the end, and settles each message by the outcome. It never rejects:
- * a failure settles the message by its failure policy and is reported.
+ * Decodes events, has the server run their handlers to the end, and settles each message by the outcome. It never
+ * rejects: a failure settles the message by its failure policy and is reported.
  */
 export class EventProcessor {
   readonly #server: EventHandling;
@@ -44,8 +44,8 @@ export class EventProcessor {
   }
 
   /**
-   * The handler is given all messages that can be decoded. A message that it settled itself keeps its settlement; the others
-   * share the outcome of the handler.
+   * The handler is given all messages that can be decoded. A message that it settled itself keeps its settlement; the
+   * others share the outcome of the handler.
    */
   async processBatch(contexts: readonly RedisStreamsContext[]): Promise<void> {
     const decoded: RedisStreamsContext[] = [];

@@ -40,8 +40,9 @@ export function retryOrDeadLetter(
 }
 
 /**
- * A dead letter for a message that is delivered again although its attempts are used up: each time its process ended before
- * its handlers did, because of the message or for another reason. A further delivery could end every instance in turn.
+ * A dead letter for a message that is delivered again although its attempts are used up: each time its process ended
+ * before its handlers did, because of the message or for another reason. A further delivery could end every instance in
+ * turn.
  */
 export function settleExhausted(deliveries: number, policy: FailurePolicy): Settlement | undefined {
   const { attempts } = policy.retry;

@@ -32,8 +32,8 @@ export interface HandlerGroup {
 
 /**
  * Decides which handlers share a message and which share a consumer. Handlers of one pattern in one mode get the same
- * messages, because two consumers of a group would divide them. A handler with its own limit, with batches or with key queues
- * gets its own consumer, so that it cannot hold up others. @throws InvalidOptionError
+ * messages, because two consumers of a group would divide them. A handler with its own limit, with batches or with key
+ * queues gets its own consumer, so that it cannot hold up others. @throws InvalidOptionError
  */
 export function groupHandlers(
   handlers: ReadonlyMap<string, readonly MessageHandler[]>,
@@ -60,7 +60,10 @@ export function groupHandlers(
   return [...groups.values()];
 }
 
-/** The event handlers of a binding. An event for a pattern that only answers requests goes to that handler; its result is dropped. */
+/**
+ * The event handlers of a binding. An event for a pattern that only answers requests goes to that handler; its result is
+ * dropped.
+ */
 export function eventHandlersOf({ eventHandlers, requestHandler }: HandlerBinding): readonly MessageHandler[] {
   return eventHandlers.length > 0 || !requestHandler ? eventHandlers : [requestHandler];
 }

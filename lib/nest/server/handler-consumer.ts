@@ -38,8 +38,8 @@ export interface HandlerConsumerOptions {
 }
 
 /**
- * The consumer of one group of handlers: reads their streams, makes a context of each message, passes it to the server, and
- * stores messages that became dead letters.
+ * The consumer of one group of handlers: reads their streams, makes a context of each message, passes it to the server,
+ * and stores messages that became dead letters.
  */
 export class HandlerConsumer {
   readonly #streamer: RedisStreamer;
@@ -134,7 +134,10 @@ export class HandlerConsumer {
   }
 }
 
-/** Messages with the same result are handled one after the other. A key belongs to its stream: elsewhere it may mean another thing. */
+/**
+ * Messages with the same result are handled one after the other. A key belongs to its stream: elsewhere it may mean
+ * another thing.
+ */
 function queueKeyOf(message: StreamMessage): string | undefined {
   const key = message.headers[KEY_HEADER];
   return key === undefined ? undefined : `${message.streamKey} ${key}`;

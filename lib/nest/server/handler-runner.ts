@@ -52,7 +52,8 @@ export function originalFailure(context: object, error: unknown): unknown {
 
 /**
  * Nest's exception filter replaces an error by "Internal server error" before a transport sees it, which would make logs
- * and dead letters useless. This notes the error that the filter is given, with the message's context, and changes nothing.
+ * and dead letters useless. This notes the error that the filter is given, with the message's context, and changes
+ * nothing.
  */
 export function observeHandlerFailures(): void {
   const prototype = BaseRpcExceptionFilter.prototype as unknown as { catch: Catch & { [OBSERVED]?: true } };

@@ -19,8 +19,8 @@ export class ProcessingHooks {
   }
 
   /**
-   * Runs the work between the hooks. The outcome is that of the work itself: the return value of a hook does not tell when,
-   * or how, the work ended.
+   * Runs the work between the hooks. The outcome is that of the work itself: the return value of a hook does not tell
+   * when, or how, the work ended.
    */
   around(context: BaseRpcContext, work: () => Promise<void>): Promise<void> {
     const start = this.#server['onProcessingStartHook'] as StartHook | undefined;

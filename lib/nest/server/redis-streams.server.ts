@@ -34,8 +34,8 @@ import { ServerReporter } from './server-reporter.js';
  * messages to the handlers. Given to `NestFactory.createMicroservice` or `connectMicroservice` as `strategy`.
  *
  * `listen` → `start` → {@link bindEvents} opens the consumers. From then on each message goes {@link createContext} →
- * {@link handleMessage} → {@link handleEvent} → its handlers, or from `handleMessage` to the `RequestResponder` when it is a
- * request; the outcome settles it. A subclass may override each of these and the serializers.
+ * {@link handleMessage} → {@link handleEvent} → its handlers, or from `handleMessage` to the `RequestResponder` when it
+ * is a request; the outcome settles it. A subclass may override each of these and the serializers.
  */
 export class ServerRedisStreams
   extends Server<RedisStreamsEvents, RedisStreamsStatus>
@@ -90,7 +90,9 @@ export class ServerRedisStreams
     observeHandlerFailures();
   }
 
-  /** Keeps its own list: Nest's chain of handlers would stop waiting for one as soon as another completes without a value. */
+  /**
+   * Keeps its own list: Nest's chain of handlers would stop waiting for one as soon as another completes without a value.
+   */
   override addHandler(
     pattern: unknown,
     callback: MessageHandler,
@@ -150,8 +152,8 @@ export class ServerRedisStreams
   }
 
   /**
-   * Handles one message to its end: answers a request, passes an event to {@link handleEvent}, and settles the message by the
-   * outcome. An override that does not call this one settles the context itself.
+   * Handles one message to its end: answers a request, passes an event to {@link handleEvent}, and settles the message by
+   * the outcome. An override that does not call this one settles the context itself.
    */
   handleMessage(context: RedisStreamsContext): Promise<void> {
     const request = requestInfoOf(context.getMessage());
@@ -163,7 +165,10 @@ export class ServerRedisStreams
     return request ? this.#requests.respond(request, context) : this.#events.process(context);
   }
 
-  /** The same for the messages of one batch: events go to {@link handleEvents}, requests among them to {@link handleMessage}. */
+  /**
+   * The same for the messages of one batch: events go to {@link handleEvents}, requests among them to {@link
+   * handleMessage}.
+   */
   async handleBatch(contexts: readonly RedisStreamsContext[]): Promise<void> {
     const events: RedisStreamsContext[] = [];
     const handling: Array<Promise<void>> = [];
@@ -176,8 +181,8 @@ export class ServerRedisStreams
   }
 
   /**
-   * Runs the event handlers of the pattern, between the processing hooks, until each has ended. Rejects with the error of the
-   * first that failed, as it was thrown.
+   * Runs the event handlers of the pattern, between the processing hooks, until each has ended. Rejects with the error of
+   * the first that failed, as it was thrown.
    */
   override handleEvent(pattern: string, packet: ReadPacket, context: RedisStreamsContext): Promise<void> {
     const { binding } = RedisStreamsContext.scopeOf(context);

@@ -11,7 +11,7 @@ import type { ServiceEvent } from './service.js';
 
 const STREAM = 'orders';
 
-/** Redis and the services that run on it. Whatever happens, {@link close} leaves no process and no key behind. */
+/** Redis and the services that use it. {@link close} removes every process and every key, also after a failure. */
 export class ShopEnvironment {
   readonly redis: RedisHandle;
   readonly #screen: Screen;
@@ -30,7 +30,7 @@ export class ShopEnvironment {
     return new ShopEnvironment(await acquireRedis(), screen, onEvent);
   }
 
-  /** Starts a service, or starts it again under the name that it had. */
+  /** Starts a service, or restarts it with the same name. */
   start(name: string, program: string): Service {
     const service = new Service({
       name,
@@ -62,7 +62,7 @@ export class ShopEnvironment {
     return info?.consumers.find(({ name }) => name === consumer)?.pending ?? 0;
   }
 
-  /** Stops all services in good order; names those that had to be killed. */
+  /** Stops all services gracefully; returns the names of those that had to be killed. */
   async stopServices(): Promise<string[]> {
     const services = [...this.#services.values()];
     this.#services.clear();
@@ -80,7 +80,7 @@ export class ShopEnvironment {
     }
   }
 
-  /** A server that was there before must be left as it was. */
+  /** The server may have been running before: the sample's key must not remain on it. */
   async #removeKeys(): Promise<void> {
     const redis = new Redis(this.redis.url, { lazyConnect: true, maxRetriesPerRequest: 0, retryStrategy: () => null });
     try {

@@ -1,5 +1,5 @@
-// Loaded into each service before its own code. A service's standard input is a pipe from the driver: when the driver is
-// gone, whatever ended it, the pipe closes and the service ends as well. A service that is run by hand has no such pipe.
+// Loaded into each service before its own code. The standard input of a service is a pipe from the driver: when the driver
+// ends, for whatever reason, the pipe closes and the service ends as well. A service started by hand has no pipe.
 process.stdin.once('end', () => process.exit(1)).resume();
 // The pipe alone must not keep a service alive.
 (process.stdin as { unref?: () => void }).unref?.();

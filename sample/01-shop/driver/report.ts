@@ -13,7 +13,7 @@ interface Row {
   readonly title: string;
   readonly name: string;
   readonly group?: string;
-  /** A service answers for all orders, an instance for none in particular. */
+  /** A service must handle every order, an instance only a part of them. */
   readonly isService: boolean;
 }
 
@@ -26,7 +26,7 @@ const ROWS: readonly Row[] = [
 ];
 const HEAD = ['', 'sent', 'handled', 'redelivered', 'lost', 'pending', 'p50', 'p99', 'max'];
 
-/** What was sent, what became of it, and what is left on the server when all services have stopped. */
+/** Counts the orders sent, handled, lost, and still pending after all services have stopped. */
 export function report(
   { accepted }: Pick<Traffic, 'accepted'>,
   tallies: Tallies,
@@ -36,7 +36,7 @@ export function report(
   const rows = ROWS.map(({ title, name, group, isService }) => {
     const tally = tallies.of(name);
     const missing = isService ? tally.missing(accepted) : 0;
-    // A group that is not there has not delivered anything.
+    // A group that does not exist has delivered nothing.
     const waiting = group === undefined ? 0 : (groups.find((info) => info.name === group)?.pending ?? accepted.size);
     lost += missing;
     pending += waiting;

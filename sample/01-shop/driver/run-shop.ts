@@ -7,28 +7,28 @@ import { Tallies } from './tally.js';
 
 const INTERRUPTED = 130;
 
-/** Runs the shop and resolves with the exit code: 0 when every order was handled and nothing is pending. */
+/** Runs the shop. Resolves with the exit code: 0 when every order was handled and none is pending. */
 export async function runShop(args: readonly string[]): Promise<number> {
   const { values } = parseArgs({ args: [...args], options: { serve: { type: 'boolean', default: false } } });
   const screen = new Screen();
   const tallies = new Tallies();
-  const floor = await ShopEnvironment.open(screen, (service, event) => {
+  const environment = await ShopEnvironment.open(screen, (service, event) => {
     tallies.add(service, event);
     if (values.serve) screen.say(`${service}: ${JSON.stringify(event)}`);
   });
   const interrupted = new AbortController();
-  // A second signal ends the driver at once; its services and its Redis notice that by themselves.
+  // A second signal ends the driver at once; its services and its Redis server then end by themselves.
   for (const name of ['SIGINT', 'SIGTERM'] as const) process.once(name, () => interrupted.abort(new Error(name)));
   try {
-    screen.say(`Redis: ${floor.redis.origin}`);
-    const story = new ShopScenario(floor, screen, tallies, interrupted.signal);
-    return values.serve ? await story.serve() : await story.tell();
+    screen.say(`Redis: ${environment.redis.origin}`);
+    const scenario = new ShopScenario(environment, screen, tallies, interrupted.signal);
+    return values.serve ? await scenario.serve() : await scenario.run();
   } catch (error) {
     if (!interrupted.signal.aborted) throw error;
     screen.say('Interrupted; the shop is closing');
     return INTERRUPTED;
   } finally {
     screen.hideStatus();
-    await floor.close();
+    await environment.close();
   }
 }

@@ -9,11 +9,11 @@ import { Traffic } from './traffic.js';
 
 const SECONDS = 10;
 const ORDERS_PER_SECOND = 300;
-/** How long the services may take for what is left when the last order was placed. */
+/** Longest time in which the services handle the remaining orders after the last one was placed, in milliseconds. */
 const DRAIN_LIMIT = 30_000;
 const GROUPS = ['orders-service', 'payments-service'];
 
-/** Which program each process runs; two of them are the same service. */
+/** The program of each process; two of them are instances of one service. */
 const PROGRAMS = {
   gateway: 'gateway',
   dashboard: 'dashboard',
@@ -23,16 +23,16 @@ const PROGRAMS = {
 } as const;
 type ServiceName = keyof typeof PROGRAMS;
 
-/** What happens in the shop: orders come in, one process is killed and comes back, nothing is lost. */
+/** Runs the shop: orders are placed, one process is killed and restarted, and no order may be lost. */
 export class ShopScenario {
-  readonly #floor: ShopEnvironment;
+  readonly #environment: ShopEnvironment;
   readonly #screen: Screen;
   readonly #tallies: Tallies;
   readonly #signal: AbortSignal;
   readonly #interrupted: Promise<never>;
 
-  constructor(floor: ShopEnvironment, screen: Screen, tallies: Tallies, signal: AbortSignal) {
-    this.#floor = floor;
+  constructor(environment: ShopEnvironment, screen: Screen, tallies: Tallies, signal: AbortSignal) {
+    this.#environment = environment;
     this.#screen = screen;
     this.#tallies = tallies;
     this.#signal = signal;
@@ -42,8 +42,8 @@ export class ShopScenario {
     this.#interrupted.catch(() => undefined);
   }
 
-  /** Ten seconds of traffic, a crash in the middle, and the table. */
-  async tell(): Promise<number> {
+  /** Ten seconds of traffic with a crash in the middle, then the table. */
+  async run(): Promise<number> {
     const { url } = await this.#open();
     const traffic = new Traffic({ url, seconds: SECONDS, rate: ORDERS_PER_SECOND, signal: this.#signal });
     this.#screen.say(`${ORDERS_PER_SECOND} orders a second to POST ${url} for ${SECONDS} s`);
@@ -55,20 +55,20 @@ export class ShopScenario {
     return this.#conclude(traffic, isClean);
   }
 
-  /** Keeps the shop open until it is told to close. */
+  /** Keeps the shop open until it is interrupted. */
   async serve(): Promise<number> {
     const { url, feed } = await this.#open();
     this.#screen.say(`
 Place an order:       curl -X POST ${url} -H 'content-type: application/json' -d '{"item":"tea","quantity":2}'
 Watch the dashboard:  curl -N ${feed}
-Crash a service:      kill -9 ${this.#floor.service('orders-2').pid}
+Crash a service:      kill -9 ${this.#environment.service('orders-2').pid}
 Close the shop:       Ctrl-C
 
-Each line below is an order that a service has handled.
+Each line below is one order, handled by one service.
 `);
     const names = Object.keys(PROGRAMS) as ServiceName[];
     try {
-      await Promise.all(names.map((name) => this.#startAgainWhenItEnds(name)));
+      await Promise.all(names.map((name) => this.#restartWhenItEnds(name)));
     } catch (error) {
       if (!this.#signal.aborted) throw error;
     }
@@ -77,7 +77,7 @@ Each line below is an order that a service has handled.
 
   async #open(): Promise<{ url: string; feed: string }> {
     const [gateway, dashboard] = await Promise.all(
-      // Nothing is sent before the dashboard is ready, which sees only what comes later.
+      // The dashboard must be ready before the first order: it reads only new messages.
       (Object.keys(PROGRAMS) as ServiceName[]).map((name) => this.#start(name)),
     );
     return {
@@ -87,34 +87,34 @@ Each line below is an order that a service has handled.
   }
 
   #start(name: ServiceName): Promise<{ readonly [detail: string]: unknown }> {
-    return Promise.race([this.#floor.start(name, PROGRAMS[name]).ready(), this.#interrupted]);
+    return Promise.race([this.#environment.start(name, PROGRAMS[name]).ready(), this.#interrupted]);
   }
 
-  async #startAgainWhenItEnds(name: ServiceName): Promise<void> {
+  async #restartWhenItEnds(name: ServiceName): Promise<void> {
     for (;;) {
-      const how = await Promise.race([this.#floor.service(name).ended, this.#interrupted]);
-      const again = this.#start(name);
-      this.#screen.say(`${name} ended with ${how} and is started again, as process ${this.#floor.service(name).pid}`);
-      await again;
+      const how = await Promise.race([this.#environment.service(name).ended, this.#interrupted]);
+      const restart = this.#start(name);
+      this.#screen.say(`${name} ended with ${how} and is restarted as process ${this.#environment.service(name).pid}`);
+      await restart;
     }
   }
 
   async #crashHalfWay(): Promise<void> {
     await pause((SECONDS / 2) * 1_000, undefined, { signal: this.#signal });
-    await this.#floor.service('orders-2').kill();
-    const pending = await this.#floor.pendingFor('orders-service', 'orders-2');
+    await this.#environment.service('orders-2').kill();
+    const pending = await this.#environment.pendingFor('orders-service', 'orders-2');
     this.#screen.say(`orders-2 was killed with SIGKILL; ${pending} orders are pending for it`);
     await this.#start('orders-2');
-    this.#screen.say('orders-2 is back under its own name and begins with these');
+    this.#screen.say('orders-2 has restarted with the same consumer name and handles these first');
   }
 
-  /** What is not done within the limit shows in the table. */
+  /** Orders that are not handled within the limit appear in the table. */
   async #drain({ accepted }: Traffic): Promise<void> {
     const isDone = async (): Promise<boolean> => {
       this.#signal.throwIfAborted();
       if (['orders', 'payments', 'dashboard'].some((name) => this.#tallies.of(name).missing(accepted) > 0))
         return false;
-      return (await this.#floor.groups()).every(({ pending }) => pending === 0);
+      return (await this.#environment.groups()).every(({ pending }) => pending === 0);
     };
     try {
       await until('every order is handled and acknowledged', isDone, DRAIN_LIMIT);
@@ -125,13 +125,13 @@ Each line below is an order that a service has handled.
   }
 
   async #closeServices(): Promise<boolean> {
-    const killed = await this.#floor.stopServices();
+    const killed = await this.#environment.stopServices();
     for (const name of killed) this.#screen.say(`${name} did not stop on SIGTERM and was killed`);
     return killed.length === 0;
   }
 
   async #conclude(traffic: Traffic, isClean: boolean): Promise<number> {
-    const groups = (await this.#floor.groups()).filter(({ name }) => GROUPS.includes(name));
+    const groups = (await this.#environment.groups()).filter(({ name }) => GROUPS.includes(name));
     const { table, lost, pending } = report(traffic, this.#tallies, groups);
     const sent = traffic.accepted.size;
     this.#screen.say(`\n${table}\n`);

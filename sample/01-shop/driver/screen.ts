@@ -2,7 +2,7 @@ import { clearLine, cursorTo } from 'node:readline';
 
 const REFRESH_INTERVAL = 200;
 
-/** Prints lines and, below them on a terminal, one line that is rewritten as things go on. */
+/** Prints lines and, on a terminal, one status line below them that is rewritten at an interval. */
 export class Screen {
   readonly #out = process.stdout;
   #status: (() => string) | undefined;
@@ -14,7 +14,7 @@ export class Screen {
     this.#draw();
   }
 
-  /** Shows the status until {@link hideStatus}. Where lines cannot be rewritten, in a file for instance, it is left out. */
+  /** Shows the status until {@link hideStatus}; only on a terminal, because elsewhere a line cannot be rewritten. */
   showStatus(status: () => string): void {
     if (!this.#out.isTTY) return;
     this.#status = status;
@@ -24,7 +24,7 @@ export class Screen {
     }, REFRESH_INTERVAL);
   }
 
-  /** Leaves the last status behind as a line. */
+  /** The last status remains as an ordinary line. */
   hideStatus(): void {
     clearInterval(this.#timer);
     if (this.#status === undefined) return;

@@ -12,22 +12,22 @@ export interface ServiceEvent {
 }
 
 export interface ServiceOptions {
-  /** Of the process, such as `orders-2`. */
+  /** Name of the process, for example `orders-2`. */
   readonly name: string;
-  /** Its program beside this folder, such as `orders`. */
+  /** File in the parent folder without its extension, for example `orders`. */
   readonly program: string;
   readonly env: Readonly<Record<string, string>>;
   readonly onEvent: (event: ServiceEvent) => void;
-  /** Anything else that it printed: Nest's warnings and errors. */
+  /** Called with any other line that it prints: Nest's warnings and errors. */
   readonly onText: (line: string) => void;
 }
 
 const STOP_LIMIT = 15_000;
 
-/** One service of the shop, as a process of its own. */
+/** One service of the shop, in a process of its own. */
 export class Service {
   readonly name: string;
-  /** Resolves once it has ended and its last line was read; says how it ended. */
+  /** Resolves with the signal or exit code once the process has ended and its last line was read. */
   readonly ended: Promise<string>;
   readonly #child: ChildProcessByStdio<Writable, Readable, Readable>;
   readonly #ready: Promise<ServiceEvent>;
@@ -39,7 +39,7 @@ export class Service {
     this.#child = spawn(process.execPath, ['--enable-source-maps', '--import', exitWithParent, entry], {
       env: { ...process.env, ...env, INSTANCE: name, PORT: '0' },
       stdio: ['pipe', 'pipe', 'pipe'],
-      // In a session of its own, Ctrl-C reaches the driver alone, which then stops the services in good order.
+      // Its own session: Ctrl-C reaches only the driver, which then stops the services gracefully.
       detached: true,
     });
     this.#child.stdin.on('error', () => undefined);
@@ -62,18 +62,18 @@ export class Service {
     return this.#child.pid;
   }
 
-  /** What it said when it was ready, such as its port. */
+  /** Resolves with the event that the service logs when it is ready; it may hold the port. */
   ready(): Promise<ServiceEvent> {
     return this.#ready;
   }
 
-  /** As the system kills a process: nothing can be finished or said. */
+  /** SIGKILL: the service can neither finish its work nor log. */
   async kill(): Promise<void> {
     this.#child.kill('SIGKILL');
     await this.ended;
   }
 
-  /** SIGTERM, on which a service finishes what it has begun. False when it had to be killed. */
+  /** SIGTERM: the service finishes the orders that it is handling. False when it had to be killed. */
   async stop(): Promise<boolean> {
     this.#child.kill('SIGTERM');
     const limit = setTimeout(() => this.#child.kill('SIGKILL'), STOP_LIMIT);

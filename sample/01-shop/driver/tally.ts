@@ -1,8 +1,8 @@
 import type { ServiceEvent } from './service.js';
 
-/** What one service, or one instance of it, has done. */
+/** The orders that one service, or one instance of it, has handled. */
 export class Tally {
-  /** How often each order was handled. */
+  /** Number of times each order was handled. */
   readonly #orders = new Map<string, number>();
   readonly #latencies: number[] = [];
   #redelivered = 0;
@@ -29,14 +29,14 @@ export class Tally {
     return missing;
   }
 
-  /** Milliseconds from the HTTP request to the handler, which that share of the deliveries did not exceed. */
+  /** Percentile of the milliseconds from the HTTP request to the handler; `share` is 0 to 1. */
   latency(share: number): number {
     const sorted = [...this.#latencies].sort((a, b) => a - b);
     return sorted[Math.max(0, Math.ceil(sorted.length * share) - 1)] ?? Number.NaN;
   }
 }
 
-/** What the services said, by instance and by service; `orders-1` is an instance of `orders`. */
+/** The tallies, by instance and by service; `orders-1` is an instance of `orders`. */
 export class Tallies {
   readonly #tallies = new Map<string, Tally>();
 

@@ -1,19 +1,19 @@
 import { setTimeout as pause } from 'node:timers/promises';
 
 export interface TrafficOptions {
-  /** Where the gateway takes orders. */
+  /** Where the gateway accepts orders. */
   readonly url: string;
   readonly seconds: number;
-  /** Orders in a second. */
+  /** Orders per second. */
   readonly rate: number;
   readonly signal: AbortSignal;
 }
 
-/** Customers who order at the same time, each over a connection that is kept. */
+/** Customers who place orders concurrently. */
 const CUSTOMERS = 16;
 const ITEMS = ['tea', 'coffee', 'sugar', 'milk'];
 
-/** HTTP requests at a steady rate, and what became of them. */
+/** Sends HTTP requests at a steady rate and counts the answers. */
 export class Traffic {
   /** Ids of the orders that the gateway has accepted: none of them may be lost. */
   readonly accepted = new Set<string>();
@@ -26,7 +26,7 @@ export class Traffic {
     this.#options = options;
   }
 
-  /** Requests without a good answer. Nobody has promised anything about their orders. */
+  /** Requests that were not answered with 201. Their orders may or may not be in the stream. */
   get refused(): number {
     return this.#refused;
   }
@@ -41,7 +41,7 @@ export class Traffic {
     await Promise.all(Array.from({ length: CUSTOMERS }, () => this.#shop(start)));
   }
 
-  /** Each order has its time; a customer who is late orders at once. */
+  /** Each order has its time; a customer who is late places the order at once. */
   async #shop(start: number): Promise<void> {
     const { seconds, rate, signal } = this.#options;
     while (!signal.aborted) {

@@ -115,7 +115,7 @@ describe('a message that always fails', () => {
     }
   });
 
-  it('is handled exactly as often when connections break', async () => {
+  it('is handled exactly as often as attempts allows when connections break', async () => {
     const proxy = await bench.proxy(server);
     for (let instance = 0; instance < 2; instance += 1) await serve({ retry: { attempts: 4, delay: 20 } }, proxy.url);
     const load = keepSending(send, 400);

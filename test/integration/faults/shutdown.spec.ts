@@ -118,7 +118,7 @@ describe('ending without a server', () => {
     expect((await admin.xpending('s', 'g'))[0]).toBe(0);
   });
 
-  it('does not wait longer than these seconds', async () => {
+  it('stops waiting for the server after some seconds', async () => {
     const consumer = await streamer.createConsumer('s', { mode: 'load-balanced', group: 'g', mkStream: true });
     await (await streamer.createProducer('s')).send('x');
     await consumer.next();

@@ -69,7 +69,7 @@ describe('entries that are trimmed while they are pending', () => {
     expect(warnings().length).toBeLessThanOrEqual(1);
   });
 
-  it('but buffered in this process are still handed out, and their acks cause no error', async () => {
+  it('and buffered in this process are still handed out, and their acks cause no error', async () => {
     const options = { mode: 'load-balanced', group: 'g', mkStream: true, autoCommit: 'disabled' } as const;
     const consumer = await streamer.createConsumer('s', options);
     await send('1', '2');

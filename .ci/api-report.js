@@ -12,7 +12,7 @@ import { Extractor, ExtractorConfig, ExtractorLogLevel } from '@microsoft/api-ex
  * `Error` lists it and makes both commands fail.
  * @type {ExtractorLogLevel}
  */
-const FORGOTTEN_EXPORT = ExtractorLogLevel.Warning;
+const FORGOTTEN_EXPORT = ExtractorLogLevel.Error;
 
 /** The main one first: a symbol that it exports is public, so the others may refer to it. */
 const ENTRY_POINTS = ['index', 'engine', 'testing'];

@@ -1,8 +1,8 @@
 export * from './errors.js';
 export type { RedisStreamsLogger } from './shared/logger.js';
-export type { ClusterConnection, RedisStreamsConnection } from './redis/connection/client-factory.js';
+export type { ClusterConnection, RedisClient, RedisStreamsConnection } from './redis/connection/client-factory.js';
 export type { RedisStreamsStatus } from './redis/connection/redis-connections.js';
-export type { GroupConsumerInfo, PendingEntry, RedisEffect } from './redis/commands/stream-commands.js';
+export type { GroupConsumerInfo, GroupInfo, PendingEntry, RedisEffect } from './redis/commands/stream-commands.js';
 export type {
   AcknowledgingConsumer,
   BasicConsumer,
@@ -17,10 +17,13 @@ export type {
   ConsumerMode,
   ConsumerOptions,
   Delivery,
+  GroupOptions,
   LoadBalancedOptions,
   ProducerOptions,
+  ReadingOptions,
   RealTimeOptions,
   ResumableOptions,
+  Sharder,
   StreamerOptions,
 } from './engine/options/options.js';
 export { DEAD_LETTER_HEADERS } from './engine/settling/dead-letter.js';
@@ -28,13 +31,12 @@ export type { DeadLetterOptions } from './engine/settling/dead-letter.js';
 export type { LoopHealth, StreamHealth, StreamerHealth } from './engine/health.js';
 export { Inbox, idempotencyKey } from './engine/admin/inbox.js';
 export type { InboxOptions } from './engine/admin/inbox.js';
-export type { LoopState } from './engine/consuming/reading/loop-watchdog.js';
+export type { LoopReport, LoopState } from './engine/consuming/reading/loop-watchdog.js';
 export type { RetentionOptions, TrimOptions, TrimResult } from './engine/admin/retention.js';
 export type { RetryOptions } from './engine/settling/retry-policy.js';
 export { Receipt } from './engine/messages/receipt.js';
 export type { RedriveOptions, RedriveResult } from './engine/admin/redrive.js';
 export { KeyHashSharder, PseudoRandomSharder, RoundRobinSharder } from './engine/producing/sharder.js';
-export type { Sharder } from './engine/producing/sharder.js';
 export type { BasicConsumer as StreamConsumer } from './engine/consuming/consumer-types.js';
 export { StreamManager } from './engine/admin/stream-manager.js';
 export type { GroupDetails, PendingQuery, RangeBound } from './engine/admin/stream-manager.js';

@@ -92,7 +92,7 @@ export class RedisStreamer extends EventEmitter<{ status: [status: RedisStreamsS
     return this.#connections.status;
   }
 
-  /** The connections themselves, for what this package does not do. */
+  /** @internal */
   get connections(): RedisConnections {
     return this.#connections;
   }
@@ -107,10 +107,13 @@ export class RedisStreamer extends EventEmitter<{ status: [status: RedisStreamsS
     return this.openProducer(undefined, options);
   }
 
-  /** The same at once: a producer waits for the connection by itself. */
+  /**
+   * Creates a producer at once: it waits for the connection by itself.
+   * @internal
+   */
   openProducer(streamKey: string | undefined, options: ProducerOptions): StreamProducer {
     this.#requireOpen();
-    const producer = new StreamProducer(streamKey, resolveProducerOptions(options), {
+    const producer = StreamProducer.create(streamKey, resolveProducerOptions(options), {
       appending: this.#writer.appending,
       messageField: this.#options.messageField,
       timeout: this.#options.timeout,
@@ -146,21 +149,27 @@ export class RedisStreamer extends EventEmitter<{ status: [status: RedisStreamsS
 
   async createManager(): Promise<StreamManager> {
     this.#requireOpen();
-    return new StreamManager(this.#control, this.#options.messageField);
+    return StreamManager.create(this.#control, this.#options.messageField);
   }
 
   /** Remembers what a group has handled, for handlers that must not do their work twice. @throws InvalidOptionError */
   createInbox(group: string, options: InboxOptions = {}): Inbox {
     this.#requireOpen();
-    return new Inbox(this.#control.inbox, group, options, this.#options.timeout);
+    return Inbox.create(this.#control.inbox, group, options, this.#options.timeout);
   }
 
-  /** Appends at once, without a queue: what has to be settled before something else is. */
+  /**
+   * Appends without a queue, for entries that must be stored before something else happens.
+   * @internal
+   */
   get appending(): AppendCommands {
     return this.#writer.appending;
   }
 
-  /** A consumer's presence without anybody to take its messages; for a {@link Dispatcher}. Whoever asks for it ends it. */
+  /**
+   * A consumer's presence on its streams without a taker of its messages, for a {@link Dispatcher}. The caller ends it.
+   * @internal
+   */
   createSession(
     options: ResolvedConsumerOptions,
     capacity: SessionCapacity,

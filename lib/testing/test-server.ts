@@ -182,7 +182,7 @@ export class TestServerRedisStreams
       deliveryCount,
     };
     const shard = { streamKey: binding.pattern, shardId: 0 };
-    const delivery = new Delivery(new StreamMessage(shard, entry, DEFAULTS.streamer.messageField), () => undefined);
+    const delivery = new Delivery(StreamMessage.create(shard, entry, DEFAULTS.streamer.messageField), () => undefined);
     const hasGroup = binding.mode !== 'real-time';
     return new RedisStreamsContext(delivery, {
       pattern: binding.pattern,

@@ -49,7 +49,7 @@ function setUp({ deleted = [], taken = [] }: { deleted?: string[]; taken?: strin
 
 const partition = (key = 's'): Partition => new Partition(key, 0, key);
 const message = (of: Partition, id: string, deliveryCount = 1): StreamMessage =>
-  new StreamMessage(of, { id, fields: [], deliveryCount }, 'msg');
+  StreamMessage.create(of, { id, fields: [], deliveryCount }, 'msg');
 
 describe('retry schedule', () => {
   it('is due when its earliest entry is, and add() returns whether the new entry is the earliest', () => {

@@ -37,7 +37,12 @@ export class Inbox {
   readonly #ttl: number;
   readonly #timeout: number;
 
-  constructor(commands: InboxCommands, group: string, options: InboxOptions, timeout: number) {
+  /** @internal */
+  static create(commands: InboxCommands, group: string, options: InboxOptions, timeout: number): Inbox {
+    return new Inbox(commands, group, options, timeout);
+  }
+
+  private constructor(commands: InboxCommands, group: string, options: InboxOptions, timeout: number) {
     const { ttl = DEFAULT_TTL } = options;
     check.name('group', group);
     check.integer('ttl', ttl, 1_000);

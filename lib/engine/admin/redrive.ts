@@ -58,7 +58,7 @@ export async function redrive(
     const page = await commands.reading.range(deadLetterStream, from, '+', PAGE);
     for (const entry of page) {
       if (redriven >= limit) return { redriven, skipped };
-      const message = new StreamMessage({ streamKey: deadLetterStream, shardId: 0 }, entry, messageField);
+      const message = StreamMessage.create({ streamKey: deadLetterStream, shardId: 0 }, entry, messageField);
       const origin = originOf(message);
       // An entry that is still pending is about to be acknowledged, which would undo the redrive.
       if (!origin || !filter(message) || (await isPending(origin, commands))) {

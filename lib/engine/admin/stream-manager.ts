@@ -41,7 +41,12 @@ export class StreamManager implements AsyncDisposable {
   readonly #commands: StreamCommands;
   readonly #messageField: string;
 
-  constructor(commands: StreamCommands, messageField: string) {
+  /** @internal */
+  static create(commands: StreamCommands, messageField: string): StreamManager {
+    return new StreamManager(commands, messageField);
+  }
+
+  private constructor(commands: StreamCommands, messageField: string) {
     this.#commands = commands;
     this.#messageField = messageField;
   }
@@ -66,7 +71,7 @@ export class StreamManager implements AsyncDisposable {
     const entries = await this.#on(streamKey, 'reading', () =>
       this.#commands.reading.range(streamKey, start, end, options.count),
     );
-    return entries.map((entry) => new StreamMessage(shard, entry, this.#messageField));
+    return entries.map((entry) => StreamMessage.create(shard, entry, this.#messageField));
   }
 
   /** The consumer groups of a stream; an empty list when it does not exist. */
@@ -84,7 +89,10 @@ export class StreamManager implements AsyncDisposable {
     });
   }
 
-  /** Whether the stream has a consumer group. */
+  /**
+   * Whether the stream has a consumer group.
+   * @internal
+   */
   async hasGroups(streamKey: string): Promise<boolean> {
     check.name('streamKey', streamKey);
     return this.#on(streamKey, 'looking at the groups of', async () => {

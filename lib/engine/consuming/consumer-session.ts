@@ -225,7 +225,7 @@ export class ConsumerSession implements LiveSession, ReadLoopListener, RetryList
       for (const entry of entries) {
         if (isLate && partition.owned.has(entry.id)) continue;
         if (this.acknowledger.hasPending) partition.owned.set(entry.id, isCurrent ? 'buffered' : 'skipped');
-        if (isCurrent) messages.push(new StreamMessage(partition, entry, this.environment.messageField));
+        if (isCurrent) messages.push(StreamMessage.create(partition, entry, this.environment.messageField));
       }
     }
     if (adaptivePrefetch) {

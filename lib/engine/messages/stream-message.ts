@@ -36,7 +36,12 @@ export class StreamMessage implements StreamShard {
   #fields: ReadonlyMap<string, Buffer> | undefined;
   #headers: Readonly<Record<string, string>> | undefined;
 
-  constructor(shard: StreamShard, entry: StreamEntry, messageField: string) {
+  /** @internal */
+  static create(shard: StreamShard, entry: StreamEntry, messageField: string): StreamMessage {
+    return new StreamMessage(shard, entry, messageField);
+  }
+
+  private constructor(shard: StreamShard, entry: StreamEntry, messageField: string) {
     this.#shard = shard;
     this.id = entry.id;
     this.deliveryCount = entry.deliveryCount;
@@ -114,14 +119,18 @@ export class StreamMessage implements StreamShard {
     };
   }
 
-  /** The very object that the message was made with; by it a consumer knows its own stream again. */
+  /**
+   * The object with which the message was created, by identity: a consumer recognises its own partition by it.
+   * @internal
+   */
   static shardOf(message: StreamMessage): StreamShard {
     return message.#shard;
   }
 
   /**
-   * Names and values in turn, byte for byte. Whoever passes an entry on needs these: {@link fields} has no invalid UTF-8
-   * and of a name that occurs twice only one.
+   * Names and values in turn, byte for byte, for an entry that is copied: {@link fields} has no invalid UTF-8, and only one
+   * of two fields with the same name.
+   * @internal
    */
   static storedFieldsOf(message: StreamMessage): readonly Buffer[] {
     return message.#raw;

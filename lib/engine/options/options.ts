@@ -1,6 +1,5 @@
 import type { RedisStreamsLogger } from '../../shared/logger.js';
 import type { RetentionOptions } from '../admin/retention.js';
-import type { Sharder } from '../producing/sharder.js';
 
 /** Options of {@link RedisStreamer}. All times are milliseconds. */
 export interface StreamerOptions {
@@ -25,6 +24,14 @@ export interface StreamerOptions {
  * scripts).
  */
 export type Delivery = 'at-least-once' | 'at-most-once' | 'exactly-once';
+
+/** Spreads the messages of one stream over shards, the streams `key:0` … `key:n-1`. */
+export interface Sharder {
+  /** How many shards there are. */
+  readonly shards: number;
+  /** The shard, 0 to `shards - 1`, of the next message of a stream. */
+  shardOf(streamKey: string, key: string | undefined, payload: string | Uint8Array): number;
+}
 
 /** Options of a producer. */
 export interface ProducerOptions {
@@ -57,7 +64,8 @@ export type AutoStreamReset = 'earliest' | 'latest';
  */
 export type AutoCommit = 'immediate' | 'delayed' | 'rolling' | 'disabled';
 
-interface ReadingOptions {
+/** Options that every consumer has. */
+export interface ReadingOptions {
   /** Default `latest`. */
   autoStreamReset?: AutoStreamReset;
   /**
@@ -82,7 +90,8 @@ export interface RealTimeOptions extends ReadingOptions {
   mode: 'real-time';
 }
 
-interface GroupOptions extends ReadingOptions {
+/** Options of a consumer that belongs to a group. */
+export interface GroupOptions extends ReadingOptions {
   /** Name of the consumer group. Default: the host id with `:r` (resumable) or `:s` (load-balanced). */
   group?: string;
   /**

@@ -5,7 +5,7 @@ import { hostname } from 'node:os';
 import { InvalidOptionError } from '../../errors.js';
 import { resolveRetention } from '../admin/retention.js';
 import type { ResolvedRetention, RetentionOptions } from '../admin/retention.js';
-import type { Sharder } from '../producing/sharder.js';
+
 import { check } from './option-checks.js';
 import { DEFAULTS } from './options.js';
 import type {
@@ -17,6 +17,7 @@ import type {
   LoadBalancedOptions,
   ProducerOptions,
   StreamerOptions,
+  Sharder,
 } from './options.js';
 
 // Options with their defaults, after the only validation of the engine, which comes before any I/O.

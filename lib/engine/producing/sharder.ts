@@ -1,12 +1,5 @@
 import { check } from '../options/option-checks.js';
-
-/** Spreads the messages of one stream over shards, the streams `key:0` … `key:n-1`. */
-export interface Sharder {
-  /** How many shards there are. */
-  readonly shards: number;
-  /** The shard, 0 to `shards - 1`, of the next message of a stream. */
-  shardOf(streamKey: string, key: string | undefined, payload: string | Uint8Array): number;
-}
+import type { Sharder } from '../options/options.js';
 
 /** Each stream's messages go to its shards in turn. */
 export class RoundRobinSharder implements Sharder {

@@ -59,7 +59,20 @@ export class StreamProducer extends EventEmitter<{ error: [error: RedisStreamsEr
   #unlogged = 0;
   #ending: Promise<void> | undefined;
 
-  constructor(streamKey: string | undefined, options: ResolvedProducerOptions, environment: ProducerEnvironment) {
+  /** @internal */
+  static create(
+    streamKey: string | undefined,
+    options: ResolvedProducerOptions,
+    environment: ProducerEnvironment,
+  ): StreamProducer {
+    return new StreamProducer(streamKey, options, environment);
+  }
+
+  private constructor(
+    streamKey: string | undefined,
+    options: ResolvedProducerOptions,
+    environment: ProducerEnvironment,
+  ) {
     super();
     this.#streamKey = streamKey;
     this.#options = options;
@@ -81,7 +94,10 @@ export class StreamProducer extends EventEmitter<{ error: [error: RedisStreamsEr
     return this.#pipeline.size;
   }
 
-  /** The keys that messages of a stream may go to: itself, or its shards. */
+  /**
+   * The keys to which messages of a stream may go: the stream's own, or those of its shards.
+   * @internal
+   */
   keysOf(streamKey: string): string[] {
     const { sharder } = this.#options;
     if (!sharder) return [streamKey];
@@ -110,8 +126,9 @@ export class StreamProducer extends EventEmitter<{ error: [error: RedisStreamsEr
   }
 
   /**
-   * Sends, and tells a function what became of it: that Redis has the message, or why not. For whoever sends very much and
-   * would do nothing else with a promise. Never throws.
+   * Sends, and calls a function with the outcome: undefined when Redis has the message, otherwise the reason why not. It
+   * saves a promise for each message. Never throws.
+   * @internal
    */
   post(streamKey: string, payload: Payload, options: SendOptions | undefined, onSettled: OnSettled): void {
     try {

@@ -1,5 +1,5 @@
 import type { AppendOutcomes } from '../wire/append-reply.js';
-import type { AppendRequest, Command } from '../wire/resp-writer.js';
+import type { AppendRequest } from '../wire/resp-writer.js';
 import type { StreamEntry, StreamPage } from '../wire/stream-entry.js';
 
 /** What the engine asks of Redis, in five facets. Parts of the engine take those they need, so that a unit test can fake them. */
@@ -239,7 +239,7 @@ export interface InboxRecord {
 }
 
 /** A command and its arguments. */
-export type RedisEffect = Command;
+export type RedisEffect = readonly [command: string, ...args: Array<string | Uint8Array | number>];
 
 export interface InboxCommands {
   isRecorded(record: InboxRecord): Promise<boolean>;

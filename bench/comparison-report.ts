@@ -30,17 +30,29 @@ export function describeComparison({ name, title, sides, entrants, failure }: Co
   return `${heading}\n${textTable([['', '', ...sides, 'ratio', 'lowest … highest', 'best rounds', ''], ...lines], 2)}`;
 }
 
-/** Whether this checkout is worse than the other one anywhere. */
-export function describeRegressions(rows: readonly ComparedRow[]): string {
-  const lines = rows.flatMap(({ name, entrants, failure }) => {
-    if (failure !== undefined) return [`${name}: FAILED`];
-    return entrants.flatMap((entrant) =>
-      entrant.metrics
-        .filter(({ verdict }) => verdict === 'worse')
-        .map(({ metric, ratio }) => `${name}, ${entrant.name}: ${METRIC_NAMES[metric]} ${times(ratio.median)}`),
-    );
-  });
-  return lines.length === 0 ? '\nNothing is worse beyond noise' : `\nWorse beyond noise:\n${lines.join('\n')}`;
+/** Where this checkout is worse than the other one: in both runs of a row, or only in the first. */
+export function describeRegressions(
+  confirmed: readonly string[],
+  unconfirmed: readonly string[],
+  failed: readonly string[],
+): string {
+  const groups = [
+    ['Worse in two runs:', confirmed],
+    ['Worse in the first run, not in the second:', unconfirmed],
+    ['Not measured:', failed],
+  ] as const;
+  const found = groups.filter(([, lines]) => lines.length > 0);
+  if (found.length === 0) return '\nNothing is worse beyond noise';
+  return found.map(([heading, lines]) => `\n${heading}\n${lines.join('\n')}`).join('\n');
+}
+
+/** Names of the figures in which the first side is worse. */
+export function worseFigures({ name, entrants }: ComparedRow): string[] {
+  return entrants.flatMap((entrant) =>
+    entrant.metrics
+      .filter(({ verdict }) => verdict === 'worse')
+      .map(({ metric }) => `${name}, ${entrant.name}: ${METRIC_NAMES[metric]}`),
+  );
 }
 
 /** Whether every row needs little enough CPU time in a cluster. */
@@ -78,13 +90,13 @@ export function describeWire(
   ]);
   const lines = places.flatMap(([place, { name, entrants, failure }]) =>
     failure === undefined
-      ? entrants.map((entrant) => [`\`${name}\``, place, ...metrics.flatMap((metric) => wireCells(entrant, metric))])
-      : [[`\`${name}\``, place, `FAILED: ${failure}`]],
+      ? entrants.map((entrant) => [`\`${name}\`, ${place}`, ...metrics.flatMap((metric) => wireCells(entrant, metric))])
+      : [[`\`${name}\`, ${place}`, `FAILED: ${failure}`]],
   );
   return `
 ioredis ${environment.ioredis}, Redis ${environment.redis}, Node ${environment.node}, ${environment.cores} cores, medians of ${rounds} rounds:
 
-${markdownTable(['', '', ...headings], lines)}`;
+${markdownTable(['', ...headings], lines)}`;
 }
 
 function wireCells(entrant: ComparedEntrant, metric: Metric): string[] {

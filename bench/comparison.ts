@@ -94,8 +94,3 @@ function verdictOn(metric: Metric, [first, second]: ComparedMetric['figures']): 
   if (!isMore && !isLess) return 'same';
   return isMore === MORE_IS_BETTER.has(metric) ? 'better' : 'worse';
 }
-
-/** Whether the first side is worse than the second in any metric. */
-export function isWorse({ entrants }: ComparedRow): boolean {
-  return entrants.some(({ metrics }) => metrics.some(({ verdict }) => verdict === 'worse'));
-}

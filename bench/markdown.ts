@@ -46,8 +46,8 @@ npm run bench -- --cluster --streams 12        # three masters and one server, w
 npm run bench -- --wire-table                  # with the library's own wire and without, on one server and in Cluster
 \`\`\`
 
-\`--against\` fails when a row is worse beyond noise: the medians differ by more than 5 %, no figure of one side is within
-the figures of the other, and a second run of the row shows the same. \`--cluster\` fails when the client handles less than
+\`--against\` fails when a row is worse beyond noise: the medians of a figure differ by more than 5 %, the rounds of the two
+sides do not overlap, and a second run of the row shows the same. \`--cluster\` fails when the client handles less than
 0.85 times as many messages with the same CPU time.
 `;
 }

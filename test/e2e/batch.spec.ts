@@ -16,7 +16,7 @@ async function emitMany(pattern: string, count: number): Promise<void> {
   await firstValueFrom(nest.client().emitBatch(pattern, numbers));
 }
 
-it('a batch handler is given full batches while there are enough messages, and all of them in order', async () => {
+it('a batch handler gets full batches while there are enough messages, and every message in order', async () => {
   const pattern = uniqueName('full');
   const batches: unknown[][] = [];
   await emitMany(pattern, 250);
@@ -31,7 +31,7 @@ it('a batch handler is given full batches while there are enough messages, and a
   await nest.untilSettled(pattern);
 });
 
-it('a batch that does not become full is given when its time is over', async () => {
+it('a batch that does not become full is handled when its timeout has passed', async () => {
   const pattern = uniqueName('timeout');
   const seen: Array<{ at: number; size: number }> = [];
   await nest.serve(
@@ -47,7 +47,7 @@ it('a batch that does not become full is given when its time is over', async () 
   expect((seen[0]?.at ?? 0) - start).toBeGreaterThanOrEqual(299);
 });
 
-it('each item comes with its own context', async () => {
+it('each item has its own context', async () => {
   const pattern = uniqueName('contexts');
   const seen: Array<[unknown, RedisStreamsContext]> = [];
   await nest.serve(
@@ -69,7 +69,7 @@ it('each item comes with its own context', async () => {
   expect(seen.every(([, context]) => context instanceof RedisStreamsContext)).toBe(true);
 });
 
-it('a handler that fails fails the whole batch: each item is retried, then a dead letter, with the real error', async () => {
+it('when a batch handler fails, each item is retried and then becomes a dead letter with the original error', async () => {
   const pattern = uniqueName('failing');
   const counts: number[][] = [];
   await nest.serve(
@@ -91,7 +91,7 @@ it('a handler that fails fails the whole batch: each item is retried, then a dea
   await nest.untilSettled(pattern);
 });
 
-it('one item that fails does not fail the others when each is settled through its context', async () => {
+it('one failing item does not fail the others when each is settled through its context', async () => {
   const pattern = uniqueName('one-by-one');
   const handled: string[] = [];
   const { log } = await nest.serve(
@@ -118,7 +118,7 @@ it('one item that fails does not fail the others when each is settled through it
   expect(log.errors).toEqual([]);
 });
 
-it('what was settled before the handler failed stays settled', async () => {
+it('an item that was settled before the handler failed stays settled', async () => {
   const pattern = uniqueName('partly');
   const seen: unknown[][] = [];
   await nest.serve(
@@ -141,7 +141,7 @@ it('what was settled before the handler failed stays settled', async () => {
   expect(new Set(seen.slice(1).flat())).toEqual(new Set([1, 2]));
 });
 
-it('an item that cannot be decoded is a dead letter, and the rest of its batch is handled', async () => {
+it('an item that cannot be decoded becomes a dead letter, and the rest of its batch is handled', async () => {
   const pattern = uniqueName('decoded');
   const seen: unknown[] = [];
   await addRaw(nest.redis, pattern, 'msg', '1');
@@ -171,7 +171,7 @@ it('with manual acknowledgement a batch is pending until each context acknowledg
   expect(await nest.pending(pattern)).toBe(1);
 });
 
-it('batches come one at a time, or as many as concurrency says, and never hold up other handlers', async () => {
+it('batches run one at a time, or up to `concurrency` at once, and never delay other handlers', async () => {
   const [one, two, other] = [uniqueName('one'), uniqueName('two'), uniqueName('other')];
   const gate = withResolvers<void>();
   const running = { one: 0, two: 0, other: 0 };
@@ -191,13 +191,13 @@ it('batches come one at a time, or as many as concurrency says, and never hold u
   await nest.untilSettled(one);
 });
 
-it('closing while a batch is being collected loses nothing', async () => {
+it('closing while a batch is being collected loses no message', async () => {
   const pattern = uniqueName('collected');
   const seen: unknown[] = [];
   const batch = { batch: { size: 100, timeout: 30_000 } };
   const first = await nest.serve(onBatch(pattern, (payloads) => seen.push(...payloads), batch));
   await emitMany(pattern, 5);
-  await until('they are with the server', async () => (await nest.pending(pattern)) === 5);
+  await until('the server has read them', async () => (await nest.pending(pattern)) === 5);
   await first.app.close();
   expect(seen).toEqual([]);
 
@@ -208,6 +208,6 @@ it('closing while a batch is being collected loses nothing', async () => {
     { autoClaimInterval: 50 },
   );
   await until('the next server handles them', () => seen.length === 10);
-  // Nobody had handled them, so nothing counts.
+  // No handler was given them, so their delivery count has not risen.
   expect(seen).toEqual([0, 1, 2, 3, 4, 1, 1, 1, 1, 1]);
 });

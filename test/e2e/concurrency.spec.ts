@@ -10,7 +10,7 @@ import { until } from '../support/until.js';
 
 const nest = useNest();
 
-/** A handler whose runs end when the test says so. */
+/** A handler whose runs end when the test releases them. */
 class HeldHandler {
   readonly #runs: Array<Deferred<void>> = [];
   #isOpen = false;
@@ -48,23 +48,26 @@ async function emitMany(pattern: string, count: number): Promise<void> {
   await firstValueFrom(nest.client().emitBatch(pattern, numbers));
 }
 
-it.each([1, 3])('a limit of %i is never exceeded, and a free place is taken at once', async (concurrency) => {
-  const pattern = uniqueName('limit');
-  const handler = new HeldHandler();
-  await emitMany(pattern, 20);
-  await nest.serve(onEvent(pattern, handler.handle), { concurrency });
+it.each([1, 3])(
+  'concurrency %i: the limit is never exceeded, and the next message starts as soon as a handler ends',
+  async (concurrency) => {
+    const pattern = uniqueName('limit');
+    const handler = new HeldHandler();
+    await emitMany(pattern, 20);
+    await nest.serve(onEvent(pattern, handler.handle), { concurrency });
 
-  for (let done = 0; done < 20; done += 1) {
-    const expected = Math.min(concurrency, 20 - done);
-    await until('all places are taken', () => handler.running === expected);
-    handler.releaseOne();
-    await until('one more is handled', () => handler.handled === done + 1);
-  }
-  expect(handler.most).toBe(concurrency);
-  await nest.untilSettled(pattern);
-});
+    for (let done = 0; done < 20; done += 1) {
+      const expected = Math.min(concurrency, 20 - done);
+      await until('all places are taken', () => handler.running === expected);
+      handler.releaseOne();
+      await until('one more is handled', () => handler.handled === done + 1);
+    }
+    expect(handler.most).toBe(concurrency);
+    await nest.untilSettled(pattern);
+  },
+);
 
-it("the server's limit holds for all of its handlers together", async () => {
+it("the server's limit applies to all of its handlers together", async () => {
   const patterns = [uniqueName('a'), uniqueName('b'), uniqueName('c')];
   const handler = new HeldHandler();
   for (const pattern of patterns) await emitMany(pattern, 5);
@@ -81,7 +84,7 @@ it("the server's limit holds for all of its handlers together", async () => {
   expect(handler.most).toBe(4);
 });
 
-it("a handler's own limit holds for it alone", async () => {
+it("a handler's own limit applies to that handler alone", async () => {
   const [narrow, wide] = [uniqueName('narrow'), uniqueName('wide')];
   const [one, many] = [new HeldHandler(), new HeldHandler()];
   for (const pattern of [narrow, wide]) await emitMany(pattern, 10);
@@ -96,7 +99,7 @@ it("a handler's own limit holds for it alone", async () => {
   expect([one.most, many.most]).toEqual([1, 5]);
 });
 
-it('what is buffered and what is in handlers never exceeds the capacity, however long the backlog', async () => {
+it('buffered and running messages together never exceed the capacity, however long the backlog is', async () => {
   const pattern = uniqueName('backlog');
   const handler = new HeldHandler();
   await emitMany(pattern, 2_000);
@@ -109,13 +112,13 @@ it('what is buffered and what is in handlers never exceeds the capacity, however
     handler.releaseAll();
     return handler.handled >= 40;
   });
-  // Acknowledgements are sent later than handlers end: what is pending and not handled yet is in this process.
+  // Acknowledgements are sent after handlers end: the entries that are pending and not yet handled are in this process.
   expect(most).toBeGreaterThan(0);
   expect(most).toBeLessThanOrEqual(10);
   handler.open();
 });
 
-it('a slow handler with a limit of its own does not hold up other patterns', async () => {
+it('a slow handler with its own limit does not delay other patterns', async () => {
   const [slow, quick] = [uniqueName('slow'), uniqueName('quick')];
   const handler = new HeldHandler();
   let handled = 0;
@@ -129,7 +132,7 @@ it('a slow handler with a limit of its own does not hold up other patterns', asy
   handler.open();
 });
 
-it('a long backlog of one pattern does not keep another of the same server waiting for its end', async () => {
+it('a long backlog of one pattern does not delay another pattern of the same server until it is processed', async () => {
   const [long, short] = [uniqueName('long'), uniqueName('short')];
   let handled = 0;
   let handledBefore = -1;

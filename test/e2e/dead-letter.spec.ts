@@ -13,11 +13,14 @@ import { until } from '../support/until.js';
 
 const nest = useNest();
 
-/** A retry would come only after these tests. */
+/** A retry would happen only after the end of these tests. */
 const LATER = { delay: 60_000 } as const;
 
 /** Serves a handler that fails with `error`, emits one event and returns its dead letter. */
-async function bury(error: () => unknown, options: Partial<ServerRedisStreamsOptions> = {}): Promise<DeadLetterEvent> {
+async function deadLetterOf(
+  error: () => unknown,
+  options: Partial<ServerRedisStreamsOptions> = {},
+): Promise<DeadLetterEvent> {
   const pattern = uniqueName('buried');
   const buried = withResolvers<DeadLetterEvent>();
   const fail = async (_data: unknown, context: RedisStreamsContext): Promise<void> => {
@@ -34,15 +37,15 @@ const raise = (error: unknown) => (): never => {
   throw error;
 };
 
-it('an error for which retry.unless is true makes a dead letter at once', async () => {
+it('an error for which retry.unless returns true makes the message a dead letter at once', async () => {
   const unless = (error: unknown): boolean => error instanceof RangeError;
-  const { message, reason } = await bury(raise(new RangeError('too far')), { retry: { ...LATER, unless } });
+  const { message, reason } = await deadLetterOf(raise(new RangeError('too far')), { retry: { ...LATER, unless } });
 
   expect(message.deliveryCount).toBe(1);
   expect(reason).toMatch(/too far/);
 });
 
-it("a validation pipe's BadRequestException makes a dead letter at once", async () => {
+it("a validation pipe's BadRequestException makes the message a dead letter at once", async () => {
   const pattern = uniqueName('validated');
   const dead: DeadLetterEvent[] = [];
 
@@ -62,20 +65,20 @@ it("a validation pipe's BadRequestException makes a dead letter at once", async 
 it.each([
   ['retry: false', { retry: false }],
   ['one attempt', { retry: { attempts: 1 } }],
-] as const)('with %s the first failure makes a dead letter', async (_name, options) => {
-  const { message } = await bury(raise(new Error('once')), options);
+] as const)('with %s the first failure makes the message a dead letter', async (_name, options) => {
+  const { message } = await deadLetterOf(raise(new Error('once')), options);
   expect(message.deliveryCount).toBe(1);
 });
 
-it("RedisStreamsDeadLetterException passes through Nest's filters and gives the reason", async () => {
-  const { reason, error } = await bury(raise(new RedisStreamsDeadLetterException('customer is gone')));
+it("RedisStreamsDeadLetterException passes through Nest's filters and sets the reason", async () => {
+  const { reason, error } = await deadLetterOf(raise(new RedisStreamsDeadLetterException('customer is gone')));
 
   expect(reason).toBe('customer is gone');
   expect(error).toBeInstanceOf(RedisStreamsDeadLetterException);
 });
 
-it('context.deadLetter makes a dead letter of a message whose handler then succeeds', async () => {
-  const { reason, error } = await bury(function (this: RedisStreamsContext) {
+it('context.deadLetter makes the message a dead letter although its handler succeeds', async () => {
+  const { reason, error } = await deadLetterOf(function (this: RedisStreamsContext) {
     this.deadLetter('asked for');
   });
 
@@ -83,8 +86,8 @@ it('context.deadLetter makes a dead letter of a message whose handler then succe
   expect(error).toBeUndefined();
 });
 
-it('a dead letter has the message untouched and tells everything about its end, with the real error', async () => {
-  const pattern = uniqueName('told');
+it('a dead letter contains the unchanged message, and headers with its origin, its failures and the original error', async () => {
+  const pattern = uniqueName('described');
   class StockError extends Error {
     override readonly name = 'StockError';
   }
@@ -131,7 +134,7 @@ it('a dead letter has the message untouched and tells everything about its end, 
   expect((last as number) - (first as number)).toBeGreaterThanOrEqual(15);
 });
 
-it('a dead letter of a payload that is no text has the same bytes', async () => {
+it('a dead letter of a binary payload contains the same bytes', async () => {
   const pattern = uniqueName('bytes');
   const payload = Buffer.from([0, 255, 10, 13, 128, 254]);
   await nest.serve(onEvent(pattern, () => undefined));
@@ -142,7 +145,7 @@ it('a dead letter of a payload that is no text has the same bytes', async () => 
   expect(row?.[1].slice(0, 4)).toEqual([Buffer.from('msg'), payload, Buffer.from('other'), payload]);
 });
 
-it('hook and event are told of each dead letter, and a hook that fails is only logged', async () => {
+it('onDeadLetter and the deadLetter event report each dead letter, and an error of onDeadLetter is only logged', async () => {
   const pattern = uniqueName('hook');
   const { server, log } = await nest.serve(onEvent(pattern, raise(new Error('no'))), {
     retry: false,
@@ -165,7 +168,7 @@ it('hook and event are told of each dead letter, and a hook that fails is only l
   expect((await nest.entries(`${pattern}:dead`))[0]?.id).toBe(events[0]?.deadLetterId);
 });
 
-it('dead letters go to a stream of their own when told so, by server or handler, which is trimmed', async () => {
+it('deadLetter.stream and deadLetter.maxLen, of the server or of a handler, set the stream of dead letters and its length', async () => {
   const [pattern, other] = [uniqueName('own'), uniqueName('own')];
   const [graveyard, special] = [uniqueName('graveyard'), uniqueName('special')];
   const fail = raise(new Error('no'));
@@ -184,8 +187,8 @@ it('dead letters go to a stream of their own when told so, by server or handler,
   expect(await nest.redis.exists(`${pattern}:dead`, `${other}:dead`)).toBe(0);
 });
 
-it('with deadLetter: false a message is retried for ever, at the longest delay, and never dropped', async () => {
-  const pattern = uniqueName('for-ever');
+it('with deadLetter: false a message is retried without end, at the longest delay, and never dropped', async () => {
+  const pattern = uniqueName('endless');
   const counts: number[] = [];
   await nest.serve(
     onEvent(pattern, (_data, context) => {

@@ -3,7 +3,7 @@ import { expect, it } from '@jest/globals';
 import { programsOf, useDocumentPrograms } from '../support/document-programs.js';
 
 const run = useDocumentPrograms();
-/** Nothing listens there: what needs a server fails. */
+/** No server listens there: a program that needs one fails. */
 const NOWHERE = { REDIS_URL: 'redis://127.0.0.1:1' };
 
 it.each(programsOf('docs/testing.md'))('the tests at $title pass without a Redis', async (program) => {

@@ -31,10 +31,10 @@ import { until } from '../support/until.js';
 
 const nest = useNest();
 
-/** A failed message of these tests waits for longer than they take. */
+/** The retry of a failed message happens only after the end of these tests. */
 const NO_RETRY_YET = { retry: { delay: 60_000 } } as const;
 
-it('with an interceptor around it the handler runs, and only its end acknowledges', async () => {
+it('with an interceptor the handler runs, and the message is acknowledged only when the handler ends', async () => {
   const pattern = uniqueName('intercepted');
   const gate = withResolvers<void>();
   const steps: string[] = [];
@@ -70,7 +70,7 @@ it('with an interceptor around it the handler runs, and only its end acknowledge
   expect(steps).toEqual(['before', 'handler 7', 'value', 'after']);
 });
 
-it('guards run before the handler, and one that refuses leaves the message to the retry policy', async () => {
+it('guards run before the handler, and a message that a guard refuses is settled by the retry policy', async () => {
   const pattern = uniqueName('guarded');
   const seen: number[] = [];
 
@@ -101,7 +101,7 @@ it('guards run before the handler, and one that refuses leaves the message to th
   await until('only the refused one is pending', async () => (await nest.pending(pattern)) === 1);
 });
 
-it('pipes change what the handler is given, and see the payload alone', async () => {
+it('pipes transform the payload for the handler, and are given the payload alone', async () => {
   const pattern = uniqueName('piped');
   const seen: unknown[] = [];
   class Double implements PipeTransform<number, number> {
@@ -124,7 +124,7 @@ it('pipes change what the handler is given, and see the payload alone', async ()
   expect(seen).toEqual([42, true]);
 });
 
-it('a filter that swallows the error makes the handling a success', async () => {
+it('when a filter swallows the error, the message is acknowledged', async () => {
   const pattern = uniqueName('filtered');
   const caught: unknown[] = [];
 
@@ -176,7 +176,7 @@ it('global pipes, guards, interceptors and filters run for the handlers of a mic
   expect(steps).toEqual(['guard', 'handler hi!', 'interceptor']);
 });
 
-it('a request-scoped controller is made for each message, and its failure is no acknowledgement', async () => {
+it('a request-scoped controller is created for each message, and its failure does not acknowledge the message', async () => {
   const pattern = uniqueName('scoped');
   const instances = new Set<unknown>();
 

@@ -12,7 +12,7 @@ import { until } from '../support/until.js';
 
 const nest = useNest();
 
-it.each([0, '', false])('the falsy payload %j travels', async (payload) => {
+it.each([0, '', false])('the falsy payload %j is delivered', async (payload) => {
   const pattern = uniqueName('falsy');
   const seen: unknown[] = [];
   await nest.serve(onEvent(pattern, (data) => seen.push(data)));
@@ -45,7 +45,7 @@ it("a user's payload with the keys pattern, data and id arrives untouched and is
   expect((await nest.entries(pattern))[0]?.fields).toEqual({ msg: JSON.stringify(payload) });
 });
 
-it('a pattern that is no string is normalized on both sides as Nest does it', async () => {
+it('a pattern that is not a string is normalized on both sides as Nest does it', async () => {
   const pattern = { service: uniqueName('shop'), cmd: 'order' };
   const seen: string[] = [];
   await nest.serve(onEvent(pattern, (data: number, context) => seen.push(`${data} ${context.getPattern()}`)));
@@ -66,7 +66,7 @@ it('a handler may be bound to several patterns', async () => {
   expect(seen.sort()).toEqual([...patterns].sort());
 });
 
-it('an entry of another writer, without the payload field, arrives as an object of its fields', async () => {
+it('an entry of another program, without the payload field, arrives as an object of its fields', async () => {
   const pattern = uniqueName('foreign');
   const seen: unknown[] = [];
   await nest.serve(onEvent(pattern, (data) => seen.push(data)));
@@ -85,7 +85,7 @@ it.each<[string, (data: number) => unknown, string]>([
   ['Uint8Array', (data) => Buffer.from(`<${data}>`), '<5>'],
   ['promise of a string', async (data) => `<${data}>`, '<5>'],
   ['object', (data) => ({ wrapped: data }), '{"wrapped":5}'],
-])('what a custom serializer gives as %s is what the deserializer is given', async (_kind, serialize, stored) => {
+])('the deserializer gets the output of a custom serializer that returns a %s', async (_kind, serialize, stored) => {
   const pattern = uniqueName('serialized');
   const seen: unknown[] = [];
   const deserializer = { deserialize: async (value: Buffer) => value.toString() };
@@ -100,7 +100,7 @@ it.each<[string, (data: number) => unknown, string]>([
   expect((await nest.entries(pattern))[0]?.fields).toEqual({ msg: stored });
 });
 
-it('a record carries headers, key and time beside its payload', async () => {
+it('a record carries headers, key and time together with its payload', async () => {
   const pattern = uniqueName('record');
   const timestamp = new Date('2021-03-04T05:06:07.089Z');
   const seen: RedisStreamsContext[] = [];
@@ -139,7 +139,7 @@ it('a payload that cannot be decoded becomes a dead letter and does not stop the
   await nest.untilSettled(pattern);
 });
 
-it('all handlers of a pattern get each event, and one that completes without a value hides no other', async () => {
+it('all handlers of a pattern get each event, also when one of them completes without a value', async () => {
   const pattern = uniqueName('several');
   const [first, second] = [withResolvers<void>(), withResolvers<void>()];
   const started: string[] = [];
@@ -161,7 +161,7 @@ it('all handlers of a pattern get each event, and one that completes without a v
 
   await until('all are running', () => started.length === 3);
   first.resolve();
-  // Another message passes through meanwhile: acknowledgements would have been sent by then.
+  // By the time that a second message is being handled, an acknowledgement of the first would have been sent.
   await nest.emit(pattern, 2);
   await until('the next event is with all', () => started.length === 6);
   expect(await nest.pending(pattern)).toBe(2);
@@ -169,7 +169,7 @@ it('all handlers of a pattern get each event, and one that completes without a v
   await nest.untilSettled(pattern);
 });
 
-it('whoever subscribes late to emit gets the receipt, every time', async () => {
+it('a late subscriber of emit gets the receipt, and so does each further one', async () => {
   const pattern = uniqueName('late');
   const emission = nest.client().emit(pattern, 1);
   await until('Redis has it', async () => (await nest.redis.xlen(pattern)) === 1);
@@ -180,7 +180,7 @@ it('whoever subscribes late to emit gets the receipt, every time', async () => {
   expect(await nest.redis.xlen(pattern)).toBe(1);
 });
 
-it('emit without a subscriber that fails reaches the log and the error event, and is no unhandled rejection', async () => {
+it('a failed emit without a subscriber is logged and emitted as error, and causes no unhandled rejection', async () => {
   const pattern = uniqueName('taken');
   await nest.redis.set(pattern, 'a string');
   const logger = new LogLines();
@@ -198,7 +198,7 @@ it('emit without a subscriber that fails reaches the log and the error event, an
   expect(logger.errors).toHaveLength(3);
 });
 
-it('emit with a subscriber that fails tells the subscriber, and nobody else', async () => {
+it('a failed emit with a subscriber is reported to that subscriber only', async () => {
   const pattern = uniqueName('taken');
   await nest.redis.set(pattern, 'a string');
   const client = nest.client();
@@ -212,7 +212,7 @@ it('emit with a subscriber that fails tells the subscriber, and nobody else', as
   expect(errors).toEqual([]);
 });
 
-it('emitBatch emits the receipts in order, and stores records with what belongs to them', async () => {
+it('emitBatch emits the receipts in order, and stores the headers and keys of records', async () => {
   const pattern = uniqueName('batch');
   const record = new RedisStreamsRecordBuilder('b').setHeader('n', '2').build();
   const receipts = await firstValueFrom(nest.client().emitBatch(pattern, ['a', record, 'c']));
@@ -223,7 +223,7 @@ it('emitBatch emits the receipts in order, and stores records with what belongs 
   expect(await firstValueFrom(nest.client().emitBatch(pattern, []))).toEqual([]);
 });
 
-it('emitBatch stores what it can and names each failure', async () => {
+it('emitBatch stores the messages that can be stored and returns an error for each other one', async () => {
   const pattern = uniqueName('batch');
   const wrong = { toJSON: () => undefined };
   const failure = (await firstValueFrom(nest.client().emitBatch(pattern, ['a', wrong, 'c'])).catch(
@@ -235,7 +235,7 @@ it('emitBatch stores what it can and names each failure', async () => {
   expect(await nest.redis.xlen(pattern)).toBe(2);
 });
 
-it('what was emitted before the group existed is handled when its server starts', async () => {
+it('events that were emitted before the group existed are handled when its server starts', async () => {
   const pattern = uniqueName('early');
   const seen: unknown[] = [];
   for (const n of [1, 2, 3]) await nest.emit(pattern, n);

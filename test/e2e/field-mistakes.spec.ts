@@ -13,21 +13,21 @@ import { addRaw, consumersOf, pendingOf } from '../support/streams.js';
 import { until } from '../support/until.js';
 
 /*
- * What other packages for Nest and Redis Streams get wrong. Each of these tests is about one such mistake; the
- * others are where their subject is:
+ * Mistakes of other packages for Nest and Redis Streams, one for each test. Tests of further mistakes are in the files of
+ * their subjects:
  *
- * - a group that begins at `$` and loses what was sent before, falsy or mutated payloads: events.spec
- * - acknowledging before the Observable has ended, or what failed: outcome.spec; a handler behind an interceptor that never
- *   runs: enhancers.spec
- * - retry by a second XADD, delivery counts that a crash forgets, poison that loops for ever: retry.spec; messages given up
- *   in silence, or with the reason masked by Nest's filter: dead-letter.spec
- * - a limit that is only looked at before the read, a whole backlog in one read: concurrency.spec
+ * - a group that begins at `$` and loses earlier messages, falsy or mutated payloads: events.spec
+ * - acknowledging before the Observable has completed, or after a failure: outcome.spec; a handler behind an interceptor
+ *   that never runs: enhancers.spec
+ * - retry by a second XADD, delivery counts that are lost in a crash, poison messages that loop without end: retry.spec;
+ *   messages dropped silently, or with the reason masked by Nest's filter: dead-letter.spec
+ * - a limit that is checked only before the read, a whole backlog in one read: concurrency.spec
  * - BLOCK 0 that hangs the shutdown, handlers abandoned at shutdown: lifecycle.spec
  * - replies for the wrong client, failures that are never answered, callbacks that leak: requests.spec, request-traffic.spec
  */
 const nest = useNest();
 
-it('neither a network error, a parse error nor a failed acknowledgement ends the reading, and the status is true', async () => {
+it('reading survives a network error, a parse error and a failed acknowledgement, and the status is correct', async () => {
   const pattern = uniqueName('goes-on');
   const proxy = await FaultProxy.start(Number(new URL(nest.url).port));
   nest.closeLater({ close: async () => proxy.stop() });
@@ -40,7 +40,7 @@ it('neither a network error, a parse error nor a failed acknowledgement ends the
     await addRaw(nest.redis, pattern, 'msg', 'no JSON');
     await nest.emit(pattern, round);
     await until('it is handled', () => seen.has(round));
-    // Its acknowledgement is on its way, and the next read is blocked.
+    // Now its acknowledgement is on its way and the next read is blocked.
     proxy.cut(round % 2 === 0 ? 'rst' : 'fin');
   }
   await nest.emit(pattern, 'last');
@@ -50,7 +50,7 @@ it('neither a network error, a parse error nor a failed acknowledgement ends the
   expect(await firstValueFrom(server.status)).toBe('connected');
 });
 
-it('a shutdown does not drop what is pending: a consumer is not deleted with its entries', async () => {
+it('a shutdown does not drop pending entries: a consumer that has any is not deleted', async () => {
   const pattern = uniqueName('kept');
   const contexts: RedisStreamsContext[] = [];
   const handler = onEvent(pattern, (_data, context) => contexts.push(context), { ack: 'manual' });
@@ -67,7 +67,7 @@ it('a shutdown does not drop what is pending: a consumer is not deleted with its
   await nest.untilSettled(pattern);
 });
 
-it('reclaiming takes no running message of its own, and reaches those behind the first page', async () => {
+it('claiming leaves messages alone that are running here, and goes beyond the first page of pending entries', async () => {
   const pattern = uniqueName('claimed');
   const gate = withResolvers<void>();
   const counts = new Map<number, number>();
@@ -82,18 +82,18 @@ it('reclaiming takes no running message of its own, and reaches those behind the
   );
   await firstValueFrom(client.emitBatch(pattern, numbers(0, 30)));
   await until('the first 30 are running', () => counts.size === 30);
-  // Another consumer is faster than ours, and dies.
+  // A second consumer reads the others and dies.
   await deadConsumerTakes(pattern, numbers(30, 300));
 
-  await until('all of the dead consumer are handled', () => counts.size === 330, 15_000);
-  // They have been running for longer than the claim idle by now.
+  await until('all messages of the dead consumer are handled', () => counts.size === 330, 15_000);
+  // By now the first 30 have been running for longer than autoClaimIdle.
   await until('the claim idle is over twice', async () => (await oldestRun(pattern)) >= 600);
   expect([...counts.values()].every((count) => count === 1)).toBe(true);
   gate.resolve();
   await nest.untilSettled(pattern);
 });
 
-it('the blocking read has a connection of its own, and delays neither writes nor acknowledgements', async () => {
+it('the blocking read has its own connection, and delays neither writes nor acknowledgements', async () => {
   const pattern = uniqueName('separate');
   const contexts: RedisStreamsContext[] = [];
   const { server } = await nest.serve(
@@ -113,8 +113,8 @@ it('the blocking read has a connection of its own, and delays neither writes nor
   expect(await nest.pending(pattern)).toBe(0);
 });
 
-it('emit settles when Redis has the message, and waits for no reply', async () => {
-  const pattern = uniqueName('nobody');
+it('emit settles when Redis has the message, without waiting for a consumer', async () => {
+  const pattern = uniqueName('unserved');
   const seen: unknown[] = [];
   const over = withResolvers<void>();
   nest
@@ -127,10 +127,10 @@ it('emit settles when Redis has the message, and waits for no reply', async () =
   expect(await nest.redis.keys('*')).toEqual([pattern]);
 });
 
-/** Something that no option takes. */
+/** A value that no option accepts. */
 const SENSELESS = Symbol('senseless') as never;
 
-it('no option of the server does nothing: a senseless value of each is refused', () => {
+it('every option of the server is checked: an invalid value of each is refused', () => {
   const names: Record<keyof Omit<ServerRedisStreamsOptions, 'logger'>, true> = {
     ack: true, autoClaimIdle: true, autoClaimInterval: true, autoCommit: true, autoCommitDelay: true,
     autoCommitInterval: true, autoStreamReset: true, batchSize: true, blockTimeout: true, concurrency: true,
@@ -143,7 +143,7 @@ it('no option of the server does nothing: a senseless value of each is refused',
   }
 });
 
-it('no option of the client does nothing: a senseless value of each is refused', () => {
+it('every option of the client is checked: an invalid value of each is refused', () => {
   const names: Record<keyof Omit<ClientRedisStreamsOptions, 'logger'>, true> = {
     blockTimeout: true, connection: true, delivery: true, deserializer: true, keyPrefix: true, maxBatch: true,
     maxLen: true, maxQueued: true, maxQueuedBytes: true, messageField: true, minAge: true, replyPrefix: true,
@@ -154,7 +154,7 @@ it('no option of the client does nothing: a senseless value of each is refused',
   }
 });
 
-it('Nest is a peer and no dependency, so that no second one stands beside that of the user', () => {
+it('Nest is a peer dependency, so that an application never has a second copy of it', () => {
   const manifest = JSON.parse(readFileSync(new URL('../../package.json', import.meta.url), 'utf8')) as {
     dependencies?: Record<string, string>;
     peerDependencies: Record<string, string>;
@@ -177,7 +177,7 @@ function refusal(create: () => unknown): string | undefined {
   }
 }
 
-/** Appends messages that are, in the same transaction, read by a consumer which never does anything with them. */
+/** Appends messages that, in the same transaction, are read by a consumer that never handles them. */
 async function deadConsumerTakes(pattern: string, payloads: readonly number[]): Promise<void> {
   const transaction = nest.redis.multi();
   for (const payload of payloads) transaction.xadd(pattern, '*', 'msg', String(payload));
@@ -187,7 +187,7 @@ async function deadConsumerTakes(pattern: string, payloads: readonly number[]): 
   expect(taken.filter(({ consumer }) => consumer === 'dead')).toHaveLength(payloads.length);
 }
 
-/** For how long the oldest pending message of the stream has been there, by this process's clock. */
+/** Age of the oldest pending message of the stream, by the clock of this process. */
 async function oldestRun(pattern: string): Promise<number> {
   const [oldest] = await pendingOf(nest.redis, pattern, GROUP);
   return oldest ? Date.now() - Number(oldest.id.split('-')[0]) : 0;

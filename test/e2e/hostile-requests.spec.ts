@@ -19,7 +19,7 @@ const LAST_ID = '18446744073709551615-18446744073709551615';
 const ask = (client: ClientRedisStreams, pattern: string, data: unknown): Promise<unknown> =>
   firstValueFrom(client.send<unknown>(pattern, data));
 
-/** A request as anybody who may write to the stream can make it. */
+/** A request, written by a program that may append to the stream. */
 const forge = (pattern: string, replyTo: string, deadline?: string): Promise<string> => {
   const until = deadline === undefined ? [] : ['h:deadline', deadline];
   return addRaw(nest.redis, pattern, 'msg', '1', 'h:correlation-id', 'c', 'h:reply-to', replyTo, ...until);
@@ -34,19 +34,19 @@ const rawEntries = async (key: string): Promise<Buffer[][]> =>
 
 describe('a forged request', () => {
   it.each(['', 'soon', 'NaN', '-1', '0x7fffffffffff', '1e400', '  ', '99999999999999999999999999', 'Infinity'])(
-    'with the deadline %j is answered as one without a deadline',
+    'with the deadline %j is answered as if it had none',
     async (deadline) => {
       const pattern = uniqueName('deadline');
       await nest.serve(onRequest(pattern, () => 'answer'));
-      await forge(pattern, 'reply:somebody', deadline);
+      await forge(pattern, 'reply:forged', deadline);
 
-      await until('it is answered', async () => (await nest.redis.exists('reply:somebody')) === 1);
+      await until('it is answered', async () => (await nest.redis.exists('reply:forged')) === 1);
       await nest.untilSettled(pattern);
-      expect(await payloadsOf('reply:somebody')).toEqual(['"answer"']);
+      expect(await payloadsOf('reply:forged')).toEqual(['"answer"']);
     },
   );
 
-  it('makes the server write to no key that does not begin with the prefix', async () => {
+  it('cannot make the server write to a key without the reply prefix', async () => {
     const pattern = uniqueName('forged');
     const targets = ['victim', '', 'REPLY:x', ' reply:x', 'x:reply:', 'reply', '__proto__', 'constructor', pattern];
     let handled = 0;
@@ -60,7 +60,7 @@ describe('a forged request', () => {
     expect(await nest.redis.xlen(pattern)).toBe(targets.length);
   });
 
-  it('makes the server write to no key beside its own keyPrefix', async () => {
+  it('cannot make the server write to a key outside of its own keyPrefix', async () => {
     const pattern = uniqueName('prefixed');
     const { log } = await nest.serve(onRequest(pattern, () => 1), { keyPrefix: 'app:', replyPrefix: 'answers:' }); // prettier-ignore
     for (const target of ['app:answers:x', 'reply:x', 'answers:x']) await forge(`app:${pattern}`, target);
@@ -71,7 +71,7 @@ describe('a forged request', () => {
     expect((await nest.redis.keys('*')).sort()).toEqual(['app:answers:x', `app:${pattern}`]);
   });
 
-  it('for a key under the prefix that is no stream is settled, and others are answered', async () => {
+  it('for a key with the prefix that is not a stream is settled, and others are answered', async () => {
     const pattern = uniqueName('typed');
     await nest.redis.set('reply:string', 'untouched');
     const { log } = await nest.serve(onRequest(pattern, () => 'answer'));
@@ -83,7 +83,7 @@ describe('a forged request', () => {
     expect(log.errors.join('\n')).toMatch(/The reply to request .* was lost/);
   });
 
-  it('that names its reply stream twice is judged by the one that is used', async () => {
+  it('that names two reply streams is checked by the one that is used', async () => {
     const pattern = uniqueName('twice');
     const { log } = await nest.serve(onRequest(pattern, () => 1));
     const named = ['h:correlation-id', 'c', 'h:reply-to', 'reply:x', 'h:reply-to', 'victim'];
@@ -94,7 +94,7 @@ describe('a forged request', () => {
     expect(await nest.redis.keys('*')).toEqual([pattern]);
   });
 
-  it('that is only half of one is an event', async () => {
+  it('with only one of the two request headers is an event', async () => {
     const pattern = uniqueName('half');
     const seen: unknown[] = [];
     await nest.serve(onEvent(pattern, (data) => seen.push(data)));
@@ -108,7 +108,7 @@ describe('a forged request', () => {
 });
 
 describe('a forged reply', () => {
-  it('reaches no request but the one that it names, and does not end the inbox', async () => {
+  it('reaches only the request that it names, and does not end the reading of replies', async () => {
     const pattern = uniqueName('inbox');
     let replyTo = '';
     await nest.serve(
@@ -143,7 +143,7 @@ describe('a forged reply', () => {
 });
 
 describe('JSON of 100,000 levels', () => {
-  it('as an event reaches its handler, or becomes a dead letter, and the stream goes on', async () => {
+  it('as an event reaches its handler or becomes a dead letter, and the next events are handled', async () => {
     const pattern = uniqueName('deep');
     const seen: unknown[] = [];
     const dead: DeadLetterEvent[] = [];
@@ -159,7 +159,7 @@ describe('JSON of 100,000 levels', () => {
     expect(dead.map(({ message }) => message.text())).toEqual([DEEP.slice(1)]);
   });
 
-  it('as an answer fails its request alone', async () => {
+  it('as an answer fails only its own request', async () => {
     const pattern = uniqueName('echo');
     await nest.serve(onRequest(pattern, (data) => data));
     const client = nest.client({ serializer: { serialize: (data: unknown) => data as string } });
@@ -173,7 +173,7 @@ describe('JSON of 100,000 levels', () => {
 it.each([
   ['a circle', (() => { const circle: Record<string, unknown> = {}; return (circle['self'] = circle); })()], // prettier-ignore
   ['a bigint', { total: 1n }],
-])('a handler that fails with %s is answered for with an error', async (_name, thrown) => {
+])('a handler that fails with %s is answered with an error', async (_name, thrown) => {
   const pattern = uniqueName('thrown');
   await nest.serve(
     onRequest(pattern, () => {
@@ -189,7 +189,7 @@ it.each([
 });
 
 it.each(['__proto__', 'constructor', 'toString', 'hasOwnProperty', 'then', 'a*[b]?'])(
-  'a pattern called %j is a pattern like any other',
+  'the pattern %j works like any other',
   async (name) => {
     const event = `${name}`;
     const seen: unknown[] = [];
@@ -207,7 +207,7 @@ it.each(['__proto__', 'constructor', 'toString', 'hasOwnProperty', 'then', 'a*[b
   },
 );
 
-it('a header that was not sent is not there, whatever it is called', async () => {
+it('getHeader returns undefined for a header that was not sent, also for a name of Object.prototype', async () => {
   const pattern = uniqueName('absent');
   const seen: unknown[] = [];
   const names = ['__proto__', 'constructor', 'toString'];
@@ -221,7 +221,7 @@ it('a header that was not sent is not there, whatever it is called', async () =>
   expect(seen).toEqual([names.map(() => undefined), names]);
 });
 
-it('a foreign entry without payload comes as an object of its fields, whatever they are called', async () => {
+it('an entry of another program without a payload arrives as an object of its fields, also with names of Object.prototype', async () => {
   const pattern = uniqueName('fields');
   const seen: object[] = [];
   await nest.serve(onEvent(pattern, (data: object) => seen.push(data)));
@@ -233,7 +233,7 @@ it('a foreign entry without payload comes as an object of its fields, whatever t
   expect(Object.getPrototypeOf(seen[0])).toBe(Object.prototype);
 });
 
-it('a dead letter has the fields of its message byte for byte, and comes back with them', async () => {
+it('a dead letter has the fields of its message byte for byte, and keeps them when it is redriven', async () => {
   const pattern = uniqueName('bytes');
   const dead: DeadLetterEvent[] = [];
   const fail = (): never => {
@@ -257,7 +257,7 @@ it('a dead letter has the fields of its message byte for byte, and comes back wi
   expect(again.slice(0, stored.length)).toEqual(stored);
 });
 
-it('a dead letter that says it came from nowhere does not stop the others from coming back', async () => {
+it('a dead letter with a forged origin does not stop the redrive of others', async () => {
   const key = uniqueName('nowhere');
   const origin = (id: string): string[] =>
     Object.entries({ stream: key, key, id, group: 'g', consumer: 'c' }).flatMap(([name, value]) => [
@@ -274,7 +274,7 @@ it('a dead letter that says it came from nowhere does not stop the others from c
   expect(await payloadsOf(key)).toEqual(['2']);
 });
 
-it('an entry with the last id there can be is handled, retried, and becomes a dead letter', async () => {
+it('an entry with the largest possible id is handled, retried, and becomes a dead letter', async () => {
   const pattern = uniqueName('last');
   const dead: DeadLetterEvent[] = [];
   let handled = 0;

@@ -15,7 +15,7 @@ import { RedisServer } from '../support/redis-server.js';
 import { consumersOf, pendingOf } from '../support/streams.js';
 import { until } from '../support/until.js';
 
-// First: it ends its processes before the other looks for connections that are left.
+// Before useNest(): it ends its processes before the check for remaining connections.
 const startService = useNestProcesses();
 const nest = useNest();
 
@@ -31,7 +31,7 @@ it('close() waits for running handlers and commits their acknowledgements', asyn
   for (let n = 0; n < 3; n += 1) await nest.emit(pattern, n);
   await until('all are running', () => running === 3);
   const closing = app.close().then(() => (isClosed = true));
-  await until('nothing is read any more', async () => (await blockedReaders()) === 0);
+  await until('reading has stopped', async () => (await blockedReaders()) === 0);
   expect(isClosed).toBe(false);
   gate.resolve();
   await closing;
@@ -40,7 +40,7 @@ it('close() waits for running handlers and commits their acknowledgements', asyn
   expect(await consumersOf(nest.redis, pattern, GROUP)).toEqual([]);
 });
 
-it('close() gives up on a handler after shutdownTimeout, says so, and leaves its message pending', async () => {
+it('close() stops waiting for a handler after shutdownTimeout, reports it, and leaves its message pending', async () => {
   const pattern = uniqueName('stuck');
   const gate = withResolvers<void>();
   let running = 0;
@@ -59,7 +59,7 @@ it('close() gives up on a handler after shutdownTimeout, says so, and leaves its
   expect((await pendingOf(nest.redis, pattern, GROUP)).map((row) => row.id)).toEqual([id]);
 });
 
-it('a blocked read does not delay the end, and messages that no handler was given go back to the group', async () => {
+it('close() does not wait for a blocked read, and releases messages that no handler was given to the group', async () => {
   const pattern = uniqueName('blocked');
   const gate = withResolvers<void>();
   let running = 0;
@@ -80,7 +80,7 @@ it('a blocked read does not delay the end, and messages that no handler was give
   expect(pending.every(({ idle }) => idle >= 60_000)).toBe(true);
 });
 
-it('close() twice, at once and again, is one close', async () => {
+it('close() is idempotent, at the same time and later', async () => {
   const pattern = uniqueName('twice');
   const { app, server } = await nest.serve(onEvent(pattern, () => undefined));
   const client = nest.client();
@@ -90,7 +90,7 @@ it('close() twice, at once and again, is one close', async () => {
   await Promise.all([server.close(), client.close(), app.close()]);
 });
 
-it('SIGTERM with shutdown hooks loses nothing and leaves nothing pending', async () => {
+it('SIGTERM with shutdown hooks loses no message and leaves none pending', async () => {
   const pattern = uniqueName('sigterm');
   const options = { connection: nest.url, group: GROUP, concurrency: 4, autoCommitInterval: 60_000 };
   const service = await startService({ pattern, options });
@@ -98,14 +98,14 @@ it('SIGTERM with shutdown hooks loses nothing and leaves nothing pending', async
   await until('all are running', () => service.events.filter(({ started }) => started !== undefined).length === 4);
   service.kill('SIGTERM');
 
-  // Nest ends the process by the signal, after its hooks.
+  // Nest sends the signal again after its hooks.
   expect(await service.ended).toBe('SIGTERM');
   expect(service.events.flatMap(({ done }) => done ?? []).sort((a, b) => a - b)).toEqual([0, 1, 2, 3]);
   expect(await nest.pending(pattern)).toBe(0);
   expect(await consumersOf(nest.redis, pattern, GROUP)).toEqual([]);
 });
 
-it('listen() fails after the timeout with address and cause when Redis is down', async () => {
+it('listen() fails after the timeout, with address and cause, when Redis is down', async () => {
   const port = await freePort();
   const connection = `redis://user:secret@127.0.0.1:${port}`;
   const listening = nest.serve(
@@ -119,7 +119,7 @@ it('listen() fails after the timeout with address and cause when Redis is down',
   expect(failure.message).not.toMatch(/secret/);
 });
 
-it('close() of a server that still waits for Redis does not wait with it', async () => {
+it('close() of a server that still waits for Redis resolves at once', async () => {
   const strategy = new ServerRedisStreams({
     connection: `redis://127.0.0.1:${await freePort()}`,
     group: GROUP,
@@ -134,7 +134,7 @@ it('close() of a server that still waits for Redis does not wait with it', async
   expect(Date.now() - start).toBeLessThan(2_000);
 });
 
-it('close() of a client whose server went away while it opened its reply stream does not wait for the timeout', async () => {
+it('close() of a client does not wait for the timeout when Redis stalls while the reply stream is opened', async () => {
   const pattern = uniqueName('gone');
   await nest.serve(onEvent(pattern, () => undefined));
   const proxy = await FaultProxy.start(Number(new URL(nest.url).port));
@@ -151,7 +151,7 @@ it('close() of a client whose server went away while it opened its reply stream 
   expect(Date.now() - start).toBeLessThan(5_000);
 });
 
-it('close() of a client that has had replies does not wait for a server that is gone', async () => {
+it('close() of a client that has received replies does not wait for a Redis that is gone', async () => {
   const pattern = uniqueName('answered');
   await nest.serve(onRequest(pattern, () => 'yes'));
   const proxy = await FaultProxy.start(Number(new URL(nest.url).port));
@@ -159,17 +159,14 @@ it('close() of a client that has had replies does not wait for a server that is 
   const client = nest.client({ connection: proxy.url + new URL(nest.url).pathname, timeout: 30_000 });
   expect(await firstValueFrom(client.send(pattern, 1))).toBe('yes');
   proxy.stop();
-  await until(
-    'the loss is noticed',
-    () => client.unwrap<RedisStreamer>().connections.ofRole('writer')[0]?.state === 'connecting',
-  );
+  await until('the loss is detected', () => client.unwrap<RedisStreamer>().connections.ofRole('writer')[0]?.state === 'connecting');
   const start = Date.now();
   await client.close();
 
   expect(Date.now() - start).toBeLessThan(8_000);
 });
 
-it('the server is killed and restarted while events flow: nothing that was confirmed is lost', async () => {
+it('no confirmed event is lost when Redis is killed and restarted while events flow', async () => {
   const redis = await RedisServer.start();
   nest.closeLater({ close: () => redis.stop() });
   const pattern = uniqueName('killed');
@@ -202,7 +199,7 @@ it('the server is killed and restarted while events flow: nothing that was confi
   expect(ledger.confirmed).toBe(sends.length);
 });
 
-/** Connections that wait in a blocking read. */
+/** Number of connections that wait in a blocking read. */
 async function blockedReaders(): Promise<number> {
   return String(await nest.redis.client('LIST'))
     .split('\n')

@@ -45,7 +45,7 @@ async function start(
   return app;
 }
 
-/** The client works, and is on the test's server. */
+/** The client works, and is connected to the server of the test. */
 async function expectToEmit(client: ClientRedisStreams): Promise<void> {
   const pattern = uniqueName('module');
   await firstValueFrom(client.emit(pattern, 1));
@@ -74,20 +74,20 @@ it('forRoot provides a client for @InjectRedisStreams', async () => {
 });
 
 it.each<[string, () => Parameters<typeof RedisStreamsModule.forRootAsync>[0]]>([
-  ['useFactory, with what is injected', () => ({ imports: [SettingsModule], inject: [Settings], useFactory: async ({ url }: Settings) => options({ connection: url }) })], // prettier-ignore
+  ['useFactory, with injected providers', () => ({ imports: [SettingsModule], inject: [Settings], useFactory: async ({ url }: Settings) => options({ connection: url }) })], // prettier-ignore
   ['useClass', () => ({ useClass: SettingsFactory })],
   ['useExisting', () => ({ imports: [SettingsModule], useExisting: SettingsFactory })],
-])('forRootAsync takes %s', async (_name, asyncOptions) => {
+])('forRootAsync accepts %s', async (_name, asyncOptions) => {
   const app = await start([RedisStreamsModule.forRootAsync(asyncOptions())]);
 
   await expectToEmit(app.get(Checkout).client);
 });
 
-it('forRootAsync without any of these is refused, naming them', () => {
+it('forRootAsync without any of these is refused by an error that names them', () => {
   expect(() => RedisStreamsModule.forRootAsync({})).toThrow(/useFactory, useClass or useExisting/);
 });
 
-it('several named connections stand beside each other, each with its own client', async () => {
+it('several named connections coexist, each with its own client', async () => {
   @Injectable()
   class Audit {
     constructor(
@@ -112,7 +112,7 @@ it('several named connections stand beside each other, each with its own client'
   expect((await nest.redis.keys('*')).sort()).toEqual([`archive:${pattern}`, `audit:${pattern}`, pattern].sort());
 });
 
-it('engine and server of a named connection are found by its name', async () => {
+it('engine and server of a named connection are provided under its name', async () => {
   const app = await start([RedisStreamsModule.forRoot({ ...options({ group: GROUP }), name: 'audit' })], []);
 
   expect(app.get(getRedisStreamsToken('audit', RedisStreamer))).toBeInstanceOf(RedisStreamer);
@@ -120,13 +120,16 @@ it('engine and server of a named connection are found by its name', async () => 
   expect(getRedisStreamsToken(undefined, ServerRedisStreams)).toBe(ServerRedisStreams);
 });
 
-it.each([true, false])('with isGlobal %j other modules see the client without importing', async (isGlobal) => {
-  const feature = moduleOf({ providers: [Checkout] });
-  const starting = start([RedisStreamsModule.forRoot({ ...options(), isGlobal }), feature], []);
+it.each([true, false])(
+  'isGlobal %j decides whether other modules can inject the client without importing the module',
+  async (isGlobal) => {
+    const feature = moduleOf({ providers: [Checkout] });
+    const starting = start([RedisStreamsModule.forRoot({ ...options(), isGlobal }), feature], []);
 
-  if (isGlobal) await expectToEmit((await starting).get(Checkout, { strict: false }).client);
-  else await expect(starting).rejects.toThrow(/ClientRedisStreams/);
-});
+    if (isGlobal) await expectToEmit((await starting).get(Checkout, { strict: false }).client);
+    else await expect(starting).rejects.toThrow(/ClientRedisStreams/);
+  },
+);
 
 it('RedisStreamer is injectable, makes no connection by itself, and connects on first use', async () => {
   const app = await start([RedisStreamsModule.forRoot(options())]);
@@ -138,7 +141,7 @@ it('RedisStreamer is injectable, makes no connection by itself, and connects on 
   expect(streamer.status).toBe('connected');
 });
 
-it('ServerRedisStreams of the container serves handlers through connectMicroservice, in a hybrid application', async () => {
+it('ServerRedisStreams from the container serves handlers through connectMicroservice in a hybrid application', async () => {
   const [events, requests] = [uniqueName('events'), uniqueName('requests')];
   const seen: unknown[] = [];
   const module = moduleOf({
@@ -156,7 +159,7 @@ it('ServerRedisStreams of the container serves handlers through connectMicroserv
   await until('the event is handled', () => seen.length === 1);
 });
 
-it('without a group asking for the server fails and names the option, and everything else works', async () => {
+it('without a group, using the server fails with an error that names the option, and everything else works', async () => {
   const module = moduleOf({
     imports: [RedisStreamsModule.forRoot(options())],
     controllers: [onEvent(uniqueName('x'), () => undefined)],
@@ -168,7 +171,7 @@ it('without a group asking for the server fails and names the option, and everyt
   await expectToEmit(app.get(Checkout).client);
 });
 
-it("Nest's own ClientsModule makes a client with customClass, and closes it with the application", async () => {
+it("Nest's own ClientsModule creates a client by customClass, and closes it with the application", async () => {
   const ORDERS = 'ORDERS';
   @Injectable()
   class Shop {
@@ -186,7 +189,7 @@ it("Nest's own ClientsModule makes a client with customClass, and closes it with
   await expect(firstValueFrom(client.emit('x', 1))).rejects.toMatchObject({ code: 'ERR_PRODUCER_ENDED' });
 });
 
-it('Redis being down at start does not hold up the application; emit waits, then fails', async () => {
+it('when Redis is down at start, the application starts all the same; emit waits, then fails', async () => {
   const connection = `redis://127.0.0.1:${await freePort()}`;
   const begin = Date.now();
   const app = await start([RedisStreamsModule.forRoot(options({ connection, timeout: 500 }))]);
@@ -214,14 +217,17 @@ it.each<[string, RedisStreamsModuleOptions, RegExp]>([
   ['serializer', { serializer: {} as never }, /serializer .*serialize.*got an object/],
   ['deserializer', { deserializer: 'json' as never }, /deserializer .*deserialize.*got "json"/],
   ['onDeadLetter', { group: 'g', onDeadLetter: 'x' as never }, /onDeadLetter .*function; got "x"/],
-])('a wrong %s stops the start of the application, with option, rule and value', async (_name, wrong, message) => {
-  const failure = await start([RedisStreamsModule.forRoot({ ...options(), ...wrong })]).catch(
-    (error: unknown) => error,
-  );
+])(
+  'a wrong %s stops the start of the application by an error with option, rule and value',
+  async (_name, wrong, message) => {
+    const failure = await start([RedisStreamsModule.forRoot({ ...options(), ...wrong })]).catch(
+      (error: unknown) => error,
+    );
 
-  expect(failure).toBeInstanceOf(InvalidOptionError);
-  expect((failure as Error).message).toMatch(message);
-});
+    expect(failure).toBeInstanceOf(InvalidOptionError);
+    expect((failure as Error).message).toMatch(message);
+  },
+);
 
 it.each<[string, object, RegExp]>([
   ['concurrency', { concurrency: 0 }, /@EventPattern\('orders'\)\.concurrency .*got 0/],
@@ -230,7 +236,7 @@ it.each<[string, object, RegExp]>([
   ['retry', { retry: { delay: -1 } }, /@EventPattern\('orders'\)\.retry\.delay .*got -1/],
   ['mode without a group', { mode: 'load-balanced' }, /group must be given for the load-balanced handler of 'orders'/],
 ])(
-  'a wrong %s of a handler stops listen(), naming the pattern, before anything is sent',
+  'a wrong %s of a handler stops listen() before any I/O, by an error that names the pattern',
   async (_name, extras, message) => {
     const connection = `redis://127.0.0.1:${await freePort()}`;
     const listening = nest.serve(

@@ -20,7 +20,7 @@ function record(key: string, n: number): RedisStreamsRecord<Step> {
   return new RedisStreamsRecordBuilder({ key, n }).setKey(key).build();
 }
 
-/** `count` messages of each key, in turn. */
+/** `count` messages of each key, alternating between keys. */
 async function emitSteps(pattern: string, keys: readonly string[], count: number): Promise<void> {
   const records = Array.from({ length: count }, (_, n) => keys.map((key) => record(key, n))).flat();
   await firstValueFrom(nest.client().emitBatch(pattern, records));
@@ -28,8 +28,8 @@ async function emitSteps(pattern: string, keys: readonly string[], count: number
 
 const range = (count: number): number[] => Array.from({ length: count }, (_, n) => n);
 
-it('messages with the same key are handled one after the other, in order, while other keys run beside them', async () => {
-  const pattern = uniqueName('lanes');
+it('messages with the same key are handled one after the other, in order, while other keys run concurrently', async () => {
+  const pattern = uniqueName('keys');
   const keys = ['a', 'b', 'c', 'd'];
   const done = new Map<string, number[]>(keys.map((key) => [key, []]));
   const running = new Map<string, number>();
@@ -58,7 +58,7 @@ it('messages with the same key are handled one after the other, in order, while 
   await nest.untilSettled(pattern);
 });
 
-it('the limit of concurrency holds for all keys together', async () => {
+it('concurrency limits all keys together', async () => {
   const pattern = uniqueName('limit');
   const gate = withResolvers<void>();
   let running = 0;
@@ -81,7 +81,7 @@ it('the limit of concurrency holds for all keys together', async () => {
   await nest.untilSettled(pattern);
 });
 
-it('messages without a key wait for nobody', async () => {
+it('messages without a key do not wait for each other or for keys', async () => {
   const pattern = uniqueName('keyless');
   const gate = withResolvers<void>();
   let running = 0;
@@ -102,7 +102,7 @@ it('messages without a key wait for nobody', async () => {
   await nest.untilSettled(pattern);
 });
 
-it('a message that fails holds back its own key alone, until it has succeeded', async () => {
+it('a failing message delays only its own key, until it succeeds', async () => {
   const pattern = uniqueName('failing');
   const order: string[] = [];
   await nest.serve(
@@ -124,7 +124,7 @@ it('a message that fails holds back its own key alone, until it has succeeded', 
   await nest.untilSettled(pattern);
 });
 
-it('a message that fails for good lets the next of its key go once it is a dead letter', async () => {
+it('the next message of a key is handled once the failed one is a dead letter', async () => {
   const pattern = uniqueName('given-up');
   const order: number[] = [];
   await nest.serve(
@@ -144,7 +144,7 @@ it('a message that fails for good lets the next of its key go once it is a dead 
   expect(await nest.redis.xlen(`${pattern}:dead`)).toBe(1);
 });
 
-it('a long queue behind a message that fails neither stops its retry nor other keys', async () => {
+it('a long queue behind a failing message stops neither its retry nor other keys', async () => {
   const pattern = uniqueName('queue');
   const order: string[] = [];
   await nest.serve(
@@ -168,7 +168,7 @@ it('a long queue behind a message that fails neither stops its retry nor other k
   await nest.untilSettled(pattern);
 });
 
-it('a queue that is longer than what may wait in memory still comes to its retry, and to its end in order', async () => {
+it('a key queue that is longer than the limit in memory still gets its retry, and is handled in order', async () => {
   const pattern = uniqueName('flood');
   const order: number[] = [];
   await nest.serve(
@@ -189,7 +189,7 @@ it('a queue that is longer than what may wait in memory still comes to its retry
   await nest.untilSettled(pattern);
 });
 
-it('closing while messages wait for others of their key loses none, and keeps their order', async () => {
+it('closing while messages wait in key queues loses none, and keeps their order', async () => {
   const pattern = uniqueName('parked');
   const gate = withResolvers<void>();
   const order: number[] = [];
@@ -200,7 +200,7 @@ it('closing while messages wait for others of their key loses none, and keeps th
   const options = { autoClaimInterval: 50, autoClaimIdle: 5_000 };
   const first = await nest.serve(onEvent(pattern, handle, { ordered: true }), options);
   await emitSteps(pattern, ['a'], 20);
-  await until('all are with the server', async () => (await nest.pending(pattern)) === 20);
+  await until('the server has read all', async () => (await nest.pending(pattern)) === 20);
   const closing = first.app.close();
   gate.resolve();
   await closing;

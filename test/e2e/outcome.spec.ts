@@ -12,7 +12,7 @@ import { until } from '../support/until.js';
 
 const nest = useNest();
 
-/** A failed message of these tests waits for longer than they take. */
+/** The retry of a failed message happens only after the end of these tests. */
 const NO_RETRY_YET = { retry: { delay: 60_000 } } as const;
 
 it('a message is acknowledged after its handler has ended, not before', async () => {
@@ -66,7 +66,7 @@ it.each<[string, () => unknown]>([
   ['returns an Observable that errors after a value', () => concat(of(1), throwError(() => new Error('the real reason')))], // prettier-ignore
   ['returns an Observable that errors later', () => defer(async () => { throw new Error('the real reason'); })], // prettier-ignore
   ['throws an RpcException', () => { throw new RpcException('the real reason'); }], // prettier-ignore
-])('a handler that %s does not acknowledge, and the log has the real error', async (_how, fail) => {
+])('a handler that %s does not acknowledge, and the log has the original error', async (_how, fail) => {
   const pattern = uniqueName('failing');
   const { log, server } = await nest.serve(onEvent(pattern, fail), NO_RETRY_YET);
   const errors: Error[] = [];
@@ -122,7 +122,7 @@ it('the first settlement wins, and a second one is reported', async () => {
   expect(await nest.redis.exists(`${pattern}:dead`)).toBe(0);
 });
 
-it('a message that its handler acknowledged before it failed stays acknowledged, and the failure is in the log', async () => {
+it('a message that was acknowledged before its handler failed stays acknowledged, and the failure is logged', async () => {
   const pattern = uniqueName('acked');
   const { log } = await nest.serve(
     onEvent(pattern, (_data, context) => {
@@ -138,7 +138,7 @@ it('a message that its handler acknowledged before it failed stays acknowledged,
   await nest.untilSettled(pattern);
 });
 
-it('the context tells everything about the message', async () => {
+it('the context returns every property of the message', async () => {
   const pattern = uniqueName('context');
   const contexts: RedisStreamsContext[] = [];
   await nest.serve(
@@ -176,7 +176,7 @@ it('the context tells everything about the message', async () => {
   });
 });
 
-/** By the time that another service's message has been acknowledged, ours would have been, too. */
+/** Waits until a message of another server is acknowledged: by then, ours would have been acknowledged as well. */
 async function untilOthersAreAcknowledged(pattern: string): Promise<void> {
   const other = `${pattern}-other`;
   let handled = 0;

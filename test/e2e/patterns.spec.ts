@@ -9,7 +9,7 @@ import { until } from '../support/until.js';
 
 const nest = useNest();
 
-it('a pattern may come from configuration: from a function, and from an asynchronous one', async () => {
+it('a pattern may be a function, also an asynchronous one, that reads configuration', async () => {
   const config = { orders: uniqueName('orders'), payments: uniqueName('payments') };
   const seen: unknown[] = [];
 
@@ -38,7 +38,7 @@ it('a pattern may come from configuration: from a function, and from an asynchro
   await nest.untilSettled(config.payments);
 });
 
-it('a pattern function that gives no pattern fails the start, and says so', async () => {
+it('a pattern function that returns no pattern fails the start with an error that names it', async () => {
   @Controller()
   class ShopController {
     @EventPattern<PatternFactory>(() => undefined)

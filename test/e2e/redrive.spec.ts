@@ -8,7 +8,7 @@ import { until } from '../support/until.js';
 
 const nest = useNest();
 
-/** Claims often, so that what is put back is soon taken up. */
+/** Claims often, so that redriven messages are handled soon. */
 const EAGER = { autoClaimInterval: 50, autoClaimIdle: 500 } as const;
 
 interface Handled {
@@ -17,7 +17,7 @@ interface Handled {
   readonly deliveryCount: number;
 }
 
-/** A handler that fails, and so makes dead letters, until it is mended. */
+/** A handler that fails, and so makes dead letters, until it is repaired. */
 class BrokenService {
   readonly pattern = uniqueName('redriven');
   readonly handled: Handled[] = [];
@@ -32,7 +32,7 @@ class BrokenService {
     return `${this.pattern}:dead`;
   }
 
-  async bury(...messages: unknown[]): Promise<void> {
+  async makeDeadLetters(...messages: unknown[]): Promise<void> {
     for (const message of messages) await nest.emit(this.pattern, message);
     await until('all are dead letters', async () => (await nest.redis.xlen(this.dead)) === messages.length);
     await nest.untilSettled(this.pattern);
@@ -43,19 +43,19 @@ async function manager(): Promise<StreamManager> {
   return nest.client().unwrap().createManager();
 }
 
-/** One order, a dead letter of the group under test, and handled by another group that must not see it again. */
-async function buryBesideOthers(): Promise<{ service: BrokenService; others: unknown[] }> {
+/** One order: a dead letter of the tested group, and already handled by another group, which must not get it again. */
+async function deadLetterOfOneGroup(): Promise<{ service: BrokenService; others: unknown[] }> {
   const service = new BrokenService();
   const others: unknown[] = [];
   await nest.serve(onEvent(service.pattern, service.handle), { ...EAGER, retry: false });
   const note = (data: unknown): void => void others.push(data);
   await nest.serve(onEvent(service.pattern, note), { ...EAGER, group: 'others' });
-  await service.bury('order');
+  await service.makeDeadLetters('order');
   return { service, others };
 }
 
-it('a redriven message is handled again under its own id by its own group, and by no other', async () => {
-  const { service, others } = await buryBesideOthers();
+it('a redriven message is handled again with its own id by its own group, and by no other', async () => {
+  const { service, others } = await deadLetterOfOneGroup();
   const [original] = await nest.entries(service.pattern);
 
   service.isMended = true;
@@ -68,7 +68,7 @@ it('a redriven message is handled again under its own id by its own group, and b
   expect(others).toEqual(['order']);
 });
 
-it('a message that is redriven the moment it is a dead letter is not lost to its own acknowledgement', async () => {
+it('a message that is redriven in the moment it becomes a dead letter is not lost by its own acknowledgement', async () => {
   const service = new BrokenService();
   const admin = await manager();
   const results: number[] = [];
@@ -87,9 +87,9 @@ it('a message that is redriven the moment it is a dead letter is not lost to its
   expect(results.at(-1)).toBe(1);
 });
 
-it('a message whose entry was trimmed is appended again, and other groups pass over it', async () => {
-  const { service, others } = await buryBesideOthers();
-  await until('the others have it too', () => others.length === 1);
+it('a message whose entry was trimmed is appended again, and other groups skip it', async () => {
+  const { service, others } = await deadLetterOfOneGroup();
+  await until('the other group has handled it', () => others.length === 1);
   await nest.redis.xtrim(service.pattern, 'MAXLEN', 0);
 
   service.isMended = true;
@@ -101,10 +101,10 @@ it('a message whose entry was trimmed is appended again, and other groups pass o
   expect(others).toEqual(['order']);
 });
 
-it('filter, limit and dryRun say which dead letters go back', async () => {
+it('filter, limit and dryRun select the dead letters that are redriven', async () => {
   const service = new BrokenService();
   await nest.serve(onEvent(service.pattern, service.handle), { ...EAGER, retry: false });
-  await service.bury('a', 'b', 'c', 'd');
+  await service.makeDeadLetters('a', 'b', 'c', 'd');
   service.isMended = true;
   const admin = await manager();
 

@@ -15,7 +15,7 @@ function ask<T = unknown>(client: ClientRedisStreams, pattern: string, data: unk
   return lastValueFrom(client.send<T>(pattern, data).pipe(toArray()));
 }
 
-/** Runs `task` for 0 … count-1, at most `width` at a time. */
+/** Runs `task` for 0 … count-1, at most `width` at once. */
 async function spread(count: number, width: number, task: (index: number) => Promise<void>): Promise<void> {
   let next = 0;
   const worker = async (): Promise<void> => {
@@ -28,7 +28,7 @@ async function spread(count: number, width: number, task: (index: number) => Pro
   await Promise.all(Array.from({ length: width }, worker));
 }
 
-/** The reply streams that exist, with their length and remaining life. */
+/** The reply streams that exist, with their length and time to live. */
 async function replyStreams(): Promise<Array<{ length: number; ttl: number }>> {
   const keys = await nest.redis.keys('reply:*');
   return Promise.all(
@@ -36,7 +36,7 @@ async function replyStreams(): Promise<Array<{ length: number; ttl: number }>> {
   );
 }
 
-it('with many clients and many servers every answer reaches the one that asked', async () => {
+it('with many clients and many servers every answer reaches the client that sent the request', async () => {
   const pattern = uniqueName('many');
   const servers = [0, 0, 0];
   for (const index of servers.keys()) {
@@ -61,7 +61,7 @@ it('with many clients and many servers every answer reaches the one that asked',
   expect(servers.reduce((a, b) => a + b, 0)).toBe(400);
 });
 
-it('nothing is left after 100,000 requests: no waiting request, no long reply stream, no pending entry', async () => {
+it('after 100,000 requests no open request, no long reply stream and no pending entry remain', async () => {
   const pattern = uniqueName('leak');
   await nest.serve(
     onRequest(pattern, (n: number) => n),
@@ -76,12 +76,12 @@ it('nothing is left after 100,000 requests: no waiting request, no long reply st
   await nest.untilSettled(pattern);
   const [replies, ...others] = await replyStreams();
   expect(others).toEqual([]);
-  // Trimmed after every 1,000 replies, to whole nodes of the server's tree.
+  // Trimmed after every 1,000 replies, by whole nodes of the server's tree.
   expect(replies?.length).toBeLessThan(2_000);
   expect(replies?.ttl).toBeGreaterThan(0);
 }, 120_000);
 
-it('the reply stream expires by itself, and is emptied when its client closes', async () => {
+it('the reply stream has a time to live, and is emptied when its client closes', async () => {
   const pattern = uniqueName('expiring');
   await nest.serve(onRequest(pattern, (n: number) => n));
   const client = nest.client();
@@ -93,7 +93,7 @@ it('the reply stream expires by itself, and is emptied when its client closes', 
   expect((await replyStreams()).every(({ length }) => length === 0)).toBe(true);
 });
 
-it('unsubscribing ends the wait, and late answers are dropped', async () => {
+it('unsubscribing closes the request, and late answers are dropped', async () => {
   const pattern = uniqueName('unsubscribed');
   const gate = withResolvers<string>();
   let asked = 0;
@@ -106,7 +106,7 @@ it('unsubscribing ends the wait, and late answers are dropped', async () => {
   const client = nest.client();
   const seen: unknown[] = [];
   const subscription = client.send(pattern, 'first').subscribe((value) => seen.push(value));
-  await until('it is with its handler', () => asked === 1);
+  await until('its handler runs', () => asked === 1);
   expect(client.openRequests).toBe(1);
   subscription.unsubscribe();
   expect(client.openRequests).toBe(0);
@@ -117,7 +117,7 @@ it('unsubscribing ends the wait, and late answers are dropped', async () => {
   expect(seen).toEqual([]);
 });
 
-it('a request that is given up before it was sent is not sent', async () => {
+it('a request that is unsubscribed before it was sent is not sent', async () => {
   const pattern = uniqueName('early');
   const encoding = withResolvers<string>();
   let encodings = 0;
@@ -139,7 +139,7 @@ it('a request that is given up before it was sent is not sent', async () => {
   expect(await nest.redis.xlen(pattern)).toBe(1);
 });
 
-it('closing the client fails the requests that wait, at once', async () => {
+it('closing the client fails open requests at once', async () => {
   const pattern = uniqueName('closing');
   let asked = 0;
   const { server } = await nest.serve(
@@ -152,14 +152,14 @@ it('closing the client fails the requests that wait, at once', async () => {
   server.on('error', () => undefined);
   const client = nest.client();
   const failure = ask(client, pattern, 1).catch((error: unknown) => error);
-  await until('it is with its handler', () => asked === 1);
+  await until('its handler runs', () => asked === 1);
   await client.close();
 
   expect(await failure).toMatchObject({ code: 'ERR_CLOSED' });
   expect(client.openRequests).toBe(0);
 });
 
-it('requests go on after the server was killed and started again in their middle', async () => {
+it('requests succeed again after Redis was killed and restarted while requests were open', async () => {
   const redis = await RedisServer.start();
   nest.closeLater({ close: () => redis.stop() });
   const pattern = uniqueName('restarted');
@@ -172,7 +172,7 @@ it('requests go on after the server was killed and started again in their middle
   const asking = spread(600, 20, async (index) => {
     expect(await ask(client, pattern, index)).toEqual([index + 1]);
     answered += 1;
-    // Slow enough for the restart to come in their middle.
+    // Slow enough for the restart to happen while requests are open.
     await new Promise((resolve) => setTimeout(resolve, 5));
   });
 

@@ -27,7 +27,7 @@ it('the value that a handler returns is the answer', async () => {
 });
 
 it.each([0, '', false, null, { id: 'i', err: 'e', response: 'r', isDisposed: false }])(
-  'the value %j comes as it is',
+  'the value %j arrives unchanged',
   async (value) => {
     const pattern = uniqueName('echo');
     await nest.serve(onRequest(pattern, () => value));
@@ -45,9 +45,9 @@ it('every value of an Observable is one answer, in order', async () => {
   const over = withResolvers<void>();
   answer.subscribe({ next: (value) => seen.push(value), complete: over.resolve });
 
-  await until('the first three are here', () => seen.length === 3);
+  await until('the first three have arrived', () => seen.length === 3);
   later.next(4);
-  await until('the next is here', () => seen.length === 4);
+  await until('the next has arrived', () => seen.length === 4);
   later.complete();
   await over.promise;
   expect(seen).toEqual([1, 2, 3, 4]);
@@ -76,7 +76,7 @@ it.each<[string, () => unknown, unknown]>([
   expect(await nest.redis.exists(`${pattern}:dead`)).toBe(0);
 });
 
-it('an Observable that fails after some values gives these, then the error', async () => {
+it('an Observable that fails after some values is answered with these values, then with the error', async () => {
   const pattern = uniqueName('half');
   const failing = concat(of(1, 2), throwError(() => new RpcException('enough'))); // prettier-ignore
   await nest.serve(onRequest(pattern, () => failing));
@@ -105,7 +105,7 @@ it('a request for a pattern that has a handler for events only is answered with 
   expect(handled).toBe(0);
 });
 
-it('a request for a pattern that nobody serves fails at once, and works when somebody does', async () => {
+it('a request for a pattern without a server fails at once, and succeeds once a server has started', async () => {
   const pattern = uniqueName('unknown');
   const client = nest.client();
   await expect(ask(client, pattern, 1)).rejects.toMatchObject({ code: 'ERR_NO_HANDLER' });
@@ -115,7 +115,7 @@ it('a request for a pattern that nobody serves fails at once, and works when som
   expect(await ask(client, pattern, 1)).toEqual(['here']);
 });
 
-it('a real-time server beside the one that answers does not answer in its place', async () => {
+it('a real-time server that reads the same stream does not answer requests', async () => {
   const pattern = uniqueName('observed');
   let observed = 0;
   await nest.serve(
@@ -124,7 +124,7 @@ it('a real-time server beside the one that answers does not answer in its place'
   );
   await nest.serve(
     onRequest(pattern, async () => {
-      await until('the observer is past it', () => observed === 1);
+      await until('the observer has read past the request', () => observed === 1);
       return 'answer';
     }),
   );
@@ -135,7 +135,7 @@ it('a real-time server beside the one that answers does not answer in its place'
   expect(await answer).toEqual(['answer']);
 });
 
-it('an event for a pattern that answers requests is handled, and its result dropped', async () => {
+it('an event for a pattern with a request handler is handled, and the result is dropped', async () => {
   const pattern = uniqueName('both');
   const seen: unknown[] = [];
   await nest.serve(onRequest(pattern, (data) => seen.push(data)));
@@ -164,7 +164,11 @@ it('a request whose client has given up is not executed', async () => {
   const seen: unknown[] = [];
   await nest.redis.xgroup('CREATE', pattern, 'test-group', '0', 'MKSTREAM');
   const client = nest.client({ requestTimeout: 50 });
-  await expect(ask(client, pattern, 'late')).rejects.toMatchObject({ code: 'ERR_REQUEST_TIMEOUT' });
+  // A client that takes longer to connect gives the request up before it is sent.
+  await until('a request is in the stream', async () => {
+    await expect(ask(client, pattern, 'late')).rejects.toMatchObject({ code: 'ERR_REQUEST_TIMEOUT' });
+    return (await nest.redis.xlen(pattern)) > 0;
+  });
 
   const { log } = await nest.serve(onRequest(pattern, (data) => seen.push(data)));
   await ask(nest.client(), pattern, 'in time');
@@ -173,7 +177,7 @@ it('a request whose client has given up is not executed', async () => {
   expect(log.warnings.join('\n')).toMatch(/after its deadline/);
 });
 
-it('a request that names a key which is no reply stream is refused', async () => {
+it('a request whose reply-to is not a reply stream is refused', async () => {
   const pattern = uniqueName('forged');
   const victim = uniqueName('victim');
   let handled = 0;
@@ -195,7 +199,7 @@ it('a payload that cannot be decoded is answered with an error', async () => {
   await expect(ask(client, pattern, 1)).rejects.toMatchObject({ message: expect.stringMatching(/is not JSON/) });
 });
 
-it('serializers of both sides are used for the answers, too', async () => {
+it('the serializers of both sides also apply to answers', async () => {
   const pattern = uniqueName('coded');
   const options = {
     serializer: { serialize: (value: unknown) => `~${JSON.stringify(value)}` },
@@ -218,7 +222,7 @@ it('a value that cannot be serialized is answered with an error', async () => {
   });
 });
 
-it('a request with headers brings them to the handler', async () => {
+it('the handler gets the headers of a request', async () => {
   const pattern = uniqueName('headers');
   await nest.serve(onRequest(pattern, (_data, context) => context.getHeader('tenant') ?? null));
   const { RedisStreamsRecordBuilder } = await import('../../lib/index.js');

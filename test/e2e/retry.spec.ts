@@ -10,7 +10,7 @@ import { uniqueName } from '../support/redis.js';
 import { pendingOf } from '../support/streams.js';
 import { until } from '../support/until.js';
 
-// First: it ends its processes before the other looks for connections that are left.
+// Before useNest(): it ends its processes before the check for remaining connections.
 const startService = useNestProcesses();
 const nest = useNest();
 
@@ -21,7 +21,7 @@ interface Handling {
   readonly data: unknown;
 }
 
-/** Notes each handling, and fails as long as the test wants. */
+/** Records each handling, and fails while the test wants it to. */
 function recorder(shouldFail: (data: unknown, context: RedisStreamsContext) => boolean) {
   const handlings: Handling[] = [];
   const handle = (data: unknown, context: RedisStreamsContext): void => {
@@ -31,7 +31,7 @@ function recorder(shouldFail: (data: unknown, context: RedisStreamsContext) => b
   return { handlings, handle };
 }
 
-it('attempts counts every handling, the first included', async () => {
+it('retry.attempts counts every handling, including the first', async () => {
   const pattern = uniqueName('attempts');
   const { handlings, handle } = recorder(() => true);
   await nest.serve(onEvent(pattern, handle), { retry: { attempts: 3, delay: 10 } });
@@ -42,7 +42,7 @@ it('attempts counts every handling, the first included', async () => {
   await nest.untilSettled(pattern);
 });
 
-it('a message that succeeds at last is acknowledged, and no dead letter', async () => {
+it('a message whose retry succeeds is acknowledged, and does not become a dead letter', async () => {
   const pattern = uniqueName('cured');
   const { handlings, handle } = recorder((_data, context) => context.getDeliveryCount() < 3);
   await nest.serve(onEvent(pattern, handle), { retry: { delay: 10 } });
@@ -53,7 +53,7 @@ it('a message that succeeds at last is acknowledged, and no dead letter', async 
   expect(await nest.redis.exists(`${pattern}:dead`)).toBe(0);
 });
 
-it('the waits between attempts grow by the factor up to the longest, and are kept', async () => {
+it('the delays between attempts grow by retry.factor up to retry.maxDelay, and are kept', async () => {
   const pattern = uniqueName('delays');
   const { handlings, handle } = recorder(() => true);
   const { server } = await nest.serve(onEvent(pattern, handle), {
@@ -63,7 +63,7 @@ it('the waits between attempts grow by the factor up to the longest, and are kep
   server.on('retry', (event) => events.push(event));
   await nest.emit(pattern, 1);
 
-  await until('it is given up', async () => (await nest.redis.xlen(`${pattern}:dead`)) === 1);
+  await until('it is a dead letter', async () => (await nest.redis.xlen(`${pattern}:dead`)) === 1);
   expect(events.map(({ delay }) => delay)).toEqual([100, 200, 300]);
   const waits = handlings.slice(1).map(({ at }, index) => at - (handlings[index] as Handling).at);
   for (const [index, wait] of waits.entries()) {
@@ -72,7 +72,7 @@ it('the waits between attempts grow by the factor up to the longest, and are kep
   }
 });
 
-it('while one message waits for its retry the others go on', async () => {
+it('other messages are handled while one waits for its retry', async () => {
   const pattern = uniqueName('others');
   const { handlings, handle } = recorder((data, context) => data === 0 && context.getDeliveryCount() === 1);
   await nest.serve(onEvent(pattern, handle), { concurrency: 1, retry: { delay: 400, jitter: 0 } });
@@ -83,7 +83,7 @@ it('while one message waits for its retry the others go on', async () => {
   expect(handlings.at(-1)?.data).toBe(0);
 });
 
-it('a retry keeps id and place: nothing is appended, and other groups see nothing of it', async () => {
+it('a retry keeps the id and the entry: nothing is appended, and other groups do not see it', async () => {
   const pattern = uniqueName('same');
   const { handlings, handle } = recorder((_data, context) => context.getDeliveryCount() < 4);
   let others = 0;
@@ -101,7 +101,7 @@ it('a retry keeps id and place: nothing is appended, and other groups see nothin
   expect(others).toBe(1);
 });
 
-it('the delivery count is that of the server', async () => {
+it('the delivery count is the count of the server', async () => {
   const pattern = uniqueName('count');
   const gate = withResolvers<void>();
   const counts: number[] = [];
@@ -122,7 +122,7 @@ it('the delivery count is that of the server', async () => {
   await nest.untilSettled(pattern);
 });
 
-it('a handling that ended with the process is counted, and another instance goes on', async () => {
+it('an attempt that ended with the process is counted, and another instance continues', async () => {
   const pattern = uniqueName('crash');
   const options = { group: GROUP, autoClaimIdle: 300, autoClaimInterval: 50, retry: { attempts: 3 } };
   await nest.emit(pattern, { n: 1, exits: true });
@@ -139,7 +139,7 @@ it('a handling that ended with the process is counted, and another instance goes
   await nest.untilSettled(pattern);
 });
 
-it('a message that ends every process becomes a dead letter after its attempts, without being handled once more', async () => {
+it('a message that ends every process becomes a dead letter after its last attempt, without a further delivery', async () => {
   const pattern = uniqueName('poison');
   const options = { group: GROUP, consumer: 'same-name', retry: { attempts: 2 } };
   await nest.emit(pattern, { n: 1, exits: true });
@@ -163,7 +163,7 @@ it('a message that ends every process becomes a dead letter after its attempts, 
   });
 });
 
-it('another instance takes the retry when the one that failed is gone', async () => {
+it('another instance takes over the retry when the instance that failed is gone', async () => {
   const pattern = uniqueName('handover');
   const options = { autoClaimIdle: 500, autoClaimInterval: 50, retry: { delay: 300, jitter: 0 } };
   const first = recorder(() => true);
@@ -179,7 +179,7 @@ it('another instance takes the retry when the one that failed is gone', async ()
   await nest.untilSettled(pattern);
 });
 
-it('no instance retries before the delay is over, even if that is longer than the claim idle', async () => {
+it('no instance retries before the delay has passed, even if it is longer than autoClaimIdle', async () => {
   const pattern = uniqueName('patience');
   const options = { autoClaimIdle: 200, autoClaimInterval: 20, retry: { delay: 1_000, jitter: 0 } };
   const { handlings, handle } = recorder((_data, context) => context.getDeliveryCount() === 1);
@@ -209,7 +209,7 @@ it('a retry without delay is handled by one instance at a time', async () => {
   expect(counts).toEqual(Array.from({ length: 20 }, (_, index) => index + 1));
 });
 
-it('context.retry and RedisStreamsRetryException take their own delay, and count as attempts', async () => {
+it('context.retry and RedisStreamsRetryException use the given delay, and count as attempts', async () => {
   const pattern = uniqueName('asked');
   const handlings: number[] = [];
   const { log } = await nest.serve(

@@ -9,7 +9,7 @@ import { redisUrl } from '../support/redis.js';
 import { until } from '../support/until.js';
 
 const ROOT = fileURLToPath(new URL('../..', import.meta.url));
-/** Compiling, starting five processes on two busy cores, and ten seconds of traffic. */
+/** For compiling, starting five processes on two busy cores, and ten seconds of traffic. */
 const LIMIT = 120_000;
 const STARTED_LIMIT = 30_000;
 
@@ -21,11 +21,11 @@ afterEach(async () => {
     child.kill('SIGKILL');
     await once(child, 'close');
   }
-  // A driver that was killed could not do that.
+  // A driver that was killed could not remove its keys.
   await withRedis(async (redis) => redis.del('shop', ...(await redis.keys('shop-*'))));
 });
 
-/** A program on this run's Redis, and what it has printed so far. */
+/** A program that uses the Redis of this run, and its output so far. */
 function run(program: string, args: readonly string[]): { child: ChildProcess; output: () => string } {
   const child = spawn(program, args, {
     cwd: ROOT,
@@ -38,7 +38,7 @@ function run(program: string, args: readonly string[]): { child: ChildProcess; o
   return { child, output: () => output };
 }
 
-/** The shop that `npm run sample` has compiled, open until it is closed, and one of its processes. */
+/** The shop that `npm run sample` has compiled, in serve mode, and the id of one of its processes. */
 async function openShop(): Promise<{ child: ChildProcess; service: number }> {
   const { child, output } = run(process.execPath, ['.run/sample/main.js', '--serve']);
   await until('the shop is open', () => /kill -9 \d+/.test(output()), STARTED_LIMIT);
@@ -65,13 +65,13 @@ async function withRedis<T>(work: (redis: Redis) => Promise<T>): Promise<T> {
 const shopKeys = (): Promise<string[]> => withRedis((redis) => redis.keys('shop-*'));
 
 it(
-  'the shop loses no order although one of its processes is killed, and leaves no key behind',
+  'the shop loses no order when one of its processes is killed, and leaves no key behind',
   async () => {
     const { child, output } = run('npm', ['run', '--silent', 'sample']);
     const [code] = (await once(child, 'close')) as [number | null];
     const [, sent, lost, pending] = /^(\d+) sent, (\d+) lost, (\d+) pending$/m.exec(output()) ?? [];
 
-    // The output is on both sides so that a failure shows what happened.
+    // The output is on both sides so that a failure shows it.
     expect({ code, lost, pending, output: output() }).toEqual({ code: 0, lost: '0', pending: '0', output: output() });
     expect(Number(sent)).toBeGreaterThan(1_000);
     expect(output()).toMatch(/orders-2 was killed with SIGKILL; \d+ orders are pending for it/);

@@ -10,11 +10,11 @@ import { Redis } from 'ioredis';
 import { redisUrl } from '../support/redis.js';
 
 const ROOT = fileURLToPath(new URL('../..', import.meta.url));
-/** Compiling takes long when the other core is busy; a sample takes a few seconds. */
+/** Compiling is slow when the other core is busy; a sample takes a few seconds. */
 const BUILD_LIMIT = 120_000;
 const LIMIT = 60_000;
 
-/** The samples but the first, which has a test of its own, and what each must have said. */
+/** The samples, except the first, which has its own test file; with lines that each must print. */
 const SAMPLES = {
   '02-request-response': [
     'price of tea: 5',
@@ -52,7 +52,7 @@ const SAMPLES = {
 } as const;
 const NAMES = Object.keys(SAMPLES) as Array<keyof typeof SAMPLES>;
 
-/** Where the samples are compiled to: another test may be compiling into the usual place. */
+/** Output folder of the compiler: another test may be compiling into the default one. */
 const folder = mkdtempSync(join(tmpdir(), 'samples-'));
 
 beforeAll(async () => {
@@ -65,7 +65,7 @@ afterAll(() => rmSync(folder, { recursive: true, force: true }));
 
 describe('the samples', () => {
   it.each(NAMES)(
-    '%s runs to its end, says what it shows, and leaves no key behind',
+    '%s runs to its end, prints the expected lines, and leaves no key behind',
     async (name) => {
       const { stdout, stderr } = await start([join(folder, 'sample/run.js'), name]);
       const lines = stdout.trim().split('\n');
@@ -93,7 +93,7 @@ describe('the samples', () => {
   });
 });
 
-/** A program on this run's Redis; rejects, with all that it said, unless it ends with 0. */
+/** Runs a program that uses the Redis of this run; rejects with its output unless its exit code is 0. */
 function start(args: readonly string[]): Promise<{ stdout: string; stderr: string }> {
   const env = { ...process.env, REDIS_URL: redisUrl(), NODE_NO_WARNINGS: '1' };
   return promisify(execFile)(process.execPath, args, { cwd: ROOT, env, timeout: BUILD_LIMIT });

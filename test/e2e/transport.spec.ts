@@ -18,25 +18,25 @@ interface Hooks {
   setOnDispatchHook(hook: (packet: { metadata?: Record<string, string> }) => void): void;
 }
 
-it('status tells of connection, loss and end, and on() may be called before all of it', async () => {
+it('status emits connection, loss and end, and on() may be called before the first of them', async () => {
   const redis = await RedisServer.start();
   nest.closeLater({ close: () => redis.stop() });
   const strategy = new ServerRedisStreams({ connection: redis.url, group: GROUP, logger: new LogLines() });
-  const told: RedisStreamsStatus[] = [];
-  strategy.on('status', (status) => told.push(status));
+  const statuses: RedisStreamsStatus[] = [];
+  strategy.on('status', (status) => statuses.push(status));
   const observed = firstValueFrom(strategy.status.pipe(take(4), toArray()));
   strategy.addHandler('x', async () => undefined, true);
   await strategy.listen(() => undefined);
   expect(await firstValueFrom(strategy.status)).toBe('connected');
   await redis.restart();
-  await until('it is connected again', () => told.at(-1) === 'connected' && told.length === 3, 15_000);
+  await until('it is connected again', () => statuses.at(-1) === 'connected' && statuses.length === 3, 15_000);
   await strategy.close();
 
   expect(await observed).toEqual(['connected', 'reconnecting', 'connected', 'disconnected']);
-  expect(told).toEqual(['connected', 'reconnecting', 'connected', 'disconnected']);
+  expect(statuses).toEqual(['connected', 'reconnecting', 'connected', 'disconnected']);
 });
 
-it('unwrap gives the engine, and transportId is our symbol', async () => {
+it('unwrap returns the engine, and transportId is the exported symbol', async () => {
   const { app, server } = await nest.serve(onEvent(uniqueName('x'), () => undefined));
   const client = nest.client();
 
@@ -47,7 +47,7 @@ it('unwrap gives the engine, and transportId is our symbol', async () => {
   expect(REDIS_STREAMS_TRANSPORT).toBe(Symbol.for('nestjs-redis-streams:transport'));
 });
 
-it('in a hybrid application handlers are told apart by transport', async () => {
+it('in a hybrid application each transport gets its own handlers', async () => {
   const [ours, theirs, both] = [uniqueName('ours'), uniqueName('theirs'), uniqueName('both')];
   const strategy = new ServerRedisStreams({ connection: nest.url, group: GROUP, blockTimeout: 1_000 });
   const app = await createApp(
@@ -68,7 +68,7 @@ it('in a hybrid application handlers are told apart by transport', async () => {
   expect((await nest.redis.keys('*')).sort()).toEqual([both, ours].sort());
 });
 
-it('what a dispatch hook adds to a packet travels as headers into the context, and processing hooks surround it', async () => {
+it('metadata that a dispatch hook adds becomes headers in the context, and processing hooks run around the handler', async () => {
   const pattern = uniqueName('hooks');
   const steps: string[] = [];
   const gate = withResolvers<void>();

@@ -13,7 +13,16 @@ import { until } from '../support/until.js';
 const BLOCK = 1_000;
 const LIMIT = 2 * BLOCK + 5_000;
 
-const EMPTY: ReadBuffer = { credit: 10, batchSize: 10, hasRoom: true, isStarved: false, room: async () => undefined };
+const EMPTY: ReadBuffer = {
+  credit: 10,
+  batchSize: 10,
+  hasRoom: true,
+  isStarved: false,
+  mustNotBlock: false,
+  room: async () => undefined,
+  reserve: () => undefined,
+  release: () => undefined,
+};
 
 /** A read loop whose reader answers when the test resolves the read. */
 class Scene {
@@ -116,6 +125,7 @@ describe('read loop: the watchdog', () => {
   it('abandons a round that waits for room only when there is room, which means a missed wake-up', async () => {
     let hasRoom = false;
     const buffer: ReadBuffer = {
+      ...EMPTY,
       ...EMPTY,
       room: () => new Promise(() => undefined),
       get hasRoom() {

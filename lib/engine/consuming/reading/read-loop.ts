@@ -19,8 +19,8 @@ export interface ReadConnection {
   close(): Promise<void>;
 }
 
-/** The buffer that a loop fills, as far as the loop needs to know it. */
-export interface ReadBuffer {
+/** The buffer that loops fill, as far as they need to know it. */
+export interface EntryBuffer {
   /** Free places: the most entries that may be read. */
   readonly credit: number;
   /** Most entries of one read of a partition. */
@@ -31,6 +31,16 @@ export interface ReadBuffer {
   readonly isStarved: boolean;
   /** Resolves when there are enough free places for a read. */
   room(): Promise<void>;
+}
+
+/** The part of a buffer that one loop may fill. */
+export interface ReadBuffer extends EntryBuffer {
+  /** The last read found as much as it asked for, and other loops wait for the places that a blocked read would keep. */
+  readonly mustNotBlock: boolean;
+  /** Keeps places for a read until {@link release}, so that loops that share a buffer do not count on the same places. */
+  reserve(places: number): void;
+  /** @param found number of entries that the read found */
+  release(found: number): void;
 }
 
 export interface ReadLoopListener {
@@ -272,13 +282,13 @@ export class ReadLoop {
   }
 
   async #work(round: Round): Promise<void> {
-    const { buffer, tasks, listener } = this.#options;
+    const { buffer, tasks } = this.#options;
     const changes = this.#changes;
     const partitions = this.#partitions.filter((partition) => partition.isReadable);
     for (const task of partitions.length > 0 ? tasks : []) {
       if (task.dueIn() > 0 || (this.#isTaskFull && !task.isVital)) continue;
       const places = buffer.credit || (task.isVital && buffer.isStarved ? 1 : 0);
-      if (places > 0) listener.onPages(await task.run(partitions, places), round.isAbandoned);
+      if (places > 0) await this.#fill(round, places, () => task.run(partitions, places));
       if (round.isAbandoned) return;
     }
     if (buffer.credit === 0 || this.#isTaskFull) return;
@@ -287,11 +297,12 @@ export class ReadLoop {
   }
 
   async #read(round: Round, partitions: readonly Partition[]): Promise<void> {
-    const { reader, buffer, listener } = this.#options;
+    const { reader, buffer } = this.#options;
     round.isReading = true;
     try {
-      const budget = { credit: buffer.credit, batchSize: buffer.batchSize, block: this.#blockTime() };
-      listener.onPages(await reader.read(partitions, budget), round.isAbandoned);
+      const { credit, batchSize } = buffer;
+      const budget = { credit, batchSize, block: this.#blockTime() };
+      await this.#fill(round, credit, () => reader.read(partitions, budget));
       if (round.isAbandoned) return;
       this.#watchdog.readSucceeded();
       this.#reported.clear();
@@ -300,9 +311,24 @@ export class ReadLoop {
     }
   }
 
+  /** Passes pages on; until then their places are reserved. */
+  async #fill(round: Round, places: number, read: () => Promise<ReadPage[]>): Promise<void> {
+    const { buffer, listener } = this.#options;
+    let found = 0;
+    buffer.reserve(places);
+    try {
+      const pages = await read();
+      for (const { entries } of pages) found += entries.length;
+      listener.onPages(pages, round.isAbandoned);
+    } finally {
+      buffer.release(found);
+    }
+  }
+
   /** Does not block while a task is due: a server ends even the shortest block up to 100 ms late. */
   #blockTime(): number | undefined {
-    const { blockTimeout, tasks, interrupt } = this.#options;
+    const { blockTimeout, tasks, interrupt, buffer } = this.#options;
+    if (buffer.mustNotBlock) return undefined;
     const longest = interrupt.isPossible ? blockTimeout : Math.min(blockTimeout, SHORT_BLOCK);
     const wait = Math.min(longest, ...tasks.map((task) => task.dueIn()));
     return wait > 0 ? Math.ceil(wait) : undefined;

@@ -6,18 +6,19 @@ import { Claims } from '../recovery/claims.js';
 import { IdleClaimer } from '../recovery/idle-claimer.js';
 import { RetrySchedule } from '../recovery/retry-schedule.js';
 import type { RetryListener, RetrySchedules } from '../recovery/retry-schedule.js';
+import { BufferShares } from './buffer-shares.js';
 import { GroupReader } from './group-reader.js';
 import type { LoopReport } from './loop-watchdog.js';
 import type { PeriodicTask } from './periodic-task.js';
 import { ReadLoop } from './read-loop.js';
-import type { ReadBuffer, ReadLoopListener } from './read-loop.js';
+import type { EntryBuffer, ReadLoopListener } from './read-loop.js';
 import type { StreamReader } from './stream-reader.js';
 import { TailReader } from './tail-reader.js';
 
 export interface ReadLoopsOptions {
   readonly environment: ConsumerEnvironment;
   readonly consumer: ResolvedConsumerOptions;
-  readonly buffer: ReadBuffer;
+  readonly buffer: EntryBuffer;
   readonly listener: ReadLoopListener & RetryListener;
 }
 
@@ -49,6 +50,7 @@ export class ReadLoops implements RetrySchedules {
   readonly #options: ReadLoopsOptions;
   /** In Cluster by the key of the partition. */
   readonly #loops = new Map<string, Loop>();
+  readonly #shares = new BufferShares(() => this.#loops.size);
   #isStopped = false;
 
   constructor(options: ReadLoopsOptions) {
@@ -163,7 +165,7 @@ export class ReadLoops implements RetrySchedules {
       tasks: claims ? this.#createTasks(claims, retries) : [],
       connection: connection.connection,
       interrupt: connection.interrupt,
-      buffer: new BufferShare(buffer, () => this.#loops.size),
+      buffer: this.#shares.create(buffer),
       listener,
       blockTimeout: environment.blockTimeout,
       liveSince: () => laterOf(connection.connection.liveSince, environment.controlLiveSince(streamKey)),
@@ -183,37 +185,6 @@ export class ReadLoops implements RetrySchedules {
       tasks.push(new IdleClaimer({ claims, interval: autoClaimInterval, minIdle: autoClaimIdle, batchSize }));
     }
     return tasks;
-  }
-}
-
-/** The share that one of several loops has of the buffer: it may read its part of the free places. */
-class BufferShare implements ReadBuffer {
-  readonly #buffer: ReadBuffer;
-  readonly #loops: () => number;
-
-  constructor(buffer: ReadBuffer, loops: () => number) {
-    this.#buffer = buffer;
-    this.#loops = loops;
-  }
-
-  get credit(): number {
-    return Math.ceil(this.#buffer.credit / this.#loops());
-  }
-
-  get batchSize(): number {
-    return this.#buffer.batchSize;
-  }
-
-  get hasRoom(): boolean {
-    return this.#buffer.hasRoom;
-  }
-
-  get isStarved(): boolean {
-    return this.#buffer.isStarved;
-  }
-
-  room(): Promise<void> {
-    return this.#buffer.room();
   }
 }
 

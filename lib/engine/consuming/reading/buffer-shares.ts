@@ -1,0 +1,116 @@
+import { withResolvers } from '../../../shared/deferred.js';
+import type { Deferred } from '../../../shared/deferred.js';
+import type { EntryBuffer, ReadBuffer } from './read-loop.js';
+
+/** A read that may block asks for this part of an even share. */
+const QUIET_PART = 4;
+
+/**
+ * Divides the free places of one buffer among the read loops of a consumer. A loop that found as much as it asked for takes
+ * a whole batch the next time, which it reserves, and does not block: large pages cost less, and the loops take turns. A
+ * quiet loop asks for a few entries only and reserves nothing, because a blocked read would keep the places for long; each
+ * of these reads may bring a few entries more than there are places.
+ */
+export class BufferShares {
+  readonly #loops: () => number;
+  #reserved = 0;
+  #released: Deferred<void> | undefined;
+
+  /** @param loops number of loops that share the buffer */
+  constructor(loops: () => number) {
+    this.#loops = loops;
+  }
+
+  create(buffer: EntryBuffer): ReadBuffer {
+    return new BufferShare(buffer, this);
+  }
+
+  get isShared(): boolean {
+    return this.#loops() > 1;
+  }
+
+  /** Places of a buffer that no read has reserved. */
+  free({ credit }: EntryBuffer): number {
+    return Math.max(0, credit - this.#reserved);
+  }
+
+  /** Places for a read that may block. */
+  quietShare({ credit }: EntryBuffer): number {
+    return Math.max(1, Math.ceil(credit / (QUIET_PART * this.#loops())));
+  }
+
+  reserve(places: number): void {
+    this.#reserved += places;
+  }
+
+  release(places: number): void {
+    this.#reserved -= places;
+    this.#released?.resolve();
+    this.#released = undefined;
+  }
+
+  /** Resolves when places are released the next time. */
+  async nextRelease(): Promise<void> {
+    this.#released ??= withResolvers<void>();
+    await this.#released.promise;
+  }
+}
+
+/** The part of one loop. */
+class BufferShare implements ReadBuffer {
+  readonly #buffer: EntryBuffer;
+  readonly #shares: BufferShares;
+  #asked = 0;
+  #reserved = 0;
+  /** The last read found as much as it asked for. */
+  #isBusy = false;
+
+  constructor(buffer: EntryBuffer, shares: BufferShares) {
+    this.#buffer = buffer;
+    this.#shares = shares;
+  }
+
+  get credit(): number {
+    if (!this.#shares.isShared) return this.#buffer.credit;
+    const places = this.#isBusy ? this.batchSize : this.#shares.quietShare(this.#buffer);
+    return Math.min(this.#shares.free(this.#buffer), places);
+  }
+
+  get batchSize(): number {
+    return this.#buffer.batchSize;
+  }
+
+  get hasRoom(): boolean {
+    return this.#buffer.hasRoom && this.credit > 0;
+  }
+
+  get isStarved(): boolean {
+    return this.#buffer.isStarved;
+  }
+
+  get mustNotBlock(): boolean {
+    return this.#isBusy && this.#shares.isShared;
+  }
+
+  async room(): Promise<void> {
+    for (;;) {
+      await this.#buffer.room();
+      if (this.credit > 0 || this.isStarved) return;
+      // Reads of other loops, which do not block, have reserved all of it.
+      await this.#shares.nextRelease();
+    }
+  }
+
+  reserve(places: number): void {
+    this.#asked = places;
+    if (!this.mustNotBlock) return;
+    this.#reserved = places;
+    this.#shares.reserve(places);
+  }
+
+  release(found: number): void {
+    this.#isBusy = found > 0 && found >= this.#asked;
+    this.#shares.release(this.#reserved);
+    this.#reserved = 0;
+  }
+}

@@ -1,0 +1,52 @@
+import { setImmediate as turn } from 'node:timers/promises';
+import { describe, expect, it } from '@jest/globals';
+import { MessageBuffer } from '../../lib/engine/consuming/message-buffer.js';
+import { BufferShares } from '../../lib/engine/consuming/reading/buffer-shares.js';
+
+const numbers = (count: number): number[] => Array.from({ length: count }, (_, index) => index);
+
+describe('shares of a buffer', () => {
+  it('one loop has the whole buffer and may always block', () => {
+    const share = new BufferShares(() => 1).create(new MessageBuffer(200, 100));
+    share.reserve(share.credit);
+    share.release(200);
+    expect([share.credit, share.mustNotBlock]).toEqual([200, false]);
+  });
+
+  it('a quiet loop asks for a part of its even share, and one that found all it asked for takes a batch without blocking', () => {
+    const share = new BufferShares(() => 10).create(new MessageBuffer(200, 100));
+    expect([share.credit, share.mustNotBlock]).toEqual([5, false]);
+    share.reserve(share.credit);
+    share.release(5);
+    expect([share.credit, share.mustNotBlock]).toEqual([100, true]);
+    share.reserve(share.credit);
+    share.release(99);
+    expect([share.credit, share.mustNotBlock]).toEqual([5, false]);
+  });
+
+  it('reads of busy loops never count on the same places, and a loop without any waits until some are released', async () => {
+    const buffer = new MessageBuffer<number>(150, 100);
+    const shares = new BufferShares(() => 3);
+    const [first, second, third] = [buffer, buffer, buffer].map((each) => shares.create(each)) as [
+      ReturnType<BufferShares['create']>,
+      ReturnType<BufferShares['create']>,
+      ReturnType<BufferShares['create']>,
+    ];
+    for (const share of [first, second, third]) {
+      share.reserve(share.credit);
+      share.release(share.credit);
+    }
+    first.reserve(first.credit);
+    second.reserve(second.credit);
+    expect(third.credit).toBe(0);
+    let hasRoom = false;
+    const room = third.room().then(() => (hasRoom = true));
+    await turn();
+    expect(hasRoom).toBe(false);
+
+    buffer.push(numbers(30));
+    second.release(30);
+    await room;
+    expect(third.credit).toBe(150 - 100 - 30);
+  });
+});

@@ -20,6 +20,8 @@ export interface Options {
   readonly out: string | undefined;
 }
 
+/** A consumer of a cluster opens a connection for each stream; with four times the messages the cost of a message counts. */
+const CLUSTER = 4;
 const QUICK = 0.05;
 const STREAMS = 12;
 
@@ -60,7 +62,7 @@ export function readOptions(args: string[]): Options {
     rows: positionals.length === 0 ? ROWS_OF_MODE[mode] : positionals.map(rowNamed),
     rounds: values.rounds === undefined ? undefined : positiveInteger('rounds', values.rounds),
     streams: values.streams === undefined ? STREAMS : positiveInteger('streams', values.streams),
-    scale: values.quick ? QUICK : 1,
+    scale: values.quick ? QUICK : mode === 'cluster' ? CLUSTER : 1,
     out: values.out,
   };
 }

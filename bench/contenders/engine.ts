@@ -33,8 +33,12 @@ function appending(name: string, delivery: Delivery, append: Append): Entrant {
       const redis = openClient(setting);
       const streamer = await RedisStreamer.connect(connectionOf(setting));
       const keys = keysOf(setting, 'engine');
-      const producer = await streamer.createGenericProducer({ delivery, maxQueued: MESSAGES });
       const messages = MESSAGES * setting.scale;
+      const producer = await streamer.createGenericProducer({
+        delivery,
+        maxQueued: Math.max(MESSAGES, messages),
+        maxQueuedBytes: 2 * PAYLOAD.length * Math.max(MESSAGES, messages),
+      });
       return {
         reset: async () => void (await Promise.all(keys.map((key) => redis.del(key)))),
         async work() {

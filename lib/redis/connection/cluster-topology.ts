@@ -51,6 +51,8 @@ export class ClusterTopology extends EventEmitter<TopologyEvents> {
   readonly #moved = new Map<number, string>();
   /** Nodes that servers have named by ASK, by key. */
   readonly #asked = new Map<string, string>();
+  /** Found once for each change: a cluster has 16,384 slots. */
+  #masters: readonly string[] | undefined;
 
   constructor(factory: ClientFactory, times: ConnectionTimes) {
     super();
@@ -99,12 +101,8 @@ export class ClusterTopology extends EventEmitter<TopologyEvents> {
   }
 
   /** The nodes that serve slots, in a fixed order. */
-  masters(): string[] {
-    const masters = new Set(this.#moved.values());
-    this.#slots.forEach((nodes, slot) => {
-      if (nodes?.[0] !== undefined && !this.#moved.has(slot)) masters.add(nodes[0]);
-    });
-    return [...masters].sort();
+  masters(): readonly string[] {
+    return (this.#masters ??= this.#findMasters());
   }
 
   /** The nodes to which commands may be sent: masters, and those that slots are being migrated to. */
@@ -130,7 +128,7 @@ export class ClusterTopology extends EventEmitter<TopologyEvents> {
       this.#moved.set(slot, node);
       this.refresh();
     }
-    this.emit('change');
+    this.#announceChange();
     return true;
   }
 
@@ -151,6 +149,20 @@ export class ClusterTopology extends EventEmitter<TopologyEvents> {
     if (!model) throw new Error('no node of the cluster is known');
     const options: RedisOptions = { ...ownOptions(role, this.#times), readOnly: false, host, port };
     return model.duplicate(options);
+  }
+
+  #findMasters(): string[] {
+    const masters = new Set(this.#moved.values());
+    this.#slots.forEach((nodes, slot) => {
+      if (nodes?.[0] !== undefined && !this.#moved.has(slot)) masters.add(nodes[0]);
+    });
+    return [...masters].sort();
+  }
+
+  /** Everything that was derived from the slots is derived again. */
+  #announceChange(): void {
+    this.#masters = undefined;
+    this.emit('change');
   }
 
   #ownerOf(slot: number): string | undefined {
@@ -175,7 +187,7 @@ export class ClusterTopology extends EventEmitter<TopologyEvents> {
       const isOver = this.#ownerOf(hashSlot(key)) === node || !this.#isNode(node);
       if (isOver) this.#asked.delete(key);
     }
-    this.emit('change');
+    this.#announceChange();
   };
 
   readonly #onFailure = (error: Error): void => {

@@ -61,6 +61,10 @@ export class IoredisChannel implements CommandChannel {
     return pagesOf(await this.command(command, 'buffer', settings), streamKey);
   }
 
+  end(): void {
+    this.#client.disconnect();
+  }
+
   /** In lower case, because ioredis 6 gives the replies to commands in upper case another shape. */
   #send([name, ...args]: Command, encoding: ReplyEncoding): Promise<unknown> {
     const writable = args.map(asArgument);

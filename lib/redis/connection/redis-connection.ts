@@ -150,7 +150,7 @@ export class RedisConnection extends EventEmitter<ConnectionEvents> {
     // Every command of a pipeline may report the same; once is enough.
     if (epoch !== this.#epoch || epoch === this.#droppedEpoch) return;
     this.#droppedEpoch = epoch;
-    this.#client?.disconnect();
+    this.#endClient('the connection was dropped');
   }
 
   /** Ends the connection for good; commands in flight fail. Idempotent. */
@@ -158,9 +158,15 @@ export class RedisConnection extends EventEmitter<ConnectionEvents> {
     if (this.#state !== 'closed') {
       this.#setState('closed');
       this.#closing.abort();
-      this.#client?.disconnect();
+      this.#endClient('the connection was closed');
     }
     await this.#loop;
+  }
+
+  /** The channel first: ioredis ends a socket politely, and a command written until then would be lost. */
+  #endClient(reason: string): void {
+    this.#channel?.end(new Error(reason));
+    this.#client?.disconnect();
   }
 
   async #keepConnected(): Promise<void> {

@@ -89,7 +89,8 @@ describe('while messages flow', () => {
 
     proxy.stall();
     const load = sendMany(producer, ledger, 100, { prefix: 'during' });
-    await until('the loss is detected', () => streamer.status === 'reconnecting');
+    // The reader notices after 2.5 s. Should it wait for the control connection just then, that notices after 10 s.
+    await until('the loss is detected', () => streamer.status === 'reconnecting', 20_000);
     proxy.unstall();
     await load;
     const { lost } = await ledger.settled();

@@ -210,6 +210,8 @@ export class WritePipeline implements LanePipeline {
   #mustRepeat(message: OutgoingMessage, error: Error, deadline: number): boolean {
     const kind = classifyRedisError(error);
     if (!isTransient(kind) || isMistake(error) || isFinal(error)) return false;
+    // A message that is larger than the server permits would hold up its lane until its deadline.
+    if (kind === 'unreadable') return false;
     // Waiting for a connection that never came is no attempt; a connection that broke may have done the work.
     const isUncertain = kind === 'connection' && !NEVER_SENT.some((type) => error instanceof type);
     if (isUncertain) message.isUncertain = true;

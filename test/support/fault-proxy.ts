@@ -18,6 +18,8 @@ interface Tear {
   skip: number;
 }
 
+/** The beginning of the length line of an argument; anything else in its place is a protocol error. */
+const ARGUMENT = '$';
 const HOST = '127.0.0.1';
 const ROLE = /nestjs-redis-streams:(reader|writer|control)/;
 
@@ -36,6 +38,7 @@ export class FaultProxy {
   #delay = 0;
   #isStalling = false;
   #tears: Tear[] = [];
+  #corruptions: LinkRole[] = [];
 
   static async start(targetPort: number): Promise<FaultProxy> {
     const proxy = new FaultProxy(targetPort);
@@ -106,6 +109,11 @@ export class FaultProxy {
     return new Promise((torn) => this.#tears.push({ bytes, role, torn, skip }));
   }
 
+  /** Damages the next request of that role, so that the server cannot read it. */
+  corruptRequest(role: LinkRole): void {
+    this.#corruptions.push(role);
+  }
+
   /**
    * Resets the client's side while the server's side stays open: replies that the server sends from now on are lost.
    */
@@ -141,6 +149,7 @@ export class FaultProxy {
     this.#links.add(link);
     client.on('data', (chunk: Buffer) => {
       link.role ??= ROLE.exec(chunk.toString('latin1'))?.[1] as LinkRole | undefined;
+      this.#corrupt(link, chunk);
       this.#pass(link, upstream, chunk);
     });
     upstream.on('data', (chunk: Buffer) => {
@@ -170,6 +179,13 @@ export class FaultProxy {
       write();
     }, this.#delay);
     this.#timers.add(timer);
+  }
+
+  #corrupt(link: Link, chunk: Buffer): void {
+    const index = link.role === undefined ? -1 : this.#corruptions.indexOf(link.role);
+    if (index === -1) return;
+    this.#corruptions.splice(index, 1);
+    chunk.write('x', chunk.indexOf(ARGUMENT));
   }
 
   #tear(link: Link, chunk: Buffer): boolean {

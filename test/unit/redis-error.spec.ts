@@ -31,6 +31,7 @@ const cases: Array<[string, RedisErrorKind]> = [
   ["ERR ACL failure in script: User app has no permissions to run the 'hget' command", 'permission'],
   ["ERR unknown command 'XAUTOCLAIM'", 'unsupported'],
   ['ERR syntax error', 'unsupported'],
+  ["ERR Protocol error: expected '$', got 'x'", 'unreadable'],
   ['ERR something else', 'refused'],
   ["ERR Error running script (call to f_1): @user_script:5: -NOGROUP No such key 'a'", 'group-missing'],
   ['ERR Error running script (call to f_1): @user_script:5: WRONGTYPE Operation against a key', 'wrong-type'],

@@ -1,3 +1,5 @@
+import { setMaxListeners } from 'node:events';
+
 import {
   ClosedError,
   ConnectTimeoutError,
@@ -65,6 +67,8 @@ export class WritePipeline implements LanePipeline {
 
   constructor(options: WritePipelineOptions) {
     this.#options = options;
+    // One listener for each lane that is paused and each stream that is redirected.
+    setMaxListeners(0, this.#closing.signal);
   }
 
   /** Messages that wait or are in flight. */
@@ -210,6 +214,8 @@ export class WritePipeline implements LanePipeline {
   #mustRepeat(message: OutgoingMessage, error: Error, deadline: number): boolean {
     const kind = classifyRedisError(error);
     if (!isTransient(kind) || isMistake(error) || isFinal(error)) return false;
+    // A message that is larger than the server permits would hold up its lane until its deadline.
+    if (kind === 'unreadable') return false;
     // Waiting for a connection that never came is no attempt; a connection that broke may have done the work.
     const isUncertain = kind === 'connection' && !NEVER_SENT.some((type) => error instanceof type);
     if (isUncertain) message.isUncertain = true;

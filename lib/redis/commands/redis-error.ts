@@ -17,6 +17,8 @@ import {
  * - `moved`: another node of the cluster serves the key; the command did not run
  * - `group-missing`, `stream-gone`, `wrong-type`, `group-exists`: state of the key
  * - `no-memory`: the server takes nothing that needs more memory (OOM); reading and acknowledging still work
+ * - `unreadable`: the server could not read the command, which did not run, and closes the connection; bytes were damaged on
+ *   the way, or the command is larger than the server permits
  * - `interrupted`: a blocked read was ended on purpose (CLIENT UNBLOCK … ERROR)
  * - `permission`: credentials or ACL
  * - `unsupported`: the server does not know the command or one of its arguments
@@ -32,6 +34,7 @@ export type RedisErrorKind =
   | 'stream-gone'
   | 'wrong-type'
   | 'no-memory'
+  | 'unreadable'
   | 'interrupted'
   | 'permission'
   | 'unsupported'
@@ -85,6 +88,7 @@ export function classifyRedisError(error: unknown): RedisErrorKind {
     return message.includes('force unblock') ? 'failover' : 'interrupted';
   }
   if (word === 'ERR' && /^ERR (unknown|syntax|wrong number of arguments)/i.test(message)) return 'unsupported';
+  if (word === 'ERR' && message.startsWith('ERR Protocol error')) return 'unreadable';
   if (word === 'ERR' && /max number of clients/.test(message)) return 'retryable';
   if (word === 'ERR' && /no such key/i.test(message)) return 'stream-gone';
   // XGROUP on a missing key has a sentence instead of a code word.
@@ -95,7 +99,7 @@ export function classifyRedisError(error: unknown): RedisErrorKind {
 
 /** Whether doing the same again later can help. */
 export function isTransient(kind: RedisErrorKind): boolean {
-  return kind === 'connection' || kind === 'failover' || kind === 'retryable' || kind === 'moved';
+  return ['connection', 'failover', 'retryable', 'moved', 'unreadable'].includes(kind);
 }
 
 /** The error that a caller of the engine sees for a failed command on `streamKey`. */

@@ -64,6 +64,10 @@ end`;
  * again: its replies are given once more. Only the batches that may still be repeated are remembered; this one first, for a
  * memory that is empty for a moment is gone, and on a node that gives the slot away it may not be made again. Whatever can
  * be refused comes before the entries are appended.
+ *
+ * A batch older than these is settled, and is a late copy: it was sent over a connection that stood still, the producer
+ * gave the connection up and repeated the batch over another one, and then the network delivered the first copy after all.
+ * It is not appended, and no producer waits for its reply.
  */
 const onlyOnce = (append: string): string => `
 local ttl, oldest, number = table.remove(ARGV), tonumber(table.remove(ARGV)), table.remove(ARGV)
@@ -77,9 +81,12 @@ if known then
   end
   return replies
 end
-redis.call('HSET', KEYS[2], number, '')
+local settled = tonumber(redis.call('HGET', KEYS[2], 'oldest') or 0)
+if tonumber(number) < settled then return {} end
+oldest = math.max(oldest, settled)
+redis.call('HSET', KEYS[2], number, '', 'oldest', oldest)
 for _, other in ipairs(redis.call('HKEYS', KEYS[2])) do
-  if tonumber(other) < oldest then redis.call('HDEL', KEYS[2], other) end
+  if other ~= 'oldest' and tonumber(other) < oldest then redis.call('HDEL', KEYS[2], other) end
 end
 redis.call('PEXPIRE', KEYS[2], ttl)
 ${append}

@@ -1,5 +1,7 @@
 import { beforeEach, describe, expect, it } from '@jest/globals';
 
+import { appendCall } from '../../../lib/redis/scripts/append-batch.js';
+import type { AppendCall } from '../../../lib/redis/scripts/append-batch.js';
 import { FaultBench } from '../../support/fault-bench.js';
 import type { FaultProxy } from '../../support/fault-proxy.js';
 import { uniqueName } from '../../support/redis.js';
@@ -49,6 +51,23 @@ describe('delivery exactly-once', () => {
     }
 
     expect(await payloads()).toEqual(['before', ...messages]);
+  });
+
+  it('does not append a late copy of a batch that the producer has repeated and settled', async () => {
+    const producer = await (await bench.streamer(server.url)).createProducer(stream, { delivery: 'exactly-once' });
+    for (const payload of ['first', 'second', 'third']) await producer.send(payload);
+
+    const admin = bench.admin(server.url);
+    const [memory] = await admin.keys(`${stream}:producer:*`);
+    const requests = [{ id: '*', fields: ['msg', 'first'] }];
+    const copy = { key: stream, memory: memory as string, requests, limit: [], wantsIds: true };
+    for (const batch of [1, 2]) {
+      const call = appendCall({ ...copy, batch, oldest: batch, remember: 1_000 }) as AppendCall;
+      const args = call.args.map((argument) => (typeof argument === 'object' ? Buffer.from(argument) : argument));
+      await admin.evalsha(call.script.sha, call.keys.length, ...call.keys, ...args);
+    }
+
+    expect(await payloads()).toEqual(['first', 'second', 'third']);
   });
 
   it('keeps a small record next to the stream that expires', async () => {

@@ -5,6 +5,8 @@ export function errorText(thrown: unknown): string {
   // Not `instanceof`: an error may come from another realm, as errors of Node's own modules do inside a VM context.
   if (types.isNativeError(thrown)) return thrown.message;
   if (typeof thrown === 'string') return thrown;
+  // The reason of AbortSignal.timeout() is a DOMException, which is no native error, and has no properties as JSON.
+  if (thrown instanceof DOMException) return thrown.message;
   try {
     return JSON.stringify(thrown) ?? typeof thrown;
   } catch {

@@ -160,6 +160,33 @@ describe('commit scheduler', () => {
     await expect(scheduler.flush()).resolves.toBeUndefined();
   });
 
+  it('sends, repeats and flushes the acks of a partition while the send of another hangs', async () => {
+    const { scheduler, acks } = setUp(0);
+    const [stuck, other] = [partitionOf('stuck'), partitionOf('other')];
+    for (const partition of [stuck, other]) scheduler.add(partition, '1-0');
+    await turn();
+    scheduler.add(other, '2-0');
+    acks.find(({ streamKey }) => streamKey === 'other')?.answer();
+    await until('the next acks of the other one are sent', () => acks.length === 3);
+    acks[2]?.answer();
+    await turn();
+    expect(scheduler.size).toBe(1);
+
+    scheduler.add(other, '3-0');
+    scheduler.add(stuck, '2-0');
+    const abort = new AbortController();
+    const flush = scheduler.flush(abort.signal);
+    await turn();
+    expect(acks.map(({ streamKey, ids }) => [streamKey, ...ids])).toEqual([
+      ['stuck', '1-0'],
+      ['other', '1-0'],
+      ['other', '2-0'],
+      ['other', '3-0'],
+    ]);
+    abort.abort(new Error('time is over'));
+    await expect(flush).rejects.toThrow('time is over');
+  });
+
   it('a flush that is aborted leaves its acks queued', async () => {
     const { scheduler, acks } = setUp(undefined);
     scheduler.add(partitionOf('a'), '1-0');

@@ -94,7 +94,17 @@ describe('lease renewal', () => {
     expect(errors).toHaveLength(2);
   });
 
-  it('never has two renewals under way, even when one hangs', async () => {
+  it('renews the leases of the other partitions when the server of one stands still', async () => {
+    const partitions = [partitionWith('stuck', { '1-0': 'running' }), partitionWith('good', { '1-0': 'running' })];
+    const { renewal, asked } = setUp(partitions, async (key, ids) =>
+      key === 'stuck' ? new Promise(() => undefined) : [...ids],
+    );
+    renewal.start();
+    await jest.advanceTimersByTimeAsync(300);
+    expect(asked.map(([key]) => key)).toEqual(['stuck', 'good', 'good', 'good']);
+  });
+
+  it('never has two renewals of a partition under way, even when one hangs', async () => {
     const { renewal, asked } = setUp([partitionWith('a', { '1-0': 'running' })], () => new Promise(() => undefined));
     renewal.start();
     await jest.advanceTimersByTimeAsync(1_000);

@@ -25,16 +25,20 @@ export interface CommitSchedulerOptions {
  * Owns the acknowledgements that the server has not confirmed. It sends many ids in one XACK for each partition, by interval,
  * earlier when many were collected; once an XACK is confirmed, its entries are no longer owned by this process.
  *
- * One send runs at a time, and repeats an XACK through outages. Acks that Redis refuses permanently are reported and dropped:
- * their entries stay pending and will be delivered again.
+ * One send of a partition runs at a time, and repeats an XACK through outages. Partitions do not wait for each other, because
+ * in Cluster one node may stand still. Acks that Redis refuses permanently are reported and dropped: their entries stay
+ * pending and will be delivered again.
  */
 export class CommitScheduler {
   readonly #options: CommitSchedulerOptions;
   readonly #closing = new AbortController();
-  #queued = new Map<Partition, string[]>();
+  readonly #queued = new Map<Partition, string[]>();
+  /** The send that runs, by partition; it resolves with the errors of the acks that Redis refused. */
+  readonly #sending = new Map<Partition, Promise<RedisStreamsError[]>>();
   #size = 0;
+  /** Acks that were added since the last send was started. */
+  #collected = 0;
   #timer: NodeJS.Timeout | undefined;
-  #sending: Promise<RedisStreamsError[]> | undefined;
 
   constructor(options: CommitSchedulerOptions) {
     this.#options = options;
@@ -54,9 +58,10 @@ export class CommitScheduler {
     if (ids) ids.push(id);
     else this.#queued.set(partition, [id]);
     this.#size += 1;
+    this.#collected += 1;
     const { interval } = this.#options;
     if (interval === undefined) return;
-    if (this.#size >= ACKS_PER_COMMAND || interval === 0) this.#sendSoon();
+    if (this.#collected >= ACKS_PER_COMMAND || interval === 0) this.#sendSoon();
     else this.#timer ??= setTimeout(() => this.#sendSoon(), interval);
   }
 
@@ -66,14 +71,10 @@ export class CommitScheduler {
    * sent stay queued.
    */
   async flush(signal?: AbortSignal): Promise<void> {
-    const failures: RedisStreamsError[] = [];
-    // A loop, because a send that is under way lacks the acks that were added since it began.
-    while (this.#sending || this.#queued.size > 0) {
-      signal?.throwIfAborted();
-      if (this.#closing.signal.aborted) throw new ClosedError('The commit scheduler');
-      failures.push(...(await orAborted(this.#sending ?? this.#send(), signal)));
-    }
-    if (failures.length > 0) throw failures[0] as RedisStreamsError;
+    const partitions = new Set([...this.#sending.keys(), ...this.#queued.keys()]);
+    const failures = await Promise.all([...partitions].map((partition) => this.#flushPartition(partition, signal)));
+    const [failure] = failures.flat();
+    if (failure) throw failure;
   }
 
   /** Stops repeating and timers. Queued acks are not sent; call {@link flush} before. */
@@ -83,39 +84,45 @@ export class CommitScheduler {
     this.#closing.abort();
   }
 
+  async #flushPartition(partition: Partition, signal: AbortSignal | undefined): Promise<RedisStreamsError[]> {
+    const failures: RedisStreamsError[] = [];
+    // A loop, because a send that is under way lacks the acks that were added since it began.
+    while (this.#sending.has(partition) || this.#queued.has(partition)) {
+      signal?.throwIfAborted();
+      if (this.#closing.signal.aborted) throw new ClosedError('The commit scheduler');
+      failures.push(...(await orAborted(this.#sending.get(partition) ?? this.#send(partition), signal)));
+    }
+    return failures;
+  }
+
   #sendSoon(): void {
     clearTimeout(this.#timer);
     this.#timer = undefined;
+    this.#collected = 0;
     // Acks of one turn of the event loop are sent together, also when the interval is 0.
-    if (!this.#sending) void this.#send(Promise.resolve());
+    const after = Promise.resolve();
+    for (const partition of this.#queued.keys()) if (!this.#sending.has(partition)) void this.#send(partition, after);
   }
 
-  /** Starts the one send that may run; it resolves with the errors of the acks that Redis refused. */
-  #send(after?: Promise<void>): Promise<RedisStreamsError[]> {
+  /** Starts the one send of the partition that may run. */
+  #send(partition: Partition, after?: Promise<void>): Promise<RedisStreamsError[]> {
     const sending = (async () => {
       await after;
       const failures: RedisStreamsError[] = [];
-      await this.#sendQueued(failures);
+      const ids = this.#queued.get(partition) ?? [];
+      this.#queued.delete(partition);
+      for (let start = 0; start < ids.length; start += ACKS_PER_COMMAND) {
+        await this.#ack(partition, ids.slice(start, start + ACKS_PER_COMMAND), failures);
+      }
       return failures;
     })().finally(() => {
-      this.#sending = undefined;
+      this.#sending.delete(partition);
       const { interval } = this.#options;
-      if (this.#queued.size === 0 || interval === undefined || this.#closing.signal.aborted) return;
+      if (!this.#queued.has(partition) || interval === undefined || this.#closing.signal.aborted) return;
       this.#timer ??= setTimeout(() => this.#sendSoon(), interval);
     });
-    return (this.#sending = sending);
-  }
-
-  async #sendQueued(failures: RedisStreamsError[]): Promise<void> {
-    const batch = this.#queued;
-    this.#queued = new Map();
-    await Promise.all(
-      [...batch].map(async ([partition, ids]) => {
-        for (let start = 0; start < ids.length; start += ACKS_PER_COMMAND) {
-          await this.#ack(partition, ids.slice(start, start + ACKS_PER_COMMAND), failures);
-        }
-      }),
-    );
+    this.#sending.set(partition, sending);
+    return sending;
   }
 
   /** Repeats one XACK through outages: acknowledging twice is harmless. */

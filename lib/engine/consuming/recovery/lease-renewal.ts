@@ -23,13 +23,14 @@ const IDS_PER_COMMAND = 500;
 
 /**
  * Renews the lease of the entries that this process owns: it resets their idle time, so that no other consumer claims them
- * while this process lives. It never renews an entry that another consumer has claimed, and never has two
- * renewals under way.
+ * while this process lives. It never renews an entry that another consumer has claimed, and never has two renewals of a
+ * partition under way. Partitions do not wait for each other: a node of a cluster that stands still, or a stream that was
+ * deleted, costs no other stream its leases.
  */
 export class LeaseRenewal {
   readonly #options: LeaseRenewalOptions;
+  readonly #renewing = new Set<Partition>();
   #timer: NodeJS.Timeout | undefined;
-  #isRenewing = false;
 
   constructor(options: LeaseRenewalOptions) {
     this.#options = options;
@@ -37,7 +38,9 @@ export class LeaseRenewal {
 
   start(): void {
     this.#timer ??= setInterval(() => {
-      if (!this.#isRenewing) void this.#renewAll();
+      for (const partition of this.#options.partitions.owning) {
+        if (!this.#renewing.has(partition)) void this.#keep(partition);
+      }
     }, this.#options.claimIdle / 3);
   }
 
@@ -46,17 +49,15 @@ export class LeaseRenewal {
     this.#timer = undefined;
   }
 
-  async #renewAll(): Promise<void> {
-    this.#isRenewing = true;
-    for (const partition of this.#options.partitions.owning) {
-      try {
-        await this.#renewPartition(partition);
-      } catch (error) {
-        // A stream that was deleted or overwritten must not cost the others their leases.
-        this.#options.listener.onRenewalFailure(error);
-      }
+  /** Never rejects. */
+  async #keep(partition: Partition): Promise<void> {
+    this.#renewing.add(partition);
+    try {
+      await this.#renewPartition(partition);
+    } catch (error) {
+      this.#options.listener.onRenewalFailure(error);
     }
-    this.#isRenewing = false;
+    this.#renewing.delete(partition);
   }
 
   async #renewPartition(partition: Partition): Promise<void> {

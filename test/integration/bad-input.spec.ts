@@ -49,6 +49,16 @@ describe('streamer and connection', () => {
     );
   });
 
+  it.each(['redis://user:my#secret@localhost', 'redis://:secret@[bad', 'redis://[bad?password=secret'])(
+    'refuses an address that cannot be parsed without showing its password: %#',
+    (address) => {
+      const message = expect.not.stringContaining('secret');
+      expect(() => new RedisStreamer(address)).toThrow(
+        expect.objectContaining({ option: 'connection', message, value: message }),
+      );
+    },
+  );
+
   it.each([[7], [[]], [true]])('refuses the connection %j', (connection) => {
     expect(() => new RedisStreamer(wrong(connection))).toThrow(refused('connection', connection, 'ioredis options'));
   });

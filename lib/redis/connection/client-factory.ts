@@ -123,7 +123,8 @@ function discoveryOptions(options: ClusterOptions, times: ConnectionTimes): Clus
 function fromUrl(url: string, times: ConnectionTimes): ClientFactory {
   const parsed = URL.canParse(url) ? new URL(url) : undefined;
   if (!parsed || !['redis:', 'rediss:'].includes(parsed.protocol)) {
-    throw new InvalidOptionError('connection', 'must be a redis:// or rediss:// URL', parsed ? parsed.protocol : url);
+    const shown = parsed ? parsed.protocol : withoutCredentials(url);
+    throw new InvalidOptionError('connection', 'must be a redis:// or rediss:// URL', shown);
   }
   return {
     address: `${parsed.hostname || '127.0.0.1'}:${parsed.port || '6379'}`,
@@ -132,6 +133,11 @@ function fromUrl(url: string, times: ConnectionTimes): ClientFactory {
     createClient: (role) => new Redis(url, ownOptions(role, times)),
     createCluster: noCluster,
   };
+}
+
+/** A URL that cannot be parsed often has a password with characters that must be escaped. */
+function withoutCredentials(url: string): string {
+  return url.replace(/^([a-z]+:\/\/)?.*@/is, '$1…@').replace(/\?.*$/s, '?…');
 }
 
 function fromOptions(options: RedisOptions, times: ConnectionTimes): ClientFactory {

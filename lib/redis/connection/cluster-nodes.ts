@@ -57,11 +57,10 @@ export class ClusterNodes {
   get lastFailure(): Error | undefined {
     const { lastFailure } = this.topology;
     if (!lastFailure) return [...this.#connections.values()].find((connection) => connection.lastFailure)?.lastFailure;
-    const cause = (lastFailure as { lastNodeError?: Error }).lastNodeError ?? lastFailure;
-    const text = errorText(cause);
-    return classifyRedisError(cause) === 'permission'
-      ? new PermissionError(`Redis at ${this.address} refused the login: ${text}`, cause)
-      : new ConnectionError(`Redis at ${this.address} cannot be reached: ${text}`, cause);
+    const text = errorText(lastFailure);
+    return classifyRedisError(lastFailure) === 'permission'
+      ? new PermissionError(`Redis at ${this.address} refused the login: ${text}`, lastFailure)
+      : new ConnectionError(`Redis at ${this.address} cannot be reached: ${text}`, lastFailure);
   }
 
   open(): void {

@@ -6,6 +6,7 @@ import { monotonicNow } from '../../shared/clock.js';
 import type { ClientFactory, ConnectionRole, ConnectionTimes } from './client-factory.js';
 import { ownOptions } from './client-factory.js';
 import { hashSlot } from './hash-slot.js';
+import { withoutCommand } from './ioredis-channel.js';
 
 /** The node that serves a key. */
 export interface NodeTarget {
@@ -18,8 +19,8 @@ export interface NodeTarget {
 interface TopologyEvents {
   /** Slots have been discovered, or have moved. */
   change: [];
-  /** Discovery failed; it is repeated. */
-  failure: [error: Error];
+  /** Discovery failed; it is repeated. `attempt` counts since it last succeeded. */
+  failure: [error: Error, attempt: number];
 }
 
 /** The parts of an ioredis Cluster that its types hide: the nodes of each slot, its master first, and a timer. */
@@ -46,6 +47,8 @@ export class ClusterTopology extends EventEmitter<TopologyEvents> {
   #isKnown = false;
   #isClosed = false;
   #lastFailure: Error | undefined;
+  /** Failures in a row. */
+  #failures = 0;
   #refreshedAt = -Infinity;
   /** Nodes that servers have named by MOVED, by slot. */
   readonly #moved = new Map<number, string>();
@@ -182,6 +185,7 @@ export class ClusterTopology extends EventEmitter<TopologyEvents> {
   readonly #onRefresh = (): void => {
     this.#isKnown = true;
     this.#lastFailure = undefined;
+    this.#failures = 0;
     this.#moved.clear();
     for (const [key, node] of this.#asked) {
       const isOver = this.#ownerOf(hashSlot(key)) === node || !this.#isNode(node);
@@ -190,10 +194,12 @@ export class ClusterTopology extends EventEmitter<TopologyEvents> {
     this.#announceChange();
   };
 
-  readonly #onFailure = (error: Error): void => {
+  /** ioredis says only that all nodes have failed, and keeps the reason of the last one beside it. */
+  readonly #onFailure = (error: Error & { lastNodeError?: Error }): void => {
     if (this.#isClosed) return;
-    this.#lastFailure = error;
-    this.emit('failure', error);
+    this.#lastFailure = withoutCommand(error.lastNodeError ?? error) as Error;
+    this.#failures += 1;
+    this.emit('failure', this.#lastFailure, this.#failures);
   };
 
   #isNode(node: string): boolean {

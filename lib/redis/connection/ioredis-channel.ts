@@ -49,7 +49,7 @@ export class IoredisChannel implements CommandChannel {
     });
     const outcomes = await Promise.allSettled(replies);
     this.#waiting -= 1;
-    return outcomes.map((outcome) => (outcome.status === 'fulfilled' ? outcome.value : ownError(outcome.reason)));
+    return outcomes.map((outcome) => (outcome.status === 'fulfilled' ? outcome.value : failureOf(outcome.reason)));
   }
 
   append({ key, limit, requests }: AppendBatch, settings?: SendSettings): Promise<AppendOutcomes> {
@@ -81,8 +81,13 @@ function asArgument(argument: Command[number]): Argument {
   return Buffer.from(argument.buffer, argument.byteOffset, argument.byteLength);
 }
 
-/** Without the command and its arguments, which ioredis adds to an error and which may hold a payload or a password. */
-function ownError(reason: unknown): Error {
+function failureOf(reason: unknown): Error {
   const { name, message } = reason as Error;
   return name === 'ReplyError' ? new ReplyError(message) : new ConnectionLost(message);
+}
+
+/** ioredis adds the command and its arguments to an error; they may be a payload or a password, as those of AUTH are. */
+export function withoutCommand(error: unknown): unknown {
+  if (!(error instanceof Error) || !('command' in error)) return error;
+  return error.name === 'ReplyError' ? new ReplyError(error.message) : new ConnectionLost(error.message);
 }

@@ -9,7 +9,7 @@ import { withResolvers } from '../../shared/deferred.js';
 import { errorText } from '../../shared/error-text.js';
 import type { CommandChannel } from '../wire/command-channel.js';
 import type { ConnectionRole } from './client-factory.js';
-import { IoredisChannel } from './ioredis-channel.js';
+import { IoredisChannel, withoutCommand } from './ioredis-channel.js';
 import { classifyRedisError } from '../commands/redis-error.js';
 import { isTakeOverEnabled, takeOver, TakeOverError } from './take-over.js';
 
@@ -270,7 +270,8 @@ export class RedisConnection extends EventEmitter<ConnectionEvents> {
     return undefined;
   }
 
-  #connectFailure(cause: unknown): Error {
+  #connectFailure(error: unknown): Error {
+    const cause = withoutCommand(error);
     const text = errorText(cause);
     return classifyRedisError(cause) === 'permission'
       ? new PermissionError(`Redis at ${this.address} refused the login: ${text}`, cause)

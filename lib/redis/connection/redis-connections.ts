@@ -154,7 +154,7 @@ export class RedisConnections extends EventEmitter<ConnectionsEvents> {
         this.#updateStatus();
       },
     });
-    nodes.topology.on('failure', (error) => this.#reportFailure('discovery', error, 1));
+    nodes.topology.on('failure', (error, attempt) => this.#reportFailure('discovery', error, attempt));
     return (this.#nodes = nodes);
   }
 

@@ -1,3 +1,5 @@
+import { inspect } from 'node:util';
+
 import type { Redis } from 'ioredis';
 import { beforeEach, describe, expect, it } from '@jest/globals';
 
@@ -24,8 +26,8 @@ const urlFor = (user: string, password = 'pw'): string =>
 describe('credentials that are refused', () => {
   it.each([
     ['no password where one is needed (NOAUTH)', () => server.url],
-    ['a wrong password (WRONGPASS)', () => urlFor('default', 'wrong')],
-    ['an unknown user (WRONGPASS)', () => urlFor('unknown')],
+    ['a wrong password (WRONGPASS)', () => urlFor('default', 'secret')],
+    ['an unknown user (WRONGPASS)', () => urlFor('unknown', 'secret')],
   ])('%s fail connect() at once, and show no password', async (_, url) => {
     await admin.config('SET', 'requirepass', 'right');
     const begin = Date.now();
@@ -35,7 +37,7 @@ describe('credentials that are refused', () => {
     expect(error).toBeInstanceOf(PermissionError);
     expect(error).toMatchObject({ code: 'ERR_PERMISSION', retryable: false });
     expect((error as Error).message).toContain(`127.0.0.1:${server.port}`);
-    expect(`${(error as Error).message} ${bench.log.join(' ')}`).not.toMatch(/wrong@|:pw|'pw'/);
+    expect(`${inspect(error, { depth: 9 })} ${bench.log.join(' ')}`).not.toMatch(/secret/);
     expect(Date.now() - begin).toBeLessThan(2_000);
   });
 

@@ -183,6 +183,9 @@ export class ClusterTopology extends EventEmitter<TopologyEvents> {
   }
 
   readonly #onRefresh = (): void => {
+    if (!Array.isArray((this.#cluster as unknown as Partial<ClusterInternals>).slots)) {
+      return this.#onFailure(new Error('this version of ioredis does not tell the slots of a cluster'));
+    }
     this.#isKnown = true;
     this.#lastFailure = undefined;
     this.#failures = 0;

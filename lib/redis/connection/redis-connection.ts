@@ -11,7 +11,7 @@ import type { CommandChannel } from '../wire/command-channel.js';
 import type { ConnectionRole } from './client-factory.js';
 import { IoredisChannel, withoutCommand } from './ioredis-channel.js';
 import { classifyRedisError } from '../commands/redis-error.js';
-import { isTakeOverEnabled, takeOver, TakeOverError } from './take-over.js';
+import { clearSocketTimer, isTakeOverEnabled, takeOver, TakeOverError } from './take-over.js';
 
 /** `idle` until first used, `ready` while a client is live, `connecting` otherwise, `closed` at the end. */
 export type ConnectionState = 'idle' | 'connecting' | 'ready' | 'closed';
@@ -320,11 +320,6 @@ class ConnectionAttempt {
     else if (client.status === 'wait') client.connect().catch((error: Error) => (this.cause ??= error));
     else if (client.status === 'end') fail();
   }
-}
-
-/** ioredis 5 leaves the timer of `socketTimeout` behind when a connection is lost, which keeps the process alive until it fires. */
-function clearSocketTimer(client: Redis): void {
-  clearTimeout((client as unknown as { socketTimeoutTimer?: NodeJS.Timeout }).socketTimeoutTimer);
 }
 
 /**

@@ -20,6 +20,13 @@ import { IoredisChannel } from './ioredis-channel.js';
  * - `options.protocol` is 3 when the client asked for RESP3 (ioredis 6, its default there).
  *
  * `takeOver` tries all of this on each connection. A client for which it does not hold is used the plain way.
+ *
+ * Of a Cluster client, which only discovers (cluster-topology.ts):
+ *
+ * - `slots` has the nodes of each slot as `host:port`, its master first, after each `refresh` event; without it the cluster
+ *   cannot be used, and that is the error.
+ * - `nodes('all')` are clients whose `options` connect to single nodes; `duplicate()` makes another one.
+ * - `refreshSlotsCache()` discovers again; `slotsTimer` is the timer of the next discovery.
  */
 
 /** The parts of an ioredis client that its types hide. */
@@ -33,6 +40,11 @@ interface ClientInternals {
 export interface TakeOverOptions {
   /** See {@link RespConnection}; also the limit of the self-test. */
   readonly replyTimeout: number;
+}
+
+/** ioredis 5 leaves this timer behind when a connection is lost, which keeps the process alive until it fires. */
+export function clearSocketTimer(client: Redis): void {
+  clearTimeout((client as unknown as ClientInternals).socketTimeoutTimer);
 }
 
 /** The self-test of a take-over got another reply than expected: this kind of client must be used the plain way. */
@@ -60,7 +72,7 @@ export async function takeOver(client: Redis, options: TakeOverOptions): Promise
   socket.removeAllListeners('data');
   socket.removeAllListeners('timeout');
   socket.setTimeout(0);
-  clearTimeout(internals.socketTimeoutTimer);
+  clearSocketTimer(client);
   const connection = new RespConnection(socket, options);
   const channel = new RespChannel(connection);
   await testChannel(client, channel, internals.options.protocol === 3);

@@ -8,19 +8,16 @@ const numbers = (count: number): number[] => Array.from({ length: count }, (_, i
 describe('shares of a buffer', () => {
   it('one loop has the whole buffer and may always block', () => {
     const share = new BufferShares(() => 1).create(new MessageBuffer(200, 100));
-    share.reserve(share.credit);
-    share.release(200);
+    share.reserve(share.credit)(200);
     expect([share.credit, share.mustNotBlock]).toEqual([200, false]);
   });
 
   it('a quiet loop asks for a part of its even share, and one that found all it asked for takes a batch without blocking', () => {
     const share = new BufferShares(() => 10).create(new MessageBuffer(200, 100));
     expect([share.credit, share.mustNotBlock]).toEqual([5, false]);
-    share.reserve(share.credit);
-    share.release(5);
+    share.reserve(share.credit)(5);
     expect([share.credit, share.mustNotBlock]).toEqual([100, true]);
-    share.reserve(share.credit);
-    share.release(99);
+    share.reserve(share.credit)(99);
     expect([share.credit, share.mustNotBlock]).toEqual([5, false]);
   });
 
@@ -32,12 +29,9 @@ describe('shares of a buffer', () => {
       ReturnType<BufferShares['create']>,
       ReturnType<BufferShares['create']>,
     ];
-    for (const share of [first, second, third]) {
-      share.reserve(share.credit);
-      share.release(share.credit);
-    }
+    for (const share of [first, second, third]) share.reserve(share.credit)(share.credit);
     first.reserve(first.credit);
-    second.reserve(second.credit);
+    const release = second.reserve(second.credit);
     expect(third.credit).toBe(0);
     let hasRoom = false;
     const room = third.room().then(() => (hasRoom = true));
@@ -45,8 +39,18 @@ describe('shares of a buffer', () => {
     expect(hasRoom).toBe(false);
 
     buffer.push(numbers(30));
-    second.release(30);
+    release(30);
     await room;
     expect(third.credit).toBe(150 - 100 - 30);
+  });
+
+  it('no place is lost when an abandoned read ends after the next one has begun', () => {
+    const share = new BufferShares(() => 2).create(new MessageBuffer(100, 100));
+    share.reserve(share.credit)(share.credit);
+    const endAbandoned = share.reserve(100);
+    const endNext = share.reserve(100);
+    endAbandoned(100);
+    endNext(100);
+    expect(share.credit).toBe(100);
   });
 });

@@ -20,8 +20,7 @@ const EMPTY: ReadBuffer = {
   isStarved: false,
   mustNotBlock: false,
   room: async () => undefined,
-  reserve: () => undefined,
-  release: () => undefined,
+  reserve: () => () => undefined,
 };
 
 /** A read loop whose reader answers when the test resolves the read. */

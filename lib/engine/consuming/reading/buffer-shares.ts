@@ -60,8 +60,6 @@ export class BufferShares {
 class BufferShare implements ReadBuffer {
   readonly #buffer: EntryBuffer;
   readonly #shares: BufferShares;
-  #asked = 0;
-  #reserved = 0;
   /** The last read found as much as it asked for. */
   #isBusy = false;
 
@@ -101,16 +99,13 @@ class BufferShare implements ReadBuffer {
     }
   }
 
-  reserve(places: number): void {
-    this.#asked = places;
-    if (!this.mustNotBlock) return;
-    this.#reserved = places;
-    this.#shares.reserve(places);
-  }
-
-  release(found: number): void {
-    this.#isBusy = found > 0 && found >= this.#asked;
-    this.#shares.release(this.#reserved);
-    this.#reserved = 0;
+  /** An abandoned read releases its places late, when the next one has reserved places of its own. */
+  reserve(places: number): (found: number) => void {
+    const reserved = this.mustNotBlock ? places : 0;
+    this.#shares.reserve(reserved);
+    return (found) => {
+      this.#isBusy = found > 0 && found >= places;
+      this.#shares.release(reserved);
+    };
   }
 }

@@ -37,10 +37,11 @@ export interface EntryBuffer {
 export interface ReadBuffer extends EntryBuffer {
   /** The last read found as much as it asked for, and other loops wait for the places that a blocked read would keep. */
   readonly mustNotBlock: boolean;
-  /** Keeps places for a read until {@link release}, so that loops that share a buffer do not count on the same places. */
-  reserve(places: number): void;
-  /** @param found number of entries that the read found */
-  release(found: number): void;
+  /**
+   * Keeps places for a read, so that loops that share a buffer do not count on the same places. Returns the function that
+   * releases them, with the number of entries that the read found.
+   */
+  reserve(places: number): (found: number) => void;
 }
 
 export interface ReadLoopListener {
@@ -315,13 +316,13 @@ export class ReadLoop {
   async #fill(round: Round, places: number, read: () => Promise<ReadPage[]>): Promise<void> {
     const { buffer, listener } = this.#options;
     let found = 0;
-    buffer.reserve(places);
+    const release = buffer.reserve(places);
     try {
       const pages = await read();
       for (const { entries } of pages) found += entries.length;
       listener.onPages(pages, round.isAbandoned);
     } finally {
-      buffer.release(found);
+      release(found);
     }
   }
 

@@ -81,11 +81,11 @@ export class CommandSender {
    * not so many.
    */
   async textOfMaster(index: number, command: Command): Promise<{ reply: unknown; masters: number } | undefined> {
-    const routes = await this.router.readyNodes(this.timeout);
-    const route = routes[index];
-    if (!route) return undefined;
+    const found = await this.router.readyNode(index, this.timeout);
+    if (!found) return undefined;
+    const { route, nodes } = found;
     try {
-      return { reply: await route.channel.command(command, 'utf8'), masters: routes.length };
+      return { reply: await route.channel.command(command, 'utf8'), masters: nodes };
     } catch (error) {
       throw this.failure(error as Error, route);
     }

@@ -21,6 +21,12 @@ export interface LiveRoute extends Route {
   readonly epoch: number;
 }
 
+/** A node that serves keys, and how many such nodes there are. */
+export interface LiveNode {
+  readonly route: LiveRoute;
+  readonly nodes: number;
+}
+
 /** Finds the connection that serves a key: one for all, or in Cluster one for each node. */
 export interface ConnectionRouter {
   /** For messages; never contains credentials. */
@@ -37,8 +43,13 @@ export interface ConnectionRouter {
    * ClosedError
    */
   ready(key: string, timeout: number): Promise<LiveRoute>;
-  /** The live connections to all nodes that serve keys, in a fixed order. */
-  readyNodes(timeout: number): Promise<LiveRoute[]>;
+  /** Resolves when Redis is reached; in Cluster, when one of the nodes that serve keys is. Throws as {@link ready}. */
+  reached(timeout: number): Promise<void>;
+  /**
+   * The live connection to one of the nodes that serve keys, by its place in a fixed order; undefined when there are not so
+   * many.
+   */
+  readyNode(index: number, timeout: number): Promise<LiveNode | undefined>;
   /** Notes a redirection; true when the command can be sent again to another node. */
   redirected(key: string, error: Error, route: LiveRoute): boolean;
   /** A command failed because its connection broke, or because the node cannot serve slots at present. */
@@ -81,8 +92,12 @@ export class SingleRouter implements ConnectionRouter {
     });
   }
 
-  async readyNodes(timeout: number): Promise<LiveRoute[]> {
-    return [await this.ready('', timeout)];
+  async reached(timeout: number): Promise<void> {
+    await this.ready('', timeout);
+  }
+
+  async readyNode(index: number, timeout: number): Promise<LiveNode | undefined> {
+    return index === 0 ? { route: await this.ready('', timeout), nodes: 1 } : undefined;
   }
 
   redirected(): boolean {
@@ -123,12 +138,20 @@ export class ClusterRouter implements ConnectionRouter {
     return this.#untilLive(() => this.find(key), timeout);
   }
 
-  async readyNodes(timeout: number): Promise<LiveRoute[]> {
+  /** Opens the connections to all nodes, of which one may stand still. */
+  async reached(timeout: number): Promise<void> {
     const { topology } = this.#nodes;
-    const toNode = (node: string): LiveRoute | undefined =>
-      liveRoute({ connection: this.#nodes.connectionTo(node, this.#role), isAsking: false });
-    await this.#untilLive(() => topology.masters().map(toNode)[0], timeout);
-    return Promise.all(topology.masters().map((node) => this.#untilLive(() => toNode(node), timeout)));
+    const isLive = (route: LiveRoute | undefined): boolean => route !== undefined;
+    await this.#untilLive(() => topology.masters().map(this.#toNode).find(isLive), timeout);
+  }
+
+  async readyNode(index: number, timeout: number): Promise<LiveNode | undefined> {
+    const { topology } = this.#nodes;
+    await this.reached(timeout);
+    const masters = topology.masters();
+    const node = masters[index];
+    if (node === undefined) return undefined;
+    return { route: await this.#untilLive(() => this.#toNode(node), timeout), nodes: masters.length };
   }
 
   redirected(key: string, error: Error, { connection }: LiveRoute): boolean {
@@ -138,6 +161,9 @@ export class ClusterRouter implements ConnectionRouter {
   failed(): void {
     this.#nodes.topology.refresh();
   }
+
+  readonly #toNode = (node: string): LiveRoute | undefined =>
+    liveRoute({ connection: this.#nodes.connectionTo(node, this.#role), isAsking: false });
 
   #untilLive(find: () => LiveRoute | undefined, timeout: number): Promise<LiveRoute> {
     const nodes = this.#nodes;
@@ -185,8 +211,12 @@ export class ReaderRouter implements ConnectionRouter {
     return new SingleRouter(this.#connection).ready('', timeout, () => this.find());
   }
 
-  async readyNodes(timeout: number): Promise<LiveRoute[]> {
-    return [await this.ready('', timeout)];
+  async reached(timeout: number): Promise<void> {
+    await this.ready('', timeout);
+  }
+
+  async readyNode(index: number, timeout: number): Promise<LiveNode | undefined> {
+    return index === 0 ? { route: await this.ready('', timeout), nodes: 1 } : undefined;
   }
 
   /** The read fails all the same: what it had taken is looked for over the next connection. */

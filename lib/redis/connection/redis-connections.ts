@@ -6,7 +6,7 @@ import type { ClientFactory, ConnectionRole, ConnectionTimes, RedisStreamsConnec
 import { clientFactory, replyTimeoutOf } from './client-factory.js';
 import { ClusterNodes } from './cluster-nodes.js';
 import { ClusterRouter, ReaderRouter, SingleRouter } from './connection-router.js';
-import type { ConnectionRouter, LiveRoute } from './connection-router.js';
+import type { ConnectionRouter, LiveNode, LiveRoute } from './connection-router.js';
 import { ReadInterrupt } from './read-interrupt.js';
 import { RedisConnection } from './redis-connection.js';
 import type { ConnectionSettings } from './redis-connection.js';
@@ -79,13 +79,13 @@ export class RedisConnections extends EventEmitter<ConnectionsEvents> {
   }
 
   /**
-   * Opens writer and control.
+   * Opens writer and control. In Cluster one live node is enough: streams on it do not wait for a node that stands still.
    * @throws ConnectTimeoutError after `timeout` ms, PermissionError at once when the credentials are refused.
    */
   async connect(timeout: number): Promise<void> {
     // Nest's client asks before every event and request; a time limit for each would be a twentieth of their cost.
     if (this.#status === 'connected') return;
-    await Promise.all([this.writer.readyNodes(timeout), this.control.readyNodes(timeout)]);
+    await Promise.all([this.writer.reached(timeout), this.control.reached(timeout)]);
   }
 
   /** A connection of its own for one read loop, which gives it back with {@link release}. @param key in Cluster, the key that is read */
@@ -217,8 +217,12 @@ class LateRouter implements ConnectionRouter {
     return this.#resolve().ready(key, timeout);
   }
 
-  async readyNodes(timeout: number): Promise<LiveRoute[]> {
-    return this.#resolve().readyNodes(timeout);
+  async reached(timeout: number): Promise<void> {
+    await this.#resolve().reached(timeout);
+  }
+
+  async readyNode(index: number, timeout: number): Promise<LiveNode | undefined> {
+    return this.#resolve().readyNode(index, timeout);
   }
 
   redirected(key: string, error: Error, route: LiveRoute): boolean {

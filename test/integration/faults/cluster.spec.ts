@@ -151,6 +151,47 @@ describe('a connection to one node of a cluster', () => {
   });
 });
 
+describe('a node of a cluster that stands still', () => {
+  const options = { mode: 'load-balanced', group: 'g', mkStream: true, shardDiscoveryInterval: false } as const;
+
+  it('does not delay acks of streams on other nodes', async () => {
+    const [streamer, proxies] = await proxied();
+    const keys = await cluster.keys('acks', 3);
+    const consumer = await streamer.createConsumer(keys, { ...options, autoCommit: 'rolling', autoCommitInterval: 50 });
+    const producer = await streamer.createGenericProducer();
+    const round = async (to: readonly string[]): Promise<void> => {
+      await Promise.all(to.map((key) => producer.sendTo(key, 'x')));
+      for (const message of await take(consumer, to.length)) consumer.ack(message);
+    };
+    const isAcknowledged = async (): Promise<boolean> =>
+      (await Promise.all(keys.slice(1).map((key) => pendingOn(key, 'g')))).every((pending) => pending === 0);
+    await Promise.all(keys.map((key) => producer.sendTo(key, 'x')));
+    const messages = await take(consumer, 3);
+    proxies[0]?.stall();
+    for (const message of messages) consumer.ack(message);
+    await until('the first acks are on the server', isAcknowledged, 1_000);
+    await round(keys.slice(1));
+
+    await until('the next acks are on the server', isAcknowledged, 1_000);
+    proxies[0]?.cut();
+    proxies[0]?.unstall();
+  });
+
+  it('does not delay the start of consumers of streams on other nodes', async () => {
+    const proxies = await Promise.all(cluster.masters.map(({ server }) => bench.proxy(server)));
+    proxies[0]?.stall();
+    const streamer = await bench.streamer(cluster.connectionThrough(proxies), { timeout: 5_000 });
+    const [, key] = (await cluster.keys('start', 2)) as [string, string];
+    const producer = await streamer.createProducer(key);
+    const consumer = await streamer.createConsumer(key, options);
+    await producer.send('x');
+
+    expect(texts(await take(consumer, 1))).toEqual(['x']);
+    proxies[0]?.cut();
+    proxies[0]?.unstall();
+  });
+});
+
 describe('a cluster client that the application creates', () => {
   it('detects a half-open connection, like the clients that the package creates', async () => {
     const [key] = (await cluster.keys('own', 1)) as [string];

@@ -53,6 +53,16 @@ describe('RESP writer', () => {
     expect(second.toString()).toContain('second');
   });
 
+  it('uses no buffer again that is not its own, whatever its size', () => {
+    const writer = new RespWriter();
+    const own = writer.appends('key', [], [{ id: '*', fields: ['msg', 'x'] }]);
+    const foreign = Buffer.from(new ArrayBuffer(own.buffer.byteLength), 0, 10);
+    expect([writer.owns(own), writer.owns(foreign)]).toEqual([true, false]);
+
+    writer.release(foreign);
+    expect(writer.appends('key', [], [{ id: '*', fields: ['msg', 'y'] }]).buffer).not.toBe(foreign.buffer);
+  });
+
   it('writes commands of text, of bytes and of numbers as ioredis does', () => {
     const writer = new RespWriter();
     const argument = fc.oneof(part, fc.integer());

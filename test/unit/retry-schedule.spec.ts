@@ -109,17 +109,21 @@ describe('retry schedule', () => {
   it('reports entries that were deleted or claimed by another consumer, and acknowledges the deleted ones', async () => {
     const { schedule, acked, takenAway } = setUp({ deleted: ['1-0'], taken: ['2-0'] });
     const p = partition();
-    for (const id of ['1-0', '2-0', '3-0']) schedule.add(p, message(p, id), 0);
+    for (const id of ['1-0', '2-0', '3-0']) {
+      p.failedFirst.set(id, 1);
+      schedule.add(p, message(p, id), 0);
+    }
 
     const [page] = await schedule.run([p], 10);
     expect(page?.entries.map(({ id }) => id)).toEqual(['3-0']);
     expect(acked).toEqual(['1-0']);
     expect(takenAway).toEqual(['1-0', '2-0']);
     expect(p.owned.size).toBe(0);
+    expect([...p.failedFirst.keys()]).toEqual(['3-0']);
   });
 
-  it('a partition that failed does not delay the others', async () => {
-    const { schedule } = setUp();
+  it('a partition that failed does not delay the others, and its entries are reported as taken away', async () => {
+    const { schedule, takenAway } = setUp();
     const [broken, good] = [partition('broken'), partition('good')];
     schedule.add(broken, message(broken, '1-0'), 0);
     schedule.add(good, message(good, '1-0'), 0);
@@ -128,6 +132,7 @@ describe('retry schedule', () => {
     const pages = await schedule.run([good], 10);
     expect(pages.map((page) => page.partition.key)).toEqual(['good']);
     expect(schedule.dueIn()).toBe(Infinity);
+    expect([takenAway, broken.owned.size]).toEqual([['1-0'], 0]);
   });
 
   it('keeps its entries when the claim fails', async () => {

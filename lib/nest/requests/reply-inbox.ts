@@ -155,6 +155,9 @@ export class ReplyInbox {
       this.#options.logger.error(`Replies can no longer be read: ${errorText(error)}`);
       this.#opening = undefined;
       this.#isOpen = false;
+      this.#consumer = undefined;
+      // Its connection would stay open, beside that of the next one.
+      await consumer.end();
     }
   }
 

@@ -1,5 +1,5 @@
 import type { Command } from '../wire/resp-writer.js';
-import { entriesOf, pagesOf } from '../wire/stream-entry.js';
+import { entriesOf } from '../wire/stream-entry.js';
 import type { CommandSender } from './command-sender.js';
 import { collectClaims, parsePending } from './replies.js';
 import type { ClaimRequest, ClaimedPage, PendingCommands, PendingEntry } from './stream-commands.js';
@@ -59,7 +59,7 @@ export class ClaimStrategies {
       key,
       '>',
     ];
-    const [page] = pagesOf(await this.#sender.raw(key, command), (name) => this.#sender.streamKey(name));
+    const [page] = await this.#sender.pages(key, command);
     const entries = page?.entries ?? [];
     // Nothing more is idle when something new, or less than asked for, came back.
     const isEnd = entries.length < count || entries.some(({ deliveryCount }) => deliveryCount === 1);

@@ -41,7 +41,7 @@ export class CommandSender {
     return key.slice(this.keyPrefix.length);
   }
 
-  /** A key that belongs to another one: in Cluster it must have the same slot. */
+  /** A key that belongs to another one: in Cluster it must have the same slot. Only once `router.isCluster` is known. */
   besideKey(key: string, suffix: string): string {
     const hasTag = this.router.isCluster !== true || hashTagOf(key) !== undefined;
     return hasTag ? `${key}:${suffix}` : `{${key}}:${suffix}`;

@@ -13,13 +13,13 @@ export class RedisInboxCommands implements InboxCommands {
   }
 
   async isRecorded(record: InboxRecord): Promise<boolean> {
-    const key = this.#key(record);
+    const key = await this.#key(record);
     return (await this.#sender.text(key, ['EXISTS', key])) === 1;
   }
 
   async record(record: InboxRecord, token: string, ttl: number, effects: readonly RedisEffect[]): Promise<boolean> {
     const words = effects.flatMap((effect): CommandArgument[] => [effect.length, ...effect]);
-    const key = this.#key(record);
+    const key = await this.#key(record);
     const scripted = await this.#sender.run(RECORD_HANDLED, key, [token, ttl, ...words]);
     if (scripted) return scripted.reply === 1;
     if (effects.length > 0) {
@@ -30,7 +30,11 @@ export class RedisInboxCommands implements InboxCommands {
   }
 
   /** In Cluster the record has the stream's slot, so that it can be made together with the effects. */
-  #key({ streamKey, group, id }: InboxRecord): string {
-    return this.#sender.besideKey(this.#sender.key(streamKey), `handled:${group}:${id}`);
+  async #key({ streamKey, group, id }: InboxRecord): Promise<string> {
+    const { router, timeout } = this.#sender;
+    const key = this.#sender.key(streamKey);
+    // A guess before the first connection could look for the record at another key than the one where it is.
+    if (router.isCluster === undefined) await router.ready(key, timeout);
+    return this.#sender.besideKey(key, `handled:${group}:${id}`);
   }
 }

@@ -37,7 +37,7 @@ export class ReadInterrupt {
     const deadline = monotonicNow() + GIVE_UP_AFTER;
     while (!isOver() && monotonicNow() < deadline) {
       const id = this.#reader.clientId;
-      const control = this.#control();
+      const control = id === undefined ? undefined : this.#control();
       if (id === undefined || !control) return;
       try {
         if ((await control.command(['CLIENT', 'UNBLOCK', id], 'utf8')) === 1) return;

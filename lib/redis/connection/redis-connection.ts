@@ -27,7 +27,7 @@ export interface ClientSource {
   /** For messages; never contains credentials. */
   readonly address: string;
   /** A client for one attempt to connect. */
-  createClient(signal: AbortSignal): Redis | Promise<Redis>;
+  createClient(): Redis;
 }
 
 /** What all connections of a streamer have in common. */
@@ -111,8 +111,8 @@ export class RedisConnection extends EventEmitter<ConnectionEvents> {
   }
 
   /**
-   * Sends commands over the live client; undefined between two clients. A channel that has ended is no longer offered,
-   * although its client learns of that a little later: a command that is not sent must not count as lost.
+   * Sends commands over the live client; undefined between two clients. A channel that has ended or was dropped is no
+   * longer offered, although its client is lost a little later: a command that is not sent must not count as lost.
    */
   get channel(): CommandChannel | undefined {
     return this.#state === 'ready' && this.#channel?.isOpen ? this.#channel : undefined;
@@ -191,7 +191,7 @@ export class RedisConnection extends EventEmitter<ConnectionEvents> {
   async #serve(client: Redis): Promise<void> {
     // The connection may have been closed, or the client lost, before this line: `closed` stays `closed`.
     if (this.#closing.signal.aborted) return;
-    const isLive = client.status === 'ready';
+    const isLive = client.status === 'ready' && this.#channel?.isOpen;
     if (!isLive) throw this.#connectFailure(new Error('Connection is closed'));
     this.#epoch += 1;
     this.#reconnects += 1;
@@ -216,13 +216,14 @@ export class RedisConnection extends EventEmitter<ConnectionEvents> {
     const timer = setTimeout(() => reject(new Error(`not ready within ${connectTimeout} ms`)), connectTimeout);
     const attempt = new ConnectionAttempt();
     try {
-      const client = await Promise.race([this.#source.createClient(this.#closing.signal), limit]);
+      const client = this.#source.createClient();
       this.#client = client;
       attempt.watch(client);
       await Promise.race([attempt.ready, limit]);
       await Promise.race([selectDatabase(client), limit]);
-      this.#channel = await Promise.race([this.#openChannel(client), limit]);
-      this.#clientId = this.role === 'reader' ? await this.#idForUnblock(this.#channel) : undefined;
+      const channel = await Promise.race([this.#openChannel(client), limit]);
+      this.#clientId = this.role === 'reader' ? await Promise.race([this.#idForUnblock(channel), limit]) : undefined;
+      this.#channel = channel;
       return client;
     } catch (error) {
       const client = this.#client;

@@ -1,6 +1,6 @@
 import { EventEmitter } from 'node:events';
 
-import { InvalidOptionError } from '../../errors.js';
+import { ClosedError, InvalidOptionError, RedisStreamsError } from '../../errors.js';
 import type { RedisStreamsLogger } from '../../shared/logger.js';
 import type { ClientFactory, ConnectionRole, ConnectionTimes, RedisStreamsConnection } from './client-factory.js';
 import { clientFactory, replyTimeoutOf } from './client-factory.js';
@@ -132,7 +132,9 @@ export class RedisConnections extends EventEmitter<ConnectionsEvents> {
     this.#setStatus('disconnected');
   }
 
+  /** @throws ClosedError: a client that is created after {@link close} would never be closed */
   #createRouter(role: ConnectionRole): ConnectionRouter {
+    if (this.#isClosed) throw new ClosedError('The connection to Redis');
     if (this.#factory.isCluster()) return new ClusterRouter(this.#clusterNodes(), role);
     const connection = this.#single(role);
     this.#watch(connection);
@@ -237,7 +239,7 @@ class LateRouter implements ConnectionRouter {
     try {
       return (this.#router ??= this.#create());
     } catch (error) {
-      if (error instanceof InvalidOptionError) throw error;
+      if (error instanceof RedisStreamsError) throw error;
       throw new InvalidOptionError('connection', 'must return a client when it is a function, but it threw', error);
     }
   }

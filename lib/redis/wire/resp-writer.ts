@@ -47,6 +47,8 @@ interface Head {
  */
 export class RespWriter {
   readonly #free: Buffer[] = [];
+  /** Those that can be used again. By identity: the pool of Node's own buffers may have any size, this one too. */
+  readonly #usual = new WeakSet<ArrayBufferLike>();
   #bytes: Buffer = Buffer.alloc(0);
   #at = 0;
   #head: Head | undefined;
@@ -96,7 +98,7 @@ export class RespWriter {
 
   /** Whether the bytes are part of a buffer that can be used again. */
   owns({ buffer }: Buffer): boolean {
-    return buffer.byteLength === USUAL_SIZE;
+    return this.#usual.has(buffer);
   }
 
   /** Call it when the bytes will be neither written nor read any more. */
@@ -106,9 +108,14 @@ export class RespWriter {
 
   /** @param size approximate number of bytes; more is possible and costs a copy */
   #begin(size: number): void {
-    const isUsual = size <= USUAL_SIZE;
-    this.#bytes = (isUsual ? this.#free.pop() : undefined) ?? Buffer.allocUnsafeSlow(isUsual ? USUAL_SIZE : size);
+    this.#bytes = size <= USUAL_SIZE ? (this.#free.pop() ?? this.#createUsual()) : Buffer.allocUnsafeSlow(size);
     this.#at = 0;
+  }
+
+  #createUsual(): Buffer {
+    const bytes = Buffer.allocUnsafeSlow(USUAL_SIZE);
+    this.#usual.add(bytes.buffer);
+    return bytes;
   }
 
   #end(): Buffer {

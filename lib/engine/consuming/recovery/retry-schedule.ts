@@ -69,10 +69,7 @@ export class RetrySchedule implements PeriodicTask {
   forget(partition: Partition): void {
     const forgotten = this.#waiting.filter((entry) => entry.partition === partition);
     this.#waiting = this.#waiting.filter((entry) => entry.partition !== partition);
-    for (const { message } of forgotten) {
-      partition.owned.delete(message.id);
-      this.#listener.onTakenAway(message);
-    }
+    for (const { message } of forgotten) this.#takenAway(partition, message);
   }
 
   /**
@@ -97,7 +94,8 @@ export class RetrySchedule implements PeriodicTask {
   async run(_partitions: readonly Partition[], credit: number): Promise<ReadPage[]> {
     const now = monotonicNow();
     // A partition that failed cannot be claimed from, and must not delay the others.
-    this.#waiting = this.#waiting.filter(({ partition }) => partition.isReadable);
+    const failed = this.#waiting.map(({ partition }) => partition).filter(({ isReadable }) => !isReadable);
+    for (const partition of new Set(failed)) this.forget(partition);
     const due = this.#waiting.filter(({ dueAt }) => dueAt <= now);
     const partition = due[0]?.partition;
     if (!partition) return [];
@@ -119,9 +117,15 @@ export class RetrySchedule implements PeriodicTask {
     const entries = await this.#claims.claimOwn(partition, wanted, true);
     const ours = new Set(entries.map(({ id }) => id));
     for (const { message } of waiting) {
-      partition.owned.delete(message.id);
-      if (!ours.has(message.id)) this.#listener.onTakenAway(message);
+      if (ours.has(message.id)) partition.owned.delete(message.id);
+      else this.#takenAway(partition, message);
     }
     return { partition, generation, entries };
+  }
+
+  #takenAway(partition: Partition, message: StreamMessage): void {
+    partition.owned.delete(message.id);
+    partition.failedFirst.delete(message.id);
+    this.#listener.onTakenAway(message);
   }
 }

@@ -1,0 +1,23 @@
+import { describe, expect, it } from '@jest/globals';
+
+import { ClosedError } from '../../lib/errors.js';
+import { RedisConnections } from '../../lib/redis/connection/redis-connections.js';
+
+const TIMES = { connectTimeout: 1_000, replyTimeout: 1_000, blockTimeout: 1_000 };
+const LOGGER = { error: () => undefined, warn: () => undefined, log: () => undefined };
+
+describe('redis connections', () => {
+  it('create no client after close(), for nothing would end it', async () => {
+    let calls = 0;
+    const create = (): never => {
+      calls += 1;
+      throw new Error('no client');
+    };
+    const connections = new RedisConnections(create, TIMES, LOGGER);
+    await connections.close();
+
+    await expect(connections.control.ready('key', 1_000)).rejects.toBeInstanceOf(ClosedError);
+    await expect(connections.connect(1_000)).rejects.toBeInstanceOf(ClosedError);
+    expect(calls).toBe(0);
+  });
+});

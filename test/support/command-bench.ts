@@ -8,6 +8,7 @@ import { redisStreamCommands } from '../../lib/redis/commands/redis-stream-comma
 import { ServerFeatures } from '../../lib/redis/commands/server-features.js';
 import type { StreamCommands } from '../../lib/redis/commands/stream-commands.js';
 import type { CommandChannel } from '../../lib/redis/wire/command-channel.js';
+import type { RedisStreamsConnection } from '../../lib/redis/connection/client-factory.js';
 import type { RedisStreamsLogger } from '../../lib/shared/logger.js';
 import { ConformanceServers } from './conformance-servers.js';
 import { fieldText } from './field-text.js';
@@ -64,13 +65,15 @@ export function useWay(way: Way, servers: () => ConformanceServers): () => OpenW
  */
 export class CommandBench {
   readonly way: Way;
+  /** Fills {@link debugLines} and {@link warnings}. */
+  readonly logger: RedisStreamsLogger;
   /** Lines that were logged for debugging. */
   readonly debugLines: string[] = [];
   readonly warnings: string[] = [];
   readonly #servers: () => ConformanceServers;
   readonly #admins = new Map<string, Redis>();
   readonly #readers: RedisConnection[] = [];
-  readonly #logger: RedisStreamsLogger;
+  readonly #open: () => OpenWay;
   #connections: RedisConnections | undefined;
   #commands: { writing: StreamCommands; control: StreamCommands } | undefined;
   #version = 0;
@@ -79,10 +82,10 @@ export class CommandBench {
     this.way = way;
     this.#servers = servers;
     const warn = (line: string): unknown => this.warnings.push(line);
-    this.#logger = { error: warn, warn, log: () => undefined, debug: (line) => void this.debugLines.push(line) };
-    const open = useWay(way, servers);
+    this.logger = { error: warn, warn, log: () => undefined, debug: (line) => void this.debugLines.push(line) };
+    this.#open = useWay(way, servers);
     beforeAll(async () => {
-      this.#connections = new RedisConnections(open().connection, TIMES, this.#logger);
+      this.#connections = new RedisConnections(this.connection, TIMES, this.logger);
       await this.#connections.connect(TIMEOUT);
       this.#commands = this.commandsWith({
         features: new ServerFeatures((what) => this.connections.reportMissing(what)),
@@ -96,6 +99,11 @@ export class CommandBench {
       await this.#connections?.close();
       for (const admin of this.#admins.values()) admin.disconnect();
     });
+  }
+
+  /** For other connections that go the same way. */
+  get connection(): RedisStreamsConnection {
+    return this.#open().connection;
   }
 
   get connections(): RedisConnections {

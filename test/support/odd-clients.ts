@@ -60,7 +60,7 @@ export function clientWithEncodedBytes(port: number): Redis {
       write: (data: string | Uint8Array, ...rest: unknown[]) =>
         write.call(socket, encoded(Buffer.from(data as string)), ...rest),
       on: listen,
-      addListener: listen,
+      prependListener: listen,
     });
   });
 }

@@ -22,7 +22,7 @@ export interface Way {
 
 export interface OpenWay {
   readonly connection: RedisStreamsConnection;
-  /** Ends what the connection does not end itself, and asserts what must hold at the end. */
+  /** Ends what the connection does not end itself. */
   close?(): void;
 }
 
@@ -142,6 +142,11 @@ export const WAYS: readonly Way[] = [
   }),
   PLAIN_URL,
   way(
+    'options with automatic pipelines, by ioredis alone',
+    (servers) => ({ ...optionsOf(servers), enableAutoPipelining: true }),
+    SWITCHED_OFF,
+  ),
+  way(
     'a function that returns a connecting client, by ioredis alone',
     ({ server }) =>
       () =>
@@ -153,7 +158,14 @@ export const WAYS: readonly Way[] = [
     may: { scripts: false, unblock: false },
   }),
   A_CLUSTER,
-  { ...way('a function that returns a Cluster', () => '', CLUSTER), connect: withOneCluster },
+  way(
+    'a function that returns a Cluster',
+    async (servers) => {
+      const { cluster } = (await servers.cluster()).connection;
+      return () => new Cluster(cluster);
+    },
+    CLUSTER,
+  ),
   way(
     'Cluster behind natMap',
     async (servers) => (await servers.cluster()).connectionThrough(await servers.clusterProxies()),
@@ -169,27 +181,14 @@ export const WAYS: readonly Way[] = [
   }),
 ];
 
-/** A function that is called once, however many connections are needed. */
-async function withOneCluster(servers: ConformanceServers): Promise<OpenWay> {
-  const { connection } = await servers.cluster();
-  let calls = 0;
-  return {
-    connection: () => {
-      calls += 1;
-      return new Cluster(connection.cluster);
-    },
-    close: () => {
-      if (calls !== 1) throw new Error(`the function that returns a Cluster was called ${calls} times`);
-    },
-  };
-}
-
 async function withReadyClients({ server }: ConformanceServers): Promise<OpenWay> {
   const pool: Redis[] = [];
+  let isClosed = false;
   const fill = async (): Promise<void> => {
     const client = new Redis(server.url);
     await client.ping();
-    pool.push(client);
+    if (isClosed) client.disconnect();
+    else pool.push(client);
   };
   await Promise.all(Array.from({ length: READY_CLIENTS }, fill));
   return {
@@ -200,6 +199,7 @@ async function withReadyClients({ server }: ConformanceServers): Promise<OpenWay
       return client;
     },
     close: () => {
+      isClosed = true;
       for (const client of pool) client.disconnect();
     },
   };

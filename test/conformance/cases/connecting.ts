@@ -3,6 +3,7 @@ import { describe, expect, it } from '@jest/globals';
 import { IoredisChannel } from '../../../lib/redis/connection/ioredis-channel.js';
 import { RespChannel } from '../../../lib/redis/wire/resp-channel.js';
 import type { CommandBench } from '../../support/command-bench.js';
+import { until } from '../../support/until.js';
 
 const DIRECT_USE = 'direct use of the socket';
 
@@ -51,8 +52,10 @@ export function connectingCases(bench: CommandBench): void {
         expect(await read).toEqual([]);
         expect(Date.now() - begin).toBeLessThan(1_300);
       } else {
+        const admin = await bench.admin(key);
+        await until('the read blocks', async () => /blocked_clients:[1-9]/.test(await admin.info('clients')));
         expect(isOver).toBe(false);
-        await (await bench.admin(key)).xadd(key, '*', 'msg', 'x');
+        await admin.xadd(key, '*', 'msg', 'x');
         expect(await read).toHaveLength(1);
       }
     });

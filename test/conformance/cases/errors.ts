@@ -17,7 +17,7 @@ const REFUSED: ReadonlyArray<readonly [what: string, command: CommandFor, kind: 
   ['an argument that is no number', (key) => ['XTRIM', key, 'MAXLEN', 'many'], 'refused', 'ERR'],
   ['a group that does not exist', (key) => ['XPENDING', key, 'none'], 'group-missing', 'NOGROUP'],
   ['a group that exists', (key) => ['XGROUP', 'CREATE', key, 'g', '0'], 'group-exists', 'BUSYGROUP'],
-  ['a stream that does not exist', (key) => ['XINFO', 'STREAM', `{${key}}:none`], 'stream-gone', 'ERR'],
+  ['a stream that does not exist', (key) => ['XINFO', 'STREAM', `${key}:none`], 'stream-gone', 'ERR'],
   ['a key of another type', (key) => ['LPUSH', key, 'x'], 'wrong-type', 'WRONGTYPE'],
   ['an id that is too small', (key) => ['XADD', key, '1-1', 'msg', 'x'], 'refused', 'ERR'],
 ];
@@ -105,7 +105,7 @@ export function errorCases(bench: CommandBench): void {
         .readGroup({ group: 'g', consumer: 'c', streamKeys: [key], count: 1, block: 2_000 })
         .catch((error: unknown) => error);
       await until('the read blocks', async () => /blocked_clients:[1-9]/.test(await admin.info('clients')));
-      await killReaders();
+      await killBlocked();
       const error = await blocked;
       expect(error).toBeInstanceOf(ConnectionError);
       expect((error as Error).cause).toBeInstanceOf(ConnectionLost);
@@ -115,9 +115,9 @@ export function errorCases(bench: CommandBench): void {
       const pages = await reading.readGroup({ group: 'g', consumer: 'c', streamKeys: [key], count: 1, block: 2_000 });
       expect(pages.map((page) => page.entries.map(({ fields }) => String(fields?.[1])))).toEqual([['y']]);
 
-      async function killReaders(): Promise<void> {
+      async function killBlocked(): Promise<void> {
         const lines = String(await admin.client('LIST')).split('\n');
-        const ids = lines.filter((line) => line.includes(':reader')).map((line) => /id=(\d+)/.exec(line)?.[1]);
+        const ids = lines.filter((line) => line.includes(' cmd=xreadgroup ')).map((line) => /id=(\d+)/.exec(line)?.[1]);
         for (const id of ids) await admin.call('CLIENT', 'KILL', 'ID', id as string);
       }
     });

@@ -85,7 +85,9 @@ export function groupCases(bench: CommandBench): void {
       expect(await groups.removeConsumer(key, 'g', 'c')).toBe(0);
       // Without scripts a consumer stays, because it could be given an entry between the look and the removal.
       expect(await groups.consumers(key, 'g')).toHaveLength(may.scripts ? 0 : 1);
+      const [id] = await add(key, 1);
       await readAll(key, 'g', 'c');
+      await bench.control.pending.ack(key, 'g', [id as string]);
       expect(await groups.removeIdleConsumer(key, 'g', 'c', 0)).toBe(may.scripts);
     });
 

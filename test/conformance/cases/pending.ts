@@ -82,7 +82,8 @@ export function pendingCases(bench: CommandBench): void {
           [ids[0], 'm-0', 1],
           [ids[2], 'm-2', 1],
         ],
-        deleted: [ids[1]],
+        // Without scripts, XCLAIM of Redis 7.0 removes it and does not tell.
+        deleted: bench.way.may.scripts || bench.version < 7 ? [ids[1]] : [],
       });
       const redelivered = await pending.claimOwn(key, GROUP, 'mine', [listed[0] as never, listed[2] as never], true);
       expect(shown(redelivered).entries).toEqual([
@@ -149,6 +150,8 @@ export function pendingCases(bench: CommandBench): void {
       const { pending } = bench.control;
       await expect(pending.pending(key, GROUP, { count: 1 })).rejects.toThrow('NOGROUP');
       await expect(pending.claimOwn(key, GROUP, 'c', [row('1-1')], false)).rejects.toThrow('NOGROUP');
+      await expect(pending.keepAlive(key, GROUP, 'c', ['1-1'])).rejects.toThrow('NOGROUP');
+      await expect(pending.setIdle(key, GROUP, 'c', [{ id: '1-1' }], 1)).rejects.toThrow('NOGROUP');
       await expect(
         pending.claimIdle({ streamKey: key, group: GROUP, consumer: 'c', minIdle: 0, count: 1 }),
       ).rejects.toThrow('NOGROUP');

@@ -42,6 +42,7 @@ const config: Config = {
       globalSetup: '<rootDir>/test/support/integrity-setup.ts',
       globalTeardown: '<rootDir>/test/support/integrity-teardown.ts',
     },
+    { ...shared, displayName: 'conformance', testMatch: ['<rootDir>/test/conformance/**/*.spec.ts'] },
     { ...withRedis, displayName: 'e2e', testMatch: ['<rootDir>/test/e2e/**/*.spec.ts'] },
     { ...shared, displayName: 'types', testMatch: ['<rootDir>/test/types/**/*.spec.ts'] },
   ],

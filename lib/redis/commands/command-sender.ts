@@ -1,5 +1,5 @@
 import { ConnectionError } from '../../errors.js';
-import { hashTagOf } from '../connection/hash-slot.js';
+import { hashSlot, hashTagOf, tagOfSlot } from '../connection/hash-slot.js';
 import type { ConnectionRouter, LiveRoute } from '../connection/connection-router.js';
 import type { Script } from '../scripts/script.js';
 import type { SendSettings } from '../wire/command-channel.js';
@@ -43,8 +43,9 @@ export class CommandSender {
 
   /** A key that belongs to another one: in Cluster it must have the same slot. Only once `router.isCluster` is known. */
   besideKey(key: string, suffix: string): string {
-    const hasTag = this.router.isCluster !== true || hashTagOf(key) !== undefined;
-    return hasTag ? `${key}:${suffix}` : `{${key}}:${suffix}`;
+    if (this.router.isCluster !== true || hashTagOf(key) !== undefined) return `${key}:${suffix}`;
+    // In braces a key with a brace in it would be another tag.
+    return key.includes('}') ? `{${tagOfSlot(hashSlot(key))}}:${key}:${suffix}` : `{${key}}:${suffix}`;
   }
 
   /** One command on a key that has its prefix; strings of the reply as text. */

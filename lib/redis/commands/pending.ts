@@ -128,6 +128,8 @@ export class RedisPendingCommands implements PendingCommands {
       key,
       ids.map((id) => ['XPENDING', key, group, id, id, 1, consumer] as const),
     );
+    // An entry counts as lost only when the server has said that; not when the question failed.
+    throwFirst(replies);
     return replies.flatMap((reply) => parsePending(reply));
   }
 
@@ -140,7 +142,7 @@ export class RedisPendingCommands implements PendingCommands {
     counts?: ReadonlyMap<string, number | undefined>,
   ): Promise<void> {
     const key = this.#sender.key(streamKey);
-    await this.#sender.pipeline(
+    const replies = await this.#sender.pipeline(
       key,
       entries.map((entry): Command => {
         const count = counts?.get(entry.id);
@@ -159,5 +161,11 @@ export class RedisPendingCommands implements PendingCommands {
         ];
       }),
     );
+    throwFirst(replies);
   }
+}
+
+function throwFirst(outcomes: readonly unknown[]): void {
+  const error = outcomes.find((outcome): outcome is Error => outcome instanceof Error);
+  if (error) throw error;
 }

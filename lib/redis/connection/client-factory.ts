@@ -77,7 +77,8 @@ export function replyTimeoutOf(role: ConnectionRole, { blockTimeout, replyTimeou
 /**
  * The options that this package sets on every connection. Without `retryStrategy` a lost connection settles all of its
  * commands; with it, and with `autoResendUnfulfilledCommands`, ioredis either repeats writes or leaves promises that never
- * settle. `protocol: 2` gives one reply shape in ioredis 5 and 6.
+ * settle. `protocol: 2` gives one reply shape in ioredis 5 and 6. Automatic pipelines would write commands later than they
+ * are sent, and ioredis 6 ends the process when a command with Buffers as its reply gets into one.
  */
 export function ownOptions(role: ConnectionRole, times: ConnectionTimes): RedisOptions & { protocol: 2 } {
   return {
@@ -88,6 +89,7 @@ export function ownOptions(role: ConnectionRole, times: ConnectionTimes): RedisO
     autoResendUnfulfilledCommands: false,
     autoResubscribe: false,
     enableOfflineQueue: true,
+    enableAutoPipelining: false,
     maxRetriesPerRequest: null,
     // A server that loads its data estimates when it will be ready; right after its start the estimate can be far too long.
     maxLoadingRetryTime: LOADING_POLL,

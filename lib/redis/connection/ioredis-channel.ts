@@ -65,13 +65,14 @@ export class IoredisChannel implements CommandChannel {
     this.#client.disconnect();
   }
 
-  /** In lower case, because ioredis 6 gives the replies to commands in upper case another shape. */
+  /**
+   * In lower case, because ioredis 6 gives the replies to commands in upper case another shape. The arguments are one array,
+   * which ioredis flattens: 100,000 single ones do not fit the stack.
+   */
   #send([name, ...args]: Command, encoding: ReplyEncoding): Promise<unknown> {
     const writable = args.map(asArgument);
     const command = name.toLowerCase();
-    return encoding === 'utf8'
-      ? this.#client.call(command, ...writable)
-      : this.#client.callBuffer(command, ...writable);
+    return encoding === 'utf8' ? this.#client.call(command, writable) : this.#client.callBuffer(command, writable);
   }
 }
 

@@ -178,6 +178,11 @@ export class RedisConnection extends EventEmitter<ConnectionEvents> {
       } catch (error) {
         // Closing ends an attempt in progress; that is no failure.
         if (signal.aborted) return;
+        if ((error as Error).cause instanceof TakeOverError) {
+          // Reported already. The next attempt goes the plain way, so nothing has to be waited for.
+          attempt -= 1;
+          continue;
+        }
         this.#lastFailure = error as Error;
         this.emit('failure', this.#lastFailure, attempt);
       }

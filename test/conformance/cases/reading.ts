@@ -1,0 +1,229 @@
+import { describe, expect, it } from '@jest/globals';
+
+import { classifyRedisError } from '../../../lib/redis/commands/redis-error.js';
+import type { StreamEntry, StreamPage } from '../../../lib/redis/commands/stream-commands.js';
+import type { CommandBench } from '../../support/command-bench.js';
+import { fieldText } from '../../support/field-text.js';
+import { until } from '../../support/until.js';
+import { FIELDS } from './appending.js';
+
+/** Milliseconds that a read blocks whose entries arrive, or that is ended, before that. */
+const LONG = 2_000;
+
+const textOf = ({ fields }: StreamEntry): string => String(fields?.[1]);
+const shown = (pages: readonly StreamPage[]) => pages.map(({ streamKey, entries }) => [streamKey, entries.map(textOf)]);
+
+/** XREAD, XREADGROUP, XRANGE and XINFO STREAM. */
+export function readingCases(bench: CommandBench): void {
+  const add = async (key: string, ...payloads: string[]): Promise<string[]> => {
+    const admin = await bench.admin(key);
+    const ids: string[] = [];
+    for (const payload of payloads) ids.push(String(await admin.xadd(key, '*', 'msg', payload)));
+    return ids;
+  };
+  const addGroup = async (key: string): Promise<void> => {
+    await (await bench.admin(key)).xgroup('CREATE', key, 'g', '0', 'MKSTREAM');
+  };
+  const pendingOf = async (key: string): Promise<unknown[]> =>
+    (await (await bench.admin(key)).xpending(key, 'g', '-', '+', 1_000)) as unknown[];
+
+  describe('reading without a group', () => {
+    it('returns nothing when there is nothing, at once and after the block time', async () => {
+      const key = bench.key();
+      const { reading } = await bench.reader(key);
+      expect(await reading.read({ positions: [[key, '0-0']], count: 10 })).toEqual([]);
+      await add(key, 'a');
+      const begin = Date.now();
+      expect(await reading.read({ positions: [[key, '$']], count: 10, block: 100 })).toEqual([]);
+      expect(Date.now() - begin).toBeGreaterThanOrEqual(90);
+    });
+
+    it('returns the entries behind each position, at most as many of a stream as requested', async () => {
+      const keys = bench.keysTogether(4) as [string, string, string, string];
+      const [first, second, empty, last] = keys;
+      const { reading } = await bench.reader(first);
+      const ids = await add(first, 'a', 'b', 'c', 'd');
+      await add(second, 'e');
+      await add(last, 'f', 'g');
+      const after = ids[0] as string;
+      const positions = [
+        [first, after] as const,
+        [second, '0-0'] as const,
+        [empty, '0-0'] as const,
+        [last, '0-0'] as const,
+      ];
+      expect(shown(await reading.read({ positions, count: 2, block: LONG }))).toEqual([
+        [first, ['b', 'c']],
+        [second, ['e']],
+        [last, ['f', 'g']],
+      ]);
+    });
+
+    it('returns an entry that arrives while it blocks', async () => {
+      const key = bench.key();
+      const { reading } = await bench.reader(key);
+      const read = reading.read({ positions: [[key, '0-0']], count: 10, block: LONG });
+      const [id] = await add(key, 'late');
+      const [page] = await read;
+      expect(page?.entries).toMatchObject([{ id, deliveryCount: 1 }]);
+      expect(page?.entries.map(textOf)).toEqual(['late']);
+    });
+
+    it('returns every byte of entries of all shapes, in one page and one by one', async () => {
+      const key = bench.key();
+      const { reading } = await bench.reader(key);
+      const requests = FIELDS.map(([, fields]) => ({ id: '*', fields }));
+      const ids = await bench.writing.appending.append(key, requests);
+      const wanted = FIELDS.map(([, fields]) => fieldText(fields));
+      const [page] = await reading.read({ positions: [[key, '0-0']], count: 100 });
+      expect(page?.entries.map(({ id }) => id)).toEqual(ids);
+      expect(page?.entries.map(({ fields }) => fieldText(fields ?? []))).toEqual(wanted);
+      const single: string[][] = [];
+      for (let after = '0-0'; single.length < wanted.length;) {
+        const [next] = await reading.read({ positions: [[key, after]], count: 1 });
+        const [entry] = next?.entries as [StreamEntry];
+        single.push(fieldText(entry.fields ?? []));
+        after = entry.id;
+      }
+      expect(single).toEqual(wanted);
+      // By another command, whose reply is decoded as any other.
+      const range = await bench.control.reading.range(key, '-', '+');
+      expect(range.map(({ fields }) => fieldText(fields ?? []))).toEqual(wanted);
+    });
+
+    it('returns an entry of 100,000 fields, and the one behind it', async () => {
+      const key = bench.key();
+      const { reading } = await bench.reader(key);
+      const fields = Array.from({ length: 200_000 }, (_, index) => `${index % 2 === 0 ? 'n' : 'v'}${index >> 1}`);
+      await bench.writing.appending.append(key, [
+        { id: '*', fields },
+        { id: '*', fields: ['msg', 'b'] },
+      ]);
+      const [page] = await reading.read({ positions: [[key, '0-0']], count: 10 });
+      const [large, small] = page?.entries as [StreamEntry, StreamEntry];
+      expect(large.fields?.join()).toBe(fields.join());
+      expect(textOf(small)).toBe('b');
+    });
+
+    it('of a key of another type fails, and the connection remains usable', async () => {
+      const [key, other] = bench.keysTogether(2) as [string, string];
+      const { reading } = await bench.reader(key);
+      await (await bench.admin(other)).set(other, 'no stream');
+      const read = reading.read({ positions: [[other, '0-0']], count: 10, block: LONG });
+      expect(classifyRedisError(await read.catch((error: unknown) => error))).toBe('wrong-type');
+      await add(key, 'a');
+      expect(shown(await reading.read({ positions: [[key, '0-0']], count: 10 }))).toEqual([[key, ['a']]]);
+    });
+  });
+
+  describe('reading in a group', () => {
+    const read = (key: string, count = 10, more: { block?: number; noAck?: boolean } = {}) => ({
+      group: 'g',
+      consumer: 'c',
+      streamKeys: [key],
+      count,
+      ...more,
+    });
+
+    it('returns new entries once, which are pending from then on', async () => {
+      const key = bench.key();
+      const { reading } = await bench.reader(key);
+      await addGroup(key);
+      const ids = await add(key, 'a', 'b', 'c');
+      expect(shown(await reading.readGroup(read(key, 2)))).toEqual([[key, ['a', 'b']]]);
+      expect(shown(await reading.readGroup(read(key, 2, { block: LONG })))).toEqual([[key, ['c']]]);
+      expect(await reading.readGroup(read(key))).toEqual([]);
+      expect(await reading.readGroup(read(key, 10, { block: 50 }))).toEqual([]);
+      expect(await pendingOf(key)).toEqual(ids.map((id) => [id, 'c', expect.any(Number), 1]));
+    });
+
+    it('with NOACK returns entries that are not pending', async () => {
+      const key = bench.key();
+      const { reading } = await bench.reader(key);
+      await addGroup(key);
+      await add(key, 'a', 'b');
+      expect(shown(await reading.readGroup(read(key, 10, { noAck: true, block: LONG })))).toEqual([[key, ['a', 'b']]]);
+      expect(await pendingOf(key)).toEqual([]);
+    });
+
+    it('of several streams returns those that have new entries', async () => {
+      const keys = bench.keysTogether(3) as [string, string, string];
+      const { reading } = await bench.reader(keys[0]);
+      for (const key of keys) await addGroup(key);
+      await add(keys[0], 'a');
+      await add(keys[2], 'b', 'c');
+      const request = { ...read(keys[0], 10, { block: LONG }), streamKeys: keys };
+      expect(shown(await reading.readGroup(request))).toEqual([
+        [keys[0], ['a']],
+        [keys[2], ['b', 'c']],
+      ]);
+    });
+
+    it('marks entries of its history that were deleted', async () => {
+      const key = bench.key();
+      await addGroup(key);
+      const ids = await add(key, 'a', 'b', 'c');
+      const { reading, connection } = await bench.reader(key);
+      await reading.readGroup(read(key));
+      await (await bench.admin(key)).xdel(key, ids[1] as string);
+      const channel = await connection.ready();
+      const command = ['XREADGROUP', 'GROUP', 'g', 'c', 'COUNT', 10, 'STREAMS', key, '0'] as const;
+      const [page] = await channel.pages(command, (name) => name);
+      expect(page?.entries.map(({ id, fields }) => [id, fields === null])).toEqual([
+        [ids[0], false],
+        [ids[1], true],
+        [ids[2], false],
+      ]);
+    });
+
+    it('fails when the group or the stream does not exist, and when the group goes while it blocks', async () => {
+      const [key, missing] = bench.keysTogether(2) as [string, string];
+      const { reading, connection } = await bench.reader(key);
+      const kindOf = (promise: Promise<unknown>): Promise<string> =>
+        promise.then(
+          () => 'none',
+          (error: unknown) => classifyRedisError(error),
+        );
+      expect(await kindOf(reading.readGroup(read(missing, 1, { block: LONG })))).toBe('group-missing');
+      await add(key, 'a');
+      expect(await kindOf(reading.readGroup(read(key, 1, { block: LONG })))).toBe('group-missing');
+      const admin = await bench.admin(key);
+      await admin.xgroup('CREATE', key, 'g', '$');
+      const blocked = kindOf(reading.readGroup(read(key, 1, { block: LONG })));
+      await until('the read blocks', async () => /blocked_clients:[1-9]/.test(await admin.info('clients')));
+      await admin.xgroup('DESTROY', key, 'g');
+      expect(await blocked).toBe('group-missing');
+      expect(connection.state).toBe('ready');
+    });
+  });
+
+  describe('looking at streams', () => {
+    it('returns a range of entries, limited on request', async () => {
+      const key = bench.key();
+      const ids = (await add(key, 'a', 'b', 'c', 'd')) as [string, string, string, string];
+      const { reading } = bench.control;
+      expect((await reading.range(key, '-', '+')).map(textOf)).toEqual(['a', 'b', 'c', 'd']);
+      expect((await reading.range(key, ids[1], ids[2])).map(({ id }) => id)).toEqual([ids[1], ids[2]]);
+      expect((await reading.range(key, ids[1], '+', 2)).map(textOf)).toEqual(['b', 'c']);
+      expect(await reading.range(bench.key(), '-', '+')).toEqual([]);
+    });
+
+    it('tells length and last id of a stream, and nothing of one that does not exist', async () => {
+      const key = bench.key();
+      const { reading } = bench.control;
+      expect(await reading.streamInfo(key)).toBeUndefined();
+      expect(await reading.isStream(key)).toBe(false);
+      const ids = await add(key, 'a', 'b');
+      expect(await reading.streamInfo(key)).toEqual({ length: 2, lastGeneratedId: ids[1] });
+      expect(await reading.isStream(key)).toBe(true);
+    });
+
+    it('distinguishes a stream from a key of another type', async () => {
+      const key = bench.key();
+      await (await bench.admin(key)).set(key, 'no stream');
+      const { reading } = bench.control;
+      expect(await reading.isStream(key)).toBe(false);
+      await expect(reading.streamInfo(key)).rejects.toThrow('WRONGTYPE');
+    });
+  });
+}

@@ -49,4 +49,24 @@ describe('shares of a buffer', () => {
     await room;
     expect(third.credit).toBe(150 - 100 - 30);
   });
+
+  it('a read that does not come back keeps its places for a second only', async () => {
+    const shares = new BufferShares(() => 2);
+    const buffer = new MessageBuffer<number>(100, 100);
+    const [stuck, other] = [shares.create(buffer), shares.create(buffer)];
+    for (const share of [stuck, other]) {
+      share.reserve(share.credit);
+      share.release(share.credit);
+    }
+    stuck.reserve(stuck.credit);
+    expect(other.credit).toBe(0);
+    await other.room();
+    expect(other.credit).toBe(100);
+
+    other.reserve(100);
+    stuck.release(100);
+    expect(stuck.credit).toBe(0);
+    other.release(0);
+    expect(stuck.credit).toBe(100);
+  });
 });

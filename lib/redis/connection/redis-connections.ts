@@ -1,6 +1,7 @@
 import { EventEmitter } from 'node:events';
 
 import { InvalidOptionError } from '../../errors.js';
+import { errorText } from '../../shared/error-text.js';
 import type { RedisStreamsLogger } from '../../shared/logger.js';
 import type { ClientFactory, ConnectionRole, ConnectionTimes, RedisStreamsConnection } from './client-factory.js';
 import { clientFactory, replyTimeoutOf } from './client-factory.js';
@@ -238,7 +239,11 @@ class LateRouter implements ConnectionRouter {
       return (this.#router ??= this.#create());
     } catch (error) {
       if (error instanceof InvalidOptionError) throw error;
-      throw new InvalidOptionError('connection', 'must return a client when it is a function, but it threw', error);
+      throw new InvalidOptionError(
+        'connection',
+        `must return a client when it is a function, but it threw: ${errorText(error)}`,
+        error,
+      );
     }
   }
 }

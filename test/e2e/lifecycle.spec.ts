@@ -159,7 +159,10 @@ it('close() of a client that has received replies does not wait for a Redis that
   const client = nest.client({ connection: proxy.url + new URL(nest.url).pathname, timeout: 30_000 });
   expect(await firstValueFrom(client.send(pattern, 1))).toBe('yes');
   proxy.stop();
-  await until('the loss is detected', () => client.unwrap<RedisStreamer>().connections.ofRole('writer')[0]?.state === 'connecting');
+  await until(
+    'the loss is detected',
+    () => client.unwrap<RedisStreamer>().connections.ofRole('writer')[0]?.state === 'connecting',
+  );
   const start = Date.now();
   await client.close();
 

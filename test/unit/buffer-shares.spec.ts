@@ -53,4 +53,21 @@ describe('shares of a buffer', () => {
     endNext(100);
     expect(share.credit).toBe(100);
   });
+
+  it('a read that does not come back keeps its places for a second only', async () => {
+    const shares = new BufferShares(() => 2);
+    const buffer = new MessageBuffer<number>(100, 100);
+    const [stuck, other] = [shares.create(buffer), shares.create(buffer)];
+    for (const share of [stuck, other]) share.reserve(share.credit)(share.credit);
+    const endStuck = stuck.reserve(stuck.credit);
+    expect(other.credit).toBe(0);
+    await other.room();
+    expect(other.credit).toBe(100);
+
+    const endOther = other.reserve(100);
+    endStuck(100);
+    expect(stuck.credit).toBe(0);
+    endOther(0);
+    expect(stuck.credit).toBe(100);
+  });
 });

@@ -1,5 +1,6 @@
 import type { RedisStreamsError } from '../../errors.js';
 import type { RedisStreamsLogger } from '../../shared/logger.js';
+import { within } from '../../shared/backoff.js';
 import { classifyRedisError, isTransient, toPublicError } from '../../redis/commands/redis-error.js';
 import type { GroupCommands } from '../../redis/commands/stream-commands.js';
 import type { Partition, PartitionSet } from '../consuming/partition.js';
@@ -20,6 +21,8 @@ export interface HousekeepingOptions {
 const LONGEST_SWEEP_INTERVAL = 600_000;
 /** Shortens an interval by up to a tenth, so that the consumers of a group do not all begin at the same moment. */
 const SPREAD = 0.1;
+/** Longest wait for a step that runs when the consumer ends, in milliseconds. */
+const STOP_LIMIT = 1_000;
 
 /**
  * Owns the timers of the maintenance of a group's streams: removing the names of dead consumers, and trimming entries that
@@ -47,11 +50,11 @@ export class Housekeeping {
     }
   }
 
-  /** Resolves when the step that runs is over. */
+  /** Resolves when the step that runs is over, or soon: its server may stand still, and the step may be left undone. */
   async stop(): Promise<void> {
     this.#isStopped = true;
     for (const timer of this.#timers) clearTimeout(timer);
-    await Promise.all(this.#running);
+    await within(STOP_LIMIT, Promise.all(this.#running));
   }
 
   #repeat(interval: number, action: string, work: (partition: Partition) => Promise<void>): void {

@@ -1,8 +1,12 @@
 import type { RedisStreamsError } from '../../errors.js';
+import { within } from '../../shared/backoff.js';
 import { toPublicError } from '../../redis/commands/redis-error.js';
 import type { ConsumerSession } from './consumer-session.js';
 import { Partition, shardKey } from './partition.js';
 import { ShardDiscovery } from './shard-discovery.js';
+
+/** Longest wait for a change that is under way when the consumer ends, in milliseconds. */
+const CLOSE_LIMIT = 1_000;
 
 /**
  * Decides which partitions a session reads: the shards that its {@link ShardDiscovery} finds, at the start and later, and
@@ -56,10 +60,11 @@ export class StreamAssignment {
     });
   }
 
+  /** Resolves when the change that runs is over, or soon: its server may stand still, and the session refuses it later. */
   async close(): Promise<void> {
     this.#isClosed = true;
     clearTimeout(this.#timer);
-    await this.#changes;
+    await within(CLOSE_LIMIT, this.#changes);
   }
 
   #scheduleLook(): void {
@@ -74,6 +79,7 @@ export class StreamAssignment {
     try {
       await this.#change(async () => this.#add((await this.#discovery?.look()) ?? [], true));
     } catch (error) {
+      if (this.#isClosed) return;
       const keys = new Set(this.#session.partitions.current.map(({ streamKey }) => streamKey));
       this.#onError(toPublicError(error, [...keys].join("', '"), 'looking for shards of'));
     }

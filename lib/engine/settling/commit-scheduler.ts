@@ -72,8 +72,8 @@ export class CommitScheduler {
    */
   async flush(signal?: AbortSignal): Promise<void> {
     const partitions = new Set([...this.#sending.keys(), ...this.#queued.keys()]);
-    const failures = await Promise.all([...partitions].map((partition) => this.#flushPartition(partition, signal)));
-    const [failure] = failures.flat();
+    const flushes = [...partitions].map((partition) => this.#flushPartition(partition, signal));
+    const [failure] = (await orAborted(Promise.all(flushes), signal)).flat();
     if (failure) throw failure;
   }
 
@@ -90,7 +90,7 @@ export class CommitScheduler {
     while (this.#sending.has(partition) || this.#queued.has(partition)) {
       signal?.throwIfAborted();
       if (this.#closing.signal.aborted) throw new ClosedError('The commit scheduler');
-      failures.push(...(await orAborted(this.#sending.get(partition) ?? this.#send(partition), signal)));
+      failures.push(...(await (this.#sending.get(partition) ?? this.#send(partition))));
     }
     return failures;
   }

@@ -129,7 +129,7 @@ export class RedisAppendCommands implements AppendCommands {
   }
 
   #hasScripts({ once }: WriteBatch, { channel }: LiveRoute): boolean {
-    return once === undefined || this.#loaded.has(channel) || !this.#sender.features.has('scripts');
+    return once === undefined || this.#loaded.has(channel);
   }
 
   /** Everything that is written is written before this returns. */
@@ -156,9 +156,7 @@ export class RedisAppendCommands implements AppendCommands {
     once: OnceSettings,
   ): Promise<AppendOutcomes> {
     const memory = this.#sender.besideKey(key, `producer:${once.producer}`);
-    const call = this.#sender.features.has('scripts')
-      ? appendCall({ ...once, key, memory, requests, limit, wantsIds })
-      : undefined;
+    const call = appendCall({ ...once, key, memory, requests, limit, wantsIds });
     if (!call) return refused(requests);
     const command: Command = ['EVALSHA', call.script.sha, call.keys.length, ...call.keys, ...call.args];
     return route.channel.command(command, 'utf8', settingsOf(route)).then(
@@ -221,15 +219,20 @@ export class RedisAppendCommands implements AppendCommands {
     const commands = APPEND_SCRIPTS.map(({ source }): Command => ['SCRIPT', 'LOAD', source]);
     for (const reply of await route.channel.commands(commands, 'utf8')) {
       if (!(reply instanceof Error)) continue;
-      if (this.#sender.features.isMissing('scripts', reply)) return;
+      // Not remembered: there is no other way, and permissions may be corrected while the process runs.
+      if (['permission', 'unsupported'].includes(classifyRedisError(reply))) throw needsScripts();
       throw this.#sender.failure(reply, route);
     }
     this.#loaded.add(route.channel);
   }
 }
 
+function needsScripts(): UnsupportedOperationError {
+  return new UnsupportedOperationError("delivery: 'exactly-once'", NEEDS_SCRIPTS);
+}
+
 function refused(requests: readonly AppendRequest[]): Promise<AppendOutcomes> {
-  const error = new UnsupportedOperationError("delivery: 'exactly-once'", NEEDS_SCRIPTS);
+  const error = needsScripts();
   return Promise.resolve(requests.map(() => error));
 }
 

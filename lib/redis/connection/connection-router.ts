@@ -1,10 +1,11 @@
 import type { EventEmitter } from 'node:events';
 
-import { ClosedError, ConnectionError, ConnectTimeoutError, PermissionError } from '../../errors.js';
+import { ClosedError, ConnectionError, ConnectTimeoutError } from '../../errors.js';
 import { withResolvers } from '../../shared/deferred.js';
 import type { CommandChannel } from '../wire/command-channel.js';
 import type { ConnectionRole } from './client-factory.js';
 import type { ClusterNodes } from './cluster-nodes.js';
+import { isMisconfiguration } from './redis-connection.js';
 import type { RedisConnection } from './redis-connection.js';
 
 /** The connection that serves a key. */
@@ -40,7 +41,7 @@ export interface ConnectionRouter {
   /**
    * Resolves when the connection of a key is live.
    * @throws ConnectTimeoutError after `timeout` ms; PermissionError when the first connection fails for its credentials;
-   * ClosedError
+   * InvalidOptionError when its client cannot be used; ClosedError
    */
   ready(key: string, timeout: number): Promise<LiveRoute>;
   /** Resolves when Redis is reached; in Cluster, when one of the nodes that serve keys is. Throws as {@link ready}. */
@@ -259,7 +260,7 @@ async function untilLive(wait: Wait): Promise<LiveRoute> {
     const route = wait.find();
     if (route) return route;
     const failure = wait.failure();
-    if (failure instanceof PermissionError) throw failure;
+    if (isMisconfiguration(failure)) throw failure;
     if (limit.aborted) throw connectTimeout(wait);
     await nextEvent(wait.sources(), limit);
   }

@@ -2,7 +2,7 @@ import { EventEmitter } from 'node:events';
 
 import type { Redis } from 'ioredis';
 
-import { ClosedError, ConnectionError, PermissionError } from '../../errors.js';
+import { ClosedError, ConnectionError, InvalidOptionError, PermissionError } from '../../errors.js';
 import { RECONNECT_BACKOFF, backoffDelay, pause } from '../../shared/backoff.js';
 import { monotonicNow } from '../../shared/clock.js';
 import { withResolvers } from '../../shared/deferred.js';
@@ -133,13 +133,14 @@ export class RedisConnection extends EventEmitter<ConnectionEvents> {
   /**
    * Resolves with the channel of the live client, however long that takes.
    * @throws ClosedError once the connection is closed; the signal's reason when it aborts; PermissionError when the very
-   * first connection fails for its credentials, because waiting does not help.
+   * first connection fails for its credentials, or InvalidOptionError when its client cannot be used, because waiting does
+   * not help.
    */
   async ready(signal?: AbortSignal): Promise<CommandChannel> {
     this.open();
     while (!this.channel) {
       if (this.#state === 'closed') throw new ClosedError('The connection to Redis');
-      if (this.#epoch === 0 && this.#lastFailure instanceof PermissionError) throw this.#lastFailure;
+      if (this.#epoch === 0 && isMisconfiguration(this.#lastFailure)) throw this.#lastFailure;
       await this.#change(signal);
     }
     return this.channel;
@@ -187,8 +188,12 @@ export class RedisConnection extends EventEmitter<ConnectionEvents> {
         this.emit('failure', this.#lastFailure, attempt);
       }
       if (signal.aborted) return;
-      const isConfiguration = this.#lastFailure instanceof PermissionError;
-      await pause(isConfiguration ? CONFIGURATION_RETRY_DELAY : backoffDelay(RECONNECT_BACKOFF, attempt + 1), signal);
+      await pause(
+        isMisconfiguration(this.#lastFailure)
+          ? CONFIGURATION_RETRY_DELAY
+          : backoffDelay(RECONNECT_BACKOFF, attempt + 1),
+        signal,
+      );
     }
   }
 
@@ -277,6 +282,7 @@ export class RedisConnection extends EventEmitter<ConnectionEvents> {
   }
 
   #connectFailure(error: unknown): Error {
+    if (error instanceof InvalidOptionError) return error;
     const cause = withoutCommand(error);
     const text = errorText(cause);
     return classifyRedisError(cause) === 'permission'
@@ -305,6 +311,11 @@ export class RedisConnection extends EventEmitter<ConnectionEvents> {
     this.#liveSince = state === 'ready' ? monotonicNow() : undefined;
     this.emit('state', state);
   }
+}
+
+/** Wrong credentials, or a function that does not return a new client: waiting does not help. */
+export function isMisconfiguration(failure: Error | undefined): failure is PermissionError | InvalidOptionError {
+  return failure instanceof PermissionError || failure instanceof InvalidOptionError;
 }
 
 /** Follows a client from its creation until it is ready or lost, and keeps the first error that explains a loss. */

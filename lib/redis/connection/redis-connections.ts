@@ -1,6 +1,7 @@
 import { EventEmitter } from 'node:events';
 
 import { ClosedError, InvalidOptionError, RedisStreamsError } from '../../errors.js';
+import { errorText } from '../../shared/error-text.js';
 import type { RedisStreamsLogger } from '../../shared/logger.js';
 import type { ClientFactory, ConnectionRole, ConnectionTimes, RedisStreamsConnection } from './client-factory.js';
 import { clientFactory, replyTimeoutOf } from './client-factory.js';
@@ -240,7 +241,11 @@ class LateRouter implements ConnectionRouter {
       return (this.#router ??= this.#create());
     } catch (error) {
       if (error instanceof RedisStreamsError) throw error;
-      throw new InvalidOptionError('connection', 'must return a client when it is a function, but it threw', error);
+      throw new InvalidOptionError(
+        'connection',
+        `must return a client when it is a function, but it threw: ${errorText(error)}`,
+        error,
+      );
     }
   }
 }

@@ -17,6 +17,7 @@ import { IoredisChannel } from './ioredis-channel.js';
  * - When no command is under way, nothing of a reply is left in ioredis's parser.
  * - Its listeners for `close` and `error` of the socket, which stay, turn the end of the socket into its `close` and `end`;
  *   `disconnect()` ends the socket.
+ * - Every command of the client, those of pipelines included, goes through its method `sendCommand`.
  * - `options.protocol` is 3 when the client asked for RESP3 (ioredis 6, its default there).
  *
  * `takeOver` tries all of this on each connection. A client for which it does not hold is used the plain way.
@@ -29,8 +30,15 @@ import { IoredisChannel } from './ioredis-channel.js';
  * - `refreshSlotsCache()` discovers again; `slotsTimer` is the timer of the next discovery.
  */
 
+/** A command of ioredis, as far as a refusal needs to know it. */
+interface RefusableCommand {
+  readonly promise: Promise<unknown>;
+  reject(error: Error): void;
+}
+
 /** The parts of an ioredis client that its types hide. */
 interface ClientInternals {
+  sendCommand: (command: RefusableCommand) => unknown;
   readonly stream?: Socket;
   readonly commandQueue?: { readonly length: number };
   readonly socketTimeoutTimer?: NodeJS.Timeout;
@@ -73,10 +81,20 @@ export async function takeOver(client: Redis, options: TakeOverOptions): Promise
   socket.removeAllListeners('timeout');
   socket.setTimeout(0);
   clearSocketTimer(client);
+  internals.sendCommand = refuseCommand;
   const connection = new RespConnection(socket, options);
   const channel = new RespChannel(connection);
   await testChannel(client, channel, internals.options.protocol === 3);
   return channel;
+}
+
+/**
+ * Takes the place of the client's own `sendCommand`: the reply to a command of a user who still has the client would be read
+ * as the reply to a command of this package, and so would every reply after it.
+ */
+function refuseCommand(command: RefusableCommand): unknown {
+  command.reject(new Error('The connection of this client belongs to nestjs-redis-streams: use a client of your own'));
+  return command.promise;
 }
 
 /** A few commands with known answers, in one write. Where they are not permitted the answer is an error, which is known too. */

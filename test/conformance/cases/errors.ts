@@ -83,10 +83,10 @@ export function errorCases(bench: CommandBench): void {
     it('for a slot of another node is recognised', async () => {
       if (!way.isCluster) return;
       const key = await withGroup();
-      const routes = await bench.connections.control.readyNodes(10_000);
       const own = await bench.channel('control', key);
-      const other = routes.find(({ channel }) => channel !== own);
-      const outcomes = await other?.channel.commands([['XLEN', key]], 'utf8');
+      const nodes = await Promise.all([0, 1].map((index) => bench.connections.control.readyNode(index, 10_000)));
+      const other = nodes.find((node) => node?.route.channel !== own);
+      const outcomes = await other?.route.channel.commands([['XLEN', key]], 'utf8');
       expect(outcomes?.map(classifyRedisError)).toEqual(['moved']);
       const crossed = await own.commands([['XREAD', 'STREAMS', key, `${key}x`, '{y}', '0', '0', '0']], 'utf8');
       expect(crossed.map(classifyRedisError)).toEqual(['retryable']);

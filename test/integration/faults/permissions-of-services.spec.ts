@@ -131,6 +131,15 @@ describe('a service with the documented permissions', () => {
     expect(await admin.xlen('app:s')).toBe(1);
   });
 
+  it('sends exactly once as soon as it is permitted to, with the producer that was refused before', async () => {
+    await setUser(admin, 'app', NEEDED);
+    const producer = await (await bench.streamer(urlFor(), PREFIX)).createProducer('s', { delivery: 'exactly-once' });
+    await expect(producer.send('x')).rejects.toMatchObject({ code: 'ERR_UNSUPPORTED_OPERATION' });
+    await setUser(admin, 'app', `${NEEDED} ${SCRIPTS} ${EXACTLY_ONCE}`);
+
+    await expect(producer.send('y')).resolves.toMatchObject({ streamKey: 's' });
+  });
+
   it('needs SELECT for a database other than 0', async () => {
     await setUser(admin, 'app', NEEDED);
     await expect(bench.streamer(urlFor(1), PREFIX)).rejects.toMatchObject({ code: 'ERR_PERMISSION' });

@@ -104,6 +104,23 @@ describe('ending without a server', () => {
     server.resume();
   });
 
+  it('is bounded when upkeep of the group and a look for shards wait for the suspended server', async () => {
+    await streamer.createConsumer('s', {
+      mode: 'load-balanced',
+      group: 'g',
+      mkStream: true,
+      retention: { interval: 100 },
+      shardDiscoveryInterval: 100,
+    });
+    await untilBlocked();
+    server.pause();
+    // Long enough for both to begin.
+    await new Promise((resolve) => setTimeout(resolve, 300));
+
+    expect(await durationOf(streamer.disconnect())).toBeLessThan(6_000);
+    server.resume();
+  });
+
   it('waits some seconds for the server to come back and receive the acknowledgements', async () => {
     await server.restart(['--appendonly', 'yes']);
     const consumer = await streamer.createConsumer('s', { mode: 'load-balanced', group: 'g', mkStream: true });

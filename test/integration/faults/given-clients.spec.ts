@@ -1,0 +1,57 @@
+import { describe, expect, it } from '@jest/globals';
+import { Redis } from 'ioredis';
+
+import { FaultBench } from '../../support/fault-bench.js';
+import { numbers } from '../../support/streams.js';
+
+const bench = new FaultBench();
+
+describe('a client that a function of the application returned', () => {
+  it('refuses commands of the application, so that no reply to them is taken for the reply to a send', async () => {
+    const server = await bench.server({ args: ['--appendonly', 'no'] });
+    const admin = bench.admin(server.url);
+    const clients: Redis[] = [];
+    const streamer = await bench.streamer(() => {
+      const client = new Redis(server.url);
+      clients.push(client);
+      return client;
+    });
+    const producer = await streamer.createProducer('s');
+    const refusals: string[] = [];
+    const misuse = (): void => {
+      for (const client of clients) {
+        client.echo('1-1').catch(({ message }: Error) => refusals.push(message));
+        void client.pipeline().echo('2-2').exec();
+      }
+    };
+    const receipts = numbers(0, 99).map((payload) => {
+      const receipt = producer.send(payload);
+      setImmediate(misuse);
+      return receipt;
+    });
+    const ids = (await Promise.all(receipts)).map(({ id }) => id);
+
+    expect((await admin.xrange('s', '-', '+')).map(([id]) => id)).toEqual(ids);
+    expect(refusals[0]).toMatch(/belongs to nestjs-redis-streams/);
+    expect((await streamer.health()).reconnects).toBe(0);
+  });
+
+  it('must be a new one: one that was returned before fails connect() at once', async () => {
+    const server = await bench.server({ args: ['--appendonly', 'no'] });
+    const client = new Redis(server.url, { lazyConnect: true });
+    await expect(bench.streamer(() => client)).rejects.toMatchObject({
+      code: 'ERR_INVALID_OPTION',
+      message: expect.stringContaining('must return a new client on each call'),
+    });
+  });
+
+  it('cannot be made by a function that throws: the error names the reason', async () => {
+    const fail = (): Redis => {
+      throw new Error('no such secret');
+    };
+    await expect(bench.streamer(fail)).rejects.toMatchObject({
+      code: 'ERR_INVALID_OPTION',
+      message: expect.stringContaining('no such secret'),
+    });
+  });
+});

@@ -1,10 +1,11 @@
 import type { EventEmitter } from 'node:events';
 
-import { ClosedError, ConnectionError, ConnectTimeoutError, PermissionError } from '../../errors.js';
+import { ClosedError, ConnectionError, ConnectTimeoutError } from '../../errors.js';
 import { withResolvers } from '../../shared/deferred.js';
 import type { CommandChannel } from '../wire/command-channel.js';
 import type { ConnectionRole } from './client-factory.js';
 import type { ClusterNodes } from './cluster-nodes.js';
+import { isConfigurationFailure } from './redis-connection.js';
 import type { RedisConnection } from './redis-connection.js';
 
 /** The connection that serves a key. */
@@ -33,8 +34,8 @@ export interface ConnectionRouter {
   find(key: string): LiveRoute | undefined;
   /**
    * Resolves when the connection of a key is live.
-   * @throws ConnectTimeoutError after `timeout` ms; PermissionError when the first connection fails for its credentials;
-   * ClosedError
+   * @throws ConnectTimeoutError after `timeout` ms; PermissionError or InvalidOptionError when the first connection fails for
+   * it; ClosedError
    */
   ready(key: string, timeout: number): Promise<LiveRoute>;
   /** The live connections to all nodes that serve keys, in a fixed order. */
@@ -229,7 +230,7 @@ async function untilLive(wait: Wait): Promise<LiveRoute> {
     const route = wait.find();
     if (route) return route;
     const failure = wait.failure();
-    if (failure instanceof PermissionError) throw failure;
+    if (isConfigurationFailure(failure)) throw failure;
     if (limit.aborted) throw connectTimeout(wait);
     await nextEvent(wait.sources(), limit);
   }

@@ -2,7 +2,7 @@ import { EventEmitter } from 'node:events';
 
 import type { Redis } from 'ioredis';
 
-import { ClosedError, ConnectionError, PermissionError } from '../../errors.js';
+import { ClosedError, ConnectionError, InvalidOptionError, PermissionError, RedisStreamsError } from '../../errors.js';
 import { RECONNECT_BACKOFF, backoffDelay, pause } from '../../shared/backoff.js';
 import { monotonicNow } from '../../shared/clock.js';
 import { withResolvers } from '../../shared/deferred.js';
@@ -42,6 +42,11 @@ export interface ConnectionSettings {
 
 /** Wrong credentials are not corrected within a second. */
 const CONFIGURATION_RETRY_DELAY = 10_000;
+
+/** A failure for which waiting is no cure: credentials, or a function that returns no usable client. */
+export function isConfigurationFailure(failure: Error | undefined): failure is RedisStreamsError {
+  return failure instanceof RedisStreamsError && !failure.retryable;
+}
 
 /**
  * One logical connection: a succession of clients of which at most one is live. It owns the client of the current epoch and
@@ -132,14 +137,14 @@ export class RedisConnection extends EventEmitter<ConnectionEvents> {
 
   /**
    * Resolves with the channel of the live client, however long that takes.
-   * @throws ClosedError once the connection is closed; the signal's reason when it aborts; PermissionError when the very
-   * first connection fails for its credentials, because waiting does not help.
+   * @throws ClosedError once the connection is closed; the signal's reason when it aborts; PermissionError or
+   * InvalidOptionError when the very first connection fails for it, because waiting does not help.
    */
   async ready(signal?: AbortSignal): Promise<CommandChannel> {
     this.open();
     while (!this.channel) {
       if (this.#state === 'closed') throw new ClosedError('The connection to Redis');
-      if (this.#epoch === 0 && this.#lastFailure instanceof PermissionError) throw this.#lastFailure;
+      if (this.#epoch === 0 && isConfigurationFailure(this.#lastFailure)) throw this.#lastFailure;
       await this.#change(signal);
     }
     return this.channel;
@@ -178,7 +183,7 @@ export class RedisConnection extends EventEmitter<ConnectionEvents> {
         this.emit('failure', this.#lastFailure, attempt);
       }
       if (signal.aborted) return;
-      const isConfiguration = this.#lastFailure instanceof PermissionError;
+      const isConfiguration = isConfigurationFailure(this.#lastFailure);
       await pause(isConfiguration ? CONFIGURATION_RETRY_DELAY : backoffDelay(RECONNECT_BACKOFF, attempt + 1), signal);
     }
   }
@@ -268,6 +273,8 @@ export class RedisConnection extends EventEmitter<ConnectionEvents> {
   }
 
   #connectFailure(error: unknown): Error {
+    // A function of the user that returns no usable client is a mistake, not an outage.
+    if (error instanceof InvalidOptionError) return error;
     const cause = withoutCommand(error);
     const text = errorText(cause);
     return classifyRedisError(cause) === 'permission'

@@ -88,7 +88,7 @@ export class WrongTypeError extends RedisStreamsError {
   }
 }
 
-/** The stream does not exist and the consumer was told not to create it. */
+/** The stream does not exist, and `mkStream` is not set. */
 export class StreamMissingError extends RedisStreamsError {
   readonly streamKey: string;
 
@@ -203,10 +203,10 @@ export class ShutdownTimeoutError extends RedisStreamsError {
   }
 }
 
-/** A read loop neither read nor waited as planned; the watchdog has started it anew, on a new connection. */
+/** A read loop neither read nor waited as planned; the watchdog has restarted it, on a new connection. */
 export class ReadLoopStalledError extends RedisStreamsError {
   constructor(streamKeys: string, limit: number) {
-    super('ERR_READ_LOOP_STALLED', `Reading '${streamKeys}' stood still for more than ${limit} ms; it starts anew`, {
+    super('ERR_READ_LOOP_STALLED', `Reading '${streamKeys}' stood still for more than ${limit} ms; it is restarted`, {
       retryable: true,
     });
   }
@@ -233,7 +233,7 @@ export class BatchSendError extends RedisStreamsError {
 /** No server has ever listened to the pattern of a request. */
 export class NoHandlerError extends RedisStreamsError {
   constructor(pattern: string) {
-    super('ERR_NO_HANDLER', `There is no consumer group on '${pattern}', so nobody would answer the request`, {
+    super('ERR_NO_HANDLER', `There is no consumer group on '${pattern}', so the request would get no answer`, {
       retryable: true,
     });
   }

@@ -33,7 +33,7 @@ import { StreamManager } from './admin/stream-manager.js';
 import { StreamProducer } from './producing/stream-producer.js';
 
 const CONNECT_TIMEOUT = 10_000;
-/** A server that does not answer for so long counts as gone. */
+/** A server that is silent for longer while a reply is due counts as gone. */
 const REPLY_TIMEOUT = 10_000;
 const HEALTH_TIMEOUT = 1_000;
 
@@ -102,7 +102,7 @@ export class RedisStreamer extends EventEmitter<{ status: [status: RedisStreamsS
     return this.openProducer(resolveStreamKeys([streamKey])[0], options);
   }
 
-  /** A producer that is told the stream with each message. @throws InvalidOptionError */
+  /** A producer for any stream: each call names its own. @throws InvalidOptionError */
   async createGenericProducer(options: ProducerOptions = {}): Promise<StreamProducer> {
     return this.openProducer(undefined, options);
   }
@@ -248,7 +248,7 @@ export class RedisStreamer extends EventEmitter<{ status: [status: RedisStreamsS
     return redisStreamCommands(router, this.#features, this.#keyPrefix, this.#options.timeout);
   }
 
-  /** A connection that tells of its state must not be stopped by a listener that throws. */
+  /** A listener that throws must not stop the connection that announces its state. */
   #announce(status: RedisStreamsStatus): void {
     try {
       this.emit('status', status);

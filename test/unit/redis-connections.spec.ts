@@ -1,6 +1,9 @@
-import { describe, expect, it } from '@jest/globals';
+import { EventEmitter } from 'node:events';
 
-import { ClosedError } from '../../lib/errors.js';
+import { describe, expect, it } from '@jest/globals';
+import type { Redis } from 'ioredis';
+
+import { ClosedError, InvalidOptionError } from '../../lib/errors.js';
 import { RedisConnections } from '../../lib/redis/connection/redis-connections.js';
 
 const TIMES = { connectTimeout: 1_000, replyTimeout: 1_000, blockTimeout: 1_000 };
@@ -19,5 +22,20 @@ describe('redis connections', () => {
     await expect(connections.control.ready('key', 1_000)).rejects.toBeInstanceOf(ClosedError);
     await expect(connections.connect(1_000)).rejects.toBeInstanceOf(ClosedError);
     expect(calls).toBe(0);
+  });
+
+  it('refuse a function that returns the same client twice at once, without repeating it until the timeout', async () => {
+    const client = Object.assign(new EventEmitter(), {
+      status: 'wait',
+      options: {},
+      isCluster: false,
+      sendCommand: () => undefined,
+      connect: () => new Promise(() => undefined),
+      disconnect: () => client.emit('end'),
+    });
+    const connections = new RedisConnections(() => client as unknown as Redis, TIMES, LOGGER);
+
+    await expect(connections.connect(60_000)).rejects.toBeInstanceOf(InvalidOptionError);
+    await connections.close();
   });
 });

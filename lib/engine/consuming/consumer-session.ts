@@ -44,7 +44,7 @@ export interface SessionCapacity {
   readonly adaptivePrefetch?: AdaptivePrefetch | undefined;
 }
 
-/** Acks that cannot be sent mean messages delivered twice, not lost ones: the end waits at most so long for the server. */
+/** Acks that cannot be sent mean messages delivered twice, not lost ones: the end waits at most this long for the server. */
 const LAST_COMMIT_LIMIT = 5_000;
 
 /**

@@ -33,7 +33,7 @@ export class PseudoRandomSharder implements Sharder {
 }
 
 /**
- * Messages with the same key go to the same shard, for as long as the number of shards stays the same: the 32-bit FNV-1a
+ * Messages with the same key go to the same shard, while the number of shards stays the same: the 32-bit FNV-1a
  * hash of the key's UTF-8 bytes, modulo the number of shards. Messages without a key go to the shards in turn.
  */
 export class KeyHashSharder implements Sharder {

@@ -42,7 +42,7 @@ export interface ProducerEnvironment {
 /** Redis refuses longer strings (`proto-max-bulk-len`) and closes the connection. */
 const MAX_PAYLOAD = 512 * 1024 * 1024 - 1;
 
-/** Whoever only enqueues may never call flush(): of what failed, so many errors are kept for it, the others counted. */
+/** Errors of enqueued messages that are kept for flush(), which the caller may never call; further ones are only counted. */
 const MAX_KEPT_FAILURES = 100_000;
 
 /**
@@ -115,7 +115,7 @@ export class StreamProducer extends EventEmitter<{ error: [error: RedisStreamsEr
    * Resolves once Redis has the message.
    * Rejects with InvalidOptionError, QueueFullError, PayloadTooLargeError, TimestampRefusedError, WrongTypeError,
    * SendFailedError when the message is not in the stream, UncertainSendError when it may be, ProducerEndedError. A failure
-   * that nobody waits for is emitted as `error`.
+   * of a promise without a handler is emitted as `error`.
    */
   sendTo(streamKey: string, payload: Payload, options?: SendOptions): Promise<Receipt> {
     try {
@@ -252,7 +252,7 @@ export class StreamProducer extends EventEmitter<{ error: [error: RedisStreamsEr
     this.#report(error);
   };
 
-  /** An `error` that nobody listens to goes to the logger; a listener that throws goes there too. */
+  /** Without a listener for `error` the logger gets the failure; it also gets what a listener throws. */
   readonly #report = (error: RedisStreamsError): void => {
     try {
       if (this.listenerCount('error') > 0) this.emit('error', error);

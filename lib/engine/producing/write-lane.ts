@@ -12,7 +12,7 @@ export type StreamQueue = SendQueue<OutgoingMessage>;
 export interface LanePipeline {
   readonly writer: BatchWriter;
   readonly maxBatch: number;
-  /** Aborts when everything that is not settled is to fail. */
+  /** Aborts when nothing is repeated any more; then no back-off is awaited. */
   readonly closing: AbortSignal;
   nextNumber(): number;
   /** The batch as it is written now. */

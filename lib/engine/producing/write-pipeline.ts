@@ -101,7 +101,7 @@ export class WritePipeline implements LanePipeline {
     await Promise.all([...this.#rounds].map((round) => (round.done ??= withResolvers<void>()).promise));
   }
 
-  /** Fails everything that is not settled. Call {@link flush} before, to settle it. */
+  /** Nothing is repeated any more: what waits has one attempt. Call {@link flush} before, to settle everything. */
   close(): void {
     this.#closing.abort();
     for (const lane of this.#lanes.values()) lane.pump();

@@ -7,7 +7,7 @@ import type { AppendOutcomes } from '../wire/append-reply.js';
 import type { CommandChannel } from '../wire/command-channel.js';
 import { ReplyError } from '../wire/resp-reader.js';
 import type { AppendRequest, Command } from '../wire/resp-writer.js';
-import { settingsOf } from './command-sender.js';
+import { MAX_REDIRECTIONS, settingsOf } from './command-sender.js';
 import type { CommandSender } from './command-sender.js';
 import { classifyRedisError, replyWord } from './redis-error.js';
 import type { AppendCommands, OnceSettings, TrimLimit, WriteBatch } from './stream-commands.js';
@@ -25,9 +25,6 @@ const ALL: AppendFeatures = Object.freeze({ partialIds: true, minId: true });
 
 /** Most entries that one script deletes, so that it does not hold up the server. */
 const DROPS_PER_SCRIPT = 1_000;
-
-/** Redirections of one append; a slot that moves more often within a moment is a failure to repeat. */
-const MAX_REDIRECTIONS = 5;
 
 const ANY_ID = '*';
 const PARTIAL_ID = '-*';
@@ -169,7 +166,7 @@ export class RedisAppendCommands implements AppendCommands {
     );
   }
 
-  /** Draws the consequences of errors, each once, and puts what the engine knows in their place. */
+  /** Follows redirections, lets each error act on its connection once, and replaces it by the error that the engine knows. */
   #checked(outcomes: AppendOutcomes, key: string, route: LiveRoute): AppendOutcomes {
     if (!outcomes?.some((outcome) => outcome instanceof Error)) return outcomes;
     let isRedirected = false;

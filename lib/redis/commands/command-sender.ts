@@ -10,8 +10,8 @@ import type { StreamPage } from '../wire/stream-entry.js';
 import { classifyRedisError, replyWord } from './redis-error.js';
 import type { ServerFeatures } from './server-features.js';
 
-/** Redirections of one command; a slot that moves more often within a moment is repeated by the caller. */
-const MAX_REDIRECTIONS = 5;
+/** Most redirections of one command; if the slot moves more often within a moment, the caller repeats the command. */
+export const MAX_REDIRECTIONS = 5;
 
 /**
  * Sends commands to the node that serves their key: prefixes keys, waits for the connection to be live, follows
@@ -114,7 +114,7 @@ export class CommandSender {
     }
   }
 
-  /** Turns what a command failed with into what its caller is told, and lets the connection draw its consequences. */
+  /** The error for the caller of a command that failed; the connection is dropped, or the slots refreshed, where that follows. */
   failure(error: Error, route: LiveRoute): Error {
     const kind = classifyRedisError(error);
     if (kind === 'failover') route.connection.drop(route.epoch);

@@ -16,7 +16,7 @@ export class ServerFeatures {
     return !this.#missing.has(feature);
   }
 
-  /** Whether the error tells that the feature is missing, which is then remembered. */
+  /** Whether the error means that the feature is missing, which is then remembered. */
   isMissing(feature: string, error: unknown): boolean {
     const kind = classifyRedisError(error);
     if (kind !== 'unsupported' && kind !== 'permission') return false;

@@ -42,8 +42,8 @@ export interface WriteBatch {
 }
 
 /**
- * Writes batches at once. Whoever calls it decides the order: nothing is awaited between the call and the write, so batches
- * of one stream are written in the order of the calls, whatever each of them needs of the server.
+ * Writes batches at once. Its caller decides the order: nothing is awaited between the call and the write, so batches of one
+ * stream are written in the order of the calls, whatever each of them needs of the server.
  */
 export interface BatchWriter {
   /** Names the connection over which a stream is written: one for all, or in Cluster one for each node. */
@@ -124,16 +124,16 @@ export interface PendingRange {
   readonly after?: string | undefined;
   readonly count: number;
   readonly consumer?: string | undefined;
-  /** Only entries that have been idle for as long. */
+  /** Only entries that have been idle for this many milliseconds. */
   readonly minIdle?: number | undefined;
 }
 
-/** What a claim brought. */
+/** The entries that a claim took over. */
 export interface ClaimedPage {
   readonly entries: StreamEntry[];
   /** Pending ids whose entries no longer exist. */
   readonly deleted: string[];
-  /** Where the next claim goes on; undefined at the end of the list. */
+  /** Where the next claim continues; undefined at the end of the list. */
   readonly next?: string | undefined;
 }
 
@@ -152,8 +152,8 @@ export interface PendingCommands {
   pending(streamKey: string, group: string, range: PendingRange): Promise<PendingEntry[]>;
   isPending(streamKey: string, group: string, id: string): Promise<boolean>;
   /**
-   * Reads entries of our own pending list again. The idle time starts anew; the delivery count rises only with
-   * `isRedelivery`. Entries that meanwhile belong to somebody else are left alone.
+   * Reads entries of our own pending list again. Their idle time is reset; their delivery count rises only with
+   * `isRedelivery`. Entries that another consumer has claimed since are left alone.
    */
   claimOwn(
     streamKey: string,
@@ -162,7 +162,7 @@ export interface PendingCommands {
     entries: readonly PendingEntry[],
     isRedelivery: boolean,
   ): Promise<ClaimedPage>;
-  /** Takes over entries, of whichever consumer, that have been idle for `minIdle`. */
+  /** Takes over entries of any consumer that have been idle for `minIdle` milliseconds. */
   claimIdle(request: ClaimRequest): Promise<ClaimedPage>;
   /** Resets the idle time of those ids that are still ours; returns these. */
   keepAlive(streamKey: string, group: string, consumer: string, ids: readonly string[]): Promise<string[]>;
@@ -199,9 +199,9 @@ export interface TrimStep {
   readonly deadAfter: number | undefined;
   /** Entries from this id on are kept, though acknowledged. */
   readonly keepFrom: string | undefined;
-  /** About how many entries may go in this step; undefined: all of them, exactly. */
+  /** About how many entries this step may delete; undefined: all of them, exactly. */
   readonly limit: number | undefined;
-  /** Counts from this id on what would go, and deletes nothing. */
+  /** Counts the entries from this id on that would be deleted, and deletes nothing. */
   readonly dryRunFrom?: string | undefined;
 }
 
@@ -213,7 +213,7 @@ export interface TrimmedStep {
   /** The group because of which it stays; undefined when it is kept for its age. */
   readonly keptFor: string | undefined;
   readonly deadGroups: readonly string[];
-  /** Where a dry run goes on; undefined at its end. */
+  /** Where a dry run continues; undefined at its end. */
   readonly next: string | undefined;
 }
 

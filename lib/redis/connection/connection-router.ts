@@ -240,7 +240,7 @@ function liveRoute({ connection, isAsking }: Route): LiveRoute | undefined {
 interface Wait {
   readonly find: () => LiveRoute | undefined;
   readonly open: () => void;
-  /** Their `state`, `change` and `failure` events tell that it may be time to look again. */
+  /** After one of their `state`, `change` and `failure` events {@link find} may have another result. */
   readonly sources: () => readonly EventEmitter[];
   readonly isClosed: () => boolean;
   /** The failure of a first attempt to connect. */

@@ -32,7 +32,7 @@ export class ReadInterrupt {
     return this.#reader.clientId !== undefined;
   }
 
-  /** Resolves once a read was ended, or `isOver` tells that there is none to end. */
+  /** Resolves once a read was ended, or `isOver` returns true because there is none to end. */
   async interrupt(isOver: () => boolean): Promise<void> {
     const deadline = monotonicNow() + GIVE_UP_AFTER;
     while (!isOver() && monotonicNow() < deadline) {

@@ -4,7 +4,7 @@ import type { AppendRequest, CommandArgument } from '../wire/resp-writer.js';
 
 /*
  * One script call appends a whole batch exactly once: the outcomes are noted beside the stream, and a batch that is repeated
- * is given them again. Every XADD is a call of its own, so that one that is refused does not stop the others.
+ * gets them again. Every XADD is a call of its own, so that one that is refused does not stop the others.
  *
  * Both scripts return an id or an error for each entry or, when no caller wants ids, only the errors, each behind its
  * position.
@@ -59,11 +59,11 @@ while at <= #ARGV do
 end`;
 
 /**
- * KEYS: the stream, what is remembered of its producer. ARGV: as of the part within, then the batch's number, that of the
- * oldest one which may come again, and milliseconds to remember it. A batch that was appended before is not appended
- * again: its replies are given once more. Only the batches that may still be repeated are remembered; this one first, for a
- * memory that is empty for a moment is gone, and on a node that gives the slot away it may not be made again. Whatever can
- * be refused comes before the entries are appended.
+ * KEYS: the stream, the memory of its producer. ARGV: those of the inner script, then the batch's number, the number of the
+ * oldest batch that may be repeated, and the lifetime of the memory in milliseconds. A batch that was appended before is not
+ * appended again: the script returns the same replies. Only batches that may still be repeated are remembered. This batch is
+ * noted before others are forgotten, because a memory that is empty for a moment is deleted, and a node that gives the slot
+ * away may not create it again. Every command that can be refused runs before the entries are appended.
  *
  * A batch older than these is settled, and is a late copy: it was sent over a connection that stood still, the producer
  * gave the connection up and repeated the batch over another one, and then the network delivered the first copy after all.

@@ -2,7 +2,7 @@ import { script } from './script.js';
 
 /**
  * ARGV: token, ms, then each command as the number of its words and these. Returns 1 when this call, or an earlier one with
- * the same token whose reply was lost, has made the record; 0 when somebody else has.
+ * the same token whose reply was lost, has made the record; 0 when another call has.
  */
 export const RECORD_HANDLED = script(
   'record-handled',

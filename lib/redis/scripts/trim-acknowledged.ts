@@ -9,7 +9,7 @@ import { script } from './script.js';
  * consumers of a quiet stream show no sign of life, and the next entry must not go before they have read it.
  *
  * Returns: how many entries went, the first id that stays ('' when no group is alive), the group because of which it does,
- * where a dry run goes on ('' at its end), then the groups that count for nothing.
+ * where a dry run continues ('' at its end), then the groups that count for nothing.
  *
  * All in one step, so that no group can be moved back between the look and the deletion. Where the server knows by itself
  * what every group has acknowledged (ACKED, Redis 8.2), entries behind one that is still pending go too. Before Redis 6.2

@@ -6,8 +6,8 @@ const [FIRST_OF_PREFIX, SECOND_OF_PREFIX] = Buffer.from(HEADER_PREFIX) as unknow
 export type HeaderPlace = readonly [at: number, name: string];
 
 /**
- * What the names of an entry's fields say. Entries of one writer nearly always have the same names; they share this, so
- * that the names are looked at once and not once for each entry.
+ * The names of an entry's fields, and where the payload and the headers are among them. Entries of one writer nearly always
+ * have the same names and share one schema, so that the names are looked at once and not once for each entry.
  */
 export class FieldSchema {
   readonly names: readonly Buffer[];

@@ -178,6 +178,6 @@ export class IgnoredReply implements ReplyHandler {
   }
 
   lost(): void {
-    // The command behind it is told.
+    // The command behind it fails as well.
   }
 }

@@ -23,7 +23,7 @@ export class ProtocolError extends Error {
   override readonly name = 'ProtocolError';
 }
 
-/** An error that the server sent as the reply to a command. Its first word tells the kind of error. */
+/** An error that the server sent as the reply to a command. Its first word names the kind of error. */
 export class ReplyError extends Error {
   override readonly name = 'ReplyError';
 }

@@ -16,9 +16,9 @@ export interface AppendRequest {
 
 /** Twice what a batch of 500 messages of 256 bytes needs. */
 const USUAL_SIZE = 256 * 1024;
-/** Approximate bytes of an entry besides its target and its fields, and of a part of a command besides itself. */
-const BESIDE_FIELDS = 100;
-const BESIDE_PART = 32;
+/** Approximate bytes of an entry without its target and its fields, and of the length line of a part of a command. */
+const ENTRY_OVERHEAD = 100;
+const PART_OVERHEAD = 32;
 /** As many batches as are in flight at most; larger buffers are left to the garbage collector. */
 const MAX_KEPT = 16;
 /** Commands of text up to this size are joined as one string, which is faster than single writes into a large buffer. */
@@ -60,7 +60,7 @@ export class RespWriter {
     for (const command of commands) {
       for (const part of command) {
         if (typeof part === 'object') isText = false;
-        size += BESIDE_PART + (typeof part === 'number' ? 0 : part.length);
+        size += PART_OVERHEAD + (typeof part === 'number' ? 0 : part.length);
       }
     }
     if (isText && size <= SMALL_COMMAND) return Buffer.from(commands.map(textOf).join(''));
@@ -78,8 +78,8 @@ export class RespWriter {
    */
   appends(key: string, limit: ReadonlyArray<string | number>, requests: readonly AppendRequest[]): Buffer {
     const target = ['XADD', key, ...limit].map((argument) => bulk(String(argument))).join('');
-    const beside = target.length + BESIDE_FIELDS;
-    this.#begin(requests.reduce((sum, { size = 0 }) => sum + size + beside, 0));
+    const overhead = target.length + ENTRY_OVERHEAD;
+    this.#begin(requests.reduce((sum, { size = 0 }) => sum + size + overhead, 0));
     for (const { id, fields } of requests) {
       let head = this.#head;
       if (head?.id !== id || head.name !== fields[0] || head.size !== fields.length || head.target !== target) {

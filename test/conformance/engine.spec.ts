@@ -54,7 +54,7 @@ describe.each(WAYS)('the engine over $name:', (way) => {
     const entries = await bench.stored(stream);
     expect(entries.map(([, [, payload]]) => payload)).toEqual(payloads);
     expect(entries.map(([id]) => id)).toEqual(receipts.map(({ id }) => id));
-    // Nobody asks for the ids of these.
+    // No caller asks for the ids of these.
     for (const payload of payloads) producer.enqueue(payload, { headers: { n: payload } });
     await producer.flush();
     const more = (await bench.stored(stream)).slice(payloads.length);
@@ -111,9 +111,10 @@ describe.each(WAYS)('the engine over $name:', (way) => {
       const streamer = await engine.connect();
       const producer = await streamer.createProducer(stream);
       await sendNumbers(producer, 0, 24);
-      const times = { autoCommitDelay: 0, autoCommitInterval: 0 };
+      const delay = autoCommit === 'delayed' ? { autoCommitDelay: 0 } : {};
+      const interval = autoCommit === 'immediate' ? {} : { autoCommitInterval: 0 };
       const start = { group: 'g', autoStreamReset: 'earliest', batchSize: 10 } as const;
-      const options = { mode, autoCommit, ...start, ...(autoCommit === 'immediate' ? {} : times) } as ConsumerOptions;
+      const options = { mode, autoCommit, ...start, ...delay, ...interval } as ConsumerOptions;
       const consumer: BasicConsumer = await streamer.createConsumer(stream, options as never);
       const first = await take(consumer, 25);
       const waiting = take(consumer, 25);

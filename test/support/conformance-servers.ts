@@ -114,7 +114,7 @@ export class ConformanceServers {
   async #startProxies(): Promise<FaultProxy[]> {
     const { masters } = await this.cluster();
     const proxies = await Promise.all(masters.map(({ server }) => FaultProxy.start(server.port)));
-    this.#ends.push(() => Promise.all(proxies.map((proxy) => proxy.stop())));
+    this.#ends.push(() => proxies.forEach((proxy) => proxy.stop()));
     return proxies;
   }
 

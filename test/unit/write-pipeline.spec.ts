@@ -340,6 +340,25 @@ describe('order of a stream', () => {
     expect(settled).toHaveLength(5);
   });
 
+  it('settles a batch whose write fails in an unexpected way, and continues', async () => {
+    let isBroken = true;
+    const { settled, push } = setUp(
+      {},
+      {
+        write: async ({ requests }) => {
+          if (isBroken) throw new TypeError('a mistake');
+          return requests.map(({ id }) => id);
+        },
+      },
+    );
+    push('1');
+    await turn();
+    isBroken = false;
+    push('2');
+    await turn();
+    expect(settled).toEqual(['1: ERR_INTERNAL', '2']);
+  });
+
   it('a node that stands still holds up no other node', async () => {
     const { appends, push } = setUp({ maxBatch: 1 }, { laneOf: (key) => key });
     for (let count = 0; count < 10; count += 1) push(String(count), 'still');

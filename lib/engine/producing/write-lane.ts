@@ -149,7 +149,16 @@ export class WriteLane {
   }
 
   async #write(batch: MessageBatch, write: WriteBatch): Promise<void> {
-    this.#settle(batch, await this.#pipeline.writer.write(write));
+    this.#settle(batch, await this.#outcomesOf(batch, write));
+  }
+
+  /** A mistake in this package must not leave a lane that waits for ever. */
+  async #outcomesOf({ entries }: MessageBatch, write: WriteBatch): Promise<AppendOutcomes> {
+    try {
+      return await this.#pipeline.writer.write(write);
+    } catch (error) {
+      return entries.map(() => error as Error);
+    }
   }
 
   #settle(batch: MessageBatch, outcomes: AppendOutcomes): void {

@@ -60,8 +60,13 @@ export class RedisAppendCommands implements AppendCommands {
   }
 
   async prepare(batch: WriteBatch, timeout: number): Promise<void> {
+    const { router } = this.#sender;
     const key = this.#sender.key(batch.streamKey);
-    const route = await this.#sender.router.ready(key, timeout);
+    const lane = router.laneOf(key);
+    // Until the nodes of a cluster are known all streams share a lane, in which one dead node must not hold up the others.
+    if (router.isCluster !== false) await router.reached(timeout);
+    if (router.laneOf(key) !== lane) return;
+    const route = await router.ready(key, timeout);
     if (!this.#knowsServer(batch)) await this.#probe(key);
     if (!this.#hasScripts(batch, route)) await this.#loadScripts(route);
   }

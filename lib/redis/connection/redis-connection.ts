@@ -167,6 +167,7 @@ export class RedisConnection extends EventEmitter<ConnectionEvents> {
   /** The channel first: ioredis ends a socket politely, and a command written until then would be lost. */
   #endClient(reason: string): void {
     this.#channel?.end(new Error(reason));
+    this.#channel = undefined;
     this.#client?.disconnect();
   }
 

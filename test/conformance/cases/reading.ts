@@ -81,7 +81,7 @@ export function readingCases(bench: CommandBench): void {
       const single: string[][] = [];
       for (let after = '0-0'; single.length < wanted.length;) {
         const [next] = await reading.read({ positions: [[key, after]], count: 1 });
-        const [entry] = next?.entries as [StreamEntry];
+        const [entry] = (next?.entries ?? []) as [StreamEntry];
         single.push(fieldText(entry.fields ?? []));
         after = entry.id;
       }
@@ -100,7 +100,7 @@ export function readingCases(bench: CommandBench): void {
         { id: '*', fields: ['msg', 'b'] },
       ]);
       const [page] = await reading.read({ positions: [[key, '0-0']], count: 10 });
-      const [large, small] = page?.entries as [StreamEntry, StreamEntry];
+      const [large, small] = (page?.entries ?? []) as [StreamEntry, StreamEntry];
       expect(large.fields?.join()).toBe(fields.join());
       expect(textOf(small)).toBe('b');
     });

@@ -1,3 +1,5 @@
+import { setMaxListeners } from 'node:events';
+
 import {
   ClosedError,
   ConnectTimeoutError,
@@ -65,6 +67,8 @@ export class WritePipeline implements LanePipeline {
 
   constructor(options: WritePipelineOptions) {
     this.#options = options;
+    // One listener for each lane and each stream that waits to be written again.
+    setMaxListeners(0, this.#closing.signal);
   }
 
   /** Messages that wait or are in flight. */

@@ -1,3 +1,5 @@
+import { setMaxListeners } from 'node:events';
+
 import { withResolvers } from '../../shared/deferred.js';
 import { ClosedError } from '../../errors.js';
 import type { RedisStreamsError } from '../../errors.js';
@@ -40,6 +42,8 @@ export class CommitScheduler {
 
   constructor(options: CommitSchedulerOptions) {
     this.#options = options;
+    // One listener for each partition that waits to repeat its acks.
+    setMaxListeners(0, this.#closing.signal);
   }
 
   /** Acks that are not confirmed yet. */

@@ -122,6 +122,8 @@ export class WriteLane {
   /** A stream may be served by another node by now; it follows when nothing of it is in flight here. */
   #mustLeave(stream: StreamQueue): boolean {
     if (stream.isHeld) return true;
+    // After a redirection one batch goes alone: while its slot is being migrated, a node may refuse it and take the next one.
+    if (stream.redirections > 0 && stream.inFlight > 0) return true;
     if (this.#pipeline.writer.laneOf(stream.streamKey) === this.name)
       return stream.inFlight > 0 && stream.lane !== this;
     if (stream.inFlight === 0) this.#pipeline.enqueue(stream);

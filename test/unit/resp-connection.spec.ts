@@ -207,6 +207,20 @@ describe('RESP connection', () => {
     expect(connection.isOpen).toBe(false);
   });
 
+  it('skips the line break of a reply that was read before it took the socket over', async () => {
+    const { socket, connection } = connect();
+    const reply = new ValueReply('utf8');
+    connection.send(PING, reply);
+    socket.emit('data', Buffer.from('\n'));
+    socket.emit('data', Buffer.from('+PONG\r\n'));
+
+    expect(await reply.promise).toBe('PONG');
+    const later = new ValueReply('utf8');
+    connection.send(PING, later);
+    socket.emit('data', Buffer.from('\n+PONG\r\n'));
+    await expect(later.promise).rejects.toThrow('Redis sent type 10');
+  });
+
   it('ends when a due reply does not come, and not while replies keep coming or none is due', async () => {
     const { socket, connection } = connect(100);
     const first = new ValuesReply('utf8', 10);

@@ -10,6 +10,7 @@ export interface RespConnectionOptions {
 }
 
 const NOTHING = Buffer.alloc(0);
+const LF = 10;
 
 /** From here on the served handlers at the beginning of the queue are cut off. */
 const CUT_FROM = 1_024;
@@ -45,6 +46,8 @@ export class RespConnection {
   /** Beginning of a reply that is not complete. */
   #kept: Buffer[] = [];
   #keptBytes = 0;
+  /** Whether nothing has been received yet. */
+  #isFresh = true;
   #isCorked = false;
   #timer: NodeJS.Timeout | undefined;
   /** When the peer last sent something, or the first reply became due. */
@@ -107,11 +110,20 @@ export class RespConnection {
   readonly #receive = (chunk: Buffer): void => {
     this.#lastSignAt = monotonicNow();
     try {
-      this.#read(chunk);
+      this.#read(this.#isFresh ? this.#withoutLineBreak(chunk) : chunk);
     } catch (error) {
       this.end(error as Error);
     }
   };
+
+  /**
+   * The reader before this one may have taken its last line as complete at the CR, as that of ioredis 6 does, when the LF was
+   * still on its way. No reply begins with an LF.
+   */
+  #withoutLineBreak(chunk: Buffer): Buffer {
+    this.#isFresh = false;
+    return chunk[0] === LF ? chunk.subarray(1) : chunk;
+  }
 
   #read(chunk: Buffer): void {
     const reader = this.#reader;

@@ -127,7 +127,7 @@ export class RedisAppendCommands implements AppendCommands {
 
   #knowsServer({ requests, trim }: WriteBatch): boolean {
     if (this.#features) return true;
-    return trim.minId === undefined && requests.every(({ id }) => id === ANY_ID || !id.endsWith(PARTIAL_ID));
+    return trim.minId === undefined && !hasPartialId(requests);
   }
 
   #hasScripts({ once }: WriteBatch, { channel }: LiveRoute): boolean {
@@ -140,7 +140,7 @@ export class RedisAppendCommands implements AppendCommands {
     const { channel } = route;
     const features = this.#features ?? ALL;
     const limit = trimArguments(trim, features);
-    const isPlain = features.partialIds && (trim.minId === undefined || features.minId);
+    const isPlain = (features.partialIds || !hasPartialId(requests)) && (features.minId || trim.minId === undefined);
     if (once) return isPlain ? this.#writeOnce(route, key, limit, batch, once) : refused(requests);
     if (isPlain) return channel.append({ key, limit, requests, wantsIds }, settingsOf(route));
     const commands = requests.map((request) => appendCommand(key, limit, request, features));
@@ -231,6 +231,10 @@ export class RedisAppendCommands implements AppendCommands {
 
 function needsScripts(): UnsupportedOperationError {
   return new UnsupportedOperationError("delivery: 'exactly-once'", NEEDS_SCRIPTS);
+}
+
+function hasPartialId(requests: readonly AppendRequest[]): boolean {
+  return requests.some(({ id }) => id !== ANY_ID && id.endsWith(PARTIAL_ID));
 }
 
 function refused(requests: readonly AppendRequest[]): Promise<AppendOutcomes> {

@@ -61,10 +61,6 @@ export class IoredisChannel implements CommandChannel {
     return pagesOf(await this.command(command, 'buffer', settings), streamKey);
   }
 
-  end(): void {
-    this.#client.disconnect();
-  }
-
   /**
    * In lower case, because ioredis 6 gives the replies to commands in upper case another shape. The arguments are one array,
    * which ioredis flattens: 100,000 single ones do not fit the stack.

@@ -151,7 +151,9 @@ export class RedisConnection extends EventEmitter<ConnectionEvents> {
     // Every command of a pipeline may report the same; once is enough.
     if (epoch !== this.#epoch || epoch === this.#droppedEpoch) return;
     this.#droppedEpoch = epoch;
-    this.#endClient('the connection was dropped');
+    // Until the server closes its side, the socket seems open, but what is written to it would count as lost.
+    this.#channel = undefined;
+    this.#client?.disconnect();
   }
 
   /** Ends the connection for good; commands in flight fail. Idempotent. */
@@ -159,16 +161,9 @@ export class RedisConnection extends EventEmitter<ConnectionEvents> {
     if (this.#state !== 'closed') {
       this.#setState('closed');
       this.#closing.abort();
-      this.#endClient('the connection was closed');
+      this.#client?.disconnect();
     }
     await this.#loop;
-  }
-
-  /** The channel first: ioredis ends a socket politely, and a command written until then would be lost. */
-  #endClient(reason: string): void {
-    this.#channel?.end(new Error(reason));
-    this.#channel = undefined;
-    this.#client?.disconnect();
   }
 
   async #keepConnected(): Promise<void> {

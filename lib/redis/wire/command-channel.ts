@@ -40,6 +40,4 @@ export interface CommandChannel {
   readonly isOpen: boolean;
   /** Number of commands, or batches of commands, that wait for replies. */
   readonly waiting: number;
-  /** Ends the connection at once; what waits for replies fails. Idempotent. */
-  end(cause: Error): void;
 }

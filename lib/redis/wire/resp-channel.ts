@@ -71,10 +71,6 @@ export class RespChannel implements CommandChannel {
     return reply.promise;
   }
 
-  end(cause: Error): void {
-    this.#connection.end(cause);
-  }
-
   /** ASKING holds for one command only. */
   async #askEach(commands: readonly Command[], encoding: ReplyEncoding): Promise<unknown[]> {
     const asked = commands.flatMap((command) => [ASKING, command]);

@@ -18,6 +18,8 @@ export function connectingCases(bench: CommandBench): void {
       const { connections, way } = bench;
       const all = (['writer', 'control', 'reader'] as const).map((role) => connections.ofRole(role));
       expect(all.map((ofRole) => ofRole.length > 0)).toEqual([true, true, true]);
+      // connect() does not wait for every node of a cluster.
+      await until('all are live', () => all.flat().every(({ channel }) => channel !== undefined));
       for (const { channel } of all.flat()) expect(channel).toBeInstanceOf(way.isPlain ? IoredisChannel : RespChannel);
     });
 

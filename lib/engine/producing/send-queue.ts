@@ -53,7 +53,7 @@ export class SendQueue<T extends Sendable> {
   waitsIn: Lane | undefined;
   /** Another node serves the stream: nothing more is written until every batch in flight is back. */
   isHeld = false;
-  /** Redirections in a row. */
+  /** Redirections, and refusals for its slot alone, in a row. */
   redirections = 0;
 
   constructor(streamKey: string) {

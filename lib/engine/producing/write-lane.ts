@@ -1,6 +1,6 @@
 import { RECONNECT_BACKOFF, backoffDelay, pause } from '../../shared/backoff.js';
 import { monotonicNow } from '../../shared/clock.js';
-import { classifyRedisError, replyWord } from '../../redis/commands/redis-error.js';
+import { concernsSlot } from '../../redis/commands/redis-error.js';
 import type { AppendOutcomes, BatchWriter, WriteBatch } from '../../redis/commands/stream-commands.js';
 import type { OutgoingMessage } from '../messages/outgoing-message.js';
 import type { Batch, SendQueue } from './send-queue.js';
@@ -53,7 +53,7 @@ const REDIRECTIONS_AT_ONCE = 2;
  *
  * - A failure of the connection or of the node pauses the lane.
  * - A redirection (MOVED, ASK) holds its stream only: once every batch of the stream is back, the stream moves to the lane
- *   of the other node and repeats there. So does TRYAGAIN, which a script gets while the slot of its keys is migrated.
+ *   of the other node and repeats there. So does a refusal for the slot alone: TRYAGAIN, or a slot that no node serves.
  *
  * It never writes to a stream that is held, and never settles a message twice.
  */
@@ -219,14 +219,8 @@ export class WriteLane {
   }
 }
 
-/**
- * Whether a batch failed for no other reason than that another node serves its stream, or that a script's keys are on two
- * nodes while their slot is being migrated (TRYAGAIN). Other streams of the node are not affected.
- */
+/** Whether a batch failed for no other reason than the slot of its stream: the other streams of the node are not affected. */
 function concernsStreamOnly(outcomes: AppendOutcomes): boolean {
   const errors = (outcomes ?? []).filter((outcome) => outcome instanceof Error);
-  return (
-    errors.length > 0 &&
-    errors.every((error) => classifyRedisError(error) === 'moved' || replyWord(error) === 'TRYAGAIN')
-  );
+  return errors.length > 0 && errors.every((error) => concernsSlot(error));
 }

@@ -63,8 +63,9 @@ export class RedisAppendCommands implements AppendCommands {
     const { router } = this.#sender;
     const key = this.#sender.key(batch.streamKey);
     const lane = router.laneOf(key);
-    // Until the nodes of a cluster are known all streams share a lane, in which one dead node must not hold up the others.
-    if (router.isCluster !== false) await router.reached(timeout);
+    // Until the nodes of a cluster are known all streams share a lane. Its other streams must not wait for this one, whose
+    // node may stand still, or whose slot may have no node.
+    if (lane === '') await router.reached(timeout);
     if (router.laneOf(key) !== lane) return;
     const route = await router.ready(key, timeout);
     if (!this.#knowsServer(batch)) await this.#probe(key);

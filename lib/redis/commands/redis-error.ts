@@ -97,6 +97,16 @@ export function classifyRedisError(error: unknown): RedisErrorKind {
   return KIND_OF_FIRST_WORD[word] ?? (DENIED_IN_SCRIPT.test(message) ? 'permission' : 'refused');
 }
 
+/**
+ * Whether the server refused a command for the slot of its key alone: another node serves it (MOVED, ASK), none does, or the
+ * keys of a script are on two nodes while it is being migrated (TRYAGAIN). Keys of other slots are served.
+ */
+export function concernsSlot(error: unknown): boolean {
+  const word = replyWord(error);
+  if (word === 'CLUSTERDOWN') return (error as Error).message.includes('slot not served');
+  return word === 'TRYAGAIN' || classifyRedisError(error) === 'moved';
+}
+
 /** Whether doing the same again later can help. */
 export function isTransient(kind: RedisErrorKind): boolean {
   return ['connection', 'failover', 'retryable', 'moved', 'unreadable'].includes(kind);

@@ -51,7 +51,7 @@ export interface BatchWriter {
   /** Whether {@link write} is possible now: the connection is live, and what the batch needs of the server is known. */
   canWrite(batch: WriteBatch): boolean;
   /**
-   * Resolves when {@link canWrite} is true, at least for a moment.
+   * Resolves when {@link canWrite} is true, at least for a moment, or when {@link laneOf} names another lane.
    * @param timeout limit for the connection, in milliseconds
    * @throws ConnectTimeoutError, PermissionError, ClosedError, or what the server answered
    */

@@ -5,6 +5,7 @@ import { withResolvers } from '../../shared/deferred.js';
 import type { CommandChannel } from '../wire/command-channel.js';
 import type { ConnectionRole } from './client-factory.js';
 import type { ClusterNodes } from './cluster-nodes.js';
+import { hashSlot } from './hash-slot.js';
 import { isMisconfiguration } from './redis-connection.js';
 import type { RedisConnection } from './redis-connection.js';
 
@@ -34,7 +35,10 @@ export interface ConnectionRouter {
   readonly address: string;
   /** Undefined until a given function has been asked for its first client. */
   readonly isCluster: boolean | undefined;
-  /** Names the connection that serves a key, so that what is sent over one connection can be kept together. */
+  /**
+   * Names the connection that serves a key, so that what is sent over one connection can be kept together. The empty name
+   * stands for the only connection, and in Cluster for a connection that is not known before Redis is reached.
+   */
   laneOf(key: string): string;
   /** The live connection of a key; undefined while there is none. */
   find(key: string): LiveRoute | undefined;
@@ -125,8 +129,11 @@ export class ClusterRouter implements ConnectionRouter {
     return this.#nodes.address;
   }
 
+  /** A slot without a node has a lane of its own, because it may stay without one while other slots are served. */
   laneOf(key: string): string {
-    return this.#nodes.topology.targetOf(key)?.node ?? '';
+    const { topology } = this.#nodes;
+    if (!topology.isKnown) return '';
+    return topology.targetOf(key)?.node ?? `slot ${hashSlot(key)}`;
   }
 
   find(key: string): LiveRoute | undefined {

@@ -2,8 +2,7 @@ import { afterAll, beforeAll, describe, expect, it } from '@jest/globals';
 import { Cluster } from 'ioredis';
 import { firstValueFrom } from 'rxjs';
 
-import { KeyHashSharder } from '../../../lib/index.js';
-import type { RedisStreamer } from '../../../lib/index.js';
+import { KeyHashSharder, RedisStreamer } from '../../../lib/index.js';
 import { onEvent, onRequest } from '../../support/controllers.js';
 import { FaultBench, drain } from '../../support/fault-bench.js';
 import type { FaultProxy } from '../../support/fault-proxy.js';
@@ -189,6 +188,43 @@ describe('a node of a cluster that stands still', () => {
     expect(texts(await take(consumer, 1))).toEqual(['x']);
     proxies[0]?.cut();
     proxies[0]?.unstall();
+  });
+});
+
+describe('a slot that no node serves', () => {
+  it('delays only sends to its own streams, also before the first connection', async () => {
+    const keys = await cluster.keys('unserved', 6);
+    const [unserved, ...others] = keys as [string, ...string[]];
+    const [owner] = cluster.masters as [ClusterNode];
+    const slot = await owner.admin.cluster('KEYSLOT', unserved);
+    const all = async (change: (node: ClusterNode) => Promise<unknown>): Promise<void> => {
+      await Promise.all(cluster.masters.map(change));
+    };
+    await all(({ admin }) => admin.config('SET', 'cluster-require-full-coverage', 'no'));
+    await all(({ admin }) => admin.cluster('DELSLOTS', slot));
+    const streamer = new RedisStreamer(cluster.connection, { timeout: 20_000 });
+    bench.endLater(() => streamer.disconnect());
+    const producer = await streamer.createGenericProducer();
+    const late = producer.sendTo(unserved, 'late');
+    const isLate = AbortSignal.timeout(10_000);
+    for (const payload of ['first', 'second']) {
+      await Promise.all(others.map((key) => producer.sendTo(key, payload)));
+    }
+    expect(isLate.aborted).toBe(false);
+    await owner.admin.cluster('ADDSLOTS', slot);
+
+    await expect(late).resolves.toMatchObject({ streamKey: unserved });
+    await all(({ admin }) => admin.config('SET', 'cluster-require-full-coverage', 'yes'));
+    await until('all nodes know the owner of the slot', async () => {
+      const infos = await Promise.all(cluster.masters.map(({ admin }) => admin.cluster('INFO')));
+      return infos.every((info) => String(info).includes('cluster_state:ok'));
+    });
+    for (const key of others) {
+      expect((await (await cluster.masterOf(key)).admin.xrange(key, '-', '+')).map(([, [, text]]) => text)).toEqual([
+        'first',
+        'second',
+      ]);
+    }
   });
 });
 

@@ -17,8 +17,8 @@ export interface ClusterConnection {
 /**
  * Where Redis is: a `redis://` or `rediss://` URL, ioredis options (standalone or Sentinel), a Cluster, or a function that
  * returns a client. The function is called once for each connection that is needed, again after every loss, and must return
- * a new client each time; this package switches reconnecting and resending off on it, because it does both itself. A
- * function that returns a Cluster is called once: the connections to its nodes are made with its options.
+ * a new client each time; this package switches reconnecting and resending off on it, because it does both itself, and the
+ * client refuses commands of its maker, because its socket is used directly. A function that returns a Cluster is called once: the connections to its nodes are made with its options.
  */
 export type RedisStreamsConnection = string | RedisOptions | ClusterConnection | (() => RedisClient);
 

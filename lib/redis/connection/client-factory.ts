@@ -16,9 +16,10 @@ export interface ClusterConnection {
 
 /**
  * Where Redis is: a `redis://` or `rediss://` URL, ioredis options (standalone or Sentinel), a Cluster, or a function that
- * returns a client. The function is called once for each connection that is needed, again after every loss, and must return
- * a new client each time; this package switches reconnecting and resending off on it, because it does both itself, and the
- * client refuses commands of its maker, because its socket is used directly. A function that returns a Cluster is called once: the connections to its nodes are made with its options.
+ * returns a client. The function is called once for each connection that is needed and again after every loss, and must
+ * return a new client each time. The client belongs to this package from then on: reconnecting and resending are switched
+ * off, because this package does both itself, and commands of the application are refused, because the socket is used
+ * directly. A function that returns a Cluster is called once: the connections to its nodes are made with its options.
  */
 export type RedisStreamsConnection = string | RedisOptions | ClusterConnection | (() => RedisClient);
 

@@ -103,7 +103,10 @@ export class ClusterNodes {
     // A node that cannot be reached may have been replaced.
     connection.on('failure', () => this.topology.refresh());
     connection.on('state', (state) => {
-      if (state === 'connecting' && connection.epoch > 0) this.topology.refresh();
+      if (state !== 'connecting' || connection.epoch === 0) return;
+      this.topology.refresh();
+      // It has no replies under way any more: if its node was replaced, its loss is no loss of the cluster.
+      this.#retire();
     });
     return connection;
   }

@@ -86,7 +86,7 @@ describe('a master of a cluster', () => {
       expect(firsts).toEqual([...firsts].sort((a, b) => a - b));
       await until('nothing is pending', async () => (await successor.admin.xpending(key, 'g'))[0] === 0);
       expect(statuses.slice(0, 2)).toEqual(['reconnecting', 'connected']);
-      expect(streamer.status).toBe('connected');
+      await until('the streamer is connected', () => streamer.status === 'connected');
       if (what === 'is suspended') master.server.resume();
     },
     45_000,

@@ -21,17 +21,28 @@ export class RedisStreamsError extends Error {
   }
 }
 
+/** Stands for a value that an error must neither name nor hold. */
+const HIDDEN = Symbol('hidden');
+
 /** An option or argument was refused before any I/O. */
 export class InvalidOptionError extends RedisStreamsError {
   /** Name of the option or argument, as the caller wrote it. */
   readonly option: string;
-  /** The value that was given. */
+  /** The value that was given; undefined where it may hold a password, as a URL may. */
   readonly value: unknown;
 
   constructor(option: string, rule: string, value: unknown) {
-    super('ERR_INVALID_OPTION', `${option} ${rule}; got ${describe(value)}`);
+    super('ERR_INVALID_OPTION', `${option} ${rule}${value === HIDDEN ? '' : `; got ${describe(value)}`}`);
     this.option = option;
-    this.value = value;
+    this.value = value === HIDDEN ? undefined : value;
+  }
+
+  /**
+   * For a value that may hold a password.
+   * @internal
+   */
+  static withoutValue(option: string, rule: string): InvalidOptionError {
+    return new InvalidOptionError(option, rule, HIDDEN);
   }
 }
 

@@ -18,7 +18,7 @@ import { loopHealth } from './health.js';
 import type { StreamerHealth } from './health.js';
 import { Inbox } from './admin/inbox.js';
 import type { InboxOptions } from './admin/inbox.js';
-import { check } from './options/option-checks.js';
+import { check } from '../shared/option-checks.js';
 import type { ConsumerOptions, ProducerOptions, StreamerOptions } from './options/options.js';
 import {
   resolveConsumerOptions,

@@ -2,7 +2,7 @@ import type { Deserializer, Serializer } from '@nestjs/microservices';
 
 import { resolveDeadLetter } from '../engine/settling/dead-letter.js';
 import type { DeadLetterOptions } from '../engine/settling/dead-letter.js';
-import { check } from '../engine/options/option-checks.js';
+import { check } from '../shared/option-checks.js';
 import { resolveConsumerOptions } from '../engine/options/resolve-options.js';
 import type {
   AutoCommit,

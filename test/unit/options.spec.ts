@@ -1,6 +1,6 @@
 import { hostname } from 'node:os';
 import { afterEach, describe, expect, it } from '@jest/globals';
-import { check } from '../../lib/engine/options/option-checks.js';
+import { check, optionNames } from '../../lib/shared/option-checks.js';
 import { DEFAULTS } from '../../lib/engine/options/options.js';
 import type { ConsumerOptions } from '../../lib/engine/options/options.js';
 import {
@@ -90,6 +90,8 @@ describe('option checks', () => {
     ['integer', [3, 3, 3]],
     ['integer', [Number.MAX_SAFE_INTEGER, 0]],
     ['number', [0.5, 0, 1]],
+    ['time', [2 ** 31 - 1, 0]],
+    ['function', [() => 1]],
     ['oneOf', ['a', ['a', 'b']]],
     ['date', [new Date(0)]],
     ['date', [new Date(2 ** 48 - 1)]],
@@ -107,6 +109,9 @@ describe('option checks', () => {
     ['integer', [11, 1, 10], 'option must be a whole number from 1 to 10; got 11'],
     ['integer', ['5', 1], 'option must be a whole number of at least 1; got "5"'],
     ['number', [Number.NaN, 0, 1], 'option must be a number from 0 to 1; got NaN'],
+    ['time', [2 ** 31, 0], 'option must be a whole number of milliseconds from 0 to 2147483647; got 2147483648'],
+    ['time', [0.5, 0], 'option must be a whole number of milliseconds from 0 to 2147483647; got 0.5'],
+    ['function', [7], 'option must be a function; got 7'],
     ['oneOf', ['c', ['a', 'b']], `option must be one of 'a', 'b'; got "c"`],
     ['oneOf', [undefined, ['a']], `option must be one of 'a'; got undefined`],
     ['date', [new Date(Number.NaN)], 'option must be a valid Date from 1970 to 10889; got an invalid Date'],
@@ -116,5 +121,58 @@ describe('option checks', () => {
     expect(() => (check[rule] as (...args: unknown[]) => void)('option', value, ...bounds)).toThrow(
       expect.objectContaining({ code: 'ERR_INVALID_OPTION', option: 'option', value, message }),
     );
+  });
+});
+
+describe('names of options', () => {
+  const names = optionNames<{ concurrency?: 1; ordered?: 1; keyPrefix?: 1; autoClaimIdle?: 1; autoClaimInterval?: 1 }>({
+    concurrency: true,
+    ordered: true,
+    keyPrefix: true,
+    autoClaimIdle: true,
+    autoClaimInterval: true,
+  });
+
+  it.each([
+    ['concurency', 'concurrency'],
+    ['orderd', 'ordered'],
+    ['Ordered', 'ordered'],
+    ['keyprefix', 'keyPrefix'],
+    ['prefix', 'keyPrefix'],
+    ['autoClaimIdel', 'autoClaimIdle'],
+    ['autoClaimIntervall', 'autoClaimInterval'],
+  ])('%s is refused with the nearest right name', (name, right) => {
+    expect(() => check.options('', { [name]: 1 }, names)).toThrow(
+      expect.objectContaining({
+        code: 'ERR_INVALID_OPTION',
+        option: name,
+        message: `${name} is not an option here; did you mean '${right}'?`,
+      }),
+    );
+  });
+
+  it('that resemble none are refused with a list of all, and without their value', () => {
+    expect(() => check.options('retry', { password: 'secret' }, names)).toThrow(
+      expect.objectContaining({
+        option: 'retry.password',
+        value: undefined,
+        message:
+          'retry.password is not an option here; ' +
+          'the options are autoClaimIdle, autoClaimInterval, concurrency, keyPrefix, ordered',
+      }),
+    );
+  });
+
+  it('without a value are the same as absent', () => {
+    expect(() => check.options('', { concurency: undefined, ordered: true }, names)).not.toThrow();
+  });
+
+  it.each([
+    ['redis://:secret@host', 'a string'],
+    [null, 'null'],
+    [[], 'an array'],
+    [7, 'a number'],
+  ])('are in an object: %j is refused', (options, kind) => {
+    expect(() => check.options('', options, names)).toThrow(`options must be an object; got ${kind}`);
   });
 });

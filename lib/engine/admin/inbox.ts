@@ -5,7 +5,7 @@ import { InvalidOptionError, RedisStreamsError } from '../../errors.js';
 import { RECONNECT_BACKOFF, backoffDelay, pause } from '../../shared/backoff.js';
 import { classifyRedisError, isTransient, toPublicError } from '../../redis/commands/redis-error.js';
 import type { InboxCommands, InboxRecord, RedisEffect } from '../../redis/commands/stream-commands.js';
-import { check } from '../options/option-checks.js';
+import { check } from '../../shared/option-checks.js';
 import { StreamMessage } from '../messages/stream-message.js';
 
 export interface InboxOptions {

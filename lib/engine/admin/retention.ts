@@ -1,7 +1,7 @@
 import { InvalidOptionError } from '../../errors.js';
 import { classifyRedisError } from '../../redis/commands/redis-error.js';
 import type { GroupCommands, TrimmedStep } from '../../redis/commands/stream-commands.js';
-import { check } from '../options/option-checks.js';
+import { check } from '../../shared/option-checks.js';
 
 /** Which entries are deleted: those that every group has acknowledged, and no others. */
 export interface TrimOptions {

@@ -9,7 +9,7 @@ import type {
   StreamCommands,
 } from '../../redis/commands/stream-commands.js';
 import type { RewindTarget } from '../consuming/consumer-types.js';
-import { check } from '../options/option-checks.js';
+import { check } from '../../shared/option-checks.js';
 import { redrive } from './redrive.js';
 import type { RedriveOptions, RedriveResult } from './redrive.js';
 import { resolveRetention, trimAcknowledged } from './retention.js';

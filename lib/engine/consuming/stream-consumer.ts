@@ -10,7 +10,7 @@ import { partitionOf } from './partition.js';
 import type { Partition } from './partition.js';
 import { ConsumerSession } from './consumer-session.js';
 import type { CommittingConsumer, RewindTarget } from './consumer-types.js';
-import { check } from '../options/option-checks.js';
+import { check } from '../../shared/option-checks.js';
 import { resolveStreamKeys } from '../options/resolve-options.js';
 import type { ResolvedConsumerOptions } from '../options/resolve-options.js';
 import type { ConsumerEnvironment } from './consumer-environment.js';

@@ -2,7 +2,7 @@ import { HEADER_PREFIX } from '../../constants.js';
 import { InvalidOptionError } from '../../errors.js';
 import type { RedisStreamsError } from '../../errors.js';
 import type { AppendRequest } from '../../redis/commands/stream-commands.js';
-import { check } from '../options/option-checks.js';
+import { check } from '../../shared/option-checks.js';
 import { Receipt } from './receipt.js';
 import { SendPromise } from './send-promise.js';
 

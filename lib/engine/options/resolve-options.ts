@@ -6,7 +6,7 @@ import { InvalidOptionError } from '../../errors.js';
 import { resolveRetention } from '../admin/retention.js';
 import type { ResolvedRetention, RetentionOptions } from '../admin/retention.js';
 
-import { check } from './option-checks.js';
+import { check } from '../../shared/option-checks.js';
 import { DEFAULTS } from './options.js';
 import type {
   AutoCommit,

@@ -1,4 +1,4 @@
-import { check } from '../options/option-checks.js';
+import { check } from '../../shared/option-checks.js';
 import type { Sharder } from '../options/options.js';
 
 /** Each stream's messages go to its shards in turn. */

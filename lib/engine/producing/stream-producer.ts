@@ -26,7 +26,7 @@ import type { OnSettled, Payload, SendOptions } from '../messages/outgoing-messa
 import { Receipt } from '../messages/receipt.js';
 import { SendPromise } from '../messages/send-promise.js';
 import { shardKey } from '../messages/stream-message.js';
-import { check } from '../options/option-checks.js';
+import { check } from '../../shared/option-checks.js';
 import type { ResolvedProducerOptions } from '../options/resolve-options.js';
 import { WritePipeline } from './write-pipeline.js';
 

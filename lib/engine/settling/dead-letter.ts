@@ -3,7 +3,7 @@ import { errorText } from '../../shared/error-text.js';
 import { InvalidOptionError } from '../../errors.js';
 import { toPublicError } from '../../redis/commands/redis-error.js';
 import type { AppendCommands } from '../../redis/commands/stream-commands.js';
-import { check } from '../options/option-checks.js';
+import { check } from '../../shared/option-checks.js';
 import { StreamMessage } from '../messages/stream-message.js';
 
 /** The stream for messages that cannot be processed. */

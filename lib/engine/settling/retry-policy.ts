@@ -1,5 +1,5 @@
 import { InvalidOptionError } from '../../errors.js';
-import { check } from '../options/option-checks.js';
+import { check } from '../../shared/option-checks.js';
 
 /** When and how often a message whose handling failed is handled again. All times are milliseconds. */
 export interface RetryOptions {

@@ -181,7 +181,7 @@ export class TestServerRedisStreams
       fields: fields.map((field) => Buffer.from(field as string)),
       deliveryCount,
     };
-    const shard = { streamKey: binding.pattern, shardId: 0 };
+    const shard = { streamKey: binding.pattern, shardId: 0, key: binding.pattern };
     const delivery = new Delivery(StreamMessage.create(shard, entry, DEFAULTS.streamer.messageField), () => undefined);
     const hasGroup = binding.mode !== 'real-time';
     return new RedisStreamsContext(delivery, {

@@ -6,7 +6,7 @@ import type { RedriveResult } from '../../lib/index.js';
 import type { Payment } from './payments.js';
 
 const PAYMENTS = 'payments';
-const DEAD_LETTERS = 'payments:dead';
+const DEAD_LETTERS = 'payments.dead';
 
 /** Submits payments, and deals with those that failed. */
 @Injectable()

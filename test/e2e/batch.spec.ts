@@ -84,9 +84,9 @@ it('when a batch handler fails, each item is retried and then becomes a dead let
   );
   await emitMany(pattern, 3);
 
-  await until('all are dead letters', async () => (await nest.redis.xlen(`${pattern}:dead`)) === 3);
+  await until('all are dead letters', async () => (await nest.redis.xlen(`${pattern}.dead`)) === 3);
   expect(counts.flat().sort((a, b) => a - b)).toEqual([1, 1, 1, 2, 2, 2]);
-  const [dead] = await nest.entries(`${pattern}:dead`);
+  const [dead] = await nest.entries(`${pattern}.dead`);
   expect(dead?.fields['h:dead-letter-error-message']).toBe('the database is down');
   await nest.untilSettled(pattern);
 });
@@ -114,7 +114,7 @@ it('one failing item does not fail the others when each is settled through its c
   await until('the retry is handled', () => handled.length === 6);
   await nest.untilSettled(pattern);
   expect(handled).toEqual(['0 (1)', '1 (1)', '2 (1)', '3 (1)', '4 (1)', '1 (2)']);
-  expect((await nest.entries(`${pattern}:dead`)).map(({ fields }) => fields['msg'])).toEqual(['2']);
+  expect((await nest.entries(`${pattern}.dead`)).map(({ fields }) => fields['msg'])).toEqual(['2']);
   expect(log.errors).toEqual([]);
 });
 
@@ -151,7 +151,7 @@ it('an item that cannot be decoded becomes a dead letter, and the rest of its ba
 
   await until('the rest is handled', () => seen.length === 2);
   expect(seen).toEqual([1, 3]);
-  await until('the other is a dead letter', async () => (await nest.redis.xlen(`${pattern}:dead`)) === 1);
+  await until('the other is a dead letter', async () => (await nest.redis.xlen(`${pattern}.dead`)) === 1);
 });
 
 it('with manual acknowledgement a batch is pending until each context acknowledges', async () => {

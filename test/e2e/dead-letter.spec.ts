@@ -102,8 +102,8 @@ it('a dead letter contains the unchanged message, and headers with its origin, i
   const record = new RedisStreamsRecordBuilder({ sku: 'ä' }).setHeader('tenant', 'acme').setKey('k').build();
   const { id } = await nest.emit(pattern, record);
 
-  await until('it is a dead letter', async () => (await nest.redis.xlen(`${pattern}:dead`)) === 1);
-  const [dead] = await nest.entries(`${pattern}:dead`);
+  await until('it is a dead letter', async () => (await nest.redis.xlen(`${pattern}.dead`)) === 1);
+  const [dead] = await nest.entries(`${pattern}.dead`);
   const header = (name: keyof typeof DEAD_LETTER_HEADERS): string | undefined =>
     dead?.fields[`h:${DEAD_LETTER_HEADERS[name]}`];
   expect(dead?.fields).toMatchObject({ msg: '{"sku":"ä"}', 'h:tenant': 'acme', 'h:key': 'k' });
@@ -140,8 +140,8 @@ it('a dead letter of a binary payload contains the same bytes', async () => {
   await nest.serve(onEvent(pattern, () => undefined));
   await addRaw(nest.redis, pattern, 'msg', payload, 'other', payload);
 
-  await until('it is a dead letter', async () => (await nest.redis.xlen(`${pattern}:dead`)) === 1);
-  const [row] = await nest.redis.xrangeBuffer(`${pattern}:dead`, '-', '+');
+  await until('it is a dead letter', async () => (await nest.redis.xlen(`${pattern}.dead`)) === 1);
+  const [row] = await nest.redis.xrangeBuffer(`${pattern}.dead`, '-', '+');
   expect(row?.[1].slice(0, 4)).toEqual([Buffer.from('msg'), payload, Buffer.from('other'), payload]);
 });
 
@@ -163,9 +163,9 @@ it('onDeadLetter and the deadLetter event report each dead letter, and an error 
   await until('the hook has failed', () => log.errors.some((line) => line.includes('the hook fails')));
   expect(log.errors.some((line) => line.includes('a listener fails'))).toBe(true);
   expect(events).toMatchObject([
-    { group: GROUP, deadLetterStream: `${pattern}:dead`, reason: 'failed 1 times', message: { id } },
+    { group: GROUP, deadLetterStream: `${pattern}.dead`, reason: 'failed 1 times', message: { id } },
   ]);
-  expect((await nest.entries(`${pattern}:dead`))[0]?.id).toBe(events[0]?.deadLetterId);
+  expect((await nest.entries(`${pattern}.dead`))[0]?.id).toBe(events[0]?.deadLetterId);
 });
 
 it('deadLetter.stream and deadLetter.maxLen, of the server or of a handler, set the stream of dead letters and its length', async () => {
@@ -184,7 +184,7 @@ it('deadLetter.stream and deadLetter.maxLen, of the server or of a handler, set 
   const left = await nest.redis.xlen(graveyard);
   expect(left).toBeGreaterThanOrEqual(10);
   expect(left).toBeLessThan(300);
-  expect(await nest.redis.exists(`${pattern}:dead`, `${other}:dead`)).toBe(0);
+  expect(await nest.redis.exists(`${pattern}.dead`, `${other}.dead`)).toBe(0);
 });
 
 it('with deadLetter: false a message is retried without end, at the longest delay, and never dropped', async () => {
@@ -202,12 +202,12 @@ it('with deadLetter: false a message is retried without end, at the longest dela
   await until('it was tried often', () => counts.length === 10);
   expect(counts).toEqual([1, 2, 3, 4, 5, 6, 7, 8, 9, 10]);
   expect(await nest.pending(pattern)).toBe(1);
-  expect(await nest.redis.exists(`${pattern}:dead`)).toBe(0);
+  expect(await nest.redis.exists(`${pattern}.dead`)).toBe(0);
 });
 
 it('a message whose dead letter cannot be stored stays pending, and the failure is reported', async () => {
   const pattern = uniqueName('no-grave');
-  await nest.redis.set(`${pattern}:dead`, 'a string');
+  await nest.redis.set(`${pattern}.dead`, 'a string');
   const { server } = await nest.serve(onEvent(pattern, raise(new Error('no'))), { retry: false });
   const codes: unknown[] = [];
   server.on('error', (error) => codes.push((error as { code?: string }).code));
@@ -249,5 +249,5 @@ it.each([
   expect(errors.map(({ message }) => message)).toEqual(['it failed']);
   expect(log.errors).toHaveLength(1);
   expect(log.warnings.join('\n')).toMatch(/retry\(\) ignored.*\n.*deadLetter\(\) ignored/);
-  expect(await nest.redis.exists(`${pattern}:dead`)).toBe(0);
+  expect(await nest.redis.exists(`${pattern}.dead`)).toBe(0);
 });

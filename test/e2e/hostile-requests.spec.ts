@@ -247,12 +247,12 @@ it('a dead letter has the fields of its message byte for byte, and keeps them wh
 
   await until('it is a dead letter', () => dead.length === 1);
   await nest.untilSettled(pattern);
-  const [buried] = (await rawEntries(`${pattern}:dead`)) as [Buffer[]];
+  const [buried] = (await rawEntries(`${pattern}.dead`)) as [Buffer[]];
   expect(buried.slice(0, stored.length)).toEqual(stored);
 
   await nest.redis.xtrim(pattern, 'MAXLEN', 0);
   const manager = await nest.client().unwrap().createManager();
-  expect(await manager.redrive(`${pattern}:dead`)).toEqual({ redriven: 1, skipped: 0 });
+  expect(await manager.redrive(`${pattern}.dead`)).toEqual({ redriven: 1, skipped: 0 });
   const [again] = (await rawEntries(pattern)) as [Buffer[]];
   expect(again.slice(0, stored.length)).toEqual(stored);
 });
@@ -265,12 +265,12 @@ it('a dead letter with a forged origin does not stop the redrive of others', asy
       value,
     ]);
   for (const id of ['', 'x', '-', '+', '$', '1-2-3'])
-    await addRaw(nest.redis, `${key}:dead`, 'msg', '1', ...origin(id));
-  await addRaw(nest.redis, `${key}:dead`, 'msg', '2', ...origin('0-1'));
+    await addRaw(nest.redis, `${key}.dead`, 'msg', '1', ...origin(id));
+  await addRaw(nest.redis, `${key}.dead`, 'msg', '2', ...origin('0-1'));
   await nest.redis.xgroup('CREATE', key, 'g', '0', 'MKSTREAM');
   const manager = await nest.client().unwrap().createManager();
 
-  expect(await manager.redrive(`${key}:dead`)).toEqual({ redriven: 1, skipped: 6 });
+  expect(await manager.redrive(`${key}.dead`)).toEqual({ redriven: 1, skipped: 6 });
   expect(await payloadsOf(key)).toEqual(['2']);
 });
 
@@ -292,5 +292,5 @@ it('an entry with the largest possible id is handled, retried, and becomes a dea
   await nest.untilSettled(pattern);
   expect(handled).toBe(2);
   expect(dead[0]?.message.id).toBe(LAST_ID);
-  expect(await payloadsOf(`${pattern}:dead`)).toEqual(['1']);
+  expect(await payloadsOf(`${pattern}.dead`)).toEqual(['1']);
 });

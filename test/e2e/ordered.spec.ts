@@ -141,7 +141,7 @@ it('the next message of a key is handled once the failed one is a dead letter', 
 
   await until('all are handled', () => order.length === 4);
   expect(order).toEqual([0, 0, 1, 2]);
-  expect(await nest.redis.xlen(`${pattern}:dead`)).toBe(1);
+  expect(await nest.redis.xlen(`${pattern}.dead`)).toBe(1);
 });
 
 it('a long queue behind a failing message stops neither its retry nor other keys', async () => {

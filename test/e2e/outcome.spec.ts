@@ -119,7 +119,7 @@ it('the first settlement wins, and a second one is reported', async () => {
   expect(log.warnings).toHaveLength(3);
   expect(log.warnings.join('\n')).toMatch(/retry\(\) ignored for .*settled before/);
   expect(log.warnings.join('\n')).toMatch(/deadLetter\(\) ignored for .*settled before/);
-  expect(await nest.redis.exists(`${pattern}:dead`)).toBe(0);
+  expect(await nest.redis.exists(`${pattern}.dead`)).toBe(0);
 });
 
 it('a message that was acknowledged before its handler failed stays acknowledged, and the failure is logged', async () => {

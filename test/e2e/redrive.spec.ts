@@ -29,7 +29,7 @@ class BrokenService {
   };
 
   get dead(): string {
-    return `${this.pattern}:dead`;
+    return `${this.pattern}.dead`;
   }
 
   async makeDeadLetters(...messages: unknown[]): Promise<void> {
@@ -117,4 +117,18 @@ it('filter, limit and dryRun select the dead letters that are redriven', async (
   expect(await nest.redis.xlen(service.dead)).toBe(2);
 
   await expect(admin.redrive(service.dead, { limit: 0 })).rejects.toMatchObject({ code: 'ERR_INVALID_OPTION' });
+});
+
+it('dead letters under the earlier default name, `<stream>:dead`, are redriven when that name is given', async () => {
+  const service = new BrokenService();
+  const former = `${service.pattern}:dead`;
+  const deadLetter = { stream: former };
+  await nest.serve(onEvent(service.pattern, service.handle), { ...EAGER, retry: false, deadLetter });
+  await nest.emit(service.pattern, 'order');
+  await until('it is a dead letter', async () => (await nest.redis.xlen(former)) === 1);
+  await nest.untilSettled(service.pattern);
+
+  service.isMended = true;
+  expect(await (await manager()).redrive(former)).toEqual({ redriven: 1, skipped: 0 });
+  await until('it is handled', () => service.handled.length === 1);
 });

@@ -73,7 +73,7 @@ it.each<[string, () => unknown, unknown]>([
 
   await expect(ask(nest.client(), pattern, 1)).rejects.toEqual(expected);
   await nest.untilSettled(pattern);
-  expect(await nest.redis.exists(`${pattern}:dead`)).toBe(0);
+  expect(await nest.redis.exists(`${pattern}.dead`)).toBe(0);
 });
 
 it('an Observable that fails after some values is answered with these values, then with the error', async () => {

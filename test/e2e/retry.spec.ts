@@ -37,7 +37,7 @@ it('retry.attempts counts every handling, including the first', async () => {
   await nest.serve(onEvent(pattern, handle), { retry: { attempts: 3, delay: 10 } });
   await nest.emit(pattern, 1);
 
-  await until('it is a dead letter', async () => (await nest.redis.xlen(`${pattern}:dead`)) === 1);
+  await until('it is a dead letter', async () => (await nest.redis.xlen(`${pattern}.dead`)) === 1);
   expect(handlings.map(({ count }) => count)).toEqual([1, 2, 3]);
   await nest.untilSettled(pattern);
 });
@@ -50,7 +50,7 @@ it('a message whose retry succeeds is acknowledged, and does not become a dead l
 
   await until('it was handled three times', () => handlings.length === 3);
   await nest.untilSettled(pattern);
-  expect(await nest.redis.exists(`${pattern}:dead`)).toBe(0);
+  expect(await nest.redis.exists(`${pattern}.dead`)).toBe(0);
 });
 
 it('the delays between attempts grow by retry.factor up to retry.maxDelay, and are kept', async () => {
@@ -63,7 +63,7 @@ it('the delays between attempts grow by retry.factor up to retry.maxDelay, and a
   server.on('retry', (event) => events.push(event));
   await nest.emit(pattern, 1);
 
-  await until('it is a dead letter', async () => (await nest.redis.xlen(`${pattern}:dead`)) === 1);
+  await until('it is a dead letter', async () => (await nest.redis.xlen(`${pattern}.dead`)) === 1);
   expect(events.map(({ delay }) => delay)).toEqual([100, 200, 300]);
   const waits = handlings.slice(1).map(({ at }, index) => at - (handlings[index] as Handling).at);
   for (const [index, wait] of waits.entries()) {
@@ -153,9 +153,9 @@ it('a message that ends every process becomes a dead letter after its last attem
   expect(counts).toEqual([1, 2]);
 
   const service = await startService({ pattern, options: { ...options, connection: nest.url } });
-  await until('the poison is a dead letter', async () => (await nest.redis.xlen(`${pattern}:dead`)) > 0);
+  await until('the poison is a dead letter', async () => (await nest.redis.xlen(`${pattern}.dead`)) > 0);
   expect(service.events.some(({ started }) => started === 1)).toBe(false);
-  const [dead] = await nest.entries(`${pattern}:dead`);
+  const [dead] = await nest.entries(`${pattern}.dead`);
   expect(dead?.fields).toMatchObject({
     msg: '{"n":1,"exits":true}',
     'h:dead-letter-delivery-count': '3',
@@ -223,7 +223,7 @@ it('context.retry and RedisStreamsRetryException use the given delay, and count 
   );
   await nest.emit(pattern, 1);
 
-  await until('it is a dead letter', async () => (await nest.redis.xlen(`${pattern}:dead`)) === 1);
+  await until('it is a dead letter', async () => (await nest.redis.xlen(`${pattern}.dead`)) === 1);
   const [first, second, third, ...more] = handlings as [number, number, number];
   expect(more).toEqual([]);
   expect(second - first).toBeGreaterThanOrEqual(149);

@@ -175,7 +175,7 @@ it('handleEvent: the override wraps the handlers, and what it throws is settled 
   await nest.untilSettled(pattern);
   expect(handled).toEqual([{ seen: 'food' }]);
   expect(log.errors.join('\n')).toMatch(/refused by the override/);
-  expect((await nest.entries(`${pattern}:dead`)).map(({ fields }) => fields['msg'])).toEqual(['"poison"']);
+  expect((await nest.entries(`${pattern}.dead`)).map(({ fields }) => fields['msg'])).toEqual(['"poison"']);
 });
 
 it('handleEvent: the override may hand an event to the handlers of another pattern', async () => {

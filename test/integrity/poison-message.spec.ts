@@ -71,7 +71,7 @@ const send = (n: number): Promise<void> => ledger.sent(String(n), producer.send(
 async function deadLetters(): Promise<
   Array<{ payload: string; header(name: keyof typeof DEAD_LETTER_HEADERS): string }>
 > {
-  const entries = await admin.xrange(`${pattern}:dead`, '-', '+');
+  const entries = await admin.xrange(`${pattern}.dead`, '-', '+');
   return entries.map(([, fields]) => ({
     payload: fields[fields.indexOf('msg') + 1] as string,
     header: (name) => fields[fields.indexOf(`h:${DEAD_LETTER_HEADERS[name]}`) + 1] as string,
@@ -154,7 +154,7 @@ it('a payload that cannot be parsed becomes a dead letter at once, and no handle
 });
 
 it('a dead letter that cannot be stored is not lost: its message stays pending, and is dead-lettered later without being handled again', async () => {
-  await admin.set(`${pattern}:dead`, 'something else');
+  await admin.set(`${pattern}.dead`, 'something else');
   for (let instance = 0; instance < 2; instance += 1) await serve({ retry: { attempts: 2, delay: 20 } });
   const load = keepSending(send, 500);
   await load.moreSent(1_000);
@@ -164,7 +164,7 @@ it('a dead letter that cannot be stored is not lost: its message stays pending, 
   await until('all poison messages were handled twice', () => poison().every(([, counts]) => counts.length === 2));
   await until('only the poison messages are pending', async () => (await pendingIds()).length === poison().length);
   expect(ledger.account().lost.filter((payload) => !isPoison(payload))).toEqual([]);
-  await admin.del(`${pattern}:dead`);
+  await admin.del(`${pattern}.dead`);
 
   const { duplicates } = await settle(1);
   expect(duplicates).toEqual(new Map());
@@ -218,8 +218,8 @@ describe('with processes that die', () => {
     const victim = await fleet.start('victim', { connection: proxy.url, autoClaimInterval: false });
     await until('dead letters are written', async () => (await deadLetters()).length >= 2);
     proxy.stall('control');
-    const before = await admin.xlen(`${pattern}:dead`);
-    await until('another dead letter is written', async () => (await admin.xlen(`${pattern}:dead`)) > before);
+    const before = await admin.xlen(`${pattern}.dead`);
+    await until('another dead letter is written', async () => (await admin.xlen(`${pattern}.dead`)) > before);
     const inFlight = new Set(await fleet.kill(victim));
     const between = (await deadLetters()).map(({ header }) => header('id')).filter((id) => inFlight.has(id));
     await fleet.start('successor');

@@ -56,7 +56,11 @@ const entriesOf = (record: object): Array<[string, unknown]> =>
   Object.entries(record).sort(([a], [b]) => (a < b ? -1 : a > b ? 1 : 0));
 
 const messageOf = (fields: readonly Buffer[] | null, id = '1-0'): StreamMessage =>
-  StreamMessage.create({ streamKey: 's', shardId: 0 }, { id, fields: fields && [...fields], deliveryCount: 1 }, 'msg');
+  StreamMessage.create(
+    { streamKey: 's', shardId: 0, key: 's' },
+    { id, fields: fields && [...fields], deliveryCount: 1 },
+    'msg',
+  );
 
 describe('replies', () => {
   const flatFields = fc.array(fc.tuple(buffer, buffer), { maxLength: 6 }).map((pairs) => pairs.flat());

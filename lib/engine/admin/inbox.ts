@@ -23,7 +23,7 @@ const DEFAULT_TTL = 604_800_000;
  * column in the database that the handler writes to, in the same transaction.
  */
 export function idempotencyKey(message: StreamMessage, group: string): string {
-  return `${group}:${message.streamKey}:${message.shardId}:${message.id}`;
+  return `${group}:${StreamMessage.shardOf(message).key}:${message.id}`;
 }
 
 /**
@@ -57,7 +57,7 @@ export class Inbox {
    * nothing is recorded.
    *
    * Redis runs the commands that `work` returns in one step with the record, so that they take effect exactly once. They are
-   * sent unchanged, without a key prefix; in Cluster their keys must be in the stream's slot. If Redis refuses one of them,
+   * sent unchanged, without a key prefix; in Cluster their keys must be in the slot of the stream or shard. If Redis refuses one of them,
    * those before it have taken effect and the record is not made, as in a MULTI.
    *
    * @throws InvalidOptionError; UnsupportedOperationError for commands where scripts are not permitted; RedisStreamsError
@@ -67,9 +67,9 @@ export class Inbox {
     if (!(message instanceof StreamMessage)) {
       throw new InvalidOptionError('message', 'must be a StreamMessage', message);
     }
-    const { streamKey, shardId, id } = message;
-    const record = { streamKey, group: this.#group, id: `${shardId}:${id}` };
-    if (await this.#persist(streamKey, () => this.#commands.isRecorded(record))) return false;
+    // By the key of the shard: a stream that has been sharded since has its own shard 0 beside `<stream>:0`.
+    const record = { streamKey: StreamMessage.shardOf(message).key, group: this.#group, id: message.id };
+    if (await this.#persist(record.streamKey, () => this.#commands.isRecorded(record))) return false;
     const effects = (await work()) ?? [];
     return this.#record(record, effects);
   }

@@ -52,13 +52,14 @@ export async function redrive(
   commands: RedriveCommands,
   messageField: string,
 ): Promise<RedriveResult> {
+  const shard = { streamKey: deadLetterStream, shardId: 0, key: deadLetterStream };
   let [redriven, skipped] = [0, 0];
   let from = '-';
   for (;;) {
     const page = await commands.reading.range(deadLetterStream, from, '+', PAGE);
     for (const entry of page) {
       if (redriven >= limit) return { redriven, skipped };
-      const message = StreamMessage.create({ streamKey: deadLetterStream, shardId: 0 }, entry, messageField);
+      const message = StreamMessage.create(shard, entry, messageField);
       const origin = originOf(message);
       // An entry that is still pending is about to be acknowledged, which would undo the redrive.
       if (!origin || !filter(message) || (await isPending(origin, commands))) {

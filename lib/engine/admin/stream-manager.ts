@@ -67,7 +67,7 @@ export class StreamManager implements AsyncDisposable {
     check.name('streamKey', streamKey);
     if (options.count !== undefined) check.integer('count', options.count, 1);
     const [start, end] = [rangeBound('from', from), rangeBound('to', to)];
-    const shard = { streamKey, shardId: 0 };
+    const shard = { streamKey, shardId: 0, key: streamKey };
     const entries = await this.#on(streamKey, 'reading', () =>
       this.#commands.reading.range(streamKey, start, end, options.count),
     );

@@ -1,7 +1,7 @@
 import { ID_BEFORE_ALL } from '../../constants.js';
 import type { RedisStreamsError } from '../../errors.js';
 import { StreamMessage } from '../messages/stream-message.js';
-import type { StreamShard } from '../messages/stream-message.js';
+import type { StoredShard } from '../messages/stream-message.js';
 
 /**
  * The state of an entry that this process owns: it is pending for this consumer on the server, and it is
@@ -20,10 +20,9 @@ export { shardKey } from '../messages/stream-message.js';
  * One stream, or one shard of it, that a consumer reads: its position, and which of its entries this process owns.
  * It is data with names and decides nothing; the read loop and its readers do.
  */
-export class Partition implements StreamShard {
+export class Partition implements StoredShard {
   readonly streamKey: string;
   readonly shardId: number;
-  /** The key in Redis, without our key prefix. */
   readonly key: string;
   /** The last id that was read: real-time reading continues after it, and so does a group that vanished and is created again. */
   position: string = ID_BEFORE_ALL;

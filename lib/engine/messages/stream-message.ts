@@ -11,6 +11,12 @@ export interface StreamShard {
   readonly shardId: number;
 }
 
+/** A shard, and where it is. */
+export interface StoredShard extends StreamShard {
+  /** The key in Redis, without our key prefix. */
+  readonly key: string;
+}
+
 /** The key of a shard: `orders` itself, or `orders:2`. */
 export function shardKey(streamKey: string, shardId: number, isSharded: boolean): string {
   return isSharded ? `${streamKey}:${shardId}` : streamKey;
@@ -28,7 +34,7 @@ export class StreamMessage implements StreamShard {
   readonly id: string;
   /** 1 on first delivery; the server's own count, so that a message whose handling killed the process is counted too. */
   readonly deliveryCount: number;
-  readonly #shard: StreamShard;
+  readonly #shard: StoredShard;
   readonly #raw: readonly Buffer[];
   readonly #messageField: string;
   #schema: FieldSchema | undefined;
@@ -37,11 +43,11 @@ export class StreamMessage implements StreamShard {
   #headers: Readonly<Record<string, string>> | undefined;
 
   /** @internal */
-  static create(shard: StreamShard, entry: StreamEntry, messageField: string): StreamMessage {
+  static create(shard: StoredShard, entry: StreamEntry, messageField: string): StreamMessage {
     return new StreamMessage(shard, entry, messageField);
   }
 
-  private constructor(shard: StreamShard, entry: StreamEntry, messageField: string) {
+  private constructor(shard: StoredShard, entry: StreamEntry, messageField: string) {
     this.#shard = shard;
     this.id = entry.id;
     this.deliveryCount = entry.deliveryCount;
@@ -123,7 +129,7 @@ export class StreamMessage implements StreamShard {
    * The object with which the message was created, by identity: a consumer recognises its own partition by it.
    * @internal
    */
-  static shardOf(message: StreamMessage): StreamShard {
+  static shardOf(message: StreamMessage): StoredShard {
     return message.#shard;
   }
 

@@ -58,6 +58,8 @@ export class StreamProducer extends EventEmitter<{ error: [error: RedisStreamsEr
   #failed = 0;
   #unlogged = 0;
   #ending: Promise<void> | undefined;
+  /** The last stream of which it is known that batches can be remembered beside it. */
+  #rememberedStream: string | undefined;
 
   /** @internal */
   static create(
@@ -77,6 +79,7 @@ export class StreamProducer extends EventEmitter<{ error: [error: RedisStreamsEr
     this.#streamKey = streamKey;
     this.#options = options;
     this.#environment = environment;
+    if (streamKey !== undefined) this.#requireMemory(streamKey);
     this.#pipeline = new WritePipeline({
       ...options,
       writer: environment.appending,
@@ -216,6 +219,7 @@ export class StreamProducer extends EventEmitter<{ error: [error: RedisStreamsEr
   ): MessageWithReceipt | MessageWithoutReceipt {
     if (this.#ending) throw new ProducerEndedError();
     check.name('streamKey', streamKey);
+    this.#requireMemory(streamKey);
     const bytes = bytesOf(payload);
     const more = options?.headers && headerFields(options.headers);
     const headerBytes = more ? lengthOf(more) : 0;
@@ -235,6 +239,13 @@ export class StreamProducer extends EventEmitter<{ error: [error: RedisStreamsEr
       : new MessageWithReceipt(content, streamKey, shardId, this.#report);
     this.#pipeline.push(send);
     return send;
+  }
+
+  /** Where batches are remembered on the server, this stream's can be. @throws InvalidOptionError */
+  #requireMemory(streamKey: string): void {
+    if (this.#options.delivery !== 'exactly-once' || streamKey === this.#rememberedStream) return;
+    this.#environment.appending.requireSideKey('producer', streamKey);
+    this.#rememberedStream = streamKey;
   }
 
   #shardOf(streamKey: string, payload: Payload, key: string | undefined): number {

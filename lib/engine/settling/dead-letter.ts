@@ -8,7 +8,7 @@ import { StreamMessage } from '../messages/stream-message.js';
 
 /** The stream for messages that cannot be processed. */
 export interface DeadLetterOptions {
-  /** Key of the stream of dead letters. Default `<stream>:dead`. */
+  /** Key of the stream of dead letters. Default `<stream>.dead`. */
   stream?: string;
   /** Trims the stream of dead letters to about this many entries. At least 1. Default: it is not trimmed. */
   maxLen?: number;
@@ -30,7 +30,8 @@ export const DEAD_LETTER_HEADERS = Object.freeze({
   errorStack: 'dead-letter-error-stack',
 });
 
-export const DEAD_LETTER_SUFFIX = ':dead';
+/** Not `:dead`: other programs take every key `<stream>:…` for a shard of the stream. */
+export const DEAD_LETTER_SUFFIX = '.dead';
 
 /** A message that becomes a dead letter, and why. */
 export interface DeadLetter {

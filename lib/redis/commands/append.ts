@@ -10,6 +10,7 @@ import type { AppendRequest, Command } from '../wire/resp-writer.js';
 import { MAX_REDIRECTIONS, settingsOf } from './command-sender.js';
 import type { CommandSender } from './command-sender.js';
 import { classifyRedisError, replyWord } from './redis-error.js';
+import type { SideKeyKind } from './side-key.js';
 import type { AppendCommands, OnceSettings, TrimLimit, WriteBatch } from './stream-commands.js';
 
 /** What the XADD of a server can do. */
@@ -48,6 +49,10 @@ export class RedisAppendCommands implements AppendCommands {
 
   constructor(sender: CommandSender) {
     this.#sender = sender;
+  }
+
+  requireSideKey(kind: SideKeyKind, streamKey: string): void {
+    this.#sender.sideKey(kind, streamKey);
   }
 
   laneOf(streamKey: string): string {
@@ -155,10 +160,10 @@ export class RedisAppendCommands implements AppendCommands {
     route: LiveRoute,
     key: string,
     limit: ReadonlyArray<string | number>,
-    { requests, wantsIds }: WriteBatch,
+    { streamKey, requests, wantsIds }: WriteBatch,
     once: OnceSettings,
   ): Promise<AppendOutcomes> {
-    const memory = this.#sender.besideKey(key, `producer:${once.producer}`);
+    const memory = this.#sender.sideKey('producer', streamKey, once.producer);
     const call = appendCall({ ...once, key, memory, requests, limit, wantsIds });
     if (!call) return refused(requests);
     const command: Command = ['EVALSHA', call.script.sha, call.keys.length, ...call.keys, ...call.args];

@@ -1,5 +1,4 @@
 import { ConnectionError } from '../../errors.js';
-import { hashSlot, hashTagOf, tagOfSlot } from '../connection/hash-slot.js';
 import type { ConnectionRouter, LiveRoute } from '../connection/connection-router.js';
 import type { Script } from '../scripts/script.js';
 import type { SendSettings } from '../wire/command-channel.js';
@@ -9,6 +8,8 @@ import type { Command, CommandArgument } from '../wire/resp-writer.js';
 import type { StreamPage } from '../wire/stream-entry.js';
 import { classifyRedisError, replyWord } from './redis-error.js';
 import type { ServerFeatures } from './server-features.js';
+import { sideKey } from './side-key.js';
+import type { SideKeyKind } from './side-key.js';
 
 /** Most redirections of one command; if the slot moves more often within a moment, the caller repeats the command. */
 export const MAX_REDIRECTIONS = 5;
@@ -41,11 +42,9 @@ export class CommandSender {
     return key.slice(this.keyPrefix.length);
   }
 
-  /** A key that belongs to another one: in Cluster it must have the same slot. Only once `router.isCluster` is known. */
-  besideKey(key: string, suffix: string): string {
-    if (this.router.isCluster !== true || hashTagOf(key) !== undefined) return `${key}:${suffix}`;
-    // In braces a key with a brace in it would be another tag.
-    return key.includes('}') ? `{${tagOfSlot(hashSlot(key))}}:${key}:${suffix}` : `{${key}}:${suffix}`;
+  /** The key of what is kept beside a stream or shard. @throws InvalidOptionError, see {@link sideKey} */
+  sideKey(kind: SideKeyKind, streamKey: string, ...parts: readonly string[]): string {
+    return sideKey(this.keyPrefix, kind, this.key(streamKey), ...parts);
   }
 
   /** One command on a key that has its prefix; strings of the reply as text. */

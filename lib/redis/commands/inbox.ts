@@ -4,7 +4,7 @@ import type { CommandArgument } from '../wire/resp-writer.js';
 import type { CommandSender } from './command-sender.js';
 import type { InboxCommands, InboxRecord, RedisEffect } from './stream-commands.js';
 
-/** The memory of an inbox, beside the stream: one key for each message that was handled, which expires. */
+/** The memory of an inbox, beside the stream or shard: one key for each message that was handled, which expires. */
 export class RedisInboxCommands implements InboxCommands {
   readonly #sender: CommandSender;
 
@@ -13,13 +13,13 @@ export class RedisInboxCommands implements InboxCommands {
   }
 
   async isRecorded(record: InboxRecord): Promise<boolean> {
-    const key = await this.#key(record);
+    const key = this.#key(record);
     return (await this.#sender.text(key, ['EXISTS', key])) === 1;
   }
 
   async record(record: InboxRecord, token: string, ttl: number, effects: readonly RedisEffect[]): Promise<boolean> {
     const words = effects.flatMap((effect): CommandArgument[] => [effect.length, ...effect]);
-    const key = await this.#key(record);
+    const key = this.#key(record);
     const scripted = await this.#sender.run(RECORD_HANDLED, key, [token, ttl, ...words]);
     if (scripted) return scripted.reply === 1;
     if (effects.length > 0) {
@@ -29,12 +29,8 @@ export class RedisInboxCommands implements InboxCommands {
     return (await this.#sender.text(key, ['GET', key])) === token;
   }
 
-  /** In Cluster the record has the stream's slot, so that it can be made together with the effects. */
-  async #key({ streamKey, group, id }: InboxRecord): Promise<string> {
-    const { router, timeout } = this.#sender;
-    const key = this.#sender.key(streamKey);
-    // A guess before the first connection could look for the record at another key than the one where it is.
-    if (router.isCluster === undefined) await router.ready(key, timeout);
-    return this.#sender.besideKey(key, `handled:${group}:${id}`);
+  /** In the slot of the stream or shard, so that the record can be made together with the effects. */
+  #key({ streamKey, group, id }: InboxRecord): string {
+    return this.#sender.sideKey('handled', streamKey, group, id);
   }
 }

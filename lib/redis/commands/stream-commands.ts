@@ -1,6 +1,7 @@
 import type { AppendOutcomes } from '../wire/append-reply.js';
 import type { AppendRequest } from '../wire/resp-writer.js';
 import type { StreamEntry, StreamPage } from '../wire/stream-entry.js';
+import type { SideKeyKind } from './side-key.js';
 
 /** What the engine asks of Redis, in five facets. Parts of the engine take those they need, so that a unit test can fake them. */
 export interface StreamCommands {
@@ -61,6 +62,8 @@ export interface BatchWriter {
 }
 
 export interface AppendCommands extends BatchWriter {
+  /** Without I/O. @throws InvalidOptionError when nothing can be kept beside a stream of that name */
+  requireSideKey(kind: SideKeyKind, streamKey: string): void;
   /** Appends in order, apart from all other batches: prepares, writes, and follows the stream to another node. */
   append(
     streamKey: string,
@@ -233,6 +236,7 @@ export interface GroupCommands {
 
 /** A message that a group has handled. */
 export interface InboxRecord {
+  /** The key of the stream or shard that has the message. */
   readonly streamKey: string;
   readonly group: string;
   readonly id: string;

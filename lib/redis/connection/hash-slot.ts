@@ -21,14 +21,3 @@ export function hashSlot(key: string): number {
     crc = ((crc << 8) & 0xffff) ^ (TABLE[(crc >> 8) ^ byte] as number);
   return crc % SLOTS;
 }
-
-const TAGS = new Map<number, string>();
-
-/** A short text whose slot is this one, always the same. */
-export function tagOfSlot(slot: number): string {
-  let tag = TAGS.get(slot);
-  for (let number = 0; tag === undefined; number += 1) {
-    if (hashSlot(String(number)) === slot) TAGS.set(slot, (tag = String(number)));
-  }
-  return tag;
-}

@@ -16,6 +16,8 @@ export function keyCases(bench: CommandBench): void {
   describe('keys', () => {
     it.each(PREFIXES)('under a prefix with %s are written, read, claimed, recorded and found', async (_, text) => {
       const keyPrefix = `${uniqueName('p')}${text}`;
+      // Nothing can be kept beside them, in the same slot.
+      const hasOddBraces = text.startsWith('{}');
       const { writing, control } = bench.commandsWith({ keyPrefix });
       const streamKey = `s{ü}\r\n${uniqueName('s')}`;
       const key = keyPrefix + streamKey;
@@ -29,9 +31,15 @@ export function keyCases(bench: CommandBench): void {
       const claimed = await control.pending.claimOwn(streamKey, 'g', 'c', listed, true);
       expect(claimed.entries.map((entry) => [entry.id, entry.deliveryCount])).toEqual([[id, 2]]);
       const record = { streamKey, group: 'g', id: id as string };
-      expect(await control.inbox.record(record, 't', 60_000, [])).toBe(true);
-      expect(await control.inbox.isRecorded(record)).toBe(true);
-      if (bench.way.may.scripts) {
+      if (hasOddBraces) {
+        const refusal = { code: 'ERR_INVALID_OPTION', option: 'streamKey' };
+        await expect(control.inbox.isRecorded(record)).rejects.toMatchObject(refusal);
+        expect(() => writing.appending.requireSideKey('producer', streamKey)).toThrow(expect.objectContaining(refusal));
+      } else {
+        expect(await control.inbox.record(record, 't', 60_000, [])).toBe(true);
+        expect(await control.inbox.isRecorded(record)).toBe(true);
+      }
+      if (!hasOddBraces && bench.way.may.scripts) {
         const once = { producer: 'p', batch: 1, oldest: 1, remember: 60_000 };
         const batch = { streamKey, requests: [{ id: '*', fields: ['msg', 'y'] }], trim: {}, wantsIds: true, once };
         await writing.appending.prepare(batch, 10_000);

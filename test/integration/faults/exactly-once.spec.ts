@@ -58,7 +58,7 @@ describe('delivery exactly-once', () => {
     for (const payload of ['first', 'second', 'third']) await producer.send(payload);
 
     const admin = bench.admin(server.url);
-    const [memory] = await admin.keys(`${stream}:producer:*`);
+    const [memory] = await admin.keys(`nrs:{${stream}}:producer:${stream}:*`);
     const requests = [{ id: '*', fields: ['msg', 'first'] }];
     const copy = { key: stream, memory: memory as string, requests, limit: [], wantsIds: true };
     for (const batch of [1, 2]) {
@@ -77,7 +77,7 @@ describe('delivery exactly-once', () => {
     await producer.flush();
 
     const admin = bench.admin(server.url);
-    const [memory] = await admin.keys(`${stream}:producer:*`);
+    const [memory] = await admin.keys(`nrs:{${stream}}:producer:${stream}:*`);
     expect(await admin.hlen(memory as string)).toBeLessThanOrEqual(32);
     const ttl = await admin.pttl(memory as string);
     expect(ttl).toBeGreaterThan(0);

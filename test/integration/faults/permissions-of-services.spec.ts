@@ -4,7 +4,7 @@ import { afterAll, beforeAll, beforeEach, describe, expect, it } from '@jest/glo
 import type { Redis } from 'ioredis';
 import { firstValueFrom } from 'rxjs';
 
-import type { RedisStreamer } from '../../../lib/index.js';
+import type { RedisStreamer, RedisStreamsContext, StreamMessage } from '../../../lib/index.js';
 import { NEEDED, CLUSTER, EXACTLY_ONCE, PROMPT_UNBLOCK, SCRIPTS, refusedCommands, setUser } from '../../support/acl.js';
 import { onEvent, onRequest } from '../../support/controllers.js';
 import { FaultBench } from '../../support/fault-bench.js';
@@ -73,11 +73,11 @@ describe('a service with the documented permissions', () => {
 
       await firstValueFrom(client.emit('event', 'x'));
       expect(await firstValueFrom(client.send('sum', [1, 2, 3]))).toBe(6);
-      await until('the message is a dead letter', async () => (await admin.xlen('app:event:dead')) === 1);
+      await until('the message is a dead letter', async () => (await admin.xlen('app:event.dead')) === 1);
       expect(counts).toEqual([1, 2, 3]);
       isBroken = false;
       const manager = await client.unwrap<RedisStreamer>().createManager();
-      expect(await manager.redrive('event:dead')).toMatchObject({ redriven: 1 });
+      expect(await manager.redrive('event.dead')).toMatchObject({ redriven: 1 });
       await until('the message is handled again', () => counts.length > 3);
       await until('nothing is pending', async () => (await admin.xpending('app:event', GROUP))[0] === 0);
 
@@ -138,6 +138,31 @@ describe('a service with the documented permissions', () => {
     await setUser(admin, 'app', `${NEEDED} ${SCRIPTS} ${EXACTLY_ONCE}`);
 
     await expect(producer.send('y')).resolves.toMatchObject({ streamKey: 's' });
+  });
+
+  it('is limited to the keys of its streams by the documented patterns, dead letters, inbox and exactly-once included', async () => {
+    const page = readFileSync(fileURLToPath(new URL('../../../SECURITY.md', import.meta.url)), 'utf8');
+    const patterns = /^~orders .*$/m.exec(page)?.[0] ?? 'none';
+    const commands = NEEDED.replace('~app:* ', '');
+    await setUser(admin, 'app', `${patterns} ${commands} ${SCRIPTS} ${EXACTLY_ONCE} ${PROMPT_UNBLOCK} +get +set`);
+    const client = nest.client({ connection: urlFor(), delivery: 'exactly-once' });
+    const streamer = client.unwrap<RedisStreamer>();
+    const inbox = streamer.createInbox(GROUP);
+    const fail = async (_data: unknown, context: RedisStreamsContext): Promise<void> => {
+      await inbox.once(context.getMessage(), async () => undefined);
+      throw new Error('not today');
+    };
+    await nest.serve(onEvent('orders', fail), { connection: urlFor(), retry: false });
+    await firstValueFrom(client.emit('orders', 'x'));
+    await until('the message is a dead letter', async () => (await admin.xlen('orders.dead')) === 1);
+    const sharder = { shards: 2, shardOf: () => 1 };
+    const sharded = await streamer.createProducer('orders', { delivery: 'exactly-once', sharder });
+    const { streamKey, shardId, id } = await sharded.send('y');
+    const [message] = await (await streamer.createManager()).range(`${streamKey}:${shardId}`, id, id);
+    expect(await inbox.once(message as StreamMessage, async () => undefined)).toBe(true);
+
+    expect(await refusedCommands(admin)).toEqual([]);
+    expect((await admin.keys('orders*')).sort()).toEqual(['orders', 'orders.dead', 'orders:1']);
   });
 
   it('needs SELECT for a database other than 0', async () => {

@@ -1,0 +1,32 @@
+import { InvalidOptionError } from '../../errors.js';
+import { hashTagOf } from '../connection/hash-slot.js';
+
+/** What is kept beside a stream or one of its shards, and the feature that needs it. */
+const FEATURES = Object.freeze({
+  /** The batches that a producer has sent lately. */
+  producer: "delivery 'exactly-once'",
+  /** The messages that a group has handled. */
+  handled: 'an inbox',
+});
+
+export type SideKeyKind = keyof typeof FEATURES;
+
+/**
+ * The key of what is kept beside a stream or one of its shards, in the same slot. It does not begin with the stream's key:
+ * programs that look for shards take `<stream>:*` for them. The whole key follows the kind, because two streams may share a
+ * hash tag.
+ *
+ * The rule for braces is the same with and without Cluster, so that a stream can move there.
+ * @param key with its prefix
+ * @throws InvalidOptionError for a key with braces that are no hash tag: its slot follows from the whole key, which cannot
+ * be written as a tag
+ */
+export function sideKey(keyPrefix: string, kind: SideKeyKind, key: string, ...parts: readonly string[]): string {
+  const tag = hashTagOf(key);
+  const name = [`${keyPrefix}nrs:{${tag ?? key}}`, kind, key, ...parts].join(':');
+  // A prefix with an opening brace begins another tag.
+  const isInSlot = hashTagOf(name) === (tag ?? key) && (tag !== undefined || !/[{}]/.test(key));
+  if (isInSlot) return name;
+  const rule = `(with its keyPrefix) must have no braces or a valid hash tag, such as '{orders}', for ${FEATURES[kind]}`;
+  throw new InvalidOptionError('streamKey', rule, key);
+}

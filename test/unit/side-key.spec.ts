@@ -1,0 +1,56 @@
+import { describe, expect, it } from '@jest/globals';
+import fc from 'fast-check';
+
+import { InvalidOptionError } from '../../lib/errors.js';
+import { sideKey } from '../../lib/redis/commands/side-key.js';
+import { hashSlot, hashTagOf } from '../../lib/redis/connection/hash-slot.js';
+
+describe('the name of a key beside a stream', () => {
+  it.each([
+    ['', 'orders', 'nrs:{orders}:producer:orders:p1'],
+    ['', 'orders:3', 'nrs:{orders:3}:producer:orders:3:p1'],
+    ['app:', 'orders', 'app:nrs:{app:orders}:producer:app:orders:p1'],
+    ['', '{shop}:orders', 'nrs:{shop}:producer:{shop}:orders:p1'],
+    ['', 'a}b{shop}{c', 'nrs:{shop}:producer:a}b{shop}{c:p1'],
+    ['{shop}:', 'orders', '{shop}:nrs:{shop}:producer:{shop}:orders:p1'],
+  ])('under the prefix %j, of %j, is %j', (prefix, streamKey, name) => {
+    expect(sideKey(prefix, 'producer', prefix + streamKey, 'p1')).toBe(name);
+  });
+
+  it.each(['{}orders', 'orders{', 'or}ders', '{}{orders}', '}{', '{orders'])(
+    'is refused for %j, whose braces are no hash tag, with the name of the key and the feature',
+    (key) => {
+      const refused = expect.objectContaining({ code: 'ERR_INVALID_OPTION', option: 'streamKey', value: key });
+      expect(() => sideKey('', 'producer', key, 'p1')).toThrow(refused);
+      expect(() => sideKey('', 'producer', key)).toThrow(/hash tag.*exactly-once.*got "/);
+      expect(() => sideKey('', 'handled', key, 'g', '1-0')).toThrow(/hash tag.*an inbox/);
+    },
+  );
+
+  it('is refused when the prefix makes another hash tag of it', () => {
+    expect(() => sideKey('a{', 'handled', 'a{b}c', 'g', '1-0')).toThrow(InvalidOptionError);
+  });
+
+  it('is in the slot of the key, and never looks like its shard, whatever the prefix, the key and the rest', () => {
+    const text = fc.string({ unit: fc.constantFrom('{', '}', 'a', 'b', ':', '0'), maxLength: 6 });
+    const name = text.filter((each) => each !== '');
+    fc.assert(
+      fc.property(text, name, text, (prefix, streamKey, part) => {
+        const key = prefix + streamKey;
+        const hasOddBraces = /[{}]/.test(key) && hashTagOf(key) === undefined;
+        let side: string;
+        try {
+          side = sideKey(prefix, 'handled', key, part);
+        } catch (error) {
+          expect(error).toBeInstanceOf(InvalidOptionError);
+          expect(hasOddBraces || /[{}]/.test(prefix)).toBe(true);
+          return;
+        }
+        expect(hasOddBraces).toBe(false);
+        expect(hashSlot(side)).toBe(hashSlot(key));
+        expect(side.startsWith(`${key}:`)).toBe(false);
+      }),
+      { numRuns: 5_000 },
+    );
+  });
+});

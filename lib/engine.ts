@@ -1,6 +1,6 @@
 export * from './errors.js';
 export type { RedisStreamsLogger } from './shared/logger.js';
-export type { ClusterConnection, RedisClient, RedisStreamsConnection } from './redis/connection/client-factory.js';
+export type { ClusterConnection, RedisClient, RedisStreamsConnection } from './redis/connection/connection-target.js';
 export type { RedisStreamsStatus } from './redis/connection/redis-connections.js';
 export type { GroupConsumerInfo, GroupInfo, PendingEntry, RedisEffect } from './redis/commands/stream-commands.js';
 export type {

@@ -4,7 +4,7 @@ import { errorText } from '../shared/error-text.js';
 import { ClosedError } from '../errors.js';
 import { consoleLogger, safeLogger } from '../shared/logger.js';
 import type { RedisStreamsLogger } from '../shared/logger.js';
-import type { RedisStreamsConnection } from '../redis/connection/client-factory.js';
+import type { RedisStreamsConnection } from '../redis/connection/connection-target.js';
 import type { ConnectionRouter } from '../redis/connection/connection-router.js';
 import { RedisConnections } from '../redis/connection/redis-connections.js';
 import type { RedisStreamsStatus } from '../redis/connection/redis-connections.js';

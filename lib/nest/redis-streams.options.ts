@@ -16,7 +16,7 @@ import { resolveRetry } from '../engine/settling/retry-policy.js';
 import type { RetryOptions } from '../engine/settling/retry-policy.js';
 import { InvalidOptionError } from '../errors.js';
 import type { RedisStreamsLogger } from '../shared/logger.js';
-import type { RedisStreamsConnection } from '../redis/connection/client-factory.js';
+import type { RedisStreamsConnection } from '../redis/connection/connection-target.js';
 import type { FailurePolicy } from './server/failure-policy.js';
 import type { DeadLetterEvent } from './redis-streams.events.js';
 

@@ -18,3 +18,58 @@ export function errorText(thrown: unknown): string {
 export function errorTextWithStack(thrown: unknown): string {
   return (types.isNativeError(thrown) && thrown.stack) || errorText(thrown);
 }
+
+/** A text in which no URL has a user name or password. */
+export function withoutCredentials(text: string): string {
+  return text.replace(/(\w:\/\/)\S*@/g, '$1…@');
+}
+
+/** Properties of errors of Node.js. Others may hold a URL, as `input` of an invalid one does, a command or a request. */
+const HARMLESS = new Set([
+  'name',
+  'code',
+  'errno',
+  'syscall',
+  'address',
+  'port',
+  'hostname',
+  'host',
+  'reason',
+  'library',
+]);
+
+/** A thrown value as the cause of an error: the value itself, or a copy without everything that may hold a password. */
+export function withoutSecrets(thrown: unknown): unknown {
+  if (typeof thrown === 'string') return withoutCredentials(thrown);
+  if (!types.isNativeError(thrown)) return thrown instanceof DOMException ? thrown : kindOf(thrown);
+  if (isHarmless(thrown)) return thrown;
+  const { name, message, stack, cause } = thrown;
+  const { errors } = thrown as Partial<AggregateError>;
+  const copy = new Error(withoutCredentials(message), cause === undefined ? {} : { cause: withoutSecrets(cause) });
+  const kept = Object.entries(thrown).filter(([property]) => HARMLESS.has(property));
+  return Object.assign(copy, Object.fromEntries(kept), {
+    name,
+    stack: withoutCredentials(stack ?? ''),
+    ...(Array.isArray(errors) ? { errors: errors.map(withoutSecrets) } : {}),
+  });
+}
+
+function isHarmless(thrown: unknown): boolean {
+  if (thrown === undefined) return true;
+  if (!types.isNativeError(thrown)) return false;
+  const { message, cause } = thrown;
+  const { errors = [] } = thrown as Partial<AggregateError>;
+  return (
+    withoutCredentials(message) === message &&
+    Object.keys(thrown).every((property) => HARMLESS.has(property)) &&
+    [cause, ...errors].every(isHarmless)
+  );
+}
+
+/** What a value is, without its content. */
+export function kindOf(value: unknown): string {
+  if (value === null || value === undefined) return String(value);
+  if (Array.isArray(value)) return 'an array';
+  if (typeof value === 'object') return 'an object';
+  return `a ${typeof value}`;
+}

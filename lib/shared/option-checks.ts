@@ -1,5 +1,6 @@
 import { MAX_ID_MILLISECONDS } from '../constants.js';
 import { InvalidOptionError } from '../errors.js';
+import { kindOf } from './error-text.js';
 
 /** The longest time of a timer in Node.js, almost 25 days; a longer one would fire at once. */
 export const MAX_TIME = 2 ** 31 - 1;
@@ -55,15 +56,16 @@ export const check = Object.freeze({
    * An object with options of these names and no others: a misspelled option would be ignored in silence. The value of an
    * unknown one is not shown, because it may be a password in the wrong place.
    * @param at name of the object for nested options, as `retry`; empty for the outermost object
+   * @param advice for a name that resembles none; default: a list of all names
    */
-  options(at: string, options: unknown, names: OptionNames): void {
+  options(at: string, options: unknown, names: OptionNames, advice?: string): void {
     if (typeof options !== 'object' || options === null || Array.isArray(options)) {
       throw InvalidOptionError.withoutValue(at || 'options', `must be an object; got ${kindOf(options)}`);
     }
     for (const name of Object.keys(options)) {
       if (names.has(name) || (options as Record<string, unknown>)[name] === undefined) continue;
       const path = at ? `${at}.${name}` : name;
-      throw InvalidOptionError.withoutValue(path, `is not an option here; ${suggestion(name, names)}`);
+      throw InvalidOptionError.withoutValue(path, `is not an option here; ${suggestion(name, names, advice)}`);
     }
   },
 });
@@ -81,21 +83,20 @@ export function definedOptions<T extends object>(options: T): T {
   return Object.fromEntries(Object.entries(options).filter(([, value]) => value !== undefined)) as T;
 }
 
-/** The option that was probably meant, else all that there are. */
-function suggestion(name: string, names: OptionNames): string {
+/** The option that was probably meant, else the advice. */
+function suggestion(name: string, names: OptionNames, advice?: string): string {
   const nearest = nearestName(name, names);
-  return nearest ? `did you mean '${nearest}'?` : `the options are ${[...names].sort().join(', ')}`;
+  if (nearest) return `did you mean '${nearest}'?`;
+  return advice ?? `the options are ${[...names].sort().join(', ')}`;
 }
 
 /** The most similar of some names; undefined when none is similar. */
-export function nearestName(name: string, names: Iterable<string>): string | undefined {
-  let nearest: string | undefined;
-  let least = Math.max(2, Math.ceil(name.length / 3));
-  for (const candidate of names) {
-    const distance = distanceOf(name.toLowerCase(), candidate.toLowerCase());
-    if (distance < least || (distance === least && nearest === undefined)) [nearest, least] = [candidate, distance];
-  }
-  return nearest ?? [...names].find((candidate) => contain(name.toLowerCase(), candidate.toLowerCase()));
+function nearestName(name: string, names: OptionNames): string | undefined {
+  const [wanted, all] = [name.toLowerCase(), [...names]];
+  const distances = all.map((candidate) => distanceOf(wanted, candidate.toLowerCase()));
+  const least = Math.min(...distances);
+  if (least <= Math.max(1, Math.floor(name.length / 4))) return all[distances.indexOf(least)];
+  return all.find((candidate) => contain(wanted, candidate.toLowerCase()));
 }
 
 /** As `prefix` for `keyPrefix`, or `redisOptions` for `options`. */
@@ -121,12 +122,4 @@ function distanceOf(from: string, to: string): number {
     [before, row] = [row, next];
   }
   return row[to.length] as number;
-}
-
-/** What a value is, without its content. */
-export function kindOf(value: unknown): string {
-  if (value === null || value === undefined) return String(value);
-  if (Array.isArray(value)) return 'an array';
-  if (typeof value === 'object') return 'an object';
-  return `a ${typeof value}`;
 }

@@ -8,7 +8,7 @@ import { redisStreamCommands } from '../../lib/redis/commands/redis-stream-comma
 import { ServerFeatures } from '../../lib/redis/commands/server-features.js';
 import type { StreamCommands } from '../../lib/redis/commands/stream-commands.js';
 import type { CommandChannel } from '../../lib/redis/wire/command-channel.js';
-import type { RedisStreamsConnection } from '../../lib/redis/connection/client-factory.js';
+import type { RedisStreamsConnection } from '../../lib/redis/connection/connection-target.js';
 import type { RedisStreamsLogger } from '../../lib/shared/logger.js';
 import { ConformanceServers } from './conformance-servers.js';
 import { fieldText } from './field-text.js';

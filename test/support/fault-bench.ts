@@ -7,7 +7,7 @@ import type { StreamMessage } from '../../lib/engine/messages/stream-message.js'
 import type { StreamProducer } from '../../lib/engine/producing/stream-producer.js';
 import { RedisStreamer } from '../../lib/engine/streamer.js';
 import { ConsumerEndedError } from '../../lib/errors.js';
-import type { RedisStreamsConnection } from '../../lib/redis/connection/client-factory.js';
+import type { RedisStreamsConnection } from '../../lib/redis/connection/connection-target.js';
 import { FaultProxy } from './fault-proxy.js';
 import type { Ledger } from './ledger.js';
 import { RedisServer, type RedisServerOptions } from './redis-server.js';

@@ -1,27 +1,10 @@
 import { Cluster, Redis } from 'ioredis';
 import type { ClusterOptions, RedisOptions } from 'ioredis';
 
-import { DEFAULT_REDIS_URL } from '../../constants.js';
 import { InvalidOptionError } from '../../errors.js';
 import { RECONNECT_BACKOFF, backoffDelay } from '../../shared/backoff.js';
-
-/** An ioredis client of either kind. */
-export type RedisClient = Redis | Cluster;
-
-/** A Redis Cluster, named by some of its nodes. */
-export interface ClusterConnection {
-  cluster: Array<string | { host: string; port: number }>;
-  options?: ClusterOptions;
-}
-
-/**
- * Where Redis is: a `redis://` or `rediss://` URL, ioredis options (standalone or Sentinel), a Cluster, or a function that
- * returns a client. The function is called once for each connection that is needed and again after every loss, and must
- * return a new client each time. The client belongs to this package from then on: reconnecting and resending are switched
- * off, because this package does both itself, and commands of the application are refused, because the socket is used
- * directly. A function that returns a Cluster is called once: the connections to its nodes are made with its options.
- */
-export type RedisStreamsConnection = string | RedisOptions | ClusterConnection | (() => RedisClient);
+import { checkGivenClient, connectionTarget } from './connection-target.js';
+import type { ConnectionTarget, RedisClient, RedisStreamsConnection } from './connection-target.js';
 
 /** What a connection is for: blocking reads, appends, or everything else (acks, claims, group management). */
 export type ConnectionRole = 'reader' | 'writer' | 'control';
@@ -59,15 +42,17 @@ const DISCONNECT_TIMEOUT = 200;
 /** Interval at which a server that loads its data is asked whether it is ready. */
 const LOADING_POLL = 200;
 
-/** @throws InvalidOptionError when the connection has no known form. */
+/** @throws InvalidOptionError for a connection that cannot work */
 export function clientFactory(connection: RedisStreamsConnection | undefined, times: ConnectionTimes): ClientFactory {
-  const target = connection ?? process.env['REDIS_URL'] ?? DEFAULT_REDIS_URL;
-  if (typeof target === 'string') return fromUrl(target, times);
-  if (typeof target === 'function') return new GivenClients(target, times);
-  if (typeof target !== 'object' || target === null || Array.isArray(target)) {
-    throw new InvalidOptionError('connection', 'must be a URL, ioredis options, a cluster, or a function', target);
+  const target = connectionTarget(connection);
+  switch (target.kind) {
+    case 'server':
+      return serverClients(target, times);
+    case 'cluster':
+      return clusterClients(target, times);
+    case 'function':
+      return new GivenClients(target.make, times);
   }
-  return 'cluster' in target ? fromCluster(target, times) : fromOptions(target, times);
 }
 
 /** Longest silence of the peer while a reply is due. */
@@ -76,22 +61,34 @@ export function replyTimeoutOf(role: ConnectionRole, { blockTimeout, replyTimeou
 }
 
 /**
- * The options that this package sets on every connection. Without `retryStrategy` a lost connection settles all of its
- * commands; with it, and with `autoResendUnfulfilledCommands`, ioredis either repeats writes or leaves promises that never
- * settle. `protocol: 2` gives one reply shape in ioredis 5 and 6. Automatic pipelines would write commands later than they
- * are sent, and ioredis 6 ends the process when a command with Buffers as its reply gets into one.
+ * The options that this package sets on every connection, whoever made its client:
+ *
+ * - Without `retryStrategy` a lost connection settles all of its commands; with it, and with
+ *   `autoResendUnfulfilledCommands`, ioredis either repeats writes or leaves promises that never settle.
+ * - A command that the client gives up (`commandTimeout`, `blockingTimeout`) still takes its messages on the server.
+ * - `protocol: 2`, `replyMapping` and `stringNumbers` give replies one shape in ioredis 5 and 6.
+ * - `keyPrefix` does not reach every command; ours does.
+ * - Automatic pipelines would write commands later than they are sent, and ioredis 6 ends the process when a command with
+ *   Buffers as its reply gets into one.
  */
 export function ownOptions(role: ConnectionRole, times: ConnectionTimes): RedisOptions & { protocol: 2 } {
   return {
     lazyConnect: true,
     protocol: 2,
+    replyMapping: 'legacy',
+    stringNumbers: false,
+    keyPrefix: '',
+    readOnly: false,
     retryStrategy: () => null,
+    sentinelRetryStrategy: () => null,
     reconnectOnError: null,
     autoResendUnfulfilledCommands: false,
     autoResubscribe: false,
     enableOfflineQueue: true,
     enableAutoPipelining: false,
     maxRetriesPerRequest: null,
+    commandTimeout: undefined,
+    blockingTimeout: undefined,
     // A server that loads its data estimates when it will be ready; right after its start the estimate can be far too long.
     maxLoadingRetryTime: LOADING_POLL,
     connectTimeout: times.connectTimeout,
@@ -123,62 +120,38 @@ function discoveryOptions(options: ClusterOptions, times: ConnectionTimes): Clus
   };
 }
 
-function fromUrl(url: string, times: ConnectionTimes): ClientFactory {
-  const parsed = URL.canParse(url) ? new URL(url) : undefined;
-  if (!parsed || !['redis:', 'rediss:'].includes(parsed.protocol)) {
-    const shown = parsed ? parsed.protocol : withoutCredentials(url);
-    throw new InvalidOptionError('connection', 'must be a redis:// or rediss:// URL', shown);
-  }
+function serverClients(target: Extract<ConnectionTarget, { kind: 'server' }>, times: ConnectionTimes): ClientFactory {
+  const { address, keyPrefix, options } = target;
   return {
-    address: `${parsed.hostname || '127.0.0.1'}:${parsed.port || '6379'}`,
-    keyPrefix: '',
-    isCluster: () => false,
-    createClient: (role) => new Redis(url, ownOptions(role, times)),
-    createCluster: noCluster,
-  };
-}
-
-/** A URL that cannot be parsed often has a password with characters that must be escaped. */
-function withoutCredentials(url: string): string {
-  return url.replace(/^([a-z]+:\/\/)?.*@/is, '$1…@').replace(/\?.*$/s, '?…');
-}
-
-function fromOptions(options: RedisOptions, times: ConnectionTimes): ClientFactory {
-  // A command that the client gives up still takes its messages on the server, so these two must not be used.
-  const { keyPrefix = '', commandTimeout, blockingTimeout, ...rest } = options;
-  void commandTimeout;
-  void blockingTimeout;
-  const sentinels = options.sentinels?.map((sentinel) => `${sentinel.host ?? '127.0.0.1'}:${sentinel.port ?? 26379}`);
-  return {
-    address: sentinels
-      ? `sentinels ${sentinels.join(', ')}`
-      : (options.path ?? `${options.host ?? '127.0.0.1'}:${options.port ?? 6379}`),
+    address,
     keyPrefix,
     isCluster: () => false,
     createClient: (role) =>
       new Redis({
-        ...rest,
+        failoverDetector: options.sentinels !== undefined,
+        ...options,
         ...ownOptions(role, times),
         connectTimeout: options.connectTimeout ?? times.connectTimeout,
-        ...(sentinels ? { sentinelRetryStrategy: () => null, failoverDetector: options.failoverDetector ?? true } : {}),
       }),
     createCluster: noCluster,
   };
 }
 
-function fromCluster({ cluster, options = {} }: ClusterConnection, times: ConnectionTimes): ClientFactory {
-  if (!Array.isArray(cluster) || cluster.length === 0) {
-    throw new InvalidOptionError('connection.cluster', 'must name at least one node', cluster);
-  }
-  const { keyPrefix = '', ...rest } = options;
+function clusterClients(target: Extract<ConnectionTarget, { kind: 'cluster' }>, times: ConnectionTimes): ClientFactory {
+  const { address, keyPrefix, nodes, options } = target;
   return {
-    address: `cluster ${cluster.map((node) => (typeof node === 'string' ? node : `${node.host}:${node.port}`)).join(', ')}`,
+    address,
     keyPrefix,
     isCluster: () => true,
     createClient: () => {
       throw new TypeError('A cluster has clients for its nodes only');
     },
-    createCluster: () => new Cluster(cluster, discoveryOptions(rest, times)),
+    // ioredis completes the objects of the nodes.
+    createCluster: () =>
+      new Cluster(
+        nodes.map((node) => ({ ...node })),
+        discoveryOptions(options, times),
+      ),
   };
 }
 
@@ -190,14 +163,14 @@ function noCluster(): never {
 class GivenClients implements ClientFactory {
   readonly address = 'the given client';
   readonly keyPrefix = '';
-  readonly #make: () => RedisClient;
+  readonly #make: () => unknown;
   readonly #times: ConnectionTimes;
   readonly #seen = new WeakSet<RedisClient>();
   /** The client of the first call, until it is used. */
   #first: RedisClient | undefined;
   #isCluster: boolean | undefined;
 
-  constructor(make: () => RedisClient, times: ConnectionTimes) {
+  constructor(make: () => unknown, times: ConnectionTimes) {
     this.#make = make;
     this.#times = times;
   }
@@ -212,10 +185,10 @@ class GivenClients implements ClientFactory {
 
   createClient(role: ConnectionRole): Redis {
     const client = this.isCluster() ? noCluster() : (this.#takeFirst() as Redis);
-    // A client that is connecting already has asked for its protocol.
-    const { protocol, lazyConnect, ...own } = ownOptions(role, this.#times);
+    const { lazyConnect, protocol, replyMapping, ...own } = ownOptions(role, this.#times);
     void lazyConnect;
-    Object.assign(client.options, own, client.status === 'wait' ? { protocol } : {});
+    // A client that is connecting already has asked for its protocol.
+    Object.assign(client.options, own, client.status === 'wait' ? { protocol, replyMapping } : {});
     return client;
   }
 
@@ -233,19 +206,31 @@ class GivenClients implements ClientFactory {
     return client;
   }
 
+  /** @throws InvalidOptionError; a client that is refused is ended, because it may have begun to connect */
   #next(): RedisClient {
-    const client = this.#make();
-    if (typeof client?.sendCommand !== 'function') {
-      throw new InvalidOptionError('connection', 'must return an ioredis client when it is a function', client);
-    }
-    if (this.#seen.has(client)) {
+    const client: unknown = this.#make();
+    if (this.#seen.has(client as RedisClient)) {
       throw new InvalidOptionError('connection', 'must return a new client on each call', 'the same client twice');
     }
-    if (client.options.keyPrefix) {
-      const rule = 'must return a client without keyPrefix; set our keyPrefix instead';
-      throw new InvalidOptionError('connection', rule, client.options.keyPrefix);
+    try {
+      checkGivenClient(client);
+      if (this.#isCluster !== undefined && client.isCluster !== this.#isCluster) {
+        throw new InvalidOptionError('connection', 'must return clients of one kind', 'a Redis and a Cluster');
+      }
+    } catch (error) {
+      endRefused(client);
+      throw error;
     }
     this.#seen.add(client);
     return client;
   }
+}
+
+/** What a function has made would live on, and keep the process alive, without an owner. */
+function endRefused(refused: unknown): void {
+  const client = (refused ?? {}) as { then?: unknown; on?: unknown; disconnect?: unknown };
+  if (typeof client.then === 'function') Promise.resolve(refused).then(endRefused, () => undefined);
+  if (typeof client.on !== 'function' || typeof client.disconnect !== 'function') return;
+  client.on('error', () => undefined);
+  client.disconnect();
 }

@@ -6,7 +6,7 @@ import { monotonicNow } from '../../shared/clock.js';
 import type { ClientFactory, ConnectionRole, ConnectionTimes } from './client-factory.js';
 import { ownOptions } from './client-factory.js';
 import { hashSlot } from './hash-slot.js';
-import { withoutCommand } from './ioredis-channel.js';
+import { publicCause } from './ioredis-channel.js';
 
 /** The node that serves a key. */
 export interface NodeTarget {
@@ -200,7 +200,7 @@ export class ClusterTopology extends EventEmitter<TopologyEvents> {
   /** ioredis says only that all nodes have failed, and keeps the reason of the last one beside it. */
   readonly #onFailure = (error: Error & { lastNodeError?: Error }): void => {
     if (this.#isClosed) return;
-    this.#lastFailure = withoutCommand(error.lastNodeError ?? error) as Error;
+    this.#lastFailure = publicCause(error.lastNodeError ?? error) as Error;
     this.#failures += 1;
     this.emit('failure', this.#lastFailure, this.#failures);
   };

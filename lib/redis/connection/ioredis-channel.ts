@@ -1,5 +1,7 @@
 import type { Redis } from 'ioredis';
 
+import { RedisStreamsError } from '../../errors.js';
+import { withoutSecrets } from '../../shared/error-text.js';
 import { ConnectionLost, ReplyError } from '../wire/resp-reader.js';
 import type { AppendOutcomes } from '../wire/append-reply.js';
 import type { AppendBatch, CommandChannel, SendSettings } from '../wire/command-channel.js';
@@ -18,7 +20,13 @@ export class IoredisChannel implements CommandChannel {
   readonly #client: Redis;
   #waiting = 0;
 
-  constructor(client: Redis) {
+  /** A client that was connecting already may have asked for replies of another shape, which RESP2 does not have. */
+  static async open(client: Redis): Promise<IoredisChannel> {
+    if (client.options.replyMapping === 'resp3') await client.call('hello', '2').catch(() => undefined);
+    return new IoredisChannel(client);
+  }
+
+  private constructor(client: Redis) {
     this.#client = client;
   }
 
@@ -83,8 +91,11 @@ function failureOf(reason: unknown): Error {
   return name === 'ReplyError' ? new ReplyError(message) : new ConnectionLost(message);
 }
 
-/** ioredis adds the command and its arguments to an error; they may be a payload or a password, as those of AUTH are. */
-export function withoutCommand(error: unknown): unknown {
-  if (!(error instanceof Error) || !('command' in error)) return error;
-  return error.name === 'ReplyError' ? new ReplyError(error.message) : new ConnectionLost(error.message);
+/**
+ * The cause of a failure to connect. ioredis adds the command and its arguments to an error; they may be a payload or a
+ * password, as those of AUTH are. Errors of a function of the application may hold anything.
+ */
+export function publicCause(error: unknown): unknown {
+  if (error instanceof RedisStreamsError) return error;
+  return error instanceof Error && 'command' in error ? failureOf(error) : withoutSecrets(error);
 }

@@ -9,7 +9,7 @@ import { withResolvers } from '../../shared/deferred.js';
 import { errorText } from '../../shared/error-text.js';
 import type { CommandChannel } from '../wire/command-channel.js';
 import type { ConnectionRole } from './client-factory.js';
-import { IoredisChannel, withoutCommand } from './ioredis-channel.js';
+import { IoredisChannel, publicCause } from './ioredis-channel.js';
 import { classifyRedisError } from '../commands/redis-error.js';
 import { clearSocketTimer, isTakeOverEnabled, takeOver, TakeOverError } from './take-over.js';
 
@@ -244,7 +244,7 @@ export class RedisConnection extends EventEmitter<ConnectionEvents> {
   }
 
   async #openChannel(client: Redis): Promise<CommandChannel> {
-    if (this.#usesPlainWay) return new IoredisChannel(client);
+    if (this.#usesPlainWay) return IoredisChannel.open(client);
     const channel = await this.#takeOver(client);
     if (channel instanceof IoredisChannel) this.#settings.onMissing('direct use of the socket of this ioredis client');
     return channel;
@@ -279,7 +279,7 @@ export class RedisConnection extends EventEmitter<ConnectionEvents> {
 
   #connectFailure(error: unknown): Error {
     if (error instanceof InvalidOptionError) return error;
-    const cause = withoutCommand(error);
+    const cause = publicCause(error);
     const text = errorText(cause);
     return classifyRedisError(cause) === 'permission'
       ? new PermissionError(`Redis at ${this.address} refused the login: ${text}`, cause)

@@ -1,9 +1,10 @@
 import { EventEmitter } from 'node:events';
 
 import { ClosedError, InvalidOptionError, RedisStreamsError } from '../../errors.js';
-import { errorText } from '../../shared/error-text.js';
+import { errorText, withoutSecrets } from '../../shared/error-text.js';
 import type { RedisStreamsLogger } from '../../shared/logger.js';
-import type { ClientFactory, ConnectionRole, ConnectionTimes, RedisStreamsConnection } from './client-factory.js';
+import type { ClientFactory, ConnectionRole, ConnectionTimes } from './client-factory.js';
+import type { RedisStreamsConnection } from './connection-target.js';
 import { clientFactory, replyTimeoutOf } from './client-factory.js';
 import { ClusterNodes } from './cluster-nodes.js';
 import { ClusterRouter, ReaderRouter, SingleRouter } from './connection-router.js';
@@ -241,11 +242,9 @@ class LateRouter implements ConnectionRouter {
       return (this.#router ??= this.#create());
     } catch (error) {
       if (error instanceof RedisStreamsError) throw error;
-      throw new InvalidOptionError(
-        'connection',
-        `must return a client when it is a function, but it threw: ${errorText(error)}`,
-        error,
-      );
+      const cause = withoutSecrets(error);
+      const rule = `must return a client when it is a function, but it threw: ${errorText(cause)}`;
+      throw new InvalidOptionError('connection', rule, cause);
     }
   }
 }

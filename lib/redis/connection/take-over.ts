@@ -73,10 +73,10 @@ export function isTakeOverEnabled(): boolean {
 export async function takeOver(client: Redis, options: TakeOverOptions): Promise<CommandChannel> {
   const internals = client as unknown as ClientInternals;
   const { stream: socket } = internals;
-  if (!isSocket(socket) || socket.listenerCount('data') === 0) return new IoredisChannel(client);
+  if (!isSocket(socket) || socket.listenerCount('data') === 0) return IoredisChannel.open(client);
   // The reply to the last command says that the replies to all before it have been read.
   await client.ping().catch(() => undefined);
-  if ((internals.commandQueue?.length ?? 0) > 0) return new IoredisChannel(client);
+  if ((internals.commandQueue?.length ?? 0) > 0) return IoredisChannel.open(client);
   socket.removeAllListeners('data');
   socket.removeAllListeners('timeout');
   socket.setTimeout(0);

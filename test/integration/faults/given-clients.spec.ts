@@ -1,8 +1,10 @@
 import { describe, expect, it } from '@jest/globals';
-import { Redis } from 'ioredis';
+import { Cluster, Redis } from 'ioredis';
 
+import { RedisStreamer } from '../../../lib/index.js';
 import { FaultBench } from '../../support/fault-bench.js';
 import { numbers } from '../../support/streams.js';
+import { until } from '../../support/until.js';
 
 const bench = new FaultBench();
 
@@ -43,6 +45,33 @@ describe('a client that a function of the application returned', () => {
       code: 'ERR_INVALID_OPTION',
       message: expect.stringContaining('must return a new client on each call'),
     });
+  });
+
+  it.each<[what: string, make: (url: string) => unknown, rule: string]>([
+    ['a promise of a client', async (url) => new Redis(url), 'the function cannot be async'],
+    ['options', (url) => ({ url }), 'must return an ioredis client'],
+    ['a client of another kind', () => ({ sendCommand: () => 1, connect: () => 1, options: {} }), 'an ioredis client'],
+    ['a client with a database that is no number', (url) => new Redis(url, { db: Number.NaN }), 'connection().db'],
+    ['a Cluster after a client', (url) => new Cluster([url]), 'must return clients of one kind'],
+  ])('that cannot be used ends connect() at once, also when it is not the first: %s', async (_, make, rule) => {
+    const { url } = await bench.server({ args: ['--appendonly', 'no'] });
+    for (const first of [1, 2]) {
+      let calls = 0;
+      const next = (): unknown => ((calls += 1) < first ? new Redis(url) : make(url));
+      if (first === 1 && rule.includes('one kind')) continue;
+      await expect(RedisStreamer.connect(next as () => Redis, { timeout: 60_000 })).rejects.toMatchObject({
+        code: 'ERR_INVALID_OPTION',
+        retryable: false,
+        message: expect.stringContaining(rule),
+      });
+    }
+    // What was made and refused has no owner: nothing of it may stay connected.
+    const admin = bench.admin(url);
+    const others = async (): Promise<number> =>
+      String(await admin.client('LIST'))
+        .trim()
+        .split('\n').length - 1;
+    await until('no refused client is connected', async () => (await others()) === 0);
   });
 
   it('cannot be made by a function that throws: the error names the reason', async () => {

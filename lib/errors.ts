@@ -26,6 +26,7 @@ const HIDDEN = Symbol('hidden');
 
 /** An option or argument was refused before any I/O. */
 export class InvalidOptionError extends RedisStreamsError {
+  override readonly name: string = 'InvalidOptionError';
   /** Name of the option or argument, as the caller wrote it. */
   readonly option: string;
   /** The value that was given; undefined where it may hold a password, as a URL may. */
@@ -48,6 +49,7 @@ export class InvalidOptionError extends RedisStreamsError {
 
 /** The call makes no sense with the options that the object was created with. */
 export class UnsupportedOperationError extends RedisStreamsError {
+  override readonly name: string = 'UnsupportedOperationError';
   constructor(operation: string, reason: string) {
     super('ERR_UNSUPPORTED_OPERATION', `${operation} ${reason}`);
   }
@@ -55,6 +57,7 @@ export class UnsupportedOperationError extends RedisStreamsError {
 
 /** Redis could not be reached, or the connection was lost; what was in flight may or may not have been done. */
 export class ConnectionError extends RedisStreamsError {
+  override readonly name: string = 'ConnectionError';
   constructor(message: string, cause?: unknown) {
     super('ERR_CONNECTION', message, { cause, retryable: true });
   }
@@ -62,6 +65,7 @@ export class ConnectionError extends RedisStreamsError {
 
 /** Redis could not be reached within `timeout`. */
 export class ConnectTimeoutError extends RedisStreamsError {
+  override readonly name: string = 'ConnectTimeoutError';
   constructor(address: string, timeout: number, cause?: unknown) {
     const last = cause === undefined ? '' : `; last cause: ${errorText(cause)}`;
     super('ERR_CONNECT_TIMEOUT', `No connection to Redis at ${address} within ${timeout} ms${last}`, {
@@ -73,6 +77,7 @@ export class ConnectTimeoutError extends RedisStreamsError {
 
 /** Redis refused the credentials, or the user lacks a permission (NOAUTH, WRONGPASS, NOPERM). */
 export class PermissionError extends RedisStreamsError {
+  override readonly name: string = 'PermissionError';
   constructor(message: string, cause?: unknown) {
     super('ERR_PERMISSION', message, { cause });
   }
@@ -80,6 +85,7 @@ export class PermissionError extends RedisStreamsError {
 
 /** Redis answered a command with an error that has no class of its own here. */
 export class ServerReplyError extends RedisStreamsError {
+  override readonly name: string = 'ServerReplyError';
   /** First word of the reply, such as `ERR` or `OOM`. */
   readonly reply: string;
 
@@ -91,6 +97,7 @@ export class ServerReplyError extends RedisStreamsError {
 
 /** The key holds something else than a stream. */
 export class WrongTypeError extends RedisStreamsError {
+  override readonly name: string = 'WrongTypeError';
   readonly streamKey: string;
 
   constructor(streamKey: string, cause?: unknown) {
@@ -101,6 +108,7 @@ export class WrongTypeError extends RedisStreamsError {
 
 /** The stream does not exist, and `mkStream` is not set. */
 export class StreamMissingError extends RedisStreamsError {
+  override readonly name: string = 'StreamMissingError';
   readonly streamKey: string;
 
   constructor(streamKey: string) {
@@ -114,6 +122,7 @@ export class StreamMissingError extends RedisStreamsError {
 
 /** The consumer group, or its stream, does not exist. */
 export class GroupMissingError extends RedisStreamsError {
+  override readonly name: string = 'GroupMissingError';
   readonly streamKey: string;
   /** Undefined where Redis does not say which of several. */
   readonly group: string | undefined;
@@ -128,6 +137,7 @@ export class GroupMissingError extends RedisStreamsError {
 
 /** More messages or bytes wait to be sent than the producer may hold. */
 export class QueueFullError extends RedisStreamsError {
+  override readonly name: string = 'QueueFullError';
   constructor(option: string, limit: number) {
     super('ERR_QUEUE_FULL', `The producer already holds ${option} = ${limit}; wait for receipts, or call flush()`, {
       retryable: true,
@@ -137,6 +147,7 @@ export class QueueFullError extends RedisStreamsError {
 
 /** The message was refused, or could not be appended in time; it is not in the stream. */
 export class SendFailedError extends RedisStreamsError {
+  override readonly name: string = 'SendFailedError';
   readonly streamKey: string;
 
   constructor(streamKey: string, reason: string, cause?: unknown, retryable = false) {
@@ -147,6 +158,7 @@ export class SendFailedError extends RedisStreamsError {
 
 /** The reply to an append was lost: the message may or may not be in the stream. */
 export class UncertainSendError extends RedisStreamsError {
+  override readonly name: string = 'UncertainSendError';
   readonly streamKey: string;
 
   constructor(streamKey: string, cause?: unknown) {
@@ -161,6 +173,7 @@ export class UncertainSendError extends RedisStreamsError {
 
 /** The payload is larger than the server accepts. */
 export class PayloadTooLargeError extends RedisStreamsError {
+  override readonly name: string = 'PayloadTooLargeError';
   constructor(streamKey: string, size: number, limit: number) {
     super('ERR_PAYLOAD_TOO_LARGE', `A message of ${size} bytes for '${streamKey}' is over the limit of ${limit} bytes`);
   }
@@ -168,6 +181,7 @@ export class PayloadTooLargeError extends RedisStreamsError {
 
 /** Redis refuses the time: the stream already has a later entry. */
 export class TimestampRefusedError extends RedisStreamsError {
+  override readonly name: string = 'TimestampRefusedError';
   readonly streamKey: string;
 
   constructor(streamKey: string, timestamp: Date, cause?: unknown) {
@@ -182,6 +196,7 @@ export class TimestampRefusedError extends RedisStreamsError {
 
 /** The id cannot be written as `ms << 16 | seq`: its sequence is over 65,535, or its time over 48 bits. */
 export class SequenceOverflowError extends RedisStreamsError {
+  override readonly name: string = 'SequenceOverflowError';
   readonly id: string;
 
   constructor(id: string) {
@@ -192,6 +207,7 @@ export class SequenceOverflowError extends RedisStreamsError {
 
 /** The payload cannot be turned into what was asked for. */
 export class PayloadDecodeError extends RedisStreamsError {
+  override readonly name: string = 'PayloadDecodeError';
   constructor(message: string, cause?: unknown) {
     super('ERR_PAYLOAD_DECODE', message, { cause });
   }
@@ -199,6 +215,7 @@ export class PayloadDecodeError extends RedisStreamsError {
 
 /** A handler failed with something that is no Error; `cause` is what it threw. */
 export class HandlerError extends RedisStreamsError {
+  override readonly name: string = 'HandlerError';
   constructor(message: string, cause: unknown) {
     super('ERR_HANDLER', `A handler failed: ${message}`, { cause });
   }
@@ -206,6 +223,7 @@ export class HandlerError extends RedisStreamsError {
 
 /** Handlers were still running when the server had to close; their messages stay pending. */
 export class ShutdownTimeoutError extends RedisStreamsError {
+  override readonly name: string = 'ShutdownTimeoutError';
   constructor(running: number, timeout: number) {
     super(
       'ERR_SHUTDOWN_TIMEOUT',
@@ -216,6 +234,7 @@ export class ShutdownTimeoutError extends RedisStreamsError {
 
 /** A read loop neither read nor waited as planned; the watchdog has restarted it, on a new connection. */
 export class ReadLoopStalledError extends RedisStreamsError {
+  override readonly name: string = 'ReadLoopStalledError';
   constructor(streamKeys: string, limit: number) {
     super('ERR_READ_LOOP_STALLED', `Reading '${streamKeys}' stood still for more than ${limit} ms; it is restarted`, {
       retryable: true,
@@ -225,6 +244,7 @@ export class ReadLoopStalledError extends RedisStreamsError {
 
 /** A mistake in this package; please report it. */
 export class InternalError extends RedisStreamsError {
+  override readonly name: string = 'InternalError';
   constructor(message: string, cause: unknown) {
     super('ERR_INTERNAL', message, { cause });
   }
@@ -232,6 +252,7 @@ export class InternalError extends RedisStreamsError {
 
 /** Some messages of a batch could not be stored; the others are. */
 export class BatchSendError extends RedisStreamsError {
+  override readonly name: string = 'BatchSendError';
   /** One error for each message that failed. */
   readonly errors: readonly Error[];
 
@@ -243,6 +264,7 @@ export class BatchSendError extends RedisStreamsError {
 
 /** No server has ever listened to the pattern of a request. */
 export class NoHandlerError extends RedisStreamsError {
+  override readonly name: string = 'NoHandlerError';
   constructor(pattern: string) {
     super('ERR_NO_HANDLER', `There is no consumer group on '${pattern}', so the request would get no answer`, {
       retryable: true,
@@ -252,6 +274,7 @@ export class NoHandlerError extends RedisStreamsError {
 
 /** No reply to a request came in time. */
 export class RequestTimeoutError extends RedisStreamsError {
+  override readonly name: string = 'RequestTimeoutError';
   constructor(pattern: string, timeout: number) {
     super('ERR_REQUEST_TIMEOUT', `No reply to the request '${pattern}' within ${timeout} ms`, { retryable: true });
   }
@@ -259,6 +282,7 @@ export class RequestTimeoutError extends RedisStreamsError {
 
 /** The consumer has ended; it hands out nothing any more. */
 export class ConsumerEndedError extends RedisStreamsError {
+  override readonly name: string = 'ConsumerEndedError';
   constructor() {
     super('ERR_CONSUMER_ENDED', 'The consumer has ended');
   }
@@ -266,6 +290,7 @@ export class ConsumerEndedError extends RedisStreamsError {
 
 /** The producer has ended; it accepts nothing any more. */
 export class ProducerEndedError extends RedisStreamsError {
+  override readonly name: string = 'ProducerEndedError';
   constructor() {
     super('ERR_PRODUCER_ENDED', 'The producer has ended');
   }
@@ -273,6 +298,7 @@ export class ProducerEndedError extends RedisStreamsError {
 
 /** The streamer, client or server has been closed. */
 export class ClosedError extends RedisStreamsError {
+  override readonly name: string = 'ClosedError';
   constructor(subject: string) {
     super('ERR_CLOSED', `${subject} is closed`);
   }
@@ -280,6 +306,7 @@ export class ClosedError extends RedisStreamsError {
 
 /** The consumer still has pending entries and was therefore not removed. */
 export class ConsumerPendingError extends RedisStreamsError {
+  override readonly name: string = 'ConsumerPendingError';
   readonly pending: number;
 
   constructor(streamKey: string, group: string, consumer: string, pending: number) {

@@ -1,7 +1,16 @@
 import { Inject } from '@nestjs/common';
 import type { InjectionToken, Type } from '@nestjs/common';
 
+import { RedisStreamer } from '../engine/streamer.js';
 import { ClientRedisStreams } from './client/redis-streams.client.js';
+import { ServerRedisStreams } from './server/redis-streams.server.js';
+
+/** Written out, because a bundler that minifies gives several classes the same name. */
+const PROVIDED = new Map<Type, string>([
+  [ClientRedisStreams, 'ClientRedisStreams'],
+  [RedisStreamer, 'RedisStreamer'],
+  [ServerRedisStreams, 'ServerRedisStreams'],
+]);
 
 /**
  * The token of a provider of `RedisStreamsModule`: of the client, or of the given class, `RedisStreamer` or
@@ -9,7 +18,7 @@ import { ClientRedisStreams } from './client/redis-streams.client.js';
  * be loaded twice (ESM and CommonJS).
  */
 export function getRedisStreamsToken(name?: string, type: Type = ClientRedisStreams): InjectionToken {
-  return name === undefined ? type : Symbol.for(`nestjs-redis-streams:${type.name}:${name}`);
+  return name === undefined ? type : Symbol.for(`nestjs-redis-streams:${PROVIDED.get(type) ?? type.name}:${name}`);
 }
 
 /**

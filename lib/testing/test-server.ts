@@ -72,7 +72,7 @@ export class TestServerRedisStreams
   constructor(options: TestServerOptions = {}) {
     super();
     this.#options = { group: 'test', ...options };
-    const logger = safeLogger(options.logger ?? new Logger(TestServerRedisStreams.name));
+    const logger = safeLogger(options.logger ?? new Logger('TestServerRedisStreams'));
     this.#listeners = new EventListeners(logger);
     this.serializer = resolveSerializer(options);
     this.deserializer = resolveDeserializer(options);

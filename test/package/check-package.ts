@@ -3,6 +3,7 @@ import { cpSync, mkdirSync, mkdtempSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { promisify } from 'node:util';
+import { build as bundle } from 'esbuild';
 import { acquireRedis } from '../support/redis-server.ts';
 import { uniqueName } from '../support/redis.ts';
 
@@ -27,11 +28,13 @@ interface App {
 
 /** A file of `test/package/app`, without its suffix. */
 interface Program {
-  name: 'main' | 'engine';
+  name: 'main' | 'engine' | 'bundle' | 'traced';
   title: string;
   flags?: readonly string[];
   /** The folder of the package that the program must have loaded, and the one that it must not. */
   build: 'esm' | 'cjs';
+  /** The program and everything that it imports become one file, in which names are shortened. */
+  bundle?: 'esm' | 'cjs';
 }
 
 const nest = (range: string) => ({
@@ -45,6 +48,29 @@ const nest = (range: string) => ({
 
 const NEST_PROGRAM: Program = { name: 'main', title: 'a message passes from client to handler', build: 'esm' };
 const ENGINE_PROGRAM: Program = { name: 'engine', title: 'the engine loads neither Nest nor rxjs', build: 'esm' };
+
+const bundled = (format: 'esm' | 'cjs'): Program => ({
+  name: 'bundle',
+  title: 'one minified file starts, starts again, heals, and keeps its names apart',
+  build: format,
+  bundle: format,
+});
+
+/** What Nest loads only where it is installed. */
+const NOT_INSTALLED = [
+  '@nestjs/websockets*',
+  '@nestjs/platform-*',
+  '@grpc/*',
+  'class-transformer*',
+  'class-validator',
+  'cache-manager',
+  'kafkajs',
+  'mqtt',
+  'nats',
+  '@nats-io/*',
+  'amqplib',
+  'amqp-connection-manager',
+];
 
 const APPS: readonly App[] = [
   {
@@ -60,13 +86,14 @@ const APPS: readonly App[] = [
         flags: [COMMONJS_BUILD],
         build: 'cjs',
       },
+      bundled('cjs'),
     ],
   },
   {
     title: 'Nest 12, ESM, ioredis 6',
     type: 'module',
     dependencies: { ...nest('^12.0.0'), ioredis: '6.0.0' },
-    programs: [NEST_PROGRAM, ENGINE_PROGRAM],
+    programs: [NEST_PROGRAM, ENGINE_PROGRAM, bundled('esm')],
   },
   {
     title: 'no Nest and no rxjs installed, ESM, ioredis 5.4.1',
@@ -101,14 +128,36 @@ async function install({ type, dependencies, programs }: App, cwd: string, tarba
   await run(bin('tsc'), ['-p', 'tsconfig.json'], { cwd, timeout: INSTALL_LIMIT });
 }
 
-async function runProgram({ name, flags = [], build }: Program, cwd: string, url: string): Promise<void> {
+/** Packages that are CommonJS call `require`, which a file of ES modules does not have. */
+const REQUIRE_IN_ESM = "import { createRequire } from 'node:module'; const require = createRequire(import.meta.url);";
+
+async function bundleProgram(name: string, format: 'esm' | 'cjs', cwd: string): Promise<string> {
+  const outfile = `dist/${name}.one.${format === 'esm' ? 'mjs' : 'cjs'}`;
+  await bundle({
+    absWorkingDir: cwd,
+    entryPoints: [`dist/${name}.js`],
+    outfile,
+    bundle: true,
+    minify: true,
+    platform: 'node',
+    format,
+    external: NOT_INSTALLED,
+    logLevel: 'error',
+    ...(format === 'esm' ? { banner: { js: REQUIRE_IN_ESM } } : {}),
+  });
+  return outfile;
+}
+
+async function runProgram(program: Program, cwd: string, url: string): Promise<void> {
+  const { name, flags = [], build } = program;
+  const file = program.bundle ? await bundleProgram(name, program.bundle, cwd) : `dist/${name}.js`;
   const env = {
     ...process.env,
     CHECK_REDIS_URL: url,
     CHECK_STREAM: uniqueName('package-check'),
     CHECK_BUILD: build,
   };
-  const { stdout, stderr } = await run(process.execPath, [...flags, `dist/${name}.js`], {
+  const { stdout, stderr } = await run(process.execPath, [...flags, file], {
     cwd,
     env,
     timeout: RUN_LIMIT,

@@ -5,6 +5,7 @@ import { Partition } from '../../lib/engine/consuming/partition.js';
 import { CommitScheduler } from '../../lib/engine/settling/commit-scheduler.js';
 import { ConnectionError } from '../../lib/errors.js';
 import { until } from '../support/until.js';
+import { ReplyError } from '../../lib/redis/wire/resp-reader.js';
 
 interface Ack {
   readonly streamKey: string;
@@ -39,7 +40,7 @@ function setUp(interval: number | undefined) {
 }
 
 const partitionOf = (key: string): Partition => new Partition(key, 0, key);
-const reply = (message: string): Error => Object.assign(new Error(message), { name: 'ReplyError' });
+const reply = (message: string): Error => new ReplyError(message);
 const isSettled = async (promise: Promise<unknown>): Promise<boolean> => {
   const pending = Symbol('pending');
   return (await Promise.race([promise, turn(pending)])) !== pending;

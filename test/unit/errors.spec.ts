@@ -49,6 +49,16 @@ describe('errors', () => {
     expect('cause' in new OwnError('ERR_OWN', 'text')).toBe(false);
   });
 
+  it('have their names written out, so that a bundler that minifies does not change them', () => {
+    const written = [
+      ...read('lib/errors.ts').matchAll(
+        /^export class (\w+) extends RedisStreamsError \{\n  override readonly name: string = '(\w+)';$/gm,
+      ),
+    ];
+    expect(written.map(([, , name]) => name)).toEqual(classesInSource().map(({ name }) => name));
+    expect(written.map(([, name]) => name)).toEqual(classesInSource().map(({ name }) => name));
+  });
+
   it.each([
     ['text', '"text"'],
     [5n, '5n'],

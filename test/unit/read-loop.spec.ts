@@ -9,6 +9,7 @@ import type { ReadPage } from '../../lib/engine/consuming/reading/stream-reader.
 import { ClosedError, ConnectionError, ReadLoopStalledError } from '../../lib/errors.js';
 import type { RedisStreamsError } from '../../lib/errors.js';
 import { until } from '../support/until.js';
+import { ReplyError } from '../../lib/redis/wire/resp-reader.js';
 
 const BLOCK = 1_000;
 const LIMIT = 2 * BLOCK + 5_000;
@@ -153,7 +154,7 @@ describe('read loop: the watchdog', () => {
 });
 
 describe('read loop: error reports', () => {
-  const refusal = (message: string): Error => Object.assign(new Error(message), { name: 'ReplyError' });
+  const refusal = (message: string): Error => new ReplyError(message);
 
   it('reports a refusal once, also one that follows a lost connection, and again after a read has succeeded', async () => {
     const scene = new Scene();

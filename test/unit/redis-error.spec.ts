@@ -2,8 +2,9 @@ import { describe, expect, it } from '@jest/globals';
 import { ConnectionError, RedisStreamsError } from '../../lib/errors.js';
 import { classifyRedisError, isTransient, replyWord, toPublicError } from '../../lib/redis/commands/redis-error.js';
 import type { RedisErrorKind } from '../../lib/redis/commands/redis-error.js';
+import { ReplyError } from '../../lib/redis/wire/resp-reader.js';
 
-const reply = (message: string): Error => Object.assign(new Error(message), { name: 'ReplyError' });
+const reply = (message: string): Error => new ReplyError(message);
 
 const cases: Array<[string, RedisErrorKind]> = [
   ['LOADING Redis is loading the dataset in memory', 'retryable'],

@@ -1,6 +1,7 @@
 import { afterEach, beforeEach, describe, expect, it, jest } from '@jest/globals';
 import { ShardDiscovery } from '../../lib/engine/consuming/shard-discovery.js';
 import { ConnectionError } from '../../lib/errors.js';
+import { ReplyError } from '../../lib/redis/wire/resp-reader.js';
 
 const INTERVAL = 30_000;
 const DAY = 86_400_000;
@@ -141,7 +142,7 @@ describe('shard discovery: later', () => {
 
   it('where SCAN is not permitted, probes only', async () => {
     const keyspace = new Keyspace(['a:0', 'a:500']);
-    keyspace.scanFailure = Object.assign(new Error('NOPERM no permission to run scan'), { name: 'ReplyError' });
+    keyspace.scanFailure = new ReplyError('NOPERM no permission to run scan');
     expect(await keyspace.start('a')).toEqual(['a:0']);
     keyspace.streams.add('a:1');
     expect(await keyspace.lookFor(DAY, 'a:1')).toBeLessThanOrEqual(INTERVAL + 1);

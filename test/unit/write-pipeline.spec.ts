@@ -8,6 +8,7 @@ import { ConnectionError } from '../../lib/errors.js';
 import type { RedisStreamsError } from '../../lib/errors.js';
 import type { BatchWriter, WriteBatch } from '../../lib/redis/commands/stream-commands.js';
 import { until } from '../support/until.js';
+import { ReplyError } from '../../lib/redis/wire/resp-reader.js';
 
 type Outcomes = Array<string | Error>;
 
@@ -63,7 +64,7 @@ function setUp(options: Partial<WritePipelineOptions> = {}, writer: Partial<Batc
 }
 
 const lost = (): Error => new ConnectionError('the connection broke');
-const reply = (message: string): Error => Object.assign(new Error(message), { name: 'ReplyError' });
+const reply = (message: string): Error => new ReplyError(message);
 
 describe('write pipeline', () => {
   it('sends what is pushed in one turn as one batch', async () => {

@@ -41,7 +41,7 @@ export class ClientRedisStreams extends ClientProxy<RedisStreamsEvents> {
   /** Makes no connection; the first message, or {@link connect}, does. @throws InvalidOptionError */
   constructor(options: ClientRedisStreamsOptions = {}) {
     super();
-    this.#log = safeLogger(options.logger ?? new Logger(ClientRedisStreams.name));
+    this.#log = safeLogger(options.logger ?? new Logger('ClientRedisStreams'));
     this.#listeners = new EventListeners(this.#log);
     this.initializeSerializer(options);
     this.initializeDeserializer(options);

@@ -63,7 +63,7 @@ export class ServerRedisStreams
     super();
     this.#options = options;
     this.#resolved = resolveServerOptions(options);
-    const logger: Required<RedisStreamsLogger> = safeLogger(options.logger ?? new Logger(ServerRedisStreams.name));
+    const logger: Required<RedisStreamsLogger> = safeLogger(options.logger ?? new Logger('ServerRedisStreams'));
     this.#listeners = new EventListeners(logger);
     this.#reporter = new ServerReporter(logger, this.#listeners, options.onDeadLetter);
     this.initializeSerializer(options);

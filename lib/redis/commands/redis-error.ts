@@ -7,6 +7,7 @@ import {
   ServerReplyError,
   WrongTypeError,
 } from '../../errors.js';
+import { ReplyError } from '../wire/resp-reader.js';
 
 /**
  * What a failed command means to the part that sent it.
@@ -73,7 +74,7 @@ const DENIED_IN_SCRIPT = /The user executing the script can't|^ERR ACL failure i
 
 /** First word of a server's error reply; undefined for anything that is not a reply. */
 export function replyWord(error: unknown): string | undefined {
-  if (!(error instanceof Error) || error.name !== 'ReplyError') return undefined;
+  if (!(error instanceof ReplyError)) return undefined;
   return ERROR_IN_SCRIPT.exec(error.message)?.[1] ?? error.message.split(' ', 1)[0];
 }
 

@@ -1,3 +1,4 @@
+import { ReplyError as IoredisReplyError } from 'ioredis';
 import type { Redis } from 'ioredis';
 
 import { RedisStreamsError } from '../../errors.js';
@@ -86,9 +87,11 @@ function asArgument(argument: Command[number]): Argument {
   return Buffer.from(argument.buffer, argument.byteOffset, argument.byteLength);
 }
 
+/** By class, because a bundler may have shortened its name; by name, because the client may be of another copy of ioredis. */
 function failureOf(reason: unknown): Error {
   const { name, message } = reason as Error;
-  return name === 'ReplyError' ? new ReplyError(message) : new ConnectionLost(message);
+  const isReply = reason instanceof (IoredisReplyError as ErrorConstructor) || name === 'ReplyError';
+  return isReply ? new ReplyError(message) : new ConnectionLost(message);
 }
 
 /**

@@ -18,7 +18,7 @@ import { loopHealth } from './health.js';
 import type { StreamerHealth } from './health.js';
 import { Inbox } from './admin/inbox.js';
 import type { InboxOptions } from './admin/inbox.js';
-import { check } from '../shared/option-checks.js';
+import { check, optionNames } from '../shared/option-checks.js';
 import type { ConsumerOptions, ProducerOptions, StreamerOptions } from './options/options.js';
 import {
   resolveConsumerOptions,
@@ -36,6 +36,7 @@ const CONNECT_TIMEOUT = 10_000;
 /** A server that is silent for longer while a reply is due counts as gone. */
 const REPLY_TIMEOUT = 10_000;
 const HEALTH_TIMEOUT = 1_000;
+const HEALTH_OPTIONS = optionNames<{ timeout?: number }>({ timeout: true });
 
 /** The entrance to the engine: connections to one Redis, and the producers, consumers and managers that use them. */
 export class RedisStreamer extends EventEmitter<{ status: [status: RedisStreamsStatus] }> implements AsyncDisposable {
@@ -186,8 +187,9 @@ export class RedisStreamer extends EventEmitter<{ status: [status: RedisStreamsS
    * is undefined. @throws InvalidOptionError
    */
   async health(options: { timeout?: number } = {}): Promise<StreamerHealth> {
+    check.options('', options, HEALTH_OPTIONS);
     const { timeout = HEALTH_TIMEOUT } = options;
-    check.integer('timeout', timeout, 1);
+    check.time('timeout', timeout, 1);
     const local = [...this.#sessions].flatMap((session) => session.health());
     const loops = await Promise.all(local.map((loop) => loopHealth(loop, this.#control, timeout)));
     const { status, reconnects } = this.#connections;

@@ -1,6 +1,6 @@
 import { BaseRpcContext } from '@nestjs/microservices';
 
-import { check } from '../shared/option-checks.js';
+import { check, optionNames } from '../shared/option-checks.js';
 import type { StreamMessage } from '../engine/messages/stream-message.js';
 import type { Settlement } from '../engine/settling/settlement.js';
 import { ACKNOWLEDGED, LEFT_PENDING, deadLetter, retryOrDeadLetter } from './server/failure-policy.js';
@@ -31,6 +31,8 @@ export interface ContextScope {
   /** @internal Reports a settlement that has no effect. */
   onIgnored(message: StreamMessage, attempted: string, reason: string): void;
 }
+
+const RETRY_REQUEST = optionNames<{ delay?: number }>({ delay: true });
 
 /** The message that a handler was given, and the ways to settle it. */
 export class RedisStreamsContext extends BaseRpcContext<[message: StreamMessage, pattern: string]> {
@@ -116,7 +118,8 @@ export class RedisStreamsContext extends BaseRpcContext<[message: StreamMessage,
    * counts as an attempt: after the last one the message becomes a dead letter. The first settlement wins.
    */
   retry(options: { delay?: number } = {}): void {
-    if (options.delay !== undefined) check.integer('delay', options.delay, 0);
+    check.options('', options, RETRY_REQUEST);
+    if (options.delay !== undefined) check.time('delay', options.delay, 0);
     const { failurePolicy } = this.#scope.binding;
     this.#settle('retry()', retryOrDeadLetter(this.getDeliveryCount(), failurePolicy, options.delay));
   }

@@ -1,13 +1,17 @@
 import { RpcException } from '@nestjs/microservices';
 
+import { check } from '../shared/option-checks.js';
+
 /**
- * Thrown by a handler to get the message again, after `delay` milliseconds if given, else after the delay of the retry
- * policy.
+ * Thrown by a handler to get the message again, after `delay` milliseconds if given, at most 2,147,483,647, else after the
+ * delay of the retry policy.
  */
 export class RedisStreamsRetryException extends RpcException {
   readonly delay: number | undefined;
 
+  /** @throws InvalidOptionError */
   constructor(delay?: number) {
+    if (delay !== undefined) check.time('delay', delay, 0);
     super('The handler asked for the message again');
     this.delay = delay;
   }

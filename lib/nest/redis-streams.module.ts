@@ -12,7 +12,9 @@ import { ModuleRef } from '@nestjs/core';
 
 import { RedisStreamer } from '../engine/streamer.js';
 import { InvalidOptionError } from '../errors.js';
+import { check, optionNames } from '../shared/option-checks.js';
 import { ClientRedisStreams } from './client/redis-streams.client.js';
+import { checkOptionNames } from './redis-streams.options.js';
 import type { ClientRedisStreamsOptions, ServerRedisStreamsOptions } from './redis-streams.options.js';
 import { ServerRedisStreams } from './server/redis-streams.server.js';
 import { getRedisStreamsToken } from './redis-streams.tokens.js';
@@ -40,6 +42,16 @@ export interface RedisStreamsModuleAsyncOptions extends RedisStreamsModuleScope,
   useExisting?: Type<RedisStreamsOptionsFactory>;
 }
 
+const ASYNC_OPTIONS = optionNames<RedisStreamsModuleAsyncOptions>({
+  name: true,
+  isGlobal: true,
+  imports: true,
+  inject: true,
+  useFactory: true,
+  useClass: true,
+  useExisting: true,
+});
+
 const SCOPE = Symbol.for('nestjs-redis-streams:scope');
 
 /** Provides a client, an engine and a server for one connection. None of them connects before it is used. */
@@ -56,7 +68,7 @@ export class RedisStreamsModule implements OnApplicationShutdown {
   /** @throws InvalidOptionError, when the application is created */
   static forRoot(options: RedisStreamsModuleOptions & RedisStreamsModuleScope = {}): DynamicModule {
     const { name, isGlobal, ...rest } = options;
-    return defineModule({ name, isGlobal }, [{ provide: optionsToken(name), useValue: rest }]);
+    return defineModule({ name, isGlobal }, [{ provide: optionsToken(name), useFactory: () => moduleOptions(rest) }]);
   }
 
   /** @throws InvalidOptionError unless one of `useFactory`, `useClass` and `useExisting` is given */
@@ -101,9 +113,13 @@ function optionsToken(name: string | undefined): InjectionToken {
 }
 
 function optionsProviders(options: RedisStreamsModuleAsyncOptions): Provider[] {
+  check.options('', options, ASYNC_OPTIONS);
   const { name, useFactory, useClass, useExisting, inject = [] } = options;
   const provide = optionsToken(name);
-  if (useFactory) return [{ provide, useFactory, inject }];
+  if (useFactory) {
+    const make = async (...args: never[]) => moduleOptions(await useFactory(...args));
+    return [{ provide, useFactory: make, inject }];
+  }
   const factory = useExisting ?? useClass;
   if (!factory) {
     throw new InvalidOptionError('forRootAsync()', 'must be given useFactory, useClass or useExisting', options);
@@ -112,10 +128,16 @@ function optionsProviders(options: RedisStreamsModuleAsyncOptions): Provider[] {
     {
       provide,
       inject: [factory],
-      useFactory: (made: RedisStreamsOptionsFactory) => made.createRedisStreamsOptions(),
+      useFactory: async (made: RedisStreamsOptionsFactory) => moduleOptions(await made.createRedisStreamsOptions()),
     },
     ...(useClass ? [{ provide: useClass, useClass }] : []),
   ];
+}
+
+/** @throws InvalidOptionError */
+function moduleOptions(options: RedisStreamsModuleOptions): RedisStreamsModuleOptions {
+  checkOptionNames(options);
+  return options;
 }
 
 function createServer(options: RedisStreamsModuleOptions): ServerRedisStreams {

@@ -2,8 +2,8 @@ import type { Deserializer, Serializer } from '@nestjs/microservices';
 
 import { resolveDeadLetter } from '../engine/settling/dead-letter.js';
 import type { DeadLetterOptions } from '../engine/settling/dead-letter.js';
-import { check } from '../shared/option-checks.js';
-import { resolveConsumerOptions } from '../engine/options/resolve-options.js';
+import { check, definedOptions, optionNames, pickOptions } from '../shared/option-checks.js';
+import { PRODUCER_OPTIONS, resolveConsumerOptions } from '../engine/options/resolve-options.js';
 import type {
   AutoCommit,
   AutoStreamReset,
@@ -154,6 +154,66 @@ export interface ResolvedHandlerExtras extends Pick<HandlerExtras, 'ack' | 'conc
   readonly ordered: boolean;
 }
 
+export const TRANSPORT_OPTIONS = optionNames<ClientRedisStreamsOptions & ServerRedisStreamsOptions>({
+  // Of both.
+  connection: true,
+  keyPrefix: true,
+  messageField: true,
+  timeout: true,
+  blockTimeout: true,
+  serializer: true,
+  deserializer: true,
+  replyPrefix: true,
+  logger: true,
+  // Of the client.
+  sharder: true,
+  maxLen: true,
+  minAge: true,
+  maxBatch: true,
+  maxQueued: true,
+  maxQueuedBytes: true,
+  delivery: true,
+  requestTimeout: true,
+  // Of the server.
+  group: true,
+  consumer: true,
+  mode: true,
+  autoStreamReset: true,
+  ack: true,
+  concurrency: true,
+  autoCommit: true,
+  autoCommitInterval: true,
+  autoCommitDelay: true,
+  autoClaimInterval: true,
+  autoClaimIdle: true,
+  batchSize: true,
+  prefetch: true,
+  consumerExpiry: true,
+  retention: true,
+  shards: true,
+  retry: true,
+  deadLetter: true,
+  onDeadLetter: true,
+  shutdownTimeout: true,
+});
+
+/** Names that Nest's Redis transport and ioredis have at this place. */
+const CONNECTION_NAMES = ['host', 'port', 'url', 'username', 'password', 'db', 'tls', 'path', 'sentinels', 'cluster'];
+
+const HANDLER_EXTRAS = optionNames<HandlerExtras & Record<'qos' | 'queue', unknown>>({
+  ack: true,
+  concurrency: true,
+  mode: true,
+  retry: true,
+  deadLetter: true,
+  batch: true,
+  ordered: true,
+  // Of Nest's MQTT and NATS transports: in a hybrid application a handler may be for several.
+  qos: true,
+  queue: true,
+});
+const BATCH_OPTIONS = optionNames<BatchOptions>({ size: true, timeout: true });
+
 /** Options that are passed to the engine's consumer unchanged. */
 const CONSUMER_OPTIONS = [
   'consumer',
@@ -166,17 +226,31 @@ const CONSUMER_OPTIONS = [
 ] as const;
 const CLAIM_OPTIONS = ['autoClaimInterval', 'autoClaimIdle'] as const;
 
+/** What the engine's producer takes of the options of a client. */
+export function producerOptions(options: ClientRedisStreamsOptions): ProducerOptions {
+  return pickOptions<ProducerOptions>(options, PRODUCER_OPTIONS);
+}
+
+/** One object may have the options of a client and of a server. @throws InvalidOptionError for a name that neither has */
+export function checkOptionNames(options: object): void {
+  for (const name of CONNECTION_NAMES) {
+    if ((options as Record<string, unknown> | undefined)?.[name] === undefined) continue;
+    throw InvalidOptionError.withoutValue(name, `belongs into the option connection: connection: { ${name}: … }`);
+  }
+  check.options('', options, TRANSPORT_OPTIONS);
+}
+
 /** @throws InvalidOptionError */
 export function resolveServerOptions(options: ServerRedisStreamsOptions): ResolvedServerOptions {
-  const { ack, concurrency, shutdownTimeout, replyPrefix, mode } = { ...SERVER_DEFAULTS, ...defined(options) };
+  checkOptionNames(options);
+  const { ack, concurrency, shutdownTimeout, replyPrefix, mode } = { ...SERVER_DEFAULTS, ...definedOptions(options) };
   check.oneOf('ack', ack, ['auto', 'manual']);
   check.integer('concurrency', concurrency, 1, 100_000);
-  check.integer('shutdownTimeout', shutdownTimeout, 0);
+  check.time('shutdownTimeout', shutdownTimeout, 0);
   check.name('replyPrefix', replyPrefix);
   if (options.shards !== undefined) check.boolean('shards', options.shards);
-  if (options.onDeadLetter !== undefined && typeof options.onDeadLetter !== 'function') {
-    throw new InvalidOptionError('onDeadLetter', 'must be a function', options.onDeadLetter);
-  }
+  if (options.onDeadLetter !== undefined) check.function('onDeadLetter', options.onDeadLetter);
+  if (mode === 'real-time') refuseGroup(options);
   if (mode !== 'real-time' && !options.group) {
     throw new InvalidOptionError('group', "must be given unless mode is 'real-time'", options.group);
   }
@@ -185,10 +259,22 @@ export function resolveServerOptions(options: ServerRedisStreamsOptions): Resolv
   return { group: options.group, ack, concurrency, shutdownTimeout, replyPrefix, failurePolicy };
 }
 
+/** Each of them asks for something that only a group has. */
+function refuseGroup(options: ServerRedisStreamsOptions): void {
+  for (const name of ['group', 'consumer', 'retention'] as const) {
+    const value = options[name];
+    if (value === undefined || value === false) continue;
+    const rule =
+      "cannot be combined with mode 'real-time', which has no group; set that mode on single handlers instead";
+    throw new InvalidOptionError(name, rule, value);
+  }
+}
+
 /** @throws InvalidOptionError */
 export function resolveClientOptions(options: ClientRedisStreamsOptions): typeof CLIENT_DEFAULTS {
-  const { requestTimeout, replyPrefix } = { ...CLIENT_DEFAULTS, ...defined(options) };
-  check.integer('requestTimeout', requestTimeout, 1);
+  checkOptionNames(options);
+  const { requestTimeout, replyPrefix } = { ...CLIENT_DEFAULTS, ...definedOptions(options) };
+  check.time('requestTimeout', requestTimeout, 1);
   check.name('replyPrefix', replyPrefix);
   return { requestTimeout, replyPrefix } as typeof CLIENT_DEFAULTS;
 }
@@ -221,8 +307,10 @@ export function resolveHandlerExtras(
   pattern: string,
   server: ResolvedServerOptions,
 ): ResolvedHandlerExtras {
-  const { ack, concurrency, mode, retry, deadLetter, batch, ordered = false } = defined(extras ?? {});
-  const at = (option: string): string => `@EventPattern('${pattern}').${option}`;
+  const handler = `@EventPattern('${pattern}')`;
+  check.options(handler, extras ?? {}, HANDLER_EXTRAS);
+  const { ack, concurrency, mode, retry, deadLetter, batch, ordered = false } = definedOptions(extras ?? {});
+  const at = (option: string): string => `${handler}.${option}`;
   if (ack !== undefined) check.oneOf(at('ack'), ack, ['auto', 'manual']);
   if (concurrency !== undefined) check.integer(at('concurrency'), concurrency, 1, 100_000);
   if (mode !== undefined) check.oneOf(at('mode'), mode, ['real-time', 'resumable', 'load-balanced']);
@@ -243,16 +331,13 @@ export function resolveHandlerExtras(
 }
 
 function resolveBatch(batch: BatchOptions, at: (option: string) => string): Required<BatchOptions> {
+  check.options(at('batch'), batch, BATCH_OPTIONS);
   const { size, timeout = DEFAULT_BATCH_TIMEOUT } = batch;
   check.integer(at('batch.size'), size, 1, 100_000);
-  check.integer(at('batch.timeout'), timeout, 0);
+  check.time(at('batch.timeout'), timeout, 0);
   return { size, timeout };
 }
 
-export function defined<T extends object>(options: T): T {
-  return Object.fromEntries(Object.entries(options).filter(([, value]) => value !== undefined)) as T;
-}
-
 function pick<T extends object, K extends keyof T>(options: T, names: readonly K[]): Pick<T, K> {
-  return defined(Object.fromEntries(names.map((name) => [name, options[name]]))) as Pick<T, K>;
+  return definedOptions(Object.fromEntries(names.map((name) => [name, options[name]]))) as Pick<T, K>;
 }

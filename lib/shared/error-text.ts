@@ -20,7 +20,7 @@ export function errorTextWithStack(thrown: unknown): string {
 }
 
 /** A text in which no URL has a user name or password. */
-export function withoutCredentials(text: string): string {
+function withoutCredentials(text: string): string {
   return text.replace(/(\w:\/\/)\S*@/g, '$1…@');
 }
 

@@ -70,6 +70,21 @@ export const check = Object.freeze({
   },
 });
 
+/** Refuses a name that is almost that of an option; other names may belong to the options of a caller. */
+export function checkSpelling(options: object, names: OptionNames): void {
+  for (const name of Object.keys(options)) {
+    const nearest = names.has(name) ? undefined : closestName(name, names);
+    if (nearest) throw InvalidOptionError.withoutValue(name, `is not an option here; did you mean '${nearest}'?`);
+  }
+}
+
+/** The options of these names that have a value. */
+export function pickOptions<T extends object>(options: T, names: OptionNames): T {
+  return Object.fromEntries(
+    Object.entries(options).filter(([name, value]) => names.has(name) && value !== undefined),
+  ) as T;
+}
+
 /** The names of the options of one object. */
 export type OptionNames = ReadonlySet<string>;
 
@@ -92,11 +107,15 @@ function suggestion(name: string, names: OptionNames, advice?: string): string {
 
 /** The most similar of some names; undefined when none is similar. */
 function nearestName(name: string, names: OptionNames): string | undefined {
-  const [wanted, all] = [name.toLowerCase(), [...names]];
-  const distances = all.map((candidate) => distanceOf(wanted, candidate.toLowerCase()));
+  return closestName(name, names) ?? [...names].find((other) => contain(name.toLowerCase(), other.toLowerCase()));
+}
+
+/** The name from which few letters differ. */
+function closestName(name: string, names: OptionNames): string | undefined {
+  const all = [...names];
+  const distances = all.map((other) => distanceOf(name.toLowerCase(), other.toLowerCase()));
   const least = Math.min(...distances);
-  if (least <= Math.max(1, Math.floor(name.length / 4))) return all[distances.indexOf(least)];
-  return all.find((candidate) => contain(wanted, candidate.toLowerCase()));
+  return least <= Math.max(1, Math.floor(name.length / 4)) ? all[distances.indexOf(least)] : undefined;
 }
 
 /** As `prefix` for `keyPrefix`, or `redisOptions` for `options`. */

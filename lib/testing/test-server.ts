@@ -71,7 +71,7 @@ export class TestServerRedisStreams
 
   constructor(options: TestServerOptions = {}) {
     super();
-    this.#options = { group: 'test', ...options };
+    this.#options = options.mode === 'real-time' ? options : { group: 'test', ...options };
     const logger = safeLogger(options.logger ?? new Logger('TestServerRedisStreams'));
     this.#listeners = new EventListeners(logger);
     this.serializer = resolveSerializer(options);

@@ -202,6 +202,9 @@ it('when Redis is down at start, the application starts all the same; emit waits
   expect(Date.now() - begin).toBeGreaterThanOrEqual(450);
 });
 
+/** Options that the compiler refuses in a literal, but not in what a configuration service returns. */
+const misspelled = (wrong: object): RedisStreamsModuleOptions => wrong as RedisStreamsModuleOptions;
+
 it.each<[string, RedisStreamsModuleOptions, RegExp]>([
   ['concurrency', { group: 'g', concurrency: 0 }, /concurrency .*1.*got 0/],
   ['mode', { group: 'g', mode: 'broadcast' as never }, /mode .*real-time.*got "broadcast"/],
@@ -217,6 +220,20 @@ it.each<[string, RedisStreamsModuleOptions, RegExp]>([
   ['serializer', { serializer: {} as never }, /serializer .*serialize.*got an object/],
   ['deserializer', { deserializer: 'json' as never }, /deserializer .*deserialize.*got "json"/],
   ['onDeadLetter', { group: 'g', onDeadLetter: 'x' as never }, /onDeadLetter .*function; got "x"/],
+  ['shutdownTimeout', { group: 'g', shutdownTimeout: 2 ** 31 }, /shutdownTimeout .*to 2147483647; got 2147483648/],
+  ['requestTimeout', { requestTimeout: 2 ** 31 }, /requestTimeout .*to 2147483647; got 2147483648/],
+  ['retry.delay', { group: 'g', retry: { delay: 2 ** 31 } }, /retry\.delay .*to 2147483647; got 2147483648/],
+  ['retry.maxDelay', { group: 'g', retry: { maxDelay: 2 ** 31 } }, /retry\.maxDelay .*to 2147483647/],
+  ['name', misspelled({ group: 'g', concurency: 3 }), /concurency is not an option here; did you mean 'concurrency'\?/],
+  ['name', misspelled({ retries: {} }), /retries is not an option here; the options are ack, /],
+  ['name', misspelled({ group: 'g', retry: { attemps: 3 } }), /retry\.attemps is not .*'attempts'\?/],
+  ['name', misspelled({ group: 'g', deadLetter: { maxlen: 3 } }), /deadLetter\.maxlen is not .*'maxLen'\?/],
+  ['name', misspelled({ group: 'g', retention: { keepfor: 3 } }), /retention\.keepfor is not .*'keepFor'\?/],
+  ['place', misspelled({ host: 'h', password: 'secret' }), /^host belongs into the option connection: [^;]*$/],
+  ['place', misspelled({ password: 'secret' }), /^password belongs into the option connection: [^;]*$/],
+  ['combination', { mode: 'real-time', group: 'g' }, /group cannot be combined with mode 'real-time'.*got "g"/],
+  ['combination', { mode: 'real-time', consumer: 'c' }, /consumer cannot be combined with mode 'real-time'/],
+  ['combination', { mode: 'real-time', retention: true }, /retention cannot be combined with mode 'real-time'/],
 ])(
   'a wrong %s stops the start of the application by an error with option, rule and value',
   async (_name, wrong, message) => {
@@ -234,6 +251,11 @@ it.each<[string, object, RegExp]>([
   ['batch size', { batch: { size: 0 } }, /batch\.size .*got 0/],
   ['ordered beside batch', { ordered: true, batch: { size: 2 } }, /ordered .*batch; got true/],
   ['retry', { retry: { delay: -1 } }, /@EventPattern\('orders'\)\.retry\.delay .*got -1/],
+  ['batch time', { batch: { size: 2, timeout: 2 ** 31 } }, /batch\.timeout .*to 2147483647; got 2147483648/],
+  ['name', { orderd: true }, /@EventPattern\('orders'\)\.orderd is not an option here; did you mean 'ordered'\?/],
+  ['name of another transport', { quality: 2 }, /\.quality is not an option here; the options are ack, batch, /],
+  ['name inside batch', { batch: { sise: 2 } }, /batch\.sise is not an option here; did you mean 'size'\?/],
+  ['name inside retry', { retry: { delays: 2 } }, /retry\.delays is not an option here; did you mean 'delay'\?/],
   ['mode without a group', { mode: 'load-balanced' }, /group must be given for the load-balanced handler of 'orders'/],
 ])(
   'a wrong %s of a handler stops listen() before any I/O, by an error that names the pattern',
@@ -247,3 +269,25 @@ it.each<[string, object, RegExp]>([
     await expect(listening).rejects.toThrow(message);
   },
 );
+
+it('extras of other transports are left to them, because a handler of a hybrid application may be for several', async () => {
+  const handled: unknown[] = [];
+  const pattern = uniqueName('hybrid');
+  await nest.serve(onEvent(pattern, (data) => handled.push(data), { qos: 2, queue: 'q' } as object));
+  await nest.emit(pattern, 1);
+  await until('it is handled', () => handled.length === 1);
+});
+
+it.each<[string, () => unknown, RegExp]>([
+  ['a server', () => new ServerRedisStreams({ group: 'g', shutdownTimout: 5 } as object), /'shutdownTimeout'/],
+  ['a client', () => new ClientRedisStreams({ requestTimout: 5 } as object), /'requestTimeout'/],
+  ['forRootAsync()', () => RedisStreamsModule.forRootAsync({ useFactori: () => ({}) } as object), /'useFactory'/],
+])('%s refuses a misspelled option with the nearest right one', (_, make, right) => {
+  expect(make).toThrow(/is not an option here; did you mean '/);
+  expect(make).toThrow(right);
+});
+
+it('options that a factory makes are checked as those of forRoot()', async () => {
+  const module = RedisStreamsModule.forRootAsync({ useFactory: async () => misspelled({ keyprefix: 'app:' }) });
+  await expect(start([module])).rejects.toThrow(/keyprefix is not an option here; did you mean 'keyPrefix'\?/);
+});

@@ -1,6 +1,13 @@
 import { describe, expect, it } from '@jest/globals';
-import { KeyHashSharder, PseudoRandomSharder, RedisStreamer, RoundRobinSharder } from '../../lib/index.js';
+import {
+  KeyHashSharder,
+  PseudoRandomSharder,
+  RedisStreamer,
+  RedisStreamsRetryException,
+  RoundRobinSharder,
+} from '../../lib/index.js';
 import type { ConsumerOptions, ProducerOptions, SendOptions, StreamerOptions } from '../../lib/index.js';
+import { resolveConsumerOptions, resolveProducerOptions } from '../../lib/engine/options/resolve-options.js';
 import { uniqueName } from '../support/redis.js';
 import { useStreams } from '../support/streams.js';
 
@@ -32,6 +39,7 @@ describe('streamer and connection', () => {
     [{ timeout: wrong('5') }, 'timeout', '5'],
     [{ blockTimeout: 0 }, 'blockTimeout', 0],
     [{ blockTimeout: 60_001 }, 'blockTimeout', 60_001],
+    [{ timeout: 2 ** 31 }, 'timeout', 2 ** 31],
     [{ messageField: '' }, 'messageField', ''],
     [{ keyPrefix: wrong(7) }, 'keyPrefix', 7],
   ];
@@ -68,6 +76,76 @@ describe('streamer and connection', () => {
   });
 });
 
+/** The values of unknown options are not shown: they may be passwords in the wrong place. */
+const misspelled = (option: string, right: string) =>
+  expect.objectContaining({
+    code: 'ERR_INVALID_OPTION',
+    option,
+    value: undefined,
+    message: `${option} is not an option here; ${right}`,
+  });
+
+describe('a misspelled option is refused with the nearest right one', () => {
+  const inAnyCase = { mode: 'load-balanced', group: 'g' } as const;
+  const calls: Array<[string, string, () => unknown]> = [
+    ['timout', "did you mean 'timeout'?", () => new RedisStreamer('redis://h', wrong({ timout: 5 }))],
+    ['maxlen', "did you mean 'maxLen'?", () => unconnected().createProducer('s', wrong({ maxlen: 5 }))],
+    ['autocommit', "did you mean 'autoCommit'?", () => consumer({ ...inAnyCase, autocommit: 'rolling' })],
+    ['prefech', "did you mean 'prefetch'?", () => consumer({ mode: 'real-time', prefech: 5 })],
+    ['retention.intervall', "did you mean 'interval'?", () => consumer({ ...inAnyCase, retention: { intervall: 5 } })],
+    ['header', "did you mean 'headers'?", async () => send({ header: {} })],
+    ['delays', 'the options are headers, key, timestamp', async () => send({ delays: 5 })],
+    ['tll', "did you mean 'ttl'?", () => unconnected().createInbox('g', wrong({ tll: 5_000 }))],
+    ['timeOuts', "did you mean 'timeout'?", () => unconnected().health(wrong({ timeOuts: 5 }))],
+    ['cuont', "did you mean 'count'?", async () => (await manager()).range('s', '-', '+', wrong({ cuont: 1 }))],
+    [
+      'consumers',
+      "did you mean 'consumer'?",
+      async () => (await manager()).pending('s', 'g', wrong({ consumers: 'c' })),
+    ],
+    ['dryrun', "did you mean 'dryRun'?", async () => (await manager()).redrive('s', wrong({ dryrun: true }))],
+    ['options.keepfor', "did you mean 'keepFor'?", async () => trim({ keepfor: 5 })],
+    ['options.interval', 'the options are deadAfter, deadGroups, dryRun, keepFor', async () => trim({ interval: 500 })],
+  ];
+  const manager = () => unconnected().createManager();
+  const trim = async (options: object) => (await manager()).trimAcknowledged('s', options);
+  const consumer = (options: object) => unconnected().createConsumer('s', wrong<ConsumerOptions>(options));
+  const send = async (options: object) => (await unconnected().createProducer('s')).send('x', wrong(options));
+
+  it.each(calls)('%s', async (option, right, call) => {
+    await expect((async () => call())()).rejects.toEqual(misspelled(option, right));
+  });
+});
+
+describe('a time that no timer of Node.js can wait is refused, not run at once', () => {
+  const TOO_LONG = 2 ** 31;
+  it.each<[option: string, options: object]>([
+    ['autoCommitDelay', { autoCommit: 'delayed', autoCommitDelay: TOO_LONG }],
+    ['autoCommitInterval', { autoCommitInterval: TOO_LONG }],
+    ['autoClaimInterval', { autoClaimInterval: TOO_LONG }],
+    ['autoClaimIdle', { autoClaimIdle: TOO_LONG }],
+    ['shardDiscoveryInterval', { shardDiscoveryInterval: TOO_LONG }],
+    ['retention.interval', { retention: { interval: TOO_LONG } }],
+  ])('%s', async (option, options) => {
+    const all = { mode: 'load-balanced', group: 'g', ...options };
+    await expect(unconnected().createConsumer('s', wrong<ConsumerOptions>(all))).rejects.toEqual(
+      refused(option, TOO_LONG, 'whole number of milliseconds from \\d+ to 2147483647'),
+    );
+  });
+
+  it.each([TOO_LONG, -1, Number.NaN, '5'])('the delay %p of an exception that asks for a retry', (delay) => {
+    const rule = /^delay must be a whole number of milliseconds from 0 to 2147483647; got /;
+    expect(() => new RedisStreamsRetryException(wrong(delay))).toThrow(rule);
+  });
+
+  it('but ages, for which no timer waits, may be longer', () => {
+    const [mode, age] = ['load-balanced', 10 * TOO_LONG] as const;
+    const retention = { keepFor: age, deadAfter: age };
+    expect(() => resolveConsumerOptions({ mode, consumerExpiry: age, retention })).not.toThrow();
+    expect(() => resolveProducerOptions({ minAge: age })).not.toThrow();
+  });
+});
+
 describe('consumer options', () => {
   const cases: Array<[unknown, string, unknown, RegExp | string]> = [
     [undefined, 'mode', undefined, "'real-time', 'resumable', 'load-balanced'"],
@@ -100,12 +178,12 @@ describe('consumer options', () => {
     [{ mode: 'real-time', batchSize: Infinity }, 'batchSize', Infinity, 'whole number.*Infinity'],
     [{ mode: 'real-time', prefetch: 0 }, 'prefetch', 0, 'from 1 to'],
     [{ mode: 'real-time', prefetch: 2.5 }, 'prefetch', 2.5, 'whole number'],
-    [{ mode: 'real-time', shardDiscoveryInterval: -5 }, 'shardDiscoveryInterval', -5, 'at least'],
+    [{ mode: 'real-time', shardDiscoveryInterval: -5 }, 'shardDiscoveryInterval', -5, 'from 10 to'],
     [{ mode: 'real-time', shardDiscoveryInterval: true }, 'shardDiscoveryInterval', true, 'whole number'],
-    [{ mode: 'resumable', autoCommitDelay: -1 }, 'autoCommitDelay', -1, 'at least 0'],
-    [{ mode: 'resumable', autoCommitInterval: Number.NaN }, 'autoCommitInterval', Number.NaN, 'at least 0'],
-    [{ mode: 'load-balanced', autoClaimInterval: 0 }, 'autoClaimInterval', 0, 'at least'],
-    [{ mode: 'load-balanced', autoClaimIdle: 50 }, 'autoClaimIdle', 50, 'at least 100'],
+    [{ mode: 'resumable', autoCommitDelay: -1 }, 'autoCommitDelay', -1, 'from 0 to'],
+    [{ mode: 'resumable', autoCommitInterval: Number.NaN }, 'autoCommitInterval', Number.NaN, 'from 0 to'],
+    [{ mode: 'load-balanced', autoClaimInterval: 0 }, 'autoClaimInterval', 0, 'from 10 to'],
+    [{ mode: 'load-balanced', autoClaimIdle: 50 }, 'autoClaimIdle', 50, 'from 100 to'],
   ];
   it.each(cases)('refuses %j', async (options, option, value, rule) => {
     await expect(unconnected().createConsumer('stream', wrong<ConsumerOptions>(options))).rejects.toEqual(

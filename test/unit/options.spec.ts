@@ -1,5 +1,6 @@
 import { hostname } from 'node:os';
 import { afterEach, describe, expect, it } from '@jest/globals';
+import { TRANSPORT_OPTIONS } from '../../lib/nest/redis-streams.options.js';
 import { check, optionNames } from '../../lib/shared/option-checks.js';
 import { DEFAULTS } from '../../lib/engine/options/options.js';
 import type { ConsumerOptions } from '../../lib/engine/options/options.js';
@@ -174,5 +175,12 @@ describe('names of options', () => {
     [7, 'a number'],
   ])('are in an object: %j is refused', (options, kind) => {
     expect(() => check.options('', options, names)).toThrow(`options must be an object; got ${kind}`);
+  });
+
+  it('of a client or server, which a subclass passes on to its streamer, resemble no option of a streamer', () => {
+    const names = [...TRANSPORT_OPTIONS].filter((name) => !(name in DEFAULTS.streamer));
+    const options = Object.fromEntries(names.map((name) => [name, 1]));
+    expect(() => resolveStreamerOptions({ ...options, logger: undefined })).not.toThrow();
+    expect(() => resolveStreamerOptions({ ...options, timout: 5 } as object)).toThrow("did you mean 'timeout'?");
   });
 });

@@ -17,11 +17,11 @@ class Keyspace {
   scanFailure: Error | undefined;
   readonly discovery: ShardDiscovery;
 
-  constructor(streams: readonly string[]) {
+  constructor(streams: readonly string[], interval = INTERVAL) {
     this.streams = new Set(streams);
     const log = (): void => undefined;
     const logger = { error: log, warn: (line: string) => void this.warnings.push(line), log, debug: log };
-    this.discovery = new ShardDiscovery({ reading: this, interval: INTERVAL, logger });
+    this.discovery = new ShardDiscovery({ reading: this, interval, logger });
   }
 
   async isStream(key: string): Promise<boolean> {
@@ -154,5 +154,16 @@ describe('shard discovery: later', () => {
     await keyspace.start('a');
     keyspace.discovery.unwatch('a');
     expect(keyspace.discovery.dueIn).toBe(Infinity);
+  });
+
+  it('is never due later than a timer can wait, which would fire at once', async () => {
+    const longest = 2 ** 31 - 1;
+    const keyspace = new Keyspace([], longest);
+    await keyspace.start('quiet');
+    for (let look = 0; look < 8; look += 1) {
+      jest.advanceTimersByTime(longest);
+      await keyspace.discovery.look();
+      expect(keyspace.discovery.dueIn).toBeLessThanOrEqual(longest);
+    }
   });
 });

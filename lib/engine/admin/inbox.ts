@@ -5,7 +5,7 @@ import { InvalidOptionError, RedisStreamsError } from '../../errors.js';
 import { RECONNECT_BACKOFF, backoffDelay, pause } from '../../shared/backoff.js';
 import { classifyRedisError, isTransient, toPublicError } from '../../redis/commands/redis-error.js';
 import type { InboxCommands, InboxRecord, RedisEffect } from '../../redis/commands/stream-commands.js';
-import { check } from '../../shared/option-checks.js';
+import { check, optionNames } from '../../shared/option-checks.js';
 import { StreamMessage } from '../messages/stream-message.js';
 
 export interface InboxOptions {
@@ -17,6 +17,7 @@ export interface InboxOptions {
 }
 
 const DEFAULT_TTL = 604_800_000;
+const INBOX_OPTIONS = optionNames<InboxOptions>({ ttl: true });
 
 /**
  * A key that is the same for every delivery of the message to the group, and different for every other message. For a unique
@@ -43,6 +44,7 @@ export class Inbox {
   }
 
   private constructor(commands: InboxCommands, group: string, options: InboxOptions, timeout: number) {
+    check.options('', options, INBOX_OPTIONS);
     const { ttl = DEFAULT_TTL } = options;
     check.name('group', group);
     check.integer('ttl', ttl, 1_000);

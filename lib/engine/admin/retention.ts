@@ -1,7 +1,6 @@
-import { InvalidOptionError } from '../../errors.js';
 import { classifyRedisError } from '../../redis/commands/redis-error.js';
 import type { GroupCommands, TrimmedStep } from '../../redis/commands/stream-commands.js';
-import { check } from '../../shared/option-checks.js';
+import { check, definedOptions, optionNames } from '../../shared/option-checks.js';
 
 /** Which entries are deleted: those that every group has acknowledged, and no others. */
 export interface TrimOptions {
@@ -55,12 +54,18 @@ const RETENTION_DEFAULTS: ResolvedRetention = Object.freeze({
 const ENTRIES_PER_STEP = 10_000;
 const COUNTED_PER_STEP = 1_000;
 
-/** @throws InvalidOptionError */
-export function resolveRetention(options: RetentionOptions, at = 'retention'): ResolvedRetention {
-  if (typeof options !== 'object' || options === null) throw new InvalidOptionError(at, 'must be an object', options);
-  const given = Object.fromEntries(Object.entries(options).filter(([, value]) => value !== undefined));
-  const resolved: ResolvedRetention = { ...RETENTION_DEFAULTS, ...given };
-  check.integer(`${at}.interval`, resolved.interval, 100);
+const TRIM_OPTIONS = { keepFor: true, deadGroups: true, deadAfter: true, dryRun: true } as const;
+const NAMES = {
+  retention: optionNames<RetentionOptions>({ interval: true, ...TRIM_OPTIONS }),
+  /** A trim that is asked for is not repeated. */
+  options: optionNames<TrimOptions>(TRIM_OPTIONS),
+} as const;
+
+/** @param at what the options are called @throws InvalidOptionError */
+export function resolveRetention(options: RetentionOptions, at: keyof typeof NAMES = 'retention'): ResolvedRetention {
+  check.options(at, options, NAMES[at]);
+  const resolved: ResolvedRetention = { ...RETENTION_DEFAULTS, ...definedOptions(options) };
+  check.time(`${at}.interval`, resolved.interval, 100);
   check.integer(`${at}.keepFor`, resolved.keepFor, 0);
   check.oneOf(`${at}.deadGroups`, resolved.deadGroups, ['keep', 'ignore']);
   check.integer(`${at}.deadAfter`, resolved.deadAfter, 1_000);

@@ -9,7 +9,7 @@ import type {
   StreamCommands,
 } from '../../redis/commands/stream-commands.js';
 import type { RewindTarget } from '../consuming/consumer-types.js';
-import { check } from '../../shared/option-checks.js';
+import { check, optionNames } from '../../shared/option-checks.js';
 import { redrive } from './redrive.js';
 import type { RedriveOptions, RedriveResult } from './redrive.js';
 import { resolveRetention, trimAcknowledged } from './retention.js';
@@ -35,6 +35,10 @@ export interface PendingQuery {
   /** Size of a page. At least 1, default 100. */
   count?: number;
 }
+
+const RANGE_OPTIONS = optionNames<{ count?: number }>({ count: true });
+const PENDING_QUERY = optionNames<PendingQuery>({ consumer: true, after: true, minIdle: true, count: true });
+const REDRIVE_OPTIONS = optionNames<RedriveOptions>({ filter: true, limit: true, dryRun: true });
 
 /** Inspects and repairs streams and groups. It owns no connection; its streamer does. */
 export class StreamManager implements AsyncDisposable {
@@ -65,6 +69,7 @@ export class StreamManager implements AsyncDisposable {
     options: { count?: number } = {},
   ): Promise<StreamMessage[]> {
     check.name('streamKey', streamKey);
+    check.options('', options, RANGE_OPTIONS);
     if (options.count !== undefined) check.integer('count', options.count, 1);
     const [start, end] = [rangeBound('from', from), rangeBound('to', to)];
     const shard = { streamKey, shardId: 0, key: streamKey };
@@ -105,7 +110,9 @@ export class StreamManager implements AsyncDisposable {
   async pending(streamKey: string, group: string, query: PendingQuery = {}): Promise<PendingEntry[]> {
     check.name('streamKey', streamKey);
     check.name('group', group);
+    check.options('', query, PENDING_QUERY);
     const { consumer, after, minIdle = 0, count = 100 } = query;
+    if (consumer !== undefined) check.name('consumer', consumer);
     check.integer('count', count, 1);
     check.integer('minIdle', minIdle, 0);
     if (after !== undefined && !isEntryId(after)) throw new InvalidOptionError('after', 'must be an entry id', after);
@@ -136,10 +143,10 @@ export class StreamManager implements AsyncDisposable {
    */
   async redrive(deadLetterStream: string, options: RedriveOptions = {}): Promise<RedriveResult> {
     check.name('deadLetterStream', deadLetterStream);
+    check.options('', options, REDRIVE_OPTIONS);
     if (options.limit !== undefined) check.integer('limit', options.limit, 1);
-    if (options.filter !== undefined && typeof options.filter !== 'function') {
-      throw new InvalidOptionError('filter', 'must be a function', options.filter);
-    }
+    if (options.filter !== undefined) check.function('filter', options.filter);
+    if (options.dryRun !== undefined) check.boolean('dryRun', options.dryRun);
     return this.#on(deadLetterStream, 'redriving', () =>
       redrive(deadLetterStream, options, this.#commands, this.#messageField),
     );

@@ -1,3 +1,4 @@
+import { MAX_TIME } from '../../shared/option-checks.js';
 import { monotonicNow } from '../../shared/clock.js';
 import type { RedisStreamsLogger } from '../../shared/logger.js';
 import { classifyRedisError } from '../../redis/commands/redis-error.js';
@@ -39,7 +40,7 @@ class LookTimes {
 
   /** The next look comes after twice the last delay. */
   backOff(): void {
-    this.#delay = Math.min(2 * this.#delay, MAX_BACKOFF * this.#interval);
+    this.#delay = Math.min(2 * this.#delay, MAX_BACKOFF * this.#interval, MAX_TIME);
     this.#dueAt = monotonicNow() + this.#delay;
   }
 }

@@ -2,7 +2,7 @@ import { HEADER_PREFIX } from '../../constants.js';
 import { InvalidOptionError } from '../../errors.js';
 import type { RedisStreamsError } from '../../errors.js';
 import type { AppendRequest } from '../../redis/commands/stream-commands.js';
-import { check } from '../../shared/option-checks.js';
+import { check, optionNames } from '../../shared/option-checks.js';
 import { Receipt } from './receipt.js';
 import { SendPromise } from './send-promise.js';
 
@@ -16,6 +16,13 @@ export interface SendOptions {
   key?: string;
   /** Stored beside the payload, each in a field `h:<name>`. */
   headers?: Record<string, string>;
+}
+
+const SEND_OPTIONS = optionNames<SendOptions>({ timestamp: true, key: true, headers: true });
+
+/** `for … in` makes no list of the names: this runs for each message. @throws InvalidOptionError */
+export function checkSendOptions(options: SendOptions): void {
+  for (const name in options) if (!SEND_OPTIONS.has(name)) check.options('', options, SEND_OPTIONS);
 }
 
 /** Called once with the outcome of a message: undefined when Redis has it, otherwise the reason why not. */

@@ -6,7 +6,7 @@ import { InvalidOptionError } from '../../errors.js';
 import { resolveRetention } from '../admin/retention.js';
 import type { ResolvedRetention, RetentionOptions } from '../admin/retention.js';
 
-import { check } from '../../shared/option-checks.js';
+import { check, checkSpelling, definedOptions, optionNames } from '../../shared/option-checks.js';
 import { DEFAULTS } from './options.js';
 import type {
   AutoCommit,
@@ -58,19 +58,39 @@ export interface ResolvedConsumerOptions {
   readonly retention: ResolvedRetention | false;
 }
 
-/** @throws InvalidOptionError */
+const STREAMER_OPTIONS = optionNames<StreamerOptions>({
+  keyPrefix: true,
+  messageField: true,
+  timeout: true,
+  blockTimeout: true,
+  logger: true,
+});
+
+/** A client or server, or a subclass of them, passes all of its options on. @throws InvalidOptionError */
 export function resolveStreamerOptions(options: StreamerOptions): ResolvedStreamerOptions {
-  const { keyPrefix, messageField, timeout, blockTimeout } = { ...DEFAULTS.streamer, ...defined(options) };
+  checkSpelling(options, STREAMER_OPTIONS);
+  const { keyPrefix, messageField, timeout, blockTimeout } = { ...DEFAULTS.streamer, ...definedOptions(options) };
   check.string('keyPrefix', keyPrefix);
   check.name('messageField', messageField);
-  check.integer('timeout', timeout, 1);
+  check.time('timeout', timeout, 1);
   check.integer('blockTimeout', blockTimeout, 100, 60_000);
   return { keyPrefix, messageField, timeout, blockTimeout };
 }
 
+export const PRODUCER_OPTIONS = optionNames<ProducerOptions>({
+  sharder: true,
+  maxLen: true,
+  minAge: true,
+  maxBatch: true,
+  maxQueued: true,
+  maxQueuedBytes: true,
+  delivery: true,
+});
+
 /** @throws InvalidOptionError */
 export function resolveProducerOptions(options: ProducerOptions): ResolvedProducerOptions {
-  const resolved = { ...DEFAULTS.producer, ...defined(options) };
+  check.options('', options, PRODUCER_OPTIONS);
+  const resolved = { ...DEFAULTS.producer, ...definedOptions(options) };
   const { sharder, maxLen, minAge, maxBatch, maxQueued, maxQueuedBytes, delivery } = resolved;
   if (sharder !== undefined && typeof sharder?.shardOf !== 'function') {
     throw new InvalidOptionError('sharder', 'must be a Sharder', sharder);
@@ -99,10 +119,30 @@ const GROUP_OPTIONS = [
 ] as const;
 const CLAIM_OPTIONS = ['autoClaimInterval', 'autoClaimIdle', 'shardOwnership'] as const;
 
+const CONSUMER_OPTIONS = optionNames<LoadBalancedOptions>({
+  mode: true,
+  autoStreamReset: true,
+  batchSize: true,
+  prefetch: true,
+  shardDiscoveryInterval: true,
+  group: true,
+  consumer: true,
+  autoCommit: true,
+  autoCommitDelay: true,
+  autoCommitInterval: true,
+  mkStream: true,
+  consumerExpiry: true,
+  retention: true,
+  autoClaimInterval: true,
+  autoClaimIdle: true,
+  shardOwnership: true,
+});
+
 /** @throws InvalidOptionError */
 export function resolveConsumerOptions(options: ConsumerOptions): ResolvedConsumerOptions {
   check.oneOf('mode', options?.mode, ['real-time', 'resumable', 'load-balanced']);
-  const given: Partial<LoadBalancedOptions> = defined(options as LoadBalancedOptions);
+  check.options('', options, CONSUMER_OPTIONS);
+  const given: Partial<LoadBalancedOptions> = definedOptions(options as LoadBalancedOptions);
   const mode = options.mode;
   if (mode === 'real-time') refuse(given, GROUP_OPTIONS, 'makes no sense in real-time mode, which has no group');
   if (mode !== 'load-balanced') refuse(given, CLAIM_OPTIONS, 'is for load-balanced mode only');
@@ -128,12 +168,12 @@ export function resolveConsumerOptions(options: ConsumerOptions): ResolvedConsum
   if (group !== undefined) check.name('group', group);
   check.name('consumer', resolved.consumer);
   check.oneOf('autoCommit', resolved.autoCommit, ['immediate', 'delayed', 'rolling', 'disabled']);
-  check.integer('autoCommitDelay', resolved.autoCommitDelay, 0);
-  check.integer('autoCommitInterval', resolved.autoCommitInterval, 0);
+  check.time('autoCommitDelay', resolved.autoCommitDelay, 0);
+  check.time('autoCommitInterval', resolved.autoCommitInterval, 0);
   check.boolean('mkStream', resolved.mkStream);
   checkInterval('autoClaimInterval', resolved.autoClaimInterval);
   if (resolved.consumerExpiry !== false) check.integer('consumerExpiry', resolved.consumerExpiry, 1_000);
-  check.integer('autoClaimIdle', resolved.autoClaimIdle, 100);
+  check.time('autoClaimIdle', resolved.autoClaimIdle, 100);
   if (given.shardOwnership !== undefined) check.oneOf('shardOwnership', given.shardOwnership, ['shared']);
   if (given.autoCommitDelay !== undefined && resolved.autoCommit !== 'delayed') {
     throw new InvalidOptionError('autoCommitDelay', "is for autoCommit 'delayed' only", given.autoCommitDelay);
@@ -157,18 +197,13 @@ function retentionOf(retention: RetentionOptions | boolean | undefined): Resolve
 }
 
 function checkInterval(option: string, value: number | false): void {
-  if (value !== false) check.integer(option, value, 10);
+  if (value !== false) check.time(option, value, 10);
 }
 
 function refuse<T extends object>(given: T, names: ReadonlyArray<keyof T & string>, rule: string): void {
   for (const name of names) {
     if (given[name] !== undefined) throw new InvalidOptionError(name, rule, given[name]);
   }
-}
-
-/** An option that is undefined has its default, as in Nest. */
-function defined<T extends object>(options: T): T {
-  return Object.fromEntries(Object.entries(options ?? {}).filter(([, value]) => value !== undefined)) as T;
 }
 
 /** `HOST_ID`, otherwise the id of the container that this process runs in, otherwise the host's name. */

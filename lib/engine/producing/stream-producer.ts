@@ -15,6 +15,7 @@ import { toPublicError } from '../../redis/commands/redis-error.js';
 import type { AppendCommands } from '../../redis/commands/stream-commands.js';
 import {
   bytesOf,
+  checkSendOptions,
   entryIdFor,
   headerFields,
   heldBytes,
@@ -220,6 +221,7 @@ export class StreamProducer extends EventEmitter<{ error: [error: RedisStreamsEr
     if (this.#ending) throw new ProducerEndedError();
     check.name('streamKey', streamKey);
     this.#requireMemory(streamKey);
+    if (options) checkSendOptions(options);
     const bytes = bytesOf(payload);
     const more = options?.headers && headerFields(options.headers);
     const headerBytes = more ? lengthOf(more) : 0;

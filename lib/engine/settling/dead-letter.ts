@@ -3,7 +3,7 @@ import { errorText } from '../../shared/error-text.js';
 import { InvalidOptionError } from '../../errors.js';
 import { toPublicError } from '../../redis/commands/redis-error.js';
 import type { AppendCommands } from '../../redis/commands/stream-commands.js';
-import { check } from '../../shared/option-checks.js';
+import { check, optionNames } from '../../shared/option-checks.js';
 import { StreamMessage } from '../messages/stream-message.js';
 
 /** The stream for messages that cannot be processed. */
@@ -46,6 +46,8 @@ export interface DeadLetter {
   readonly target: DeadLetterOptions;
 }
 
+const DEAD_LETTER_OPTIONS = optionNames<DeadLetterOptions>({ stream: true, maxLen: true });
+
 /** @throws InvalidOptionError */
 export function resolveDeadLetter(
   options: DeadLetterOptions | false | undefined,
@@ -55,6 +57,7 @@ export function resolveDeadLetter(
   if (options !== undefined && (typeof options !== 'object' || options === null)) {
     throw new InvalidOptionError(name, 'must be an object or false', options);
   }
+  if (options) check.options(name, options, DEAD_LETTER_OPTIONS);
   const { stream, maxLen } = options ?? {};
   if (stream !== undefined) check.name(`${name}.stream`, stream);
   if (maxLen !== undefined) check.integer(`${name}.maxLen`, maxLen, 1);

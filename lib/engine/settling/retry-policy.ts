@@ -1,5 +1,5 @@
 import { InvalidOptionError } from '../../errors.js';
-import { check } from '../../shared/option-checks.js';
+import { check, definedOptions, optionNames } from '../../shared/option-checks.js';
 
 /** When and how often a message whose handling failed is handled again. All times are milliseconds. */
 export interface RetryOptions {
@@ -28,21 +28,29 @@ export const DEFAULT_RETRY = Object.freeze({
   unless: () => false,
 }) satisfies RetryPolicy;
 
+const RETRY_OPTIONS = optionNames<RetryOptions>({
+  attempts: true,
+  delay: true,
+  factor: true,
+  maxDelay: true,
+  jitter: true,
+  unless: true,
+});
+
 /** `false` handles each message once. @throws InvalidOptionError */
 export function resolveRetry(options: RetryOptions | false | undefined, name = 'retry'): RetryPolicy {
   if (options === false) return { ...DEFAULT_RETRY, attempts: 1 };
   if (options !== undefined && (typeof options !== 'object' || options === null)) {
     throw new InvalidOptionError(name, 'must be an object or false', options);
   }
-  const given = Object.fromEntries(Object.entries(options ?? {}).filter(([, value]) => value !== undefined));
-  const policy: RetryPolicy = { ...DEFAULT_RETRY, ...given };
+  if (options) check.options(name, options, RETRY_OPTIONS);
+  const policy: RetryPolicy = { ...DEFAULT_RETRY, ...definedOptions(options ?? {}) };
   check.integer(`${name}.attempts`, policy.attempts, 1);
-  check.integer(`${name}.delay`, policy.delay, 0);
+  check.time(`${name}.delay`, policy.delay, 0);
   check.number(`${name}.factor`, policy.factor, 1, 100);
-  check.integer(`${name}.maxDelay`, policy.maxDelay, policy.delay);
+  check.time(`${name}.maxDelay`, policy.maxDelay, policy.delay);
   check.number(`${name}.jitter`, policy.jitter, 0, 1);
-  if (typeof policy.unless !== 'function')
-    throw new InvalidOptionError(`${name}.unless`, 'must be a function', policy.unless);
+  check.function(`${name}.unless`, policy.unless);
   return policy;
 }
 

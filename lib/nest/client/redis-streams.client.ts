@@ -17,7 +17,7 @@ import { EventListeners } from '../event-listeners.js';
 import { PacketCodec, resolveDeserializer, resolveSerializer } from '../packet-codec.js';
 import type { EncodedPacket } from '../packet-codec.js';
 import type { RedisStreamsEvents } from '../redis-streams.events.js';
-import { resolveClientOptions } from '../redis-streams.options.js';
+import { producerOptions, resolveClientOptions } from '../redis-streams.options.js';
 import type { ClientRedisStreamsOptions } from '../redis-streams.options.js';
 import { RequestSender } from '../requests/request-sender.js';
 
@@ -41,6 +41,7 @@ export class ClientRedisStreams extends ClientProxy<RedisStreamsEvents> {
   /** Makes no connection; the first message, or {@link connect}, does. @throws InvalidOptionError */
   constructor(options: ClientRedisStreamsOptions = {}) {
     super();
+    const resolved = resolveClientOptions(options);
     this.#log = safeLogger(options.logger ?? new Logger('ClientRedisStreams'));
     this.#listeners = new EventListeners(this.#log);
     this.initializeSerializer(options);
@@ -54,10 +55,10 @@ export class ClientRedisStreams extends ClientProxy<RedisStreamsEvents> {
       this._status$.next(status);
       this.#listeners.emit('status', status);
     });
-    this.#producer = this.#streamer.openProducer(undefined, options);
+    this.#producer = this.#streamer.openProducer(undefined, producerOptions(options));
     this.#producer.on('error', this.#report);
     this.#requests = new RequestSender({
-      ...resolveClientOptions(options),
+      ...resolved,
       streamer: this.#streamer,
       producer: this.#producer,
       codec: this.#codec,

@@ -84,7 +84,11 @@ function bind(
     const extras = resolveHandlerExtras(handler.extras, pattern, server);
     const mode = extras.mode ?? defaultMode;
     if (mode !== 'real-time' && server.group === undefined) {
-      throw new InvalidOptionError('group', `must be given for the ${mode} handler of '${pattern}'`, server.group);
+      throw new InvalidOptionError(
+        'group',
+        `must be given for the ${mode} handler of '${pattern}'; set mode 'real-time' on single handlers only`,
+        server.group,
+      );
     }
     if (mode === 'real-time' && !handler.isEventHandler) {
       throw new InvalidOptionError(

@@ -174,7 +174,7 @@ function optionsOfUrl(at: string, url: string): Record<string, unknown> {
   if (!/^rediss?:\/\//i.test(trimmed)) {
     const rule = 'must be a URL that begins with redis:// or rediss://';
     if (trimmed.startsWith('/')) throw new InvalidOptionError(at, `${rule}; for a Unix socket write { path }`, url);
-    const [scheme] = /^[a-z][a-z\d+.-]*:\/\//i.exec(trimmed) ?? [];
+    const [scheme] = /^[a-z][a-z\d+.-]*:(?=\/\/)/i.exec(trimmed) ?? [];
     if (scheme) throw new InvalidOptionError(at, rule, scheme);
     if (!/^[\w.-]+(:\d+)?$/.test(trimmed)) throw InvalidOptionError.withoutValue(at, rule);
     throw new InvalidOptionError(at, `${rule}: write redis://${trimmed}`, url);

@@ -1,4 +1,5 @@
 import type { RedisStreamsError } from '../../errors.js';
+import { outsideContext } from '../../shared/async-context.js';
 import { within } from '../../shared/backoff.js';
 import { toPublicError } from '../../redis/commands/redis-error.js';
 import type { ConsumerSession } from './consumer-session.js';
@@ -32,9 +33,12 @@ export class StreamAssignment {
     if (interval !== false) this.#discovery = new ShardDiscovery({ reading: control.reading, interval, logger });
   }
 
-  async open(streamKeys: readonly string[]): Promise<void> {
-    await this.#session.open(await this.#find(streamKeys));
-    this.#scheduleLook();
+  /** What is started here and by later changes, the loops and timers of the session, runs until the session ends. */
+  open(streamKeys: readonly string[]): Promise<void> {
+    return outsideContext(async () => {
+      await this.#session.open(await this.#find(streamKeys));
+      this.#scheduleLook();
+    });
   }
 
   assign(streamKey: string, shardId: number | undefined): Promise<void> {
@@ -106,7 +110,7 @@ export class StreamAssignment {
 
   #change(change: () => Promise<void>): Promise<void> {
     const done = this.#changes.then(async () => {
-      if (!this.#isClosed) await change();
+      if (!this.#isClosed) await outsideContext(change);
     });
     this.#changes = done.catch(() => undefined);
     return done;

@@ -1,3 +1,4 @@
+import { outsideContext } from '../../shared/async-context.js';
 import { withResolvers } from '../../shared/deferred.js';
 import type { Deferred } from '../../shared/deferred.js';
 import type { RedisStreamsError } from '../../errors.js';
@@ -146,7 +147,8 @@ export class Dispatcher implements MessageTaker {
     this.#running += 1;
     const begin = performance.now();
     try {
-      await deliver(deliveries);
+      // The context of whatever called `#pump`, perhaps another handler, is none of this message's.
+      await outsideContext(() => deliver(deliveries));
     } catch (error) {
       // `deliver` reports and settles the failures of handlers, so this is a failure of its own.
       onError(toPublicError(error, (messages[0] as StreamMessage).streamKey, 'handling messages of'));

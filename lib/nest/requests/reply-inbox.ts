@@ -1,7 +1,9 @@
+import { AsyncResource } from 'node:async_hooks';
 import { randomUUID } from 'node:crypto';
 
 import type { WritePacket } from '@nestjs/microservices';
 
+import { outsideContext } from '../../shared/async-context.js';
 import { monotonicNow } from '../../shared/clock.js';
 import type { BasicConsumer } from '../../engine/consuming/consumer-types.js';
 import type { StreamMessage } from '../../engine/messages/stream-message.js';
@@ -28,6 +30,8 @@ export interface OpenRequest {
   readonly id: string;
   readonly pattern: string;
   readonly callback: (packet: WritePacket) => void;
+  /** The async context of the caller, in which its replies are decoded and given to it. */
+  readonly context: AsyncResource;
   /** The deadline that the server is given, in milliseconds since the epoch. */
   readonly expiresAt: string;
   /** On the monotonic clock; every reply puts it off. */
@@ -75,7 +79,7 @@ export class ReplyInbox {
   /** Resolves when replies can be read. After a failure the next call tries again. @throws ClosedError */
   async open(): Promise<void> {
     if (this.#isClosed) throw new ClosedError('The client');
-    this.#opening ??= this.#start().catch((error: unknown) => {
+    this.#opening ??= outsideContext(() => this.#start()).catch((error: unknown) => {
       this.#opening = undefined;
       throw error;
     });
@@ -88,6 +92,7 @@ export class ReplyInbox {
       id: randomUUID(),
       pattern,
       callback,
+      context: new AsyncResource('RedisStreamsRequest'),
       expiresAt: String(Date.now() + requestTimeout),
       deadline: monotonicNow() + requestTimeout,
     };
@@ -113,7 +118,7 @@ export class ReplyInbox {
   fail(request: OpenRequest, error: unknown): void {
     if (!this.has(request)) return;
     this.remove(request);
-    request.callback({ err: error });
+    request.context.runInAsyncScope(request.callback, undefined, { err: error });
   }
 
   /** Fails every open request, then ends the reading and empties the stream. */
@@ -145,7 +150,8 @@ export class ReplyInbox {
     try {
       for (;;) {
         const message = await consumer.next();
-        const decoding = this.#receive(message);
+        const request = this.#open.get(message.headers[REQUEST_HEADERS.correlationId] ?? '');
+        const decoding = request?.context.runInAsyncScope(this.#receive, this, request, message);
         if (decoding) await decoding;
         this.#sinceTrim += 1;
         if (this.#sinceTrim >= TRIM_AFTER) void this.#trimBefore(message);
@@ -162,10 +168,8 @@ export class ReplyInbox {
   }
 
   /** A promise only where a deserializer has to be awaited. Never fails. */
-  #receive(message: StreamMessage): Promise<void> | undefined {
+  #receive(request: OpenRequest, message: StreamMessage): Promise<void> | undefined {
     const { headers } = message;
-    const request = this.#open.get(headers[REQUEST_HEADERS.correlationId] ?? '');
-    if (!request) return undefined;
     const isError = headers[REQUEST_HEADERS.error] !== undefined;
     const isLast = isError || headers[REQUEST_HEADERS.final] !== undefined;
     try {

@@ -2,6 +2,7 @@ import { EventEmitter } from 'node:events';
 
 import type { Cluster, Redis, RedisOptions } from 'ioredis';
 
+import { outsideContext } from '../../shared/async-context.js';
 import { monotonicNow } from '../../shared/clock.js';
 import type { ClientFactory, ConnectionRole, ConnectionTimes } from './client-factory.js';
 import { ownOptions } from './client-factory.js';
@@ -77,6 +78,10 @@ export class ClusterTopology extends EventEmitter<TopologyEvents> {
   /** Starts discovery. Idempotent. */
   open(): void {
     if (this.#cluster || this.#isClosed) return;
+    outsideContext(() => this.#discover());
+  }
+
+  #discover(): void {
     const cluster = this.#factory.createCluster();
     this.#cluster = cluster;
     keepRefreshesFinite(cluster);

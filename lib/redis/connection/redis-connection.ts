@@ -3,6 +3,7 @@ import { EventEmitter } from 'node:events';
 import type { Redis } from 'ioredis';
 
 import { ClosedError, ConnectionError, InvalidOptionError, PermissionError } from '../../errors.js';
+import { outsideContext } from '../../shared/async-context.js';
 import { RECONNECT_BACKOFF, backoffDelay, pause } from '../../shared/backoff.js';
 import { monotonicNow } from '../../shared/clock.js';
 import { withResolvers } from '../../shared/deferred.js';
@@ -127,7 +128,7 @@ export class RedisConnection extends EventEmitter<ConnectionEvents> {
   open(): void {
     if (this.#state !== 'idle') return;
     this.#setState('connecting');
-    this.#loop = this.#keepConnected();
+    this.#loop = outsideContext(() => this.#keepConnected());
   }
 
   /**

@@ -1,6 +1,7 @@
 import { EventEmitter } from 'node:events';
 
 import { ClosedError, InvalidOptionError, RedisStreamsError } from '../../errors.js';
+import { outsideContext } from '../../shared/async-context.js';
 import { errorText, withoutSecrets } from '../../shared/error-text.js';
 import type { RedisStreamsLogger } from '../../shared/logger.js';
 import type { ClientFactory, ConnectionRole, ConnectionTimes } from './client-factory.js';
@@ -239,7 +240,7 @@ class LateRouter implements ConnectionRouter {
 
   #resolve(): ConnectionRouter {
     try {
-      return (this.#router ??= this.#create());
+      return (this.#router ??= outsideContext(() => this.#create()));
     } catch (error) {
       if (error instanceof RedisStreamsError) throw error;
       const cause = withoutSecrets(error);

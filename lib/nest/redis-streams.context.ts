@@ -1,8 +1,12 @@
 import { BaseRpcContext } from '@nestjs/microservices';
 
 import { check, optionNames } from '../shared/option-checks.js';
+import { REDRIVE_GROUP_HEADER } from '../engine/admin/redrive.js';
+import { DEAD_LETTER_HEADERS } from '../engine/settling/dead-letter.js';
 import type { StreamMessage } from '../engine/messages/stream-message.js';
 import type { Settlement } from '../engine/settling/settlement.js';
+import { KEY_HEADER } from './packet-codec.js';
+import { REQUEST_HEADERS, requestInfoOf } from './requests/request-headers.js';
 import { ACKNOWLEDGED, LEFT_PENDING, deadLetter, retryOrDeadLetter } from './server/failure-policy.js';
 import type { HandlerBinding } from './server/handler-binding.js';
 
@@ -33,6 +37,14 @@ export interface ContextScope {
 }
 
 const RETRY_REQUEST = optionNames<{ delay?: number }>({ delay: true });
+
+/** Headers that this package adds to those of the sender. */
+const OWN_HEADERS: ReadonlySet<string> = new Set([
+  ...Object.values(DEAD_LETTER_HEADERS),
+  KEY_HEADER,
+  REDRIVE_GROUP_HEADER,
+]);
+const OWN_REQUEST_HEADERS: ReadonlySet<string> = new Set([...OWN_HEADERS, ...Object.values(REQUEST_HEADERS)]);
 
 /** The message that a handler was given, and the ways to settle it. */
 export class RedisStreamsContext extends BaseRpcContext<[message: StreamMessage, pattern: string]> {
@@ -87,6 +99,16 @@ export class RedisStreamsContext extends BaseRpcContext<[message: StreamMessage,
   getHeader(name: string): string | undefined {
     const headers = this.getHeaders();
     return Object.hasOwn(headers, name) ? headers[name] : undefined;
+  }
+
+  /**
+   * What the sender has attached to the packet: its metadata (Nest 12's dispatch hook) and the headers of its record,
+   * without those that this package adds. Undefined when there are none, as in the contexts of Nest 12.
+   */
+  getMetadata(): Readonly<Record<string, string>> | undefined {
+    const own = requestInfoOf(this.getMessage()) ? OWN_REQUEST_HEADERS : OWN_HEADERS;
+    const entries = Object.entries(this.getHeaders()).filter(([name]) => !own.has(name));
+    return entries.length === 0 ? undefined : Object.fromEntries(entries);
   }
 
   getPattern(): string {

@@ -59,19 +59,23 @@ export const check = Object.freeze({
    * @param advice for a name that resembles none; default: a list of all names
    */
   options(at: string, options: unknown, names: OptionNames, advice?: string): void {
-    if (typeof options !== 'object' || options === null || Array.isArray(options)) {
-      throw InvalidOptionError.withoutValue(at || 'options', `must be an object; got ${kindOf(options)}`);
-    }
+    checkObject(at || 'options', options);
     for (const name of Object.keys(options)) {
-      if (names.has(name) || (options as Record<string, unknown>)[name] === undefined) continue;
+      if (names.has(name) || options[name as keyof typeof options] === undefined) continue;
       const path = at ? `${at}.${name}` : name;
       throw InvalidOptionError.withoutValue(path, `is not an option here; ${suggestion(name, names, advice)}`);
     }
   },
 });
 
+function checkObject(at: string, options: unknown): asserts options is object {
+  if (typeof options === 'object' && options !== null && !Array.isArray(options)) return;
+  throw InvalidOptionError.withoutValue(at, `must be an object; got ${kindOf(options)}`);
+}
+
 /** Refuses a name that is almost that of an option; other names may belong to the options of a caller. */
-export function checkSpelling(options: object, names: OptionNames): void {
+export function checkSpelling(options: unknown, names: OptionNames): void {
+  checkObject('options', options);
   for (const name of Object.keys(options)) {
     const nearest = names.has(name) ? undefined : closestName(name, names);
     if (nearest) throw InvalidOptionError.withoutValue(name, `is not an option here; did you mean '${nearest}'?`);

@@ -47,6 +47,12 @@ describe('streamer and connection', () => {
     expect(() => new RedisStreamer('redis://localhost', options)).toThrow(refused(option, value, option));
   });
 
+  it.each([null, 'redis://:secret@h', [], 7])('refuses %j in place of options, without showing it', (options) => {
+    expect(() => new RedisStreamer('redis://localhost', wrong(options))).toThrow(
+      /^options must be an object; got [a-z ]+$/,
+    );
+  });
+
   it.each([['http://localhost'], ['localhost:6379'], ['']])('refuses the address %j', (address) => {
     expect(() => new RedisStreamer(address)).toThrow(
       expect.objectContaining({

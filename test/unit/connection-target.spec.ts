@@ -248,6 +248,18 @@ describe('a client that a function returned', () => {
     ],
     ['with a key prefix', () => redis({ keyPrefix: 'app:' }), 'connection', 'without keyPrefix'],
     ['that monitors', () => redis({ monitor: true }), 'connection', 'nothing else uses; got "a monitor"'],
+    [
+      'that subscribes',
+      () => Object.assign(redis({}), { condition: { subscriber: true, protocol: 2 } }),
+      'connection',
+      'nothing else uses; got "a subscriber"',
+    ],
+    [
+      'with numbers as text, once its parser is made',
+      () => Object.assign(redis({ stringNumbers: true }), { status: 'connect' }),
+      'connection',
+      'without stringNumbers, or one that has not connected yet',
+    ],
     ['that is closed', closed, 'connection', 'not closed'],
     ['of a cluster, with a database', () => cluster({ redisOptions: { db: 1 } }), 'connection().db', 'must be 0'],
     [

@@ -242,7 +242,10 @@ export class ReadLoopStalledError extends RedisStreamsError {
   }
 }
 
-/** A mistake in this package; please report it. */
+/**
+ * Neither Redis nor the connection caused it: a mistake in a function that the application gave to this package, or in this
+ * package itself; `cause` is the error that was thrown.
+ */
 export class InternalError extends RedisStreamsError {
   override readonly name: string = 'InternalError';
   constructor(message: string, cause: unknown) {

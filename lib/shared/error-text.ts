@@ -73,3 +73,13 @@ export function kindOf(value: unknown): string {
   if (typeof value === 'object') return 'an object';
   return `a ${typeof value}`;
 }
+
+const SYSTEM_CODE = /^(?:E[A-Z]+|ERR_(?:STREAM|SOCKET|TLS|SSL)_.*)$/;
+
+/** Whether Node.js threw it for a socket, TLS or DNS; its errors for arguments that are not valid are mistakes of a caller. */
+export function isSystemError(thrown: unknown): boolean {
+  // Node's own errors come from another realm inside a VM context.
+  if (!types.isNativeError(thrown)) return false;
+  const { code, syscall } = thrown as NodeJS.ErrnoException;
+  return typeof syscall === 'string' || (typeof code === 'string' && SYSTEM_CODE.test(code));
+}

@@ -11,6 +11,12 @@ interface Link {
   isStalled: boolean;
 }
 
+interface Answer {
+  readonly role: LinkRole;
+  readonly command: string;
+  readonly reply: string;
+}
+
 interface Tear {
   readonly bytes: number;
   readonly role: LinkRole | undefined;
@@ -39,6 +45,8 @@ export class FaultProxy {
   #isStalling = false;
   #tears: Tear[] = [];
   #corruptions: LinkRole[] = [];
+  #answer: Answer | undefined;
+  #answers = 0;
 
   static async start(targetPort: number): Promise<FaultProxy> {
     const proxy = new FaultProxy(targetPort);
@@ -114,6 +122,21 @@ export class FaultProxy {
     this.#corruptions.push(role);
   }
 
+  /** Answers every command of that role and name itself, until {@link relay}; nothing else may be under way with it. */
+  answer(role: LinkRole, command: string, reply: string): void {
+    this.#answer = { role, command, reply };
+  }
+
+  /** Passes all commands on again. */
+  relay(): void {
+    this.#answer = undefined;
+  }
+
+  /** Commands that were not passed on. */
+  get answers(): number {
+    return this.#answers;
+  }
+
   /**
    * Resets the client's side while the server's side stays open: replies that the server sends from now on are lost.
    */
@@ -150,7 +173,7 @@ export class FaultProxy {
     client.on('data', (chunk: Buffer) => {
       link.role ??= ROLE.exec(chunk.toString('latin1'))?.[1] as LinkRole | undefined;
       this.#corrupt(link, chunk);
-      this.#pass(link, upstream, chunk);
+      if (!this.#hasAnswered(link, chunk)) this.#pass(link, upstream, chunk);
     });
     upstream.on('data', (chunk: Buffer) => {
       if (!this.#tear(link, chunk)) this.#pass(link, client, chunk);
@@ -179,6 +202,14 @@ export class FaultProxy {
       write();
     }, this.#delay);
     this.#timers.add(timer);
+  }
+
+  #hasAnswered({ client, role }: Link, chunk: Buffer): boolean {
+    const answer = this.#answer;
+    if (!answer || role !== answer.role || !chunk.includes(answer.command)) return false;
+    this.#answers += 1;
+    client.write(`${answer.reply}\r\n`);
+    return true;
   }
 
   #corrupt(link: Link, chunk: Buffer): void {

@@ -180,4 +180,36 @@ describe('read loop: error reports', () => {
     ]);
     await scene.loop.stop();
   });
+
+  it.each([
+    ['a reply that nobody knows', refusal('ERR upstream failure'), 'ERR_SERVER_REPLY'],
+    ['a quota', refusal('QUOTA exceeded'), 'ERR_SERVER_REPLY'],
+    ['a missing permission', refusal('NOPERM no permissions'), 'ERR_PERMISSION'],
+    ['a mistake', new TypeError('undefined'), 'ERR_INTERNAL'],
+  ])('%s ends no loop: it reads again, and report() shows the refusal until then', async (_, error, code) => {
+    const scene = new Scene();
+    await until('it reads', () => scene.reads.length === 1);
+    scene.reads[0]?.reject(error);
+    await until('it has a refusal', () => scene.loop.report().refusal !== undefined);
+    expect(scene.loop.report()).toMatchObject({ isHealthy: false, refusal: { code } });
+    await until('it reads again', () => scene.reads.length === 2);
+    expect(scene.partition.failure).toBeUndefined();
+    scene.reads[1]?.resolve([]);
+    await until('it reads on', () => scene.reads.length === 3);
+    expect(scene.loop.report()).toMatchObject({ isHealthy: true, refusal: undefined });
+    expect(scene.errors.map((reported) => reported.code)).toEqual([code]);
+    await scene.loop.stop();
+  });
+
+  it('a task that is refused does not keep new entries from being read', async () => {
+    const run = jest.fn(async () => Promise.reject(refusal('ERR unknown to this proxy')));
+    const scene = new Scene({ tasks: [{ dueIn: () => 0, run }] });
+    await until('it reads', () => scene.reads.length === 1);
+    scene.reads[0]?.resolve(scene.page('1-1'));
+    await until('it tries the task again', () => run.mock.calls.length > 1);
+
+    expect(scene.pages).toEqual([{ id: '1-1', isLate: false }]);
+    expect(scene.loop.report()).toMatchObject({ isHealthy: false, refusal: { code: 'ERR_SERVER_REPLY' } });
+    await scene.loop.stop();
+  });
 });

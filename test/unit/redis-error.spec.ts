@@ -1,5 +1,6 @@
 import { describe, expect, it } from '@jest/globals';
-import { ConnectionError, RedisStreamsError } from '../../lib/errors.js';
+import { ConnectionError, InvalidOptionError, RedisStreamsError } from '../../lib/errors.js';
+import { ConnectionLost, ProtocolError } from '../../lib/redis/wire/resp-reader.js';
 import { classifyRedisError, isTransient, replyWord, toPublicError } from '../../lib/redis/commands/redis-error.js';
 import type { RedisErrorKind } from '../../lib/redis/commands/redis-error.js';
 import { ReplyError } from '../../lib/redis/wire/resp-reader.js';
@@ -45,11 +46,38 @@ describe('what an error of Redis means', () => {
     expect(classifyRedisError(reply(message))).toBe(kind);
   });
 
-  it('is a lost connection when it is no reply', () => {
-    for (const error of [new Error('Connection is closed.'), new ConnectionError('lost'), undefined, 'text']) {
-      expect(classifyRedisError(error)).toBe('connection');
-    }
-    expect(replyWord(new Error('LOADING is only a text'))).toBeUndefined();
+  it.each([
+    ['an error of this package for a connection', new ConnectionError('lost')],
+    ['a connection that ended before the reply', new ConnectionLost('Redis closed the connection')],
+    ['bytes that are no reply', new ProtocolError('Redis sent byte 1 in place of a digit')],
+    ['an error of a socket', Object.assign(new Error('read ECONNRESET'), { code: 'ECONNRESET', syscall: 'read' })],
+    ['an error of TLS', Object.assign(new Error('alert'), { code: 'ERR_SSL_TLSV1_ALERT_UNKNOWN_CA' })],
+    ['a wait that was ended', AbortSignal.abort().reason],
+  ])('is a lost connection when it is %s', (_, error) => {
+    expect(classifyRedisError(error)).toBe('connection');
+    expect(toPublicError(error, 'orders', 'reading from')).toMatchObject({ code: 'ERR_CONNECTION', retryable: true });
+  });
+
+  it.each([
+    ['a TypeError', new TypeError("Cannot read properties of undefined (reading 'x')")],
+    ['any other Error', new Error('LOADING is only a text')],
+    ['an argument that Node.js refuses', Object.assign(new TypeError('bad'), { code: 'ERR_INVALID_ARG_TYPE' })],
+    ['an error of this package that no repetition cures', new InvalidOptionError('db', 'must be a number', 'x')],
+    ['no error at all', 'text'],
+    ['undefined', undefined],
+  ])('is neither a reply nor a lost connection when it is %s', (_, error) => {
+    expect(classifyRedisError(error)).toBe('unexpected');
+    expect(replyWord(error)).toBeUndefined();
+  });
+
+  it('of a function of the application is ERR_INTERNAL, which no caller repeats, and holds that error', () => {
+    const mistake = new TypeError('not a function');
+    expect(toPublicError(mistake, 'orders', 'redriving')).toMatchObject({
+      code: 'ERR_INTERNAL',
+      retryable: false,
+      cause: mistake,
+      message: "An unexpected error while redriving 'orders': not a function",
+    });
   });
 
   it('is transient when doing the same later can help', () => {

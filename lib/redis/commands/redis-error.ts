@@ -1,13 +1,15 @@
-import { errorText } from '../../shared/error-text.js';
+import { errorText, isSystemError } from '../../shared/error-text.js';
 import {
+  ClosedError,
   ConnectionError,
   GroupMissingError,
+  InternalError,
   PermissionError,
   RedisStreamsError,
   ServerReplyError,
   WrongTypeError,
 } from '../../errors.js';
-import { ReplyError } from '../wire/resp-reader.js';
+import { ConnectionLost, ProtocolError, ReplyError } from '../wire/resp-reader.js';
 
 /**
  * What a failed command means to the part that sent it.
@@ -23,7 +25,8 @@ import { ReplyError } from '../wire/resp-reader.js';
  * - `interrupted`: a blocked read was ended on purpose (CLIENT UNBLOCK … ERROR)
  * - `permission`: credentials or ACL
  * - `unsupported`: the server does not know the command or one of its arguments
- * - `refused`: any other reply; repeating the command will not help
+ * - `refused`: any other reply, such as that of a proxy or a quota; nothing is known about it
+ * - `unexpected`: neither a reply nor the end of a connection: a mistake in this package, or in a function of the application
  */
 export type RedisErrorKind =
   | 'connection'
@@ -39,7 +42,8 @@ export type RedisErrorKind =
   | 'interrupted'
   | 'permission'
   | 'unsupported'
-  | 'refused';
+  | 'refused'
+  | 'unexpected';
 
 const KIND_OF_FIRST_WORD: Readonly<Record<string, RedisErrorKind>> = {
   LOADING: 'retryable',
@@ -80,9 +84,8 @@ export function replyWord(error: unknown): string | undefined {
 
 /** Decides by class and by the reply's first word; texts differ between servers and are read only where one word has two meanings. */
 export function classifyRedisError(error: unknown): RedisErrorKind {
-  if (error instanceof ConnectionError) return 'connection';
   const word = replyWord(error);
-  if (word === undefined) return 'connection';
+  if (word === undefined) return kindWithoutReply(error);
   const message = (error as Error).message;
   if (word === 'UNBLOCKED') {
     if (message.includes('no longer exists')) return 'stream-gone';
@@ -97,6 +100,21 @@ export function classifyRedisError(error: unknown): RedisErrorKind {
   if (word === 'ERR' && /^ERR (AUTH|Client sent AUTH)|invalid password/.test(message)) return 'permission';
   return KIND_OF_FIRST_WORD[word] ?? (DENIED_IN_SCRIPT.test(message) ? 'permission' : 'refused');
 }
+
+/**
+ * The end of a connection is known by what the wire, Node.js and this package throw for it; a TypeError looks like none of
+ * them. By classes, codes and names that are literals: a minified bundle shortens the names of classes.
+ */
+function kindWithoutReply(error: unknown): RedisErrorKind {
+  if (error instanceof PermissionError) return 'permission';
+  if (error instanceof RedisStreamsError)
+    return error.retryable || error instanceof ClosedError ? 'connection' : 'unexpected';
+  if (error instanceof ConnectionLost || error instanceof ProtocolError || isSystemError(error)) return 'connection';
+  // A wait for the connection was ended, by its signal.
+  return error instanceof DOMException && ENDED_WAITS.has(error.name) ? 'connection' : 'unexpected';
+}
+
+const ENDED_WAITS: ReadonlySet<string> = new Set(['AbortError', 'TimeoutError']);
 
 /**
  * Whether the server refused a command for the slot of its key alone: another node serves it (MOVED, ASK), none does, or the
@@ -121,6 +139,8 @@ export function toPublicError(error: unknown, streamKey: string, action: string)
   switch (kind) {
     case 'connection':
       return new ConnectionError(`The connection broke while ${action} '${streamKey}': ${text}`, error);
+    case 'unexpected':
+      return new InternalError(`An unexpected error while ${action} '${streamKey}': ${text}`, error);
     case 'wrong-type':
       return new WrongTypeError(streamKey, error);
     case 'group-missing':

@@ -7,7 +7,7 @@ import { monotonicNow } from '../../shared/clock.js';
 import type { ClientFactory, ConnectionRole, ConnectionTimes } from './client-factory.js';
 import { ownOptions } from './client-factory.js';
 import { hashSlot } from './hash-slot.js';
-import { publicCause } from './ioredis-channel.js';
+import { publicCause } from './ioredis-errors.js';
 
 /** The node that serves a key. */
 export interface NodeTarget {

@@ -1,15 +1,12 @@
-import { ReplyError as IoredisReplyError } from 'ioredis';
 import type { Redis } from 'ioredis';
 
-import { RedisStreamsError } from '../../errors.js';
-import { withoutSecrets } from '../../shared/error-text.js';
-import { ConnectionLost, ReplyError } from '../wire/resp-reader.js';
 import type { AppendOutcomes } from '../wire/append-reply.js';
 import type { AppendBatch, CommandChannel, SendSettings } from '../wire/command-channel.js';
 import type { ReplyEncoding } from '../wire/reply-handler.js';
 import type { Command } from '../wire/resp-writer.js';
 import { pagesOf } from '../wire/stream-entry.js';
 import type { StreamPage } from '../wire/stream-entry.js';
+import { failureOf } from './ioredis-errors.js';
 
 type Argument = string | Buffer | number;
 
@@ -85,20 +82,4 @@ export class IoredisChannel implements CommandChannel {
 function asArgument(argument: Command[number]): Argument {
   if (typeof argument !== 'object' || Buffer.isBuffer(argument)) return argument;
   return Buffer.from(argument.buffer, argument.byteOffset, argument.byteLength);
-}
-
-/** By class, because a bundler may have shortened its name; by name, because the client may be of another copy of ioredis. */
-function failureOf(reason: unknown): Error {
-  const { name, message } = reason as Error;
-  const isReply = reason instanceof (IoredisReplyError as ErrorConstructor) || name === 'ReplyError';
-  return isReply ? new ReplyError(message) : new ConnectionLost(message);
-}
-
-/**
- * The cause of a failure to connect. ioredis adds the command and its arguments to an error; they may be a payload or a
- * password, as those of AUTH are. Errors of a function of the application may hold anything.
- */
-export function publicCause(error: unknown): unknown {
-  if (error instanceof RedisStreamsError) return error;
-  return error instanceof Error && 'command' in error ? failureOf(error) : withoutSecrets(error);
 }

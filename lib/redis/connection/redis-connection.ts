@@ -10,7 +10,8 @@ import { withResolvers } from '../../shared/deferred.js';
 import { errorText } from '../../shared/error-text.js';
 import type { CommandChannel } from '../wire/command-channel.js';
 import type { ConnectionRole } from './client-factory.js';
-import { IoredisChannel, publicCause } from './ioredis-channel.js';
+import { IoredisChannel } from './ioredis-channel.js';
+import { publicCause } from './ioredis-errors.js';
 import { classifyRedisError } from '../commands/redis-error.js';
 import { clearSocketTimer, isTakeOverEnabled, takeOver, TakeOverError } from './take-over.js';
 

@@ -9,7 +9,7 @@ import type { Partition } from '../partition.js';
 import type { Claims } from '../recovery/claims.js';
 import type { AutoStreamReset } from '../../options/options.js';
 import { ReadRotation } from './read-rotation.js';
-import { failBroken } from './stream-reader.js';
+import { failWrongTypes } from './stream-reader.js';
 import type { ReadBudget, ReadPage, StreamReader } from './stream-reader.js';
 
 export interface GroupReaderOptions {
@@ -91,16 +91,22 @@ export class GroupReader implements StreamReader {
 
   async heal(partitions: readonly Partition[], error: unknown): Promise<void> {
     const kind = classifyRedisError(error);
-    if (kind !== 'group-missing' && kind !== 'stream-gone') return failBroken(partitions, error, this.#options.control);
+    if (kind === 'wrong-type') return failWrongTypes(partitions, error, this.#options.control);
+    if (kind !== 'group-missing' && kind !== 'stream-gone') throw error;
+    const failures: unknown[] = [];
     // The reply names one stream, in words that differ between servers. Checking each costs one command.
     for (const partition of partitions) {
       try {
         await this.#createAgain(partition);
       } catch (failure) {
-        if (classifyRedisError(failure) !== 'wrong-type') throw failure;
-        await failBroken([partition], failure, this.#options.control);
+        if (classifyRedisError(failure) === 'wrong-type') {
+          await failWrongTypes([partition], failure, this.#options.control);
+        } else {
+          failures.push(failure);
+        }
       }
     }
+    if (failures.length > 0) throw failures[0];
   }
 
   /**

@@ -1,3 +1,4 @@
+import type { RedisStreamsError } from '../../../errors.js';
 import { monotonicNow } from '../../../shared/clock.js';
 
 /**
@@ -28,6 +29,8 @@ export interface LoopReport {
   readonly lastReadAge: number | undefined;
   /** How often the watchdog has restarted the loop. */
   readonly restarts: number;
+  /** Why the server refuses the reads of the loop, which repeats them with a slow back-off; undefined once one succeeds. */
+  readonly refusal: RedisStreamsError | undefined;
 }
 
 /** Checks within the time limit of a step. */
@@ -80,7 +83,7 @@ export class LoopWatchdog {
     this.#progressAt = this.#lastReadAt;
   }
 
-  report(): LoopReport {
+  report(): Omit<LoopReport, 'refusal'> {
     const now = monotonicNow();
     const isStalled = this.#isOverdue();
     return {

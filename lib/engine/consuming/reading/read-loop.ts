@@ -1,9 +1,11 @@
 import { withResolvers } from '../../../shared/deferred.js';
 import type { Deferred } from '../../../shared/deferred.js';
-import { errorText } from '../../../shared/error-text.js';
-import { ClosedError, InternalError, ReadLoopStalledError, RedisStreamsError } from '../../../errors.js';
+import { ClosedError, ReadLoopStalledError } from '../../../errors.js';
+import type { RedisStreamsError } from '../../../errors.js';
 import { RECONNECT_BACKOFF, backoffDelay, pause, within } from '../../../shared/backoff.js';
+import type { BackoffPolicy } from '../../../shared/backoff.js';
 import { classifyRedisError, isTransient, replyWord, toPublicError } from '../../../redis/commands/redis-error.js';
+import type { RedisErrorKind } from '../../../redis/commands/redis-error.js';
 import type { Partition } from '../partition.js';
 import { LoopWatchdog } from './loop-watchdog.js';
 import type { LoopReport, LoopState } from './loop-watchdog.js';
@@ -70,7 +72,14 @@ export interface ReadLoopOptions {
 const SHORT_BLOCK = 1_000;
 /** How long a stop waits for the read to end before it closes the connection, and again after that. */
 const STOP_GRACE = 1_500;
-const PERMISSION_RETRY_DELAY = 5_000;
+
+/** For what time alone does not cure. The longest delay, with its jitter, is under every {@link stepLimit}. */
+const REFUSAL_BACKOFF: BackoffPolicy = Object.freeze({ initial: 250, factor: 2, max: 4_000, jitter: 0.2 });
+
+/** States of a key, which a reader can repair or finds permanent. */
+const OF_KEYS: ReadonlySet<RedisErrorKind> = new Set(['group-missing', 'stream-gone', 'wrong-type']);
+/** Reported, and expected to pass soon. */
+const PASSING: ReadonlySet<RedisErrorKind> = new Set(['retryable', 'no-memory']);
 
 /** The time limit of one step: twice the longest read, and some slow replies. */
 function stepLimit(blockTimeout: number): number {
@@ -104,7 +113,8 @@ class Round {
  * - `reconnecting`: waits until the connection is live.
  * - `reading`: runs the due tasks, then the blocking read. When they are done the round is over and the next one starts.
  * - `recovering`: a task or the read has failed. Repairs the partitions if the failure is about them, reports the failure if
- *   it must be reported, and waits for the backoff delay before the next round starts.
+ *   it must be reported, and waits for the backoff delay before the next round starts. A reply that says nothing about the
+ *   key, such as that of a proxy, is never final: it is reported, and seen in {@link report} until a read succeeds.
  *
  *        ┌──────────── next round ◀───────────────────┬─────────────────────┐
  *        ▼                                            │ done                │ backoff over
@@ -131,8 +141,9 @@ export class ReadLoop {
   #pauses = 0;
   #loop: Promise<void> | undefined;
   #round = new Round();
-  /** First words of the refusals that were reported since the last read that succeeded. */
+  /** First words of the refusals that were reported since the last round that succeeded. */
   readonly #reported = new Set<string>();
+  #refusal: RedisStreamsError | undefined;
 
   constructor(options: ReadLoopOptions) {
     this.#options = options;
@@ -150,7 +161,8 @@ export class ReadLoop {
   }
 
   report(): LoopReport {
-    return this.#watchdog.report();
+    const report = this.#watchdog.report();
+    return { ...report, isHealthy: report.isHealthy && !this.#refusal, refusal: this.#refusal };
   }
 
   /** Starts the loop with these partitions; one that runs already reads them, and no others, from now on. */
@@ -286,27 +298,39 @@ export class ReadLoop {
     const { buffer, tasks } = this.#options;
     const changes = this.#changes;
     const partitions = this.#partitions.filter((partition) => partition.isReadable);
+    let refusal: Error | undefined;
     for (const task of partitions.length > 0 ? tasks : []) {
       if (task.dueIn() > 0 || (this.#isTaskFull && !task.isVital)) continue;
       const places = buffer.credit || (task.isVital && buffer.isStarved ? 1 : 0);
-      if (places > 0) await this.#fill(round, places, () => task.run(partitions, places));
+      try {
+        if (places > 0) await this.#fill(round, places, () => task.run(partitions, places));
+      } catch (error) {
+        // A server or proxy that refuses to claim entries may well let new ones be read.
+        const kind = classifyRedisError(error);
+        if (!isRefusal(kind) && kind !== 'no-memory') throw error;
+        refusal ??= error as Error;
+      }
       if (round.isAbandoned) return;
     }
-    if (buffer.credit === 0 || this.#isTaskFull) return;
-    if (this.#isOver(round) || changes !== this.#changes || partitions.length === 0) return;
-    await this.#read(round, partitions);
+    const canRead = buffer.credit > 0 && !this.#isTaskFull && changes === this.#changes && partitions.length > 0;
+    if (canRead && !this.#isOver(round)) await this.#read(round, partitions, refusal === undefined);
+    if (refusal !== undefined) throw refusal;
   }
 
-  async #read(round: Round, partitions: readonly Partition[]): Promise<void> {
+  /** @param isClean no task of the round was refused */
+  async #read(round: Round, partitions: readonly Partition[], isClean: boolean): Promise<void> {
     const { reader, buffer } = this.#options;
     round.isReading = true;
     try {
       const { credit, batchSize } = buffer;
-      const budget = { credit, batchSize, block: this.#blockTime() };
-      await this.#fill(round, credit, () => reader.read(partitions, budget));
+      // After a refusal a read that does not block shows at once whether it is over.
+      const block = isClean && !this.#refusal ? this.#blockTime() : undefined;
+      await this.#fill(round, credit, () => reader.read(partitions, { credit, batchSize, block }));
       if (round.isAbandoned) return;
       this.#watchdog.readSucceeded();
+      if (!isClean) return;
       this.#reported.clear();
+      this.#refusal = undefined;
     } finally {
       round.isReading = false;
     }
@@ -339,42 +363,41 @@ export class ReadLoop {
     const { signal } = this.#stopping;
     this.#watchdog.enter('recovering');
     if (error instanceof ClosedError) return this.#stopping.abort();
-    const kind = classifyRedisError(error);
     const partitions = this.#partitions.filter((partition) => partition.isReadable);
-    const delay = pause(
-      kind === 'permission' ? PERMISSION_RETRY_DELAY : backoffDelay(RECONNECT_BACKOFF, failures),
-      signal,
-    );
-    if (kind === 'permission' || kind === 'retryable' || kind === 'no-memory') {
-      this.#report(error, partitions);
-    } else if (!isTransient(kind) && kind !== 'interrupted') {
-      await this.#heal(partitions, error);
-    } else if (kind === 'connection' && !(error instanceof RedisStreamsError) && failures === 1) {
-      // No reply and no lost connection: a mistake in this package must not look like an outage.
-      this.#options.listener.onError(new InternalError(`Reading failed unexpectedly: ${errorText(error)}`, error));
-    }
+    const trouble = OF_KEYS.has(classifyRedisError(error)) ? await this.#heal(partitions, error) : error;
+    const kind = trouble === undefined ? undefined : classifyRedisError(trouble);
+    if (kind !== undefined && (isRefusal(kind) || PASSING.has(kind))) this.#report(trouble, partitions);
     // After a repair too: a group that is deleted again and again must not keep a core busy.
-    await delay;
+    const isSlow = kind !== undefined && isRefusal(kind);
+    await pause(backoffDelay(isSlow ? REFUSAL_BACKOFF : RECONNECT_BACKOFF, failures), signal);
   }
 
-  async #heal(partitions: readonly Partition[], error: unknown): Promise<void> {
+  /** Returns the error that prevents the repair, if there is one; the next read then fails in the same way and leads back here. */
+  async #heal(partitions: readonly Partition[], error: unknown): Promise<unknown> {
     const { reader, listener } = this.#options;
+    let trouble: unknown;
     try {
       await reader.heal(partitions, error);
     } catch (failure) {
-      // The next read fails in the same way and leads back here.
-      if (!isTransient(classifyRedisError(failure))) this.#report(failure, partitions);
+      trouble = failure;
     }
     for (const partition of partitions) if (partition.failure) listener.onPartitionFailure(partition);
+    return trouble;
   }
 
-  /** Reports a refusal once until a read succeeds: one that repeats with every attempt must not fill a disk. */
+  /** Reports a refusal once until a round succeeds: one that repeats with every attempt must not fill a disk. */
   #report(error: unknown, partitions: readonly Partition[]): void {
+    this.#refusal = toPublicError(error, nameOf(partitions), 'reading from');
     const word = replyWord(error) ?? '';
     if (this.#reported.has(word)) return;
     this.#reported.add(word);
-    this.#options.listener.onError(toPublicError(error, nameOf(partitions), 'reading from'));
+    this.#options.listener.onError(this.#refusal);
   }
+}
+
+/** Neither an outage, nor the state of a key, nor a read that was ended on purpose: only another server or user cures it. */
+function isRefusal(kind: RedisErrorKind): boolean {
+  return !isTransient(kind) && !OF_KEYS.has(kind) && !PASSING.has(kind) && kind !== 'interrupted';
 }
 
 function nameOf(partitions: readonly Partition[]): string {

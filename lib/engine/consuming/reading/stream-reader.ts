@@ -28,23 +28,21 @@ export interface StreamReader {
   open(partition: Partition, isAllNew: boolean): Promise<void>;
   /** One read over some of the partitions; resolves with what it returned, possibly nothing. */
   read(partitions: readonly Partition[], budget: ReadBudget): Promise<ReadPage[]>;
-  /** Finds out what a failed read means for each partition: repairs it, or sets its `failure`. */
+  /**
+   * Repairs the state of keys that made a read fail, or sets the `failure` of the partitions that cannot be read any more.
+   * Rejects with an error that it cannot repair: the loop reports it and reads again later.
+   */
   heal(partitions: readonly Partition[], error: unknown): Promise<void>;
 }
 
-/**
- * For a read that Redis refuses permanently: with a wrong type, the partitions whose key has it fail; with any other error,
- * all of them.
- */
-export async function failBroken(
+/** For a read that Redis refuses with WRONGTYPE, which names no key: the partitions whose key has the wrong type fail. */
+export async function failWrongTypes(
   partitions: readonly Partition[],
   error: unknown,
   control: Pick<ReadCommands, 'streamInfo'>,
 ): Promise<void> {
-  const isWrongType = classifyRedisError(error) === 'wrong-type';
   for (const partition of partitions) {
-    if (isWrongType && !(await hasWrongType(partition, control))) continue;
-    partition.failure = toPublicError(error, partition.key, 'reading from');
+    if (await hasWrongType(partition, control)) partition.failure = toPublicError(error, partition.key, 'reading from');
   }
 }
 

@@ -1,10 +1,11 @@
 import { ID_BEFORE_ALL } from '../../../constants.js';
 import { compareEntryIds } from '../../../redis/commands/entry-id.js';
+import { classifyRedisError } from '../../../redis/commands/redis-error.js';
 import type { ReadCommands } from '../../../redis/commands/stream-commands.js';
 import type { Partition } from '../partition.js';
 import type { AutoStreamReset } from '../../options/options.js';
 import { ReadRotation } from './read-rotation.js';
-import { failBroken } from './stream-reader.js';
+import { failWrongTypes } from './stream-reader.js';
 import type { ReadBudget, ReadPage, StreamReader } from './stream-reader.js';
 
 export interface TailReaderOptions {
@@ -56,7 +57,8 @@ export class TailReader implements StreamReader {
   }
 
   async heal(partitions: readonly Partition[], error: unknown): Promise<void> {
-    await failBroken(partitions, error, this.#options.control);
+    if (classifyRedisError(error) !== 'wrong-type') throw error;
+    await failWrongTypes(partitions, error, this.#options.control);
   }
 
   /** A stream that was deleted and created again may have ids below our position; XREAD would wait for ever. */

@@ -1,0 +1,76 @@
+import type { Redis } from 'ioredis';
+import { beforeEach, describe, expect, it } from '@jest/globals';
+
+import type { RedisStreamer } from '../../../lib/engine/streamer.js';
+import { FaultBench, drain } from '../../support/fault-bench.js';
+import type { FaultProxy } from '../../support/fault-proxy.js';
+import { until } from '../../support/until.js';
+
+const bench = new FaultBench();
+let proxy: FaultProxy;
+let admin: Redis;
+let streamer: RedisStreamer;
+
+beforeEach(async () => {
+  const server = await bench.server({ args: ['--appendonly', 'no'] });
+  proxy = await bench.proxy(server);
+  admin = bench.admin(server.url);
+  streamer = await bench.streamer(proxy.url, { blockTimeout: 200 });
+});
+
+const GROUP = { group: 'g', mkStream: true } as const;
+
+describe('a reply to a read that says nothing about the stream', () => {
+  it.each([
+    ['real-time', '-ERR upstream failure'],
+    ['resumable', '-ERR upstream failure'],
+    ['load-balanced', '-ERR upstream failure'],
+    ['load-balanced', '-QUOTA commands per second exceeded'],
+    ['load-balanced', '-backend is busy'],
+    ['load-balanced', '-NOPERM this user has no permissions'],
+    ['load-balanced', "-ERR unknown command 'XREADGROUP'"],
+  ] as const)(
+    'ends no consumer (%s, %s): it is reported once, seen in health(), and reading continues',
+    async (mode, reply) => {
+      const consumer = await streamer.createConsumer(['s', 't'], mode === 'real-time' ? { mode } : { mode, ...GROUP });
+      const received: string[] = [];
+      const reported: string[] = [];
+      consumer.on('error', (error) => reported.push(error.code));
+      void drain(consumer, (message) => received.push(message.text()));
+      await until('it reads', async () => (await streamer.health()).loops[0]?.lastReadAge !== undefined);
+
+      proxy.answer('reader', mode === 'real-time' ? 'XREAD' : 'XREADGROUP', reply);
+      await until('several reads were refused', () => proxy.answers > 2);
+      await admin.xadd('s', '*', 'msg', 'of s');
+      await admin.xadd('t', '*', 'msg', 'of t');
+      const { isHealthy, status, loops } = await streamer.health();
+      const refusal = { message: expect.stringContaining(reply.slice(1)) };
+      expect({ isHealthy, status }).toEqual({ isHealthy: false, status: 'connected' });
+      expect(loops).toMatchObject([
+        { isHealthy: false, refusal, streams: [{ failure: undefined }, { failure: undefined }] },
+      ]);
+      expect(reported).toHaveLength(1);
+
+      proxy.relay();
+      await until('all is received', () => received.length === 2, 8_000);
+      expect(received.sort()).toEqual(['of s', 'of t']);
+      expect(await streamer.health()).toMatchObject({ isHealthy: true, loops: [{ refusal: undefined }] });
+    },
+  );
+});
+
+describe('a function of the application that throws', () => {
+  it('is no lost connection: the filter of a redrive', async () => {
+    const header = ['h:dead-letter-key', 's', 'h:dead-letter-id', '1-0', 'h:dead-letter-group', 'g'];
+    await admin.xadd('s.dead', '*', 'msg', 'x', ...header, 'h:dead-letter-consumer', 'c');
+    const manager = await streamer.createManager();
+    const filter = (): boolean => (undefined as unknown as { x: boolean }).x;
+
+    await expect(manager.redrive('s.dead', { filter })).rejects.toMatchObject({
+      code: 'ERR_INTERNAL',
+      retryable: false,
+      cause: { name: 'TypeError' },
+    });
+    expect(await admin.xlen('s.dead')).toBe(1);
+  });
+});

@@ -10,6 +10,7 @@ import { StreamMessage } from '../engine/messages/stream-message.js';
 import { InvalidOptionError, NoHandlerError } from '../errors.js';
 import type { RedisStreamsStatus } from '../redis/connection/redis-connections.js';
 import { safeLogger } from '../shared/logger.js';
+import { check, optionNames } from '../shared/option-checks.js';
 import { EventListeners } from '../nest/event-listeners.js';
 import { EventProcessor } from '../nest/server/event-processor.js';
 import { eventHandlersOf, groupHandlers } from '../nest/server/handler-binding.js';
@@ -38,6 +39,13 @@ export interface TestMessage {
   /** Number of deliveries, this one included. Default 1. */
   deliveryCount?: number;
 }
+
+const TEST_MESSAGE = optionNames<TestMessage & { data: unknown }>({
+  headers: true,
+  id: true,
+  deliveryCount: true,
+  data: true,
+});
 
 /** How the handling of a message ended. */
 export interface DeliveryOutcome {
@@ -171,8 +179,10 @@ export class TestServerRedisStreams
 
   async #createContext(
     binding: HandlerBinding,
-    { data, headers = {}, id, deliveryCount = 1 }: TestMessage & { data: unknown },
+    message: TestMessage & { data: unknown },
   ): Promise<RedisStreamsContext> {
+    check.options('', message, TEST_MESSAGE);
+    const { data, headers = {}, id, deliveryCount = 1 } = message;
     const { payload } = await this.#codec.encode({ pattern: binding.pattern, data });
     const fields = [DEFAULTS.streamer.messageField, payload];
     for (const [name, value] of Object.entries(headers)) fields.push(HEADER_PREFIX + name, value);

@@ -1,0 +1,56 @@
+import { inspect } from 'node:util';
+import { describe, expect, it } from '@jest/globals';
+
+import { errorText, withoutSecrets } from '../../lib/shared/error-text.js';
+
+const SECRET = 'S3CRET';
+const caught = (act: () => unknown): unknown => {
+  try {
+    return act();
+  } catch (error) {
+    return error;
+  }
+};
+
+describe('a cause without secrets', () => {
+  it.each<[what: string, thrown: unknown]>([
+    ['the input of an invalid URL', caught(() => new URL(`redis://:${SECRET}@[`))],
+    ['a URL in a message', new Error(`cannot reach redis://user:${SECRET}@host:6379/0`)],
+    ['a URL whose password has an @', new Error(`cannot reach redis://user:a@${SECRET}@host`)],
+    ['the command of a reply', Object.assign(new Error('WRONGPASS'), { command: { args: [SECRET] } })],
+    ['a property', Object.assign(new Error('vault'), { config: { headers: { authorization: SECRET } } })],
+    ['a cause', new Error('outer', { cause: new Error(`redis://:${SECRET}@host`) })],
+    ['a cause that is no error', new Error('outer', { cause: { password: SECRET } })],
+    [
+      'a member of several errors',
+      new AggregateError([Object.assign(new Error('inner'), { password: SECRET })], 'all'),
+    ],
+    ['a thrown object', { password: SECRET }],
+    ['a thrown text', `redis://:${SECRET}@host`],
+  ])('does not have %s', (_, thrown) => {
+    const shown = inspect(withoutSecrets(thrown), { depth: 9, showHidden: true });
+    expect(inspect(thrown, { depth: 9, showHidden: true })).toContain(SECRET);
+    expect(shown).not.toContain(SECRET);
+  });
+
+  it('keeps name, message, code and stack of an error', () => {
+    const thrown = Object.assign(new RangeError('out of range'), { code: 'ERR_X', config: {} });
+    expect(withoutSecrets(thrown)).toMatchObject({ name: 'RangeError', message: 'out of range', code: 'ERR_X' });
+    expect((withoutSecrets(thrown) as Error).stack).toBe(thrown.stack);
+    expect(errorText(withoutSecrets(thrown))).toBe('out of range');
+  });
+
+  it('is the error itself where it has none', () => {
+    const refused = Object.assign(new Error('connect ECONNREFUSED ::1:6379'), {
+      code: 'ECONNREFUSED',
+      errno: -111,
+      syscall: 'connect',
+      address: '::1',
+      port: 6379,
+    });
+    const several = new AggregateError([refused, refused]);
+    for (const harmless of [refused, several, new Error('x', { cause: refused }), AbortSignal.abort().reason]) {
+      expect(withoutSecrets(harmless)).toBe(harmless);
+    }
+  });
+});

@@ -7,6 +7,8 @@ declare global {
 
 /** Acquires one server for all suites; workers start later and inherit its address through the environment. */
 export default async function globalSetup(): Promise<void> {
+  // A run of several projects has several set-ups, and a server that no teardown knows would keep the run from ending.
+  if (globalThis.sharedTestRedis) return;
   const redis = await acquireRedis();
   globalThis.sharedTestRedis = redis;
   process.env['TEST_REDIS_URL'] = redis.url;

@@ -1,5 +1,7 @@
 import type {} from './global-setup.ts';
 
 export default async function globalTeardown(): Promise<void> {
-  await globalThis.sharedTestRedis?.stop();
+  const redis = globalThis.sharedTestRedis;
+  globalThis.sharedTestRedis = undefined;
+  await redis?.stop();
 }

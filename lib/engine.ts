@@ -28,7 +28,7 @@ export type {
 } from './engine/options/options.js';
 export { DEAD_LETTER_HEADERS } from './engine/settling/dead-letter.js';
 export type { DeadLetterOptions } from './engine/settling/dead-letter.js';
-export type { LoopHealth, StreamHealth, StreamerHealth } from './engine/health.js';
+export type { HealthOptions, LoopHealth, StreamHealth, StreamerHealth } from './engine/health.js';
 export { Inbox, idempotencyKey } from './engine/admin/inbox.js';
 export type { InboxOptions } from './engine/admin/inbox.js';
 export type { LoopReport, LoopState } from './engine/consuming/reading/loop-watchdog.js';

@@ -1,5 +1,6 @@
 import type { RedisStreamsError } from '../errors.js';
 import { pause } from '../shared/backoff.js';
+import { optionNames } from '../shared/option-checks.js';
 import type { RedisStreamsStatus } from '../redis/connection/redis-connections.js';
 import type { StreamCommands } from '../redis/commands/stream-commands.js';
 import type { Partition } from './consuming/partition.js';
@@ -32,6 +33,11 @@ export interface LoopHealth extends LoopReport {
   readonly buffered: number;
   /** Messages that were handed out and are not settled yet. */
   readonly inFlight: number;
+  /**
+   * Age of the oldest running handler of its consumer, in milliseconds; undefined when none runs, and for consumers without
+   * handlers.
+   */
+  readonly oldestHandler: number | undefined;
   /** Sum over its streams; undefined unless it is known for each of them. */
   readonly lag: number | undefined;
   readonly pending: number | undefined;
@@ -42,7 +48,10 @@ export interface LoopHealth extends LoopReport {
 
 /** The state of a streamer, or of the server that uses it. */
 export interface StreamerHealth {
-  /** True when the connections are not closed, every loop is healthy, and no stream has failed. */
+  /**
+   * True when the connections are not closed, every loop is healthy, no stream has failed, and no consumer has all of its
+   * handlers hanging.
+   */
   readonly isHealthy: boolean;
   readonly status: RedisStreamsStatus;
   /** Sum over all connections. */
@@ -52,17 +61,38 @@ export interface StreamerHealth {
 
 /** The part of a loop's health that is known without asking the server. */
 export interface LocalLoopHealth
-  extends LoopReport, Pick<LoopHealth, 'mode' | 'group' | 'consumer' | 'reconnects' | 'buffered' | 'inFlight'> {
+  extends
+    LoopReport,
+    Pick<LoopHealth, 'mode' | 'group' | 'consumer' | 'reconnects' | 'buffered' | 'inFlight' | 'oldestHandler'> {
+  /** For how long every place for a handler has been taken, without a change; undefined while one is free. */
+  readonly allBusyFor: number | undefined;
   readonly partitions: readonly Partition[];
 }
+
+/** What {@link RedisStreamer.health} is asked for. */
+export interface HealthOptions {
+  /**
+   * How long to wait for the server, in milliseconds; what it has not answered by then is undefined. At least 1, default
+   * 1,000.
+   */
+  timeout?: number;
+  /**
+   * A consumer is unhealthy when all of its handlers have been running for longer than this, in milliseconds: nothing is
+   * handled any more. At least 1, default 300,000 (5 minutes).
+   */
+  maxOldestHandler?: number;
+}
+
+export const HEALTH_OPTIONS = optionNames<HealthOptions>({ timeout: true, maxOldestHandler: true });
+export const HEALTH_DEFAULTS = Object.freeze({ timeout: 1_000, maxOldestHandler: 300_000 }) satisfies HealthOptions;
 
 /** Adds the numbers that only the server knows, and waits for them at most `timeout` milliseconds. */
 export async function loopHealth(
   local: LocalLoopHealth,
   commands: Pick<StreamCommands, 'groups' | 'pending'>,
-  timeout: number,
+  { timeout, maxOldestHandler }: Required<HealthOptions>,
 ): Promise<LoopHealth> {
-  const { partitions, ...loop } = local;
+  const { partitions, allBusyFor = 0, ...loop } = local;
   const streams = await Promise.all(
     partitions.map(async (partition) => {
       const { streamKey, shardId, failure } = partition;
@@ -81,7 +111,8 @@ export async function loopHealth(
   return {
     ...loop,
     streams,
-    isHealthy: local.isHealthy && streams.every(({ failure }) => failure === undefined),
+    isHealthy:
+      local.isHealthy && allBusyFor <= maxOldestHandler && streams.every(({ failure }) => failure === undefined),
     lag: sumOf(streams.map(({ lag }) => lag)),
     pending: sumOf(streams.map(({ pending }) => pending)),
     oldestPendingIdle: streams.reduce<number | undefined>(

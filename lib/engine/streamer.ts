@@ -10,15 +10,15 @@ import { RedisConnections } from '../redis/connection/redis-connections.js';
 import type { RedisStreamsStatus } from '../redis/connection/redis-connections.js';
 import { redisStreamCommands } from '../redis/commands/redis-stream-commands.js';
 import { ServerFeatures } from '../redis/commands/server-features.js';
-import type { AppendCommands, StreamCommands } from '../redis/commands/stream-commands.js';
+import type { AnswerCommands, AppendCommands, StreamCommands } from '../redis/commands/stream-commands.js';
 import { ConsumerSession } from './consuming/consumer-session.js';
 import type { SessionCapacity, SessionListeners } from './consuming/consumer-session.js';
 import type { ConsumerFor, OnlyOptionsOf } from './consuming/consumer-types.js';
-import { loopHealth } from './health.js';
-import type { StreamerHealth } from './health.js';
+import { HEALTH_DEFAULTS, HEALTH_OPTIONS, loopHealth } from './health.js';
+import type { HealthOptions, StreamerHealth } from './health.js';
 import { Inbox } from './admin/inbox.js';
 import type { InboxOptions } from './admin/inbox.js';
-import { check, optionNames } from '../shared/option-checks.js';
+import { check, definedOptions } from '../shared/option-checks.js';
 import type { ConsumerOptions, ProducerOptions, StreamerOptions } from './options/options.js';
 import {
   resolveConsumerOptions,
@@ -35,8 +35,6 @@ import { StreamProducer } from './producing/stream-producer.js';
 const CONNECT_TIMEOUT = 10_000;
 /** A server that is silent for longer while a reply is due counts as gone. */
 const REPLY_TIMEOUT = 10_000;
-const HEALTH_TIMEOUT = 1_000;
-const HEALTH_OPTIONS = optionNames<{ timeout?: number }>({ timeout: true });
 
 /** The entrance to the engine: connections to one Redis, and the producers, consumers and managers that use them. */
 export class RedisStreamer extends EventEmitter<{ status: [status: RedisStreamsStatus] }> implements AsyncDisposable {
@@ -168,6 +166,14 @@ export class RedisStreamer extends EventEmitter<{ status: [status: RedisStreamsS
   }
 
   /**
+   * What clients and servers tell each other about answers beside the reply streams.
+   * @internal
+   */
+  get answers(): AnswerCommands {
+    return this.#writer.answers;
+  }
+
+  /**
    * A consumer's presence on its streams without a taker of its messages, for a {@link Dispatcher}. The caller ends it.
    * @internal
    */
@@ -183,15 +189,15 @@ export class RedisStreamer extends EventEmitter<{ status: [status: RedisStreamsS
   /**
    * How the connections and every read loop are doing, and where their groups stand on the server. A PING proves little:
    * a server may answer it and no read, and a loop may stand still on a connection that is fine.
-   * @param options.timeout how long to wait for the server, in milliseconds; default 1,000. What it has not said by then
-   * is undefined. @throws InvalidOptionError
+   * @throws InvalidOptionError
    */
-  async health(options: { timeout?: number } = {}): Promise<StreamerHealth> {
+  async health(options: HealthOptions = {}): Promise<StreamerHealth> {
     check.options('', options, HEALTH_OPTIONS);
-    const { timeout = HEALTH_TIMEOUT } = options;
-    check.time('timeout', timeout, 1);
+    const limits = { ...HEALTH_DEFAULTS, ...definedOptions(options) };
+    check.time('timeout', limits.timeout, 1);
+    check.integer('maxOldestHandler', limits.maxOldestHandler, 1);
     const local = [...this.#sessions].flatMap((session) => session.health());
-    const loops = await Promise.all(local.map((loop) => loopHealth(loop, this.#control, timeout)));
+    const loops = await Promise.all(local.map((loop) => loopHealth(loop, this.#control, limits)));
     const { status, reconnects } = this.#connections;
     const isHealthy = status !== 'disconnected' && loops.every((loop) => loop.isHealthy);
     return { isHealthy, status, reconnects, loops };

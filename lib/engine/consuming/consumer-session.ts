@@ -26,12 +26,22 @@ export interface SessionListeners {
   readonly onError: (error: RedisStreamsError) => void;
 }
 
+/** How long the handlers of a taker have been running, in milliseconds. */
+export interface HandlerReport {
+  /** Undefined when none runs. */
+  readonly oldestHandler: number | undefined;
+  /** Since the last place was taken; undefined while there is a free one. */
+  readonly allBusyFor: number | undefined;
+}
+
 /** Takes the messages of a session: a {@link StreamConsumer} or a {@link Dispatcher}. */
 export interface MessageTaker {
   /** Messages were buffered; {@link ConsumerSession.handOut} returns them. */
   onArrival(): void;
   /** A message that waited for its retry here was deleted, or another consumer has claimed it. */
   onTakenAway(message: StreamMessage): void;
+  /** Only of a taker that runs handlers. */
+  report?(): HandlerReport;
 }
 
 /** How many messages may be in this process; see {@link MessageBuffer}. */
@@ -203,10 +213,12 @@ export class ConsumerSession implements LiveSession, ReadLoopListener, RetryList
   /** How each of the read loops is doing. */
   health(): LocalLoopHealth[] {
     const { mode, group, consumer } = this.options;
+    const handlers = this.#taker?.report?.() ?? { oldestHandler: undefined, allBusyFor: undefined };
     const count = (partitions: readonly Partition[], wanted: OwnedState): number =>
       partitions.reduce((sum, { owned }) => sum + [...owned.values()].filter((state) => state === wanted).length, 0);
     return this.#loops.reports().map((report) => ({
       ...report,
+      ...handlers,
       mode,
       group,
       consumer: group === undefined ? undefined : consumer,

@@ -1,10 +1,11 @@
+import { monotonicNow } from '../../shared/clock.js';
 import { outsideContext } from '../../shared/async-context.js';
 import { withResolvers } from '../../shared/deferred.js';
 import type { Deferred } from '../../shared/deferred.js';
 import type { RedisStreamsError } from '../../errors.js';
 import { within } from '../../shared/backoff.js';
 import { toPublicError } from '../../redis/commands/redis-error.js';
-import type { ConsumerSession, MessageTaker } from '../consuming/consumer-session.js';
+import type { ConsumerSession, HandlerReport, MessageTaker } from '../consuming/consumer-session.js';
 import { Delivery } from './settlement.js';
 import type { Settlement } from './settlement.js';
 import { KeyQueues } from './key-queues.js';
@@ -47,6 +48,8 @@ export class Dispatcher implements MessageTaker {
   /** Parked messages that occupy no place in the buffer. */
   #parkedOutside = 0;
   #running = 0;
+  /** When each running delivery began, in this order. */
+  readonly #begins = new Set<{ readonly at: number }>();
   #settling = 0;
   #isClosed = false;
   #idle: Deferred<void> | undefined;
@@ -71,6 +74,17 @@ export class Dispatcher implements MessageTaker {
   /** Messages in handlers now. */
   get running(): number {
     return this.#running;
+  }
+
+  report(): HandlerReport {
+    const now = monotonicNow();
+    const [oldest, ...others] = this.#begins;
+    const isBusy = this.#running >= this.#options.concurrency;
+    const latest = others.at(-1) ?? oldest;
+    return {
+      oldestHandler: oldest && now - oldest.at,
+      allBusyFor: isBusy && latest ? now - latest.at : undefined,
+    };
   }
 
   /**
@@ -145,7 +159,9 @@ export class Dispatcher implements MessageTaker {
     const { session, deliver, onError } = this.#options;
     const deliveries = messages.map((message) => new Delivery(message, this.#settle));
     this.#running += 1;
-    const begin = performance.now();
+    const begin = { at: monotonicNow() };
+    this.#begins.add(begin);
+    const before = performance.now();
     try {
       // The context of whatever called `#pump`, perhaps another handler, is none of this message's.
       await outsideContext(() => deliver(deliveries));
@@ -155,7 +171,8 @@ export class Dispatcher implements MessageTaker {
       for (const delivery of deliveries) delivery.settle({ kind: 'pending' });
     }
     this.#running -= 1;
-    session.handled(messages.length, performance.now() - begin);
+    this.#begins.delete(begin);
+    session.handled(messages.length, performance.now() - before);
     this.#announceIdle();
     this.#pump();
   }

@@ -13,7 +13,7 @@ import { ClosedError, ConsumerEndedError, RequestTimeoutError } from '../../erro
 import type { RedisStreamsLogger } from '../../shared/logger.js';
 import { within } from '../../shared/backoff.js';
 import type { PacketCodec } from '../packet-codec.js';
-import { REQUEST_HEADERS } from './request-headers.js';
+import { REPLY_STREAM_TTL, REQUEST_HEADERS, TTL_RENEWAL } from './request-headers.js';
 
 export interface ReplyInboxOptions {
   readonly streamer: RedisStreamer;
@@ -36,6 +36,8 @@ export interface OpenRequest {
   readonly expiresAt: string;
   /** On the monotonic clock; every reply puts it off. */
   deadline: number;
+  /** A server may have read it. */
+  isSent: boolean;
 }
 
 /** Longest wait for the last trim while closing, in milliseconds: Redis may be gone. */
@@ -59,6 +61,7 @@ export class ReplyInbox {
   #consumer: BasicConsumer | undefined;
   #timer: NodeJS.Timeout | undefined;
   #sinceTrim = 0;
+  #renewedAt = monotonicNow();
   #isClosed = false;
 
   constructor(options: ReplyInboxOptions) {
@@ -95,6 +98,7 @@ export class ReplyInbox {
       context: new AsyncResource('RedisStreamsRequest'),
       expiresAt: String(Date.now() + requestTimeout),
       deadline: monotonicNow() + requestTimeout,
+      isSent: false,
     };
     this.#open.set(request.id, request);
     this.#watch();
@@ -104,6 +108,13 @@ export class ReplyInbox {
   /** False once the request was answered, given up, or has failed. */
   has({ id }: OpenRequest): boolean {
     return this.#open.has(id);
+  }
+
+  /** The client no longer waits: later replies are dropped, and a server that streams them ends its answer soon. */
+  giveUp(request: OpenRequest): void {
+    if (!this.has(request)) return;
+    this.remove(request);
+    this.#cancelSent(request);
   }
 
   /** The request is over; later replies to it are dropped. */
@@ -128,11 +139,13 @@ export class ReplyInbox {
     // A copy: a callback may send again at once.
     const waiting = Array.from(this.#open.values());
     for (const request of waiting) this.fail(request, new ClosedError('The client'));
+    const hasSent = waiting.some(({ isSent }) => isSent);
     // A consumer that is still being opened is ended by the streamer; awaiting it would wait for a server that may be gone.
     if (!this.#consumer) return;
     await this.#consumer.end();
     // A stream that cannot be emptied expires by itself.
-    await within(TRIM_LIMIT, this.#empty());
+    const cancelling = hasSent ? this.#tell('Cancelling requests', this.#cancel(undefined)) : undefined;
+    await within(TRIM_LIMIT, Promise.all([this.#empty(), cancelling]));
   }
 
   async #start(): Promise<void> {
@@ -216,9 +229,10 @@ export class ReplyInbox {
       () => {
         this.#timer = undefined;
         this.#expire();
+        this.#renew();
         this.#watch();
       },
-      Math.max(1, first.deadline - monotonicNow()),
+      Math.min(TTL_RENEWAL, Math.max(1, first.deadline - monotonicNow())),
     );
   }
 
@@ -226,7 +240,36 @@ export class ReplyInbox {
     const now = monotonicNow();
     for (const request of this.#open.values()) {
       if (request.deadline > now) return;
-      this.fail(request, new RequestTimeoutError(request.pattern, this.#options.requestTimeout));
+      const error = new RequestTimeoutError(request.pattern, this.#options.requestTimeout);
+      this.fail(request, error);
+      this.#cancelSent(request);
+    }
+  }
+
+  /** A stream that expires while a server writes to it counts as one whose client is gone. */
+  #renew(): void {
+    const now = monotonicNow();
+    if (this.#open.size === 0 || !this.#isOpen || now - this.#renewedAt < TTL_RENEWAL) return;
+    this.#renewedAt = now;
+    const { appending } = this.#options.streamer;
+    void this.#tell('Renewing the reply stream', appending.expire(this.streamKey, REPLY_STREAM_TTL));
+  }
+
+  #cancelSent({ isSent, pattern, id }: OpenRequest): void {
+    if (isSent) void this.#tell(`Cancelling request '${pattern}'`, this.#cancel(id));
+  }
+
+  /** @param id undefined: all requests of this client */
+  #cancel(id: string | undefined): Promise<void> {
+    return this.#options.streamer.answers.cancel(this.streamKey, id, REPLY_STREAM_TTL);
+  }
+
+  /** What servers are told helps them to end early; without it they stream to nobody until the handler ends. */
+  async #tell(action: string, telling: Promise<void>): Promise<void> {
+    try {
+      await telling;
+    } catch (error) {
+      this.#options.logger.debug(`${action} failed: ${errorText(error)}`);
     }
   }
 

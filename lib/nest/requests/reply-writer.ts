@@ -1,4 +1,4 @@
-import type { Observable } from 'rxjs';
+import type { Observable, Subscription } from 'rxjs';
 
 import type { StreamProducer } from '../../engine/producing/stream-producer.js';
 import type { Payload } from '../../engine/messages/outgoing-message.js';
@@ -19,6 +19,8 @@ const END = Symbol('end');
 export interface ReplyOutlet {
   readonly producer: StreamProducer;
   readonly codec: PacketCodec;
+  /** Redis has the first reply, and more may follow. */
+  onFirstReply(writer: ReplyWriter): void;
   /** Called once for each writer: Redis has all of its replies, or `writer.failure` says why not. */
   onWritten(writer: ReplyWriter): void;
 }
@@ -26,7 +28,7 @@ export interface ReplyOutlet {
 /**
  * Writes the replies to one request, in order. Values of one turn of the event loop are looked at together, so that the
  * usual single value and the end of the Observable become one reply. After a value that cannot be encoded or stored it
- * writes an error in place of it, and nothing more.
+ * writes an error in place of it, unsubscribes from the Observable, and writes nothing more.
  */
 export class ReplyWriter {
   readonly request: RequestInfo;
@@ -42,6 +44,10 @@ export class ReplyWriter {
   #open = 0;
   #failure: unknown;
   #isWritten = false;
+  #hasReplied = false;
+  #source: Subscription | undefined;
+  /** Ends {@link follow}. */
+  #unfollow: (() => void) | undefined;
 
   constructor(request: RequestInfo, context: RedisStreamsContext, outlet: ReplyOutlet) {
     this.request = request;
@@ -53,6 +59,11 @@ export class ReplyWriter {
     return this.#isWritten;
   }
 
+  /** Whether Redis has a reply of several. */
+  get hasReplied(): boolean {
+    return this.#hasReplied;
+  }
+
   /** Why a reply could not be encoded or stored; the first of several. */
   get failure(): unknown {
     return this.#failure;
@@ -60,13 +71,14 @@ export class ReplyWriter {
 
   /**
    * Each value becomes a reply. Resolves when the Observable completes, rejects with its error, of which nothing is
-   * written.
+   * written. Resolves early, and unsubscribes, when nothing more is to be written.
    */
   follow(values: Observable<unknown>): Promise<void> {
     return new Promise((resolve, reject) => {
       // Most emit while they are subscribed to: looked at afterwards, all at once.
       this.#isScheduled = true;
-      values.subscribe({
+      this.#unfollow = resolve;
+      this.#source = values.subscribe({
         next: (value) => this.next(value),
         error: reject,
         complete: () => {
@@ -78,8 +90,17 @@ export class ReplyWriter {
     });
   }
 
+  /** Nobody reads the replies any more: unsubscribes from the Observable, and writes nothing more. */
+  abandon(): void {
+    if (this.#isComplete) return;
+    this.#values = [];
+    this.#isScheduled = false;
+    this.#stop();
+    if (this.#open === 0) this.#announceWritten();
+  }
+
   next(value: unknown): void {
-    if (value === undefined) return;
+    if (value === undefined || this.#isComplete) return;
     this.#values.push(value);
     if (this.#isScheduled) return;
     this.#isScheduled = true;
@@ -153,6 +174,13 @@ export class ReplyWriter {
   #appendFailure(error: unknown): void {
     this.#failure = error;
     this.#append(JSON.stringify({ status: 'error', message: errorText(error) }), ERROR);
+    this.#stop();
+  }
+
+  #stop(): void {
+    this.#isComplete = true;
+    this.#source?.unsubscribe();
+    this.#unfollow?.();
   }
 
   #append(payload: Payload, headers: Record<string, string>): void {
@@ -162,10 +190,20 @@ export class ReplyWriter {
   }
 
   readonly #onStored = (failure: unknown): void => {
-    this.#failure ??= failure;
+    if (failure !== undefined && this.#failure === undefined) {
+      this.#failure = failure;
+      this.#stop();
+    }
     this.#open -= 1;
-    if (!this.#isComplete || this.#open > 0) return;
+    if (this.#isComplete && this.#open === 0) this.#announceWritten();
+    else if (!this.#hasReplied && this.#failure === undefined) {
+      this.#hasReplied = true;
+      this.#outlet.onFirstReply(this);
+    }
+  };
+
+  #announceWritten(): void {
     this.#isWritten = true;
     this.#outlet.onWritten(this);
-  };
+  }
 }

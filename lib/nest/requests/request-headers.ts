@@ -12,6 +12,14 @@ export const REQUEST_HEADERS = Object.freeze({
   error: 'error',
 });
 
+/**
+ * Time to live of a reply stream, in milliseconds. The server sets it with a reply, and the client renews it while it waits:
+ * a client that is gone lets it expire.
+ */
+export const REPLY_STREAM_TTL = 120_000;
+/** How often it is set at most, and how often a client that waits renews it. */
+export const TTL_RENEWAL = 30_000;
+
 /** The headers of a request, read. */
 export interface RequestInfo {
   readonly correlationId: string;

@@ -2,24 +2,25 @@ import type { MessageHandler } from '@nestjs/microservices';
 import { isObservable } from 'rxjs';
 
 import type { StreamProducer } from '../../engine/producing/stream-producer.js';
+import type { AnswerCommands } from '../../redis/commands/stream-commands.js';
 import { withResolvers } from '../../shared/deferred.js';
 import type { Deferred } from '../../shared/deferred.js';
+import { monotonicNow } from '../../shared/clock.js';
 import { errorText } from '../../shared/error-text.js';
 import type { RedisStreamsLogger } from '../../shared/logger.js';
 import type { PacketCodec } from '../packet-codec.js';
 import { RedisStreamsContext } from '../redis-streams.context.js';
 import { ACKNOWLEDGED } from '../server/failure-policy.js';
 import type { ProcessingHooks } from '../server/processing-hooks.js';
+import { AnswerWatch } from './answer-watch.js';
 import { ReplyWriter } from './reply-writer.js';
 import type { ReplyOutlet } from './reply-writer.js';
+import { REPLY_STREAM_TTL, TTL_RENEWAL } from './request-headers.js';
 import type { RequestInfo } from './request-headers.js';
 
 /** The text of Nest's own transports. */
 const NO_HANDLER = 'There is no matching message handler defined in the remote service.';
 
-/** Lifetime of a reply stream after the last reply to it, and how often it is renewed, in milliseconds. */
-const REPLY_STREAM_TTL = 600_000;
-const TTL_RENEWAL = 60_000;
 const MAX_REMEMBERED_STREAMS = 10_000;
 /**
  * Limit of requests whose replies are on their way to Redis: over it, a handler keeps its place until its own are stored.
@@ -30,6 +31,7 @@ export interface RequestResponderOptions {
   readonly producer: StreamProducer;
   /** Makes a reply stream expire by itself. */
   readonly expire: (streamKey: string, ttl: number) => Promise<void>;
+  readonly answers: Pick<AnswerCommands, 'look'>;
   readonly codec: PacketCodec;
   /** A request may name reply streams that begin so, and no other key. */
   readonly replyPrefix: string;
@@ -45,7 +47,11 @@ export class RequestResponder implements ReplyOutlet {
   readonly producer: StreamProducer;
   readonly codec: PacketCodec;
   readonly #options: RequestResponderOptions;
+  /** When the time to live of a reply stream was last set, on the monotonic clock. */
   readonly #renewedAt = new Map<string, number>();
+  /** Reply streams of `#renewedAt` of which Redis has confirmed that. */
+  readonly #expiring = new Set<string>();
+  readonly #watch: AnswerWatch;
   /** Writers whose handlers have ended and whose replies are not all stored. */
   readonly #underWay = new Set<ReplyWriter>();
   /** Resolves when one of these is done. */
@@ -55,6 +61,17 @@ export class RequestResponder implements ReplyOutlet {
     this.producer = options.producer;
     this.codec = options.codec;
     this.#options = options;
+    this.#watch = new AnswerWatch({
+      answers: options.answers,
+      logger: options.logger,
+      isExpiring: (replyStream) => this.#expiring.has(replyStream),
+      onUnread: (writer, isStreamGone) => this.#abandon(writer, isStreamGone),
+    });
+  }
+
+  /** Watches no answers any more; those under way are written until their handlers end. */
+  close(): void {
+    this.#watch.close();
   }
 
   /** Resolves when every request whose handler has ended is settled. */
@@ -95,11 +112,25 @@ export class RequestResponder implements ReplyOutlet {
     const decoded = this.codec.decode(context.getMessage(), context.getPattern());
     const result: unknown = await handler(decoded instanceof Promise ? await decoded : decoded, context);
     if (isObservable(result)) {
-      await writer.follow(result);
+      this.#watch.add(writer);
+      await writer.follow(result).finally(() => this.#watch.delete(writer));
     } else {
       writer.next(result);
       writer.complete();
     }
+  }
+
+  /** A stream of answers has a time to live from its first one on: its client may be gone before the last one. */
+  onFirstReply(writer: ReplyWriter): void {
+    this.#renew(writer.request.replyTo);
+  }
+
+  #abandon(writer: ReplyWriter, isStreamGone: boolean): void {
+    const { id, streamKey } = writer.context.getMessage();
+    this.#options.logger.debug(`The answer to request ${id} of '${streamKey}' ends: its client no longer reads it`);
+    writer.abandon();
+    // The last replies have created the stream again.
+    if (isStreamGone) this.#setExpiry(writer.request.replyTo);
   }
 
   onWritten(writer: ReplyWriter): void {
@@ -118,14 +149,24 @@ export class RequestResponder implements ReplyOutlet {
     await this.#fewer.promise;
   }
 
-  /** Once per interval is enough. Without the permission to, reply streams of clients that are gone remain. */
+  /** Once per interval is enough. */
   #renew(streamKey: string): void {
-    const now = Date.now();
-    if (now - (this.#renewedAt.get(streamKey) ?? 0) < TTL_RENEWAL) return;
-    if (this.#renewedAt.size >= MAX_REMEMBERED_STREAMS) this.#renewedAt.clear();
-    this.#renewedAt.set(streamKey, now);
-    this.#options.expire(streamKey, REPLY_STREAM_TTL).catch((error: unknown) => {
-      this.#options.logger.debug(`The reply stream '${streamKey}' will not expire: ${errorText(error)}`);
-    });
+    if (monotonicNow() - (this.#renewedAt.get(streamKey) ?? -Infinity) >= TTL_RENEWAL) this.#setExpiry(streamKey);
+  }
+
+  /** Without the permission to, reply streams of clients that are gone remain. */
+  #setExpiry(streamKey: string): void {
+    if (this.#renewedAt.size >= MAX_REMEMBERED_STREAMS) {
+      this.#renewedAt.clear();
+      this.#expiring.clear();
+    }
+    this.#renewedAt.set(streamKey, monotonicNow());
+    this.#expiring.delete(streamKey);
+    this.#options.expire(streamKey, REPLY_STREAM_TTL).then(
+      () => this.#expiring.add(streamKey),
+      (error: unknown) => {
+        this.#options.logger.debug(`The reply stream '${streamKey}' will not expire: ${errorText(error)}`);
+      },
+    );
   }
 }

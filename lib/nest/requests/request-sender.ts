@@ -54,7 +54,7 @@ export class RequestSender {
   }
 
   giveUp(request: OpenRequest): void {
-    this.#inbox.remove(request);
+    this.#inbox.giveUp(request);
   }
 
   /** Fails the requests that wait and stops reading replies. */
@@ -84,6 +84,7 @@ export class RequestSender {
 
   #append(request: OpenRequest, { payload, options }: EncodedPacket): void {
     if (!this.#inbox.has(request)) return;
+    request.isSent = true;
     const headers = {
       ...options.headers,
       [REQUEST_HEADERS.correlationId]: request.id,

@@ -3,7 +3,7 @@ import type { CustomTransportStrategy, MessageHandler, ReadPacket } from '@nestj
 import { Server } from '@nestjs/microservices';
 
 import { REDIS_STREAMS_TRANSPORT } from '../../constants.js';
-import type { StreamerHealth } from '../../engine/health.js';
+import type { HealthOptions, StreamerHealth } from '../../engine/health.js';
 import { REDRIVE_GROUP_HEADER } from '../../engine/admin/redrive.js';
 import { RedisStreamer } from '../../engine/streamer.js';
 import { ClosedError } from '../../errors.js';
@@ -84,6 +84,7 @@ export class ServerRedisStreams
       logger,
       hooks: this.#hooks,
       producer: this.#streamer.openProducer(undefined, {}),
+      answers: this.#streamer.answers,
       expire: (streamKey, ttl) => this.#streamer.appending.expire(streamKey, ttl),
       replyPrefix: this.#resolved.replyPrefix,
     });
@@ -209,6 +210,7 @@ export class ServerRedisStreams
     // A start that is still under way, or has failed, leaves consumers behind like one that has succeeded.
     await this.#listening?.catch(() => undefined);
     await Promise.all(this.#consumers.map((consumer) => consumer.close(this.#resolved.shutdownTimeout)));
+    this.#requests.close();
     await this.#streamer.disconnect();
   }
 
@@ -216,7 +218,7 @@ export class ServerRedisStreams
    * The state of the connections and of every read loop; see {@link RedisStreamer.health}. Asks Redis, and answers within
    * `timeout` milliseconds (default 1,000) whether Redis does or not. @throws InvalidOptionError
    */
-  health(options?: { timeout?: number }): Promise<StreamerHealth> {
+  health(options?: HealthOptions): Promise<StreamerHealth> {
     return this.#streamer.health(options);
   }
 

@@ -1,4 +1,5 @@
 import type { ConnectionRouter } from '../connection/connection-router.js';
+import { RedisAnswerCommands } from './answers.js';
 import { RedisAppendCommands } from './append.js';
 import { CommandSender } from './command-sender.js';
 import { RedisGroupCommands } from './groups.js';
@@ -25,5 +26,6 @@ export function redisStreamCommands(
     pending: new RedisPendingCommands(sender),
     groups: new RedisGroupCommands(sender),
     inbox: new RedisInboxCommands(sender),
+    answers: new RedisAnswerCommands(sender),
   };
 }

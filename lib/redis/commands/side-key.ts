@@ -7,6 +7,8 @@ const FEATURES = Object.freeze({
   producer: "delivery 'exactly-once'",
   /** The messages that a group has handled. */
   handled: 'an inbox',
+  /** The requests that a client has given up, beside its reply stream. */
+  cancelled: 'the cancellation of requests',
 });
 
 export type SideKeyKind = keyof typeof FEATURES;

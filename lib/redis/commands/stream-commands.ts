@@ -3,13 +3,14 @@ import type { AppendRequest } from '../wire/resp-writer.js';
 import type { StreamEntry, StreamPage } from '../wire/stream-entry.js';
 import type { SideKeyKind } from './side-key.js';
 
-/** What the engine asks of Redis, in five facets. Parts of the engine take those they need, so that a unit test can fake them. */
+/** What the engine asks of Redis, in six facets. Parts of the engine take those they need, so that a unit test can fake them. */
 export interface StreamCommands {
   readonly appending: AppendCommands;
   readonly reading: ReadCommands;
   readonly pending: PendingCommands;
   readonly groups: GroupCommands;
   readonly inbox: InboxCommands;
+  readonly answers: AnswerCommands;
 }
 
 export type { AppendOutcomes, AppendRequest, StreamEntry, StreamPage };
@@ -249,4 +250,17 @@ export interface InboxCommands {
   isRecorded(record: InboxRecord): Promise<boolean>;
   /** Runs the effects and makes the record, in one step; false, and nothing is run, when it was there with another token. */
   record(record: InboxRecord, token: string, ttl: number, effects: readonly RedisEffect[]): Promise<boolean>;
+}
+
+export interface AnswerCommands {
+  /**
+   * Notes that the answer to a request, or to every request without an id, is no longer read.
+   * @param remember how long, in milliseconds
+   */
+  cancel(replyStream: string, correlationId: string | undefined, remember: number): Promise<void>;
+  /** The time to live of a reply stream (negative without one), and whether the client has cancelled these requests. */
+  look(
+    replyStream: string,
+    correlationIds: readonly string[],
+  ): Promise<{ timeToLive: number; isCancelled: readonly boolean[] }>;
 }

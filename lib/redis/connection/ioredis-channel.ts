@@ -55,7 +55,10 @@ export class IoredisChannel implements CommandChannel {
     });
     const outcomes = await Promise.allSettled(replies);
     this.#waiting -= 1;
-    return outcomes.map((outcome) => (outcome.status === 'fulfilled' ? outcome.value : failureOf(outcome.reason)));
+    return outcomes.map((outcome, index) => {
+      if (outcome.status === 'rejected') return failureOf(outcome.reason);
+      return commands[index]?.[0].startsWith('EVAL') ? scriptReply(outcome.value) : outcome.value;
+    });
   }
 
   append({ key, limit, requests }: AppendBatch, settings?: SendSettings): Promise<AppendOutcomes> {
@@ -76,6 +79,12 @@ export class IoredisChannel implements CommandChannel {
     const command = name.toLowerCase();
     return encoding === 'utf8' ? this.#client.call(command, writable) : this.#client.callBuffer(command, writable);
   }
+}
+
+/** A script may return errors among other values; ioredis rejects only for an error that is the whole reply. */
+function scriptReply(value: unknown): unknown {
+  if (Array.isArray(value)) return value.map(scriptReply);
+  return value instanceof Error ? failureOf(value) : value;
 }
 
 /** ioredis writes Buffers as they are; any other view of bytes it would write as text. */

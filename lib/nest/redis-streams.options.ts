@@ -141,6 +141,7 @@ const DEFAULT_BATCH_TIMEOUT = 50;
 
 export interface ResolvedServerOptions {
   readonly group: string | undefined;
+  readonly shards: boolean;
   readonly ack: AckMode;
   readonly concurrency: number;
   readonly shutdownTimeout: number;
@@ -256,7 +257,8 @@ export function resolveServerOptions(options: ServerRedisStreamsOptions): Resolv
   }
   resolveConsumerOptions(consumerOptions(options, mode));
   const failurePolicy = { retry: resolveRetry(options.retry), deadLetter: resolveDeadLetter(options.deadLetter) };
-  return { group: options.group, ack, concurrency, shutdownTimeout, replyPrefix, failurePolicy };
+  const { group, shards = false } = options;
+  return { group, shards, ack, concurrency, shutdownTimeout, replyPrefix, failurePolicy };
 }
 
 /** Each of them asks for something that only a group has. */

@@ -163,7 +163,7 @@ it('onDeadLetter and the deadLetter event report each dead letter, and an error 
   await until('the hook has failed', () => log.errors.some((line) => line.includes('the hook fails')));
   expect(log.errors.some((line) => line.includes('a listener fails'))).toBe(true);
   expect(events).toMatchObject([
-    { group: GROUP, deadLetterStream: `${pattern}.dead`, reason: 'failed 1 times', message: { id } },
+    { group: GROUP, deadLetterStream: `${pattern}.dead`, reason: 'failed once', message: { id } },
   ]);
   expect((await nest.entries(`${pattern}.dead`))[0]?.id).toBe(events[0]?.deadLetterId);
 });

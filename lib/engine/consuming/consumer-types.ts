@@ -19,9 +19,15 @@ export interface BasicConsumer extends AsyncIterable<StreamMessage>, AsyncDispos
    * is not read any more, once for each of these streams, and in every call when no stream is left
    */
   next(options?: { signal?: AbortSignal }): Promise<StreamMessage>;
-  /** Continues with the first message after the time. Refused in load-balanced mode, where a group has many readers. */
+  /**
+   * Continues with the first message after the time; past the last message, with all that come from now on. Refused in
+   * load-balanced mode, where a group has many readers.
+   */
   seek(timestamp: Date): Promise<void>;
-  /** Continues at the beginning, at the end, or right after an entry. Refused in load-balanced mode. */
+  /**
+   * Continues at the beginning, at the end, or right after an entry; an id past the last entry means the end. Refused in
+   * load-balanced mode.
+   */
   rewind(to: RewindTarget): Promise<void>;
   /** Reads another stream, or one shard of it. */
   assign(streamKey: string, shardId?: number): Promise<void>;

@@ -1,5 +1,5 @@
 import { ID_BEFORE_ALL } from '../../constants.js';
-import { lastIdOfMillisecond } from '../../redis/commands/entry-id.js';
+import { compareEntryIds, lastIdOfMillisecond } from '../../redis/commands/entry-id.js';
 import { toPublicError } from '../../redis/commands/redis-error.js';
 import type { ReadCommands } from '../../redis/commands/stream-commands.js';
 import type { Partition } from './partition.js';
@@ -9,15 +9,21 @@ import type { RewindTarget } from './consumer-types.js';
 /** Where reading continues. With a time or an id it continues after that one, which is not read again. */
 export type SeekTarget = RewindTarget | { readonly after: Date };
 
-/** The id after which reading continues. */
+/**
+ * The id after which reading continues: at most that of the last entry. A time or an id past it, as the present time is on a
+ * quiet stream, means "from there on". No entry has it, so an entry that comes later could have a lower id and would be
+ * skipped; and a reader takes a stream whose last id is below its position for another stream.
+ */
 export async function positionOf(
   streamKey: string,
   target: SeekTarget,
   reading: Pick<ReadCommands, 'streamInfo'>,
 ): Promise<string> {
   if (target === 'beginning') return ID_BEFORE_ALL;
-  if (target === 'end') return (await reading.streamInfo(streamKey))?.lastGeneratedId ?? ID_BEFORE_ALL;
-  return 'id' in target ? target.id : lastIdOfMillisecond(target.after.getTime());
+  const last = (await reading.streamInfo(streamKey))?.lastGeneratedId ?? ID_BEFORE_ALL;
+  if (target === 'end') return last;
+  const wanted = 'id' in target ? target.id : lastIdOfMillisecond(target.after.getTime());
+  return compareEntryIds(wanted, last) < 0 ? wanted : last;
 }
 
 /** Moves a consumer on all of its partitions, and drops the messages that were buffered at the old position. */

@@ -35,7 +35,7 @@ export function retryOrDeadLetter(
   delay: number | undefined,
   error?: unknown,
 ): Settlement {
-  if (attempts >= policy.retry.attempts) return deadLetter(`failed ${attempts} times`, policy, error);
+  if (attempts >= policy.retry.attempts) return deadLetter(`failed ${times(attempts)}`, policy, error);
   return { kind: 'retry', delay: delay ?? retryDelay(policy.retry, attempts) };
 }
 
@@ -47,7 +47,7 @@ export function retryOrDeadLetter(
 export function settleExhausted(deliveries: number, policy: FailurePolicy): Settlement | undefined {
   const { attempts } = policy.retry;
   if (policy.deadLetter === false || deliveries <= attempts) return undefined;
-  return deadLetter(`delivered ${deliveries - 1} times, and its handlers never ended`, policy);
+  return deadLetter(`delivered ${times(deliveries - 1)}, and its handlers never ended`, policy);
 }
 
 /** Where dead letters are off, a message is never dropped: it is retried without end, at the longest delay. */
@@ -59,4 +59,8 @@ export function deadLetter(reason: string, policy: FailurePolicy, error?: unknow
 /** A payload that cannot be decoded stays so, and a validation pipe refuses the same data again. */
 function isPermanent(error: unknown, retry: RetryPolicy): boolean {
   return error instanceof PayloadDecodeError || error instanceof BadRequestException || retry.unless(error);
+}
+
+function times(count: number): string {
+  return count === 1 ? 'once' : `${count} times`;
 }

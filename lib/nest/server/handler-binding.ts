@@ -57,7 +57,29 @@ export function groupHandlers(
       groups.set(name, group);
     }
   }
+  refuseOwnDeadLetters([...groups.values()], server.shards);
   return [...groups.values()];
+}
+
+/**
+ * A failing handler would feed on its own dead letters, each larger than the one before, or be fed by another one of its
+ * group. The default `<stream>.dead` may have a handler: its dead letters are in `<stream>.dead.dead`.
+ */
+function refuseOwnDeadLetters(groups: readonly HandlerGroup[], shards: boolean): void {
+  const bindings = groups.filter(({ mode }) => mode !== 'real-time').flatMap((group) => [...group.bindings.values()]);
+  for (const { pattern, failurePolicy } of bindings) {
+    const stream = failurePolicy.deadLetter === false ? undefined : failurePolicy.deadLetter.stream;
+    const isRead = bindings.some((other) => {
+      return stream === other.pattern || (shards && stream !== undefined && isShardOf(other.pattern, stream));
+    });
+    if (!isRead) continue;
+    const rule = `for '${pattern}' must not be a stream that the same group reads, or failures would feed on themselves`;
+    throw new InvalidOptionError('deadLetter.stream', rule, stream);
+  }
+}
+
+function isShardOf(streamKey: string, key: string): boolean {
+  return key.startsWith(`${streamKey}:`) && /^(?:0|[1-9]\d*)$/.test(key.slice(streamKey.length + 1));
 }
 
 /**

@@ -2,6 +2,7 @@ import { describe, expect, it } from '@jest/globals';
 import type { BasicConsumer, Receipt, RedisStreamer } from '../../../lib/index.js';
 import { uniqueName } from '../../support/redis.js';
 import { numbers, pendingOf, sendNumbers, take, takeTexts, useStreams } from '../../support/streams.js';
+import { until } from '../../support/until.js';
 
 const streams = useStreams();
 
@@ -134,6 +135,51 @@ describe('seek and rewind', () => {
 
     const pending = (await pendingOf(streams.redis, stream, group)).map(({ id }) => id);
     expect(pending.filter((id) => before.some((message) => message.id === id))).toEqual([]);
+  });
+
+  const futures: ReadonlyArray<readonly [string, (consumer: BasicConsumer) => Promise<void>]> = [
+    ['the present time', (consumer) => consumer.seek(new Date())],
+    ['a time to come', (consumer) => consumer.seek(new Date(Date.now() + 3_600_000))],
+    ['an id that no entry has yet', (consumer) => consumer.rewind({ id: '18446744073709551614-5' })],
+  ];
+  it.each(modes.flatMap((mode) => futures.map(([target, move]) => [mode, target, move] as const)))(
+    'a point past the last message means from there on: nothing old is delivered, and all that comes is (%s, %s)',
+    async (mode, _, move) => {
+      const stream = uniqueName('stream');
+      const streamer = await streams.connect({ blockTimeout: 100 });
+      const producer = await streamer.createProducer(stream);
+      await sendNumbers(producer, 0, 9);
+      const consumer = await createConsumer(streamer, stream, mode, 5);
+      await takeTexts(consumer, 10);
+      await move(consumer);
+      const received: string[] = [];
+      const next = consumer.next().then((message) => received.push(message.text()));
+      const reads = async (): Promise<number> => {
+        const stats = /cmdstat_xread(?:group)?:calls=(\d+)/g;
+        const calls = [...(await streams.redis.info('commandstats')).matchAll(stats)];
+        return calls.reduce((sum, [, count]) => sum + Number(count), 0);
+      };
+      const before = await reads();
+      await until('several reads have ended on the quiet stream', async () => (await reads()) > before + 3);
+      expect(received).toEqual([]);
+
+      await sendNumbers(producer, 10, 14);
+      await next;
+      expect([...received, ...(await takeTexts(consumer, 4))]).toEqual(numbers(10, 14));
+    },
+  );
+
+  it('a group that is moved past the last message by the manager reads all that comes', async () => {
+    const [stream, group] = [uniqueName('stream'), uniqueName('group')];
+    const streamer = await streams.connect();
+    const producer = await streamer.createProducer(stream);
+    await sendNumbers(producer, 0, 9);
+    await streams.redis.xgroup('CREATE', stream, group, '0');
+    const manager = await streamer.createManager();
+    await manager.setGroupPosition(stream, group, new Date(Date.now() + 3_600_000));
+    const consumer = await streamer.createConsumer(stream, { mode: 'load-balanced', group });
+    await sendNumbers(producer, 10, 14);
+    expect(await takeTexts(consumer, 5)).toEqual(numbers(10, 14));
   });
 
   it('are refused in load-balanced mode with an error that names the alternative', async () => {

@@ -13,7 +13,12 @@ afterEach(() => {
   jest.useRealTimers();
 });
 
-function setUp(partitions: Partition[], keep: (key: string, ids: readonly string[]) => Promise<string[]>) {
+function setUp(
+  partitions: Partition[],
+  keep: (key: string, ids: readonly string[]) => Promise<string[]>,
+  unlisted: readonly string[] = [],
+) {
+  const restored: string[] = [];
   const asked: Array<[string, string[]]> = [];
   const lost: Array<[string, string[]]> = [];
   const errors: unknown[] = [];
@@ -22,6 +27,11 @@ function setUp(partitions: Partition[], keep: (key: string, ids: readonly string
       async keepAlive(key, _group, _consumer, ids) {
         asked.push([key, [...ids]]);
         return keep(key, ids);
+      },
+      async restore(_key, _group, _consumer, entries) {
+        const free = entries.map(({ id }) => id).filter((id) => unlisted.includes(id));
+        restored.push(...free);
+        return { restored: free, gone: [] };
       },
     },
     group: 'g',
@@ -35,7 +45,7 @@ function setUp(partitions: Partition[], keep: (key: string, ids: readonly string
     },
   });
   open.push(renewal);
-  return { renewal, asked, lost, errors };
+  return { renewal, asked, lost, errors, restored };
 }
 
 function partitionWith(key: string, owned: Record<string, OwnedState>): Partition {
@@ -72,6 +82,26 @@ describe('lease renewal', () => {
     renewal.start();
     await jest.advanceTimersByTimeAsync(100);
     expect(lost).toEqual([['a', ['1-0']]]);
+  });
+
+  it('puts back entries that are pending for no consumer and that no handler has had, and keeps them', async () => {
+    const partition = partitionWith('a', { '1-0': 'buffered', '2-0': 'running', '3-0': 'buffered' });
+    const { renewal, lost, restored } = setUp([partition], async () => [], ['1-0', '2-0']);
+    renewal.start();
+    await jest.advanceTimersByTimeAsync(100);
+    expect(restored).toEqual(['1-0']);
+    expect(lost).toEqual([['a', ['2-0', '3-0']]]);
+  });
+
+  it('puts back nothing when a renewal comes too late: another consumer may have handled the entries since', async () => {
+    const partition = partitionWith('a', { '1-0': 'buffered' });
+    const { renewal, lost, restored } = setUp([partition], async () => [], ['1-0']);
+    renewal.start();
+    // The process stood still, as under SIGSTOP: the clock has moved, the timer has not fired.
+    jest.spyOn(performance, 'now').mockReturnValue(performance.now() + 10_000);
+    await jest.advanceTimersByTimeAsync(100);
+    jest.restoreAllMocks();
+    expect([restored, lost]).toEqual([[], [['a', ['1-0']]]]);
   });
 
   it('splits many entries into commands of at most 500 ids', async () => {

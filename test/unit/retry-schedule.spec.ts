@@ -13,17 +13,28 @@ afterEach(() => {
   jest.useRealTimers();
 });
 
+const MARGIN = 1_000;
+
 function scheduleOn(pending: Omit<ClaimsOptions['pending'], 'claimIdle'>, takenAway: string[] = []): RetrySchedule {
   const claimIdle = (): never => {
     throw new Error('a retry claims its own entries only');
   };
   const logger = { warn: () => undefined };
   const claims = new Claims({ pending: { ...pending, claimIdle }, group: 'g', consumer: 'me', noAck: false, logger });
-  return new RetrySchedule(claims, 'me', { onTakenAway: ({ id }) => takenAway.push(id) });
+  return new RetrySchedule(claims, 'me', MARGIN, { onTakenAway: ({ id }) => takenAway.push(id) });
 }
 
-/** A schedule on a pending entries list from which the entries named by `deleted` and `taken` are gone. */
-function setUp({ deleted = [], taken = [] }: { deleted?: string[]; taken?: string[] } = {}) {
+/**
+ * A schedule on a pending entries list from which the entries named by `deleted` and `taken` are gone; `unlisted` are pending
+ * for no consumer, and `gone` are not even in the stream.
+ */
+function setUp({
+  deleted = [],
+  taken = [],
+  unlisted = [],
+  gone = [],
+}: { deleted?: string[]; taken?: string[]; unlisted?: string[]; gone?: string[] } = {}) {
+  const restored: Array<Pick<PendingEntry, 'id' | 'deliveryCount'>> = [];
   const claims: PendingEntry[][] = [];
   const acked: string[] = [];
   const takenAway: string[] = [];
@@ -31,11 +42,19 @@ function setUp({ deleted = [], taken = [] }: { deleted?: string[]; taken?: strin
     {
       async claimOwn(_key: string, _group: string, _consumer: string, entries: readonly PendingEntry[]) {
         claims.push([...entries]);
-        const there = entries.filter(({ id }) => !deleted.includes(id) && !taken.includes(id));
+        const isRestored = (id: string): boolean => restored.some((entry) => entry.id === id);
+        const missing = [...deleted, ...taken, ...gone, ...unlisted.filter((id) => !isRestored(id))];
+        const there = entries.filter(({ id }) => !missing.includes(id));
         return {
           entries: there.map(({ id, deliveryCount }) => ({ id, fields: [], deliveryCount: deliveryCount + 1 })),
           deleted: entries.map(({ id }) => id).filter((id) => deleted.includes(id)),
         };
+      },
+      async restore(_key, _group, _consumer, entries) {
+        const free = entries.filter(({ id }) => unlisted.includes(id));
+        restored.push(...free);
+        const ids = entries.map(({ id }) => id);
+        return { restored: free.map(({ id }) => id), gone: gone.filter((id) => ids.includes(id)) };
       },
       async ack(_key: string, _group: string, ids: readonly string[]) {
         acked.push(...ids);
@@ -44,7 +63,7 @@ function setUp({ deleted = [], taken = [] }: { deleted?: string[]; taken?: strin
     },
     takenAway,
   );
-  return { schedule, claims, acked, takenAway };
+  return { schedule, claims, acked, takenAway, restored };
 }
 
 const partition = (key = 's'): Partition => new Partition(key, 0, key);
@@ -136,7 +155,11 @@ describe('retry schedule', () => {
   });
 
   it('keeps its entries when the claim fails', async () => {
-    const failing = scheduleOn({ claimOwn: () => Promise.reject(new Error('lost')), ack: () => Promise.resolve(0) });
+    const failing = scheduleOn({
+      claimOwn: () => Promise.reject(new Error('lost')),
+      restore: () => Promise.resolve({ restored: [], gone: [] }),
+      ack: () => Promise.resolve(0),
+    });
     const p = partition();
     failing.add(p, message(p, '1-0'), 0);
     await expect(failing.run([p], 10)).rejects.toThrow('lost');
@@ -156,5 +179,45 @@ describe('retry schedule', () => {
     const pages = await schedule.run([kept], 10);
     expect(pages.map((page) => page.partition.key)).toEqual(['kept']);
     expect(claims.flat().map(({ id }) => id)).toEqual(['2-0']);
+  });
+
+  it('puts back an entry that is pending for no consumer, with its delivery count, and hands it out', async () => {
+    const { schedule, takenAway, restored } = setUp({ unlisted: ['1-0'] });
+    const p = partition();
+    schedule.add(p, message(p, '1-0', 3), 100);
+    await jest.advanceTimersByTimeAsync(100);
+    const [page] = await schedule.run([p], 10);
+    expect(restored).toMatchObject([{ id: '1-0', deliveryCount: 3 }]);
+    expect(page?.entries).toMatchObject([{ id: '1-0', deliveryCount: 4 }]);
+    expect(takenAway).toEqual([]);
+  });
+
+  it('puts back nothing so late that another consumer may have handled it since', async () => {
+    const { schedule, takenAway, restored } = setUp({ unlisted: ['1-0'] });
+    const p = partition();
+    schedule.add(p, message(p, '1-0'), 100);
+    await jest.advanceTimersByTimeAsync(100 + MARGIN);
+    await schedule.run([p], 10);
+    expect([restored, takenAway]).toEqual([[], ['1-0']]);
+  });
+
+  it('hands out its copy of an entry whose stream was deleted', async () => {
+    const { schedule, takenAway } = setUp({ gone: ['1-0'] });
+    const p = partition();
+    const fields = [Buffer.from('msg'), Buffer.from('content')];
+    schedule.add(p, StreamMessage.create(p, { id: '1-0', fields, deliveryCount: 1 }, 'msg'), 100);
+    await jest.advanceTimersByTimeAsync(100);
+    const [page] = await schedule.run([p], 10);
+    expect(page?.entries).toEqual([{ id: '1-0', fields, deliveryCount: 2 }]);
+    expect(takenAway).toEqual([]);
+  });
+
+  it('puts back what waits before it is due, so that it is not lost with this process', async () => {
+    const { schedule, restored } = setUp({ unlisted: ['1-0', '2-0'] });
+    const [p, other] = [partition('s'), partition('t')];
+    schedule.add(p, message(p, '1-0'), 60_000);
+    schedule.add(other, message(other, '2-0'), 60_000);
+    await schedule.restore(p);
+    expect(restored.map(({ id }) => id)).toEqual(['1-0']);
   });
 });

@@ -4,6 +4,7 @@ import type { RedisStreamsLogger } from '../../shared/logger.js';
 import type { PendingCommands } from '../../redis/commands/stream-commands.js';
 import { partitionOf } from '../consuming/partition.js';
 import type { Partition } from '../consuming/partition.js';
+import { retryMargin } from '../consuming/recovery/retry-schedule.js';
 import type { RetrySchedules } from '../consuming/recovery/retry-schedule.js';
 import type { StreamMessage } from '../messages/stream-message.js';
 import type { ResolvedConsumerOptions } from '../options/resolve-options.js';
@@ -102,12 +103,13 @@ export class Acknowledger {
     if (group === undefined || !schedule) return this.leavePending(message);
     partition.failedFirst.set(message.id, this.failedFirst(message).getTime());
     const dueAt = monotonicNow() + delay;
+    const outlastsIdle = delay + retryMargin(autoClaimIdle) > autoClaimIdle;
     try {
       // Before the retry can start: an entry that others may claim must not be in a handler here.
-      const idle = Math.max(0, autoClaimIdle - delay);
+      const idle = Math.max(0, autoClaimIdle - delay - retryMargin(autoClaimIdle));
       if (mode === 'load-balanced') await pending.setIdle(partition.key, group, consumer, [{ id: message.id }], idle);
     } finally {
-      const isFirst = schedule.add(partition, message, Math.max(0, dueAt - monotonicNow()), delay > autoClaimIdle);
+      const isFirst = schedule.add(partition, message, Math.max(0, dueAt - monotonicNow()), outlastsIdle);
       if (isFirst) await retries.restart(partition);
     }
   }

@@ -1,11 +1,19 @@
 import { CLAIM_OWN } from '../scripts/claim-own.js';
 import { RENEW_LEASES } from '../scripts/renew-leases.js';
+import { RESTORE_PENDING } from '../scripts/restore-pending.js';
 import { SET_IDLE } from '../scripts/set-idle.js';
 import type { Command } from '../wire/resp-writer.js';
 import { ClaimStrategies } from './claim-strategies.js';
 import type { CommandSender } from './command-sender.js';
 import { nextEntryId } from './entry-id.js';
-import type { ClaimRequest, ClaimedPage, PendingCommands, PendingEntry, PendingRange } from './stream-commands.js';
+import type {
+  ClaimRequest,
+  ClaimedPage,
+  PendingCommands,
+  PendingEntry,
+  PendingRange,
+  RestoredEntries,
+} from './stream-commands.js';
 import { collectClaims, parsePending } from './replies.js';
 
 /** XACK, XPENDING and every kind of XCLAIM. */
@@ -103,6 +111,33 @@ export class RedisPendingCommands implements PendingCommands {
     await this.#claimJustId(streamKey, group, consumer, ours, idle, counts);
   }
 
+  async restore(
+    streamKey: string,
+    group: string,
+    consumer: string,
+    entries: ReadonlyArray<Pick<PendingEntry, 'id' | 'deliveryCount'>>,
+  ): Promise<RestoredEntries> {
+    if (entries.length === 0) return { restored: [], gone: [] };
+    const key = this.#sender.key(streamKey);
+    const args = entries.flatMap(({ id, deliveryCount }) => [id, deliveryCount]);
+    const scripted = await this.#sender.run(RESTORE_PENDING, key, [group, consumer, ...args]);
+    if (scripted) {
+      const [restored, gone] = scripted.reply as [string[], string[]];
+      return { restored, gone };
+    }
+    const found = await this.#outcomes(key, entries, ({ id }) => ['XPENDING', key, group, id, id, 1]);
+    const free = entries.filter((_, index) => parsePending(found[index]).length === 0);
+    const stored = await this.#outcomes(key, free, ({ id }) => ['XRANGE', key, id, id, 'COUNT', 1]);
+    const isStored = (_: unknown, index: number): boolean => (stored[index] as unknown[]).length > 0;
+    const restored = free.filter(isStored);
+    await this.#outcomes(key, restored, ({ id, deliveryCount }) => {
+      const options = ['IDLE', 0, 'RETRYCOUNT', deliveryCount, 'FORCE', 'JUSTID'];
+      return ['XCLAIM', key, group, consumer, 0, id, ...options];
+    });
+    const ids = (of: typeof free): string[] => of.map(({ id }) => id);
+    return { restored: ids(restored), gone: ids(free.filter((entry, index) => !isStored(entry, index))) };
+  }
+
   async forcePending(
     streamKey: string,
     group: string,
@@ -116,6 +151,13 @@ export class RedisPendingCommands implements PendingCommands {
     await this.#sender.text(key, ['XCLAIM', key, group, consumer, 0, ...ids, ...options]);
   }
 
+  /** The replies to one command for each entry. @throws the first error among them */
+  async #outcomes<T>(key: string, entries: readonly T[], commandOf: (entry: T) => Command): Promise<unknown[]> {
+    const replies = await this.#sender.pipeline(key, entries.map(commandOf));
+    throwFirst(replies);
+    return replies;
+  }
+
   /** Does for servers that do not permit scripts what {@link RENEW_LEASES} does: returns the rows of XPENDING, with their idle times. */
   async #stillOurs(
     streamKey: string,
@@ -124,12 +166,8 @@ export class RedisPendingCommands implements PendingCommands {
     ids: readonly string[],
   ): Promise<PendingEntry[]> {
     const key = this.#sender.key(streamKey);
-    const replies = await this.#sender.pipeline(
-      key,
-      ids.map((id) => ['XPENDING', key, group, id, id, 1, consumer] as const),
-    );
     // An entry counts as lost only when the server has said that; not when the question failed.
-    throwFirst(replies);
+    const replies = await this.#outcomes(key, ids, (id) => ['XPENDING', key, group, id, id, 1, consumer]);
     return replies.flatMap((reply) => parsePending(reply));
   }
 

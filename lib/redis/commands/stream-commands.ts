@@ -178,8 +178,25 @@ export interface PendingCommands {
     entries: ReadonlyArray<{ id: string; deliveryCount?: number }>,
     idle: number,
   ): Promise<void>;
+  /**
+   * Puts entries that are pending for no consumer into our pending list, with the delivery count that is given; the others
+   * are left alone.
+   */
+  restore(
+    streamKey: string,
+    group: string,
+    consumer: string,
+    entries: ReadonlyArray<Pick<PendingEntry, 'id' | 'deliveryCount'>>,
+  ): Promise<RestoredEntries>;
   /** Puts entries into our pending list that were read without it (NOACK). */
   forcePending(streamKey: string, group: string, consumer: string, ids: readonly string[], idle: number): Promise<void>;
+}
+
+export interface RestoredEntries {
+  /** Ids of the entries that were pending for no consumer, and are pending for us now. */
+  readonly restored: readonly string[];
+  /** Ids that are neither pending nor in the stream. */
+  readonly gone: readonly string[];
 }
 
 export interface GroupInfo {

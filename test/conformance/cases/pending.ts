@@ -132,6 +132,24 @@ export function pendingCases(bench: CommandBench): void {
       }
     });
 
+    it('are put back when they are pending for no consumer, with a delivery count, and only then', async () => {
+      const [key, ids] = await withPending(3);
+      const [acked, foreign, deleted] = ids as [string, string, string];
+      const admin = await bench.admin(key);
+      await abandon(key, 'other', [foreign]);
+      await admin.xack(key, GROUP, acked, deleted);
+      await admin.xdel(key, deleted);
+      const { pending } = bench.control;
+      const entries = [...ids, '1-1'].map((id) => ({ id, deliveryCount: 4 }));
+      expect(await pending.restore(key, GROUP, 'mine', entries)).toEqual({ restored: [acked], gone: [deleted, '1-1'] });
+      const after = await rows(key);
+      expect(after.map(([id, consumer, , count]) => [id, consumer, count])).toEqual([
+        [acked, 'mine', 4],
+        [foreign, 'other', 1],
+      ]);
+      expect(await pending.restore(key, GROUP, 'mine', [])).toEqual({ restored: [], gone: [] });
+    });
+
     it('can be made of entries that were read with NOACK', async () => {
       const key = bench.key();
       const admin = await bench.admin(key);
@@ -152,6 +170,7 @@ export function pendingCases(bench: CommandBench): void {
       await expect(pending.claimOwn(key, GROUP, 'c', [row('1-1')], false)).rejects.toThrow('NOGROUP');
       await expect(pending.keepAlive(key, GROUP, 'c', ['1-1'])).rejects.toThrow('NOGROUP');
       await expect(pending.setIdle(key, GROUP, 'c', [{ id: '1-1' }], 1)).rejects.toThrow('NOGROUP');
+      await expect(pending.restore(key, GROUP, 'c', [{ id: '1-1', deliveryCount: 1 }])).rejects.toThrow('NOGROUP');
       await expect(
         pending.claimIdle({ streamKey: key, group: GROUP, consumer: 'c', minIdle: 0, count: 1 }),
       ).rejects.toThrow('NOGROUP');

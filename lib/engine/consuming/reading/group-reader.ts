@@ -18,7 +18,7 @@ export interface GroupReaderOptions {
   /** Over a connection that never blocks. */
   readonly control: Pick<ReadCommands, 'streamInfo'>;
   readonly groups: Pick<GroupCommands, 'createGroup' | 'groups'>;
-  readonly pending: Pick<PendingCommands, 'pending' | 'forcePending'>;
+  readonly pending: Pick<PendingCommands, 'pending' | 'restore'>;
   readonly claims: Claims;
   readonly group: string;
   readonly consumer: string;
@@ -170,7 +170,8 @@ export class GroupReader implements StreamReader {
     const ids = [...partition.owned].flatMap(([id, state]) => (state === 'settled' || state === 'skipped' ? [] : [id]));
     // Another consumer may have created the group; and from a group that never vanished no entry must be taken.
     if (ids.length === 0 || (await pending.pending(partition.key, group, { consumer, count: 1 })).length > 0) return;
-    await pending.forcePending(partition.key, group, consumer, ids, 0);
+    const entries = ids.map((id) => ({ id, deliveryCount: 1 }));
+    await pending.restore(partition.key, group, consumer, entries);
   }
 
   async #groupPosition(partition: Partition): Promise<string> {

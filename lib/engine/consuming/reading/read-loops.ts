@@ -4,7 +4,7 @@ import type { ConsumerEnvironment, ReaderConnection } from '../consumer-environm
 import type { Partition } from '../partition.js';
 import { Claims } from '../recovery/claims.js';
 import { IdleClaimer } from '../recovery/idle-claimer.js';
-import { RetrySchedule } from '../recovery/retry-schedule.js';
+import { RetrySchedule, retryMargin } from '../recovery/retry-schedule.js';
 import type { RetryListener, RetrySchedules } from '../recovery/retry-schedule.js';
 import { BufferShares } from './buffer-shares.js';
 import { GroupReader } from './group-reader.js';
@@ -174,7 +174,9 @@ export class ReadLoops implements RetrySchedules {
   }
 
   #createRetries(claims: Claims): RetrySchedule {
-    return new RetrySchedule(claims, this.#options.consumer.consumer, this.#options.listener);
+    const { consumer, mode, autoClaimIdle } = this.#options.consumer;
+    const margin = mode === 'load-balanced' ? retryMargin(autoClaimIdle) : Infinity;
+    return new RetrySchedule(claims, consumer, margin, this.#options.listener);
   }
 
   /** Retries come first: they are due at a certain time, and idle entries are not. */

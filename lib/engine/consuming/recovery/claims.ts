@@ -1,9 +1,14 @@
 import type { RedisStreamsLogger } from '../../../shared/logger.js';
-import type { PendingCommands, PendingEntry, StreamEntry } from '../../../redis/commands/stream-commands.js';
+import type {
+  PendingCommands,
+  PendingEntry,
+  RestoredEntries,
+  StreamEntry,
+} from '../../../redis/commands/stream-commands.js';
 import type { Partition } from '../partition.js';
 
 export interface ClaimsOptions {
-  readonly pending: Pick<PendingCommands, 'claimOwn' | 'claimIdle' | 'ack'>;
+  readonly pending: Pick<PendingCommands, 'claimOwn' | 'claimIdle' | 'restore' | 'ack'>;
   readonly group: string;
   readonly consumer: string;
   /** With NOACK nothing is acknowledged later, so a claimed entry is acknowledged at once. */
@@ -47,6 +52,18 @@ export class Claims {
     const page = await pending.claimIdle({ streamKey: partition.key, group, consumer, ...request });
     await this.#settle(partition, page.entries, page.deleted);
     return { entries: page.entries, next: page.next };
+  }
+
+  /**
+   * Makes entries of this process that are pending for no consumer pending again. The caller knows that no other consumer can
+   * have claimed, handled and acknowledged them, so their group was destroyed, or this consumer deleted from it.
+   */
+  async restore(
+    partition: Partition,
+    entries: ReadonlyArray<Pick<PendingEntry, 'id' | 'deliveryCount'>>,
+  ): Promise<RestoredEntries> {
+    const { pending, group, consumer } = this.#options;
+    return pending.restore(partition.key, group, consumer, entries);
   }
 
   async #settle(partition: Partition, entries: readonly StreamEntry[], deleted: readonly string[]): Promise<void> {

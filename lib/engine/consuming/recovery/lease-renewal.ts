@@ -1,9 +1,10 @@
-import type { PendingCommands } from '../../../redis/commands/stream-commands.js';
+import { monotonicNow } from '../../../shared/clock.js';
+import type { PendingCommands, RestoredEntries } from '../../../redis/commands/stream-commands.js';
 import type { Partition, PartitionSet } from '../partition.js';
 import type { RetrySchedules } from './retry-schedule.js';
 
 export interface LeaseRenewalOptions {
-  readonly pending: Pick<PendingCommands, 'keepAlive'>;
+  readonly pending: Pick<PendingCommands, 'keepAlive' | 'restore'>;
   readonly group: string;
   readonly consumer: string;
   /** Idle time from which on other consumers claim an entry, in milliseconds; leases are renewed three times as often. */
@@ -20,16 +21,23 @@ export interface LeaseListener {
 }
 
 const IDS_PER_COMMAND = 500;
+const NOTHING: RestoredEntries = Object.freeze({ restored: [], gone: [] });
 
 /**
  * Renews the lease of the entries that this process owns: it resets their idle time, so that no other consumer claims them
  * while this process lives. It never renews an entry that another consumer has claimed, and never has two renewals of a
  * partition under way. Partitions do not wait for each other: a node of a cluster that stands still, or a stream that was
  * deleted, costs no other stream its leases.
+ *
+ * While every lease was renewed on time, no other consumer can have claimed, handled and acknowledged an entry that no handler
+ * has had. If it is pending for no consumer, its group was destroyed or this consumer deleted from it, and it is put back.
  */
 export class LeaseRenewal {
   readonly #options: LeaseRenewalOptions;
   readonly #renewing = new Set<Partition>();
+  /** When the last renewal of a partition that succeeded was begun. */
+  readonly #renewedAt = new WeakMap<Partition, number>();
+  #startedAt = 0;
   #timer: NodeJS.Timeout | undefined;
 
   constructor(options: LeaseRenewalOptions) {
@@ -37,6 +45,7 @@ export class LeaseRenewal {
   }
 
   start(): void {
+    this.#startedAt = monotonicNow();
     this.#timer ??= setInterval(() => {
       for (const partition of this.#options.partitions.owning) {
         if (!this.#renewing.has(partition)) void this.#keep(partition);
@@ -62,17 +71,28 @@ export class LeaseRenewal {
 
   async #renewPartition(partition: Partition): Promise<void> {
     const { retries, claimIdle } = this.#options;
-    const ids = retries.retriesOf(partition)?.idsToRenew(partition, claimIdle) ?? [];
+    const begun = monotonicNow();
+    const isOnTime = begun - (this.#renewedAt.get(partition) ?? this.#startedAt) < claimIdle;
+    const schedule = retries.retriesOf(partition);
+    const ids = schedule?.idsToRenew(partition, claimIdle) ?? [];
     for (const [id, state] of partition.owned) if (state !== 'waiting' && state !== 'skipped') ids.push(id);
     for (let start = 0; start < ids.length; start += IDS_PER_COMMAND) {
-      await this.#renew(partition, ids.slice(start, start + IDS_PER_COMMAND));
+      await this.#renew(partition, ids.slice(start, start + IDS_PER_COMMAND), isOnTime);
     }
+    if (isOnTime) await schedule?.restore(partition);
+    this.#renewedAt.set(partition, begun);
   }
 
-  async #renew(partition: Partition, ids: readonly string[]): Promise<void> {
+  async #renew(partition: Partition, ids: readonly string[], isOnTime: boolean): Promise<void> {
     const { pending, group, consumer, listener } = this.#options;
-    const renewed = new Set(await pending.keepAlive(partition.key, group, consumer, ids));
-    if (renewed.size === ids.length) return;
-    listener.onLeaseLost(partition, new Set(ids.filter((id) => !renewed.has(id))));
+    const lost = new Set(ids);
+    for (const id of await pending.keepAlive(partition.key, group, consumer, ids)) lost.delete(id);
+    const unread = [...lost].filter((id) => isOnTime && partition.owned.get(id) === 'buffered');
+    const entries = unread.map((id) => ({ id, deliveryCount: 1 }));
+    const { restored, gone } =
+      entries.length > 0 ? await pending.restore(partition.key, group, consumer, entries) : NOTHING;
+    // What is not even in the stream any more can be handled here alone.
+    for (const id of [...restored, ...gone]) lost.delete(id);
+    if (lost.size > 0) listener.onLeaseLost(partition, lost);
   }
 }

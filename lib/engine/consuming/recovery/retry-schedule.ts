@@ -1,5 +1,6 @@
 import { monotonicNow } from '../../../shared/clock.js';
-import type { StreamMessage } from '../../messages/stream-message.js';
+import type { PendingEntry, StreamEntry } from '../../../redis/commands/stream-commands.js';
+import { StreamMessage } from '../../messages/stream-message.js';
 import type { Partition } from '../partition.js';
 import { FairShare } from '../reading/periodic-task.js';
 import type { PeriodicTask } from '../reading/periodic-task.js';
@@ -27,6 +28,14 @@ export interface RetrySchedules {
   restart(partition: Partition): Promise<void>;
 }
 
+/**
+ * For how long after its time other consumers leave an entry to this process, in milliseconds. An entry that turns out to be
+ * pending for no consumer within that time has not been handled elsewhere, so it must be put back.
+ */
+export function retryMargin(claimIdle: number): number {
+  return Math.min(5_000, claimIdle / 2);
+}
+
 /** Messages that may wait for a retry. They occupy no place in the buffer; at this number reading stops until some are due. */
 const MAX_WAITING = 10_000;
 
@@ -34,20 +43,24 @@ const MAX_WAITING = 10_000;
  * Owns the messages that wait for a retry in our own pending list, and hands each out again when its delay is over.
  *
  * It only makes retries punctual. The idle time of an entry on the server is what makes it claimable, so no retry is
- * forgotten when this process crashes.
+ * forgotten when this process crashes. Nor is one forgotten when the pending entries list goes: an entry that is in no list
+ * is put back, and one that is not even in the stream is handed out from the copy that is kept here.
  */
 export class RetrySchedule implements PeriodicTask {
   readonly isVital = true;
   readonly #claims: Claims;
   readonly #consumer: string;
+  readonly #margin: number;
   readonly #listener: RetryListener;
   readonly #share = new FairShare();
   /** By due time, earliest first. */
   #waiting: WaitingEntry[] = [];
 
-  constructor(claims: Claims, consumer: string, listener: RetryListener) {
+  /** @param margin see {@link retryMargin}; Infinity where no other consumer claims */
+  constructor(claims: Claims, consumer: string, margin: number, listener: RetryListener) {
     this.#claims = claims;
     this.#consumer = consumer;
+    this.#margin = margin;
     this.#listener = listener;
   }
 
@@ -76,14 +89,21 @@ export class RetrySchedule implements PeriodicTask {
    * Ids of the entries whose lease must be renewed now because they wait for longer than `claimIdle`.
    *
    * Renewal ends early enough that the entry is claimable soon after it is due, should this process die, and late enough
-   * that it is never claimable before. Leases are renewed three times in a claim idle, so the last renewal comes at most
-   * one claim idle, and at least two thirds of it, before the entry is due.
+   * that it is never claimable before the margin is over. Leases are renewed three times in a claim idle, so the last renewal comes at most
+   * one claim idle, and at least two thirds of it, before the end of the margin after its time.
    */
   idsToRenew(partition: Partition, claimIdle: number): string[] {
-    const last = monotonicNow() + (2 * claimIdle) / 3;
+    const last = monotonicNow() + (2 * claimIdle) / 3 - Math.min(this.#margin, claimIdle);
     return this.#waiting
       .filter((entry) => entry.outlastsIdle && entry.partition === partition && entry.dueAt > last)
       .map(({ message }) => message.id);
+  }
+
+  /** Puts back what waits and is pending for no consumer, so that it is claimable should this process die. */
+  async restore(partition: Partition): Promise<void> {
+    const waiting = this.#waiting.filter((entry) => entry.partition === partition && this.#isOursAlone(entry));
+    const entries = waiting.map(({ message }) => ({ id: message.id, deliveryCount: message.deliveryCount }));
+    if (entries.length > 0) await this.#claims.restore(partition, entries);
   }
 
   dueIn(): number {
@@ -111,16 +131,31 @@ export class RetrySchedule implements PeriodicTask {
   /** Entries that are no longer ours were deleted, or another consumer has claimed them and will handle them. */
   async #claim(partition: Partition, waiting: readonly WaitingEntry[]): Promise<ReadPage> {
     const { generation } = partition;
-    const wanted = waiting.map(({ message: { id, deliveryCount } }) => {
-      return { id, deliveryCount, consumer: this.#consumer, idle: 0 };
-    });
-    const entries = await this.#claims.claimOwn(partition, wanted, true);
-    const ours = new Set(entries.map(({ id }) => id));
+    const wanted = waiting.map((entry) => this.#pendingEntry(entry));
+    const safe = wanted.filter((_, index) => this.#isOursAlone(waiting[index] as WaitingEntry));
+    const { gone } = await this.#claims.restore(partition, safe);
+    const claimed = await this.#claims.claimOwn(partition, wanted, true);
+    const byId = new Map(claimed.map((entry) => [entry.id, entry]));
+    const entries: StreamEntry[] = [];
     for (const { message } of waiting) {
-      if (ours.has(message.id)) partition.owned.delete(message.id);
-      else this.#takenAway(partition, message);
+      const entry = byId.get(message.id) ?? (gone.includes(message.id) ? copyOf(message) : undefined);
+      if (!entry) {
+        this.#takenAway(partition, message);
+        continue;
+      }
+      partition.owned.delete(message.id);
+      entries.push(entry);
     }
     return { partition, generation, entries };
+  }
+
+  #pendingEntry({ message: { id, deliveryCount } }: WaitingEntry): PendingEntry {
+    return { id, deliveryCount, consumer: this.#consumer, idle: 0 };
+  }
+
+  /** Whether no other consumer can have claimed the entry by now, as long as its lease was renewed on time. */
+  #isOursAlone({ dueAt }: WaitingEntry): boolean {
+    return monotonicNow() < dueAt + this.#margin;
   }
 
   #takenAway(partition: Partition, message: StreamMessage): void {
@@ -128,4 +163,10 @@ export class RetrySchedule implements PeriodicTask {
     partition.failedFirst.delete(message.id);
     this.#listener.onTakenAway(message);
   }
+}
+
+/** The message once more, for the stream that had its entry was deleted. */
+function copyOf(message: StreamMessage): StreamEntry {
+  const { id, deliveryCount } = message;
+  return { id, fields: StreamMessage.storedFieldsOf(message), deliveryCount: deliveryCount + 1 };
 }

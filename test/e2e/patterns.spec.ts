@@ -1,9 +1,13 @@
-import { expect, it } from '@jest/globals';
+import { describe, expect, it } from '@jest/globals';
 import { Controller } from '@nestjs/common';
 import { EventPattern, Payload } from '@nestjs/microservices';
 
+import { lastValueFrom } from 'rxjs';
+
+import { ServerRedisStreams } from '../../lib/index.js';
 import type { PatternFactory } from '../../lib/index.js';
-import { useNest } from '../support/nest.js';
+import { onEvent, onRequest } from '../support/controllers.js';
+import { GROUP, LogLines, useNest } from '../support/nest.js';
 import { uniqueName } from '../support/redis.js';
 import { until } from '../support/until.js';
 
@@ -48,5 +52,54 @@ it('a pattern function that returns no pattern fails the start with an error tha
   await expect(nest.serve(ShopController)).rejects.toMatchObject({
     code: 'ERR_INVALID_OPTION',
     message: expect.stringContaining('pattern must be a string, a number or an object'),
+  });
+});
+
+describe.each<[name: string, pattern: unknown, rule: RegExp]>([
+  ['undefined', undefined, /must be a string, a number or an object; got undefined/],
+  ['null', null, /must be a string, a number or an object; got null/],
+  ['an empty string', '', /must not be empty/],
+  ['true', true, /must be a string, a number or an object; got true/],
+  ['a bigint', 1n, /must be a string, a number or an object; got 1n/],
+  ['NaN', NaN, /must be a string, a number or an object; got NaN/],
+  ['a symbol', Symbol('orders'), /must be a string, a number or an object; got Symbol\(orders\)/],
+  ['a RegExp', /orders\..*/, /no RegExp such as \/orders/],
+  ['a Date', new Date(0), /must have a property/],
+  ['an object without properties', {}, /must have a property/],
+  ['an object of seven levels', { a: { b: { c: { d: { e: { f: { g: 1 } } } } } } }, /at most 20 keys and 5 levels/],
+  ['a wildcard of one word', 'orders.*', /must have no '\*' or '>': .*; got "orders\.\*"/],
+  ['a wildcard of several words', 'orders.>', /must have no '\*' or '>'/],
+])('a pattern that cannot be a stream, as %s,', (_name, pattern, rule) => {
+  const refusal = { code: 'ERR_INVALID_OPTION', message: expect.stringMatching(rule) };
+
+  it('fails the start of a server before anything is connected', async () => {
+    const connection = 'redis://127.0.0.1:1';
+    const server = new ServerRedisStreams({ connection, group: GROUP, logger: new LogLines() });
+    nest.closeLater(server);
+    expect(() => server.addHandler(pattern, () => Promise.resolve(1), true)).toThrow(rule);
+    // Nest itself throws a TypeError for a symbol.
+    for (const bind of typeof pattern === 'symbol' ? [] : [onEvent, onRequest]) {
+      await expect(
+        nest.serve(
+          bind(pattern as string, () => 1),
+          { connection },
+        ),
+      ).rejects.toMatchObject(refusal);
+    }
+    @Controller()
+    class FactoryController {
+      @EventPattern<PatternFactory>(() => pattern)
+      handle(): void {}
+    }
+    await expect(nest.serve(FactoryController, { connection })).rejects.toMatchObject(refusal);
+  });
+
+  it('fails what a client sends to it', async () => {
+    const client = nest.client({ connection: 'redis://127.0.0.1:1' });
+    // Nest refuses nil by itself.
+    const expected = pattern === undefined || pattern === null ? expect.anything() : expect.objectContaining(refusal);
+    await expect(lastValueFrom(client.emit(pattern, 1))).rejects.toEqual(expected);
+    await expect(lastValueFrom(client.send(pattern, 1))).rejects.toEqual(expected);
+    await expect(lastValueFrom(client.emitBatch(pattern, [1]))).rejects.toMatchObject({ errors: [{ code: 'ERR_INVALID_OPTION' }] }); // prettier-ignore
   });
 });

@@ -19,6 +19,7 @@ import type { EncodedPacket } from '../packet-codec.js';
 import type { RedisStreamsEvents } from '../redis-streams.events.js';
 import { producerOptions, resolveClientOptions } from '../redis-streams.options.js';
 import type { ClientRedisStreamsOptions } from '../redis-streams.options.js';
+import { streamOfPattern } from '../stream-pattern.js';
 import { RequestSender } from '../requests/request-sender.js';
 
 /**
@@ -131,7 +132,7 @@ export class ClientRedisStreams extends ClientProxy<RedisStreamsEvents> {
 
   #append(packet: ReadPacket): Promise<Receipt> {
     try {
-      const streamKey = this.normalizePattern(packet.pattern as string);
+      const streamKey = this.#streamOf(packet);
       const encoded = this.#codec.encode(packet);
       if (encoded instanceof Promise) {
         return SendPromise.follow(this.#appendWhenEncoded(streamKey, encoded), this.#report);
@@ -160,7 +161,7 @@ export class ClientRedisStreams extends ClientProxy<RedisStreamsEvents> {
    * Sends the packet of one request. Its replies, or its failure, go to the callback; the function returned gives it up.
    */
   protected publish(packet: ReadPacket, callback: (packet: WritePacket) => void): () => void {
-    const request = this.#requests.send(this.normalizePattern(packet.pattern as string), packet, callback);
+    const request = this.#requests.send(this.#streamOf(packet), packet, callback);
     return () => this.#requests.giveUp(request);
   }
 
@@ -206,6 +207,11 @@ export class ClientRedisStreams extends ClientProxy<RedisStreamsEvents> {
   #createPacket(pattern: unknown, data: unknown): ReadPacket {
     const createPacket = this.createPacket as ((pattern: unknown, data: unknown) => ReadPacket) | undefined;
     return createPacket?.call(this, pattern, data) ?? { pattern, data };
+  }
+
+  /** @throws InvalidOptionError for a pattern that cannot be a stream */
+  #streamOf({ pattern }: ReadPacket): string {
+    return streamOfPattern(pattern, (text) => this.normalizePattern(text));
   }
 
   #failed(error: unknown): SendPromise {

@@ -11,11 +11,12 @@ export class HandlerRegistry {
   readonly #handlers = new Map<string, MessageHandler[]>();
   #unresolved: Array<readonly [factory: PatternFactory, handler: MessageHandler]> = [];
 
-  /** @param routeOf normalizes patterns as Nest does */
+  /** @param routeOf the route of a pattern; throws for one that cannot be a stream */
   constructor(routeOf: (pattern: unknown) => string) {
     this.#routeOf = routeOf;
   }
 
+  /** @throws InvalidOptionError for a pattern that cannot be a stream */
   add(pattern: unknown, handler: MessageHandler, isEventHandler: boolean, extras: Record<string, unknown>): void {
     Object.assign(handler, { isEventHandler, extras });
     if (typeof pattern === 'function') this.#unresolved.push([pattern as PatternFactory, handler]);
@@ -27,16 +28,7 @@ export class HandlerRegistry {
     const unresolved = this.#unresolved;
     this.#unresolved = [];
     for (const [factory, handler] of unresolved) {
-      const pattern = await factory();
-      const isPattern = typeof pattern === 'object' ? pattern !== null : ['string', 'number'].includes(typeof pattern);
-      if (!isPattern || pattern === '') {
-        throw new InvalidOptionError(
-          'pattern',
-          'must be a string, a number or an object when a function gives it',
-          pattern,
-        );
-      }
-      this.#bind(this.#routeOf(pattern), handler);
+      this.#bind(this.#routeOf(await factory()), handler);
     }
     return this.#handlers;
   }

@@ -19,6 +19,7 @@ import { SERVER_DEFAULTS, resolveServerOptions } from '../redis-streams.options.
 import type { ResolvedServerOptions, ServerRedisStreamsOptions } from '../redis-streams.options.js';
 import { requestInfoOf } from '../requests/request-headers.js';
 import { RequestResponder } from '../requests/request-responder.js';
+import { streamOfPattern } from '../stream-pattern.js';
 import { EventProcessor } from './event-processor.js';
 import { ACKNOWLEDGED } from './failure-policy.js';
 import { eventHandlersOf, groupHandlers } from './handler-binding.js';
@@ -52,7 +53,9 @@ export class ServerRedisStreams
   readonly #hooks: ProcessingHooks;
   readonly #events: EventProcessor;
   readonly #requests: RequestResponder;
-  readonly #handlers = new HandlerRegistry((pattern) => this.normalizePattern(pattern as string));
+  readonly #handlers = new HandlerRegistry((pattern) =>
+    streamOfPattern(pattern, (text) => this.normalizePattern(text)),
+  );
   readonly #consumers: HandlerConsumer[] = [];
   #isConnected = false;
   #listening: Promise<void> | undefined;
@@ -93,6 +96,7 @@ export class ServerRedisStreams
 
   /**
    * Keeps its own list: Nest's chain of handlers would stop waiting for one as soon as another completes without a value.
+   * @throws InvalidOptionError for a pattern that cannot be a stream
    */
   override addHandler(
     pattern: unknown,

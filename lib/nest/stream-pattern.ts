@@ -1,0 +1,36 @@
+import { InvalidOptionError } from '../errors.js';
+
+/** What Nest writes in place of a part of a large pattern: several patterns would share the stream. */
+const CUT_SHORT = /\[(?:MAX_DEPTH_REACHED|TOO_MANY_KEYS)\]/;
+const WILDCARD = /[*>]/;
+
+/**
+ * The key of the stream of a pattern.
+ *
+ * Nest makes a text of everything: `undefined` for a constant that is imported in a circle, `{}` for a RegExp, and every
+ * server with that mistake would read the same stream.
+ * @param routeOf normalizes patterns as Nest does
+ * @throws InvalidOptionError for a pattern that cannot be a stream
+ */
+export function streamOfPattern(pattern: unknown, routeOf: (pattern: never) => string): string {
+  const rule = typeof pattern === 'string' ? ruleForText(pattern) : ruleForOthers(pattern);
+  if (rule) throw new InvalidOptionError('pattern', rule, pattern);
+  const route = routeOf(pattern as never);
+  if (typeof pattern === 'object' && CUT_SHORT.test(route)) {
+    throw new InvalidOptionError('pattern', 'must have at most 20 keys and 5 levels, when it is an object', pattern);
+  }
+  return route;
+}
+
+/** The rule that the pattern breaks, if any. */
+function ruleForText(pattern: string): string | undefined {
+  if (pattern === '') return 'must not be empty';
+  return WILDCARD.test(pattern) ? "must have no '*' or '>': it is the key of one stream, and no wildcard" : undefined;
+}
+
+function ruleForOthers(pattern: unknown): string | undefined {
+  if (Number.isFinite(pattern)) return undefined;
+  if (pattern instanceof RegExp) return `must be a string, a number or an object, and no RegExp such as ${pattern}`;
+  if (typeof pattern !== 'object' || pattern === null) return 'must be a string, a number or an object';
+  return Object.keys(pattern).length === 0 ? 'must have a property when it is an object' : undefined;
+}

@@ -66,12 +66,16 @@ export class ConnectionError extends RedisStreamsError {
 /** Redis could not be reached within `timeout`. */
 export class ConnectTimeoutError extends RedisStreamsError {
   override readonly name: string = 'ConnectTimeoutError';
+  /** The address that was tried, without credentials. */
+  readonly address: string;
+
   constructor(address: string, timeout: number, cause?: unknown) {
     const last = cause === undefined ? '' : `; last cause: ${errorText(cause)}`;
     super('ERR_CONNECT_TIMEOUT', `No connection to Redis at ${address} within ${timeout} ms${last}`, {
       cause,
       retryable: true,
     });
+    this.address = address;
   }
 }
 

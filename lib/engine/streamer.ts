@@ -2,6 +2,7 @@ import { EventEmitter } from 'node:events';
 
 import { errorText } from '../shared/error-text.js';
 import { ClosedError } from '../errors.js';
+import { monotonicNow } from '../shared/clock.js';
 import { consoleLogger, safeLogger } from '../shared/logger.js';
 import type { RedisStreamsLogger } from '../shared/logger.js';
 import type { RedisStreamsConnection } from '../redis/connection/connection-target.js';
@@ -87,6 +88,22 @@ export class RedisStreamer extends EventEmitter<{ status: [status: RedisStreamsS
     await this.#connections.connect(this.#options.timeout);
   }
 
+  /**
+   * Resolves at once when Redis was ever reached, so that what is sent to it has its own limit. @internal
+   * @throws ConnectTimeoutError after `connectTimeout`
+   */
+  async reach(): Promise<void> {
+    const { writer, control } = this.#connections;
+    if (writer.wasReached && control.wasReached) return;
+    this.#requireOpen();
+    await this.#connections.connect(this.#options.connectTimeout);
+  }
+
+  /** When a start that begins now has failed, on the monotonic clock. @internal */
+  startDeadline(): number {
+    return monotonicNow() + this.#options.timeout;
+  }
+
   get status(): RedisStreamsStatus {
     return this.#connections.status;
   }
@@ -116,6 +133,7 @@ export class RedisStreamer extends EventEmitter<{ status: [status: RedisStreamsS
       appending: this.#writer.appending,
       messageField: this.#options.messageField,
       timeout: this.#options.timeout,
+      connectTimeout: this.#options.connectTimeout,
       logger: this.#logger,
       onEnded: () => this.#created.delete(producer),
     });
@@ -134,11 +152,12 @@ export class RedisStreamer extends EventEmitter<{ status: [status: RedisStreamsS
     this.#requireOpen();
     const resolved = resolveConsumerOptions(options);
     const keys = resolveStreamKeys(streamKeys);
+    const deadline = this.startDeadline();
     await this.connect();
     const consumer = new StreamConsumer(this.#environment(), resolved, () => this.#created.delete(consumer));
     this.#created.add(consumer);
     try {
-      await consumer.open(keys);
+      await consumer.open(keys, deadline);
     } catch (error) {
       await consumer.end();
       throw error;
@@ -228,6 +247,7 @@ export class RedisStreamer extends EventEmitter<{ status: [status: RedisStreamsS
         return route?.connection.liveSince;
       },
       openReader: (streamKey) => this.#openReader(streamKey),
+      address: this.#connections.address,
       isCluster: () => this.#connections.isCluster,
       messageField: this.#options.messageField,
       blockTimeout: this.#options.blockTimeout,

@@ -33,6 +33,11 @@ export interface RedisStreamsCommonOptions {
    * 60,000.
    */
   timeout?: number;
+  /**
+   * Longest time for which a message or request waits while Redis has never been reached; then it fails with
+   * ERR_CONNECT_TIMEOUT. At most `timeout`. Default 10,000. Not the option of ioredis of that name.
+   */
+  connectTimeout?: number;
   /** Longest wait of one blocking read. Default 10,000. */
   blockTimeout?: number;
   /** Called with the data alone; a string or Uint8Array is stored as it is, any other result as JSON. Default: JSON. */
@@ -161,6 +166,7 @@ export const TRANSPORT_OPTIONS = optionNames<ClientRedisStreamsOptions & ServerR
   keyPrefix: true,
   messageField: true,
   timeout: true,
+  connectTimeout: true,
   blockTimeout: true,
   serializer: true,
   deserializer: true,

@@ -133,7 +133,8 @@ const SENSELESS = Symbol('senseless') as never;
 it('every option of the server is checked: an invalid value of each is refused', () => {
   const names: Record<keyof Omit<ServerRedisStreamsOptions, 'logger'>, true> = {
     ack: true, autoClaimIdle: true, autoClaimInterval: true, autoCommit: true, autoCommitDelay: true,
-    autoCommitInterval: true, autoStreamReset: true, batchSize: true, blockTimeout: true, concurrency: true,
+    autoCommitInterval: true, autoStreamReset: true, batchSize: true, blockTimeout: true,
+    concurrency: true, connectTimeout: true,
     connection: true, consumer: true, consumerExpiry: true, deadLetter: true, deserializer: true, group: true, keyPrefix: true,
     messageField: true, mode: true, onDeadLetter: true, prefetch: true, replyPrefix: true, retention: true, retry: true,
     serializer: true, shards: true, shutdownTimeout: true, timeout: true,
@@ -145,7 +146,7 @@ it('every option of the server is checked: an invalid value of each is refused',
 
 it('every option of the client is checked: an invalid value of each is refused', () => {
   const names: Record<keyof Omit<ClientRedisStreamsOptions, 'logger'>, true> = {
-    blockTimeout: true, connection: true, delivery: true, deserializer: true, keyPrefix: true, maxBatch: true,
+    blockTimeout: true, connectTimeout: true, connection: true, delivery: true, deserializer: true, keyPrefix: true, maxBatch: true,
     maxLen: true, maxQueued: true, maxQueuedBytes: true, messageField: true, minAge: true, replyPrefix: true,
     requestTimeout: true, serializer: true, sharder: true, timeout: true,
   }; // prettier-ignore

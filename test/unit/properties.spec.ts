@@ -224,7 +224,9 @@ describe('messages', () => {
     const sent: AppendRequest[] = [];
     const producer = StreamProducer.create('s', resolveProducerOptions({}), {
       onEnded: () => undefined,
+      connectTimeout: 1_000,
       appending: {
+        wasReached: true,
         laneOf: () => '',
         canWrite: () => true,
         write: async ({ requests }: WriteBatch) => requests.map((each) => `${sent.push(each)}-0`),

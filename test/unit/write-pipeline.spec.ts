@@ -36,9 +36,17 @@ function setUp(options: Partial<WritePipelineOptions> = {}, writer: Partial<Batc
     return promise;
   };
   const pipeline = new WritePipeline({
-    writer: { laneOf: () => '', canWrite: () => true, prepare: async () => undefined, write, ...writer },
+    writer: {
+      wasReached: true,
+      laneOf: () => '',
+      canWrite: () => true,
+      prepare: async () => undefined,
+      write,
+      ...writer,
+    },
     delivery: 'at-least-once',
     timeout: 60_000,
+    connectTimeout: 10_000,
     maxBatch: 500,
     maxQueued: 1_000,
     maxQueuedBytes: 1_000,

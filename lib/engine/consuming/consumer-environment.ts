@@ -38,10 +38,12 @@ export interface ConsumerEnvironment {
   readonly openReader: (streamKey: string | undefined) => ReaderConnection;
   /** In Cluster one command cannot read streams of different slots. */
   readonly isCluster: () => boolean;
+  /** Of Redis, for messages; without credentials. */
+  readonly address: string;
   readonly messageField: string;
   /** Longest BLOCK of a read, in milliseconds. */
   readonly blockTimeout: number;
-  /** How long a commit repeats its acknowledgements through an outage, in milliseconds. */
+  /** How long a start waits for Redis, and a commit repeats its acknowledgements through an outage, in milliseconds. */
   readonly timeout: number;
   readonly logger: Required<RedisStreamsLogger>;
 }

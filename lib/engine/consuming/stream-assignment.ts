@@ -1,6 +1,9 @@
+import { ClosedError, ConnectTimeoutError, ConsumerEndedError, ServerReplyError } from '../../errors.js';
 import type { RedisStreamsError } from '../../errors.js';
 import { outsideContext } from '../../shared/async-context.js';
-import { within } from '../../shared/backoff.js';
+import { RECONNECT_BACKOFF, backoffDelay, pause, within } from '../../shared/backoff.js';
+import { monotonicNow } from '../../shared/clock.js';
+import { withResolvers } from '../../shared/deferred.js';
 import { toPublicError } from '../../redis/commands/redis-error.js';
 import type { ConsumerSession } from './consumer-session.js';
 import { Partition, shardKey } from './partition.js';
@@ -23,7 +26,7 @@ export class StreamAssignment {
   readonly #excluded = new Set<string>();
   #timer: NodeJS.Timeout | undefined;
   #changes: Promise<void> = Promise.resolve();
-  #isClosed = false;
+  readonly #closing = new AbortController();
 
   constructor(session: ConsumerSession, onError: (error: RedisStreamsError) => void) {
     this.#session = session;
@@ -33,10 +36,16 @@ export class StreamAssignment {
     if (interval !== false) this.#discovery = new ShardDiscovery({ reading: control.reading, interval, logger });
   }
 
-  /** What is started here and by later changes, the loops and timers of the session, runs until the session ends. */
-  open(streamKeys: readonly string[]): Promise<void> {
+  /**
+   * What is started here and by later changes, the loops and timers of the session, runs until the session ends. A command
+   * that fails for a reason that may pass is repeated: a master may have died a moment ago.
+   * @param deadline on the monotonic clock
+   * @throws ConnectTimeoutError, or the last refusal of the server, at the deadline; ConsumerEndedError after {@link close}
+   */
+  open(streamKeys: readonly string[], deadline: number): Promise<void> {
     return outsideContext(async () => {
-      await this.#session.open(await this.#find(streamKeys));
+      const partitions = await this.#patiently(streamKeys, deadline, () => this.#find(streamKeys));
+      await this.#patiently(streamKeys, deadline, () => this.#session.open(partitions));
       this.#scheduleLook();
     });
   }
@@ -66,7 +75,7 @@ export class StreamAssignment {
 
   /** Resolves when the change that runs is over, or soon: its server may stand still, and the session refuses it later. */
   async close(): Promise<void> {
-    this.#isClosed = true;
+    this.#closing.abort();
     clearTimeout(this.#timer);
     await within(CLOSE_LIMIT, this.#changes);
   }
@@ -88,6 +97,45 @@ export class StreamAssignment {
       this.#onError(toPublicError(error, [...keys].join("', '"), 'looking for shards of'));
     }
     this.#scheduleLook();
+  }
+
+  /** Repeats the work while it fails for reasons that may pass. Nothing of it may remain after a failure. */
+  async #patiently<T>(streamKeys: readonly string[], deadline: number, work: () => Promise<T>): Promise<T> {
+    const rest = AbortSignal.timeout(Math.max(0, Math.ceil(deadline - monotonicNow())));
+    const limit = AbortSignal.any([this.#closing.signal, rest]);
+    const keys = streamKeys.join("', '");
+    let failure: RedisStreamsError | undefined;
+    const over = withResolvers<never>();
+    over.promise.catch(() => undefined);
+    const giveUp = (): void => over.reject(this.#isClosed ? new ConsumerEndedError() : this.#tooLate(failure));
+    limit.addEventListener('abort', giveUp);
+    try {
+      for (let attempt = 1; !limit.aborted; attempt += 1) {
+        try {
+          return await Promise.race([work(), over.promise]);
+        } catch (error) {
+          if (limit.aborted) break;
+          failure = toPublicError(error, keys, 'opening');
+          if (!failure.retryable || failure instanceof ClosedError) throw failure;
+        }
+        if (attempt === 1) this.#session.environment.logger.warn(`${failure.message}; trying again`);
+        await pause(backoffDelay(RECONNECT_BACKOFF, attempt), limit);
+      }
+      if (limit.aborted) giveUp();
+      return await over.promise;
+    } finally {
+      limit.removeEventListener('abort', giveUp);
+    }
+  }
+
+  #tooLate(failure: RedisStreamsError | undefined): RedisStreamsError {
+    if (failure instanceof ServerReplyError) return failure;
+    const { address, timeout } = this.#session.environment;
+    return new ConnectTimeoutError(address, timeout, failure?.cause ?? failure);
+  }
+
+  get #isClosed(): boolean {
+    return this.#closing.signal.aborted;
   }
 
   async #add(partitions: readonly Partition[], isAllNew: boolean): Promise<void> {

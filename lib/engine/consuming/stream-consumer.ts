@@ -64,9 +64,9 @@ export class StreamConsumer extends EventEmitter<{ error: [error: RedisStreamsEr
     return this.#session.partitions.current.map(({ streamKey, shardId }) => ({ streamKey, shardId }));
   }
 
-  /** Resolves when every start position is fixed on the server. */
-  async open(streamKeys: readonly string[]): Promise<void> {
-    await this.#assignment.open(streamKeys);
+  /** Resolves when every start position is fixed on the server. @param deadline on the monotonic clock */
+  async open(streamKeys: readonly string[], deadline: number): Promise<void> {
+    await this.#assignment.open(streamKeys, deadline);
   }
 
   next({ signal }: { signal?: AbortSignal } = {}): Promise<StreamMessage> {

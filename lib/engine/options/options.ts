@@ -10,6 +10,12 @@ export interface StreamerOptions {
   /** Limit of the first connection, and of the repetition of a send through an outage. At least 1, default 60,000. */
   timeout?: number;
   /**
+   * Limit of a send while Redis has never been reached; it fails with ERR_CONNECT_TIMEOUT. The cause is then more often a
+   * wrong address than an outage, and the caller may be an HTTP request. At least 1, at most `timeout`, default 10,000: one
+   * whole attempt to connect, and less than the 30 s for which most proxies wait. Not the option of ioredis of that name.
+   */
+  connectTimeout?: number;
+  /**
    * Longest wait of one blocking read. A dead connection is noticed within about twice this time; a shorter one costs more
    * commands while a stream is quiet. 100 to 60,000, default 10,000.
    */
@@ -146,7 +152,13 @@ export type ConsumerMode = ConsumerOptions['mode'];
 
 /** The only defaults of streamers, producers and consumers. */
 export const DEFAULTS = Object.freeze({
-  streamer: Object.freeze({ keyPrefix: '', messageField: 'msg', timeout: 60_000, blockTimeout: 10_000 }),
+  streamer: Object.freeze({
+    keyPrefix: '',
+    messageField: 'msg',
+    timeout: 60_000,
+    connectTimeout: 10_000,
+    blockTimeout: 10_000,
+  }),
   producer: Object.freeze({
     maxBatch: 500,
     maxQueued: 100_000,

@@ -26,6 +26,8 @@ export interface ResolvedStreamerOptions {
   readonly keyPrefix: string;
   readonly messageField: string;
   readonly timeout: number;
+  /** Never more than `timeout`. */
+  readonly connectTimeout: number;
   readonly blockTimeout: number;
 }
 
@@ -62,6 +64,7 @@ const STREAMER_OPTIONS = optionNames<StreamerOptions>({
   keyPrefix: true,
   messageField: true,
   timeout: true,
+  connectTimeout: true,
   blockTimeout: true,
   logger: true,
 });
@@ -69,12 +72,14 @@ const STREAMER_OPTIONS = optionNames<StreamerOptions>({
 /** A client or server, or a subclass of them, passes all of its options on. @throws InvalidOptionError */
 export function resolveStreamerOptions(options: StreamerOptions): ResolvedStreamerOptions {
   checkSpelling(options, STREAMER_OPTIONS);
-  const { keyPrefix, messageField, timeout, blockTimeout } = { ...DEFAULTS.streamer, ...definedOptions(options) };
+  const resolved = { ...DEFAULTS.streamer, ...definedOptions(options) };
+  const { keyPrefix, messageField, timeout, connectTimeout, blockTimeout } = resolved;
   check.string('keyPrefix', keyPrefix);
   check.name('messageField', messageField);
   check.time('timeout', timeout, 1);
+  check.time('connectTimeout', connectTimeout, 1);
   check.integer('blockTimeout', blockTimeout, 100, 60_000);
-  return { keyPrefix, messageField, timeout, blockTimeout };
+  return { keyPrefix, messageField, timeout, connectTimeout: Math.min(connectTimeout, timeout), blockTimeout };
 }
 
 export const PRODUCER_OPTIONS = optionNames<ProducerOptions>({

@@ -36,6 +36,8 @@ export interface ProducerEnvironment {
   readonly messageField: string;
   /** Milliseconds for which a send is repeated through an outage. */
   readonly timeout: number;
+  /** The same until Redis has been reached for the first time. */
+  readonly connectTimeout: number;
   readonly logger: Required<RedisStreamsLogger>;
   readonly onEnded: () => void;
 }
@@ -85,6 +87,7 @@ export class StreamProducer extends EventEmitter<{ error: [error: RedisStreamsEr
       ...options,
       writer: environment.appending,
       timeout: environment.timeout,
+      connectTimeout: environment.connectTimeout,
       producer: options.delivery === 'exactly-once' ? randomUUID() : undefined,
       trim: () => ({
         maxLen: options.maxLen,

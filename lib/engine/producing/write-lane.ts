@@ -19,6 +19,8 @@ export interface LanePipeline {
   writeBatchOf(batch: MessageBatch): WriteBatch;
   /** Settles the messages of a batch; returns those that must be repeated. */
   settle(batch: MessageBatch, outcomes: AppendOutcomes): OutgoingMessage[];
+  /** Until when the message waits for a connection, on the monotonic clock. */
+  deadlineOf(message: OutgoingMessage): number;
   /** Lets a stream wait for its turn in the lane of the node that serves it now. */
   enqueue(stream: StreamQueue): void;
   /** Nothing of the stream is left. */
@@ -134,7 +136,7 @@ export class WriteLane {
     const { writer } = this.#pipeline;
     this.#isPreparing = true;
     // A message that has waited in the queue through an outage does not wait as long again for its connection.
-    const { deadline } = batch.entries[0] as OutgoingMessage;
+    const deadline = this.#pipeline.deadlineOf(batch.entries[0] as OutgoingMessage);
     try {
       await writer.prepare(write, Math.max(0, deadline - monotonicNow()));
       batch.stream.repeat(batch);

@@ -28,6 +28,8 @@ export interface WritePipelineOptions {
   readonly delivery: Delivery;
   /** How long a send is repeated through an outage, in milliseconds. */
   readonly timeout: number;
+  /** The same until Redis has been reached for the first time; at most `timeout`. */
+  readonly connectTimeout: number;
   readonly maxBatch: number;
   readonly maxQueued: number;
   readonly maxQueuedBytes: number;
@@ -134,13 +136,19 @@ export class WritePipeline implements LanePipeline {
     return { streamKey: stream.streamKey, requests: entries, trim: trim(), wantsIds, once };
   }
 
+  /** A client that has never reached Redis does not have its callers wait as long as in an outage. */
+  deadlineOf(message: OutgoingMessage): number {
+    const { writer, timeout, connectTimeout } = this.#options;
+    return writer.wasReached ? message.deadline : message.deadline - timeout + connectTimeout;
+  }
+
   settle(batch: MessageBatch, outcomes: AppendOutcomes): OutgoingMessage[] {
     const repeats: OutgoingMessage[] = [];
     for (let index = 0; index < batch.entries.length; index += 1) {
       const message = batch.entries[index] as OutgoingMessage;
       const outcome = outcomes ? (outcomes[index] ?? new Error('no outcome')) : '';
       if (typeof outcome === 'string') this.#accept(message, outcome);
-      else if (this.#mustRepeat(message, outcome, this.#deadlineOf(batch, message))) repeats.push(message);
+      else if (this.#mustRepeat(message, outcome, this.#lastAttempt(batch, message))) repeats.push(message);
       else this.#fail(message, outcome);
     }
     return repeats;
@@ -207,8 +215,8 @@ export class WritePipeline implements LanePipeline {
   }
 
   /** A batch that the server may remember is repeated as a whole or not at all: its memory goes by positions. */
-  #deadlineOf({ entries }: MessageBatch, message: OutgoingMessage): number {
-    return this.#options.producer === undefined ? message.deadline : (entries.at(-1) as OutgoingMessage).deadline;
+  #lastAttempt({ entries }: MessageBatch, message: OutgoingMessage): number {
+    return this.deadlineOf(this.#options.producer === undefined ? message : (entries.at(-1) as OutgoingMessage));
   }
 
   #mustRepeat(message: OutgoingMessage, error: Error, deadline: number): boolean {
@@ -230,7 +238,14 @@ export class WritePipeline implements LanePipeline {
 
   #fail(message: OutgoingMessage, error: Error): void {
     this.#release(message);
-    message.failed(publicError(message, error));
+    message.failed(this.#neverConnected(error) ?? publicError(message, error));
+  }
+
+  /** Of the last attempt the error knows only the rest of the time. */
+  #neverConnected(error: Error): ConnectTimeoutError | undefined {
+    const { writer, connectTimeout } = this.#options;
+    if (writer.wasReached || !(error instanceof ConnectTimeoutError)) return undefined;
+    return new ConnectTimeoutError(error.address, connectTimeout, error.cause);
   }
 
   #release(message: OutgoingMessage): void {

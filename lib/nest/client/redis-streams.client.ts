@@ -34,15 +34,18 @@ export class ClientRedisStreams extends ClientProxy<RedisStreamsEvents> {
   readonly #log: Required<RedisStreamsLogger>;
   readonly #listeners: EventListeners;
   readonly #codec: PacketCodec;
-  readonly #streamer: RedisStreamer;
-  readonly #producer: StreamProducer;
-  readonly #requests: RequestSender;
+  readonly #options: ClientRedisStreamsOptions;
+  readonly #resolved: ReturnType<typeof resolveClientOptions>;
+  #streamer: RedisStreamer;
+  #producer: StreamProducer;
+  #requests: RequestSender;
   #closing: Promise<void> | undefined;
 
   /** Makes no connection; the first message, or {@link connect}, does. @throws InvalidOptionError */
   constructor(options: ClientRedisStreamsOptions = {}) {
     super();
-    const resolved = resolveClientOptions(options);
+    this.#options = options;
+    this.#resolved = resolveClientOptions(options);
     this.#log = safeLogger(options.logger ?? new Logger('ClientRedisStreams'));
     this.#listeners = new EventListeners(this.#log);
     this.initializeSerializer(options);
@@ -51,20 +54,9 @@ export class ClientRedisStreams extends ClientProxy<RedisStreamsEvents> {
       () => this.serializer,
       () => this.deserializer,
     );
-    this.#streamer = this.createStreamer({ ...options, logger: this.#log });
-    this.#streamer.on('status', (status) => {
-      this._status$.next(status);
-      this.#listeners.emit('status', status);
-    });
-    this.#producer = this.#streamer.openProducer(undefined, producerOptions(options));
-    this.#producer.on('error', this.#report);
-    this.#requests = new RequestSender({
-      ...resolved,
-      streamer: this.#streamer,
-      producer: this.#producer,
-      codec: this.#codec,
-      logger: this.#log,
-    });
+    this.#streamer = this.#openStreamer();
+    this.#producer = this.#openProducer();
+    this.#requests = this.#createSender();
   }
 
   /**
@@ -74,8 +66,12 @@ export class ClientRedisStreams extends ClientProxy<RedisStreamsEvents> {
     return super.status as Observable<RedisStreamsStatus>;
   }
 
-  /** Resolves once Redis is reached. Idempotent. @throws ConnectTimeoutError, PermissionError, ClosedError */
+  /**
+   * Resolves once Redis is reached. Idempotent; after `close()` it connects again. Messages need not wait for it.
+   * @throws ConnectTimeoutError after `timeout`, PermissionError, ClosedError
+   */
   async connect(): Promise<void> {
+    if (this.#closing) await this.#reopen(this.#closing);
     await this.#streamer.connect();
   }
 
@@ -165,10 +161,48 @@ export class ClientRedisStreams extends ClientProxy<RedisStreamsEvents> {
     return () => this.#requests.giveUp(request);
   }
 
-  /** Settles everything that was sent, fails requests that wait, then disconnects. Idempotent. */
+  /**
+   * Settles everything that was sent, fails requests that wait, then disconnects. Idempotent. What is sent afterwards fails,
+   * until {@link connect} is called.
+   */
   close(): Promise<void> {
     this.#closing ??= this.#requests.close().then(() => this.#streamer.disconnect());
     return this.#closing;
+  }
+
+  /** Another `connect()` may have done it while this one waited. */
+  async #reopen(closing: Promise<void>): Promise<void> {
+    await closing;
+    if (this.#closing !== closing) return;
+    this.#streamer = this.#openStreamer();
+    this.#producer = this.#openProducer();
+    this.#requests = this.#createSender();
+    this.#closing = undefined;
+  }
+
+  #openStreamer(): RedisStreamer {
+    const streamer = this.createStreamer({ ...this.#options, logger: this.#log });
+    streamer.on('status', (status) => {
+      this._status$.next(status);
+      this.#listeners.emit('status', status);
+    });
+    return streamer;
+  }
+
+  #openProducer(): StreamProducer {
+    const producer = this.#streamer.openProducer(undefined, producerOptions(this.#options));
+    producer.on('error', this.#report);
+    return producer;
+  }
+
+  #createSender(): RequestSender {
+    return new RequestSender({
+      ...this.#resolved,
+      streamer: this.#streamer,
+      producer: this.#producer,
+      codec: this.#codec,
+      logger: this.#log,
+    });
   }
 
   override on<E extends keyof RedisStreamsEvents>(event: E, callback: RedisStreamsEvents[E]): void {
@@ -186,8 +220,9 @@ export class ClientRedisStreams extends ClientProxy<RedisStreamsEvents> {
   }
 
   /**
-   * Makes the engine, as `createClient` makes the connection of Nest's own clients. The constructor calls it once, before
-   * fields of a subclass are set. The client owns the result: `close()` disconnects it.
+   * Makes the engine, as `createClient` makes the connection of Nest's own clients. The constructor calls it, before
+   * fields of a subclass are set, and so does `connect()` after `close()`. The client owns the result: `close()` disconnects
+   * it.
    */
   protected createStreamer(options: ClientRedisStreamsOptions): RedisStreamer {
     return new RedisStreamer(options.connection, options);

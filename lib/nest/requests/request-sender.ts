@@ -73,9 +73,10 @@ export class RequestSender {
 
   /** @throws NoHandlerError when the stream of the pattern has no consumer group: the request could only time out */
   async #prepareFor(pattern: string): Promise<void> {
+    const { streamer, producer } = this.#options;
+    await streamer.reach();
     await this.#inbox.open();
     if (this.#servedPatterns.has(pattern)) return;
-    const { streamer, producer } = this.#options;
     const manager = await streamer.createManager();
     const served = await Promise.all(producer.keysOf(pattern).map((key) => manager.hasGroups(key)));
     if (!served.includes(true)) throw new NoHandlerError(pattern);

@@ -80,9 +80,14 @@ export class HandlerConsumer {
     });
   }
 
-  /** Resolves when every start position is fixed on the server. */
-  async open(): Promise<void> {
-    await this.#assignment.open([...this.#scopes.keys()]);
+  /** Resolves when every start position is fixed on the server. @param deadline on the monotonic clock */
+  async open(deadline: number): Promise<void> {
+    await this.#assignment.open([...this.#scopes.keys()], deadline);
+  }
+
+  /** Ends a start that is under way, which otherwise waits for Redis. */
+  async stopOpening(): Promise<void> {
+    await this.#assignment.close();
   }
 
   /** The steps of leaving, in the order that loses nothing; handlers are awaited for at most so many milliseconds. */

@@ -49,15 +49,21 @@ export class ServerRedisStreams
   readonly #resolved: ResolvedServerOptions;
   readonly #listeners: EventListeners;
   readonly #reporter: ServerReporter;
-  readonly #streamer: RedisStreamer;
+  readonly #logger: Required<RedisStreamsLogger>;
+  readonly #codec: PacketCodec;
+  #streamer: RedisStreamer;
   readonly #hooks: ProcessingHooks;
   readonly #events: EventProcessor;
-  readonly #requests: RequestResponder;
+  #requests: RequestResponder;
   readonly #handlers = new HandlerRegistry((pattern) =>
     streamOfPattern(pattern, (text) => this.normalizePattern(text)),
   );
-  readonly #consumers: HandlerConsumer[] = [];
+  #consumers: HandlerConsumer[] = [];
   #isConnected = false;
+  /** Every consumer is open. */
+  #isStarted = false;
+  /** When a start has failed, on the monotonic clock. */
+  #startDeadline = Infinity;
   #listening: Promise<void> | undefined;
   #closing: Promise<void> | undefined;
 
@@ -66,31 +72,19 @@ export class ServerRedisStreams
     super();
     this.#options = options;
     this.#resolved = resolveServerOptions(options);
-    const logger: Required<RedisStreamsLogger> = safeLogger(options.logger ?? new Logger('ServerRedisStreams'));
-    this.#listeners = new EventListeners(logger);
-    this.#reporter = new ServerReporter(logger, this.#listeners, options.onDeadLetter);
+    this.#logger = safeLogger(options.logger ?? new Logger('ServerRedisStreams'));
+    this.#listeners = new EventListeners(this.#logger);
+    this.#reporter = new ServerReporter(this.#logger, this.#listeners, options.onDeadLetter);
     this.initializeSerializer(options);
     this.initializeDeserializer(options);
-    const codec = new PacketCodec(
+    this.#codec = new PacketCodec(
       () => this.serializer,
       () => this.deserializer,
     );
-    this.#streamer = this.createStreamer({ ...options, logger });
-    this.#streamer.on('status', (status) => {
-      this._status$.next(status);
-      this.#listeners.emit('status', status);
-    });
     this.#hooks = new ProcessingHooks(this);
-    this.#events = new EventProcessor(this, codec, this.#reporter);
-    this.#requests = new RequestResponder({
-      codec,
-      logger,
-      hooks: this.#hooks,
-      producer: this.#streamer.openProducer(undefined, {}),
-      answers: this.#streamer.answers,
-      expire: (streamKey, ttl) => this.#streamer.appending.expire(streamKey, ttl),
-      replyPrefix: this.#resolved.replyPrefix,
-    });
+    this.#events = new EventProcessor(this, this.#codec, this.#reporter);
+    this.#streamer = this.#openStreamer();
+    this.#requests = this.#createResponder(this.#streamer);
     observeHandlerFailures();
   }
 
@@ -108,9 +102,13 @@ export class ServerRedisStreams
     this.messageHandlers.set(this.normalizePattern(pattern as string), callback);
   }
 
-  /** Completes the application's start once every stream's position is fixed on the server. */
+  /**
+   * Completes the application's start once every stream's position is fixed on the server. After `close()` it starts again
+   * with the same handlers.
+   */
   async listen(callback: (error?: unknown) => void): Promise<void> {
     try {
+      if (this.#closing) await this.#reopen(this.#closing);
       await (this.#listening ??= this.start());
     } catch (error) {
       await this.close();
@@ -120,19 +118,26 @@ export class ServerRedisStreams
     callback();
   }
 
-  /** @throws RedisStreamsError when Redis cannot be reached within `timeout`, or refuses a stream. */
+  /**
+   * Fails when it has not fixed the positions of all streams within `timeout`.
+   * @throws ConnectTimeoutError, PermissionError, ClosedError, or what Redis answered when it refused a stream
+   */
   async start(): Promise<void> {
-    if (this.#closing) throw new ClosedError('The server');
+    this.#requireOpen();
+    this.#startDeadline = this.#streamer.startDeadline();
     // Refuses wrong settings of handlers before any I/O.
     await this.#groupHandlers();
     await this.#streamer.connect();
     this.#isConnected = true;
     await this.bindEvents();
+    this.#requireOpen();
+    this.#isStarted = true;
   }
 
   /** Opens one consumer for the handlers that share their settings, and one for each handler that has its own. */
   async bindEvents(): Promise<void> {
     for (const group of await this.#groupHandlers()) {
+      this.#requireOpen();
       const consumer = new HandlerConsumer({
         group,
         server: this,
@@ -142,7 +147,7 @@ export class ServerRedisStreams
         reporter: this.#reporter,
       });
       this.#consumers.push(consumer);
-      await consumer.open();
+      await consumer.open(this.#startDeadline);
     }
   }
 
@@ -202,7 +207,10 @@ export class ServerRedisStreams
     return this.#hooks.around(first, () => runHandlers(handlers, payloads, contexts));
   }
 
-  /** Stops reading, waits for running handlers up to `shutdownTimeout`, commits their acks, leaves. Idempotent. */
+  /**
+   * Stops reading, waits for running handlers up to `shutdownTimeout`, commits their acks, leaves. Idempotent;
+   * {@link listen} starts the server again.
+   */
   close(): Promise<void> {
     this.#closing ??= this.#close();
     return this.#closing;
@@ -211,11 +219,50 @@ export class ServerRedisStreams
   async #close(): Promise<void> {
     // A start that waits for Redis must not hold up the end.
     if (!this.#isConnected) await this.#streamer.disconnect();
+    else if (!this.#isStarted) await Promise.all(this.#consumers.map((consumer) => consumer.stopOpening()));
     // A start that is still under way, or has failed, leaves consumers behind like one that has succeeded.
     await this.#listening?.catch(() => undefined);
     await Promise.all(this.#consumers.map((consumer) => consumer.close(this.#resolved.shutdownTimeout)));
     this.#requests.close();
     await this.#streamer.disconnect();
+  }
+
+  /** Another `listen()` may have done it, or the server may have been closed again, while this one waited. */
+  async #reopen(closing: Promise<void>): Promise<void> {
+    await closing;
+    if (this.#closing !== closing) return;
+    this.#streamer = this.#openStreamer();
+    this.#requests = this.#createResponder(this.#streamer);
+    this.#consumers = [];
+    this.#isConnected = false;
+    this.#isStarted = false;
+    this.#listening = undefined;
+    this.#closing = undefined;
+  }
+
+  #openStreamer(): RedisStreamer {
+    const streamer = this.createStreamer({ ...this.#options, logger: this.#logger });
+    streamer.on('status', (status) => {
+      this._status$.next(status);
+      this.#listeners.emit('status', status);
+    });
+    return streamer;
+  }
+
+  #createResponder(streamer: RedisStreamer): RequestResponder {
+    return new RequestResponder({
+      codec: this.#codec,
+      logger: this.#logger,
+      hooks: this.#hooks,
+      producer: streamer.openProducer(undefined, {}),
+      answers: streamer.answers,
+      expire: (streamKey, ttl) => streamer.appending.expire(streamKey, ttl),
+      replyPrefix: this.#resolved.replyPrefix,
+    });
+  }
+
+  #requireOpen(): void {
+    if (this.#closing) throw new ClosedError('The server');
   }
 
   /**
@@ -236,8 +283,9 @@ export class ServerRedisStreams
   }
 
   /**
-   * Makes the engine, as `createClient` makes the connection of Nest's own servers. The constructor calls it once, before
-   * fields of a subclass are set. The server owns the result: `close()` disconnects it.
+   * Makes the engine, as `createClient` makes the connection of Nest's own servers. The constructor calls it, before
+   * fields of a subclass are set, and so does `listen()` after `close()`. The server owns the result: `close()` disconnects
+   * it.
    */
   protected createStreamer(options: ServerRedisStreamsOptions): RedisStreamer {
     return new RedisStreamer(options.connection, options);

@@ -55,6 +55,10 @@ export class RedisAppendCommands implements AppendCommands {
     this.#sender.sideKey(kind, streamKey);
   }
 
+  get wasReached(): boolean {
+    return this.#sender.router.wasReached;
+  }
+
   laneOf(streamKey: string): string {
     return this.#sender.router.laneOf(this.#sender.key(streamKey));
   }

@@ -48,6 +48,8 @@ export interface WriteBatch {
  * stream are written in the order of the calls, whatever each of them needs of the server.
  */
 export interface BatchWriter {
+  /** Whether a connection for writing was ever live. */
+  readonly wasReached: boolean;
   /** Names the connection over which a stream is written: one for all, or in Cluster one for each node. */
   laneOf(streamKey: string): string;
   /** Whether {@link write} is possible now: the connection is live, and what the batch needs of the server is known. */

@@ -25,6 +25,7 @@ export class ClusterNodes {
   /** By role and node. */
   readonly #connections = new Map<string, RedisConnection>();
   #retireTimer: NodeJS.Timeout | undefined;
+  #wasReached = false;
   #isClosed = false;
 
   constructor(
@@ -48,9 +49,9 @@ export class ClusterNodes {
     return this.#isClosed;
   }
 
-  /** Whether slots were ever discovered. */
+  /** Whether a connection to a node was ever live. Slots may be known of a node while none can be reached at its address. */
   get wasReached(): boolean {
-    return this.topology.isKnown;
+    return this.#wasReached;
   }
 
   /** Why the cluster cannot be reached: the last failure of discovery, or of a connection to a node. */
@@ -103,6 +104,7 @@ export class ClusterNodes {
     // A node that cannot be reached may have been replaced.
     connection.on('failure', () => this.topology.refresh());
     connection.on('state', (state) => {
+      if (state === 'ready') this.#wasReached = true;
       if (state !== 'connecting' || connection.epoch === 0) return;
       this.topology.refresh();
       // It has no replies under way any more: if its node was replaced, its loss is no loss of the cluster.

@@ -35,6 +35,8 @@ export interface ConnectionRouter {
   readonly address: string;
   /** Undefined until a given function has been asked for its first client. */
   readonly isCluster: boolean | undefined;
+  /** Whether a connection was ever live. */
+  readonly wasReached: boolean;
   /**
    * Names the connection that serves a key, so that what is sent over one connection can be kept together. The empty name
    * stands for the only connection, and in Cluster for a connection that is not known before Redis is reached.
@@ -72,6 +74,10 @@ export class SingleRouter implements ConnectionRouter {
 
   get address(): string {
     return this.#connection.address;
+  }
+
+  get wasReached(): boolean {
+    return this.#connection.epoch > 0;
   }
 
   laneOf(): string {
@@ -129,6 +135,10 @@ export class ClusterRouter implements ConnectionRouter {
     return this.#nodes.address;
   }
 
+  get wasReached(): boolean {
+    return this.#nodes.wasReached;
+  }
+
   /** A slot without a node has a lane of its own, because it may stay without one while other slots are served. */
   laneOf(key: string): string {
     const { topology } = this.#nodes;
@@ -180,7 +190,7 @@ export class ClusterRouter implements ConnectionRouter {
       open: () => nodes.open(),
       sources: () => [nodes.topology, ...nodes.connections()],
       isClosed: () => nodes.isClosed,
-      failure: () => (nodes.wasReached ? undefined : nodes.lastFailure),
+      failure: () => (nodes.topology.isKnown ? undefined : nodes.lastFailure),
       lastFailure: () => nodes.lastFailure,
       address: nodes.address,
       timeout,
@@ -203,6 +213,10 @@ export class ReaderRouter implements ConnectionRouter {
 
   get address(): string {
     return this.#connection.address;
+  }
+
+  get wasReached(): boolean {
+    return this.#connection.epoch > 0;
   }
 
   laneOf(): string {

@@ -210,6 +210,10 @@ class LateRouter implements ConnectionRouter {
     return this.#router?.isCluster;
   }
 
+  get wasReached(): boolean {
+    return this.#router?.wasReached ?? false;
+  }
+
   laneOf(key: string): string {
     return this.#router?.laneOf(key) ?? '';
   }

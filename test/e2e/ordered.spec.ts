@@ -5,7 +5,7 @@ import { withResolvers } from '../../lib/shared/deferred.js';
 import { RedisStreamsRecordBuilder } from '../../lib/index.js';
 import type { RedisStreamsContext, RedisStreamsRecord } from '../../lib/index.js';
 import { onEvent } from '../support/controllers.js';
-import { useNest } from '../support/nest.js';
+import { GROUP, useNest } from '../support/nest.js';
 import { uniqueName } from '../support/redis.js';
 import { until } from '../support/until.js';
 
@@ -211,3 +211,40 @@ it('closing while messages wait in key queues loses none, and keeps their order'
   await until('the next server handles the rest', () => order.length === 20);
   expect(order).toEqual(range(20));
 });
+
+it.each([true, false])(
+  'a group that is moved back brings no message into two handlers (ordered: %s)',
+  async (ordered) => {
+    const pattern = uniqueName('replay');
+    const gate = withResolvers<void>();
+    const running = new Set<number>();
+    const begun: number[] = [];
+    let overlaps = 0;
+    const handle = async ({ n }: Step): Promise<void> => {
+      if (running.has(n) || (ordered && running.size > 0)) overlaps += 1;
+      running.add(n);
+      begun.push(n);
+      if (n === 2) await gate.promise;
+      running.delete(n);
+    };
+    await emitSteps(pattern, ['a'], 6);
+    await nest.serve(onEvent(pattern, handle, { ordered }), { autoCommitInterval: 10 });
+    await until('the third is in its handler', () => running.has(2));
+    const settled = ordered ? 2 : 5;
+    await until('those before it are settled', async () => {
+      return (await nest.redis.xpending(pattern, GROUP))[0] === 6 - settled;
+    });
+    await nest.redis.xgroup('SETID', pattern, GROUP, '0');
+    await until('the group has been read again', async () => {
+      const [group] = (await nest.redis.xinfo('GROUPS', pattern)) as unknown[][];
+      return group?.[group.indexOf('pending') + 1] === 6 || begun.length > settled + 1;
+    });
+    gate.resolve();
+
+    await until('what was settled is handled again', () => begun.length === 6 + settled);
+    await nest.untilSettled(pattern);
+    expect(overlaps).toBe(0);
+    expect(begun.filter((n) => n === 2)).toHaveLength(1);
+    if (ordered) expect(begun).toEqual([0, 1, 2, 3, 4, 5, 0, 1]);
+  },
+);

@@ -121,6 +121,21 @@ describe('commit scheduler', () => {
     expect(errors).toEqual([]);
   });
 
+  it('leaves an entry to this process that was read again before its ack was confirmed', async () => {
+    const { scheduler, acks } = setUp(undefined);
+    const partition = partitionOf('a');
+    for (const id of ['1-0', '2-0']) {
+      partition.owned.set(id, 'settled');
+      scheduler.add(partition, id);
+    }
+    const flush = scheduler.flush();
+    await turn();
+    partition.owned.set('1-0', 'buffered');
+    acks[0]?.answer();
+    await flush;
+    expect([...partition.owned]).toEqual([['1-0', 'buffered']]);
+  });
+
   it('a flush waits for a send that is under way', async () => {
     const { scheduler, acks } = setUp(0);
     scheduler.add(partitionOf('a'), '1-0');

@@ -122,7 +122,11 @@ export class StreamManager implements AsyncDisposable {
     return page.filter(({ idle }) => idle >= minIdle);
   }
 
-  /** Moves a whole group: it continues after an id or a time, at the beginning, or at the end. Pending entries stay pending. */
+  /**
+   * Moves a whole group: it continues after an id or a time, at the beginning, or at the end, which is also meant by what is
+   * past the last entry. Pending entries stay pending. A server that has a message in its buffer or in a handler does not
+   * handle it once more because of the move; what it has settled is handled again.
+   */
   async setGroupPosition(streamKey: string, group: string, to: RewindTarget | Date): Promise<void> {
     check.name('streamKey', streamKey);
     check.name('group', group);

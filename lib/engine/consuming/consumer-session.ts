@@ -235,7 +235,7 @@ export class ConsumerSession implements LiveSession, ReadLoopListener, RetryList
       adaptivePrefetch?.arrived(entries);
       const isCurrent = partition.generation === generation;
       for (const entry of entries) {
-        if (isLate && partition.owned.has(entry.id)) continue;
+        if (isLate ? partition.owned.has(entry.id) : this.#isInHand(partition, entry.id)) continue;
         if (this.acknowledger.hasPending) partition.owned.set(entry.id, isCurrent ? 'buffered' : 'skipped');
         if (isCurrent) messages.push(StreamMessage.create(partition, entry, this.environment.messageField));
       }
@@ -271,6 +271,17 @@ export class ConsumerSession implements LiveSession, ReadLoopListener, RetryList
   /** Called by the lease renewal. */
   onRenewalFailure(error: unknown): void {
     this.environment.logger.debug(`Renewing the lease of entries failed: ${errorText(error)}`);
+  }
+
+  /**
+   * A group that is moved back (XGROUP SETID) delivers entries again that are still in this process. Where a taker settles
+   * every message, they are not handed out once more: a message would be in two handlers at once, or before others of its
+   * key. What was settled is handled again.
+   */
+  #isInHand({ owned }: Partition, id: string): boolean {
+    if (!this.#capacity.holdsUntilReleased) return false;
+    const state = owned.get(id);
+    return state === 'buffered' || state === 'running' || state === 'waiting';
   }
 
   async #giveBackBuffered(partitions: readonly Partition[]): Promise<void> {

@@ -153,7 +153,8 @@ export class CommitScheduler {
 
   #settle(partition: Partition, ids: readonly string[]): void {
     this.#size -= ids.length;
-    for (const id of ids) partition.owned.delete(id);
+    // An entry of a group that was moved back may have been read again since.
+    for (const id of ids) if (partition.owned.get(id) === 'settled') partition.owned.delete(id);
   }
 
   #requeue(partition: Partition, ids: readonly string[]): void {

@@ -1,17 +1,29 @@
 import { types } from 'node:util';
 
-/** A thrown value as text for a log: the message of an Error, an object as JSON. */
+/** A thrown value as text for a log, never empty: the message of an Error, an object as JSON. */
 export function errorText(thrown: unknown): string {
   // Not `instanceof`: an error may come from another realm, as errors of Node's own modules do inside a VM context.
-  if (types.isNativeError(thrown)) return thrown.message;
-  if (typeof thrown === 'string') return thrown;
+  if (types.isNativeError(thrown)) return thrown.message || textWithoutMessage(thrown);
+  if (typeof thrown === 'string') return thrown || 'an empty text';
   // The reason of AbortSignal.timeout() is a DOMException, which is no native error, and has no properties as JSON.
-  if (thrown instanceof DOMException) return thrown.message;
+  if (thrown instanceof DOMException) return thrown.message || thrown.name;
   try {
     return JSON.stringify(thrown) ?? typeof thrown;
   } catch {
     return Object.prototype.toString.call(thrown);
   }
+}
+
+/** Members of an AggregateError that its text names; a host has two addresses, seldom more. */
+const MAX_MEMBERS = 4;
+
+/** The AggregateError of Node.js for a host with two addresses, as `localhost` often is, has no message of its own. */
+function textWithoutMessage(error: Error): string {
+  const { errors = [], code } = error as Partial<AggregateError> & NodeJS.ErrnoException;
+  const texts = [...new Set((Array.isArray(errors) ? errors : []).map(errorText))];
+  const left = texts.length - MAX_MEMBERS;
+  if (left > 0) texts.splice(MAX_MEMBERS, left, `${left} more`);
+  return texts.join('; ') || code || error.name || 'Error';
 }
 
 /** The stack of an Error that has one; otherwise as {@link errorText}. */

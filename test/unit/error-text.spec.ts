@@ -54,3 +54,32 @@ describe('a cause without secrets', () => {
     }
   });
 });
+
+describe('the text of an error', () => {
+  const refused = (address: string): Error => new Error(`connect ECONNREFUSED ${address}`);
+  /** As Node.js makes it for a host with two addresses: without a message. */
+  const ofTwoAddresses = (): AggregateError => new AggregateError([refused('::1:6379'), refused('127.0.0.1:6379')]);
+
+  it('names each cause of an AggregateError without a message, also in a copy without secrets', () => {
+    const expected = 'connect ECONNREFUSED ::1:6379; connect ECONNREFUSED 127.0.0.1:6379';
+    expect(errorText(ofTwoAddresses())).toBe(expected);
+    const withSecret = Object.assign(ofTwoAddresses(), { input: 'redis://:secret@h' });
+    expect(errorText(withoutSecrets(withSecret))).toBe(expected);
+  });
+
+  it('names a few of many causes, and the same cause once', () => {
+    const errors = Array.from({ length: 3_600 }, (_, index) => new Error(`no ${index}`));
+    expect(errorText(new AggregateError(errors))).toBe('no 0; no 1; no 2; no 3; 3596 more');
+    expect(errorText(new AggregateError([new Error('same'), new Error('same')]))).toBe('same');
+  });
+
+  it.each([
+    ['an Error with a code', Object.assign(new Error(''), { code: 'EPIPE' }), 'EPIPE'],
+    ['an Error', new TypeError(''), 'TypeError'],
+    ['an AggregateError of nothing', new AggregateError([]), 'AggregateError'],
+    ['a DOMException', new DOMException('', 'AbortError'), 'AbortError'],
+    ['a string', '', 'an empty text'],
+  ])('is never empty: %s', (_, thrown, text) => {
+    expect(errorText(thrown)).toBe(text);
+  });
+});

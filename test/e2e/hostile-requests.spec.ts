@@ -94,6 +94,23 @@ describe('a forged request', () => {
     expect(await nest.redis.keys('*')).toEqual([pattern]);
   });
 
+  it.each([
+    ['a correlation id', { 'correlation-id': 'c'.repeat(513), 'reply-to': 'reply:x' }],
+    ['the name of a reply stream', { 'correlation-id': 'c', 'reply-to': `reply:${'x'.repeat(513)}` }],
+  ])('with %s of more than 512 characters is refused, without a reply', async (_name, headers) => {
+    const pattern = uniqueName('long');
+    let handled = 0;
+    const { log } = await nest.serve(onRequest(pattern, () => (handled += 1)));
+    await addRaw(nest.redis, pattern, 'msg', '1', ...Object.entries(headers).flatMap(([name, value]) => [`h:${name}`, value])); // prettier-ignore
+
+    await until('it is refused', () => log.errors.length === 1);
+    await nest.untilSettled(pattern);
+    expect(log.errors[0]).toMatch(/more than 512 characters/);
+    expect(log.errors[0]?.length).toBeLessThan(300);
+    expect(handled).toBe(0);
+    expect(await nest.redis.keys('*')).toEqual([pattern]);
+  });
+
   it('with only one of the two request headers is an event', async () => {
     const pattern = uniqueName('half');
     const seen: unknown[] = [];
@@ -206,6 +223,20 @@ it.each(['__proto__', 'constructor', 'toString', 'hasOwnProperty', 'then', 'a[b]
     await nest.untilSettled(event);
   },
 );
+
+it('an event that cannot be decoded has no stack of this package, neither in the log nor in its dead letter', async () => {
+  const pattern = uniqueName('undecodable');
+  const { log } = await nest.serve(onEvent(pattern, () => undefined));
+  await addRaw(nest.redis, pattern, 'msg', '{');
+
+  await until('it is a dead letter', async () => (await nest.redis.exists(`${pattern}.dead`)) === 1);
+  const [deadLetter] = await nest.entries(`${pattern}.dead`);
+  expect(deadLetter?.fields).toMatchObject({ 'h:dead-letter-error-name': 'PayloadDecodeError' });
+  expect(deadLetter?.fields).not.toHaveProperty('h:dead-letter-error-stack');
+  expect(log.errors).toHaveLength(1);
+  expect(log.errors[0]).toMatch(/JSON/);
+  expect(log.errors[0]).not.toMatch(/\n\s+at /);
+});
 
 it('getHeader returns undefined for a header that was not sent, also for a name of Object.prototype', async () => {
   const pattern = uniqueName('absent');

@@ -1,6 +1,6 @@
 import { HEADER_PREFIX } from '../../constants.js';
 import { errorText } from '../../shared/error-text.js';
-import { InvalidOptionError } from '../../errors.js';
+import { InvalidOptionError, PayloadDecodeError } from '../../errors.js';
 import { toPublicError } from '../../redis/commands/redis-error.js';
 import type { AppendCommands } from '../../redis/commands/stream-commands.js';
 import { check, optionNames } from '../../shared/option-checks.js';
@@ -98,7 +98,8 @@ function describe({ message, key, group, consumer, reason, error, firstFailure }
   if (error instanceof Error) {
     headers[names.errorName] = error.name;
     headers[names.errorMessage] = error.message;
-    if (error.stack) headers[names.errorStack] = error.stack;
+    // That of a payload which cannot be decoded leads through this package only.
+    if (error.stack && !(error instanceof PayloadDecodeError)) headers[names.errorStack] = error.stack;
   } else if (error !== undefined) {
     headers[names.errorName] = typeof error;
     headers[names.errorMessage] = errorText(error);

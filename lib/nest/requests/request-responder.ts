@@ -15,7 +15,7 @@ import type { ProcessingHooks } from '../server/processing-hooks.js';
 import { AnswerWatch } from './answer-watch.js';
 import { ReplyWriter } from './reply-writer.js';
 import type { ReplyOutlet } from './reply-writer.js';
-import { REPLY_STREAM_TTL, TTL_RENEWAL } from './request-headers.js';
+import { MAX_HEADER_LENGTH, REPLY_STREAM_TTL, TTL_RENEWAL } from './request-headers.js';
 import type { RequestInfo } from './request-headers.js';
 
 /** The text of Nest's own transports. */
@@ -85,6 +85,11 @@ export class RequestResponder implements ReplyOutlet {
     const { id, streamKey } = context.getMessage();
     if (!request.replyTo.startsWith(replyPrefix)) {
       logger.error(`Request ${id} of '${streamKey}' refused: its reply stream does not begin with '${replyPrefix}'`);
+    } else if (isTooLong(request.correlationId) || isTooLong(request.replyTo.slice(replyPrefix.length))) {
+      logger.error(
+        `Request ${id} of '${streamKey}' refused: its correlation id, or the name of its reply stream after the prefix, ` +
+          `has more than ${MAX_HEADER_LENGTH} characters`,
+      );
     } else if (Date.now() >= request.deadline) {
       logger.warn(`Request ${id} of '${streamKey}' was read after its deadline and was not executed`);
     } else {
@@ -169,4 +174,8 @@ export class RequestResponder implements ReplyOutlet {
       },
     );
   }
+}
+
+function isTooLong(header: string): boolean {
+  return header.length > MAX_HEADER_LENGTH;
 }

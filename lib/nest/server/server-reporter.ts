@@ -1,5 +1,5 @@
 import type { StreamMessage } from '../../engine/messages/stream-message.js';
-import { HandlerError } from '../../errors.js';
+import { HandlerError, PayloadDecodeError } from '../../errors.js';
 import type { RedisStreamsError } from '../../errors.js';
 import { errorText, errorTextWithStack } from '../../shared/error-text.js';
 import type { RedisStreamsLogger } from '../../shared/logger.js';
@@ -33,7 +33,8 @@ export class ServerReporter {
   handlingFailed(message: StreamMessage, error: unknown, outcome: string): void {
     this.#logger.error(
       `Handling ${message.id} of '${message.streamKey}' failed (delivery ${message.deliveryCount}, ${outcome}): ` +
-        errorTextWithStack(error),
+        // The stack would be that of this package, and a sender could fill the log with it.
+        (error instanceof PayloadDecodeError ? errorText(error) : errorTextWithStack(error)),
     );
     this.#listeners.emit('error', error instanceof Error ? error : new HandlerError(errorText(error), error));
   }

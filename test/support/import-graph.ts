@@ -25,7 +25,7 @@ const SHARED = new Set(['constants.ts', 'errors.ts']);
 export function importGraph(root: string): ImportGraph {
   return readImports(root, (file, specifier) =>
     specifier.startsWith('.')
-      ? relative(root, resolve(dirname(join(root, file)), specifier.replace(/\.(c?)js$/, '.$1ts')))
+      ? relative(root, resolve(dirname(join(root, file)), specifier.replace(/\.js$/, '.ts')))
       : undefined,
   );
 }
@@ -99,7 +99,7 @@ function importsWhere(graph: ImportGraph, matches: (from: string, to: string) =>
 }
 
 function readImports(root: string, name: (file: string, specifier: string) => string | undefined): ImportGraph {
-  const files = readdirSync(root, { recursive: true, encoding: 'utf8' }).filter((file) => /\.c?ts$/.test(file));
+  const files = readdirSync(root, { recursive: true, encoding: 'utf8' }).filter((file) => file.endsWith('.ts'));
   return new Map(
     files.map((file) => {
       const { importedFiles } = ts.preProcessFile(readFileSync(join(root, file), 'utf8'));

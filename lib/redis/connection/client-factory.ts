@@ -1,10 +1,10 @@
-import type { Cluster, ClusterOptions, Redis, RedisOptions } from 'ioredis';
+import { Cluster, Redis } from 'ioredis';
+import type { ClusterOptions, RedisOptions } from 'ioredis';
 
 import { InvalidOptionError } from '../../errors.js';
 import { RECONNECT_BACKOFF, backoffDelay } from '../../shared/backoff.js';
 import { checkGivenClient, connectionTarget } from './connection-target.js';
 import type { ConnectionTarget, RedisClient, RedisStreamsConnection } from './connection-target.js';
-import ioredis from './ioredis.cjs';
 
 /** What a connection is for: blocking reads, appends, or everything else (acks, claims, group management). */
 export type ConnectionRole = 'reader' | 'writer' | 'control';
@@ -127,7 +127,7 @@ function serverClients(target: Extract<ConnectionTarget, { kind: 'server' }>, ti
     keyPrefix,
     isCluster: () => false,
     createClient: (role) =>
-      new ioredis.Redis({
+      new Redis({
         failoverDetector: options.sentinels !== undefined,
         ...options,
         ...ownOptions(role, times),
@@ -148,7 +148,7 @@ function clusterClients(target: Extract<ConnectionTarget, { kind: 'cluster' }>, 
     },
     // ioredis completes the objects of the nodes.
     createCluster: () =>
-      new ioredis.Cluster(
+      new Cluster(
         nodes.map((node) => ({ ...node })),
         discoveryOptions(options, times),
       ),

@@ -23,7 +23,8 @@ function textWithoutMessage(error: Error): string {
   const texts = [...new Set((Array.isArray(errors) ? errors : []).map(errorText))];
   const left = texts.length - MAX_MEMBERS;
   if (left > 0) texts.splice(MAX_MEMBERS, left, `${left} more`);
-  return texts.join('; ') || code || error.name || 'Error';
+  // The code of a DOMException is a number, which says less than its name.
+  return texts.join('; ') || (typeof code === 'string' && code) || error.name || 'Error';
 }
 
 /** The stack of an Error that has one; otherwise as {@link errorText}. */

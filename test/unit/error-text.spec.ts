@@ -78,6 +78,7 @@ describe('the text of an error', () => {
     ['an Error', new TypeError(''), 'TypeError'],
     ['an AggregateError of nothing', new AggregateError([]), 'AggregateError'],
     ['a DOMException', new DOMException('', 'AbortError'), 'AbortError'],
+    ['an Error with a number as code', Object.assign(new RangeError(''), { code: 5 }), 'RangeError'],
     ['a string', '', 'an empty text'],
   ])('is never empty: %s', (_, thrown, text) => {
     expect(errorText(thrown)).toBe(text);

@@ -13,7 +13,7 @@ export interface AnswerWatchOptions {
   readonly answers: Pick<AnswerCommands, 'look'>;
   /** Whether Redis has confirmed that the reply stream has a time to live. */
   readonly isExpiring: (replyStream: string) => boolean;
-  /** Nobody reads the answer. @param isStreamGone the client has let its reply stream expire */
+  /** The client reads no more of the answer. @param isStreamGone the client has let its reply stream expire */
   readonly onUnread: (writer: ReplyWriter, isStreamGone: boolean) => void;
   readonly logger: Required<RedisStreamsLogger>;
 }

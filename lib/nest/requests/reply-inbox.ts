@@ -264,7 +264,7 @@ export class ReplyInbox {
     return this.#options.streamer.answers.cancel(this.streamKey, id, REPLY_STREAM_TTL);
   }
 
-  /** What servers are told helps them to end early; without it they stream to nobody until the handler ends. */
+  /** Lets servers end early; a server that misses it streams unread replies until its handler ends. */
   async #tell(action: string, telling: Promise<void>): Promise<void> {
     try {
       await telling;

@@ -90,7 +90,7 @@ export class ReplyWriter {
     });
   }
 
-  /** Nobody reads the replies any more: unsubscribes from the Observable, and writes nothing more. */
+  /** The client reads no more replies: unsubscribes from the Observable, and writes nothing more. */
   abandon(): void {
     if (this.#isComplete) return;
     this.#values = [];

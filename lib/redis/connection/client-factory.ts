@@ -61,7 +61,7 @@ export function replyTimeoutOf(role: ConnectionRole, { blockTimeout, replyTimeou
 }
 
 /**
- * The options that this package sets on every connection, whoever made its client:
+ * The options that this package sets on every client, also on one of the application:
  *
  * - Without `retryStrategy` a lost connection settles all of its commands; with it, and with
  *   `autoResendUnfulfilledCommands`, ioredis either repeats writes or leaves promises that never settle.

@@ -58,7 +58,7 @@ describe('operators and subscribers of send() run in the context that subscribed
     const client = nest.client({ requestTimeout: 300 });
     expect(await everyTenant(() => storeOfError(client, pattern))).toEqual(TENANTS);
     expect(await everyTenant(() => storeOfError(client, `${pattern}.silent`))).toEqual(TENANTS);
-    expect(await everyTenant(() => storeOfError(client, `${pattern}.nobody`))).toEqual(TENANTS);
+    expect(await everyTenant(() => storeOfError(client, `${pattern}.unserved`))).toEqual(TENANTS);
     const closing = nest.client();
     await closing.connect();
     const waiting = everyTenant(() => storeOfError(closing, `${pattern}.silent`));

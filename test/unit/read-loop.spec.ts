@@ -182,7 +182,7 @@ describe('read loop: error reports', () => {
   });
 
   it.each([
-    ['a reply that nobody knows', refusal('ERR upstream failure'), 'ERR_SERVER_REPLY'],
+    ['an unknown reply', refusal('ERR upstream failure'), 'ERR_SERVER_REPLY'],
     ['a quota', refusal('QUOTA exceeded'), 'ERR_SERVER_REPLY'],
     ['a missing permission', refusal('NOPERM no permissions'), 'ERR_PERMISSION'],
     ['a mistake', new TypeError('undefined'), 'ERR_INTERNAL'],

@@ -1,5 +1,6 @@
 import { EventEmitter } from 'node:events';
 
+import { within } from '../shared/backoff.js';
 import { errorText } from '../shared/error-text.js';
 import { ClosedError } from '../errors.js';
 import { monotonicNow } from '../shared/clock.js';
@@ -45,8 +46,9 @@ export class RedisStreamer extends EventEmitter<{ status: [status: RedisStreamsS
   readonly #features: ServerFeatures;
   readonly #writer: StreamCommands;
   readonly #control: StreamCommands;
-  /** What is to be ended with this, if it has not ended by itself. */
-  readonly #created = new Set<{ end(): Promise<void> }>();
+  /** Producers and consumers that have not ended by themselves; they end with this. */
+  readonly #producers = new Set<StreamProducer>();
+  readonly #consumers = new Set<StreamConsumer>();
   readonly #sessions = new Set<LiveSession>();
   #disconnecting: Promise<void> | undefined;
 
@@ -135,9 +137,9 @@ export class RedisStreamer extends EventEmitter<{ status: [status: RedisStreamsS
       timeout: this.#options.timeout,
       connectTimeout: this.#options.connectTimeout,
       logger: this.#logger,
-      onEnded: () => this.#created.delete(producer),
+      onEnded: () => this.#producers.delete(producer),
     });
-    this.#created.add(producer);
+    this.#producers.add(producer);
     return producer;
   }
 
@@ -154,8 +156,8 @@ export class RedisStreamer extends EventEmitter<{ status: [status: RedisStreamsS
     const keys = resolveStreamKeys(streamKeys);
     const deadline = this.startDeadline();
     await this.connect();
-    const consumer = new StreamConsumer(this.#environment(), resolved, () => this.#created.delete(consumer));
-    this.#created.add(consumer);
+    const consumer = new StreamConsumer(this.#environment(), resolved, () => this.#consumers.delete(consumer));
+    this.#consumers.add(consumer);
     try {
       await consumer.open(keys, deadline);
     } catch (error) {
@@ -222,9 +224,21 @@ export class RedisStreamer extends EventEmitter<{ status: [status: RedisStreamsS
     return { isHealthy, status, reconnects, loops };
   }
 
-  /** Ends everything that it created, then closes the connections. Idempotent. */
+  /**
+   * Ends everything that it created, then closes the connections. In an outage it waits at most `shutdownTimeout`; sends that
+   * are not confirmed by then fail with ERR_CLOSED, or ERR_SEND_UNCERTAIN where Redis may have the message. Idempotent.
+   */
   disconnect(): Promise<void> {
-    this.#disconnecting ??= this.#disconnect();
+    return this.disconnectAfter(Promise.resolve());
+  }
+
+  /**
+   * Disconnects once `leaving` has settled, all in `limit` milliseconds: then the connections close, which ends every command
+   * that waits, also those of `leaving`.
+   * @internal
+   */
+  disconnectAfter(leaving: Promise<void>, limit = this.#options.shutdownTimeout): Promise<void> {
+    this.#disconnecting ??= this.#disconnect(leaving, limit);
     return this.#disconnecting;
   }
 
@@ -232,10 +246,24 @@ export class RedisStreamer extends EventEmitter<{ status: [status: RedisStreamsS
     return this.disconnect();
   }
 
-  async #disconnect(): Promise<void> {
-    await Promise.allSettled([...this.#created].map((created) => created.end()));
-    this.#created.clear();
-    await this.#connections.close();
+  async #disconnect(leaving: Promise<void>, limit: number): Promise<void> {
+    const ending = this.#endAll(leaving);
+    await within(limit, ending);
+    const unconfirmed = [...this.#producers].reduce((sum, { queued }) => sum + queued, 0);
+    if (unconfirmed > 0) {
+      this.#logger.warn(`Disconnecting: Redis did not confirm ${unconfirmed} messages within ${limit} ms; they fail`);
+    }
+    // Closed first: what is given up would otherwise be written once more, to a server that may only stand still.
+    const closing = this.#connections.close();
+    for (const producer of this.#producers) producer.giveUp();
+    for (const session of this.#sessions) session.giveUp();
+    await Promise.all([closing, ending]);
+  }
+
+  /** The answers of what is leaving go over producers, which therefore end after it. Never rejects. */
+  async #endAll(leaving: Promise<void>): Promise<void> {
+    await Promise.allSettled([leaving]);
+    await Promise.allSettled([...this.#producers, ...this.#consumers].map((created) => created.end()));
   }
 
   #environment(): ConsumerEnvironment {

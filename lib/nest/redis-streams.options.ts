@@ -40,6 +40,12 @@ export interface RedisStreamsCommonOptions {
   connectTimeout?: number;
   /** Longest wait of one blocking read. Default 10,000. */
   blockTimeout?: number;
+  /**
+   * Longest time for which `close()` waits: in a server for running handlers, in a client for events to be confirmed. In an
+   * outage, what is not confirmed by then fails with ERR_CLOSED, or ERR_SEND_UNCERTAIN where Redis may have it. Default
+   * 10,000.
+   */
+  shutdownTimeout?: number;
   /** Called with the data alone; a string or Uint8Array is stored as it is, any other result as JSON. Default: JSON. */
   serializer?: Serializer;
   /** Called with the payload as a Buffer; returns the data. Default: JSON. */
@@ -104,8 +110,6 @@ export interface ServerRedisStreamsOptions extends RedisStreamsCommonOptions {
   deadLetter?: DeadLetterOptions | false;
   /** Called with each dead letter after it was stored. An error that it throws is logged. */
   onDeadLetter?: (deadLetter: DeadLetterEvent) => void | Promise<void>;
-  /** Longest time for which `close()` waits for running handlers. Default 10,000. */
-  shutdownTimeout?: number;
 }
 
 /** Settings of a handler that is given many messages at once. */
@@ -168,6 +172,7 @@ export const TRANSPORT_OPTIONS = optionNames<ClientRedisStreamsOptions & ServerR
   timeout: true,
   connectTimeout: true,
   blockTimeout: true,
+  shutdownTimeout: true,
   serializer: true,
   deserializer: true,
   replyPrefix: true,
@@ -201,7 +206,6 @@ export const TRANSPORT_OPTIONS = optionNames<ClientRedisStreamsOptions & ServerR
   retry: true,
   deadLetter: true,
   onDeadLetter: true,
-  shutdownTimeout: true,
 });
 
 /** Names that Nest's Redis transport and ioredis have at this place. */

@@ -18,6 +18,8 @@ export interface ReaderConnection {
 /** A session as its streamer knows it. */
 export interface LiveSession {
   health(): LocalLoopHealth[];
+  /** Its acknowledgements are not repeated any more; those that are not confirmed stay pending. */
+  giveUp(): void;
 }
 
 /** What a consumer gets from its streamer. */

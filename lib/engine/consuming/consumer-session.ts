@@ -1,4 +1,5 @@
 import { errorText } from '../../shared/error-text.js';
+import { ConnectionError } from '../../errors.js';
 import type { RedisStreamsError } from '../../errors.js';
 import { toPublicError } from '../../redis/commands/redis-error.js';
 import type { LocalLoopHealth } from '../health.js';
@@ -197,6 +198,28 @@ export class ConsumerSession implements LiveSession, ReadLoopListener, RetryList
   /** Gives back messages that were handed out but reached no handler. */
   async giveBack(messages: readonly StreamMessage[]): Promise<void> {
     await this.#release.giveBack(messages);
+  }
+
+  /**
+   * Sends the acknowledgements, and waits until the server has confirmed them.
+   * @throws ConnectionError when that takes longer than `timeout`; RedisStreamsError when Redis refuses some of them
+   */
+  async commit(): Promise<void> {
+    const { timeout } = this.environment;
+    const limit = AbortSignal.timeout(timeout);
+    try {
+      await this.acknowledger.commit(limit);
+    } catch (error) {
+      if (!limit.aborted) throw error;
+      throw new ConnectionError(
+        `The acknowledgements were not confirmed within ${timeout} ms; they stay queued`,
+        error,
+      );
+    }
+  }
+
+  giveUp(): void {
+    this.acknowledger.close();
   }
 
   /** Commits the acknowledgements, removes the consumer's name where nothing is pending for it, closes the connections. */

@@ -3,7 +3,7 @@ import { EventEmitter } from 'node:events';
 import { withResolvers } from '../../shared/deferred.js';
 import type { Deferred } from '../../shared/deferred.js';
 import { errorText } from '../../shared/error-text.js';
-import { ConnectionError, ConsumerEndedError, InvalidOptionError, UnsupportedOperationError } from '../../errors.js';
+import { ConsumerEndedError, InvalidOptionError, UnsupportedOperationError } from '../../errors.js';
 import type { RedisStreamsError } from '../../errors.js';
 import { isEntryId } from '../../redis/commands/entry-id.js';
 import { partitionOf } from './partition.js';
@@ -115,17 +115,7 @@ export class StreamConsumer extends EventEmitter<{ error: [error: RedisStreamsEr
       );
     }
     if (this.#ending) throw new ConsumerEndedError();
-    const { timeout } = this.#environment;
-    const limit = AbortSignal.timeout(timeout);
-    try {
-      await this.#session.acknowledger.commit(limit);
-    } catch (error) {
-      if (!limit.aborted) throw error;
-      throw new ConnectionError(
-        `The acknowledgements were not confirmed within ${timeout} ms; they stay queued`,
-        error,
-      );
-    }
+    await this.#session.commit();
   }
 
   async seek(timestamp: Date): Promise<void> {

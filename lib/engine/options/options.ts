@@ -20,6 +20,12 @@ export interface StreamerOptions {
    * commands while a stream is quiet. 100 to 60,000, default 10,000.
    */
   blockTimeout?: number;
+  /**
+   * Longest time for which closing waits for what is under way: for sends to be confirmed, and in a server for handlers. In
+   * an outage, what is not confirmed by then fails with ERR_CLOSED, or ERR_SEND_UNCERTAIN where Redis may have it. 0 waits for
+   * nothing. Default 10,000.
+   */
+  shutdownTimeout?: number;
   /** Default: warnings and errors go to the console. */
   logger?: RedisStreamsLogger;
 }
@@ -158,6 +164,7 @@ export const DEFAULTS = Object.freeze({
     timeout: 60_000,
     connectTimeout: 10_000,
     blockTimeout: 10_000,
+    shutdownTimeout: 10_000,
   }),
   producer: Object.freeze({
     maxBatch: 500,

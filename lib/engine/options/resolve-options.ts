@@ -29,6 +29,7 @@ export interface ResolvedStreamerOptions {
   /** Never more than `timeout`. */
   readonly connectTimeout: number;
   readonly blockTimeout: number;
+  readonly shutdownTimeout: number;
 }
 
 export interface ResolvedProducerOptions {
@@ -66,6 +67,7 @@ const STREAMER_OPTIONS = optionNames<StreamerOptions>({
   timeout: true,
   connectTimeout: true,
   blockTimeout: true,
+  shutdownTimeout: true,
   logger: true,
 });
 
@@ -73,13 +75,15 @@ const STREAMER_OPTIONS = optionNames<StreamerOptions>({
 export function resolveStreamerOptions(options: StreamerOptions): ResolvedStreamerOptions {
   checkSpelling(options, STREAMER_OPTIONS);
   const resolved = { ...DEFAULTS.streamer, ...definedOptions(options) };
-  const { keyPrefix, messageField, timeout, connectTimeout, blockTimeout } = resolved;
+  const { keyPrefix, messageField, timeout, connectTimeout, blockTimeout, shutdownTimeout } = resolved;
   check.string('keyPrefix', keyPrefix);
   check.name('messageField', messageField);
   check.time('timeout', timeout, 1);
   check.time('connectTimeout', connectTimeout, 1);
   check.integer('blockTimeout', blockTimeout, 100, 60_000);
-  return { keyPrefix, messageField, timeout, connectTimeout: Math.min(connectTimeout, timeout), blockTimeout };
+  check.time('shutdownTimeout', shutdownTimeout, 0);
+  const limited = Math.min(connectTimeout, timeout);
+  return { keyPrefix, messageField, timeout, connectTimeout: limited, blockTimeout, shutdownTimeout };
 }
 
 export const PRODUCER_OPTIONS = optionNames<ProducerOptions>({

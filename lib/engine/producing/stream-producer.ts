@@ -200,6 +200,14 @@ export class StreamProducer extends EventEmitter<{ error: [error: RedisStreamsEr
     return this.end();
   }
 
+  /**
+   * Repeats nothing any more: with closed connections everything that waits fails at once.
+   * @internal
+   */
+  giveUp(): void {
+    this.#pipeline.close();
+  }
+
   async #end(): Promise<void> {
     await this.#pipeline.flush();
     this.#pipeline.close();

@@ -89,9 +89,9 @@ export class Dispatcher implements MessageTaker {
 
   /**
    * Takes no more messages, gives back those that reached no handler, and waits for the running deliveries.
-   * Returns how many of them still ran after the timeout, in milliseconds; their messages stay pending.
+   * Returns how many of them still ran at the deadline, which is on the monotonic clock; their messages stay pending.
    */
-  async close(timeout: number): Promise<number> {
+  async close(deadline: number): Promise<number> {
     const { session } = this.#options;
     this.#isClosed = true;
     clearTimeout(this.#batchTimer);
@@ -99,7 +99,7 @@ export class Dispatcher implements MessageTaker {
     await session.giveBack(this.#queues?.drain() ?? []);
     if (this.#isIdle) return 0;
     this.#idle = withResolvers<void>();
-    await within(timeout, this.#idle.promise);
+    await within(Math.max(0, deadline - monotonicNow()), this.#idle.promise);
     return this.#running;
   }
 

@@ -162,11 +162,12 @@ export class ClientRedisStreams extends ClientProxy<RedisStreamsEvents> {
   }
 
   /**
-   * Settles everything that was sent, fails requests that wait, then disconnects. Idempotent. What is sent afterwards fails,
-   * until {@link connect} is called.
+   * Fails requests that wait, settles everything that was sent, then disconnects. In an outage, events that are not confirmed
+   * within `shutdownTimeout` fail with ERR_CLOSED, or ERR_SEND_UNCERTAIN where Redis may have them. Idempotent. What is sent
+   * afterwards fails, until {@link connect} is called.
    */
   close(): Promise<void> {
-    this.#closing ??= this.#requests.close().then(() => this.#streamer.disconnect());
+    this.#closing ??= this.#streamer.disconnectAfter(this.#requests.close());
     return this.#closing;
   }
 

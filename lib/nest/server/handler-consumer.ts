@@ -12,6 +12,7 @@ import type { RedisStreamer } from '../../engine/streamer.js';
 import { ShutdownTimeoutError } from '../../errors.js';
 import type { RedisStreamsError } from '../../errors.js';
 import { within } from '../../shared/backoff.js';
+import { monotonicNow } from '../../shared/clock.js';
 import { KEY_HEADER } from '../packet-codec.js';
 import type { ContextScope, MessageDelivery, RedisStreamsContext } from '../redis-streams.context.js';
 import { consumerOptions } from '../redis-streams.options.js';
@@ -19,6 +20,9 @@ import type { ServerRedisStreamsOptions } from '../redis-streams.options.js';
 import type { RequestResponder } from '../requests/request-responder.js';
 import type { HandlerBinding, HandlerGroup } from './handler-binding.js';
 import type { ServerReporter } from './server-reporter.js';
+
+/** How long replies of the last handlers may be on their way, in milliseconds. */
+const REPLIES_LIMIT = 1_000;
 
 /** The server, as far as it handles messages. */
 export interface MessageHandling {
@@ -92,11 +96,12 @@ export class HandlerConsumer {
 
   /** The steps of leaving, in the order that loses nothing; handlers are awaited for at most so many milliseconds. */
   async close(timeout: number): Promise<void> {
+    const deadline = monotonicNow() + timeout;
     await this.#assignment.close();
-    const running = await this.#dispatcher.close(timeout);
+    const running = await this.#dispatcher.close(deadline);
     if (running > 0) this.#reporter.failed(new ShutdownTimeoutError(running, timeout));
     // Requests are acknowledged when their replies are stored, which may be after their handlers have ended.
-    await within(timeout, this.#requests.settled());
+    await within(Math.max(0, deadline - monotonicNow()) + REPLIES_LIMIT, this.#requests.settled());
     await this.#session.leave();
   }
 
@@ -133,7 +138,7 @@ export class HandlerConsumer {
       consumer: group === undefined ? undefined : consumer,
       binding,
       canRetry: group !== undefined && autoCommit !== 'immediate',
-      commit: () => this.#session.acknowledger.commit(),
+      commit: () => this.#session.commit(),
       onIgnored: (message, attempted, reason) => this.#reporter.ignored(message, attempted, reason),
     };
   }

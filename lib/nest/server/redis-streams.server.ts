@@ -30,6 +30,9 @@ import { observeHandlerFailures, runHandlers } from './handler-runner.js';
 import { ProcessingHooks } from './processing-hooks.js';
 import { ServerReporter } from './server-reporter.js';
 
+/** How long consumers may take to leave after their handlers, in milliseconds: Redis may not answer. */
+const LEAVING_LIMIT = 1_000;
+
 /**
  * The transport strategy: reads the streams that handlers are bound to, one stream for each pattern, and passes their
  * messages to the handlers. Given to `NestFactory.createMicroservice` or `connectMicroservice` as `strategy`.
@@ -208,8 +211,8 @@ export class ServerRedisStreams
   }
 
   /**
-   * Stops reading, waits for running handlers up to `shutdownTimeout`, commits their acks, leaves. Idempotent;
-   * {@link listen} starts the server again.
+   * Stops reading, waits for running handlers up to `shutdownTimeout`, commits their acks, leaves. Where Redis does not answer,
+   * that is given up a second later. Idempotent; {@link listen} starts the server again.
    */
   close(): Promise<void> {
     this.#closing ??= this.#close();
@@ -217,14 +220,21 @@ export class ServerRedisStreams
   }
 
   async #close(): Promise<void> {
+    const { shutdownTimeout } = this.#resolved;
     // A start that waits for Redis must not hold up the end.
     if (!this.#isConnected) await this.#streamer.disconnect();
-    else if (!this.#isStarted) await Promise.all(this.#consumers.map((consumer) => consumer.stopOpening()));
+    const leaving = this.#leave(shutdownTimeout);
+    await Promise.all([leaving, this.#streamer.disconnectAfter(leaving, shutdownTimeout + LEAVING_LIMIT)]);
+  }
+
+  async #leave(timeout: number): Promise<void> {
+    if (this.#isConnected && !this.#isStarted) {
+      await Promise.all(this.#consumers.map((consumer) => consumer.stopOpening()));
+    }
     // A start that is still under way, or has failed, leaves consumers behind like one that has succeeded.
     await this.#listening?.catch(() => undefined);
-    await Promise.all(this.#consumers.map((consumer) => consumer.close(this.#resolved.shutdownTimeout)));
+    await Promise.all(this.#consumers.map((consumer) => consumer.close(timeout)));
     this.#requests.close();
-    await this.#streamer.disconnect();
   }
 
   /** Another `listen()` may have done it, or the server may have been closed again, while this one waited. */

@@ -184,6 +184,7 @@ export const TRANSPORT_OPTIONS = optionNames<ClientRedisStreamsOptions & ServerR
   maxBatch: true,
   maxQueued: true,
   maxQueuedBytes: true,
+  maxPayload: true,
   delivery: true,
   requestTimeout: true,
   // Of the server.

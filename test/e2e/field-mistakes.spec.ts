@@ -147,7 +147,7 @@ it('every option of the server is checked: an invalid value of each is refused',
 it('every option of the client is checked: an invalid value of each is refused', () => {
   const names: Record<keyof Omit<ClientRedisStreamsOptions, 'logger'>, true> = {
     blockTimeout: true, connectTimeout: true, connection: true, delivery: true, deserializer: true, keyPrefix: true, maxBatch: true,
-    maxLen: true, maxQueued: true, maxQueuedBytes: true, messageField: true, minAge: true, replyPrefix: true,
+    maxLen: true, maxPayload: true, maxQueued: true, maxQueuedBytes: true, messageField: true, minAge: true, replyPrefix: true,
     requestTimeout: true, serializer: true, sharder: true, shutdownTimeout: true, timeout: true,
   }; // prettier-ignore
   for (const name of Object.keys(names)) {

@@ -229,6 +229,7 @@ describe('messages', () => {
         wasReached: true,
         laneOf: () => '',
         canWrite: () => true,
+        payloadLimit: () => undefined,
         write: async ({ requests }: WriteBatch) => requests.map((each) => `${sent.push(each)}-0`),
       } as never,
       messageField: 'msg',

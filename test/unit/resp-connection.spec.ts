@@ -300,3 +300,37 @@ describe('RESP connection', () => {
     ).toHaveLength(3);
   });
 });
+
+describe('a proxy that answers XADD with something other than an id', () => {
+  const appendThree = async (replies: string) => {
+    const { socket, connection } = connect();
+    const reply = new AppendReply(3, true);
+    connection.send(PING, reply);
+    for (const byte of replies) socket.emit('data', Buffer.from(byte));
+    const outcomes = await reply.promise;
+    return {
+      isOpen: connection.isOpen,
+      outcomes: outcomes?.map((outcome) => (typeof outcome === 'string' ? outcome : outcome.name)),
+    };
+  };
+
+  it.each([
+    ['null', '$-1\r\n'],
+    ['an integer', ':1\r\n'],
+    ['a simple string', '+OK\r\n'],
+    ['an array', '*2\r\n:1\r\n$1\r\nx\r\n'],
+    ['a null array', '*-1\r\n'],
+  ])('%s concerns that entry only', async (_, odd) => {
+    expect(await appendThree(`$3\r\n1-0\r\n${odd}$3\r\n3-0\r\n`)).toEqual({
+      isOpen: true,
+      outcomes: ['1-0', 'UnexpectedReply', '3-0'],
+    });
+  });
+
+  it('a push ends the connection: what was read counts, its entry is known, and the rest is uncertain', async () => {
+    expect(await appendThree('$3\r\n1-0\r\n>1\r\n+x\r\n')).toEqual({
+      isOpen: false,
+      outcomes: ['1-0', 'UnexpectedReply', 'ConnectionLost'],
+    });
+  });
+});

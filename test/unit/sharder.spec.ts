@@ -1,4 +1,5 @@
 import { describe, expect, it } from '@jest/globals';
+import { resolveProducerOptions } from '../../lib/engine/options/resolve-options.js';
 import { KeyHashSharder, PseudoRandomSharder, RoundRobinSharder, fnv1a } from '../../lib/engine/producing/sharder.js';
 
 describe('sharders', () => {
@@ -28,6 +29,28 @@ describe('sharders', () => {
       ]);
       expect(shards).toEqual([0, 1, 2, 0].map((shard) => [shard, shard]));
     }
+  });
+
+  it('each producer has a state of its own, whether it is given an object or a function', () => {
+    for (const sharder of [new RoundRobinSharder(3), new KeyHashSharder(3), () => new RoundRobinSharder(3)]) {
+      const [one, other] = [resolveProducerOptions({ sharder }), resolveProducerOptions({ sharder })];
+      const shards = [one, other, one, other].map((options) => options.sharder?.shardOf('a', undefined, ''));
+      expect(shards).toEqual([0, 0, 1, 1]);
+    }
+    const own = { shards: 1, shardOf: () => 0 };
+    expect(resolveProducerOptions({ sharder: own }).sharder).toBe(own);
+    expect(() => resolveProducerOptions({ sharder: (() => undefined) as never })).toThrow(/sharder/);
+  });
+
+  it('streams with one message each, more than it remembers, still use all shards', () => {
+    const sharder = new RoundRobinSharder(4);
+    const used = new Set<number>();
+    sharder.shardOf('first');
+    for (let stream = 0; stream < 10_500; stream += 1) {
+      const shard = sharder.shardOf(`stream ${stream}`);
+      if (stream >= 10_000) used.add(shard);
+    }
+    expect(used).toEqual(new Set([0, 1, 2, 3]));
   });
 
   it('chance uses every shard and no other', () => {

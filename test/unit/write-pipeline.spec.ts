@@ -8,7 +8,7 @@ import { ConnectionError } from '../../lib/errors.js';
 import type { RedisStreamsError } from '../../lib/errors.js';
 import type { BatchWriter, WriteBatch } from '../../lib/redis/commands/stream-commands.js';
 import { until } from '../support/until.js';
-import { ReplyError } from '../../lib/redis/wire/resp-reader.js';
+import { ReplyError, UnexpectedReply } from '../../lib/redis/wire/resp-reader.js';
 
 type Outcomes = Array<string | Error>;
 
@@ -40,6 +40,7 @@ function setUp(options: Partial<WritePipelineOptions> = {}, writer: Partial<Batc
       wasReached: true,
       laneOf: () => '',
       canWrite: () => true,
+      payloadLimit: () => undefined,
       prepare: async () => undefined,
       write,
       ...writer,
@@ -65,8 +66,8 @@ function setUp(options: Partial<WritePipelineOptions> = {}, writer: Partial<Batc
       settled.push(`${this.id}: ${code}`);
     }
   }
-  const push = (id: string, key = 's', size = 1): void => {
-    pipeline.push(new TestMessage({ key, id, name: 'msg', payload: '', more: undefined, size }));
+  const push = (id: string, key = 's', size = 1, payload = ''): void => {
+    pipeline.push(new TestMessage({ key, id, name: 'msg', payload, more: undefined, size }));
   };
   return { pipeline, appends, settled, push };
 }
@@ -209,6 +210,94 @@ describe('write pipeline', () => {
     await turn();
     push('2', 's', 10);
     expect(() => push('3')).toThrow(expect.objectContaining({ code: 'ERR_QUEUE_FULL' }));
+  });
+
+  it.each([0, 3, 7])(
+    'halves a batch that ended its connection twice until one message is to blame, the others pass in order (message %i)',
+    async (guilty) => {
+      const written: string[][] = [];
+      const passed: string[] = [];
+      const write = async ({ requests }: WriteBatch): Promise<Outcomes> => {
+        const ids = requests.map(({ id }) => id);
+        written.push(ids);
+        if (ids.includes(`${guilty}`)) return ids.map(lost);
+        passed.push(...ids);
+        return ids;
+      };
+      const { pipeline, settled, push } = setUp({}, { write });
+      const ids = Array.from({ length: 8 }, (_, id) => `${id}`);
+      for (const id of ids) push(id);
+      await pipeline.flush();
+
+      expect(settled).toEqual(ids.map((id) => (id === `${guilty}` ? `${id}: ERR_SEND_UNCERTAIN` : id)));
+      expect(passed).toEqual(ids.filter((id) => id !== `${guilty}`));
+      expect(written[0]).toEqual(written[1]);
+    },
+  );
+
+  it('does not blame the only message that it has: the network may be cut again and again', async () => {
+    let attempts = 0;
+    const write = async ({ requests }: WriteBatch): Promise<Outcomes> => {
+      attempts += 1;
+      return requests.map(({ id }) => (attempts < 7 ? lost() : id));
+    };
+    const { pipeline, settled, push } = setUp({}, { write });
+    push('1');
+    await pipeline.flush();
+    expect(settled).toEqual(['1']);
+  });
+
+  it('exactly-once: never splits a batch that the server may have appended already', async () => {
+    const written: string[][] = [];
+    const write = async ({ requests }: WriteBatch): Promise<Outcomes> => {
+      const ids = requests.map(({ id }) => id);
+      written.push(ids);
+      return written.length < 6 ? ids.map(lost) : ids;
+    };
+    const { pipeline, settled, push } = setUp({ delivery: 'exactly-once', producer: 'p' }, { write });
+    push('1');
+    push('2');
+    await pipeline.flush();
+    expect(settled).toEqual(['1', '2']);
+    expect(written).toEqual(Array.from({ length: 6 }, () => ['1', '2']));
+  });
+
+  it('exactly-once: splits a batch that the server could not read; each part has a number of its own', async () => {
+    const numbers: Array<number | undefined> = [];
+    const write = async ({ requests, once }: WriteBatch): Promise<Outcomes> => {
+      const ids = requests.map(({ id }) => id);
+      if (ids.includes('large')) return ids.map(() => reply('ERR Protocol error: invalid bulk length'));
+      numbers.push(once?.batch);
+      return ids;
+    };
+    const { pipeline, settled, push } = setUp({ delivery: 'exactly-once', producer: 'p' }, { write });
+    for (const id of ['1', '2', 'large', '4', '5']) push(id);
+    await pipeline.flush();
+    push('6');
+    await pipeline.flush();
+    expect(settled).toEqual(['1', '2', 'large: ERR_SEND_FAILED', '4', '5', '6']);
+    expect(new Set(numbers).size).toBe(numbers.length);
+    expect(numbers).toEqual([...numbers].sort((a, b) => Number(a) - Number(b)));
+  });
+
+  it('an answer that is no id makes its message uncertain, and no other', async () => {
+    const { appends, settled, push } = setUp();
+    for (const id of ['1', '2', '3']) push(id);
+    await turn();
+    appends[0]?.answer(['1', new UnexpectedReply('null'), '3']);
+    await turn();
+    expect(settled).toEqual(['1', '2: ERR_SEND_UNCERTAIN', '3']);
+    expect(appends).toHaveLength(1);
+  });
+
+  it('refuses what is over the limit of the server, and sends its neighbours', async () => {
+    const { appends, settled, push } = setUp({ maxQueuedBytes: 1_000 }, { payloadLimit: () => 10 });
+    push('1');
+    push('2', 's', 11, 'x'.repeat(11));
+    push('3', 's', 10, 'x'.repeat(10));
+    await turn();
+    expect(settled).toEqual(['2: ERR_PAYLOAD_TOO_LARGE']);
+    expect(appends.map(({ ids }) => ids)).toEqual([['1', '3']]);
   });
 
   it('flush waits for what was pushed before it, and for nothing that came later', async () => {

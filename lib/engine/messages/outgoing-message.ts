@@ -158,6 +158,11 @@ export function bytesOf(payload: Payload): number {
   throw new InvalidOptionError('payload', 'must be a string or a Uint8Array', payload);
 }
 
+/** Bytes of the largest argument of a message: the server limits each, not their sum. */
+export function largestPart({ payload, more = [] }: OutgoingMessage): number {
+  return more.reduce((largest, part) => Math.max(largest, bytesOf(part)), bytesOf(payload));
+}
+
 /** Memory of a payload while it waits: a string with a character outside of Latin-1 has two bytes for each character. */
 export function heldBytes(payload: Payload, bytes: number): number {
   return bytes === payload.length ? bytes : Math.max(bytes, 2 * payload.length);

@@ -43,12 +43,17 @@ export interface Sharder {
   readonly shards: number;
   /** The shard, 0 to `shards - 1`, of the next message of a stream. */
   shardOf(streamKey: string, key: string | undefined, payload: string | Uint8Array): number;
+  /** A sharder of the same kind with a state of its own, for each producer that is given this one. Default: this one is shared. */
+  forProducer?(): Sharder;
 }
 
 /** Options of a producer. */
 export interface ProducerOptions {
-  /** Chooses the shard of each message. Default: the stream is not sharded. */
-  sharder?: Sharder;
+  /**
+   * Chooses the shard of each message; or a function that makes the sharder of each producer. The sharders of this package keep a
+   * state for each producer either way. Default: the stream is not sharded.
+   */
+  sharder?: Sharder | (() => Sharder);
   /** Trims each stream to about this many entries with every append. At least 1. Excludes `minAge`. Default: no trimming. */
   maxLen?: number;
   /** Trims entries older than this, in milliseconds, with every append. At least 1. Excludes `maxLen`. Default: no trimming. */
@@ -62,6 +67,13 @@ export interface ProducerOptions {
   maxQueued?: number;
   /** The same in bytes of payload and headers. At least 1, default 67,108,864 (64 MiB). */
   maxQueuedBytes?: number;
+  /**
+   * Most bytes of payload and headers of one message; a larger one fails at once with ERR_PAYLOAD_TOO_LARGE and is not sent.
+   * At least 1. Default: the server's `proto-max-bulk-len` where CONFIG GET is permitted (asked
+   * for at the first message or batch over 1 MiB), else 536,870,911. Set it to the limit of
+   * a proxy or service between here and Redis.
+   */
+  maxPayload?: number;
   /** Default `at-least-once`. */
   delivery?: Delivery;
 }

@@ -39,6 +39,8 @@ export interface ResolvedProducerOptions {
   readonly maxBatch: number;
   readonly maxQueued: number;
   readonly maxQueuedBytes: number;
+  /** Undefined: the server's limit. */
+  readonly maxPayload: number | undefined;
   readonly delivery: Delivery;
 }
 
@@ -93,6 +95,7 @@ export const PRODUCER_OPTIONS = optionNames<ProducerOptions>({
   maxBatch: true,
   maxQueued: true,
   maxQueuedBytes: true,
+  maxPayload: true,
   delivery: true,
 });
 
@@ -100,10 +103,8 @@ export const PRODUCER_OPTIONS = optionNames<ProducerOptions>({
 export function resolveProducerOptions(options: ProducerOptions): ResolvedProducerOptions {
   check.options('', options, PRODUCER_OPTIONS);
   const resolved = { ...DEFAULTS.producer, ...definedOptions(options) };
-  const { sharder, maxLen, minAge, maxBatch, maxQueued, maxQueuedBytes, delivery } = resolved;
-  if (sharder !== undefined && typeof sharder?.shardOf !== 'function') {
-    throw new InvalidOptionError('sharder', 'must be a Sharder', sharder);
-  }
+  const { sharder, maxLen, minAge, maxBatch, maxQueued, maxQueuedBytes, maxPayload, delivery } = resolved;
+  const ownSharder = sharder === undefined ? undefined : sharderOf(sharder);
   if (maxLen !== undefined) check.integer('maxLen', maxLen, 1);
   if (minAge !== undefined) check.integer('minAge', minAge, 1);
   if (maxLen !== undefined && minAge !== undefined) {
@@ -112,8 +113,18 @@ export function resolveProducerOptions(options: ProducerOptions): ResolvedProduc
   check.integer('maxBatch', maxBatch, 1, 10_000);
   check.integer('maxQueued', maxQueued, 1);
   check.integer('maxQueuedBytes', maxQueuedBytes, 1);
+  if (maxPayload !== undefined) check.integer('maxPayload', maxPayload, 1);
   check.oneOf('delivery', delivery, ['at-least-once', 'at-most-once', 'exactly-once']);
-  return { sharder, maxLen, minAge, maxBatch, maxQueued, maxQueuedBytes, delivery };
+  return { sharder: ownSharder, maxLen, minAge, maxBatch, maxQueued, maxQueuedBytes, maxPayload, delivery };
+}
+
+/** @throws InvalidOptionError */
+function sharderOf(given: Sharder | (() => Sharder)): Sharder {
+  const sharder = typeof given === 'function' ? given() : given;
+  if (typeof sharder?.shardOf !== 'function') {
+    throw new InvalidOptionError('sharder', 'must be a Sharder, or a function that returns one', sharder);
+  }
+  return typeof given === 'function' ? sharder : (sharder.forProducer?.() ?? sharder);
 }
 
 const GROUP_OPTIONS = [

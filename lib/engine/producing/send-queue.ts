@@ -18,8 +18,37 @@ export interface Batch<T extends Sendable = Sendable> {
   readonly entries: readonly T[];
   /** In bytes. */
   readonly size: number;
-  /** Grows from batch to batch of a producer. */
+  /** Grows from batch to batch of a producer; a part of a batch has a fraction. */
   readonly number: number;
+  /** Distance to the number of the next batch. */
+  readonly span: number;
+  /** Connections that ended while it was in flight. */
+  readonly breaks: number;
+  /** Whether it is a part of a batch that was split. */
+  readonly isPart: boolean;
+}
+
+/** Cuts a batch in two, both of which stay before every later batch. The first keeps the number. */
+export function halvesOf<T extends Sendable>(batch: Batch<T>): [Batch<T>, Batch<T>] {
+  const middle = Math.ceil(batch.entries.length / 2);
+  const span = batch.span / 2;
+  const part = (entries: readonly T[], number: number): Batch<T> => ({
+    ...batch,
+    ...sizeOf(entries),
+    number,
+    span,
+    isPart: true,
+  });
+  return [part(batch.entries.slice(0, middle), batch.number), part(batch.entries.slice(middle), batch.number + span)];
+}
+
+function sizeOf<T extends Sendable>(entries: readonly T[]): { entries: readonly T[]; size: number } {
+  return { entries, size: entries.reduce((sum, { size }) => sum + size, 0) };
+}
+
+/** The batch with only these of its entries. */
+export function withEntries<T extends Sendable>(batch: Batch<T>, entries: readonly T[]): Batch<T> {
+  return { ...batch, ...sizeOf(entries) };
 }
 
 /** Redis before 7.0 answers a command of more than 1,048,576 parts by closing the connection. */
@@ -91,7 +120,7 @@ export class SendQueue<T extends Sendable> {
     if (this.#head === this.#waiting.length) this.#cut([]);
     else if (this.#head >= CUT_FROM && this.#head * 2 > this.#waiting.length)
       this.#cut(this.#waiting.slice(this.#head));
-    return { stream: this, entries, size, number: number() };
+    return { stream: this, entries, size, number: number(), span: 1, breaks: 0, isPart: false };
   }
 
   /** Number of the oldest batch that must be repeated. */

@@ -1,20 +1,41 @@
 import { check } from '../../shared/option-checks.js';
 import type { Sharder } from '../options/options.js';
 
-/** Each stream's messages go to its shards in turn. */
+/** Streams whose turn is kept. */
+const MAX_STREAMS = 10_000;
+
+/** Each stream's messages go to its shards in turn. Turns are kept for 10,000 streams; the one kept longest goes first. */
 export class RoundRobinSharder implements Sharder {
   readonly shards: number;
+  /** In the order in which they came. */
   readonly #next = new Map<string, number>();
+
+  #forgets = false;
 
   constructor(shards: number) {
     check.integer('shards', shards, 1, 65_536);
     this.shards = shards;
   }
 
+  forProducer(): RoundRobinSharder {
+    return new RoundRobinSharder(this.shards);
+  }
+
   shardOf(streamKey: string): number {
-    const shard = this.#next.get(streamKey) ?? 0;
+    let shard = this.#next.get(streamKey);
+    if (shard === undefined) {
+      // A stream that was forgotten begins at any shard: at the first one, streams with one message at a time would fill only that.
+      shard = this.#forgets ? Math.floor(Math.random() * this.shards) : 0;
+      if (this.#next.size >= MAX_STREAMS) this.#forgetOldest();
+    }
     this.#next.set(streamKey, (shard + 1) % this.shards);
     return shard;
+  }
+
+  #forgetOldest(): void {
+    this.#forgets = true;
+    const [oldest] = this.#next.keys();
+    this.#next.delete(oldest as string);
   }
 }
 
@@ -43,6 +64,10 @@ export class KeyHashSharder implements Sharder {
   constructor(shards: number) {
     this.#keyless = new RoundRobinSharder(shards);
     this.shards = shards;
+  }
+
+  forProducer(): KeyHashSharder {
+    return new KeyHashSharder(this.shards);
   }
 
   shardOf(streamKey: string, key: string | undefined): number {

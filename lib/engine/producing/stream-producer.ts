@@ -42,7 +42,7 @@ export interface ProducerEnvironment {
   readonly onEnded: () => void;
 }
 
-/** Redis refuses longer strings (`proto-max-bulk-len`) and closes the connection. */
+/** Without `maxPayload`: no Redis takes longer strings by default (`proto-max-bulk-len`). */
 const MAX_PAYLOAD = 512 * 1024 * 1024 - 1;
 
 /** Errors of enqueued messages that are kept for flush(), which the caller may never call; further ones are only counted. */
@@ -57,6 +57,7 @@ export class StreamProducer extends EventEmitter<{ error: [error: RedisStreamsEr
   readonly #options: ResolvedProducerOptions;
   readonly #environment: ProducerEnvironment;
   readonly #pipeline: WritePipeline;
+  readonly #maxPayload: number;
   #failures: RedisStreamsError[] = [];
   #failed = 0;
   #unlogged = 0;
@@ -82,6 +83,7 @@ export class StreamProducer extends EventEmitter<{ error: [error: RedisStreamsEr
     this.#streamKey = streamKey;
     this.#options = options;
     this.#environment = environment;
+    this.#maxPayload = options.maxPayload ?? MAX_PAYLOAD;
     if (streamKey !== undefined) this.#requireMemory(streamKey);
     this.#pipeline = new WritePipeline({
       ...options,
@@ -236,7 +238,8 @@ export class StreamProducer extends EventEmitter<{ error: [error: RedisStreamsEr
     const bytes = bytesOf(payload);
     const more = options?.headers && headerFields(options.headers);
     const headerBytes = more ? lengthOf(more) : 0;
-    if (bytes + headerBytes > MAX_PAYLOAD) throw new PayloadTooLargeError(streamKey, bytes + headerBytes, MAX_PAYLOAD);
+    if (bytes + headerBytes > this.#maxPayload)
+      throw new PayloadTooLargeError(streamKey, bytes + headerBytes, this.#maxPayload);
     if (more && more.length > MAX_SCRIPT_FIELDS - 2 && this.#options.delivery === 'exactly-once') {
       // Only a script appends exactly once; found out there, it would fail the other messages of its batch as well.
       const rule = `must be at most ${MAX_SCRIPT_FIELDS / 2 - 1} with delivery 'exactly-once'`;

@@ -1,8 +1,9 @@
 import { RECONNECT_BACKOFF, backoffDelay, pause } from '../../shared/backoff.js';
 import { monotonicNow } from '../../shared/clock.js';
-import { concernsSlot } from '../../redis/commands/redis-error.js';
+import { classifyRedisError, concernsSlot, wasSent } from '../../redis/commands/redis-error.js';
 import type { AppendOutcomes, BatchWriter, WriteBatch } from '../../redis/commands/stream-commands.js';
 import type { OutgoingMessage } from '../messages/outgoing-message.js';
+import { halvesOf, withEntries } from './send-queue.js';
 import type { Batch, SendQueue } from './send-queue.js';
 
 export type MessageBatch = Batch<OutgoingMessage>;
@@ -17,8 +18,12 @@ export interface LanePipeline {
   nextNumber(): number;
   /** The batch as it is written now. */
   writeBatchOf(batch: MessageBatch): WriteBatch;
-  /** Settles the messages of a batch; returns those that must be repeated. */
-  settle(batch: MessageBatch, outcomes: AppendOutcomes): OutgoingMessage[];
+  /** Whether the server recognises a batch by its number, so that one that may have run must stay as it is. */
+  readonly keepsBatches: boolean;
+  /** Fails the messages that the server would refuse for their size; returns the batch without them. */
+  withoutTooLarge(batch: MessageBatch): MessageBatch;
+  /** Settles the messages of a batch; returns those that must be repeated, none when it is the last attempt. */
+  settle(batch: MessageBatch, outcomes: AppendOutcomes, isLast: boolean): OutgoingMessage[];
   /** Until when the message waits for a connection, on the monotonic clock. */
   deadlineOf(message: OutgoingMessage): number;
   /** Lets a stream wait for its turn in the lane of the node that serves it now. */
@@ -32,6 +37,10 @@ const FULL_BATCHES_IN_FLIGHT = 4;
 const MAX_BATCHES_IN_FLIGHT = 16;
 /** With that many bytes in flight nothing is added: until they are written, the client holds all of them a second time. */
 const MAX_BYTES_IN_FLIGHT = 16 * 1024 * 1024;
+/** A batch in flight when that many connections ended is suspect: it goes alone from then on, and is halved at each end. */
+const BREAKS_OF_SUSPECTS = 2;
+/** One message that ends its connection alone that often is to blame. */
+const BREAKS_ALONE = 2;
 /** A stream that is redirected more often in a row waits before it is written again. */
 const REDIRECTIONS_AT_ONCE = 2;
 
@@ -57,6 +66,10 @@ const REDIRECTIONS_AT_ONCE = 2;
  * - A redirection (MOVED, ASK) holds its stream only: once every batch of the stream is back, the stream moves to the lane
  *   of the other node and repeats there. So does a refusal for the slot alone: TRYAGAIN, or a slot that no node serves.
  *
+ * A batch during which connections end again and again may hold a message that a server or proxy cannot take. From the second
+ * end on the batch is suspect: it is halved and its parts go alone, in order, so that the others pass and one message is left. That fails
+ * as uncertain; without a limit it would hold up the lane, and repeat its neighbours, until its deadline.
+ *
  * It never writes to a stream that is held, and never settles a message twice.
  */
 export class WriteLane {
@@ -69,6 +82,12 @@ export class WriteLane {
   #bytesInFlight = 0;
   #isPreparing = false;
   #isPaused = false;
+  /** Nothing is written beside it. */
+  #suspect: MessageBatch | undefined;
+  /** Batches that were answered, in part at least. */
+  #answered = 0;
+  /** The same when a suspect that was never split became one. */
+  readonly #answeredBefore = new WeakMap<OutgoingMessage, number>();
   /** Failures in a row. */
   #failures = 0;
 
@@ -97,15 +116,25 @@ export class WriteLane {
 
   /** Writes as much as the limits permit. Every event of the lane ends here. */
   pump(): void {
-    while (!this.#isPaused && !this.#isPreparing && this.#hasRoom) {
+    while (!this.#isPaused && !this.#isPreparing && !this.#suspect && this.#hasRoom) {
       const [stream] = this.#turns;
       if (!stream) return;
       this.#turns.delete(stream);
       stream.waitsIn = undefined;
       if (this.#mustLeave(stream)) continue;
-      const batch = stream.next(this.#pipeline.maxBatch, () => this.#pipeline.nextNumber());
-      if (!batch) continue;
+      const taken = stream.next(this.#pipeline.maxBatch, () => this.#pipeline.nextNumber());
+      if (!taken) continue;
+      if (isSuspect(taken) && this.#inFlight.size > 0) {
+        stream.repeat(taken);
+        this.add(stream);
+        return;
+      }
+      const batch = this.#pipeline.withoutTooLarge(taken);
       if (stream.hasWork) this.add(stream);
+      if (batch.entries.length === 0) {
+        if (stream.isDone) this.#pipeline.forget(stream);
+        continue;
+      }
       this.#begin(batch);
       const write = this.#pipeline.writeBatchOf(batch);
       if (this.#pipeline.writer.canWrite(write)) void this.#write(batch, write);
@@ -148,12 +177,13 @@ export class WriteLane {
       this.#settle(
         batch,
         batch.entries.map(() => error as Error),
+        false,
       );
     }
   }
 
   async #write(batch: MessageBatch, write: WriteBatch): Promise<void> {
-    this.#settle(batch, await this.#outcomesOf(batch, write));
+    this.#settle(batch, await this.#outcomesOf(batch, write), true);
   }
 
   /** A mistake in this package must not leave a lane that waits for ever. */
@@ -165,21 +195,46 @@ export class WriteLane {
     }
   }
 
-  #settle(batch: MessageBatch, outcomes: AppendOutcomes): void {
+  #settle(batch: MessageBatch, outcomes: AppendOutcomes, wasWritten: boolean): void {
     const { stream } = batch;
-    const repeats = this.#pipeline.settle(batch, outcomes);
+    const isBroken = wasWritten && (outcomes?.some(endedConnection) ?? false);
+    if (!isBroken || outcomes?.some((outcome) => typeof outcome === 'string')) this.#answered += 1;
+    const repeats = this.#pipeline.settle(batch, outcomes, isBroken && this.#isToBlame(batch));
     if (repeats.length === 0) {
       if (!this.#isPaused) this.#failures = 0;
       stream.redirections = 0;
     } else {
-      stream.repeat({ ...batch, entries: repeats });
+      this.#repeat(batch, repeats, isBroken, outcomes);
       if (concernsStreamOnly(outcomes)) stream.isHeld = true;
       else this.#isPaused = true;
     }
     this.#end(batch);
   }
 
+  #repeat(batch: MessageBatch, entries: OutgoingMessage[], isBroken: boolean, outcomes: AppendOutcomes): void {
+    const rest = entries.length === batch.entries.length ? batch : withEntries(batch, entries);
+    const repeated = isBroken ? { ...rest, breaks: rest.breaks + 1 } : rest;
+    // A batch that the server may have appended already is recognised as a whole only; one that it could not read is not there.
+    const canSplit = this.#pipeline.keepsBatches ? outcomes?.some(isUnreadable) : isBroken && isSuspect(repeated);
+    if (!canSplit || entries.length === 1) {
+      const [message] = entries as [OutgoingMessage];
+      if (isSuspect(repeated) && !this.#answeredBefore.has(message)) this.#answeredBefore.set(message, this.#answered);
+      repeated.stream.repeat(repeated);
+    } else {
+      const breaks = isBroken ? BREAKS_OF_SUSPECTS : repeated.breaks;
+      for (const half of halvesOf({ ...repeated, breaks })) half.stream.repeat(half);
+    }
+  }
+
+  /** A message that was alone from the beginning is to blame only if others passed: the network itself may be cut again and again. */
+  #isToBlame({ entries, breaks, isPart }: MessageBatch): boolean {
+    if (this.#pipeline.keepsBatches || entries.length > 1) return false;
+    if (breaks + 1 < BREAKS_OF_SUSPECTS + BREAKS_ALONE) return false;
+    return isPart || this.#answered > (this.#answeredBefore.get(entries[0] as OutgoingMessage) ?? Infinity);
+  }
+
   #begin(batch: MessageBatch): void {
+    if (isSuspect(batch)) this.#suspect = batch;
     batch.stream.inFlight += 1;
     batch.stream.lane = this;
     this.#inFlight.add(batch);
@@ -191,6 +246,7 @@ export class WriteLane {
     const { stream } = batch;
     stream.inFlight -= 1;
     this.#inFlight.delete(batch);
+    if (this.#suspect === batch) this.#suspect = undefined;
     this.#messagesInFlight -= batch.entries.length;
     this.#bytesInFlight -= batch.size;
     if (stream.inFlight === 0) this.#streamIsBack(stream);
@@ -219,6 +275,19 @@ export class WriteLane {
     this.#isPaused = false;
     this.pump();
   }
+}
+
+function isSuspect({ breaks, isPart }: MessageBatch): boolean {
+  return isPart || breaks >= BREAKS_OF_SUSPECTS;
+}
+
+function isUnreadable(outcome: string | Error): boolean {
+  return outcome instanceof Error && classifyRedisError(outcome) === 'unreadable';
+}
+
+/** Whether the batch was in flight when its connection ended. */
+function endedConnection(outcome: string | Error): boolean {
+  return outcome instanceof Error && classifyRedisError(outcome) === 'connection' && wasSent(outcome);
 }
 
 /** Whether a batch failed for no other reason than the slot of its stream: the other streams of the node are not affected. */

@@ -1,10 +1,9 @@
 import { setMaxListeners } from 'node:events';
 
 import {
-  ClosedError,
-  ConnectTimeoutError,
   InternalError,
-  PermissionError,
+  ConnectTimeoutError,
+  PayloadTooLargeError,
   QueueFullError,
   RedisStreamsError,
   SendFailedError,
@@ -15,11 +14,19 @@ import { monotonicNow } from '../../shared/clock.js';
 import { withResolvers } from '../../shared/deferred.js';
 import type { Deferred } from '../../shared/deferred.js';
 import { entryIdTime } from '../../redis/commands/entry-id.js';
-import { classifyRedisError, isTransient, replyWord, toPublicError } from '../../redis/commands/redis-error.js';
+import {
+  classifyRedisError,
+  isTransient,
+  replyWord,
+  toPublicError,
+  wasSent,
+} from '../../redis/commands/redis-error.js';
 import type { AppendOutcomes, BatchWriter, TrimLimit, WriteBatch } from '../../redis/commands/stream-commands.js';
+import { largestPart } from '../messages/outgoing-message.js';
 import type { FlushRound, OutgoingMessage } from '../messages/outgoing-message.js';
 import type { Delivery } from '../options/options.js';
-import { SendQueue } from './send-queue.js';
+import { UnexpectedReply } from '../../redis/wire/resp-reader.js';
+import { SendQueue, withEntries } from './send-queue.js';
 import { WriteLane } from './write-lane.js';
 import type { LanePipeline, MessageBatch, StreamQueue } from './write-lane.js';
 
@@ -39,12 +46,12 @@ export interface WritePipelineOptions {
   readonly trim: () => TrimLimit;
 }
 
+/** Lifetime of a producer's memory on the server, which counts by the server's clock: that may jump. */
+const MIN_MEMORY = 24 * 3_600_000;
+
 interface Round extends FlushRound {
   done: Deferred<void> | undefined;
 }
-
-/** Errors of a connection that did not exist; nothing was sent over it. */
-const NEVER_SENT = [ConnectTimeoutError, ClosedError, PermissionError];
 
 /**
  * Turns single sends into batches. The first send of a turn of the event loop schedules the distribution; then each stream
@@ -128,12 +135,14 @@ export class WritePipeline implements LanePipeline {
     return this.#batches;
   }
 
-  writeBatchOf({ stream, entries, number }: MessageBatch): WriteBatch {
+  writeBatchOf({ stream, entries, number, size }: MessageBatch): WriteBatch {
     const { trim, producer, timeout } = this.#options;
     const once =
-      producer === undefined ? undefined : { producer, batch: number, oldest: this.#oldest, remember: 2 * timeout };
+      producer === undefined
+        ? undefined
+        : { producer, batch: number, oldest: this.#oldest, remember: Math.max(2 * timeout, MIN_MEMORY) };
     const wantsIds = entries.some((entry) => entry.wantsId);
-    return { streamKey: stream.streamKey, requests: entries, trim: trim(), wantsIds, once };
+    return { streamKey: stream.streamKey, requests: entries, size, trim: trim(), wantsIds, once };
   }
 
   /** A client that has never reached Redis does not have its callers wait as long as in an outage. */
@@ -142,13 +151,33 @@ export class WritePipeline implements LanePipeline {
     return writer.wasReached ? message.deadline : message.deadline - timeout + connectTimeout;
   }
 
-  settle(batch: MessageBatch, outcomes: AppendOutcomes): OutgoingMessage[] {
+  get keepsBatches(): boolean {
+    return this.#options.producer !== undefined;
+  }
+
+  withoutTooLarge(batch: MessageBatch): MessageBatch {
+    const limit = this.writer.payloadLimit(batch.stream.streamKey) ?? Infinity;
+    if (batch.size <= limit) return batch;
+    // A batch that may be on the server must stay as it is.
+    const isTooLarge = (message: OutgoingMessage): boolean => !message.isUncertain && largestPart(message) > limit;
+    const refused = batch.entries.filter(isTooLarge);
+    if (refused.length === 0) return batch;
+    for (const message of refused)
+      this.#fail(message, new PayloadTooLargeError(message.streamKey, largestPart(message), limit));
+    return withEntries(
+      batch,
+      batch.entries.filter((message) => !refused.includes(message)),
+    );
+  }
+
+  settle(batch: MessageBatch, outcomes: AppendOutcomes, isLast: boolean): OutgoingMessage[] {
     const repeats: OutgoingMessage[] = [];
     for (let index = 0; index < batch.entries.length; index += 1) {
       const message = batch.entries[index] as OutgoingMessage;
       const outcome = outcomes ? (outcomes[index] ?? new Error('no outcome')) : '';
       if (typeof outcome === 'string') this.#accept(message, outcome);
-      else if (this.#mustRepeat(message, outcome, this.#lastAttempt(batch, message))) repeats.push(message);
+      else if (this.#mustRepeat(message, outcome, isLast ? 0 : this.#lastAttempt(batch, message), batch))
+        repeats.push(message);
       else this.#fail(message, outcome);
     }
     return repeats;
@@ -219,13 +248,15 @@ export class WritePipeline implements LanePipeline {
     return this.deadlineOf(this.#options.producer === undefined ? message : (entries.at(-1) as OutgoingMessage));
   }
 
-  #mustRepeat(message: OutgoingMessage, error: Error, deadline: number): boolean {
+  #mustRepeat(message: OutgoingMessage, error: Error, deadline: number, { entries }: MessageBatch): boolean {
+    if (error instanceof UnexpectedReply) message.isUncertain = true;
     const kind = classifyRedisError(error);
     if (!isTransient(kind) || isMistake(error) || isFinal(error)) return false;
-    // A message that is larger than the server permits would hold up its lane until its deadline.
-    if (kind === 'unreadable') return false;
+    // A message that is larger than the server permits would hold up its lane until its deadline. A script call is one command
+    // for all of its messages: those that the server can read go again, apart.
+    if (kind === 'unreadable' && !(this.keepsBatches && entries.length > 1 && !message.isUncertain)) return false;
     // Waiting for a connection that never came is no attempt; a connection that broke may have done the work.
-    const isUncertain = kind === 'connection' && !NEVER_SENT.some((type) => error instanceof type);
+    const isUncertain = kind === 'connection' && wasSent(error);
     if (isUncertain) message.isUncertain = true;
     if (this.#closing.signal.aborted || monotonicNow() >= deadline) return false;
     return !isUncertain || this.#options.delivery !== 'at-most-once';
@@ -261,7 +292,8 @@ export class WritePipeline implements LanePipeline {
 
 /** Neither a reply nor a lost connection: a mistake in this package must not look like an outage. */
 function isMistake(error: Error): boolean {
-  return !(error instanceof RedisStreamsError) && replyWord(error) === undefined;
+  if (error instanceof RedisStreamsError || error instanceof UnexpectedReply) return false;
+  return replyWord(error) === undefined;
 }
 
 /** Of our own errors, those that no repetition cures. */

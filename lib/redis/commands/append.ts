@@ -3,6 +3,7 @@ import type { LiveRoute } from '../connection/connection-router.js';
 import { APPEND_AT } from '../scripts/append-at.js';
 import { APPEND_SCRIPTS, appendCall, appendOutcomes } from '../scripts/append-batch.js';
 import { DROP_UNTIL } from '../scripts/drop-until.js';
+import { unexpected } from '../wire/append-reply.js';
 import type { AppendOutcomes } from '../wire/append-reply.js';
 import type { CommandChannel } from '../wire/command-channel.js';
 import { ReplyError } from '../wire/resp-reader.js';
@@ -27,6 +28,11 @@ const ALL: AppendFeatures = Object.freeze({ partialIds: true, minId: true });
 /** Most entries that one script deletes, so that it does not hold up the server. */
 const DROPS_PER_SCRIPT = 1_000;
 
+/** The server's largest argument of a command, in bytes. */
+const PAYLOAD_LIMIT = 'proto-max-bulk-len';
+/** Redis permits no lower one. */
+const MIN_PAYLOAD_LIMIT = 1024 * 1024;
+
 const ANY_ID = '*';
 const PARTIAL_ID = '-*';
 
@@ -46,6 +52,10 @@ export class RedisAppendCommands implements AppendCommands {
   #probing: Promise<void> | undefined;
   /** Channels over which the scripts have been loaded. */
   readonly #loaded = new WeakSet<CommandChannel>();
+  /** The server's limit of one payload, by connection: servers behind one address may differ. */
+  readonly #limits = new WeakMap<CommandChannel, number>();
+  /** False once CONFIG GET was refused. */
+  #tellsLimit = true;
 
   constructor(sender: CommandSender) {
     this.#sender = sender;
@@ -65,7 +75,12 @@ export class RedisAppendCommands implements AppendCommands {
 
   canWrite(batch: WriteBatch): boolean {
     const route = this.#sender.router.find(this.#sender.key(batch.streamKey));
-    return route !== undefined && this.#knowsServer(batch) && this.#hasScripts(batch, route);
+    return (
+      route !== undefined &&
+      this.#knowsServer(batch) &&
+      this.#hasScripts(batch, route) &&
+      this.#knowsLimit(batch, route)
+    );
   }
 
   async prepare(batch: WriteBatch, timeout: number): Promise<void> {
@@ -78,6 +93,7 @@ export class RedisAppendCommands implements AppendCommands {
     if (router.laneOf(key) !== lane) return;
     const route = await router.ready(key, timeout);
     if (!this.#knowsServer(batch)) await this.#probe(key);
+    if (!this.#knowsLimit(batch, route)) await this.#askForLimit(route);
     if (!this.#hasScripts(batch, route)) await this.#loadScripts(route);
   }
 
@@ -144,6 +160,32 @@ export class RedisAppendCommands implements AppendCommands {
     return once === undefined || this.#loaded.has(channel);
   }
 
+  payloadLimit(streamKey: string): number | undefined {
+    const route = this.#sender.router.find(this.#sender.key(streamKey));
+    return route && this.#limits.get(route.channel);
+  }
+
+  /** Not asked for before a batch could be over it. */
+  #knowsLimit({ size = 0 }: WriteBatch, { channel }: LiveRoute): boolean {
+    return size <= MIN_PAYLOAD_LIMIT || this.#limits.has(channel);
+  }
+
+  /** A server that does not tell it refuses what is too large by itself. */
+  async #askForLimit({ channel }: LiveRoute): Promise<void> {
+    const limit = this.#tellsLimit ? await this.#payloadLimitOf(channel) : undefined;
+    this.#limits.set(channel, limit ?? Infinity);
+  }
+
+  async #payloadLimitOf(channel: CommandChannel): Promise<number | undefined> {
+    const [reply] = await channel.commands([['CONFIG', 'GET', PAYLOAD_LIMIT]], 'utf8');
+    if (reply instanceof Error) {
+      if (reply instanceof ReplyError) this.#tellsLimit = false;
+      return undefined;
+    }
+    const limit = Array.isArray(reply) ? Number(reply[1]) : NaN;
+    return Number.isSafeInteger(limit) && limit > 0 ? limit : undefined;
+  }
+
   /** Everything that is written is written before this returns. */
   #writeTo(route: LiveRoute, key: string, batch: WriteBatch): Promise<AppendOutcomes> {
     const { requests, trim, wantsIds, once } = batch;
@@ -157,7 +199,7 @@ export class RedisAppendCommands implements AppendCommands {
     if (trim.minId !== undefined && !features.minId) commands.push(dropCommand(key, trim.minId));
     return channel
       .commands(commands, 'utf8', settingsOf(route))
-      .then((replies) => replies.slice(0, requests.length) as Array<string | Error>);
+      .then((replies) => replies.slice(0, requests.length).map(asOutcome));
   }
 
   #writeOnce(
@@ -172,7 +214,10 @@ export class RedisAppendCommands implements AppendCommands {
     if (!call) return refused(requests);
     const command: Command = ['EVALSHA', call.script.sha, call.keys.length, ...call.keys, ...call.args];
     return route.channel.command(command, 'utf8', settingsOf(route)).then(
-      (replies) => appendOutcomes(replies as unknown[], requests.length, wantsIds),
+      (replies) =>
+        Array.isArray(replies)
+          ? appendOutcomes(replies, requests.length, wantsIds)
+          : requests.map(() => unexpected(replies)),
       (error: unknown) => {
         // After SCRIPT FLUSH; the batch is repeated when they are loaded again.
         if (replyWord(error) === 'NOSCRIPT') this.#loaded.delete(route.channel);
@@ -237,6 +282,10 @@ export class RedisAppendCommands implements AppendCommands {
     }
     this.#loaded.add(route.channel);
   }
+}
+
+function asOutcome(reply: unknown): string | Error {
+  return typeof reply === 'string' || reply instanceof Error ? reply : unexpected(reply);
 }
 
 function needsScripts(): UnsupportedOperationError {

@@ -1,6 +1,7 @@
 import { errorText, isSystemError } from '../../shared/error-text.js';
 import {
   ClosedError,
+  ConnectTimeoutError,
   ConnectionError,
   GroupMissingError,
   InternalError,
@@ -115,6 +116,14 @@ function kindWithoutReply(error: unknown): RedisErrorKind {
 }
 
 const ENDED_WAITS: ReadonlySet<string> = new Set(['AbortError', 'TimeoutError']);
+
+/** Errors of a connection that did not exist; nothing was sent over it. */
+const NEVER_SENT = [ConnectTimeoutError, ClosedError, PermissionError];
+
+/** Whether a command whose connection failed had been sent, so that it may have run. */
+export function wasSent(error: Error): boolean {
+  return !NEVER_SENT.some((type) => error instanceof type);
+}
 
 /**
  * Whether the server refused a command for the slot of its key alone: another node serves it (MOVED, ASK), none does, or the

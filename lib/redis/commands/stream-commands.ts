@@ -36,6 +36,8 @@ export interface OnceSettings {
 export interface WriteBatch {
   readonly streamKey: string;
   readonly requests: readonly AppendRequest[];
+  /** Bytes of the requests, where a single one may be large. */
+  readonly size?: number;
   readonly trim: TrimLimit;
   /** Whether a caller needs the ids; without them the reply is cheaper to read. */
   readonly wantsIds: boolean;
@@ -54,6 +56,8 @@ export interface BatchWriter {
   laneOf(streamKey: string): string;
   /** Whether {@link write} is possible now: the connection is live, and what the batch needs of the server is known. */
   canWrite(batch: WriteBatch): boolean;
+  /** Most bytes of one payload, or of one header, that the server of the stream takes; undefined when that is not known yet. */
+  payloadLimit(streamKey: string): number | undefined;
   /**
    * Resolves when {@link canWrite} is true, at least for a moment, or when {@link laneOf} names another lane.
    * @param timeout limit for the connection, in milliseconds

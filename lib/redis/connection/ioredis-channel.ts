@@ -1,5 +1,6 @@
 import type { Redis } from 'ioredis';
 
+import { unexpected } from '../wire/append-reply.js';
 import type { AppendOutcomes } from '../wire/append-reply.js';
 import type { AppendBatch, CommandChannel, SendSettings } from '../wire/command-channel.js';
 import type { ReplyEncoding } from '../wire/reply-handler.js';
@@ -61,9 +62,10 @@ export class IoredisChannel implements CommandChannel {
     });
   }
 
-  append({ key, limit, requests }: AppendBatch, settings?: SendSettings): Promise<AppendOutcomes> {
+  async append({ key, limit, requests }: AppendBatch, settings?: SendSettings): Promise<AppendOutcomes> {
     const commands = requests.map(({ id, fields }): Command => ['xadd', key, ...limit, id, ...fields]);
-    return this.commands(commands, 'utf8', settings) as Promise<AppendOutcomes>;
+    const replies = await this.commands(commands, 'utf8', settings);
+    return replies.map((reply) => (typeof reply === 'string' || reply instanceof Error ? reply : unexpected(reply)));
   }
 
   async pages(command: Command, streamKey: (key: string) => string, settings?: SendSettings): Promise<StreamPage[]> {

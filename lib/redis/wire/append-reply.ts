@@ -1,5 +1,6 @@
 import type { ReplyHandler } from './reply-handler.js';
-import { ProtocolError, ReplyError, RESP } from './resp-reader.js';
+import { ValueDecoder } from './reply-handler.js';
+import { ProtocolError, ReplyError, RESP, UnexpectedReply } from './resp-reader.js';
 import type { RespReader } from './resp-reader.js';
 
 /**
@@ -32,7 +33,7 @@ export class AppendReply implements ReplyHandler {
     const wantsIds = this.#wantsIds;
     for (; this.#read < this.#size; this.#read += 1) {
       const start = reader.at;
-      const outcome = readOutcome(reader, wantsIds);
+      const outcome = this.#readOutcome(reader, wantsIds);
       if (outcome === undefined) {
         reader.at = start;
         return false;
@@ -56,19 +57,38 @@ export class AppendReply implements ReplyHandler {
   #startOutcomes(): Array<string | Error> {
     return (this.#outcomes ??= Array<string>(this.#read).fill(''));
   }
+
+  #readOutcome(reader: RespReader, wantsId: boolean): string | Error | undefined {
+    const { type, at: start } = reader;
+    if (type === RESP.bulk) {
+      const length = reader.number();
+      if (length === undefined) return undefined;
+      if (length < 0) return unexpected(null);
+      const at = reader.bulk(length);
+      if (at === undefined) return undefined;
+      return wantsId ? reader.bytes.toString('latin1', at, at + length) : '';
+    }
+    if (type === undefined) return undefined;
+    if (type === RESP.error) {
+      const text = reader.line();
+      return text === undefined ? undefined : new ReplyError(text);
+    }
+    if (type === RESP.integer || type === RESP.simple || type === RESP.array) return readUnexpected(reader);
+    // A push or another type of RESP3 is no reply in RESP2: from here on it is open which reply belongs to which entry.
+    reader.at = start;
+    this.#startOutcomes().push(new UnexpectedReply(`Redis answered XADD with type ${type}, which RESP2 does not have`));
+    this.#read += 1;
+    throw new ProtocolError(`Redis sent a value of type ${type}, which RESP2 does not have`);
+  }
 }
 
-/** The id, or '' when no caller wants it. */
-function readOutcome(reader: RespReader, wantsId: boolean): string | Error | undefined {
-  const { type } = reader;
-  if (type === undefined) return undefined;
-  if (type === RESP.bulk) {
-    const length = reader.number();
-    const at = length === undefined ? undefined : reader.bulk(length);
-    if (length === undefined || at === undefined) return undefined;
-    return wantsId ? reader.bytes.toString('latin1', at, at + length) : '';
-  }
-  if (type !== RESP.error) throw new ProtocolError(`Redis answered XADD with type ${type} in place of an id`);
-  const text = reader.line();
-  return text === undefined ? undefined : new ReplyError(text);
+/** Read from its beginning each time: it is short, and no server sends it. */
+function readUnexpected(reader: RespReader): Error | undefined {
+  const decoder = new ValueDecoder('utf8');
+  return decoder.read(reader) ? unexpected(decoder.value) : undefined;
+}
+
+export function unexpected(value: unknown): Error {
+  const found = value === null ? 'null' : Array.isArray(value) ? 'an array' : `a ${typeof value}`;
+  return new UnexpectedReply(`Redis answered XADD with ${found} in place of an id`);
 }

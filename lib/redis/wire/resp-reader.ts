@@ -23,6 +23,14 @@ export class ProtocolError extends Error {
   override readonly name = 'ProtocolError';
 }
 
+/**
+ * In place of an entry's id came null or a value of another type, as some proxies answer. It belongs to this command, and the
+ * replies behind it to theirs; whether the entry was stored is unknown.
+ */
+export class UnexpectedReply extends Error {
+  override readonly name = 'UnexpectedReply';
+}
+
 /** An error that the server sent as the reply to a command. Its first word names the kind of error. */
 export class ReplyError extends Error {
   override readonly name = 'ReplyError';

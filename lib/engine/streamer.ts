@@ -29,6 +29,7 @@ import {
   resolveStreamerOptions,
 } from './options/resolve-options.js';
 import type { ResolvedConsumerOptions, ResolvedStreamerOptions } from './options/resolve-options.js';
+import { SuspectTurn } from './settling/suspect-turn.js';
 import type { ConsumerEnvironment, LiveSession, ReaderConnection } from './consuming/consumer-environment.js';
 import { StreamConsumer } from './consuming/stream-consumer.js';
 import { StreamManager } from './admin/stream-manager.js';
@@ -50,6 +51,7 @@ export class RedisStreamer extends EventEmitter<{ status: [status: RedisStreamsS
   readonly #producers = new Set<StreamProducer>();
   readonly #consumers = new Set<StreamConsumer>();
   readonly #sessions = new Set<LiveSession>();
+  readonly #suspectTurn = new SuspectTurn();
   #disconnecting: Promise<void> | undefined;
 
   /** Makes no connection yet; {@link connect} does, or {@link RedisStreamer.connect} both. @throws InvalidOptionError */
@@ -269,6 +271,7 @@ export class RedisStreamer extends EventEmitter<{ status: [status: RedisStreamsS
   #environment(): ConsumerEnvironment {
     return {
       sessions: this.#sessions,
+      suspectTurn: this.#suspectTurn,
       control: this.#control,
       controlLiveSince: (streamKey) => {
         const route = this.#connections.control.find(this.#keyPrefix + (streamKey ?? ''));

@@ -153,7 +153,7 @@ it('a payload that cannot be parsed becomes a dead letter at once, and no handle
   }
 });
 
-it('a dead letter that cannot be stored is not lost: its message stays pending, and is dead-lettered later without being handled again', async () => {
+it('a dead letter that cannot be stored is not lost: its message stays pending, and is dead-lettered later without being handled again, with its own reason, error and count', async () => {
   await admin.set(`${pattern}.dead`, 'something else');
   for (let instance = 0; instance < 2; instance += 1) await serve({ retry: { attempts: 2, delay: 20 } });
   const load = keepSending(send, 500);
@@ -169,9 +169,10 @@ it('a dead letter that cannot be stored is not lost: its message stays pending, 
   const { duplicates } = await settle(1);
   expect(duplicates).toEqual(new Map());
   expect(poison().filter(([, counts]) => counts.join() !== '1,2')).toEqual([]);
-  expect(sorted((await deadLetters()).map(({ payload }) => payload))).toEqual(
-    sorted(poison().map(([payload]) => payload)),
-  );
+  const dead = await deadLetters();
+  expect(sorted(dead.map(({ payload }) => payload))).toEqual(sorted(poison().map(([payload]) => payload)));
+  const said = dead.map(({ header }) => [header('reason'), header('deliveryCount'), header('errorMessage')]);
+  expect(said).toEqual(dead.map(({ payload }) => ['failed 2 times', '2', `cannot do ${payload}`]));
 });
 
 describe('with processes that die', () => {

@@ -1,7 +1,7 @@
 import type { Redis } from 'ioredis';
 
 import { withResolvers } from '../../lib/shared/deferred.js';
-import type { ServerRedisStreamsOptions, StreamProducer } from '../../lib/index.js';
+import type { HandlerExtras, ServerRedisStreamsOptions, StreamProducer } from '../../lib/index.js';
 import type { FaultBench } from './fault-bench.js';
 import { Ledger } from './ledger.js';
 import type { Account } from './ledger.js';
@@ -30,6 +30,7 @@ export interface FleetPlan {
   readonly url: string;
   readonly pattern: string;
   readonly options: Partial<ServerRedisStreamsOptions>;
+  readonly extras?: HandlerExtras | undefined;
 }
 
 const GROUP = 'fleet';
@@ -63,14 +64,14 @@ export class Fleet {
   }
 
   /** Sends one task and records the outcome in the ledger. */
-  async send(producer: StreamProducer, task: ChildTask): Promise<void> {
-    await this.ledger.sent(String(task.n), producer.send(JSON.stringify(task)));
+  async send(producer: StreamProducer, task: ChildTask, headers: Record<string, string> = {}): Promise<void> {
+    await this.ledger.sent(String(task.n), producer.send(JSON.stringify(task), { headers }));
   }
 
   async start(name: string, options: Partial<ServerRedisStreamsOptions> = {}): Promise<Service> {
-    const { url, pattern } = this.#plan;
+    const { url, pattern, extras } = this.#plan;
     const orders = { connection: url, group: GROUP, consumer: name, ...this.#plan.options, ...options };
-    const service = await this.#start({ pattern, options: orders, isSilent: true }, (event) => {
+    const service = await this.#start({ pattern, options: orders, extras, isSilent: true }, (event) => {
       const { started: n, id = '', deliveryCount = 0, done } = event;
       if (n !== undefined) this.#started({ service: name, n, id, deliveryCount });
       if (done !== undefined) this.ledger.handledMessage({ id, text: () => String(done) });

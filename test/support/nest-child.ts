@@ -4,7 +4,8 @@ import { NestFactory } from '@nestjs/core';
 import type { MicroserviceOptions } from '@nestjs/microservices';
 
 import { RedisStreamsDeadLetterException, ServerRedisStreams } from '../../lib/index.js';
-import { moduleOf, onEvent } from './controllers.js';
+import type { RedisStreamsContext } from '../../lib/index.js';
+import { moduleOf, onBatch, onEvent } from './controllers.js';
 import type { ChildEvent, NestChildInput } from './nest-process.js';
 
 // The program of a service that the test kills, or that exits by itself. The payload defines what the handler does.
@@ -33,15 +34,26 @@ function block(time: number): void {
 }
 
 const silent = { error: () => undefined, warn: () => undefined, log: () => undefined };
-const controller = onEvent(input.pattern, async (task: ChildTask, context) => {
+async function handle(task: ChildTask, context: RedisStreamsContext): Promise<void> {
   report({ started: task.n, id: context.getMessageId(), deliveryCount: context.getDeliveryCount() });
   if (task.exits) process.exit(7);
   if (task.blocks) block(task.blocks);
   if (task.takes) await pause(task.takes);
   if (task.refuses) throw new RedisStreamsDeadLetterException(`refused ${task.n}`);
   if (task.fails) throw new Error(`cannot do ${task.n}`);
+  if (input.extras?.ack === 'manual') context.ack();
   report({ done: task.n });
-});
+}
+
+const controller = input.extras?.batch
+  ? onBatch(
+      input.pattern,
+      async (tasks: ChildTask[], contexts) => {
+        for (const [index, task] of tasks.entries()) await handle(task, contexts[index] as RedisStreamsContext);
+      },
+      input.extras,
+    )
+  : onEvent(input.pattern, handle, input.extras);
 
 async function run(): Promise<void> {
   // The parent process has exited.

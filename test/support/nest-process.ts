@@ -8,12 +8,14 @@ import { fileURLToPath } from 'node:url';
 import { afterAll, afterEach } from '@jest/globals';
 import { build } from 'esbuild';
 
-import type { ServerRedisStreamsOptions } from '../../lib/index.js';
+import type { HandlerExtras, ServerRedisStreamsOptions } from '../../lib/index.js';
 import { until } from './until.js';
 
 export interface NestChildInput {
   pattern: string;
   options: ServerRedisStreamsOptions;
+  /** Settings of the handler. */
+  extras?: HandlerExtras;
   /** Disables the log of the service, for tests in which it fails on purpose. */
   isSilent?: boolean;
 }

@@ -36,6 +36,7 @@ class Scene {
       blockTimeout: 1_000,
     } as unknown as ConsumerEnvironment;
     this.loops = new ReadLoops({
+      countsStarts: false,
       environment,
       consumer: resolveConsumerOptions({ mode: 'real-time' }),
       buffer: this.buffer,

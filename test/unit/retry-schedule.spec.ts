@@ -15,12 +15,22 @@ afterEach(() => {
 
 const MARGIN = 1_000;
 
-function scheduleOn(pending: Omit<ClaimsOptions['pending'], 'claimIdle'>, takenAway: string[] = []): RetrySchedule {
+function scheduleOn(
+  pending: Omit<ClaimsOptions['pending'], 'claimIdle' | 'takeIdle'>,
+  takenAway: string[] = [],
+): RetrySchedule {
   const claimIdle = (): never => {
     throw new Error('a retry claims its own entries only');
   };
   const logger = { warn: () => undefined };
-  const claims = new Claims({ pending: { ...pending, claimIdle }, group: 'g', consumer: 'me', noAck: false, logger });
+  const claims = new Claims({
+    pending: { ...pending, claimIdle, takeIdle: claimIdle },
+    countsStarts: false,
+    group: 'g',
+    consumer: 'me',
+    noAck: false,
+    logger,
+  });
   return new RetrySchedule(claims, 'me', MARGIN, { onTakenAway: ({ id }) => takenAway.push(id) });
 }
 

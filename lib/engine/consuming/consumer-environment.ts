@@ -3,6 +3,7 @@ import type { ReadInterrupt } from '../../redis/connection/read-interrupt.js';
 import type { RedisConnection } from '../../redis/connection/redis-connection.js';
 import type { ReadCommands, StreamCommands } from '../../redis/commands/stream-commands.js';
 import type { LocalLoopHealth } from '../health.js';
+import type { SuspectTurn } from '../settling/suspect-turn.js';
 
 /** A connection for blocking reads. */
 export interface ReaderConnection {
@@ -26,6 +27,8 @@ export interface LiveSession {
 export interface ConsumerEnvironment {
   /** Every session is in this set from its creation until it has left. */
   readonly sessions: Set<LiveSession>;
+  /** Shared, because a suspect of one consumer must not be blamed for a suspect of another. */
+  readonly suspectTurn: SuspectTurn;
   /** Commands over the connection that never blocks. */
   readonly control: StreamCommands;
   /**

@@ -100,7 +100,14 @@ export class ConsumerSession implements LiveSession, ReadLoopListener, RetryList
     this.#capacity = capacity;
     this.#listeners = listeners;
     this.buffer = new MessageBuffer(prefetch + capacity.inHandlers, batchSize, capacity.holdsUntilReleased);
-    this.#loops = new ReadLoops({ environment, consumer: options, buffer: this.buffer, listener: this });
+    this.#loops = new ReadLoops({
+      environment,
+      consumer: options,
+      buffer: this.buffer,
+      // A taker that does not settle its messages cannot tell when a handler starts.
+      countsStarts: capacity.holdsUntilReleased,
+      listener: this,
+    });
     this.acknowledger = new Acknowledger({ consumer: options, pending, retries: this.#loops, logger, onError });
     this.#release = new Release({ consumer: options, commands: control, logger });
     if (group !== undefined) {

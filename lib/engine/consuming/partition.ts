@@ -1,5 +1,6 @@
 import { ID_BEFORE_ALL } from '../../constants.js';
 import type { RedisStreamsError } from '../../errors.js';
+import type { Settlement } from '../settling/settlement.js';
 import { StreamMessage } from '../messages/stream-message.js';
 import type { StoredShard } from '../messages/stream-message.js';
 
@@ -44,6 +45,8 @@ export class Partition implements StoredShard {
   owned = new Map<string, OwnedState>();
   /** When the handling of an unsettled entry first failed in this process, in milliseconds, by id. */
   readonly failedFirst = new Map<string, number>();
+  /** Settlements of entries whose dead letter could not be stored yet, by id: they are not handled again. */
+  readonly unburied = new Map<string, Settlement>();
   /** Entries that were deleted while pending; they were acknowledged. */
   deletedWhilePending = 0;
 

@@ -37,6 +37,7 @@ export class StreamMessage implements StreamShard {
   readonly #shard: StoredShard;
   readonly #raw: readonly Buffer[];
   readonly #messageField: string;
+  readonly #isSuspect: boolean;
   #schema: FieldSchema | undefined;
   #payload: Buffer | undefined;
   #fields: ReadonlyMap<string, Buffer> | undefined;
@@ -54,6 +55,7 @@ export class StreamMessage implements StreamShard {
     this.#raw = entry.fields ?? [];
     this.#schema = entry.schema;
     this.#messageField = messageField;
+    this.#isSuspect = entry.isSuspect === true;
   }
 
   get streamKey(): string {
@@ -131,6 +133,15 @@ export class StreamMessage implements StreamShard {
    */
   static shardOf(message: StreamMessage): StoredShard {
     return message.#shard;
+  }
+
+  /**
+   * Whether an earlier process may have begun this message and ended because of it. Its delivery is counted on the server
+   * when its handler starts.
+   * @internal
+   */
+  static isSuspect(message: StreamMessage): boolean {
+    return message.#isSuspect;
   }
 
   /**

@@ -1,4 +1,6 @@
 import { monotonicNow } from '../../shared/clock.js';
+import { RECONNECT_BACKOFF, backoffDelay, pause } from '../../shared/backoff.js';
+import { classifyRedisError, isTransient, toPublicError } from '../../redis/commands/redis-error.js';
 import type { RedisStreamsError } from '../../errors.js';
 import type { RedisStreamsLogger } from '../../shared/logger.js';
 import type { PendingCommands } from '../../redis/commands/stream-commands.js';
@@ -78,6 +80,7 @@ export class Acknowledger {
   ack(partition: Partition, id: string): void {
     if (!this.#commits) return;
     partition.failedFirst.delete(id);
+    partition.unburied.delete(id);
     partition.owned.set(id, 'settled');
     this.#commits.add(partition, id);
   }
@@ -87,6 +90,45 @@ export class Acknowledger {
     const partition = partitionOf(message);
     partition.owned.delete(message.id);
     partition.failedFirst.delete(message.id);
+    partition.unburied.delete(message.id);
+  }
+
+  /**
+   * Counts the delivery of a suspect on the server, right before its handler starts; repeats that through outages. Acks that
+   * wait are sent before: if the suspect ends the process, what has succeeded must not be handled again, and counted again,
+   * each time. With the commit policy `disabled` the handler decides about that itself.
+   *
+   * Returns false when the entry is no longer ours. Ends early, uncounted, when the signal aborts.
+   */
+  async countStart(message: StreamMessage, signal: AbortSignal): Promise<boolean> {
+    const { consumer: options, pending, onError } = this.#options;
+    const { consumer } = options;
+    const group = options.group as string;
+    const partition = partitionOf(message);
+    const entry = { id: message.id, deliveryCount: message.deliveryCount, consumer, idle: 0 };
+    for (let attempt = 1; ; attempt += 1) {
+      await this.#commitAll(signal);
+      if (signal.aborted) return true;
+      try {
+        const { entries, deleted } = await pending.claimOwn(partition.key, group, consumer, [entry], false);
+        if (deleted.length > 0) await pending.ack(partition.key, group, deleted);
+        partition.deletedWhilePending += deleted.length;
+        return entries.length > 0;
+      } catch (error) {
+        if (classifyRedisError(error) === 'group-missing') return false;
+        // Without a count, a message that ends its process would do that without end.
+        if (attempt === 1 && !isTransient(classifyRedisError(error))) {
+          onError(toPublicError(error, partition.key, 'counting a delivery of'));
+        }
+        await pause(backoffDelay(RECONNECT_BACKOFF, attempt), signal);
+      }
+    }
+  }
+
+  /** Acknowledges a suspect at once, so that a later crash does not repeat it. */
+  acknowledgeSuspect(message: StreamMessage): void {
+    this.acknowledge(message);
+    void this.#commitAll();
   }
 
   /** When the handling of this message first failed in this process; now, if it has not failed before. */
@@ -130,6 +172,13 @@ export class Acknowledger {
   /** Queued acks are not sent; call {@link flushDelayed} and {@link commit} before. */
   close(): void {
     this.#commits?.close();
+  }
+
+  /** Sends every ack that waits. Never rejects: the scheduler reports the acks that Redis refuses. */
+  async #commitAll(signal?: AbortSignal): Promise<void> {
+    if (this.#options.consumer.autoCommit === 'disabled') return;
+    this.flushDelayed();
+    await this.commit(signal).catch(() => undefined);
   }
 
   get #isDelayed(): boolean {

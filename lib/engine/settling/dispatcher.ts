@@ -9,7 +9,8 @@ import type { ConsumerSession, HandlerReport, MessageTaker } from '../consuming/
 import { Delivery } from './settlement.js';
 import type { Settlement } from './settlement.js';
 import { KeyQueues } from './key-queues.js';
-import type { StreamMessage } from '../messages/stream-message.js';
+import { StreamMessage } from '../messages/stream-message.js';
+import { partitionOf } from '../consuming/partition.js';
 
 export interface DispatcherOptions {
   readonly session: ConsumerSession;
@@ -40,18 +41,23 @@ const DEAD_LETTER_RETRY_DELAY = 5_000;
  * each {@link Settlement} on to the {@link Acknowledger}. It owns the deliveries that run, and the messages that are parked
  * behind others of their key. Buffered messages and those in handlers together never exceed the session's capacity.
  *
+ * A suspect, which an earlier process may have begun, runs only while no other suspect does, and is counted before its
+ * handler starts: if it ends this process too, it alone is blamed. Messages that are new run beside it.
+ *
  * Every event (messages arrived, a delivery ended, a message was settled) ends in `#pump`, which starts the next deliveries.
  */
 export class Dispatcher implements MessageTaker {
   readonly #options: DispatcherOptions;
   readonly #queues: KeyQueues | undefined;
+  /** Suspects that may be handled once it is their turn, in order. */
+  readonly #suspects: StreamMessage[] = [];
+  readonly #closing = new AbortController();
   /** Parked messages that occupy no place in the buffer. */
   #parkedOutside = 0;
   #running = 0;
   /** When each running delivery began, in this order. */
   readonly #begins = new Set<{ readonly at: number }>();
   #settling = 0;
-  #isClosed = false;
   #idle: Deferred<void> | undefined;
   #batchTimer: NodeJS.Timeout | undefined;
   #isBatchDue = false;
@@ -93,40 +99,63 @@ export class Dispatcher implements MessageTaker {
    */
   async close(deadline: number): Promise<number> {
     const { session } = this.#options;
-    this.#isClosed = true;
+    this.#closing.abort();
+    session.environment.suspectTurn.forget(this.#pump);
     clearTimeout(this.#batchTimer);
     await session.stopReading();
-    await session.giveBack(this.#queues?.drain() ?? []);
+    await session.giveBack([...(this.#queues?.drain() ?? []), ...this.#suspects.splice(0)]);
     if (this.#isIdle) return 0;
     this.#idle = withResolvers<void>();
     await within(Math.max(0, deadline - monotonicNow()), this.#idle.promise);
     return this.#running;
   }
 
-  #pump(): void {
+  readonly #pump = (): void => {
     while (!this.#isClosed && this.#running < this.#options.concurrency) {
+      if (this.#suspects.length > 0 && this.#runSuspect()) continue;
+      const known = this.#suspects.length;
       const messages = this.#options.batch ? this.#nextBatch(this.#options.batch) : this.#nextMessage();
-      if (messages.length === 0) return;
-      void this.#run(messages);
+      if (messages.length > 0) void this.#run(messages);
+      else if (this.#suspects.length === known) return;
     }
+  };
+
+  /** Returns false while another suspect has the turn. */
+  #runSuspect(): boolean {
+    const leave = this.#options.session.environment.suspectTurn.enter(this.#pump);
+    if (!leave) return false;
+    this.#unpark();
+    void this.#run([this.#suspects.shift() as StreamMessage], leave);
+    return true;
   }
 
+  #park(): void {
+    if (this.#parkedOutside >= MAX_PARKED_OUTSIDE) return;
+    this.#parkedOutside += 1;
+    this.#options.session.buffer.release();
+  }
+
+  #unpark(): void {
+    if (this.#parkedOutside === 0) return;
+    this.#parkedOutside -= 1;
+    this.#options.session.buffer.occupy();
+  }
+
+  /** The next message that was handed out and is no suspect; suspects join their list on the way. */
   #nextMessage(): StreamMessage[] {
     const { session } = this.#options;
-    const unparked = this.#queues?.next();
-    if (unparked) {
-      if (this.#parkedOutside > 0) {
-        this.#parkedOutside -= 1;
-        session.buffer.occupy();
+    for (let message = this.#queues?.next(); message; message = this.#queues?.next()) {
+      if (!StreamMessage.isSuspect(message)) {
+        this.#unpark();
+        return [message];
       }
-      return [unparked];
+      this.#suspects.push(message);
     }
     for (let message = session.handOut(); message; message = session.handOut()) {
-      if (this.#queues?.enter(message) ?? true) return [message];
-      if (this.#parkedOutside < MAX_PARKED_OUTSIDE) {
-        this.#parkedOutside += 1;
-        session.buffer.release();
-      }
+      const isItsTurn = this.#queues?.enter(message) ?? true;
+      if (isItsTurn && !StreamMessage.isSuspect(message)) return [message];
+      if (isItsTurn) this.#suspects.push(message);
+      this.#park();
     }
     // The read loop waits for room. It must not, if only a retry that the loop itself hands out can make room.
     if (session.buffer.isStarved) session.buffer.wake();
@@ -149,19 +178,46 @@ export class Dispatcher implements MessageTaker {
     this.#isBatchDue = false;
     const batch: StreamMessage[] = [];
     for (let message = session.handOut(); message; message = session.handOut()) {
-      batch.push(message);
+      if (!StreamMessage.isSuspect(message)) batch.push(message);
+      else {
+        this.#suspects.push(message);
+        this.#park();
+      }
       if (batch.length === size) break;
     }
     return batch;
   }
 
-  async #run(messages: readonly StreamMessage[]): Promise<void> {
-    const { session, deliver, onError } = this.#options;
-    const deliveries = messages.map((message) => new Delivery(message, this.#settle));
+  /** @param leave gives the turn back, for a suspect */
+  async #run(messages: readonly StreamMessage[], leave?: () => void): Promise<void> {
+    const { session } = this.#options;
     this.#running += 1;
     const begin = { at: monotonicNow() };
-    this.#begins.add(begin);
     const before = performance.now();
+    if (!leave || (await this.#countStart(messages[0] as StreamMessage))) {
+      // A suspect that waits for its count is no handler that hangs.
+      this.#begins.add(begin);
+      await this.#deliver(messages);
+      this.#begins.delete(begin);
+    }
+    this.#running -= 1;
+    session.handled(messages.length, performance.now() - before);
+    this.#announceIdle();
+    leave?.();
+    this.#pump();
+  }
+
+  /** Never rejects. */
+  async #deliver(messages: readonly StreamMessage[]): Promise<void> {
+    const { deliver, onError } = this.#options;
+    const deliveries: Delivery[] = [];
+    for (const message of messages) {
+      const delivery = new Delivery(message, this.#settle);
+      const unburied = partitionOf(message).unburied.get(message.id);
+      if (unburied) delivery.settle(unburied);
+      else deliveries.push(delivery);
+    }
+    if (deliveries.length === 0) return;
     try {
       // The context of whatever called `#pump`, perhaps another handler, is none of this message's.
       await outsideContext(() => deliver(deliveries));
@@ -170,18 +226,26 @@ export class Dispatcher implements MessageTaker {
       onError(toPublicError(error, (messages[0] as StreamMessage).streamKey, 'handling messages of'));
       for (const delivery of deliveries) delivery.settle({ kind: 'pending' });
     }
-    this.#running -= 1;
-    this.#begins.delete(begin);
-    session.handled(messages.length, performance.now() - before);
-    this.#announceIdle();
-    this.#pump();
+  }
+
+  /** Counts the start of a suspect. Returns false when it must not start: another consumer has it, or we are closing. */
+  async #countStart(message: StreamMessage): Promise<boolean> {
+    const { session } = this.#options;
+    const { acknowledger } = session;
+    const isOurs = await acknowledger.countStart(message, this.#closing.signal);
+    if (isOurs && !this.#isClosed) return true;
+    if (isOurs) await session.giveBack([message]);
+    else acknowledger.leavePending(message);
+    this.#leaveQueue(message);
+    return false;
   }
 
   readonly #settle = (message: StreamMessage, settlement: Settlement): void => {
     const { acknowledger } = this.#options.session;
     switch (settlement.kind) {
       case 'ack':
-        acknowledger.acknowledge(message);
+        if (StreamMessage.isSuspect(message)) acknowledger.acknowledgeSuspect(message);
+        else acknowledger.acknowledge(message);
         this.#leaveQueue(message);
         break;
       case 'pending':
@@ -214,6 +278,7 @@ export class Dispatcher implements MessageTaker {
       // Stored first, acknowledged second: a crash between the two leaves a second dead letter, never none.
       await storeDeadLetter(message, settlement);
     } catch (error) {
+      partitionOf(message).unburied.set(message.id, settlement);
       await session.acknowledger.retryLater(message, DEAD_LETTER_RETRY_DELAY);
       throw error;
     }
@@ -225,6 +290,10 @@ export class Dispatcher implements MessageTaker {
     if (!this.#queues) return;
     this.#queues.leave(message);
     this.#pump();
+  }
+
+  get #isClosed(): boolean {
+    return this.#closing.signal.aborted;
   }
 
   get #isIdle(): boolean {

@@ -40,14 +40,17 @@ export function retryOrDeadLetter(
 }
 
 /**
- * A dead letter for a message that is delivered again although its attempts are used up: each time its process ended
+ * A dead letter for a message that is delivered again although its attempts are used up: the last of its processes ended
  * before its handlers did, because of the message or for another reason. A further delivery could end every instance in
  * turn.
  */
 export function settleExhausted(deliveries: number, policy: FailurePolicy): Settlement | undefined {
   const { attempts } = policy.retry;
   if (policy.deadLetter === false || deliveries <= attempts) return undefined;
-  return deadLetter(`delivered ${times(deliveries - 1)}, and its handlers never ended`, policy);
+  return deadLetter(
+    `delivered ${times(deliveries - 1)}, the last time to a process that ended or stood still before it was settled`,
+    policy,
+  );
 }
 
 /** Where dead letters are off, a message is never dropped: it is retried without end, at the longest delay. */

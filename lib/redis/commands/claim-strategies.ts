@@ -2,7 +2,7 @@ import type { Command } from '../wire/resp-writer.js';
 import { entriesOf } from '../wire/stream-entry.js';
 import type { CommandSender } from './command-sender.js';
 import { collectClaims, parsePending } from './replies.js';
-import type { ClaimRequest, ClaimedPage, PendingCommands, PendingEntry } from './stream-commands.js';
+import type { ClaimRequest, ClaimedPage, PendingCommands, PendingEntry, TakenPage } from './stream-commands.js';
 
 const ID_AT_END = '0-0';
 /** Where a walk through the whole list begins that comes after XREADGROUP … CLAIM. */
@@ -15,6 +15,8 @@ const FIRST_ID = '0-1';
  *    no cursor and skips entries that were deleted, so one walk by the next strategy follows, which finds those.
  * 2. XAUTOCLAIM (Redis 6.2, useful from 7.0 on, where it names the entries that were deleted), then XPENDING for the counts.
  * 3. XPENDING, then XCLAIM of the entries that have been idle long enough.
+ *
+ * XREADGROUP … CLAIM always raises the delivery count, so {@link take} has the other two only.
  */
 export class ClaimStrategies {
   readonly #sender: CommandSender;
@@ -34,7 +36,12 @@ export class ClaimStrategies {
     );
   }
 
-  async #attempt(feature: string, claim: () => Promise<ClaimedPage>): Promise<ClaimedPage | undefined> {
+  /** Changes the owner of idle entries and nothing else. */
+  async take(request: ClaimRequest): Promise<TakenPage> {
+    return (await this.#attempt('XAUTOCLAIM', () => this.#autoTake(request))) ?? (await this.#takePending(request));
+  }
+
+  async #attempt<T>(feature: string, claim: () => Promise<T>): Promise<T | undefined> {
     if (!this.#sender.features.has(feature)) return undefined;
     try {
       return await claim();
@@ -92,6 +99,43 @@ export class ClaimStrategies {
     };
   }
 
+  async #autoTake({ streamKey, group, consumer, minIdle, count, after }: ClaimRequest): Promise<TakenPage> {
+    const key = this.#sender.key(streamKey);
+    const command: Command = [
+      'XAUTOCLAIM',
+      key,
+      group,
+      consumer,
+      minIdle,
+      after ?? ID_AT_END,
+      'COUNT',
+      count,
+      'JUSTID',
+    ];
+    const [cursor, ids, deleted = []] = (await this.#sender.text(key, command)) as [string, string[], string[]?];
+    const replies = await this.#sender.pipeline(
+      key,
+      ids.map((id) => ['XPENDING', key, group, id, id, 1, consumer] as const),
+    );
+    return { taken: collectTaken(replies), deleted, next: cursor === ID_AT_END ? undefined : cursor };
+  }
+
+  async #takePending({ streamKey, group, consumer, minIdle, count, after }: ClaimRequest): Promise<TakenPage> {
+    const page = await this.#pending.pending(streamKey, group, { after, count });
+    const next = page.length < count ? undefined : (page.at(-1) as PendingEntry).id;
+    const idle = page.filter((entry) => entry.idle >= minIdle);
+    const key = this.#sender.key(streamKey);
+    const replies = await this.#sender.pipeline(
+      key,
+      // Redis 6.0 keeps a count with JUSTID, too; the idle time guards against a consumer that takes the entry in between.
+      idle.map(({ id }) => ['XCLAIM', key, group, consumer, minIdle, id, 'JUSTID'] as const),
+    );
+    const failure = replies.find((reply): reply is Error => reply instanceof Error);
+    if (failure) throw failure;
+    // An entry that was deleted may be missing in the reply although it is ours now: claimOwn settles which it is.
+    return { taken: idle, deleted: [], next };
+  }
+
   async #claimPending({ streamKey, group, consumer, minIdle, count, after }: ClaimRequest): Promise<ClaimedPage> {
     const page = await this.#pending.pending(streamKey, group, { after, count });
     const next = page.length < count ? undefined : (page.at(-1) as PendingEntry).id;
@@ -105,4 +149,12 @@ export class ClaimStrategies {
     const counts = idle.map((entry) => entry.deliveryCount + 1);
     return { ...collectClaims(idle, counts, replies), next };
   }
+}
+
+/** An entry without a row was acknowledged in between by its former consumer, or claimed by another. */
+function collectTaken(replies: readonly unknown[]): PendingEntry[] {
+  return replies.flatMap((reply) => {
+    if (reply instanceof Error) throw reply;
+    return parsePending(reply);
+  });
 }

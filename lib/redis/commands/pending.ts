@@ -13,6 +13,7 @@ import type {
   PendingEntry,
   PendingRange,
   RestoredEntries,
+  TakenPage,
 } from './stream-commands.js';
 import { collectClaims, parsePending } from './replies.js';
 
@@ -79,6 +80,10 @@ export class RedisPendingCommands implements PendingCommands {
 
   claimIdle(request: ClaimRequest): Promise<ClaimedPage> {
     return this.#strategies.claim(request);
+  }
+
+  takeIdle(request: ClaimRequest): Promise<TakenPage> {
+    return this.#strategies.take(request);
   }
 
   async keepAlive(streamKey: string, group: string, consumer: string, ids: readonly string[]): Promise<string[]> {

@@ -147,6 +147,15 @@ export interface ClaimedPage {
   readonly next?: string | undefined;
 }
 
+/** Pending entries that changed their owner, with the delivery counts that they had, and still have. */
+export interface TakenPage {
+  readonly taken: PendingEntry[];
+  /** Pending ids whose entries no longer exist. */
+  readonly deleted: string[];
+  /** Where the next claim continues; undefined at the end of the list. */
+  readonly next?: string | undefined;
+}
+
 export interface ClaimRequest {
   readonly streamKey: string;
   readonly group: string;
@@ -172,8 +181,10 @@ export interface PendingCommands {
     entries: readonly PendingEntry[],
     isRedelivery: boolean,
   ): Promise<ClaimedPage>;
-  /** Takes over entries of any consumer that have been idle for `minIdle` milliseconds. */
+  /** Takes over entries of any consumer that have been idle for `minIdle` milliseconds; their delivery count rises. */
   claimIdle(request: ClaimRequest): Promise<ClaimedPage>;
+  /** The same without their fields, and their delivery count stays; {@link claimOwn} reads them. */
+  takeIdle(request: ClaimRequest): Promise<TakenPage>;
   /** Resets the idle time of those ids that are still ours; returns these. */
   keepAlive(streamKey: string, group: string, consumer: string, ids: readonly string[]): Promise<string[]>;
   /** Sets the idle time, and the delivery count where given, of those entries that are still ours. */

@@ -7,6 +7,8 @@ export interface StreamEntry {
   readonly fields: readonly Buffer[] | null;
   /** Number of deliveries that the server has counted, including this one. */
   readonly deliveryCount: number;
+  /** An earlier process may have begun it: `deliveryCount` includes a start that is counted on the server when it happens. */
+  readonly isSuspect?: boolean | undefined;
   /** Schema of the fields, when the decoder has determined it. */
   readonly schema?: FieldSchema | undefined;
 }

@@ -111,8 +111,9 @@ export class GroupReader implements StreamReader {
 
   /**
    * Recovers the consumer's own entries that are pending and not owned by this process, one page at a time, so that a failure
-   * loses no entry that was claimed before it. Entries that were pending before this consumer started were handed out by an
-   * earlier process, so their delivery count rises. Entries that a lost connection left behind were not, so it stays.
+   * loses no entry that was claimed before it. Entries that were pending before this consumer started are those of an
+   * earlier process; {@link Claims} decides how they are counted. Those that a lost connection left behind were never
+   * handed out.
    *
    * A second recovery follows when the longest block time is over: the server may not know yet that the old connection is
    * dead, and then delivers the next entries to the read that is still blocked there, after the first recovery.
@@ -130,7 +131,7 @@ export class GroupReader implements StreamReader {
         const page = await pending.pending(partition.key, group, { after, count, consumer });
         const missing = page.filter(({ id }) => !partition.owned.has(id));
         const wanted = missing.slice(0, credit);
-        const entries = await claims.claimOwn(partition, wanted, !partition.hasRecoveredOnce);
+        const entries = await claims.recover(partition, wanted, !partition.hasRecoveredOnce);
         if (wanted.length < missing.length) {
           partition.recoveryCursor = wanted.at(-1)?.id ?? after;
         } else if (page.length < count) {

@@ -19,6 +19,8 @@ export interface ReadLoopsOptions {
   readonly environment: ConsumerEnvironment;
   readonly consumer: ResolvedConsumerOptions;
   readonly buffer: EntryBuffer;
+  /** The taker counts the deliveries of suspects when their handlers start; see {@link Claims}. */
+  readonly countsStarts: boolean;
   readonly listener: ReadLoopListener & RetryListener;
 }
 
@@ -154,10 +156,10 @@ export class ReadLoops implements RetrySchedules {
   }
 
   #create(key: string): Loop {
-    const { environment, consumer, buffer, listener } = this.#options;
+    const { environment, consumer, buffer, listener, countsStarts } = this.#options;
     const streamKey = key === ALL_PARTITIONS ? undefined : key;
     const connection = environment.openReader(streamKey);
-    const claims = claimsOf(environment, consumer);
+    const claims = claimsOf(environment, consumer, countsStarts);
     const reader = readerFor(connection, claims, environment, consumer);
     const retries = claims && consumer.autoCommit !== 'immediate' ? this.#createRetries(claims) : undefined;
     const loop = new ReadLoop({
@@ -191,10 +193,15 @@ export class ReadLoops implements RetrySchedules {
 }
 
 /** Undefined in real-time mode, where nothing is pending. */
-function claimsOf({ control, logger }: ConsumerEnvironment, options: ResolvedConsumerOptions): Claims | undefined {
+function claimsOf(
+  { control, logger }: ConsumerEnvironment,
+  options: ResolvedConsumerOptions,
+  countsStarts: boolean,
+): Claims | undefined {
   const { group, consumer, autoCommit } = options;
   if (group === undefined) return undefined;
-  return new Claims({ pending: control.pending, group, consumer, noAck: autoCommit === 'immediate', logger });
+  const noAck = autoCommit === 'immediate';
+  return new Claims({ pending: control.pending, group, consumer, noAck, countsStarts: countsStarts && !noAck, logger });
 }
 
 /** The reader for the consumer's mode. */

@@ -8,11 +8,13 @@ import type {
 import type { Partition } from '../partition.js';
 
 export interface ClaimsOptions {
-  readonly pending: Pick<PendingCommands, 'claimOwn' | 'claimIdle' | 'restore' | 'ack'>;
+  readonly pending: Pick<PendingCommands, 'claimOwn' | 'claimIdle' | 'takeIdle' | 'restore' | 'ack'>;
   readonly group: string;
   readonly consumer: string;
   /** With NOACK nothing is acknowledged later, so a claimed entry is acknowledged at once. */
   readonly noAck: boolean;
+  /** The taker counts a delivery when its handler starts; otherwise reading an entry again is its delivery. */
+  readonly countsStarts: boolean;
   readonly logger: Pick<RedisStreamsLogger, 'warn'>;
 }
 
@@ -20,12 +22,28 @@ export interface ClaimsOptions {
  * Claims entries of a group's pending entries list for one consumer: the only way in which pending entries come into this
  * process. An entry that was trimmed or deleted while pending can never be handled; it is acknowledged and counted, and a
  * warning reports the first of a partition.
+ *
+ * With `countsStarts` the delivery count of an entry that another process had stays as it is, because most entries of a
+ * process that crashed were not even begun. The entry is a suspect: it may be the one that ended its process.
  */
 export class Claims {
   readonly #options: ClaimsOptions;
 
   constructor(options: ClaimsOptions) {
     this.#options = options;
+  }
+
+  /**
+   * Reads entries of this consumer's own pending list that this process does not own.
+   * @param isInherited an earlier process had them; otherwise a reply with them was lost
+   */
+  async recover(
+    partition: Partition,
+    wanted: readonly PendingEntry[],
+    isInherited: boolean,
+  ): Promise<readonly StreamEntry[]> {
+    if (!this.#options.countsStarts) return this.claimOwn(partition, wanted, isInherited);
+    return this.#claimUncounted(partition, wanted, ({ deliveryCount }) => isInherited || deliveryCount > 1);
   }
 
   /**
@@ -48,7 +66,19 @@ export class Claims {
     partition: Partition,
     request: { readonly minIdle: number; readonly count: number; readonly after: string | undefined },
   ): Promise<{ entries: readonly StreamEntry[]; next: string | undefined }> {
-    const { pending, group, consumer } = this.#options;
+    const { pending, group, consumer, countsStarts } = this.#options;
+    if (countsStarts) {
+      const { taken, deleted, next } = await pending.takeIdle({
+        streamKey: partition.key,
+        group,
+        consumer,
+        ...request,
+      });
+      await this.#settle(partition, [], deleted);
+      // Those that this process owns have changed nothing but their idle time.
+      const wanted = taken.filter(({ id }) => !partition.owned.has(id));
+      return { entries: await this.#claimUncounted(partition, wanted, () => true), next };
+    }
     const page = await pending.claimIdle({ streamKey: partition.key, group, consumer, ...request });
     await this.#settle(partition, page.entries, page.deleted);
     return { entries: page.entries, next: page.next };
@@ -64,6 +94,20 @@ export class Claims {
   ): Promise<RestoredEntries> {
     const { pending, group, consumer } = this.#options;
     return pending.restore(partition.key, group, consumer, entries);
+  }
+
+  /** An entry with the count 0 was given back before any handler had it: this is its first delivery. */
+  async #claimUncounted(
+    partition: Partition,
+    wanted: readonly PendingEntry[],
+    isSuspect: (entry: PendingEntry) => boolean,
+  ): Promise<readonly StreamEntry[]> {
+    const counted = wanted.map((entry) => ({ ...entry, deliveryCount: Math.max(1, entry.deliveryCount) }));
+    const suspects = new Set(wanted.filter((entry) => entry.deliveryCount > 0 && isSuspect(entry)).map(({ id }) => id));
+    const entries = await this.claimOwn(partition, counted, false);
+    return entries.map((entry) =>
+      suspects.has(entry.id) ? { ...entry, deliveryCount: entry.deliveryCount + 1, isSuspect: true } : entry,
+    );
   }
 
   async #settle(partition: Partition, entries: readonly StreamEntry[], deleted: readonly string[]): Promise<void> {

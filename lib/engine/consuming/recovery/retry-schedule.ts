@@ -137,8 +137,10 @@ export class RetrySchedule implements PeriodicTask {
     const claimed = await this.#claims.claimOwn(partition, wanted, true);
     const byId = new Map(claimed.map((entry) => [entry.id, entry]));
     const entries: StreamEntry[] = [];
-    for (const { message } of waiting) {
-      const entry = byId.get(message.id) ?? (gone.includes(message.id) ? copyOf(message) : undefined);
+    for (const [index, { message }] of waiting.entries()) {
+      const { deliveryCount } = wanted[index] as PendingEntry;
+      const copy = gone.includes(message.id) ? copyOf(message, deliveryCount + 1) : undefined;
+      const entry = byId.get(message.id) ?? copy;
       if (!entry) {
         this.#takenAway(partition, message);
         continue;
@@ -149,8 +151,10 @@ export class RetrySchedule implements PeriodicTask {
     return { partition, generation, entries };
   }
 
-  #pendingEntry({ message: { id, deliveryCount } }: WaitingEntry): PendingEntry {
-    return { id, deliveryCount, consumer: this.#consumer, idle: 0 };
+  #pendingEntry({ partition, message: { id, deliveryCount } }: WaitingEntry): PendingEntry {
+    // Of an unburied message only the dead letter is stored again, so this is no delivery.
+    const counted = partition.unburied.has(id) ? deliveryCount - 1 : deliveryCount;
+    return { id, deliveryCount: counted, consumer: this.#consumer, idle: 0 };
   }
 
   /** Whether no other consumer can have claimed the entry by now, as long as its lease was renewed on time. */
@@ -161,12 +165,12 @@ export class RetrySchedule implements PeriodicTask {
   #takenAway(partition: Partition, message: StreamMessage): void {
     partition.owned.delete(message.id);
     partition.failedFirst.delete(message.id);
+    partition.unburied.delete(message.id);
     this.#listener.onTakenAway(message);
   }
 }
 
 /** The message once more, for the stream that had its entry was deleted. */
-function copyOf(message: StreamMessage): StreamEntry {
-  const { id, deliveryCount } = message;
-  return { id, fields: StreamMessage.storedFieldsOf(message), deliveryCount: deliveryCount + 1 };
+function copyOf(message: StreamMessage, deliveryCount: number): StreamEntry {
+  return { id: message.id, fields: StreamMessage.storedFieldsOf(message), deliveryCount };
 }

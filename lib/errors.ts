@@ -143,7 +143,7 @@ export class GroupMissingError extends RedisStreamsError {
 export class QueueFullError extends RedisStreamsError {
   override readonly name: string = 'QueueFullError';
   constructor(option: string, limit: number) {
-    super('ERR_QUEUE_FULL', `The producer already holds ${option} = ${limit}; wait for receipts, or call flush()`, {
+    super('ERR_QUEUE_FULL', `The producer already holds ${option} = ${limit}; wait for receipts, or for ready()`, {
       retryable: true,
     });
   }

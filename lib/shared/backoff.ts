@@ -1,5 +1,7 @@
 import { setTimeout as wait } from 'node:timers/promises';
 
+import { withResolvers } from './deferred.js';
+
 /** The delays between attempts; all times are milliseconds. */
 export interface BackoffPolicy {
   readonly initial: number;
@@ -32,4 +34,17 @@ export async function within(time: number, work: Promise<unknown>): Promise<void
   const limit = new AbortController();
   await Promise.race([work, pause(time, limit.signal)]);
   limit.abort();
+}
+
+/** Waits for the work, which continues when the signal ends the wait. @throws the reason of the signal */
+export async function untilAborted<T>(work: Promise<T>, signal: AbortSignal): Promise<T> {
+  signal.throwIfAborted();
+  const { promise: aborted, reject } = withResolvers<never>();
+  const onAbort = (): void => reject(signal.reason);
+  signal.addEventListener('abort', onAbort);
+  try {
+    return await Promise.race([work, aborted]);
+  } finally {
+    signal.removeEventListener('abort', onAbort);
+  }
 }

@@ -1,6 +1,7 @@
 import { randomUUID } from 'node:crypto';
 import { EventEmitter } from 'node:events';
 
+import { untilAborted } from '../../shared/backoff.js';
 import { errorText } from '../../shared/error-text.js';
 import {
   InvalidOptionError,
@@ -45,8 +46,8 @@ export interface ProducerEnvironment {
 /** Without `maxPayload`: no Redis takes longer strings by default (`proto-max-bulk-len`). */
 const MAX_PAYLOAD = 512 * 1024 * 1024 - 1;
 
-/** Errors of enqueued messages that are kept for flush(), which the caller may never call; further ones are only counted. */
-const MAX_KEPT_FAILURES = 100_000;
+/** Errors of each code that are kept for flush(); further ones are only counted. An outage can fail many thousands. */
+const KEPT_OF_EACH_CODE = 10;
 
 /**
  * Appends messages. Sending only queues: messages of one turn of the event loop go out together, and nothing waits for the
@@ -58,8 +59,8 @@ export class StreamProducer extends EventEmitter<{ error: [error: RedisStreamsEr
   readonly #environment: ProducerEnvironment;
   readonly #pipeline: WritePipeline;
   readonly #maxPayload: number;
-  #failures: RedisStreamsError[] = [];
-  #failed = 0;
+  /** Of messages enqueued since the last flush, by code. */
+  #failures = new Map<string, { count: number; readonly errors: RedisStreamsError[] }>();
   #unlogged = 0;
   #ending: Promise<void> | undefined;
   /** The last stream of which it is known that batches can be remembered beside it. */
@@ -147,35 +148,62 @@ export class StreamProducer extends EventEmitter<{ error: [error: RedisStreamsEr
     }
   }
 
-  /** Sends without a receipt, the fastest way. See {@link enqueueTo}. */
-  enqueue(payload: Payload, options?: SendOptions): void {
+  /**
+   * Sends to the stream that the producer was created for, without a receipt, the fastest way. See {@link enqueueTo}.
+   * @example
+   * for (const reading of readings) {
+   *   if (!producer.enqueue(reading)) await producer.ready();
+   * }
+   * await producer.flush();
+   */
+  enqueue(payload: Payload, options?: SendOptions): boolean {
     if (this.#streamKey === undefined) {
       throw new UnsupportedOperationError('enqueue()', 'needs an anchored producer; use enqueueTo(streamKey, …)');
     }
-    this.enqueueTo(this.#streamKey, payload, options);
+    return this.enqueueTo(this.#streamKey, payload, options);
   }
 
   /**
+   * Returns false when half of `maxQueued` or `maxQueuedBytes` is reached: await {@link ready} before the next message. As
+   * with a writable stream of Node.js, the message itself is queued all the same while there is room.
+   *
    * Failures, a full queue included, are emitted as `error` and rejected by the next {@link flush}.
    * @throws InvalidOptionError, ProducerEndedError
    */
-  enqueueTo(streamKey: string, payload: Payload, options?: SendOptions): void {
+  enqueueTo(streamKey: string, payload: Payload, options?: SendOptions): boolean {
     try {
       this.#push(streamKey, payload, options, this.#onEnqueueSettled);
     } catch (error) {
       if (error instanceof InvalidOptionError || error instanceof ProducerEndedError) throw error;
       this.#onEnqueueSettled(error as RedisStreamsError);
     }
+    return this.#pipeline.isBelowLowWater;
   }
 
-  /** Resolves when everything sent before has been accepted. Rejects with an AggregateError of what was enqueued since the last flush and failed. */
+  /**
+   * Resolves when less than half of `maxQueued` and of `maxQueuedBytes` waits to be accepted by Redis, which may be at once. In
+   * an outage that is at the latest when what waits has failed.
+   * @throws ProducerEndedError, or the reason of the signal when it is aborted first
+   */
+  async ready({ signal }: { signal?: AbortSignal } = {}): Promise<void> {
+    if (this.#ending) throw new ProducerEndedError();
+    const room = this.#pipeline.room();
+    await (signal ? untilAborted(room, signal) : room);
+  }
+
+  /**
+   * Resolves when everything sent before has been accepted. Rejects with an AggregateError when messages that were enqueued
+   * since the last flush have failed: it counts them by code, and has up to ten errors of each code.
+   */
   async flush(): Promise<void> {
     await this.#pipeline.flush();
-    const failures = this.#failures;
-    const failed = this.#failed;
-    this.#failures = [];
-    this.#failed = 0;
-    if (failed > 0) throw new AggregateError(failures, `${failed} enqueued messages were not accepted`);
+    const failures = [...this.#failures];
+    if (failures.length === 0) return;
+    this.#failures.clear();
+    const failed = failures.reduce((sum, [, { count }]) => sum + count, 0);
+    const counts = failures.map(([code, { count }]) => `${count} × ${code}`).join(', ');
+    const errors = failures.flatMap(([, { errors: kept }]) => kept);
+    throw new AggregateError(errors, `${failed} enqueued messages were not accepted: ${counts}`);
   }
 
   /** Trims to about that many entries; returns how many went. */
@@ -274,8 +302,10 @@ export class StreamProducer extends EventEmitter<{ error: [error: RedisStreamsEr
 
   readonly #onEnqueueSettled = (error: RedisStreamsError | undefined): void => {
     if (!error) return;
-    this.#failed += 1;
-    if (this.#failures.length < MAX_KEPT_FAILURES) this.#failures.push(sameOr(this.#failures.at(-1), error));
+    let failures = this.#failures.get(error.code);
+    if (!failures) this.#failures.set(error.code, (failures = { count: 0, errors: [] }));
+    failures.count += 1;
+    if (failures.errors.length < KEPT_OF_EACH_CODE) failures.errors.push(error);
     this.#report(error);
   };
 
@@ -299,9 +329,4 @@ export class StreamProducer extends EventEmitter<{ error: [error: RedisStreamsEr
       this.#unlogged = 0;
     });
   }
-}
-
-/** A full queue or an outage fails many in the same words. They share one error: each of its own would take half a kilobyte. */
-function sameOr(last: RedisStreamsError | undefined, error: RedisStreamsError): RedisStreamsError {
-  return last?.code === error.code && last.message === error.message ? last : error;
 }

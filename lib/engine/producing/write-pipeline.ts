@@ -49,6 +49,9 @@ export interface WritePipelineOptions {
 /** Lifetime of a producer's memory on the server, which counts by the server's clock: that may jump. */
 const MIN_MEMORY = 24 * 3_600_000;
 
+/** Share of `maxQueued` and `maxQueuedBytes`: what is left lasts while a producer that waited fills the queue again. */
+const LOW_WATER = 0.5;
+
 interface Round extends FlushRound {
   done: Deferred<void> | undefined;
 }
@@ -73,6 +76,8 @@ export class WritePipeline implements LanePipeline {
   #deadline = 0;
   #round: Round = { open: 0, done: undefined };
   #rounds = new Set<Round>();
+  /** Resolves when the queue is below its low-water mark; made when it is first waited for. */
+  #room: Deferred<void> | undefined;
 
   constructor(options: WritePipelineOptions) {
     this.#options = options;
@@ -83,6 +88,17 @@ export class WritePipeline implements LanePipeline {
   /** Messages that wait or are in flight. */
   get size(): number {
     return this.#size;
+  }
+
+  /** Whether less than half of what may be queued waits or is in flight. */
+  get isBelowLowWater(): boolean {
+    const { maxQueued, maxQueuedBytes } = this.#options;
+    return this.#size < maxQueued * LOW_WATER && this.#bytes < maxQueuedBytes * LOW_WATER;
+  }
+
+  /** Resolves when the queue is below its low-water mark: at the latest when what waits has failed. */
+  async room(): Promise<void> {
+    if (!this.isBelowLowWater) await (this.#room ??= withResolvers<void>()).promise;
   }
 
   /** @throws QueueFullError when the message would be one too many, or one too large. */
@@ -282,6 +298,10 @@ export class WritePipeline implements LanePipeline {
   #release(message: OutgoingMessage): void {
     this.#size -= 1;
     this.#bytes -= message.size;
+    if (this.#room && this.isBelowLowWater) {
+      this.#room.resolve();
+      this.#room = undefined;
+    }
     const round = message.round as Round;
     round.open -= 1;
     if (round.open > 0 || round === this.#round) return;

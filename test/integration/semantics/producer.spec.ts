@@ -219,6 +219,61 @@ describe('producer', () => {
     await producer.send('123');
   });
 
+  it.each([
+    ['maxQueued', { maxQueued: 100 }],
+    ['maxQueuedBytes', { maxQueuedBytes: 1_000 }],
+    ['one message at a time', { maxQueued: 1 }],
+  ])('a loop that awaits ready() when enqueue() returns false loses nothing: %s', async (_, limits) => {
+    const stream = uniqueName('stream');
+    const producer = await (await streams.connect()).createProducer(stream, limits);
+    let waits = 0;
+    for (const text of numbers(0, 999)) {
+      if (producer.enqueue(text)) continue;
+      waits += 1;
+      await producer.ready();
+    }
+    await producer.flush();
+
+    expect(waits).toBeGreaterThan(0);
+    expect((await streams.redis.xrange(stream, '-', '+')).map(([, [, text]]) => text)).toEqual(numbers(0, 999));
+  });
+
+  it('ready() resolves at half of maxQueued, at once below it, and rejects with the reason of its signal', async () => {
+    const stream = uniqueName('stream');
+    const producer = await (await streams.connect()).createProducer(stream, { maxQueued: 4 });
+    expect(['a', 'b', 'c', 'd'].map((text) => producer.enqueue(text))).toEqual([true, false, false, false]);
+    const controller = new AbortController();
+    const aborted = producer.ready({ signal: controller.signal });
+    const ready = producer.ready();
+    controller.abort(new Error('no time'));
+
+    await expect(aborted).rejects.toThrow('no time');
+    await expect(producer.ready({ signal: controller.signal })).rejects.toThrow('no time');
+    await ready;
+    expect(producer.queued).toBeLessThan(2);
+    await producer.ready();
+    await producer.end();
+    await expect(producer.ready()).rejects.toMatchObject({ code: 'ERR_PRODUCER_ENDED' });
+  });
+
+  it('flush() counts what failed by code, and keeps a few errors of each', async () => {
+    const [stream, other] = [uniqueName('stream'), uniqueName('text')];
+    await streams.redis.set(other, 'x');
+    const producer = await (await streams.connect()).createGenericProducer({ maxQueued: 30 });
+    producer.on('error', () => undefined);
+    for (let index = 0; index < 30; index += 1) producer.enqueueTo(other, 'bad');
+    for (let index = 0; index < 5_000; index += 1) producer.enqueueTo(stream, 'one too many');
+    const failure = await producer.flush().catch((error: AggregateError) => error);
+
+    expect(failure).toBeInstanceOf(AggregateError);
+    const { message, errors } = failure as AggregateError;
+    expect(message).toBe('5030 enqueued messages were not accepted: 5000 × ERR_QUEUE_FULL, 30 × ERR_WRONG_TYPE');
+    expect(errors.map(({ code }: RedisStreamsError) => code).sort()).toEqual(
+      ['ERR_QUEUE_FULL', 'ERR_WRONG_TYPE'].flatMap((code) => Array<string>(10).fill(code)),
+    );
+    await expect(producer.flush()).resolves.toBeUndefined();
+  });
+
   it('a generic producer needs the stream with each message', async () => {
     const producer = await (await streams.connect()).createGenericProducer();
 

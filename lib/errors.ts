@@ -58,8 +58,8 @@ export class UnsupportedOperationError extends RedisStreamsError {
 /** Redis could not be reached, or the connection was lost; what was in flight may or may not have been done. */
 export class ConnectionError extends RedisStreamsError {
   override readonly name: string = 'ConnectionError';
-  constructor(message: string, cause?: unknown) {
-    super('ERR_CONNECTION', message, { cause, retryable: true });
+  constructor(message: string, cause?: unknown, retryable = true) {
+    super('ERR_CONNECTION', message, { cause, retryable });
   }
 }
 

@@ -20,7 +20,7 @@ function classesInSource(): Row[] {
     const name = /^\w+/.exec(source)?.[0] as string;
     const code = /super\(\s*'(ERR_\w+)'/.exec(source)?.[1];
     if (code === undefined) return [];
-    const isVariable = /\bretryable(: boolean| = false)[,)]/.test(source);
+    const isVariable = /\bretryable(: boolean| = (?:true|false))[,)]/.test(source);
     return [{ name, code, retryable: isVariable ? 'depends' : source.includes('retryable: true') ? 'yes' : 'no' }];
   });
 }

@@ -1,11 +1,8 @@
 import type { Redis } from 'ioredis';
 
-import { ConnectionError, PermissionError } from '../../errors.js';
-import { errorText } from '../../shared/error-text.js';
-import { classifyRedisError } from '../commands/redis-error.js';
 import type { ClientFactory, ConnectionRole, ConnectionTimes } from './client-factory.js';
 import { ClusterTopology } from './cluster-topology.js';
-import { RedisConnection } from './redis-connection.js';
+import { RedisConnection, connectFailure } from './redis-connection.js';
 import type { ClientSource, ConnectionSettings } from './redis-connection.js';
 
 /** Interval at which connections to nodes that serve no slots any more are looked at. */
@@ -58,10 +55,7 @@ export class ClusterNodes {
   get lastFailure(): Error | undefined {
     const { lastFailure } = this.topology;
     if (!lastFailure) return [...this.#connections.values()].find((connection) => connection.lastFailure)?.lastFailure;
-    const text = errorText(lastFailure);
-    return classifyRedisError(lastFailure) === 'permission'
-      ? new PermissionError(`Redis at ${this.address} refused the login: ${text}`, lastFailure)
-      : new ConnectionError(`Redis at ${this.address} cannot be reached: ${text}`, lastFailure);
+    return connectFailure(this.address, lastFailure);
   }
 
   open(): void {

@@ -2,7 +2,7 @@ import { EventEmitter } from 'node:events';
 
 import type { Redis } from 'ioredis';
 
-import { ClosedError, ConnectionError, InvalidOptionError, PermissionError } from '../../errors.js';
+import { ClosedError, ConnectionError, InvalidOptionError, PermissionError, RedisStreamsError } from '../../errors.js';
 import { outsideContext } from '../../shared/async-context.js';
 import { RECONNECT_BACKOFF, backoffDelay, pause } from '../../shared/backoff.js';
 import { monotonicNow } from '../../shared/clock.js';
@@ -135,8 +135,8 @@ export class RedisConnection extends EventEmitter<ConnectionEvents> {
   /**
    * Resolves with the channel of the live client, however long that takes.
    * @throws ClosedError once the connection is closed; the signal's reason when it aborts; PermissionError when the very
-   * first connection fails for its credentials, or InvalidOptionError when its client cannot be used, because waiting does
-   * not help.
+   * first connection fails for its credentials, ConnectionError when it fails for the certificate of the server, or
+   * InvalidOptionError when its client cannot be used, because waiting does not help.
    */
   async ready(signal?: AbortSignal): Promise<CommandChannel> {
     this.open();
@@ -280,12 +280,7 @@ export class RedisConnection extends EventEmitter<ConnectionEvents> {
   }
 
   #connectFailure(error: unknown): Error {
-    if (error instanceof InvalidOptionError) return error;
-    const cause = publicCause(error);
-    const text = errorText(cause);
-    return classifyRedisError(cause) === 'permission'
-      ? new PermissionError(`Redis at ${this.address} refused the login: ${text}`, cause)
-      : new ConnectionError(`Redis at ${this.address} cannot be reached: ${text}`, cause);
+    return error instanceof InvalidOptionError ? error : connectFailure(this.address, publicCause(error));
   }
 
   async #change(signal?: AbortSignal): Promise<void> {
@@ -311,9 +306,29 @@ export class RedisConnection extends EventEmitter<ConnectionEvents> {
   }
 }
 
-/** Wrong credentials, or a function that does not return a new client: waiting does not help. */
-export function isMisconfiguration(failure: Error | undefined): failure is PermissionError | InvalidOptionError {
-  return failure instanceof PermissionError || failure instanceof InvalidOptionError;
+/** The error for a failure to connect, which says whether waiting can help. */
+export function connectFailure(address: string, cause: unknown): PermissionError | ConnectionError {
+  const text = errorText(cause);
+  if (classifyRedisError(cause) === 'permission') {
+    return new PermissionError(`Redis at ${address} refused the login: ${text}`, cause);
+  }
+  return isCertificateError(cause)
+    ? new ConnectionError(`The certificate of Redis at ${address} is refused: ${text}`, cause, false)
+    : new ConnectionError(`Redis at ${address} cannot be reached: ${text}`, cause);
+}
+
+/** By the codes with which OpenSSL and Node.js say why they do not trust a certificate. */
+const CERTIFICATE_CODE =
+  /^(?:CERT_|CRL_|ERROR_IN_C|UNABLE_TO_(?:GET|VERIFY|DECODE|DECRYPT)_|SELF_SIGNED_|DEPTH_ZERO_|INVALID_CA|INVALID_PURPOSE|HOSTNAME_MISMATCH|ERR_TLS_CERT_)/;
+
+function isCertificateError(cause: unknown): boolean {
+  // Not by class: Node's own errors come from another realm inside a VM context.
+  return CERTIFICATE_CODE.test(String((cause as Partial<NodeJS.ErrnoException> | undefined)?.code));
+}
+
+/** Wrong credentials, a certificate that is not trusted, or a function that does not return a new client: waiting does not help. */
+export function isMisconfiguration(failure: Error | undefined): failure is RedisStreamsError {
+  return failure instanceof RedisStreamsError && !failure.retryable;
 }
 
 /** Follows a client from its creation until it is ready or lost, and keeps the first error that explains a loss. */

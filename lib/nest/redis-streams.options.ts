@@ -3,6 +3,7 @@ import type { Deserializer, Serializer } from '@nestjs/microservices';
 import { resolveDeadLetter } from '../engine/settling/dead-letter.js';
 import type { DeadLetterOptions } from '../engine/settling/dead-letter.js';
 import { check, definedOptions, optionNames, pickOptions } from '../shared/option-checks.js';
+import { DEFAULTS } from '../engine/options/options.js';
 import { PRODUCER_OPTIONS, resolveConsumerOptions } from '../engine/options/resolve-options.js';
 import type {
   AutoCommit,
@@ -92,7 +93,7 @@ export interface ServerRedisStreamsOptions extends RedisStreamsCommonOptions {
   batchSize?: number;
   /**
    * Messages read ahead and not yet in a handler. Default: as many as the handlers process in 50 ms, at least 20 (200 in
-   * resumable and real-time mode), at most 1,000 or 8 MiB; with `batchSize` given, twice `batchSize`.
+   * real-time mode), at most 1,000 or 8 MiB; with `batchSize` given, twice `batchSize`.
    */
   prefetch?: number;
   /** Idle time after which a consumer with no pending entries is removed from the group, or false. Default 3,600,000. */
@@ -302,8 +303,11 @@ export function consumerOptions(options: ServerRedisStreamsOptions, mode: Consum
     const own = options.mode === 'real-time' ? pick(options, ['autoStreamReset']) : {};
     return { ...common, autoStreamReset: 'latest', ...own, mode };
   }
+  const isSizeOpen = options.batchSize === undefined && options.prefetch === undefined;
   return {
     ...common,
+    // Every message that a process held when it crashed is handled alone by its successor, so it must hold few.
+    ...(isSizeOpen ? { batchSize: DEFAULTS.consumer.loadBalancedBatchSize } : {}),
     autoStreamReset: options.autoStreamReset ?? 'earliest',
     autoCommit: options.autoCommit ?? SERVER_DEFAULTS.autoCommit,
     ...pick(options, CONSUMER_OPTIONS),

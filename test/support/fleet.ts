@@ -133,9 +133,9 @@ export class Fleet {
    * Waits until every message is handled and nothing is pending: a message whose process died before its ack is handled
    * again only then.
    */
-  async settled(): Promise<Account> {
-    const { lost } = await this.ledger.settled();
-    if (lost.length === 0) await this.untilSettled();
+  async settled(limit?: number): Promise<Account> {
+    const { lost } = await this.ledger.settled(limit);
+    if (lost.length === 0) await this.untilSettled(limit);
     return this.ledger.account();
   }
 

@@ -7,6 +7,7 @@ import type { WritePipelineOptions } from '../../lib/engine/producing/write-pipe
 import { ConnectionError } from '../../lib/errors.js';
 import type { RedisStreamsError } from '../../lib/errors.js';
 import type { BatchWriter, WriteBatch } from '../../lib/redis/commands/stream-commands.js';
+import { BatchRevoked } from '../../lib/redis/commands/redis-error.js';
 import { until } from '../support/until.js';
 import { ReplyError, UnexpectedReply } from '../../lib/redis/wire/resp-reader.js';
 
@@ -247,37 +248,66 @@ describe('write pipeline', () => {
     expect(settled).toEqual(['1']);
   });
 
-  it('exactly-once: never splits a batch that the server may have appended already', async () => {
-    const written: string[][] = [];
-    const write = async ({ requests }: WriteBatch): Promise<Outcomes> => {
-      const ids = requests.map(({ id }) => id);
-      written.push(ids);
-      return written.length < 6 ? ids.map(lost) : ids;
-    };
-    const { pipeline, settled, push } = setUp({ delivery: 'exactly-once', producer: 'p' }, { write });
-    push('1');
-    push('2');
-    await pipeline.flush();
-    expect(settled).toEqual(['1', '2']);
-    expect(written).toEqual(Array.from({ length: 6 }, () => ['1', '2']));
-  });
+  describe('exactly-once', () => {
+    const ONCE = { delivery: 'exactly-once', producer: 'p' } as const;
 
-  it('exactly-once: splits a batch that the server could not read; each part has a number of its own', async () => {
-    const numbers: Array<number | undefined> = [];
-    const write = async ({ requests, once }: WriteBatch): Promise<Outcomes> => {
-      const ids = requests.map(({ id }) => id);
-      if (ids.includes('large')) return ids.map(() => reply('ERR Protocol error: invalid bulk length'));
-      numbers.push(once?.batch);
-      return ids;
-    };
-    const { pipeline, settled, push } = setUp({ delivery: 'exactly-once', producer: 'p' }, { write });
-    for (const id of ['1', '2', 'large', '4', '5']) push(id);
-    await pipeline.flush();
-    push('6');
-    await pipeline.flush();
-    expect(settled).toEqual(['1', '2', 'large: ERR_SEND_FAILED', '4', '5', '6']);
-    expect(new Set(numbers).size).toBe(numbers.length);
-    expect(numbers).toEqual([...numbers].sort((a, b) => Number(a) - Number(b)));
+    /** Remembers batches as the server does; `read` is false for a batch that it could not read. */
+    function remembering(read: (ids: string[], attempt: number) => boolean, failure: () => Error, keepsReply = true) {
+      const known = new Map<number, Outcomes>();
+      const stored: string[] = [];
+      let attempts = 0;
+      const write = async ({ requests, once }: WriteBatch): Promise<Outcomes> => {
+        const ids = requests.map(({ id }) => id);
+        const number = once?.batch as number;
+        attempts += 1;
+        if (once?.revokes) {
+          if (!known.has(number))
+            known.set(
+              number,
+              ids.map(() => new BatchRevoked()),
+            );
+          return known.get(number) as Outcomes;
+        }
+        if (!read(ids, attempts)) return ids.map(failure);
+        if (!known.has(number)) stored.push(...ids);
+        known.set(number, known.get(number) ?? ids);
+        return keepsReply ? (known.get(number) as Outcomes) : ids.map(failure);
+      };
+      return { write, stored };
+    }
+
+    it.each([
+      ['a lost connection', lost, 'large: ERR_SEND_FAILED'],
+      ['a protocol error', () => reply('ERR Protocol error: invalid bulk length'), 'large: ERR_SEND_FAILED'],
+    ])('splits a batch that the server could not read, after it was revoked (%s)', async (_, failure, outcome) => {
+      const { write, stored } = remembering((ids) => !ids.includes('large'), failure);
+      const { pipeline, settled, push } = setUp(ONCE, { write });
+      for (const id of ['1', '2', 'large', '4', '5']) push(id);
+      await pipeline.flush();
+      push('6');
+      await pipeline.flush();
+      expect(settled).toEqual(['1', '2', outcome, '4', '5', '6']);
+      expect(stored).toEqual(['1', '2', '4', '5', '6']);
+    });
+
+    it('does not split a batch that turns out to be appended', async () => {
+      const { write, stored } = remembering(() => true, lost, false);
+      const { pipeline, settled, push } = setUp(ONCE, { write });
+      push('1');
+      push('2');
+      await pipeline.flush();
+      expect(settled).toEqual(['1', '2']);
+      expect(stored).toEqual(['1', '2']);
+    });
+
+    it('does not blame the only message that it has: the network may be cut again and again', async () => {
+      const { write, stored } = remembering((_ids, attempt) => attempt > 8, lost);
+      const { pipeline, settled, push } = setUp(ONCE, { write });
+      push('1');
+      await pipeline.flush();
+      expect(settled).toEqual(['1']);
+      expect(stored).toEqual(['1']);
+    });
   });
 
   it('an answer that is no id makes its message uncertain, and no other', async () => {

@@ -26,20 +26,25 @@ export interface Batch<T extends Sendable = Sendable> {
   readonly breaks: number;
   /** Whether it is a part of a batch that was split. */
   readonly isPart: boolean;
+  /** Whether the server must revoke it before it can be split or sent again. */
+  readonly mustRevoke: boolean;
 }
 
-/** Cuts a batch in two, both of which stay before every later batch. The first keeps the number. */
-export function halvesOf<T extends Sendable>(batch: Batch<T>): [Batch<T>, Batch<T>] {
+/** Cuts a batch in two; one message stays together. The parts have new numbers, and stay before every later batch. */
+export function partsOf<T extends Sendable>(batch: Batch<T>): Array<Batch<T>> {
   const middle = Math.ceil(batch.entries.length / 2);
-  const span = batch.span / 2;
-  const part = (entries: readonly T[], number: number): Batch<T> => ({
-    ...batch,
-    ...sizeOf(entries),
-    number,
-    span,
-    isPart: true,
-  });
-  return [part(batch.entries.slice(0, middle), batch.number), part(batch.entries.slice(middle), batch.number + span)];
+  // Quarters are exact in binary, so no two parts ever share a number.
+  const span = batch.span / 4;
+  return [batch.entries.slice(0, middle), batch.entries.slice(middle)]
+    .filter((entries) => entries.length > 0)
+    .map((entries, index) => ({
+      ...batch,
+      ...sizeOf(entries),
+      number: batch.number + span * (index + 1),
+      span,
+      isPart: batch.isPart || batch.entries.length > 1,
+      mustRevoke: false,
+    }));
 }
 
 function sizeOf<T extends Sendable>(entries: readonly T[]): { entries: readonly T[]; size: number } {
@@ -120,7 +125,7 @@ export class SendQueue<T extends Sendable> {
     if (this.#head === this.#waiting.length) this.#cut([]);
     else if (this.#head >= CUT_FROM && this.#head * 2 > this.#waiting.length)
       this.#cut(this.#waiting.slice(this.#head));
-    return { stream: this, entries, size, number: number(), span: 1, breaks: 0, isPart: false };
+    return { stream: this, entries, size, number: number(), span: 1, breaks: 0, isPart: false, mustRevoke: false };
   }
 
   /** Number of the oldest batch that must be repeated. */

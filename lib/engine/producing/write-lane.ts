@@ -1,9 +1,10 @@
 import { RECONNECT_BACKOFF, backoffDelay, pause } from '../../shared/backoff.js';
 import { monotonicNow } from '../../shared/clock.js';
 import { classifyRedisError, concernsSlot, wasSent } from '../../redis/commands/redis-error.js';
+import type { RedisErrorKind } from '../../redis/commands/redis-error.js';
 import type { AppendOutcomes, BatchWriter, WriteBatch } from '../../redis/commands/stream-commands.js';
 import type { OutgoingMessage } from '../messages/outgoing-message.js';
-import { halvesOf, withEntries } from './send-queue.js';
+import { partsOf, withEntries } from './send-queue.js';
 import type { Batch, SendQueue } from './send-queue.js';
 
 export type MessageBatch = Batch<OutgoingMessage>;
@@ -18,7 +19,7 @@ export interface LanePipeline {
   nextNumber(): number;
   /** The batch as it is written now. */
   writeBatchOf(batch: MessageBatch): WriteBatch;
-  /** Whether the server recognises a batch by its number, so that one that may have run must stay as it is. */
+  /** Whether the server recognises a batch by its number, so that one that may have run stays as it is until it is revoked. */
   readonly keepsBatches: boolean;
   /** Fails the messages that the server would refuse for their size; returns the batch without them. */
   withoutTooLarge(batch: MessageBatch): MessageBatch;
@@ -68,7 +69,8 @@ const REDIRECTIONS_AT_ONCE = 2;
  *
  * A batch during which connections end again and again may hold a message that a server or proxy cannot take. From the second
  * end on the batch is suspect: it is halved and its parts go alone, in order, so that the others pass and one message is left. That fails
- * as uncertain; without a limit it would hold up the lane, and repeat its neighbours, until its deadline.
+ * as uncertain; without a limit it would hold up the lane, and repeat its neighbours, until its deadline. A batch that must
+ * not be appended twice is revoked before it is halved, so that no copy of it can arrive late; its message fails as not sent.
  *
  * It never writes to a stream that is held, and never settles a message twice.
  */
@@ -197,39 +199,46 @@ export class WriteLane {
 
   #settle(batch: MessageBatch, outcomes: AppendOutcomes, wasWritten: boolean): void {
     const { stream } = batch;
+    const { keepsBatches } = this.#pipeline;
     const isBroken = wasWritten && (outcomes?.some(endedConnection) ?? false);
-    if (!isBroken || outcomes?.some((outcome) => typeof outcome === 'string')) this.#answered += 1;
-    const repeats = this.#pipeline.settle(batch, outcomes, isBroken && this.#isToBlame(batch));
+    const isRevoked = outcomes?.some((outcome) => isOfKind(outcome, 'revoked')) ?? false;
+    const written = isBroken && !batch.mustRevoke ? { ...batch, breaks: batch.breaks + 1 } : batch;
+    if (!isBroken && !isRevoked) this.#answered += 1;
+    else if (outcomes?.some((outcome) => typeof outcome === 'string')) this.#answered += 1;
+    const isLast = (keepsBatches ? isRevoked : isBroken) && this.#isToBlame(written);
+    const repeats = this.#pipeline.settle(batch, outcomes, isLast);
     if (repeats.length === 0) {
       if (!this.#isPaused) this.#failures = 0;
       stream.redirections = 0;
     } else {
-      this.#repeat(batch, repeats, isBroken, outcomes);
+      this.#repeat(written, repeats, outcomes, isBroken);
       if (concernsStreamOnly(outcomes)) stream.isHeld = true;
-      else this.#isPaused = true;
+      else if (!isRevoked) this.#isPaused = true;
     }
     this.#end(batch);
   }
 
-  #repeat(batch: MessageBatch, entries: OutgoingMessage[], isBroken: boolean, outcomes: AppendOutcomes): void {
+  #repeat(batch: MessageBatch, entries: OutgoingMessage[], outcomes: AppendOutcomes, isBroken: boolean): void {
+    const { keepsBatches } = this.#pipeline;
     const rest = entries.length === batch.entries.length ? batch : withEntries(batch, entries);
-    const repeated = isBroken ? { ...rest, breaks: rest.breaks + 1 } : rest;
-    // A batch that the server may have appended already is recognised as a whole only; one that it could not read is not there.
-    const canSplit = this.#pipeline.keepsBatches ? outcomes?.some(isUnreadable) : isBroken && isSuspect(repeated);
-    if (!canSplit || entries.length === 1) {
-      const [message] = entries as [OutgoingMessage];
-      if (isSuspect(repeated) && !this.#answeredBefore.has(message)) this.#answeredBefore.set(message, this.#answered);
-      repeated.stream.repeat(repeated);
-    } else {
-      const breaks = isBroken ? BREAKS_OF_SUSPECTS : repeated.breaks;
-      for (const half of halvesOf({ ...repeated, breaks })) half.stream.repeat(half);
+    const isLost = isBroken && isSuspect(rest);
+    // All entries of a script call have the same outcome, if it did not run.
+    const [first = ''] = outcomes ?? [];
+    const canSplit = keepsBatches ? isOfKind(first, 'revoked') : isLost && entries.length > 1;
+    if (canSplit) {
+      const breaks = entries.length > 1 ? BREAKS_OF_SUSPECTS : rest.breaks;
+      for (const part of partsOf({ ...rest, breaks })) part.stream.repeat(part);
+      return;
     }
+    const [message] = entries as [OutgoingMessage];
+    if (isSuspect(rest) && !this.#answeredBefore.has(message)) this.#answeredBefore.set(message, this.#answered);
+    const mustRevoke = rest.mustRevoke || (keepsBatches && (isLost || isOfKind(first, 'unreadable')));
+    rest.stream.repeat({ ...rest, mustRevoke });
   }
 
   /** A message that was alone from the beginning is to blame only if others passed: the network itself may be cut again and again. */
   #isToBlame({ entries, breaks, isPart }: MessageBatch): boolean {
-    if (this.#pipeline.keepsBatches || entries.length > 1) return false;
-    if (breaks + 1 < BREAKS_OF_SUSPECTS + BREAKS_ALONE) return false;
+    if (entries.length > 1 || breaks < BREAKS_OF_SUSPECTS + BREAKS_ALONE) return false;
     return isPart || this.#answered > (this.#answeredBefore.get(entries[0] as OutgoingMessage) ?? Infinity);
   }
 
@@ -281,8 +290,8 @@ function isSuspect({ breaks, isPart }: MessageBatch): boolean {
   return isPart || breaks >= BREAKS_OF_SUSPECTS;
 }
 
-function isUnreadable(outcome: string | Error): boolean {
-  return outcome instanceof Error && classifyRedisError(outcome) === 'unreadable';
+function isOfKind(outcome: string | Error, kind: RedisErrorKind): boolean {
+  return outcome instanceof Error && classifyRedisError(outcome) === kind;
 }
 
 /** Whether the batch was in flight when its connection ended. */

@@ -14,13 +14,7 @@ import { monotonicNow } from '../../shared/clock.js';
 import { withResolvers } from '../../shared/deferred.js';
 import type { Deferred } from '../../shared/deferred.js';
 import { entryIdTime } from '../../redis/commands/entry-id.js';
-import {
-  classifyRedisError,
-  isTransient,
-  replyWord,
-  toPublicError,
-  wasSent,
-} from '../../redis/commands/redis-error.js';
+import { classifyRedisError, isTransient, toPublicError, wasSent } from '../../redis/commands/redis-error.js';
 import type { AppendOutcomes, BatchWriter, TrimLimit, WriteBatch } from '../../redis/commands/stream-commands.js';
 import { largestPart } from '../messages/outgoing-message.js';
 import type { FlushRound, OutgoingMessage } from '../messages/outgoing-message.js';
@@ -151,12 +145,12 @@ export class WritePipeline implements LanePipeline {
     return this.#batches;
   }
 
-  writeBatchOf({ stream, entries, number, size }: MessageBatch): WriteBatch {
+  writeBatchOf({ stream, entries, number, size, mustRevoke: revokes }: MessageBatch): WriteBatch {
     const { trim, producer, timeout } = this.#options;
     const once =
       producer === undefined
         ? undefined
-        : { producer, batch: number, oldest: this.#oldest, remember: Math.max(2 * timeout, MIN_MEMORY) };
+        : { producer, batch: number, oldest: this.#oldest, remember: Math.max(2 * timeout, MIN_MEMORY), revokes };
     const wantsIds = entries.some((entry) => entry.wantsId);
     return { streamKey: stream.streamKey, requests: entries, size, trim: trim(), wantsIds, once };
   }
@@ -270,7 +264,8 @@ export class WritePipeline implements LanePipeline {
     if (!isTransient(kind) || isMistake(error) || isFinal(error)) return false;
     // A message that is larger than the server permits would hold up its lane until its deadline. A script call is one command
     // for all of its messages: those that the server can read go again, apart.
-    if (kind === 'unreadable' && !(this.keepsBatches && entries.length > 1 && !message.isUncertain)) return false;
+    if (kind === 'unreadable' && !(this.keepsBatches && (entries.length > 1 || message.isUncertain))) return false;
+    if (kind === 'revoked') message.isUncertain = false;
     // Waiting for a connection that never came is no attempt; a connection that broke may have done the work.
     const isUncertain = kind === 'connection' && wasSent(error);
     if (isUncertain) message.isUncertain = true;
@@ -313,7 +308,7 @@ export class WritePipeline implements LanePipeline {
 /** Neither a reply nor a lost connection: a mistake in this package must not look like an outage. */
 function isMistake(error: Error): boolean {
   if (error instanceof RedisStreamsError || error instanceof UnexpectedReply) return false;
-  return replyWord(error) === undefined;
+  return classifyRedisError(error) === 'unexpected';
 }
 
 /** Of our own errors, those that no repetition cures. */

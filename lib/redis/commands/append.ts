@@ -1,7 +1,7 @@
 import { UnsupportedOperationError } from '../../errors.js';
 import type { LiveRoute } from '../connection/connection-router.js';
 import { APPEND_AT } from '../scripts/append-at.js';
-import { APPEND_SCRIPTS, appendCall, appendOutcomes } from '../scripts/append-batch.js';
+import { APPEND_SCRIPTS, appendCall, appendOutcomes, revokeCall } from '../scripts/append-batch.js';
 import { DROP_UNTIL } from '../scripts/drop-until.js';
 import { unexpected } from '../wire/append-reply.js';
 import type { AppendOutcomes } from '../wire/append-reply.js';
@@ -10,7 +10,7 @@ import { ReplyError } from '../wire/resp-reader.js';
 import type { AppendRequest, Command } from '../wire/resp-writer.js';
 import { MAX_REDIRECTIONS, settingsOf } from './command-sender.js';
 import type { CommandSender } from './command-sender.js';
-import { classifyRedisError, replyWord } from './redis-error.js';
+import { BatchRevoked, classifyRedisError, replyWord } from './redis-error.js';
 import type { SideKeyKind } from './side-key.js';
 import type { AppendCommands, OnceSettings, TrimLimit, WriteBatch } from './stream-commands.js';
 
@@ -210,14 +210,17 @@ export class RedisAppendCommands implements AppendCommands {
     once: OnceSettings,
   ): Promise<AppendOutcomes> {
     const memory = this.#sender.sideKey('producer', streamKey, once.producer);
-    const call = appendCall({ ...once, key, memory, requests, limit, wantsIds });
+    const call = once.revokes
+      ? revokeCall({ ...once, key, memory })
+      : appendCall({ ...once, key, memory, requests, limit, wantsIds });
     if (!call) return refused(requests);
     const command: Command = ['EVALSHA', call.script.sha, call.keys.length, ...call.keys, ...call.args];
     return route.channel.command(command, 'utf8', settingsOf(route)).then(
-      (replies) =>
-        Array.isArray(replies)
-          ? appendOutcomes(replies, requests.length, wantsIds)
-          : requests.map(() => unexpected(replies)),
+      (replies) => {
+        if (Array.isArray(replies)) return appendOutcomes(replies, requests.length, wantsIds);
+        const failure = once.revokes && replies === null ? new BatchRevoked() : unexpected(replies);
+        return requests.map(() => failure);
+      },
       (error: unknown) => {
         // After SCRIPT FLUSH; the batch is repeated when they are loaded again.
         if (replyWord(error) === 'NOSCRIPT') this.#loaded.delete(route.channel);

@@ -23,6 +23,7 @@ import { ConnectionLost, ProtocolError, ReplyError } from '../wire/resp-reader.j
  * - `no-memory`: the server takes nothing that needs more memory (OOM); reading and acknowledging still work
  * - `unreadable`: the server could not read the command, which did not run, and closes the connection; bytes were damaged on
  *   the way, or the command is larger than the server permits
+ * - `revoked`: the batch was not appended, and never will be under its number
  * - `interrupted`: a blocked read was ended on purpose (CLIENT UNBLOCK … ERROR)
  * - `permission`: credentials or ACL
  * - `unsupported`: the server does not know the command or one of its arguments
@@ -40,11 +41,19 @@ export type RedisErrorKind =
   | 'wrong-type'
   | 'no-memory'
   | 'unreadable'
+  | 'revoked'
   | 'interrupted'
   | 'permission'
   | 'unsupported'
   | 'refused'
   | 'unexpected';
+
+/** Every connection over which the batch was sent ended before the server had read it. */
+export class BatchRevoked extends Error {
+  constructor() {
+    super('Every connection over which it was sent ended; it is not in the stream');
+  }
+}
 
 const KIND_OF_FIRST_WORD: Readonly<Record<string, RedisErrorKind>> = {
   LOADING: 'retryable',
@@ -107,6 +116,7 @@ export function classifyRedisError(error: unknown): RedisErrorKind {
  * them. By classes, codes and names that are literals: a minified bundle shortens the names of classes.
  */
 function kindWithoutReply(error: unknown): RedisErrorKind {
+  if (error instanceof BatchRevoked) return 'revoked';
   if (error instanceof PermissionError) return 'permission';
   if (error instanceof RedisStreamsError)
     return error.retryable || error instanceof ClosedError ? 'connection' : 'unexpected';
@@ -137,7 +147,7 @@ export function concernsSlot(error: unknown): boolean {
 
 /** Whether doing the same again later can help. */
 export function isTransient(kind: RedisErrorKind): boolean {
-  return ['connection', 'failover', 'retryable', 'moved', 'unreadable'].includes(kind);
+  return ['connection', 'failover', 'retryable', 'moved', 'unreadable', 'revoked'].includes(kind);
 }
 
 /** The error that a caller of the engine sees for a failed command on `streamKey`. */

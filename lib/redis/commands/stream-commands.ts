@@ -30,6 +30,11 @@ export interface OnceSettings {
   readonly oldest: number;
   /** How long the server remembers the batch, in milliseconds. */
   readonly remember: number;
+  /**
+   * Asks whether the batch was appended, instead of appending it. If it was not, it never will be, and each of its entries
+   * fails with `BatchRevoked`: they may be sent again in other batches.
+   */
+  readonly revokes?: boolean;
 }
 
 /** Entries that are appended to one stream in one write. */

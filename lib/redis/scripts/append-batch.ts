@@ -2,6 +2,19 @@ import { script } from './script.js';
 import type { Script } from './script.js';
 import type { AppendRequest, CommandArgument } from '../wire/resp-writer.js';
 
+/** Returns the replies of a batch that was appended before. */
+const REMEMBERED = `
+local known = redis.call('HGET', KEYS[2], number)
+if known then
+  local replies = {}
+  for kind, text in string.gmatch(known, '(.)([^\\n]*)\\n') do
+    local reply = text
+    if kind == '#' then reply = tonumber(text) elseif kind == '!' then reply = redis.error_reply(text) end
+    replies[#replies + 1] = reply
+  end
+  return replies
+end`;
+
 /*
  * One script call appends a whole batch exactly once: the outcomes are noted beside the stream, and a batch that is repeated
  * gets them again. Every XADD is a call of its own, so that one that is refused does not stop the others.
@@ -71,16 +84,7 @@ end`;
  */
 const onlyOnce = (append: string): string => `
 local ttl, oldest, number = table.remove(ARGV), tonumber(table.remove(ARGV)), table.remove(ARGV)
-local known = redis.call('HGET', KEYS[2], number)
-if known then
-  local replies = {}
-  for kind, text in string.gmatch(known, '(.)([^\\n]*)\\n') do
-    local reply = text
-    if kind == '#' then reply = tonumber(text) elseif kind == '!' then reply = redis.error_reply(text) end
-    replies[#replies + 1] = reply
-  end
-  return replies
-end
+${REMEMBERED}
 local settled = tonumber(redis.call('HGET', KEYS[2], 'oldest') or 0)
 if tonumber(number) < settled then return {} end
 oldest = math.max(oldest, settled)
@@ -101,7 +105,27 @@ const returning = (body: string): string => `${body}\nreturn replies`;
 const APPEND_VALUES_ONCE = script('append-values-once', returning(onlyOnce(VALUES)));
 const APPEND_ENTRIES_ONCE = script('append-entries-once', returning(onlyOnce(ENTRIES)));
 
-export const APPEND_SCRIPTS = [APPEND_VALUES_ONCE, APPEND_ENTRIES_ONCE] as const;
+/** Stands in the memory for the replies of a revoked batch, whose late copy finds it there. */
+const REVOKED = '!ERR the batch was revoked\\n';
+
+/**
+ * KEYS: those of an append, because a memory is only used together with its stream. ARGV: the batch's number, and the lifetime
+ * of the memory in milliseconds. A batch that was appended answers as it did; any other will not be appended from now on, even
+ * if a copy of it is still under way, and the script returns nil.
+ */
+const REVOKE_BATCH = script(
+  'revoke-batch',
+  `
+local number, revoked = ARGV[1], '${REVOKED}'
+if redis.call('HGET', KEYS[2], number) ~= revoked then
+${REMEMBERED}
+end
+redis.call('HSET', KEYS[2], number, revoked)
+redis.call('PEXPIRE', KEYS[2], ARGV[2])
+return false`,
+);
+
+export const APPEND_SCRIPTS = [APPEND_VALUES_ONCE, APPEND_ENTRIES_ONCE, REVOKE_BATCH] as const;
 
 /** More names and values in one entry do not fit the stack of a script. */
 export const MAX_SCRIPT_FIELDS = 4_000;
@@ -143,6 +167,16 @@ export function appendCall(once: OnceBatch): AppendCall | undefined {
   }
   args.push(batch, oldest, remember);
   return { script: isUniform ? APPEND_VALUES_ONCE : APPEND_ENTRIES_ONCE, keys: [key, memory], args };
+}
+
+/** The script call that revokes a batch. */
+export function revokeCall({
+  key,
+  memory,
+  batch,
+  remember,
+}: Pick<OnceBatch, 'key' | 'memory' | 'batch' | 'remember'>): AppendCall {
+  return { script: REVOKE_BATCH, keys: [key, memory], args: [batch, remember] };
 }
 
 /** The outcome of each entry; undefined when all were appended and no caller wants ids. */

@@ -1,6 +1,6 @@
 import { beforeEach, describe, expect, it } from '@jest/globals';
 
-import { appendCall } from '../../../lib/redis/scripts/append-batch.js';
+import { appendCall, revokeCall } from '../../../lib/redis/scripts/append-batch.js';
 import type { AppendCall } from '../../../lib/redis/scripts/append-batch.js';
 import { FaultBench } from '../../support/fault-bench.js';
 import type { FaultProxy } from '../../support/fault-proxy.js';
@@ -21,6 +21,18 @@ beforeEach(async () => {
 async function payloads(): Promise<Array<string | undefined>> {
   const entries = await bench.admin(server.url).xrange(stream, '-', '+');
   return entries.map(([, fields]) => fields[1]);
+}
+
+function appendOf(payload: string, memory: string, batch: number): AppendCall {
+  const requests = [{ id: '*', fields: ['msg', payload] }];
+  const copy = { key: stream, memory, requests, limit: [], wantsIds: true };
+  return appendCall({ ...copy, batch, oldest: batch, remember: 9_000 }) as AppendCall;
+}
+
+/** The scripts were loaded by a producer. */
+async function call({ script, keys, args }: AppendCall): Promise<unknown> {
+  const plain = args.map((argument) => (typeof argument === 'object' ? Buffer.from(argument) : argument));
+  return bench.admin(server.url).evalsha(script.sha, keys.length, ...keys, ...plain);
 }
 
 describe('delivery exactly-once', () => {
@@ -67,15 +79,42 @@ describe('delivery exactly-once', () => {
 
     const admin = bench.admin(server.url);
     const [memory] = await admin.keys(`nrs:{${stream}}:producer:${stream}:*`);
-    const requests = [{ id: '*', fields: ['msg', 'first'] }];
-    const copy = { key: stream, memory: memory as string, requests, limit: [], wantsIds: true };
-    for (const batch of [1, 2]) {
-      const call = appendCall({ ...copy, batch, oldest: batch, remember: 1_000 }) as AppendCall;
-      const args = call.args.map((argument) => (typeof argument === 'object' ? Buffer.from(argument) : argument));
-      await admin.evalsha(call.script.sha, call.keys.length, ...call.keys, ...args);
-    }
+    for (const batch of [1, 2]) await call(appendOf('first', memory as string, batch));
 
     expect(await payloads()).toEqual(['first', 'second', 'third']);
+  });
+
+  it('does not append a late copy of a batch that was revoked, and does not revoke one that was appended', async () => {
+    const producer = await (await bench.streamer(server.url)).createProducer(stream, { delivery: 'exactly-once' });
+    await producer.send('first');
+
+    const memory = 'memory';
+    const revoke = (batch: number): Promise<unknown> =>
+      call(revokeCall({ key: stream, memory, batch, remember: 9_000 }));
+    const appended = await call(appendOf('second', memory, 1));
+    expect(await revoke(1)).toEqual(appended);
+    expect([await revoke(2), await revoke(2)]).toEqual([null, null]);
+    expect(await call(appendOf('third', memory, 2))).toEqual([expect.any(Error)]);
+
+    expect(await payloads()).toEqual(['first', 'second']);
+  });
+
+  it('appends each message once and in order when the replies to its batch are lost again and again', async () => {
+    const producer = await (await bench.streamer(proxy.url)).createProducer(stream, { delivery: 'exactly-once' });
+    await producer.send('first');
+    const messages = Array.from({ length: 20 }, (_, index) => String(index));
+    let torn = proxy.tearReply(0, 'writer');
+    const sent = Promise.all(messages.map((message) => producer.send(message)));
+    for (let cut = 1; cut < 6; cut += 1) {
+      await torn;
+      torn = proxy.tearReply(0, 'writer');
+    }
+    await torn;
+    const receipts = await sent;
+
+    expect(await payloads()).toEqual(['first', ...messages]);
+    const [, ...ids] = (await bench.admin(server.url).xrange(stream, '-', '+')).map(([id]) => id);
+    expect(receipts.map(({ id }) => id)).toEqual(ids);
   });
 
   it('keeps a small record next to the stream that expires', async () => {

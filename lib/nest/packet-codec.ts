@@ -1,7 +1,7 @@
 import type { Deserializer, ReadPacket, Serializer } from '@nestjs/microservices';
 
 import type { Payload, SendOptions } from '../engine/messages/outgoing-message.js';
-import type { StreamMessage } from '../engine/messages/stream-message.js';
+import { StreamMessage } from '../engine/messages/stream-message.js';
 import { InvalidOptionError, PayloadDecodeError } from '../errors.js';
 import { RedisStreamsRecord } from './redis-streams.record.js';
 
@@ -16,6 +16,9 @@ export const JSON_DESERIALIZER: Deserializer<Buffer, unknown> = Object.freeze({
   deserialize: (payload: Buffer): unknown => JSON.parse(payload.toString()),
 });
 
+/** Bytes that the fields beside the payload may have before they count: headers of requests, tracing and dead letters. */
+const FREE_HEADERS = 16 * 1024;
+
 /** A packet as the producer sends it. */
 export interface EncodedPacket {
   readonly payload: Payload;
@@ -29,13 +32,17 @@ export interface EncodedPacket {
 export class PacketCodec {
   readonly #serializer: () => Serializer;
   readonly #deserializer: () => Deserializer;
+  readonly #maxPayload: number;
 
   /**
-   * Both are looked up for each packet: a subclass of the client or server may set its own after this was constructed.
+   * Serializer and deserializer are looked up for each packet: a subclass of the client or server may set its own after this
+   * was constructed.
+   * @param maxPayload an entry with more bytes is not decoded
    */
-  constructor(serializer: () => Serializer, deserializer: () => Deserializer) {
+  constructor(serializer: () => Serializer, deserializer: () => Deserializer, maxPayload = Infinity) {
     this.#serializer = serializer;
     this.#deserializer = deserializer;
+    this.#maxPayload = maxPayload;
   }
 
   /** Synchronous when the serializer is. @throws InvalidOptionError when the data cannot be serialized */
@@ -53,6 +60,7 @@ export class PacketCodec {
 
   /** The data, or a promise of it unless the deserializer is the default one. @throws PayloadDecodeError */
   decode(message: StreamMessage, pattern: string): unknown {
+    if (this.#maxPayload !== Infinity) requireSize(message, this.#maxPayload);
     if (!message.hasPayload) return fieldsOf(message);
     const deserializer = this.#deserializer();
     return deserializer === JSON_DESERIALIZER ? message.json() : deserialize(deserializer, message, pattern);
@@ -73,6 +81,23 @@ export function resolveDeserializer({ deserializer }: { deserializer?: Deseriali
     throw new InvalidOptionError('deserializer', 'must have a method deserialize', deserializer);
   }
   return deserializer ?? JSON_DESERIALIZER;
+}
+
+/** @throws PayloadDecodeError */
+function requireSize(message: StreamMessage, limit: number): void {
+  const size = sizeOf(message);
+  if (size <= limit) return;
+  throw new PayloadDecodeError(
+    `Entry ${message.id} of '${message.streamKey}' is not decoded: it has ${size} bytes, and maxPayload is ${limit}`,
+  );
+}
+
+/** Bytes of what a handler is given: the payload, or without one all fields; headers as far as they are out of the ordinary. */
+function sizeOf(message: StreamMessage): number {
+  const stored = StreamMessage.storedFieldsOf(message).reduce((sum, { length }) => sum + length, 0);
+  if (!message.hasPayload) return stored;
+  const { length } = message.payload;
+  return length + Math.max(0, stored - length - FREE_HEADERS);
 }
 
 async function deserialize(deserializer: Deserializer, message: StreamMessage, pattern: string): Promise<unknown> {

@@ -10,6 +10,8 @@ export interface DeadLetterEvent {
   /** The stream of dead letters and the id in it. */
   readonly deadLetterStream: string;
   readonly deadLetterId: string;
+  /** Number of the oldest dead letters that were deleted to keep `deadLetter.maxLen`; undefined where Redis does not tell. */
+  readonly trimmed: number | undefined;
   readonly reason: string;
   /** The last error of the handler. */
   readonly error: unknown;

@@ -83,6 +83,12 @@ export interface ServerRedisStreamsOptions extends RedisStreamsCommonOptions {
   ack?: AckMode;
   /** Messages in handlers at once. Default 16. */
   concurrency?: number;
+  /**
+   * Most bytes of an entry that is decoded: its payload, or all of its fields where it has no payload, and headers over 16
+   * KiB. A larger event becomes a dead letter at once, a larger request is answered with an error. At least 1. Default: no
+   * limit. In the options of a module it is also the limit of what the client sends.
+   */
+  maxPayload?: number;
   /** When acknowledgements are sent. Default `rolling`. */
   autoCommit?: AutoCommit;
   autoCommitInterval?: number;
@@ -154,6 +160,8 @@ export interface ResolvedServerOptions {
   readonly shards: boolean;
   readonly ack: AckMode;
   readonly concurrency: number;
+  /** Infinity without a limit. */
+  readonly maxPayload: number;
   readonly shutdownTimeout: number;
   readonly replyPrefix: string;
   readonly failurePolicy: FailurePolicy;
@@ -177,6 +185,7 @@ export const TRANSPORT_OPTIONS = optionNames<ClientRedisStreamsOptions & ServerR
   serializer: true,
   deserializer: true,
   replyPrefix: true,
+  maxPayload: true,
   logger: true,
   // Of the client.
   sharder: true,
@@ -185,7 +194,6 @@ export const TRANSPORT_OPTIONS = optionNames<ClientRedisStreamsOptions & ServerR
   maxBatch: true,
   maxQueued: true,
   maxQueuedBytes: true,
-  maxPayload: true,
   delivery: true,
   requestTimeout: true,
   // Of the server.
@@ -256,11 +264,13 @@ export function checkOptionNames(options: object): void {
 /** @throws InvalidOptionError */
 export function resolveServerOptions(options: ServerRedisStreamsOptions): ResolvedServerOptions {
   checkOptionNames(options);
-  const { ack, concurrency, shutdownTimeout, replyPrefix, mode } = { ...SERVER_DEFAULTS, ...definedOptions(options) };
+  const given = { ...SERVER_DEFAULTS, ...definedOptions(options) };
+  const { ack, concurrency, shutdownTimeout, replyPrefix, mode, maxPayload = Infinity } = given;
   check.oneOf('ack', ack, ['auto', 'manual']);
   check.integer('concurrency', concurrency, 1, 100_000);
   check.time('shutdownTimeout', shutdownTimeout, 0);
   check.name('replyPrefix', replyPrefix);
+  if (options.maxPayload !== undefined) check.integer('maxPayload', maxPayload, 1);
   if (options.shards !== undefined) check.boolean('shards', options.shards);
   if (options.onDeadLetter !== undefined) check.function('onDeadLetter', options.onDeadLetter);
   if (mode === 'real-time') refuseGroup(options);
@@ -270,7 +280,7 @@ export function resolveServerOptions(options: ServerRedisStreamsOptions): Resolv
   resolveConsumerOptions(consumerOptions(options, mode));
   const failurePolicy = { retry: resolveRetry(options.retry), deadLetter: resolveDeadLetter(options.deadLetter) };
   const { group, shards = false } = options;
-  return { group, shards, ack, concurrency, shutdownTimeout, replyPrefix, failurePolicy };
+  return { group, shards, ack, concurrency, maxPayload, shutdownTimeout, replyPrefix, failurePolicy };
 }
 
 /** Each of them asks for something that only a group has. */

@@ -23,12 +23,12 @@ import { ServerReporter } from '../nest/server/server-reporter.js';
 import { RedisStreamsContext } from '../nest/redis-streams.context.js';
 import type { RedisStreamsEvents } from '../nest/redis-streams.events.js';
 import { SERVER_DEFAULTS, resolveServerOptions } from '../nest/redis-streams.options.js';
-import type { ServerRedisStreamsOptions } from '../nest/redis-streams.options.js';
+import type { ResolvedServerOptions, ServerRedisStreamsOptions } from '../nest/redis-streams.options.js';
 
 /** The server options that handlers depend on. Default of `group`: `test`. */
 export type TestServerOptions = Pick<
   ServerRedisStreamsOptions,
-  'group' | 'ack' | 'mode' | 'retry' | 'deadLetter' | 'serializer' | 'deserializer' | 'logger'
+  'group' | 'ack' | 'mode' | 'retry' | 'deadLetter' | 'maxPayload' | 'serializer' | 'deserializer' | 'logger'
 >;
 
 /** A delivered message, without its data. */
@@ -70,6 +70,7 @@ export class TestServerRedisStreams
   override readonly transportId = REDIS_STREAMS_TRANSPORT;
   override readonly propagatesEventHandlerErrors = true;
   readonly #options: TestServerOptions;
+  readonly #resolved: ResolvedServerOptions;
   readonly #listeners: EventListeners;
   readonly #codec: PacketCodec;
   readonly #hooks: ProcessingHooks;
@@ -80,6 +81,7 @@ export class TestServerRedisStreams
   constructor(options: TestServerOptions = {}) {
     super();
     this.#options = options.mode === 'real-time' ? options : { group: 'test', ...options };
+    this.#resolved = resolveServerOptions(this.#options);
     const logger = safeLogger(options.logger ?? new Logger('TestServerRedisStreams'));
     this.#listeners = new EventListeners(logger);
     this.serializer = resolveSerializer(options);
@@ -87,6 +89,7 @@ export class TestServerRedisStreams
     this.#codec = new PacketCodec(
       () => this.serializer,
       () => this.deserializer,
+      this.#resolved.maxPayload,
     );
     this.#hooks = new ProcessingHooks(this);
     this.#events = new EventProcessor(this, this.#codec, new ServerReporter(logger, this.#listeners));
@@ -173,7 +176,7 @@ export class TestServerRedisStreams
     const handlers = (await this.#handlers.resolve()).get(route);
     if (!handlers) throw new NoHandlerError(route);
     const { mode = SERVER_DEFAULTS.mode } = this.#options;
-    const groups = groupHandlers(new Map([[route, handlers]]), resolveServerOptions(this.#options), mode);
+    const groups = groupHandlers(new Map([[route, handlers]]), this.#resolved, mode);
     return groups.flatMap(({ bindings }) => [...bindings.values()]);
   }
 

@@ -187,6 +187,53 @@ it('deadLetter.stream and deadLetter.maxLen, of the server or of a handler, set 
   expect(await nest.redis.exists(`${pattern}.dead`, `${other}.dead`)).toBe(0);
 });
 
+it('dead letters that deadLetter.maxLen deletes are counted in the event, and warned of once for each stream', async () => {
+  const [pattern, other] = [uniqueName('full'), uniqueName('full')];
+  const trimmed: number[] = [];
+  const fail = raise(new Error('no'));
+  const { log } = await nest.serve([onEvent(pattern, fail), onEvent(other, fail)], {
+    retry: false,
+    deadLetter: { maxLen: 10 },
+    onDeadLetter: (event) => void trimmed.push(event.trimmed ?? NaN),
+  });
+  await Promise.all(Array.from({ length: 300 }, (_, n) => nest.emit(pattern, n)));
+  await until('all are settled', () => trimmed.length === 300);
+
+  const left = await nest.redis.xlen(`${pattern}.dead`);
+  expect(left + trimmed.reduce((sum, each) => sum + each)).toBe(300);
+  const warningsOf = (stream: string) => log.warnings.filter((line) => line.includes(`'${stream}.dead' has more than`));
+  expect(warningsOf(pattern)).toEqual([
+    expect.stringMatching(/deadLetter\.maxLen entries: its \d+ oldest were deleted/),
+  ]);
+  await Promise.all(Array.from({ length: 300 }, (_, n) => nest.emit(other, n)));
+  await until('all are settled', () => trimmed.length === 600);
+  expect([pattern, other].map((stream) => warningsOf(stream).length)).toEqual([1, 1]);
+});
+
+it.each([
+  ['by default deletes over 100,000', {}, true],
+  ['with maxLen: false deletes nothing', { maxLen: false }, false],
+] as const)('a stream of dead letters %s', async (_name, deadLetter, isTrimmed) => {
+  const pattern = uniqueName('many');
+  const dead: DeadLetterEvent[] = [];
+  const onDeadLetter = (event: DeadLetterEvent): void => void dead.push(event);
+  const { log } = await nest.serve(onEvent(pattern, raise(new Error('no'))), {
+    retry: false,
+    deadLetter,
+    onDeadLetter,
+  });
+  const fill = "for n = 1, 100500 do redis.call('XADD', KEYS[1], n .. '-0', 'msg', '') end";
+  await nest.redis.eval(fill, 1, `${pattern}.dead`);
+  await nest.emit(pattern, 1);
+
+  await until('it is a dead letter', () => dead.length === 1);
+  const left = await nest.redis.xlen(`${pattern}.dead`);
+  expect(left + (dead[0]?.trimmed as number)).toBe(100_501);
+  expect(left > 100_100).toBe(!isTrimmed);
+  expect(left).toBeGreaterThanOrEqual(100_000);
+  expect(log.warnings.some((line) => line.includes('has more than deadLetter.maxLen'))).toBe(isTrimmed);
+});
+
 it('with deadLetter: false a message is retried without end, at the longest delay, and never dropped', async () => {
   const pattern = uniqueName('endless');
   const counts: number[] = [];

@@ -136,7 +136,7 @@ it('every option of the server is checked: an invalid value of each is refused',
     autoCommitInterval: true, autoStreamReset: true, batchSize: true, blockTimeout: true,
     concurrency: true, connectTimeout: true,
     connection: true, consumer: true, consumerExpiry: true, deadLetter: true, deserializer: true, group: true, keyPrefix: true,
-    messageField: true, mode: true, onDeadLetter: true, prefetch: true, replyPrefix: true, retention: true, retry: true,
+    maxPayload: true, messageField: true, mode: true, onDeadLetter: true, prefetch: true, replyPrefix: true, retention: true, retry: true,
     serializer: true, shards: true, shutdownTimeout: true, timeout: true,
   }; // prettier-ignore
   for (const name of Object.keys(names)) {

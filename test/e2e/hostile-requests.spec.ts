@@ -111,6 +111,28 @@ describe('a forged request', () => {
     expect(await nest.redis.keys('*')).toEqual([pattern]);
   });
 
+  it('cannot leave more than about 10,000 reply streams, and all of them expire', async () => {
+    const pattern = uniqueName('names');
+    const { log } = await nest.serve(onRequest(pattern, () => 'answer'));
+    const [forged, most] = [11_000, 10_000];
+    const pipeline = nest.redis.pipeline();
+    for (let n = 0; n < forged; n += 1)
+      pipeline.xadd(pattern, '*', 'msg', '1', 'h:correlation-id', 'c', 'h:reply-to', `reply:forged:${n}`);
+    await pipeline.exec();
+
+    await until('all are answered', async () => (await nest.redis.exists(`reply:forged:${forged - 1}`)) === 1, 30_000);
+    await nest.untilSettled(pattern);
+    expect(await ask(nest.client(), pattern, 1)).toBe('answer');
+    await until('the oldest are gone', async () => (await nest.redis.dbsize()) <= most + 1);
+    const keys = await nest.redis.keys('reply:*');
+    expect(keys.length).toBeGreaterThan(most - 100);
+    const pings = nest.redis.pipeline();
+    for (const key of keys) pings.pttl(key);
+    const lifetimes = ((await pings.exec()) ?? []).map(([, ttl]) => ttl as number);
+    expect(lifetimes.filter((ttl) => ttl === -1)).toEqual([]);
+    expect(log.errors).toEqual([]);
+  });
+
   it('with only one of the two request headers is an event', async () => {
     const pattern = uniqueName('half');
     const seen: unknown[] = [];

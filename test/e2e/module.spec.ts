@@ -211,6 +211,7 @@ it.each<[string, RedisStreamsModuleOptions, RegExp]>([
   ['retry.attempts', { group: 'g', retry: { attempts: 1.5 } }, /retry\.attempts .*got 1\.5/],
   ['retry.unless', { group: 'g', retry: { unless: 'never' as never } }, /retry\.unless .*function; got "never"/],
   ['deadLetter.maxLen', { group: 'g', deadLetter: { maxLen: -1 } }, /deadLetter\.maxLen .*got -1/],
+  ['deadLetter.maxLen', { group: 'g', deadLetter: { maxLen: true as never } }, /deadLetter\.maxLen .*got true/],
   ['shutdownTimeout', { group: 'g', shutdownTimeout: -5 }, /shutdownTimeout .*got -5/],
   ['autoCommitDelay', { group: 'g', autoCommitDelay: 5 }, /autoCommitDelay .*delayed.*got 5/],
   ['requestTimeout', { requestTimeout: 0 }, /requestTimeout .*got 0/],

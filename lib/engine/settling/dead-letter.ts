@@ -1,6 +1,7 @@
 import { HEADER_PREFIX } from '../../constants.js';
 import { errorText } from '../../shared/error-text.js';
 import { InvalidOptionError, PayloadDecodeError } from '../../errors.js';
+import type { RedisStreamsError } from '../../errors.js';
 import { toPublicError } from '../../redis/commands/redis-error.js';
 import type { AppendCommands } from '../../redis/commands/stream-commands.js';
 import { check, optionNames } from '../../shared/option-checks.js';
@@ -10,9 +11,21 @@ import { StreamMessage } from '../messages/stream-message.js';
 export interface DeadLetterOptions {
   /** Key of the stream of dead letters. Default `<stream>.dead`. */
   stream?: string;
-  /** Trims the stream of dead letters to about this many entries. At least 1. Default: it is not trimmed. */
-  maxLen?: number;
+  /**
+   * About how many dead letters are kept: more delete the oldest, of which the log warns once. False: all are kept. At least
+   * 1, default 100,000.
+   */
+  maxLen?: number | false;
 }
+
+export interface ResolvedDeadLetter {
+  /** Undefined: the default of each stream. */
+  readonly stream: string | undefined;
+  readonly maxLen: number | false;
+}
+
+/** A stream of dead letters is not trimmed with its stream, and any program that may append decides how many there are. */
+const DEFAULT_MAX_LEN = 100_000;
 
 /** Names of the headers that a dead letter has in addition to those of its message. */
 export const DEAD_LETTER_HEADERS = Object.freeze({
@@ -43,7 +56,7 @@ export interface DeadLetter {
   readonly reason: string;
   readonly error?: unknown;
   readonly firstFailure: Date;
-  readonly target: DeadLetterOptions;
+  readonly target: ResolvedDeadLetter;
 }
 
 const DEAD_LETTER_OPTIONS = optionNames<DeadLetterOptions>({ stream: true, maxLen: true });
@@ -52,34 +65,42 @@ const DEAD_LETTER_OPTIONS = optionNames<DeadLetterOptions>({ stream: true, maxLe
 export function resolveDeadLetter(
   options: DeadLetterOptions | false | undefined,
   name = 'deadLetter',
-): DeadLetterOptions | false {
+): ResolvedDeadLetter | false {
   if (options === false) return false;
   if (options !== undefined && (typeof options !== 'object' || options === null)) {
     throw new InvalidOptionError(name, 'must be an object or false', options);
   }
   if (options) check.options(name, options, DEAD_LETTER_OPTIONS);
-  const { stream, maxLen } = options ?? {};
+  const { stream, maxLen = DEFAULT_MAX_LEN } = options ?? {};
   if (stream !== undefined) check.name(`${name}.stream`, stream);
-  if (maxLen !== undefined) check.integer(`${name}.maxLen`, maxLen, 1);
-  return options ?? {};
+  if (maxLen !== false) check.integer(`${name}.maxLen`, maxLen, 1);
+  return { stream, maxLen };
 }
 
-export function deadLetterStream(streamKey: string, target: DeadLetterOptions): string {
-  return target.stream ?? streamKey + DEAD_LETTER_SUFFIX;
+/** Where a dead letter is. */
+export interface StoredDeadLetter {
+  readonly streamKey: string;
+  readonly id: string;
+  /** How many of the oldest dead letters were deleted for it, or why trimming failed; undefined where Redis does not tell. */
+  readonly trimmed: number | RedisStreamsError | undefined;
 }
 
 /**
- * Appends a message to its stream of dead letters, with its fields unchanged; returns the id of the dead letter.
+ * Appends a message to its stream of dead letters, with its fields unchanged, and deletes the oldest ones over the limit.
  * @throws RedisStreamsError
  */
-export async function storeDeadLetter(letter: DeadLetter, appending: Pick<AppendCommands, 'append'>): Promise<string> {
+export async function storeDeadLetter(
+  letter: DeadLetter,
+  appending: Pick<AppendCommands, 'appendTrimmed'>,
+): Promise<StoredDeadLetter> {
   const { message, target } = letter;
-  const streamKey = deadLetterStream(message.streamKey, target);
+  const streamKey = target.stream ?? message.streamKey + DEAD_LETTER_SUFFIX;
   const fields: Array<string | Buffer> = [...StreamMessage.storedFieldsOf(message)];
   for (const [name, value] of Object.entries(describe(letter))) fields.push(HEADER_PREFIX + name, value);
-  const [outcome] = (await appending.append(streamKey, [{ id: '*', fields }], { maxLen: target.maxLen })) ?? [];
+  const { outcome, trimmed } = await appending.appendTrimmed(streamKey, { id: '*', fields }, target.maxLen);
   if (typeof outcome !== 'string') throw toPublicError(outcome, streamKey, 'writing a dead letter to');
-  return outcome;
+  const isFailed = trimmed instanceof Error;
+  return { streamKey, id: outcome, trimmed: isFailed ? toPublicError(trimmed, streamKey, 'trimming') : trimmed };
 }
 
 function describe({ message, key, group, consumer, reason, error, firstFailure }: DeadLetter): Record<string, string> {

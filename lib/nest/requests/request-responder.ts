@@ -5,7 +5,6 @@ import type { StreamProducer } from '../../engine/producing/stream-producer.js';
 import type { AnswerCommands } from '../../redis/commands/stream-commands.js';
 import { withResolvers } from '../../shared/deferred.js';
 import type { Deferred } from '../../shared/deferred.js';
-import { monotonicNow } from '../../shared/clock.js';
 import { errorText } from '../../shared/error-text.js';
 import type { RedisStreamsLogger } from '../../shared/logger.js';
 import type { PacketCodec } from '../packet-codec.js';
@@ -15,13 +14,14 @@ import type { ProcessingHooks } from '../server/processing-hooks.js';
 import { AnswerWatch } from './answer-watch.js';
 import { ReplyWriter } from './reply-writer.js';
 import type { ReplyOutlet } from './reply-writer.js';
-import { MAX_HEADER_LENGTH, REPLY_STREAM_TTL, TTL_RENEWAL } from './request-headers.js';
+import { ReplyStreams } from './reply-streams.js';
+import type { ReplyStreamsOptions } from './reply-streams.js';
+import { MAX_HEADER_LENGTH } from './request-headers.js';
 import type { RequestInfo } from './request-headers.js';
 
 /** The text of Nest's own transports. */
 const NO_HANDLER = 'There is no matching message handler defined in the remote service.';
 
-const MAX_REMEMBERED_STREAMS = 10_000;
 /**
  * Limit of requests whose replies are on their way to Redis: over it, a handler keeps its place until its own are stored.
  */
@@ -29,8 +29,7 @@ const MAX_REPLIES_UNDER_WAY = 1_000;
 
 export interface RequestResponderOptions {
   readonly producer: StreamProducer;
-  /** Makes a reply stream expire by itself. */
-  readonly expire: (streamKey: string, ttl: number) => Promise<void>;
+  readonly appending: ReplyStreamsOptions['appending'];
   readonly answers: Pick<AnswerCommands, 'look'>;
   readonly codec: PacketCodec;
   /** A request may name reply streams that begin so, and no other key. */
@@ -47,10 +46,7 @@ export class RequestResponder implements ReplyOutlet {
   readonly producer: StreamProducer;
   readonly codec: PacketCodec;
   readonly #options: RequestResponderOptions;
-  /** When the time to live of a reply stream was last set, on the monotonic clock. */
-  readonly #renewedAt = new Map<string, number>();
-  /** Reply streams of `#renewedAt` of which Redis has confirmed that. */
-  readonly #expiring = new Set<string>();
+  readonly #streams: ReplyStreams;
   readonly #watch: AnswerWatch;
   /** Writers whose handlers have ended and whose replies are not all stored. */
   readonly #underWay = new Set<ReplyWriter>();
@@ -61,10 +57,11 @@ export class RequestResponder implements ReplyOutlet {
     this.producer = options.producer;
     this.codec = options.codec;
     this.#options = options;
+    this.#streams = new ReplyStreams(options);
     this.#watch = new AnswerWatch({
       answers: options.answers,
       logger: options.logger,
-      isExpiring: (replyStream) => this.#expiring.has(replyStream),
+      isExpiring: (replyStream) => this.#streams.isExpiring(replyStream),
       onUnread: (writer, isStreamGone) => this.#abandon(writer, isStreamGone),
     });
   }
@@ -117,8 +114,13 @@ export class RequestResponder implements ReplyOutlet {
     const decoded = this.codec.decode(context.getMessage(), context.getPattern());
     const result: unknown = await handler(decoded instanceof Promise ? await decoded : decoded, context);
     if (isObservable(result)) {
+      const { replyTo } = writer.request;
       this.#watch.add(writer);
-      await writer.follow(result).finally(() => this.#watch.delete(writer));
+      this.#streams.beginAnswer(replyTo);
+      await writer.follow(result).finally(() => {
+        this.#watch.delete(writer);
+        this.#streams.endAnswer(replyTo);
+      });
     } else {
       writer.next(result);
       writer.complete();
@@ -127,21 +129,20 @@ export class RequestResponder implements ReplyOutlet {
 
   /** A stream of answers has a time to live from its first one on: its client may be gone before the last one. */
   onFirstReply(writer: ReplyWriter): void {
-    this.#renew(writer.request.replyTo);
+    this.#streams.replied(writer.request.replyTo);
   }
 
   #abandon(writer: ReplyWriter, isStreamGone: boolean): void {
     const { id, streamKey } = writer.context.getMessage();
     this.#options.logger.debug(`The answer to request ${id} of '${streamKey}' ends: its client no longer reads it`);
     writer.abandon();
-    // The last replies have created the stream again.
-    if (isStreamGone) this.#setExpiry(writer.request.replyTo);
+    if (isStreamGone) this.#streams.createdAgain(writer.request.replyTo);
   }
 
   onWritten(writer: ReplyWriter): void {
     const { context, failure } = writer;
     const { id, streamKey } = context.getMessage();
-    if (failure === undefined) this.#renew(writer.request.replyTo);
+    if (failure === undefined) this.#streams.replied(writer.request.replyTo);
     else this.#options.logger.error(`The reply to request ${id} of '${streamKey}' was lost: ${errorText(failure)}`);
     RedisStreamsContext.deliveryOf(context).settle(ACKNOWLEDGED);
     this.#underWay.delete(writer);
@@ -152,27 +153,6 @@ export class RequestResponder implements ReplyOutlet {
   async #untilFewer(): Promise<void> {
     this.#fewer ??= withResolvers<void>();
     await this.#fewer.promise;
-  }
-
-  /** Once per interval is enough. */
-  #renew(streamKey: string): void {
-    if (monotonicNow() - (this.#renewedAt.get(streamKey) ?? -Infinity) >= TTL_RENEWAL) this.#setExpiry(streamKey);
-  }
-
-  /** Without the permission to, reply streams of clients that are gone remain. */
-  #setExpiry(streamKey: string): void {
-    if (this.#renewedAt.size >= MAX_REMEMBERED_STREAMS) {
-      this.#renewedAt.clear();
-      this.#expiring.clear();
-    }
-    this.#renewedAt.set(streamKey, monotonicNow());
-    this.#expiring.delete(streamKey);
-    this.#options.expire(streamKey, REPLY_STREAM_TTL).then(
-      () => this.#expiring.add(streamKey),
-      (error: unknown) => {
-        this.#options.logger.debug(`The reply stream '${streamKey}' will not expire: ${errorText(error)}`);
-      },
-    );
   }
 }
 

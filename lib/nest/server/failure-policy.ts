@@ -1,6 +1,6 @@
 import { BadRequestException } from '@nestjs/common';
 
-import type { DeadLetterOptions } from '../../engine/settling/dead-letter.js';
+import type { ResolvedDeadLetter } from '../../engine/settling/dead-letter.js';
 import type { Settlement } from '../../engine/settling/settlement.js';
 import { retryDelay } from '../../engine/settling/retry-policy.js';
 import type { RetryPolicy } from '../../engine/settling/retry-policy.js';
@@ -11,7 +11,7 @@ import { RedisStreamsDeadLetterException, RedisStreamsRetryException } from '../
 /** How often a message is handled, and where it goes when every attempt failed. */
 export interface FailurePolicy {
   readonly retry: RetryPolicy;
-  readonly deadLetter: DeadLetterOptions | false;
+  readonly deadLetter: ResolvedDeadLetter | false;
 }
 
 /** The settlements without parameters, one object each for all messages. */

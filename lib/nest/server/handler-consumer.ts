@@ -1,6 +1,7 @@
 import { partitionOf } from '../../engine/consuming/partition.js';
 import type { ConsumerSession } from '../../engine/consuming/consumer-session.js';
-import { deadLetterStream, storeDeadLetter } from '../../engine/settling/dead-letter.js';
+import { storeDeadLetter } from '../../engine/settling/dead-letter.js';
+import type { ResolvedDeadLetter } from '../../engine/settling/dead-letter.js';
 import type { Delivery, Settlement } from '../../engine/settling/settlement.js';
 import { Dispatcher } from '../../engine/settling/dispatcher.js';
 import { resolveConsumerOptions } from '../../engine/options/resolve-options.js';
@@ -119,15 +120,18 @@ export class HandlerConsumer {
     { reason, error }: Settlement & { kind: 'dead-letter' },
   ): Promise<void> {
     const { binding } = this.#scopes.get(message.streamKey) as ContextScope;
-    const target = binding.failurePolicy.deadLetter || {};
+    const target = binding.failurePolicy.deadLetter as ResolvedDeadLetter;
     const group = this.#consumer.group as string;
     const { consumer } = this.#consumer;
     const { key } = partitionOf(message);
     const firstFailure = this.#session.acknowledger.failedFirst(message);
     const deadLetter = { message, key, group, consumer, reason, error, firstFailure, target };
-    const deadLetterId = await storeDeadLetter(deadLetter, this.#streamer.appending);
-    const stream = deadLetterStream(message.streamKey, target);
-    this.#reporter.deadLettered({ message, group, reason, error, deadLetterStream: stream, deadLetterId });
+    const stored = await storeDeadLetter(deadLetter, this.#streamer.appending);
+    const { streamKey: deadLetterStream, id: deadLetterId } = stored;
+    // The next dead letter deletes what this one could not.
+    if (stored.trimmed instanceof Error) this.#reporter.failed(stored.trimmed);
+    const trimmed = typeof stored.trimmed === 'number' ? stored.trimmed : undefined;
+    this.#reporter.deadLettered({ message, group, reason, error, deadLetterStream, deadLetterId, trimmed });
   }
 
   #scopeOf(binding: HandlerBinding): ContextScope {

@@ -83,6 +83,7 @@ export class ServerRedisStreams
     this.#codec = new PacketCodec(
       () => this.serializer,
       () => this.deserializer,
+      this.#resolved.maxPayload,
     );
     this.#hooks = new ProcessingHooks(this);
     this.#events = new EventProcessor(this, this.#codec, this.#reporter);
@@ -266,7 +267,7 @@ export class ServerRedisStreams
       hooks: this.#hooks,
       producer: streamer.openProducer(undefined, {}),
       answers: streamer.answers,
-      expire: (streamKey, ttl) => streamer.appending.expire(streamKey, ttl),
+      appending: streamer.appending,
       replyPrefix: this.#resolved.replyPrefix,
     });
   }

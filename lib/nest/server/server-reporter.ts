@@ -12,6 +12,8 @@ export class ServerReporter {
   readonly #logger: Required<RedisStreamsLogger>;
   readonly #listeners: EventListeners;
   readonly #onDeadLetter: ServerRedisStreamsOptions['onDeadLetter'];
+  /** Streams of dead letters of which it has warned that they are trimmed. */
+  readonly #trimmed = new Set<string>();
 
   constructor(
     logger: Required<RedisStreamsLogger>,
@@ -44,8 +46,15 @@ export class ServerReporter {
   }
 
   deadLettered(event: DeadLetterEvent): void {
-    const { message, deadLetterStream, reason } = event;
+    const { message, deadLetterStream, reason, trimmed = 0 } = event;
     this.#logger.warn(`Message ${message.id} of '${message.streamKey}' is now in '${deadLetterStream}': ${reason}`);
+    if (trimmed > 0 && !this.#trimmed.has(deadLetterStream)) {
+      this.#trimmed.add(deadLetterStream);
+      this.#logger.warn(
+        `'${deadLetterStream}' has more than deadLetter.maxLen entries: its ${trimmed} oldest were deleted. Further ` +
+          `deletions are not logged; the event 'deadLetter' counts them`,
+      );
+    }
     this.#listeners.emit('deadLetter', event);
     if (this.#onDeadLetter) void this.#callOnDeadLetter(event);
   }

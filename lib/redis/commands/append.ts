@@ -123,6 +123,24 @@ export class RedisAppendCommands implements AppendCommands {
     return results;
   }
 
+  async appendTrimmed(
+    streamKey: string,
+    request: AppendRequest,
+    maxLen: number | false,
+  ): Promise<{ outcome: string | Error | undefined; trimmed: number | Error | undefined }> {
+    const { features } = this.#sender;
+    // The reply to XADD does not tell how many entries its MAXLEN has deleted.
+    const isCounted = maxLen !== false && features.has('XTRIM');
+    const trim = maxLen === false || isCounted ? {} : { maxLen };
+    const [outcome] = await this.append(streamKey, [request], trim);
+    if (!isCounted || typeof outcome !== 'string') return { outcome, trimmed: maxLen === false ? 0 : undefined };
+    try {
+      return { outcome, trimmed: await this.trimMaxLen(streamKey, maxLen) };
+    } catch (error) {
+      return { outcome, trimmed: features.isMissing('XTRIM', error) ? undefined : (error as Error) };
+    }
+  }
+
   async remove(streamKey: string, ids: readonly string[]): Promise<void> {
     const key = this.#sender.key(streamKey);
     await this.#sender.text(key, ['XDEL', key, ...ids]);

@@ -82,12 +82,22 @@ export interface AppendCommands extends BatchWriter {
     requests: readonly AppendRequest[],
     trim?: TrimLimit,
   ): Promise<ReadonlyArray<string | Error>>;
+  /**
+   * Appends one entry and trims the stream to about `maxLen` entries. Tells how many were deleted or why trimming failed,
+   * undefined where XTRIM is not permitted: then XADD trims.
+   * @param maxLen false: nothing is trimmed
+   */
+  appendTrimmed(
+    streamKey: string,
+    request: AppendRequest,
+    maxLen: number | false,
+  ): Promise<{ outcome: string | Error | undefined; trimmed: number | Error | undefined }>;
   /** Both return the number of removed entries. */
   trimMaxLen(streamKey: string, maxLen: number): Promise<number>;
   trimMinId(streamKey: string, minId: string): Promise<number>;
   /** Deletes entries. */
   remove(streamKey: string, ids: readonly string[]): Promise<void>;
-  /** Removes the stream after that many milliseconds, unless this is called again before. */
+  /** Removes the stream after that many milliseconds, unless this is called again before; with 0 at once. */
   expire(streamKey: string, ttl: number): Promise<void>;
 }
 

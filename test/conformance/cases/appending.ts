@@ -199,6 +199,23 @@ export function appendingCases(bench: CommandBench): void {
       expect(String(entries.at(-1)?.[1][1])).toBe('last');
     });
 
+    it('behind an append tells how many entries went, and with an expiry of 0 the stream goes at once', async () => {
+      const key = bench.key();
+      await fill(key, 1_000);
+      const { appending } = bench.writing;
+      const { outcome, trimmed } = await appending.appendTrimmed(key, text('last'), 100);
+      const left = await stored(key);
+      expect(left.at(-1)?.[0]).toBe(outcome);
+      expect(left.length).toBeLessThan(300);
+      expect(left.length + (trimmed as number)).toBe(1_001);
+      expect(await appending.appendTrimmed(key, text('more'), false)).toEqual({
+        outcome: expect.any(String),
+        trimmed: 0,
+      });
+      await appending.expire(key, 0);
+      expect(await (await bench.admin(key)).exists(key)).toBe(0);
+    });
+
     it('is not the only way to remove entries: single ones can be deleted, and a stream can expire', async () => {
       const key = bench.key();
       const ids = (await bench.writing.appending.append(key, [text('a'), text('b'), text('c')])) as string[];

@@ -92,6 +92,26 @@ describe('a service with the documented permissions', () => {
     },
   );
 
+  it('stores and trims dead letters without XTRIM, and does not count what it trims', async () => {
+    await setUser(admin, 'app', NEEDED.replace(' +xtrim', ''));
+    const trimmed: unknown[] = [];
+    const fail = (): never => {
+      throw new Error('not today');
+    };
+    const deadLetter = { maxLen: 10 };
+    const onDeadLetter = (event: { trimmed: number | undefined }): void => void trimmed.push(event.trimmed);
+    const options = { connection: urlFor(), ...PREFIX, retry: false, deadLetter, onDeadLetter } as const;
+    const { log } = await nest.serve(onEvent('event', fail), options);
+    const client = nest.client({ connection: urlFor(), ...PREFIX });
+    await Promise.all(numbers(1, 300).map((n) => firstValueFrom(client.emit('event', n))));
+
+    await until('all are dead letters', () => trimmed.length === 300);
+    expect(new Set(trimmed)).toEqual(new Set([undefined]));
+    expect(await admin.xlen('app:event.dead')).toBeLessThan(300);
+    expect(await refusedCommands(admin)).toEqual(['xtrim']);
+    expect(log.errors.filter((line) => /NOPERM|permission/.test(line))).toEqual([]);
+  });
+
   it('manages streams and groups', async () => {
     await setUser(admin, 'app', NEEDED);
     const streamer = await bench.streamer(urlFor(), PREFIX);

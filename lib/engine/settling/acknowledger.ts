@@ -67,6 +67,7 @@ export class Acknowledger {
   /** Acknowledges at once, with every commit policy: the dead letter of the message is stored, and a redrive may come any time. */
   async acknowledgeNow(message: StreamMessage): Promise<void> {
     const partition = partitionOf(message);
+    partition.owned.set(message.id, 'settled');
     try {
       await this.#options.pending.ack(partition.key, this.#options.consumer.group as string, [message.id]);
       this.leavePending(message);

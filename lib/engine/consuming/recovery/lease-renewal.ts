@@ -1,6 +1,6 @@
 import { monotonicNow } from '../../../shared/clock.js';
 import type { PendingCommands, RestoredEntries } from '../../../redis/commands/stream-commands.js';
-import type { Partition, PartitionSet } from '../partition.js';
+import type { OwnedState, Partition, PartitionSet } from '../partition.js';
 import type { RetrySchedules } from './retry-schedule.js';
 
 export interface LeaseRenewalOptions {
@@ -29,8 +29,9 @@ const NOTHING: RestoredEntries = Object.freeze({ restored: [], gone: [] });
  * partition under way. Partitions do not wait for each other: a node of a cluster that stands still, or a stream that was
  * deleted, costs no other stream its leases.
  *
- * While every lease was renewed on time, no other consumer can have claimed, handled and acknowledged an entry that no handler
- * has had. If it is pending for no consumer, its group was destroyed or this consumer deleted from it, and it is put back.
+ * While every lease was renewed on time, no other consumer can have claimed, handled and acknowledged an entry that is not
+ * settled here. If it is pending for no consumer, its group was destroyed or this consumer deleted from it, and it is put back,
+ * so that it is not lost with this process.
  */
 export class LeaseRenewal {
   readonly #options: LeaseRenewalOptions;
@@ -87,12 +88,17 @@ export class LeaseRenewal {
     const { pending, group, consumer, listener } = this.#options;
     const lost = new Set(ids);
     for (const id of await pending.keepAlive(partition.key, group, consumer, ids)) lost.delete(id);
-    const unread = [...lost].filter((id) => isOnTime && partition.owned.get(id) === 'buffered');
-    const entries = unread.map((id) => ({ id, deliveryCount: 1 }));
+    // One that was settled since may be acknowledged by now.
+    const unsettled = [...lost].filter((id) => isOnTime && isUnsettled(partition.owned.get(id)));
+    const entries = unsettled.map((id) => ({ id, deliveryCount: 1 }));
     const { restored, gone } =
       entries.length > 0 ? await pending.restore(partition.key, group, consumer, entries) : NOTHING;
     // What is not even in the stream any more can be handled here alone.
     for (const id of [...restored, ...gone]) lost.delete(id);
     if (lost.size > 0) listener.onLeaseLost(partition, lost);
   }
+}
+
+function isUnsettled(state: OwnedState | undefined): boolean {
+  return state === 'buffered' || state === 'running';
 }

@@ -84,13 +84,13 @@ describe('lease renewal', () => {
     expect(lost).toEqual([['a', ['1-0']]]);
   });
 
-  it('puts back entries that are pending for no consumer and that no handler has had, and keeps them', async () => {
-    const partition = partitionWith('a', { '1-0': 'buffered', '2-0': 'running', '3-0': 'buffered' });
-    const { renewal, lost, restored } = setUp([partition], async () => [], ['1-0', '2-0']);
+  it('puts back entries that are pending for no consumer and not settled, and keeps them', async () => {
+    const partition = partitionWith('a', { '1-0': 'buffered', '2-0': 'running', '3-0': 'settled', '4-0': 'buffered' });
+    const { renewal, lost, restored } = setUp([partition], async () => [], ['1-0', '2-0', '3-0']);
     renewal.start();
     await jest.advanceTimersByTimeAsync(100);
-    expect(restored).toEqual(['1-0']);
-    expect(lost).toEqual([['a', ['2-0', '3-0']]]);
+    expect(restored).toEqual(['1-0', '2-0']);
+    expect(lost).toEqual([['a', ['3-0', '4-0']]]);
   });
 
   it('puts back nothing when a renewal comes too late: another consumer may have handled the entries since', async () => {

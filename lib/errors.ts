@@ -295,6 +295,28 @@ export class ConsumerEndedError extends RedisStreamsError {
   }
 }
 
+/** Another live process reads the stream under the same consumer name. It is reported, and both continue. */
+export class ConsumerNameInUseError extends RedisStreamsError {
+  override readonly name: string = 'ConsumerNameInUseError';
+  readonly streamKey: string;
+  readonly group: string;
+  readonly consumer: string;
+
+  constructor(streamKey: string, group: string, consumer: string, isOnlyConsumer: boolean) {
+    const cure = isOnlyConsumer
+      ? "run one process of a group in mode 'resumable', or give each process its own group"
+      : "give each process a consumer name of its own, or leave out the option 'consumer'";
+    super(
+      'ERR_CONSUMER_NAME_IN_USE',
+      `Another live process reads '${streamKey}' as the consumer '${consumer}' of group '${group}': both take what is ` +
+        `pending for the name, so messages are handled twice; ${cure}`,
+    );
+    this.streamKey = streamKey;
+    this.group = group;
+    this.consumer = consumer;
+  }
+}
+
 /** The producer has ended; it accepts nothing any more. */
 export class ProducerEndedError extends RedisStreamsError {
   override readonly name: string = 'ProducerEndedError';

@@ -1,4 +1,4 @@
-import type { RedisStreamsError } from '../errors.js';
+import type { ConsumerNameInUseError, RedisStreamsError } from '../errors.js';
 import { pause } from '../shared/backoff.js';
 import { optionNames } from '../shared/option-checks.js';
 import type { RedisStreamsStatus } from '../redis/connection/redis-connections.js';
@@ -27,6 +27,11 @@ export interface LoopHealth extends LoopReport {
   /** Undefined in real-time mode. */
   readonly group: string | undefined;
   readonly consumer: string | undefined;
+  /**
+   * Another live process reads under the same consumer name. It does not make the loop unhealthy: a new instance that is not
+   * healthy would keep the old one alive. Undefined when none was seen lately, and for names that are generated.
+   */
+  readonly nameConflict: ConsumerNameInUseError | undefined;
   /** How often its connection was established again after a loss. */
   readonly reconnects: number;
   /** Messages that were read and not handed out yet. */
@@ -63,7 +68,10 @@ export interface StreamerHealth {
 export interface LocalLoopHealth
   extends
     LoopReport,
-    Pick<LoopHealth, 'mode' | 'group' | 'consumer' | 'reconnects' | 'buffered' | 'inFlight' | 'oldestHandler'> {
+    Pick<
+      LoopHealth,
+      'mode' | 'group' | 'consumer' | 'nameConflict' | 'reconnects' | 'buffered' | 'inFlight' | 'oldestHandler'
+    > {
   /** For how long every place for a handler has been taken, without a change; undefined while one is free. */
   readonly allBusyFor: number | undefined;
   readonly partitions: readonly Partition[];

@@ -70,7 +70,10 @@ export type AckMode = 'auto' | 'manual';
 export interface ServerRedisStreamsOptions extends RedisStreamsCommonOptions {
   /** The consumer group. Required unless `mode` is `real-time`. */
   group?: string;
-  /** This consumer's name in the group. Default: one that never repeats; in resumable mode the group's name. */
+  /**
+   * This consumer's name in the group, unique among live processes; two that have the same one report
+   * ERR_CONSUMER_NAME_IN_USE. Default: a name that never repeats; in resumable mode the group's name.
+   */
   consumer?: string;
   /** Default `load-balanced`: the instances of a group share the messages. */
   mode?: ConsumerMode;

@@ -61,6 +61,9 @@ async function run(): Promise<void> {
   (process.stdin as unknown as { unref?(): void }).unref?.();
   const logger = input.isSilent ? { logger: silent } : {};
   const strategy = new ServerRedisStreams({ ...input.options, ...logger });
+  strategy.on('error', (error) => {
+    if ('code' in error) report({ error: error.code });
+  });
   const app = await NestFactory.createMicroservice<MicroserviceOptions>(moduleOf({ controllers: [controller] }), {
     strategy,
     logger: ['error'],

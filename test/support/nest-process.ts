@@ -28,6 +28,8 @@ export interface ChildEvent {
   id?: string;
   deliveryCount?: number;
   done?: number;
+  /** The code of an error that the server has reported. */
+  error?: string;
 }
 
 /** A Nest microservice in a child process, which a test can kill with a signal. */

@@ -9,6 +9,7 @@ import type { ResolvedConsumerOptions } from '../options/resolve-options.js';
 import { Acknowledger } from '../settling/acknowledger.js';
 import type { ConsumerEnvironment, LiveSession } from './consumer-environment.js';
 import { MessageBuffer } from './message-buffer.js';
+import { NameLease } from './name-lease.js';
 import { PartitionSet, partitionOf } from './partition.js';
 import type { OwnedState, Partition } from './partition.js';
 import type { AdaptivePrefetch } from './reading/adaptive-prefetch.js';
@@ -82,6 +83,7 @@ export class ConsumerSession implements LiveSession, ReadLoopListener, RetryList
   readonly #release: Release;
   readonly #leaseRenewal: LeaseRenewal | undefined;
   readonly #housekeeping: Housekeeping | undefined;
+  readonly #nameLease: NameLease | undefined;
   #taker: MessageTaker | undefined;
 
   constructor(
@@ -112,6 +114,9 @@ export class ConsumerSession implements LiveSession, ReadLoopListener, RetryList
     this.#release = new Release({ consumer: options, commands: control, logger });
     if (group !== undefined) {
       this.#housekeeping = new Housekeeping({ consumer: options, group, groups, partitions, logger, onError });
+      if (!options.isNameGenerated) {
+        this.#nameLease = new NameLease({ consumer: options, group, groups, partitions, logger, onError });
+      }
       if (mode === 'load-balanced' && this.acknowledger.hasPending) {
         const retries = this.#loops;
         this.#leaseRenewal = new LeaseRenewal({
@@ -138,6 +143,7 @@ export class ConsumerSession implements LiveSession, ReadLoopListener, RetryList
   async open(partitions: readonly Partition[]): Promise<void> {
     await this.add(partitions, false);
     this.#loops.requireRunning();
+    this.#nameLease?.start();
     this.#leaseRenewal?.start();
     this.#housekeeping?.start();
   }
@@ -235,7 +241,7 @@ export class ConsumerSession implements LiveSession, ReadLoopListener, RetryList
     await this.#release.attempt(() => this.acknowledger.commit(AbortSignal.timeout(LAST_COMMIT_LIMIT)));
     this.#leaseRenewal?.stop();
     this.acknowledger.close();
-    await this.#release.removeName(this.partitions.current);
+    await Promise.all([this.#release.removeName(this.partitions.current), this.#nameLease?.stop()]);
     await this.#loops.release();
     this.environment.sessions.delete(this);
   }
@@ -252,6 +258,7 @@ export class ConsumerSession implements LiveSession, ReadLoopListener, RetryList
       mode,
       group,
       consumer: group === undefined ? undefined : consumer,
+      nameConflict: this.#nameLease?.conflict,
       buffered: this.buffer.count((message) => report.partitions.includes(partitionOf(message))),
       inFlight: this.acknowledger.hasPending ? count(report.partitions, 'running') : this.buffer.inFlight,
     }));

@@ -119,8 +119,8 @@ export interface GroupOptions extends ReadingOptions {
   /** Name of the consumer group. Default: the host id with `:r` (resumable) or `:s` (load-balanced). */
   group?: string;
   /**
-   * Name of this consumer, unique among those that run at the same time. Default: the group's name (resumable), or one that
-   * never repeats (load-balanced).
+   * Name of this consumer, unique among those that run at the same time: two with the same one handle the same messages, and
+   * report ERR_CONSUMER_NAME_IN_USE. Default: the group's name (resumable), or one that never repeats (load-balanced).
    */
   consumer?: string;
   /** Default `delayed`. */

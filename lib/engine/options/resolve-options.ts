@@ -53,6 +53,8 @@ export interface ResolvedConsumerOptions {
   /** Undefined in real-time mode, which uses none of the options below either. */
   readonly group: string | undefined;
   readonly consumer: string;
+  /** The name never repeats; otherwise another process may have it. */
+  readonly isNameGenerated: boolean;
   readonly autoCommit: AutoCommit;
   readonly autoCommitDelay: number;
   readonly autoCommitInterval: number;
@@ -180,6 +182,7 @@ export function resolveConsumerOptions(options: ConsumerOptions): ResolvedConsum
     batchSize,
     group,
     retention: retentionOf(given.retention),
+    isNameGenerated: given.consumer === undefined && mode === 'load-balanced',
     consumer: given.consumer ?? (mode === 'resumable' ? (group as string) : uniqueConsumerName()),
   };
   check.oneOf('autoStreamReset', resolved.autoStreamReset, ['earliest', 'latest']);

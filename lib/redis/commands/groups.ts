@@ -5,9 +5,9 @@ import { REMOVE_IDLE_CONSUMER } from '../scripts/remove-idle-consumer.js';
 import { classifyRedisError } from './redis-error.js';
 import { TRIM_ACKNOWLEDGED } from '../scripts/trim-acknowledged.js';
 import type { GroupCommands, GroupConsumerInfo, GroupInfo, TrimStep, TrimmedStep } from './stream-commands.js';
-import { parseConsumers, parseGroups, parsePending } from './replies.js';
+import { parseConsumers, parseGroups, parsePending, throwFirst } from './replies.js';
 
-/** XGROUP and XINFO. */
+/** XGROUP, XINFO, and the names of consumers. */
 export class RedisGroupCommands implements GroupCommands {
   readonly #sender: CommandSender;
 
@@ -57,6 +57,31 @@ export class RedisGroupCommands implements GroupCommands {
       minIdle,
     ]);
     return scripted?.reply === 1;
+  }
+
+  /** SET … GET in one command came with Redis 6.2. */
+  async holdName(
+    streamKey: string,
+    group: string,
+    consumer: string,
+    holder: string,
+    ttl: number,
+  ): Promise<string | undefined> {
+    const key = this.#sender.sideKey('lease', streamKey, group, consumer);
+    const replies = await this.#sender.pipeline(key, [
+      ['GET', key],
+      ['SET', key, holder, 'PX', ttl],
+    ]);
+    throwFirst(replies);
+    return (replies[0] as string | null) ?? undefined;
+  }
+
+  /** Another holder may write between the two commands; it writes again soon. */
+  async releaseName(streamKey: string, group: string, consumer: string, holder: string): Promise<void> {
+    const key = this.#sender.sideKey('lease', streamKey, group, consumer);
+    if ((await this.#sender.text(key, ['GET', key])) !== holder) return;
+    // DEL would be one more permission to ask for.
+    await this.#sender.text(key, ['SET', key, holder, 'PX', 1]);
   }
 
   async trimAcknowledged(streamKey: string, step: TrimStep): Promise<TrimmedStep> {

@@ -15,7 +15,7 @@ import type {
   RestoredEntries,
   TakenPage,
 } from './stream-commands.js';
-import { collectClaims, parsePending } from './replies.js';
+import { collectClaims, parsePending, throwFirst } from './replies.js';
 
 /** XACK, XPENDING and every kind of XCLAIM. */
 export class RedisPendingCommands implements PendingCommands {
@@ -206,9 +206,4 @@ export class RedisPendingCommands implements PendingCommands {
     );
     throwFirst(replies);
   }
-}
-
-function throwFirst(outcomes: readonly unknown[]): void {
-  const error = outcomes.find((outcome): outcome is Error => outcome instanceof Error);
-  if (error) throw error;
 }

@@ -66,3 +66,9 @@ function toMap(reply: unknown): Map<string, unknown> {
   for (let index = 0; index + 1 < reply.length; index += 2) map.set(String(reply[index]), reply[index + 1]);
   return map;
 }
+
+/** For replies of a pipeline. @throws the first error among them */
+export function throwFirst(outcomes: readonly unknown[]): void {
+  const error = outcomes.find((outcome): outcome is Error => outcome instanceof Error);
+  if (error) throw error;
+}

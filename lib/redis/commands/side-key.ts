@@ -7,6 +7,8 @@ const FEATURES = Object.freeze({
   producer: "delivery 'exactly-once'",
   /** The messages that a group has handled. */
   handled: 'an inbox',
+  /** The live consumer that has a name in a group. */
+  lease: 'noticing a consumer name that is used twice',
   /** The requests that a client has given up, beside its reply stream. */
   cancelled: 'the cancellation of requests',
 });

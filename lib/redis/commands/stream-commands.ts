@@ -280,6 +280,16 @@ export interface GroupCommands {
   removeConsumer(streamKey: string, group: string, consumer: string): Promise<number>;
   /** The same, unless it has done anything within `minIdle` milliseconds; false when it stays. Never without scripts. */
   removeIdleConsumer(streamKey: string, group: string, consumer: string, minIdle: number): Promise<boolean>;
+  /** Notes who has a consumer's name now, for `ttl` milliseconds; returns who had it before. */
+  holdName(
+    streamKey: string,
+    group: string,
+    consumer: string,
+    holder: string,
+    ttl: number,
+  ): Promise<string | undefined>;
+  /** Ends {@link holdName}, unless another holder has the name. */
+  releaseName(streamKey: string, group: string, consumer: string, holder: string): Promise<void>;
   /** Deletes entries that every group has acknowledged. @throws UnsupportedOperationError where scripts are not permitted */
   trimAcknowledged(streamKey: string, step: TrimStep): Promise<TrimmedStep>;
 }

@@ -8,7 +8,15 @@ import type { MicroserviceOptions } from '@nestjs/microservices';
 import { RedisStreamer, ServerRedisStreams } from '../../lib/index.js';
 import type { AcknowledgingConsumer } from '../../lib/index.js';
 import { moduleOf, onEvent } from './controllers.js';
-import type { ConsumeInput, MemoryInput, MemoryReport, Peaks, ProduceInput, ServeInput } from './memory-process.js';
+import type {
+  ConsumeInput,
+  MemoryInput,
+  MemoryReport,
+  Peaks,
+  ProduceInput,
+  ServeInput,
+  WaitInput,
+} from './memory-process.js';
 
 // The program of a process with little memory: it does its work, and reports its progress and its memory peaks.
 const input = JSON.parse(process.argv[2] as string) as MemoryInput;
@@ -78,6 +86,34 @@ async function serve({ url, stream, takes, backlog }: ServeInput): Promise<void>
   await writeReport('done', { handled: seen.different, repeated: seen.repeated });
 }
 
+/** Pages of 200 messages, of which one is not handled, stay in the process only as long as their messages. */
+async function wait({ url, stream, ordered, every, backlog }: WaitInput): Promise<void> {
+  let handled = 0;
+  let failed = 0;
+  const controller = onEvent(
+    stream,
+    ({ n }: { n: number }) => {
+      if (n % every > 0) handled += 1;
+      else {
+        failed += 1;
+        throw new Error('the database is down');
+      }
+    },
+    { ordered },
+  );
+  const retry = { attempts: 3, delay: 600_000, maxDelay: 600_000 };
+  const sizes = { batchSize: 200, prefetch: 400 };
+  const strategy = new ServerRedisStreams({ connection: url, group: 'service', logger, retry, ...sizes });
+  const module = moduleOf({ controllers: [controller] });
+  const app = await NestFactory.createMicroservice<MicroserviceOptions>(module, { strategy, logger: false });
+  await writeReport('begun');
+  await app.listen();
+  while (handled < backlog - backlog / every) await pause(20);
+  // The connection keeps the last bytes that it received.
+  await writeReport('waiting', { handled, failed });
+  await app.close();
+}
+
 /** Reads `read` messages; pauses after every `pauseEvery` of them, so that the buffer becomes full. */
 async function consume({ url, stream, options, read, pauseEvery }: ConsumeInput): Promise<void> {
   const streamer = await RedisStreamer.connect(url, { logger });
@@ -134,6 +170,7 @@ setInterval(sample, SAMPLE_INTERVAL).unref();
 // The parent process has exited.
 commands.on('close', () => process.exit());
 if (input.work === 'serve') await serve(input);
+else if (input.work === 'wait') await wait(input);
 else if (input.work === 'consume') await consume(input);
 else await produce(input);
 process.exit();

@@ -15,6 +15,15 @@ export interface ServeInput extends StreamTarget {
   readonly backlog: number;
 }
 
+/** A service in which one message in `every` waits for a retry, or behind one of its key; it reports once all others are handled. */
+export interface WaitInput extends StreamTarget {
+  readonly work: 'wait';
+  readonly ordered: boolean;
+  readonly every: number;
+  /** Number of messages in the stream. */
+  readonly backlog: number;
+}
+
 export interface ConsumeInput extends StreamTarget {
   readonly work: 'consume';
   readonly options: LoadBalancedOptions & { autoCommit: 'rolling' };
@@ -35,7 +44,7 @@ export interface ProduceInput extends StreamTarget {
 }
 
 /** The input of a process with little memory. */
-export type MemoryInput = ServeInput | ConsumeInput | ProduceInput;
+export type MemoryInput = ServeInput | WaitInput | ConsumeInput | ProduceInput;
 
 /** The peak of each kind of memory of the process, in MiB. */
 export type Peaks = Record<'rss' | 'heapUsed' | 'external' | 'arrayBuffers', number>;

@@ -1,6 +1,7 @@
 import { PayloadDecodeError } from '../../errors.js';
 import { entryIdSequence, entryIdTime } from '../../redis/commands/entry-id.js';
 import { FieldSchema } from '../../redis/wire/field-schema.js';
+import { detached } from '../../redis/wire/stream-entry.js';
 import type { StreamEntry } from '../../redis/commands/stream-commands.js';
 
 /** Which stream shard an entry came from. */
@@ -35,7 +36,7 @@ export class StreamMessage implements StreamShard {
   /** 1 on first delivery; the server's own count, so that a message whose handling killed the process is counted too. */
   readonly deliveryCount: number;
   readonly #shard: StoredShard;
-  readonly #raw: readonly Buffer[];
+  #raw: readonly Buffer[];
   readonly #messageField: string;
   readonly #isSuspect: boolean;
   #schema: FieldSchema | undefined;
@@ -76,7 +77,10 @@ export class StreamMessage implements StreamShard {
     return new Date(entryIdTime(this.id));
   }
 
-  /** The payload field; empty when the entry has none. */
+  /**
+   * The payload field; empty when the entry has none. It is a part of the bytes that came from the socket, often of a whole
+   * page: to keep many payloads, keep copies of them (`Buffer.from(message.payload)`).
+   */
   get payload(): Buffer {
     return (this.#payload ??= this.#raw[this.#schemaOfFields.valueAt(this.#messageField)] ?? EMPTY);
   }
@@ -151,6 +155,21 @@ export class StreamMessage implements StreamShard {
    */
   static storedFieldsOf(message: StreamMessage): readonly Buffer[] {
     return message.#raw;
+  }
+
+  /**
+   * For a message that will wait in this process: its fields become copies when they are a small part of the page in which
+   * they came, which would stay in memory as a whole.
+   * @internal
+   */
+  static detach(message: StreamMessage): void {
+    const own = detached(message.#raw);
+    if (own === message.#raw) return;
+    message.#raw = own;
+    // What was looked up are parts of the page, too.
+    message.#schema = undefined;
+    message.#payload = undefined;
+    message.#fields = undefined;
   }
 
   get #schemaOfFields(): FieldSchema {

@@ -129,7 +129,8 @@ export class Dispatcher implements MessageTaker {
     return true;
   }
 
-  #park(): void {
+  #park(message: StreamMessage): void {
+    StreamMessage.detach(message);
     if (this.#parkedOutside >= MAX_PARKED_OUTSIDE) return;
     this.#parkedOutside += 1;
     this.#options.session.buffer.release();
@@ -155,7 +156,7 @@ export class Dispatcher implements MessageTaker {
       const isItsTurn = this.#queues?.enter(message) ?? true;
       if (isItsTurn && !StreamMessage.isSuspect(message)) return [message];
       if (isItsTurn) this.#suspects.push(message);
-      this.#park();
+      this.#park(message);
     }
     // The read loop waits for room. It must not, if only a retry that the loop itself hands out can make room.
     if (session.buffer.isStarved) session.buffer.wake();
@@ -181,7 +182,7 @@ export class Dispatcher implements MessageTaker {
       if (!StreamMessage.isSuspect(message)) batch.push(message);
       else {
         this.#suspects.push(message);
-        this.#park();
+        this.#park(message);
       }
       if (batch.length === size) break;
     }

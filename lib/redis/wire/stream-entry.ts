@@ -43,6 +43,27 @@ export function entriesOf(reply: unknown): StreamEntry[] {
   return entries;
 }
 
+/** Bytes that are kept may be this many times those that are needed. */
+const MOST_KEPT = 2;
+
+/**
+ * The same fields without the bytes in which they arrived, of which they are parts: copies, unless these bytes are not much
+ * more than the fields themselves.
+ */
+export function detached(fields: readonly Buffer[]): readonly Buffer[] {
+  const arrived = new Set(fields.map(({ buffer }) => buffer));
+  const kept = [...arrived].reduce((sum, { byteLength }) => sum + byteLength, 0);
+  const size = fields.reduce((sum, { length }) => sum + length, 0);
+  if (kept <= MOST_KEPT * size) return fields;
+  const own = Buffer.allocUnsafeSlow(size);
+  let end = 0;
+  return fields.map((field) => {
+    const start = end;
+    end += field.copy(own, start);
+    return own.subarray(start, end);
+  });
+}
+
 /** Claimed entries carry the number of earlier deliveries; new ones carry 0 or nothing. */
 function deliveriesOf(raw: NonNullable<RawEntry>): number {
   const before = Number(raw[3] ?? 0);

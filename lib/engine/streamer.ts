@@ -12,7 +12,12 @@ import { RedisConnections } from '../redis/connection/redis-connections.js';
 import type { RedisStreamsStatus } from '../redis/connection/redis-connections.js';
 import { redisStreamCommands } from '../redis/commands/redis-stream-commands.js';
 import { ServerFeatures } from '../redis/commands/server-features.js';
-import type { AnswerCommands, AppendCommands, StreamCommands } from '../redis/commands/stream-commands.js';
+import type {
+  AnswerCommands,
+  AppendCommands,
+  ClockCommands,
+  StreamCommands,
+} from '../redis/commands/stream-commands.js';
 import { ConsumerSession } from './consuming/consumer-session.js';
 import type { SessionCapacity, SessionListeners } from './consuming/consumer-session.js';
 import type { ConsumerFor, OnlyOptionsOf } from './consuming/consumer-types.js';
@@ -66,7 +71,7 @@ export class RedisStreamer extends EventEmitter<{ status: [status: RedisStreamsS
     };
     this.#connections = new RedisConnections(connection, times, this.#logger);
     this.#connections.on('status', (status) => this.#announce(status));
-    this.#features = new ServerFeatures((feature) => this.#connections.reportMissing(feature));
+    this.#features = new ServerFeatures((feature, loss) => this.#connections.reportMissing(feature, loss));
     this.#writer = this.#commands(this.#connections.writer);
     this.#control = this.#commands(this.#connections.control);
   }
@@ -194,6 +199,14 @@ export class RedisStreamer extends EventEmitter<{ status: [status: RedisStreamsS
    */
   get answers(): AnswerCommands {
     return this.#writer.answers;
+  }
+
+  /**
+   * The time at the servers of streams, for deadlines.
+   * @internal
+   */
+  get clock(): ClockCommands {
+    return this.#writer.clock;
   }
 
   /**

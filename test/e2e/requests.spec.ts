@@ -1,4 +1,4 @@
-import { expect, it } from '@jest/globals';
+import { afterEach, describe, expect, it, jest } from '@jest/globals';
 import { RpcException } from '@nestjs/microservices';
 import { EMPTY, Subject, concat, firstValueFrom, lastValueFrom, of, throwError, toArray } from 'rxjs';
 
@@ -175,6 +175,85 @@ it('a request whose client has given up is not executed', async () => {
   await nest.untilSettled(pattern);
   expect(seen).toEqual(['in time']);
   expect(log.warnings.join('\n')).toMatch(/after its deadline/);
+});
+
+describe('the deadline of a request is by the clock of Redis', () => {
+  afterEach(() => {
+    jest.restoreAllMocks();
+  });
+
+  const setClock = (shift: number): void => {
+    const now = Date.now.bind(Date);
+    jest.spyOn(Date, 'now').mockImplementation(() => now() + shift);
+  };
+  const HOUR = 3_600_000;
+
+  it.each([
+    ['behind', -HOUR],
+    ['ahead', HOUR],
+  ])('and a request of a client whose clock is %s is answered', async (_, shift) => {
+    const pattern = uniqueName('client-clock');
+    await nest.serve(onRequest(pattern, (data) => data));
+    const client = nest.client({ requestTimeout: 5_000 });
+    setClock(shift);
+    expect(await ask(client, pattern, 'first')).toEqual(['first']);
+    const answer = ask(client, pattern, 'second');
+    jest.restoreAllMocks();
+    expect(await answer).toEqual(['second']);
+    expect(await ask(client, pattern, 'after the clock was set')).toEqual(['after the clock was set']);
+  });
+
+  it.each([
+    ['behind', -HOUR],
+    ['ahead', HOUR],
+  ])('and a server whose clock is %s answers what is in time, and nothing else', async (_, shift) => {
+    const pattern = uniqueName('server-clock');
+    const seen: unknown[] = [];
+    await nest.redis.xgroup('CREATE', pattern, 'test-group', '0', 'MKSTREAM');
+    const hasty = nest.client({ requestTimeout: 50 });
+    await until('a request is in the stream', async () => {
+      await expect(ask(hasty, pattern, 'late')).rejects.toMatchObject({ code: 'ERR_REQUEST_TIMEOUT' });
+      return (await nest.redis.xlen(pattern)) > 0;
+    });
+    const patient = ask(nest.client({ requestTimeout: 20_000 }), pattern, 'in time');
+    await until('the other request is in the stream', async () => {
+      const texts = (await nest.entries(pattern)).map(({ fields }) => fields['msg']);
+      return texts.includes('"in time"');
+    });
+
+    setClock(shift);
+    const { log } = await nest.serve(onRequest(pattern, (data) => seen.push(data)));
+    expect(await patient).toEqual([1]);
+    await nest.untilSettled(pattern);
+    expect(seen).toEqual(['in time']);
+    expect(log.warnings.join('\n')).toMatch(/after its deadline/);
+  });
+
+  it('also when another client has computed it', async () => {
+    const pattern = uniqueName('foreign-clock');
+    const seen: unknown[] = [];
+    const { log } = await nest.serve(onRequest(pattern, (data) => seen.push(data)));
+    const request = (data: string, deadline: number): Promise<unknown> =>
+      addRaw(
+        nest.redis,
+        pattern,
+        'msg',
+        data,
+        'h:correlation-id',
+        'c',
+        'h:reply-to',
+        'reply:x',
+        'h:deadline',
+        `${deadline}`,
+      );
+    await request('1', Date.now() - 1_000);
+    await request('2', Date.now() + 10_000);
+    setClock(HOUR);
+    await request('3', Date.now() - HOUR + 10_000);
+
+    await until('all are read', () => seen.length === 2 && log.warnings.length === 1);
+    expect(seen).toEqual([2, 3]);
+  });
 });
 
 it('a request whose reply-to is not a reply stream is refused', async () => {

@@ -11,7 +11,7 @@ const allow = (commands: string): string =>
 export const NEEDED = `~app:* -@all ${allow(`
   xadd xreadgroup xread xack xautoclaim xclaim xpending xlen exists type xrange xrevrange xtrim xdel
   xgroup|create xgroup|createconsumer xgroup|delconsumer xgroup|destroy xgroup|setid
-  xinfo|stream xinfo|groups xinfo|consumers info ping client|setname`)}`;
+  xinfo|stream xinfo|groups xinfo|consumers info ping time client|setname`)}`;
 
 /** Scripts; without them the package uses single commands. */
 export const SCRIPTS = allow('eval evalsha script|load');

@@ -52,7 +52,7 @@ function setUp(options: Partial<WritePipelineOptions> = {}, writer: Partial<Batc
     maxBatch: 500,
     maxQueued: 1_000,
     maxQueuedBytes: 1_000,
-    trim: () => ({}),
+    trim: {},
     ...options,
   });
   open.push(pipeline);

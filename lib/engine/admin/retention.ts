@@ -4,7 +4,8 @@ import { check, definedOptions, optionNames } from '../../shared/option-checks.j
 
 /** Which entries are deleted: those that every group has acknowledged, and no others. */
 export interface TrimOptions {
-  /** Age in milliseconds below which entries stay, even if acknowledged, so that they can be read again. At least 0, default 0. */
+  /** Age in milliseconds, by the clock of Redis, below which entries stay, even if acknowledged, so that they can be read
+   * again. At least 0, default 0. */
   keepFor?: number;
   /**
    * How a dead group counts. `keep`: the entries that it has not acknowledged stay for ever. `ignore`: they are deleted too,
@@ -81,9 +82,9 @@ export async function trimAcknowledged(
   isStopped: () => boolean = () => false,
 ): Promise<TrimResult> {
   const deadAfter = options.deadGroups === 'ignore' ? options.deadAfter : undefined;
-  const keepFrom = options.keepFor > 0 ? `${Math.max(0, Date.now() - options.keepFor)}-0` : undefined;
+  const keepFor = options.keepFor > 0 ? options.keepFor : undefined;
   const step = (limit: number | undefined, dryRunFrom?: string): Promise<TrimmedStep> =>
-    commands.trimAcknowledged(streamKey, { deadAfter, keepFrom, limit, dryRunFrom });
+    commands.trimAcknowledged(streamKey, { deadAfter, keepFor, limit, dryRunFrom });
   let trimmed = 0;
   try {
     let last: TrimmedStep;

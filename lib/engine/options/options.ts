@@ -56,7 +56,10 @@ export interface ProducerOptions {
   sharder?: Sharder | (() => Sharder);
   /** Trims each stream to about this many entries with every append. At least 1. Excludes `minAge`. Default: no trimming. */
   maxLen?: number;
-  /** Trims entries older than this, in milliseconds, with every append. At least 1. Excludes `maxLen`. Default: no trimming. */
+  /**
+   * Trims entries older than this with every append, in milliseconds by the clock of Redis, whatever the clock of this machine
+   * says. Needs the command TIME. At least 1. Excludes `maxLen`. Default: no trimming.
+   */
   minAge?: number;
   /** Most messages of one write. More raise the throughput and the latency under load. 1 to 10,000, default 500. */
   maxBatch?: number;

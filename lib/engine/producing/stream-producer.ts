@@ -92,10 +92,7 @@ export class StreamProducer extends EventEmitter<{ error: [error: RedisStreamsEr
       timeout: environment.timeout,
       connectTimeout: environment.connectTimeout,
       producer: options.delivery === 'exactly-once' ? randomUUID() : undefined,
-      trim: () => ({
-        maxLen: options.maxLen,
-        minId: options.minAge === undefined ? undefined : String(Date.now() - options.minAge),
-      }),
+      trim: { maxLen: options.maxLen, minAge: options.minAge },
     });
   }
 
@@ -213,7 +210,10 @@ export class StreamProducer extends EventEmitter<{ error: [error: RedisStreamsEr
     return this.#trim(streamKey, (appending) => appending.trimMaxLen(streamKey, maxLen));
   }
 
-  /** Trims about all entries older than the time; returns how many went. */
+  /**
+   * Trims about all entries older than the time; returns how many went. The time is compared with the ids of entries, which
+   * have the time of Redis: a clock of this machine that is ahead would make it delete newer entries.
+   */
   async trimMinTimestamp(streamKey: string, timestamp: Date): Promise<number> {
     check.name('streamKey', streamKey);
     check.date('timestamp', timestamp);

@@ -36,8 +36,7 @@ export interface WritePipelineOptions {
   readonly maxQueuedBytes: number;
   /** With `exactly-once`: the name by which the server recognises a batch that it has already appended. */
   readonly producer?: string | undefined;
-  /** Computed for each batch. */
-  readonly trim: () => TrimLimit;
+  readonly trim: TrimLimit;
 }
 
 /** Lifetime of a producer's memory on the server, which counts by the server's clock: that may jump. */
@@ -152,7 +151,7 @@ export class WritePipeline implements LanePipeline {
         ? undefined
         : { producer, batch: number, oldest: this.#oldest, remember: Math.max(2 * timeout, MIN_MEMORY), revokes };
     const wantsIds = entries.some((entry) => entry.wantsId);
-    return { streamKey: stream.streamKey, requests: entries, size, trim: trim(), wantsIds, once };
+    return { streamKey: stream.streamKey, requests: entries, size, trim, wantsIds, once };
   }
 
   /** A client that has never reached Redis does not have its callers wait as long as in an outage. */

@@ -32,8 +32,6 @@ export interface OpenRequest {
   readonly callback: (packet: WritePacket) => void;
   /** The async context of the caller, in which its replies are decoded and given to it. */
   readonly context: AsyncResource;
-  /** The deadline that the server is given, in milliseconds since the epoch. */
-  readonly expiresAt: string;
   /** On the monotonic clock; every reply puts it off. */
   deadline: number;
   /** A server may have read it. */
@@ -96,7 +94,6 @@ export class ReplyInbox {
       pattern,
       callback,
       context: new AsyncResource('RedisStreamsRequest'),
-      expiresAt: String(Date.now() + requestTimeout),
       deadline: monotonicNow() + requestTimeout,
       isSent: false,
     };

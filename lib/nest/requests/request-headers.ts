@@ -4,7 +4,7 @@ import type { StreamMessage } from '../../engine/messages/stream-message.js';
 export const REQUEST_HEADERS = Object.freeze({
   correlationId: 'correlation-id',
   replyTo: 'reply-to',
-  /** Milliseconds since the epoch after which the client no longer waits. */
+  /** When the client no longer waits, in milliseconds since the epoch by the clock of Redis. */
   deadline: 'deadline',
   /** On the last reply to a request. */
   final: 'final',

@@ -1,8 +1,9 @@
 import type { MessageHandler } from '@nestjs/microservices';
 import { isObservable } from 'rxjs';
 
+import { StreamMessage } from '../../engine/messages/stream-message.js';
 import type { StreamProducer } from '../../engine/producing/stream-producer.js';
-import type { AnswerCommands } from '../../redis/commands/stream-commands.js';
+import type { AnswerCommands, ClockCommands } from '../../redis/commands/stream-commands.js';
 import { withResolvers } from '../../shared/deferred.js';
 import type { Deferred } from '../../shared/deferred.js';
 import { errorText } from '../../shared/error-text.js';
@@ -31,6 +32,7 @@ export interface RequestResponderOptions {
   readonly producer: StreamProducer;
   readonly appending: ReplyStreamsOptions['appending'];
   readonly answers: Pick<AnswerCommands, 'look'>;
+  readonly clock: ClockCommands;
   readonly codec: PacketCodec;
   /** A request may name reply streams that begin so, and no other key. */
   readonly replyPrefix: string;
@@ -87,13 +89,29 @@ export class RequestResponder implements ReplyOutlet {
         `Request ${id} of '${streamKey}' refused: its correlation id, or the name of its reply stream after the prefix, ` +
           `has more than ${MAX_HEADER_LENGTH} characters`,
       );
-    } else if (Date.now() >= request.deadline) {
-      logger.warn(`Request ${id} of '${streamKey}' was read after its deadline and was not executed`);
     } else {
-      return this.#answer(request, context);
+      return this.#isInTime(request, context) ? this.#answer(request, context) : this.#checkAndAnswer(request, context);
     }
     RedisStreamsContext.deliveryOf(context).settle(ACKNOWLEDGED);
     return Promise.resolve();
+  }
+
+  #isInTime({ deadline }: RequestInfo, context: RedisStreamsContext): boolean {
+    if (deadline === Infinity) return true;
+    const { clock } = this.#options;
+    const { key } = StreamMessage.shardOf(context.getMessage());
+    return clock.isCurrent(key) && clock.now(key) < deadline;
+  }
+
+  /** No request is refused by a time that is not current: the clock of the server may have been set back since. */
+  async #checkAndAnswer(request: RequestInfo, context: RedisStreamsContext): Promise<void> {
+    const { clock, logger } = this.#options;
+    const message = context.getMessage();
+    const { key } = StreamMessage.shardOf(message);
+    await clock.ask(key);
+    if (clock.now(key) < request.deadline) return this.#answer(request, context);
+    logger.warn(`Request ${message.id} of '${message.streamKey}' was read after its deadline and was not executed`);
+    RedisStreamsContext.deliveryOf(context).settle(ACKNOWLEDGED);
   }
 
   async #answer(request: RequestInfo, context: RedisStreamsContext): Promise<void> {

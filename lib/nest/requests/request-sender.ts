@@ -3,6 +3,7 @@ import type { ReadPacket, WritePacket } from '@nestjs/microservices';
 import type { StreamProducer } from '../../engine/producing/stream-producer.js';
 import type { RedisStreamer } from '../../engine/streamer.js';
 import { NoHandlerError } from '../../errors.js';
+import { monotonicNow } from '../../shared/clock.js';
 import type { RedisStreamsLogger } from '../../shared/logger.js';
 import type { EncodedPacket, PacketCodec } from '../packet-codec.js';
 import { ReplyInbox } from './reply-inbox.js';
@@ -21,14 +22,14 @@ export interface RequestSenderOptions {
 
 /**
  * The client's end of requests: registers each in the {@link ReplyInbox}, then appends it to the stream of its pattern
- * with headers that say where to answer. It appends nothing before replies can be read and a server is known to serve the
- * pattern. It never throws: what fails goes to the callback of the request.
+ * with headers that say where to answer and until when, by the clock of Redis. It appends nothing before replies can be read
+ * and a server is known to serve the pattern. It never throws: what fails goes to the callback of the request.
  */
 export class RequestSender {
   readonly #options: RequestSenderOptions;
   readonly #inbox: ReplyInbox;
-  /** Patterns whose stream is known to have a consumer group. */
-  readonly #servedPatterns = new Set<string>();
+  /** Patterns whose stream is known to have a consumer group, with the keys of its shards. */
+  readonly #served = new Map<string, readonly string[]>();
 
   constructor(options: RequestSenderOptions) {
     this.#options = options;
@@ -44,8 +45,7 @@ export class RequestSender {
     const request = this.#inbox.register(pattern, callback);
     try {
       const encoded = this.#options.codec.encode(packet);
-      const isPrepared = this.#inbox.isOpen && this.#servedPatterns.has(pattern);
-      if (isPrepared && !(encoded instanceof Promise)) this.#append(request, encoded);
+      if (this.#isPreparedFor(pattern) && !(encoded instanceof Promise)) this.#append(request, encoded);
       else void this.#prepareAndAppend(request, encoded);
     } catch (error) {
       this.#inbox.fail(request, error);
@@ -76,11 +76,31 @@ export class RequestSender {
     const { streamer, producer } = this.#options;
     await streamer.reach();
     await this.#inbox.open();
-    if (this.#servedPatterns.has(pattern)) return;
-    const manager = await streamer.createManager();
-    const served = await Promise.all(producer.keysOf(pattern).map((key) => manager.hasGroups(key)));
-    if (!served.includes(true)) throw new NoHandlerError(pattern);
-    this.#servedPatterns.add(pattern);
+    const keys = producer.keysOf(pattern);
+    if (!this.#served.has(pattern)) {
+      const manager = await streamer.createManager();
+      const served = await Promise.all(keys.map((key) => manager.hasGroups(key)));
+      if (!served.includes(true)) throw new NoHandlerError(pattern);
+      this.#served.set(pattern, keys);
+    }
+    const { clock } = streamer;
+    await Promise.all(keys.filter((key) => !clock.isCurrent(key)).map((key) => clock.ask(key)));
+  }
+
+  #isPreparedFor(pattern: string): boolean {
+    const { clock } = this.#options.streamer;
+    const keys = this.#served.get(pattern);
+    return this.#inbox.isOpen && keys !== undefined && keys.every((key) => clock.isCurrent(key));
+  }
+
+  /**
+   * When the request times out, by the clock of the server that gives it its id. Shards may be on several nodes: the latest of
+   * their times refuses no request too early.
+   */
+  #deadlineOf({ pattern, deadline }: OpenRequest): number {
+    const { streamer } = this.#options;
+    const keys = this.#served.get(pattern) ?? [pattern];
+    return Math.max(...keys.map((key) => streamer.clock.now(key))) + deadline - monotonicNow();
   }
 
   #append(request: OpenRequest, { payload, options }: EncodedPacket): void {
@@ -90,7 +110,7 @@ export class RequestSender {
       ...options.headers,
       [REQUEST_HEADERS.correlationId]: request.id,
       [REQUEST_HEADERS.replyTo]: this.#inbox.streamKey,
-      [REQUEST_HEADERS.deadline]: request.expiresAt,
+      [REQUEST_HEADERS.deadline]: String(this.#deadlineOf(request)),
     };
     this.#options.producer.post(request.pattern, payload, { ...options, headers }, (failure) => {
       if (failure) this.#inbox.fail(request, failure);

@@ -268,6 +268,7 @@ export class ServerRedisStreams
       producer: streamer.openProducer(undefined, {}),
       answers: streamer.answers,
       appending: streamer.appending,
+      clock: streamer.clock,
       replyPrefix: this.#resolved.replyPrefix,
     });
   }

@@ -11,6 +11,7 @@ import type { AppendRequest, Command } from '../wire/resp-writer.js';
 import { MAX_REDIRECTIONS, settingsOf } from './command-sender.js';
 import type { CommandSender } from './command-sender.js';
 import { BatchRevoked, classifyRedisError, replyWord } from './redis-error.js';
+import type { ServerClock } from './server-clock.js';
 import type { SideKeyKind } from './side-key.js';
 import type { AppendCommands, OnceSettings, TrimLimit, WriteBatch } from './stream-commands.js';
 
@@ -20,6 +21,13 @@ interface AppendFeatures {
   readonly partialIds: boolean;
   /** Trimming by MINID (Redis 6.2). */
   readonly minId: boolean;
+}
+
+/** Where a trim begins, by number or by time. */
+interface TrimPoint {
+  readonly maxLen?: number | undefined;
+  /** Milliseconds since the epoch. */
+  readonly minId?: string;
 }
 
 /** Until a server has answered otherwise, it counts as one that has everything. */
@@ -48,6 +56,7 @@ const NEEDS_SCRIPTS = 'needs scripts, and with timestamps or minAge Redis 7.0; u
  */
 export class RedisAppendCommands implements AppendCommands {
   readonly #sender: CommandSender;
+  readonly #clock: ServerClock;
   #features: AppendFeatures | undefined;
   #probing: Promise<void> | undefined;
   /** Channels over which the scripts have been loaded. */
@@ -57,8 +66,9 @@ export class RedisAppendCommands implements AppendCommands {
   /** False once CONFIG GET was refused. */
   #tellsLimit = true;
 
-  constructor(sender: CommandSender) {
+  constructor(sender: CommandSender, clock: ServerClock) {
     this.#sender = sender;
+    this.#clock = clock;
   }
 
   requireSideKey(kind: SideKeyKind, streamKey: string): void {
@@ -79,7 +89,8 @@ export class RedisAppendCommands implements AppendCommands {
       route !== undefined &&
       this.#knowsServer(batch) &&
       this.#hasScripts(batch, route) &&
-      this.#knowsLimit(batch, route)
+      this.#knowsLimit(batch, route) &&
+      this.#knowsTime(batch, route)
     );
   }
 
@@ -95,6 +106,7 @@ export class RedisAppendCommands implements AppendCommands {
     if (!this.#knowsServer(batch)) await this.#probe(key);
     if (!this.#knowsLimit(batch, route)) await this.#askForLimit(route);
     if (!this.#hasScripts(batch, route)) await this.#loadScripts(route);
+    if (!this.#knowsTime(batch, route)) await this.#askForTime(route);
   }
 
   async write(batch: WriteBatch): Promise<AppendOutcomes> {
@@ -171,7 +183,7 @@ export class RedisAppendCommands implements AppendCommands {
 
   #knowsServer({ requests, trim }: WriteBatch): boolean {
     if (this.#features) return true;
-    return trim.minId === undefined && !hasPartialId(requests);
+    return trim.minAge === undefined && !hasPartialId(requests);
   }
 
   #hasScripts({ once }: WriteBatch, { channel }: LiveRoute): boolean {
@@ -204,11 +216,33 @@ export class RedisAppendCommands implements AppendCommands {
     return Number.isSafeInteger(limit) && limit > 0 ? limit : undefined;
   }
 
+  #knowsTime({ trim }: WriteBatch, { channel }: LiveRoute): boolean {
+    return trim.minAge === undefined || this.#clock.isCurrent(channel);
+  }
+
+  async #askForTime(route: LiveRoute): Promise<void> {
+    try {
+      await this.#clock.ask(route.channel);
+    } catch (error) {
+      throw this.#sender.failure(error as Error, route);
+    }
+  }
+
+  /** Nothing is trimmed for its age while the time of the server is unknown: what was just confirmed could be deleted. */
+  #trimPoint({ maxLen, minAge }: TrimLimit, { channel }: LiveRoute): TrimPoint {
+    if (minAge === undefined) return { maxLen };
+    const now = this.#clock.now(channel);
+    if (now !== undefined) return { minId: String(Math.max(0, now - minAge)) };
+    this.#sender.features.forget('TIME for minAge', 'minAge deletes nothing');
+    return {};
+  }
+
   /** Everything that is written is written before this returns. */
   #writeTo(route: LiveRoute, key: string, batch: WriteBatch): Promise<AppendOutcomes> {
-    const { requests, trim, wantsIds, once } = batch;
+    const { requests, wantsIds, once } = batch;
     const { channel } = route;
     const features = this.#features ?? ALL;
+    const trim = this.#trimPoint(batch.trim, route);
     const limit = trimArguments(trim, features);
     const isPlain = (features.partialIds || !hasPartialId(requests)) && (features.minId || trim.minId === undefined);
     if (once) return isPlain ? this.#writeOnce(route, key, limit, batch, once) : refused(requests);
@@ -339,7 +373,7 @@ function dropCommand(key: string, minId: string): Command {
   return ['EVAL', DROP_UNTIL.source, 1, key, last, DROPS_PER_SCRIPT];
 }
 
-function trimArguments({ maxLen, minId }: TrimLimit, features: AppendFeatures): Array<string | number> {
+function trimArguments({ maxLen, minId }: TrimPoint, features: AppendFeatures): Array<string | number> {
   if (maxLen !== undefined) return ['MAXLEN', '~', maxLen];
   return minId === undefined || !features.minId ? [] : ['MINID', '~', minId];
 }

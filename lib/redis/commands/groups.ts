@@ -85,11 +85,11 @@ export class RedisGroupCommands implements GroupCommands {
   }
 
   async trimAcknowledged(streamKey: string, step: TrimStep): Promise<TrimmedStep> {
-    const { deadAfter = '', keepFrom = '', limit = '', dryRunFrom } = step;
+    const { deadAfter = '', keepFor = '', limit = '', dryRunFrom } = step;
     const dryRun = dryRunFrom === undefined ? [] : ['dry', dryRunFrom];
     const scripted = await this.#sender.run(TRIM_ACKNOWLEDGED, this.#sender.key(streamKey), [
       deadAfter,
-      keepFrom,
+      keepFor,
       limit,
       ...dryRun,
     ]);

@@ -6,6 +6,7 @@ import { RedisGroupCommands } from './groups.js';
 import { RedisInboxCommands } from './inbox.js';
 import { RedisPendingCommands } from './pending.js';
 import { RedisReadCommands } from './read.js';
+import { RedisClockCommands, ServerClock } from './server-clock.js';
 import type { ServerFeatures } from './server-features.js';
 import type { StreamCommands } from './stream-commands.js';
 
@@ -20,12 +21,14 @@ export function redisStreamCommands(
   timeout: number,
 ): StreamCommands {
   const sender = new CommandSender(router, features, keyPrefix, timeout);
+  const clock = new ServerClock(features);
   return {
-    appending: new RedisAppendCommands(sender),
+    appending: new RedisAppendCommands(sender, clock),
     reading: new RedisReadCommands(sender),
     pending: new RedisPendingCommands(sender),
     groups: new RedisGroupCommands(sender),
     inbox: new RedisInboxCommands(sender),
     answers: new RedisAnswerCommands(sender),
+    clock: new RedisClockCommands(sender, clock),
   };
 }

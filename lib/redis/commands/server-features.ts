@@ -1,14 +1,17 @@
 import { classifyRedisError } from './redis-error.js';
 
+/** @param loss what does not work without the feature; undefined when there is another way */
+type OnMissing = (feature: string, loss?: string) => void;
+
 /**
  * What the servers of one streamer turned out to lack, or not to permit. Every feature counts as present until a command
  * fails without it; the failure is reported once and remembered.
  */
 export class ServerFeatures {
   readonly #missing = new Set<string>();
-  readonly #onMissing: (feature: string) => void;
+  readonly #onMissing: OnMissing;
 
-  constructor(onMissing: (feature: string) => void = () => undefined) {
+  constructor(onMissing: OnMissing = () => undefined) {
     this.#onMissing = onMissing;
   }
 
@@ -24,10 +27,10 @@ export class ServerFeatures {
     return true;
   }
 
-  /** Does without the feature from now on. */
-  forget(feature: string): void {
+  /** Does without the feature from now on. @param loss see {@link OnMissing} */
+  forget(feature: string, loss?: string): void {
     if (this.#missing.has(feature)) return;
     this.#missing.add(feature);
-    this.#onMissing(feature);
+    this.#onMissing(feature, loss);
   }
 }

@@ -3,7 +3,7 @@ import type { AppendRequest } from '../wire/resp-writer.js';
 import type { StreamEntry, StreamPage } from '../wire/stream-entry.js';
 import type { SideKeyKind } from './side-key.js';
 
-/** What the engine asks of Redis, in six facets. Parts of the engine take those they need, so that a unit test can fake them. */
+/** What the engine asks of Redis, in seven facets. Parts of the engine take those they need, so that a unit test can fake them. */
 export interface StreamCommands {
   readonly appending: AppendCommands;
   readonly reading: ReadCommands;
@@ -11,6 +11,7 @@ export interface StreamCommands {
   readonly groups: GroupCommands;
   readonly inbox: InboxCommands;
   readonly answers: AnswerCommands;
+  readonly clock: ClockCommands;
 }
 
 export type { AppendOutcomes, AppendRequest, StreamEntry, StreamPage };
@@ -18,7 +19,8 @@ export type { AppendOutcomes, AppendRequest, StreamEntry, StreamPage };
 /** Trims a stream as it is appended to, approximately (`~`). */
 export interface TrimLimit {
   readonly maxLen?: number | undefined;
-  readonly minId?: string | undefined;
+  /** Age in milliseconds, by the clock of the server. */
+  readonly minAge?: number | undefined;
 }
 
 /** Lets the server recognise a batch that it has appended before. */
@@ -250,8 +252,8 @@ export interface GroupConsumerInfo {
 export interface TrimStep {
   /** Milliseconds without a sign of life after which a group counts for nothing; undefined: every group counts. */
   readonly deadAfter: number | undefined;
-  /** Entries from this id on are kept, though acknowledged. */
-  readonly keepFrom: string | undefined;
+  /** Entries that are younger, in milliseconds by the clock of the server, are kept, though acknowledged. */
+  readonly keepFor: number | undefined;
   /** About how many entries this step may delete; undefined: all of them, exactly. */
   readonly limit: number | undefined;
   /** Counts the entries from this id on that would be deleted, and deletes nothing. */
@@ -322,4 +324,17 @@ export interface AnswerCommands {
     replyStream: string,
     correlationIds: readonly string[],
   ): Promise<{ timeToLive: number; isCancelled: readonly boolean[] }>;
+}
+
+/** The time of the server that serves a stream. In Cluster each node has a clock of its own. */
+export interface ClockCommands {
+  /** False when {@link ask} would tell more than {@link now} knows. */
+  isCurrent(streamKey: string): boolean;
+  /**
+   * Milliseconds since the epoch, without I/O. Between two connections by the last that was asked; where the server does not
+   * tell its time, by the clock of this machine.
+   */
+  now(streamKey: string): number;
+  /** Asks the server, if it is connected. Never rejects. */
+  ask(streamKey: string): Promise<void>;
 }

@@ -120,11 +120,12 @@ export class RedisConnections extends EventEmitter<ConnectionsEvents> {
     this.#updateStatus();
   }
 
-  /** Reports once that the server, or its client, lacks something for which there is another way. */
-  reportMissing(what: string): void {
+  /** Reports once that the server, or its client, lacks something. @param loss what does not work; undefined when there is another way */
+  reportMissing(what: string, loss?: string): void {
     if (this.#reportedMissing.has(what)) return;
     this.#reportedMissing.add(what);
-    this.#logger.debug?.(`Redis at ${this.address} does not offer ${what}; another way is used`);
+    if (loss !== undefined) this.#logger.warn(`Redis at ${this.address} does not offer ${what}: ${loss}`);
+    else this.#logger.debug?.(`Redis at ${this.address} does not offer ${what}; another way is used`);
   }
 
   /** Closes every connection. Idempotent. */

@@ -1,9 +1,9 @@
 import { script } from './script.js';
 
 /**
- * ARGV: ms without a sign of life after which a group counts for nothing ('' never); the first id that is kept though it is
- * acknowledged ('' none); how many entries may go in this step ('' all, exactly); 'dry' to go through that many entries
- * without deleting, from the id that is the last argument.
+ * ARGV: ms without a sign of life after which a group counts for nothing ('' never); the age in ms below which entries are
+ * kept though they are acknowledged ('' none); how many entries may go in this step ('' all, exactly); 'dry' to go through
+ * that many entries without deleting, from the id that is the last argument.
  *
  * What is younger than the first of these times is kept even from a group that counts for nothing: before Redis 7.2 the
  * consumers of a quiet stream show no sign of life, and the next entry must not go before they have read it.
@@ -36,7 +36,7 @@ local function field(row, name)
   for i = 1, #row, 2 do if row[i] == name then return row[i + 1] end end
 end
 local now = 0
-if ARGV[1] ~= '' then
+if ARGV[1] ~= '' or ARGV[2] ~= '' then
   local time = redis.call('TIME')
   now = time[1] * 1000 + math.floor(time[2] / 1000)
 end
@@ -66,9 +66,12 @@ for _, row in ipairs(redis.call('XINFO', 'GROUPS', KEYS[1])) do
   end
 end
 if not settled then return { 0, '', '', '', unpack(dead) } end
-local keepFrom = ARGV[2]
+local function since(age)
+  return string.format('%.0f', math.max(0, now - tonumber(age))) .. '-0'
+end
+local keepFrom = ARGV[2] ~= '' and since(ARGV[2]) or ''
 if #dead > 0 then
-  local young = string.format('%.0f', now - tonumber(ARGV[1])) .. '-0'
+  local young = since(ARGV[1])
   if keepFrom == '' or less(young, keepFrom) then keepFrom = young end
 end
 local function kept(first, by)

@@ -192,7 +192,7 @@ export function appendingCases(bench: CommandBench): void {
       expect(length).toBeLessThan(300);
       if (bench.version < 6.2 && !way.may.scripts) return;
       await fill(byAge, 1_000);
-      await bench.writing.appending.append(byAge, [text('last')], { minId: String(PAST + 900) });
+      await bench.writing.appending.append(byAge, [text('last')], { minAge: Date.now() - (PAST + 900) });
       const entries = await stored(byAge);
       expect(entries.length).toBeGreaterThanOrEqual(101);
       expect(entries.length).toBeLessThan(300);

@@ -98,7 +98,7 @@ export function groupCases(bench: CommandBench): void {
       await groups.createGroup(key, 'g', '0', false);
       await readAll(key, 'g', 'c');
       await bench.control.pending.ack(key, 'g', ids.slice(0, 3));
-      const step = { deadAfter: undefined, keepFrom: undefined, limit: undefined };
+      const step = { deadAfter: undefined, keepFor: undefined, limit: undefined };
       const trim = groups.trimAcknowledged(key, step);
       if (!may.scripts) {
         await expect(trim).rejects.toBeInstanceOf(UnsupportedOperationError);

@@ -225,6 +225,18 @@ export class HandlerError extends RedisStreamsError {
   }
 }
 
+/** A function of the options has failed, `retry.unless` for example; `cause` is what it threw. */
+export class CallbackError extends RedisStreamsError {
+  override readonly name: string = 'CallbackError';
+  /** Name of the function, as in the options. */
+  readonly callback: string;
+
+  constructor(callback: string, cause: unknown) {
+    super('ERR_CALLBACK', `${callback} failed: ${errorText(cause)}`, { cause });
+    this.callback = callback;
+  }
+}
+
 /** Handlers were still running when the server had to close; their messages stay pending. */
 export class ShutdownTimeoutError extends RedisStreamsError {
   override readonly name: string = 'ShutdownTimeoutError';

@@ -1,3 +1,4 @@
+import { callSafely } from '../shared/callbacks.js';
 import { errorText } from '../shared/error-text.js';
 import type { RedisStreamsLogger } from '../shared/logger.js';
 import type { RedisStreamsEvents } from './redis-streams.events.js';
@@ -18,11 +19,10 @@ export class EventListeners {
 
   emit<E extends keyof RedisStreamsEvents>(event: E, ...args: Parameters<RedisStreamsEvents[E]>): void {
     for (const listener of this.#listeners.get(event) ?? []) {
-      try {
-        (listener as (...values: unknown[]) => void)(...args);
-      } catch (error) {
-        this.#logger.error(`A listener of '${event}' failed: ${errorText(error)}`);
-      }
+      callSafely(
+        () => (listener as (...values: unknown[]) => unknown)(...args),
+        (error) => this.#logger.error(`A listener of '${event}' failed: ${errorText(error)}`),
+      );
     }
   }
 }

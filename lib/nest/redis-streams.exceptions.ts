@@ -7,6 +7,7 @@ import { check } from '../shared/option-checks.js';
  * delay of the retry policy.
  */
 export class RedisStreamsRetryException extends RpcException {
+  override readonly name: string = 'RedisStreamsRetryException';
   readonly delay: number | undefined;
 
   /** @throws InvalidOptionError */
@@ -24,6 +25,7 @@ export class RedisStreamsRetryException extends RpcException {
 
 /** Thrown by a handler that cannot succeed with the message: it becomes a dead letter at once. */
 export class RedisStreamsDeadLetterException extends RpcException {
+  override readonly name: string = 'RedisStreamsDeadLetterException';
   readonly reason: string;
 
   constructor(reason: string) {
@@ -34,4 +36,11 @@ export class RedisStreamsDeadLetterException extends RpcException {
   override getError(): this {
     return this;
   }
+}
+
+/** Whether a handler asked by an exception for a retry or a dead letter: that is no failure. @internal */
+export function isSettlementRequest(
+  error: unknown,
+): error is RedisStreamsRetryException | RedisStreamsDeadLetterException {
+  return error instanceof RedisStreamsRetryException || error instanceof RedisStreamsDeadLetterException;
 }

@@ -3,7 +3,7 @@ import { types } from 'node:util';
 /** A thrown value as text for a log, never empty: the message of an Error, an object as JSON. */
 export function errorText(thrown: unknown): string {
   // Not `instanceof`: an error may come from another realm, as errors of Node's own modules do inside a VM context.
-  if (types.isNativeError(thrown)) return thrown.message || textWithoutMessage(thrown);
+  if (types.isNativeError(thrown)) return messageOf(thrown);
   if (typeof thrown === 'string') return thrown || 'an empty text';
   // The reason of AbortSignal.timeout() is a DOMException, which is no native error, and has no properties as JSON.
   if (thrown instanceof DOMException) return thrown.message || thrown.name;
@@ -27,9 +27,47 @@ function textWithoutMessage(error: Error): string {
   return texts.join('; ') || (typeof code === 'string' && code) || error.name || 'Error';
 }
 
-/** The stack of an Error that has one; otherwise as {@link errorText}. */
+/** The stack of an Error that has one, with its details; otherwise as {@link errorText}. */
 export function errorTextWithStack(thrown: unknown): string {
-  return (types.isNativeError(thrown) && thrown.stack) || errorText(thrown);
+  if (!types.isNativeError(thrown) || !thrown.stack) return errorText(thrown);
+  const text = messageOf(thrown);
+  return thrown.stack.includes(text) ? thrown.stack : `${text}\n${thrown.stack}`;
+}
+
+/** Longest text of the details of an error, in characters. */
+const MAX_DETAILS = 2_000;
+
+function messageOf(error: Error): string {
+  const message = error.message || textWithoutMessage(error);
+  const details = [...new Set(linesOf(detailsOf(error)))].filter((line) => line !== message).join('; ');
+  if (details === '') return message;
+  return `${message}: ${details.length > MAX_DETAILS ? `${details.slice(0, MAX_DETAILS)}…` : details}`;
+}
+
+/** Exceptions of Nest keep there, and a validation pipe only there, what was wrong. */
+function detailsOf(error: Error): unknown {
+  const { getResponse, getError } = error as { getResponse?: unknown; getError?: unknown };
+  const ask = typeof getResponse === 'function' ? getResponse : getError;
+  if (typeof ask !== 'function') return undefined;
+  try {
+    return ask.call(error) as unknown;
+  } catch {
+    // A method of the application; the message remains.
+    return undefined;
+  }
+}
+
+/** The texts of a response of Nest, of errors of class-validator, or of issues of a schema, each with its path. */
+function linesOf(details: unknown, seen = new Set<unknown>()): string[] {
+  if (typeof details === 'string') return [details];
+  if (typeof details !== 'object' || details === null || types.isNativeError(details) || seen.has(details)) return [];
+  seen.add(details);
+  if (Array.isArray(details)) return details.flatMap((item) => linesOf(item, seen));
+  const { message, errors, constraints, children, path, property } = details as Record<string, unknown>;
+  const own = [message, errors, Object.values(Object(constraints) as object)].flatMap((part) => linesOf(part, seen));
+  const at = Array.isArray(path) ? path.join('.') : path;
+  const located = typeof at === 'string' && at !== '' ? own.map((line) => `${at}: ${line}`) : own;
+  return [...located, ...linesOf(children, seen).map((line) => `${String(property)}.${line}`)];
 }
 
 /** A text in which no URL has a user name or password. */

@@ -1,3 +1,5 @@
+import { callSafely } from './callbacks.js';
+
 /** A logger for this package, for example Nest's `Logger` or `console`. */
 export interface RedisStreamsLogger {
   error(message: string): void;
@@ -11,11 +13,11 @@ export function safeLogger(logger: RedisStreamsLogger): Required<RedisStreamsLog
   const guard =
     (level: keyof RedisStreamsLogger) =>
     (message: string): void => {
-      try {
-        logger[level]?.(message);
-      } catch {
-        // A logger that fails leaves no place to report to.
-      }
+      // A logger that fails leaves no place to report to.
+      callSafely(
+        () => logger[level]?.(message),
+        () => undefined,
+      );
     };
   return { error: guard('error'), warn: guard('warn'), log: guard('log'), debug: guard('debug') };
 }

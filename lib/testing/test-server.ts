@@ -16,7 +16,7 @@ import { EventProcessor } from '../nest/server/event-processor.js';
 import { eventHandlersOf, groupHandlers } from '../nest/server/handler-binding.js';
 import type { HandlerBinding } from '../nest/server/handler-binding.js';
 import { HandlerRegistry } from '../nest/server/handler-registry.js';
-import { observeHandlerFailures, originalFailure, runHandlers } from '../nest/server/handler-runner.js';
+import { HandlerRunner, failureOf } from '../nest/server/handler-runner.js';
 import { PacketCodec, resolveDeserializer, resolveSerializer } from '../nest/packet-codec.js';
 import { ProcessingHooks } from '../nest/server/processing-hooks.js';
 import { ServerReporter } from '../nest/server/server-reporter.js';
@@ -74,6 +74,7 @@ export class TestServerRedisStreams
   readonly #listeners: EventListeners;
   readonly #codec: PacketCodec;
   readonly #hooks: ProcessingHooks;
+  readonly #runner: HandlerRunner;
   readonly #events: EventProcessor;
   readonly #handlers = new HandlerRegistry((pattern) => this.normalizePattern(pattern as string));
   #counter = 0;
@@ -92,8 +93,9 @@ export class TestServerRedisStreams
       this.#resolved.maxPayload,
     );
     this.#hooks = new ProcessingHooks(this);
-    this.#events = new EventProcessor(this, this.#codec, new ServerReporter(logger, this.#listeners));
-    observeHandlerFailures();
+    const reporter = new ServerReporter(logger, this.#listeners);
+    this.#runner = new HandlerRunner(reporter);
+    this.#events = new EventProcessor(this, this.#codec, reporter);
   }
 
   override addHandler(
@@ -161,14 +163,14 @@ export class TestServerRedisStreams
   /** Runs the event handlers of the context's pattern; see `ServerRedisStreams.handleEvent`. */
   override handleEvent(_pattern: string, packet: ReadPacket, context: RedisStreamsContext): Promise<void> {
     const handlers = eventHandlersOf(RedisStreamsContext.scopeOf(context).binding);
-    return this.#hooks.around(context, () => runHandlers(handlers, packet.data, context));
+    return this.#hooks.around(context, () => this.#runner.run(handlers, packet.data, context));
   }
 
   /** @internal */
   handleEvents(payloads: readonly unknown[], contexts: readonly RedisStreamsContext[]): Promise<void> {
     const [first] = contexts as readonly [RedisStreamsContext];
     const handlers = eventHandlersOf(RedisStreamsContext.scopeOf(first).binding);
-    return this.#hooks.around(first, () => runHandlers(handlers, payloads, contexts));
+    return this.#hooks.around(first, () => this.#runner.run(handlers, payloads, contexts));
   }
 
   async #bindingsOf(pattern: unknown): Promise<HandlerBinding[]> {
@@ -211,7 +213,7 @@ export class TestServerRedisStreams
 
 function outcomeOf(context: RedisStreamsContext): DeliveryOutcome {
   const { settlement } = RedisStreamsContext.deliveryOf(context);
-  const error = originalFailure(context, undefined);
+  const error = failureOf(context);
   const failure = error === undefined ? {} : { error };
   if (!settlement) return { settlement: 'unsettled', ...failure };
   const { kind, ...details } = settlement;

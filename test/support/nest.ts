@@ -24,10 +24,12 @@ export class LogLines implements RedisStreamsLogger {
   readonly errors: string[] = [];
   readonly warnings: string[] = [];
   readonly messages: string[] = [];
+  readonly details: string[] = [];
 
   error = (message: string): void => void this.errors.push(message);
   warn = (message: string): void => void this.warnings.push(message);
   log = (message: string): void => void this.messages.push(message);
+  debug = (message: string): void => void this.details.push(message);
 }
 
 export interface Served {

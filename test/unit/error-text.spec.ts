@@ -1,7 +1,9 @@
 import { inspect } from 'node:util';
 import { describe, expect, it } from '@jest/globals';
+import { BadRequestException, HttpException } from '@nestjs/common';
+import { RpcException } from '@nestjs/microservices';
 
-import { errorText, withoutSecrets } from '../../lib/shared/error-text.js';
+import { errorText, errorTextWithStack, withoutSecrets } from '../../lib/shared/error-text.js';
 
 const SECRET = 'S3CRET';
 const caught = (act: () => unknown): unknown => {
@@ -82,5 +84,55 @@ describe('the text of an error', () => {
     ['a string', '', 'an empty text'],
   ])('is never empty: %s', (_, thrown, text) => {
     expect(errorText(thrown)).toBe(text);
+  });
+});
+
+describe('the text of an exception of Nest', () => {
+  /** As class-validator makes it; `value` and `target` hold what was sent. */
+  const ofClassValidator = [
+    { property: 'name', value: 5, target: {}, constraints: { isString: 'name must be a string' } },
+    {
+      property: 'address',
+      children: [{ property: 'city', constraints: { isString: 'city must be a string', max: 'city is too long' } }],
+    },
+  ];
+  const ofSchema = { message: 'Validation failed', errors: [{ code: 'x', path: ['items', 0], message: 'Required' }] };
+
+  it.each<[what: string, error: Error, text: string]>([
+    ['of a validation pipe', new BadRequestException(['a must be b', 'c']), 'Bad Request Exception: a must be b; c'],
+    ['with a text', new BadRequestException('odd'), 'odd'],
+    ['with a text and a description', new BadRequestException('odd', 'even'), 'odd'],
+    ['with an object', new HttpException({ message: 'taken' }, 409), 'taken'],
+    ['with an object without a message', new HttpException({ code: 7 }, 409), 'Http Exception'],
+    ['for RPC, with a text', new RpcException('no stock'), 'no stock'],
+    ['for RPC, with an object', new RpcException({ code: 7, message: 'no stock' }), 'no stock'],
+    [
+      'for RPC, with the errors of class-validator',
+      new RpcException(ofClassValidator),
+      'Rpc Exception: name must be a string; address.city must be a string; address.city is too long',
+    ],
+    ['with the issues of a schema', new BadRequestException(ofSchema), 'Validation failed: items.0: Required'],
+  ])('%s says what was wrong', (_, error, text) => {
+    expect(errorText(error)).toBe(text);
+    expect(errorTextWithStack(error)).toContain(text);
+    expect(errorTextWithStack(error)).toContain('at ');
+  });
+
+  it('is limited, however many details there are', () => {
+    const error = new BadRequestException(Array.from({ length: 10_000 }, (_, index) => `item ${index} is wrong`));
+    expect(errorText(error)).toMatch(/^Bad Request Exception: item 0 is wrong; item 1 is wrong; .*…$/);
+    expect(errorText(error).length).toBeLessThan(2_100);
+  });
+
+  it('is the message where a response refers to itself, or cannot be asked', () => {
+    const circular: Record<string, unknown> = { message: 'around' };
+    circular['errors'] = [circular];
+    expect(errorText(new HttpException(circular, 400))).toBe('around');
+    const broken = Object.assign(new Error('broken'), {
+      getResponse: () => {
+        throw new Error('no response');
+      },
+    });
+    expect(errorText(broken)).toBe('broken');
   });
 });

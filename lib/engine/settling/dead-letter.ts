@@ -118,7 +118,7 @@ function describe({ message, key, group, consumer, reason, error, firstFailure }
   };
   if (error instanceof Error) {
     headers[names.errorName] = error.name;
-    headers[names.errorMessage] = error.message;
+    headers[names.errorMessage] = errorText(error);
     // That of a payload which cannot be decoded leads through this package only.
     if (error.stack && !(error instanceof PayloadDecodeError)) headers[names.errorStack] = error.stack;
   } else if (error !== undefined) {

@@ -2,7 +2,8 @@ import type { ReadPacket } from '@nestjs/microservices';
 
 import { RedisStreamsContext } from '../redis-streams.context.js';
 import type { PacketCodec } from '../packet-codec.js';
-import { ACKNOWLEDGED, LEFT_PENDING, settleExhausted, settleFailure } from './failure-policy.js';
+import { settleFailed } from './failed-delivery.js';
+import { ACKNOWLEDGED, settleExhausted } from './failure-policy.js';
 import type { ServerReporter } from './server-reporter.js';
 
 /** The server, as far as it runs handlers. */
@@ -81,15 +82,8 @@ export class EventProcessor {
     return settlement !== undefined && delivery.settle(settlement);
   }
 
-  /** Where nothing is pending on the server, a failure can only be reported. */
   #fail(context: RedisStreamsContext, error: unknown): void {
-    const { canRetry, binding } = RedisStreamsContext.scopeOf(context);
     const delivery = RedisStreamsContext.deliveryOf(context);
-    const { message } = delivery;
-    const settlement = canRetry ? settleFailure(error, message.deliveryCount, binding.failurePolicy) : LEFT_PENDING;
-    const isFirst = delivery.settle(settlement);
-    const outcome = isFirst ? settlement.kind : `settled before: ${delivery.settlement?.kind}`;
-    this.#reporter.handlingFailed(message, error, outcome);
-    if (isFirst && settlement.kind === 'retry') this.#reporter.retrying({ message, delay: settlement.delay, error });
+    settleFailed(delivery, RedisStreamsContext.scopeOf(context), error, this.#reporter);
   }
 }

@@ -1,12 +1,7 @@
-import { BadRequestException } from '@nestjs/common';
-
 import type { ResolvedDeadLetter } from '../../engine/settling/dead-letter.js';
 import type { Settlement } from '../../engine/settling/settlement.js';
 import { retryDelay } from '../../engine/settling/retry-policy.js';
 import type { RetryPolicy } from '../../engine/settling/retry-policy.js';
-import { errorText } from '../../shared/error-text.js';
-import { PayloadDecodeError } from '../../errors.js';
-import { RedisStreamsDeadLetterException, RedisStreamsRetryException } from '../redis-streams.exceptions.js';
 
 /** How often a message is handled, and where it goes when every attempt failed. */
 export interface FailurePolicy {
@@ -17,16 +12,6 @@ export interface FailurePolicy {
 /** The settlements without parameters, one object each for all messages. */
 export const ACKNOWLEDGED = Object.freeze({ kind: 'ack' }) satisfies Settlement;
 export const LEFT_PENDING = Object.freeze({ kind: 'pending' }) satisfies Settlement;
-
-/** The settlement of a message that failed, by its error and the number of its attempts. */
-export function settleFailure(error: unknown, attempts: number, policy: FailurePolicy): Settlement {
-  if (error instanceof RedisStreamsDeadLetterException) return deadLetter(error.reason, policy, error);
-  if (isPermanent(error, policy.retry)) {
-    return deadLetter(`cannot be cured by trying again: ${errorText(error)}`, policy, error);
-  }
-  const delay = error instanceof RedisStreamsRetryException ? error.delay : undefined;
-  return retryOrDeadLetter(attempts, policy, delay, error);
-}
 
 /** A retry, or a dead letter after the last attempt. */
 export function retryOrDeadLetter(
@@ -57,11 +42,6 @@ export function settleExhausted(deliveries: number, policy: FailurePolicy): Sett
 export function deadLetter(reason: string, policy: FailurePolicy, error?: unknown): Settlement {
   if (policy.deadLetter === false) return { kind: 'retry', delay: policy.retry.maxDelay };
   return { kind: 'dead-letter', reason, error };
-}
-
-/** A payload that cannot be decoded stays so, and a validation pipe refuses the same data again. */
-function isPermanent(error: unknown, retry: RetryPolicy): boolean {
-  return error instanceof PayloadDecodeError || error instanceof BadRequestException || retry.unless(error);
 }
 
 function times(count: number): string {

@@ -1,68 +1,111 @@
 import type { ArgumentsHost } from '@nestjs/common';
 import { BaseRpcExceptionFilter } from '@nestjs/microservices';
 import type { MessageHandler } from '@nestjs/microservices';
+// The package's root does not export it.
+import { RpcExceptionsHandler } from '@nestjs/microservices/exceptions/rpc-exceptions-handler.js';
 import { isObservable, lastValueFrom } from 'rxjs';
-import type { Observable } from 'rxjs';
 
-import type { RedisStreamsContext } from '../redis-streams.context.js';
+import { RedisStreamsContext } from '../redis-streams.context.js';
+import { isSettlementRequest } from '../redis-streams.exceptions.js';
+import type { ServerReporter } from './server-reporter.js';
 
 /** The second argument of a handler; one for batches is given the contexts of all messages. */
 export type HandlerContext = RedisStreamsContext | readonly RedisStreamsContext[];
 
-type Catch = (this: BaseRpcExceptionFilter, exception: unknown, host: ArgumentsHost) => Observable<unknown>;
+type Catch = (exception: never, host: ArgumentsHost, ...rest: never[]) => unknown;
 
-/** Errors as handlers threw them, by the context that the handler was given. */
+/** Errors as handlers threw them, before any exception filter, by the context that the handler was given. */
 const failures = new WeakMap<object, unknown>();
 
-const OBSERVED = Symbol.for('nestjs-redis-streams:observed');
+/** Runs event handlers, and decides what counts as their failure when exception filters have changed it. */
+export class HandlerRunner {
+  readonly #reporter: ServerReporter;
+  /** Handlers of which an ended failure was reported. */
+  readonly #reported = new WeakSet<MessageHandler>();
 
-/**
- * Runs the event handlers of a message to their end: until the promise has settled and the Observable that it may have
- * resolved to has completed. All of them are awaited, also when one fails.
- * @throws the error of the first handler that failed, as it was thrown
- */
-export function runHandlers(
-  handlers: readonly MessageHandler[],
-  data: unknown,
-  context: HandlerContext,
-): Promise<void> {
-  const [only] = handlers;
-  return only && handlers.length === 1 ? runHandler(only, data, context) : runAll(handlers, data, context);
-}
+  constructor(reporter: ServerReporter) {
+    this.#reporter = reporter;
+    observeExceptions();
+  }
 
-async function runAll(handlers: readonly MessageHandler[], data: unknown, context: HandlerContext): Promise<void> {
-  const outcomes = await Promise.allSettled(handlers.map((handler) => runHandler(handler, data, context)));
-  for (const outcome of outcomes) if (outcome.status === 'rejected') throw outcome.reason;
-}
-
-async function runHandler(handler: MessageHandler, data: unknown, context: HandlerContext): Promise<void> {
-  try {
-    const result: unknown = await handler(data, context);
-    // An Observable without a value is a success, too.
-    if (isObservable(result)) await lastValueFrom(result, { defaultValue: undefined });
-  } catch (error) {
-    throw originalFailure(context, error);
+  /**
+   * Runs the event handlers of a message to their end: until the promise has settled and the Observable that it may have
+   * resolved to has completed. All of them are awaited, also when one fails.
+   *
+   * A filter may end a failure without an error, which makes it a success, or ask for a retry or a dead letter by throwing
+   * the exception. It cannot replace the error otherwise, nor the retry or dead letter that the handler itself asked for.
+   * @throws the error of the handler that failed first, as it was thrown
+   */
+  async run(handlers: readonly MessageHandler[], data: unknown, context: HandlerContext): Promise<void> {
+    const [first] = handlers;
+    try {
+      if (first && handlers.length === 1) await toEnd(first, data, context);
+      else await allToEnd(handlers, data, context);
+    } catch (error) {
+      const failure = failureOf(context, error);
+      throw isSettlementRequest(error) && !isSettlementRequest(failure) ? error : failure;
+    }
+    const failure = failureOf(context);
+    if (failure === undefined) return;
+    if (isSettlementRequest(failure)) throw failure;
+    if (!first || this.#reported.has(first) || isSettled(context)) return;
+    this.#reported.add(first);
+    this.#reporter.endedByFilter(contextsOf(context)[0] as RedisStreamsContext, failure);
   }
 }
 
-/** The error as the handler threw it, if Nest's filter has seen it, else the one given. */
-export function originalFailure(context: object, error: unknown): unknown {
-  return failures.has(context) ? failures.get(context) : error;
+/** The error that a handler threw for the message, before any filter; the other one if Nest has seen none. */
+export function failureOf(context: HandlerContext, other?: unknown): unknown {
+  return failures.has(context) ? failures.get(context) : other;
 }
 
+async function allToEnd(handlers: readonly MessageHandler[], data: unknown, context: HandlerContext): Promise<void> {
+  const outcomes = await Promise.allSettled(handlers.map((handler) => toEnd(handler, data, context)));
+  for (const outcome of outcomes) if (outcome.status === 'rejected') throw outcome.reason;
+}
+
+async function toEnd(handler: MessageHandler, data: unknown, context: HandlerContext): Promise<void> {
+  const result: unknown = await handler(data, context);
+  // An Observable without a value is a success, too.
+  if (isObservable(result)) await lastValueFrom(result, { defaultValue: undefined });
+}
+
+function contextsOf(context: HandlerContext): readonly RedisStreamsContext[] {
+  return context instanceof RedisStreamsContext ? [context] : context;
+}
+
+/** A filter may have settled the message by its context. */
+function isSettled(context: HandlerContext): boolean {
+  return contextsOf(context).every((one) => RedisStreamsContext.deliveryOf(one).settlement !== undefined);
+}
+
+let isObserving = false;
+
 /**
- * Nest's exception filter replaces an error by "Internal server error" before a transport sees it, which would make logs
- * and dead letters useless. This notes the error that the filter is given, with the message's context, and changes
- * nothing.
+ * Exception filters, those of Nest and those of the application, replace an error before a transport sees it. That would
+ * make logs and dead letters useless, and an HTTP filter of a hybrid application, which fails here, would have a message
+ * retried that no retry can cure. So the error is noted where Nest passes it to the filters, for our contexts only.
+ *
+ * A bundler may have given the imported class a second copy of its module, through which Nest never comes. Then the error is
+ * noted where Nest's own filter gets it, which filters of the application hide.
  */
-export function observeHandlerFailures(): void {
-  const prototype = BaseRpcExceptionFilter.prototype as unknown as { catch: Catch & { [OBSERVED]?: true } };
-  if (prototype.catch[OBSERVED]) return;
-  const original = prototype.catch;
-  const observing: Catch = function (exception, host) {
+function observeExceptions(): void {
+  if (isObserving) return;
+  isObserving = true;
+  observe(RpcExceptionsHandler.prototype, 'handle');
+  observe(BaseRpcExceptionFilter.prototype, 'catch');
+}
+
+function observe<M extends string>(prototype: Record<M, Catch>, method: M): void {
+  const original = prototype[method];
+  prototype[method] = function (this: unknown, exception, host, ...rest): unknown {
     const context: unknown = host.getArgByIndex(1);
-    if (typeof context === 'object' && context !== null) failures.set(context, exception);
-    return original.call(this, exception, host);
+    const isOurs = context instanceof RedisStreamsContext || isBatch(context);
+    if (isOurs && !failures.has(context)) failures.set(context, exception);
+    return original.call(this, exception, host, ...rest);
   };
-  prototype.catch = Object.assign(observing, { [OBSERVED]: true as const });
+}
+
+function isBatch(context: unknown): context is readonly RedisStreamsContext[] {
+  return Array.isArray(context) && context[0] instanceof RedisStreamsContext;
 }

@@ -26,7 +26,7 @@ import { eventHandlersOf, groupHandlers } from './handler-binding.js';
 import type { HandlerGroup } from './handler-binding.js';
 import { HandlerConsumer } from './handler-consumer.js';
 import { HandlerRegistry } from './handler-registry.js';
-import { observeHandlerFailures, runHandlers } from './handler-runner.js';
+import { HandlerRunner } from './handler-runner.js';
 import { ProcessingHooks } from './processing-hooks.js';
 import { ServerReporter } from './server-reporter.js';
 
@@ -56,6 +56,7 @@ export class ServerRedisStreams
   readonly #codec: PacketCodec;
   #streamer: RedisStreamer;
   readonly #hooks: ProcessingHooks;
+  readonly #runner: HandlerRunner;
   readonly #events: EventProcessor;
   #requests: RequestResponder;
   readonly #handlers = new HandlerRegistry((pattern) =>
@@ -86,10 +87,10 @@ export class ServerRedisStreams
       this.#resolved.maxPayload,
     );
     this.#hooks = new ProcessingHooks(this);
+    this.#runner = new HandlerRunner(this.#reporter);
     this.#events = new EventProcessor(this, this.#codec, this.#reporter);
     this.#streamer = this.#openStreamer();
     this.#requests = this.#createResponder(this.#streamer);
-    observeHandlerFailures();
   }
 
   /**
@@ -201,14 +202,14 @@ export class ServerRedisStreams
   override handleEvent(pattern: string, packet: ReadPacket, context: RedisStreamsContext): Promise<void> {
     const { binding } = RedisStreamsContext.scopeOf(context);
     const handlers = pattern === binding.pattern ? eventHandlersOf(binding) : this.#handlers.eventHandlersOf(pattern);
-    return this.#hooks.around(context, () => runHandlers(handlers, packet.data, context));
+    return this.#hooks.around(context, () => this.#runner.run(handlers, packet.data, context));
   }
 
   /** {@link handleEvent} for a handler with `batch`, which is given the data and the contexts of all messages at once. */
   handleEvents(payloads: readonly unknown[], contexts: readonly RedisStreamsContext[]): Promise<void> {
     const [first] = contexts as readonly [RedisStreamsContext];
     const handlers = eventHandlersOf(RedisStreamsContext.scopeOf(first).binding);
-    return this.#hooks.around(first, () => runHandlers(handlers, payloads, contexts));
+    return this.#hooks.around(first, () => this.#runner.run(handlers, payloads, contexts));
   }
 
   /**

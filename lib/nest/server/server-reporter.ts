@@ -1,8 +1,10 @@
 import type { StreamMessage } from '../../engine/messages/stream-message.js';
-import { HandlerError, PayloadDecodeError } from '../../errors.js';
+import { CallbackError, HandlerError, PayloadDecodeError } from '../../errors.js';
 import type { RedisStreamsError } from '../../errors.js';
 import { errorText, errorTextWithStack } from '../../shared/error-text.js';
+import { callSafely } from '../../shared/callbacks.js';
 import type { RedisStreamsLogger } from '../../shared/logger.js';
+import type { RedisStreamsContext } from '../redis-streams.context.js';
 import type { EventListeners } from '../event-listeners.js';
 import type { DeadLetterEvent, RetryEvent } from '../redis-streams.events.js';
 import type { ServerRedisStreamsOptions } from '../redis-streams.options.js';
@@ -41,6 +43,26 @@ export class ServerReporter {
     this.#listeners.emit('error', error instanceof Error ? error : new HandlerError(errorText(error), error));
   }
 
+  /** A handler has thrown one of the exceptions that ask for a retry or a dead letter. */
+  settledAsAsked({ id, streamKey, deliveryCount }: StreamMessage, outcome: string): void {
+    this.#logger.debug(`The handler of ${id} of '${streamKey}' asked for it (delivery ${deliveryCount}): ${outcome}`);
+  }
+
+  /** An exception filter has ended the failure of a handler without an error. */
+  endedByFilter(context: RedisStreamsContext, error: unknown): void {
+    this.#logger.warn(
+      `An exception filter ended an error of the handler of '${context.getPattern()}' without an error of its own, so the ` +
+        `message counts as handled; this is reported once for each handler: ${errorText(error)}`,
+    );
+  }
+
+  /** A function that the application gave has failed; what it should decide or receive is settled without it. */
+  callbackFailed(name: string, error: unknown): void {
+    const failure = new CallbackError(name, error);
+    this.#logger.error(`${failure.message}${error instanceof Error && error.stack ? `\n${error.stack}` : ''}`);
+    this.#listeners.emit('error', failure);
+  }
+
   retrying(event: RetryEvent): void {
     this.#listeners.emit('retry', event);
   }
@@ -56,19 +78,14 @@ export class ServerReporter {
       );
     }
     this.#listeners.emit('deadLetter', event);
-    if (this.#onDeadLetter) void this.#callOnDeadLetter(event);
+    callSafely(
+      () => this.#onDeadLetter?.(event),
+      (error) => this.callbackFailed('onDeadLetter', error),
+    );
   }
 
   /** A context was asked to settle its message, without effect. */
   ignored({ id, streamKey }: StreamMessage, attempted: string, reason: string): void {
     this.#logger.warn(`${attempted} ignored for message ${id} of '${streamKey}': ${reason}`);
-  }
-
-  async #callOnDeadLetter(event: DeadLetterEvent): Promise<void> {
-    try {
-      await this.#onDeadLetter?.(event);
-    } catch (error) {
-      this.#logger.error(`onDeadLetter failed: ${errorText(error)}`);
-    }
   }
 }

@@ -1,0 +1,67 @@
+import { BadRequestException } from '@nestjs/common';
+
+import type { RetryPolicy } from '../../engine/settling/retry-policy.js';
+import type { Settlement } from '../../engine/settling/settlement.js';
+import { InvalidOptionError, PayloadDecodeError } from '../../errors.js';
+import { isPromise } from '../../shared/callbacks.js';
+import { errorText } from '../../shared/error-text.js';
+import type { ContextScope, MessageDelivery } from '../redis-streams.context.js';
+import {
+  RedisStreamsDeadLetterException,
+  RedisStreamsRetryException,
+  isSettlementRequest,
+} from '../redis-streams.exceptions.js';
+import { LEFT_PENDING, deadLetter, retryOrDeadLetter } from './failure-policy.js';
+import type { FailurePolicy } from './failure-policy.js';
+import type { ServerReporter } from './server-reporter.js';
+
+/**
+ * Settles a message that failed, and reports it. Where nothing is pending on the server, or the message is settled, a
+ * failure can only be reported.
+ */
+export function settleFailed(
+  delivery: MessageDelivery,
+  { canRetry, binding, onIgnored }: ContextScope,
+  error: unknown,
+  reporter: ServerReporter,
+): void {
+  const { message } = delivery;
+  const settlement = canRetry
+    ? settlementOf(error, message.deliveryCount, binding.failurePolicy, reporter)
+    : LEFT_PENDING;
+  const isFirst = delivery.settle(settlement);
+  if (!isSettlementRequest(error)) {
+    reporter.handlingFailed(message, error, isFirst ? settlement.kind : `settled before: ${delivery.settlement?.kind}`);
+  } else if (isFirst && canRetry) {
+    reporter.settledAsAsked(message, settlement.kind);
+  } else {
+    onIgnored(message, error.name, isFirst ? 'it is not pending on the server' : 'it was settled before');
+  }
+  if (isFirst && settlement.kind === 'retry') reporter.retrying({ message, delay: settlement.delay, error });
+}
+
+/** By the error and the number of attempts. */
+function settlementOf(error: unknown, attempts: number, policy: FailurePolicy, reporter: ServerReporter): Settlement {
+  if (error instanceof RedisStreamsDeadLetterException) return deadLetter(error.reason, policy, error);
+  if (error instanceof RedisStreamsRetryException) return retryOrDeadLetter(attempts, policy, error.delay, error);
+  if (isPermanent(error, policy.retry, reporter)) {
+    return deadLetter(`cannot be cured by trying again: ${errorText(error)}`, policy, error);
+  }
+  return retryOrDeadLetter(attempts, policy, undefined, error);
+}
+
+/** A payload that cannot be decoded stays so, and a validation pipe refuses the same data again. */
+export function isPermanent(error: unknown, { unless }: RetryPolicy, reporter: ServerReporter): boolean {
+  if (error instanceof PayloadDecodeError || error instanceof BadRequestException) return true;
+  try {
+    const answer: unknown = unless(error);
+    if (!isPromise(answer)) return Boolean(answer);
+    // Every promise would count as true, and one that rejects would end the process.
+    answer.then(undefined, () => undefined);
+    throw new InvalidOptionError('retry.unless', 'must return true or false, not a promise', answer);
+  } catch (failure) {
+    // It must not cost the message its retry.
+    reporter.callbackFailed('retry.unless', failure);
+    return false;
+  }
+}

@@ -1,0 +1,13 @@
+/** Calls a function of the application, whose failure must end nothing here; what it throws or rejects with is passed on. */
+export function callSafely(call: () => unknown, onFailure: (error: unknown) => void): void {
+  try {
+    const result = call();
+    if (isPromise(result)) result.then(undefined, onFailure);
+  } catch (error) {
+    onFailure(error);
+  }
+}
+
+export function isPromise(value: unknown): value is PromiseLike<unknown> {
+  return typeof (value as { then?: unknown } | null | undefined)?.then === 'function';
+}

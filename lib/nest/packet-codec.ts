@@ -3,6 +3,7 @@ import type { Deserializer, ReadPacket, Serializer } from '@nestjs/microservices
 import type { Payload, SendOptions } from '../engine/messages/outgoing-message.js';
 import { StreamMessage } from '../engine/messages/stream-message.js';
 import { InvalidOptionError, PayloadDecodeError } from '../errors.js';
+import { isPromise } from '../shared/callbacks.js';
 import { RedisStreamsRecord } from './redis-streams.record.js';
 
 /** Header that carries a record's key, so that an ordered handler knows which messages belong together. */
@@ -53,8 +54,9 @@ export class PacketCodec {
     const serializer = this.#serializer();
     if (serializer === JSON_SERIALIZER) return { payload: toJson(data), options };
     const serialized: unknown = serializer.serialize(data, { pattern: packet.pattern });
-    return serialized instanceof Promise
-      ? serialized.then((value: unknown) => ({ payload: toPayload(value), options }))
+    // Not `instanceof`: the promise may be of another library, or of another realm.
+    return isPromise(serialized)
+      ? Promise.resolve(serialized).then((value: unknown) => ({ payload: toPayload(value), options }))
       : { payload: toPayload(serialized), options };
   }
 

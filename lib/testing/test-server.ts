@@ -92,8 +92,8 @@ export class TestServerRedisStreams
       () => this.deserializer,
       this.#resolved.maxPayload,
     );
-    this.#hooks = new ProcessingHooks(this);
     const reporter = new ServerReporter(logger, this.#listeners);
+    this.#hooks = new ProcessingHooks(this, reporter);
     this.#runner = new HandlerRunner(reporter);
     this.#events = new EventProcessor(this, this.#codec, reporter);
   }

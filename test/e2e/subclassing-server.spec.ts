@@ -100,22 +100,27 @@ it('handleMessage: events and requests pass through the override, which may sett
   expect(log.errors).toEqual([]);
 });
 
-it('handleMessage: a failure of the override itself is reported, and its message stays pending', async () => {
+it('handleMessage: a failure of the override itself is reported, and its message is retried', async () => {
+  let calls = 0;
   class BrokenServer extends ServerRedisStreams {
-    override handleMessage(): Promise<void> {
-      throw new Error('a mistake in the override');
+    override handleMessage(context: RedisStreamsContext): Promise<void> {
+      calls += 1;
+      if (calls === 1) throw new Error('a mistake in the override');
+      return super.handleMessage(context);
     }
   }
   const pattern = uniqueName('broken');
+  const counts: number[] = [];
   const { log } = await serveWith(
     BrokenServer,
-    onEvent(pattern, () => undefined),
+    onEvent(pattern, (_data, context) => counts.push(context.getDeliveryCount())),
+    { retry: { delay: 10 } },
   );
   await nest.emit(pattern, 1);
 
-  await until('it is reported', () => log.errors.length === 1);
-  expect(log.errors[0]).toMatch(/a mistake in the override/);
-  expect(await nest.pending(pattern)).toBe(1);
+  await until('it is handled', () => counts.length === 1);
+  expect(counts).toEqual([2]);
+  expect(log.errors).toEqual([expect.stringMatching(/a mistake in the override/)]);
 });
 
 it('handleBatch and handleEvents: batches pass through the overrides, requests among them through handleMessage', async () => {

@@ -10,7 +10,7 @@ export const REDRIVE_GROUP_HEADER = 'redrive-group';
 
 export interface RedriveOptions {
   /** Which dead letters to return. Default: all. */
-  filter?: (deadLetter: StreamMessage) => boolean;
+  filter?: (deadLetter: StreamMessage) => boolean | Promise<boolean>;
   /** Most dead letters to return. At least 1. Default: no limit. */
   limit?: number;
   /** Counts, and changes nothing. Default false. */
@@ -62,7 +62,7 @@ export async function redrive(
       const message = StreamMessage.create(shard, entry, messageField);
       const origin = originOf(message);
       // An entry that is still pending is about to be acknowledged, which would undo the redrive.
-      if (!origin || !filter(message) || (await isPending(origin, commands))) {
+      if (!origin || !(await filter(message)) || (await isPending(origin, commands))) {
         skipped += 1;
         continue;
       }

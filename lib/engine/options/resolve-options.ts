@@ -2,7 +2,7 @@ import { randomBytes } from 'node:crypto';
 import { readFileSync } from 'node:fs';
 import { hostname } from 'node:os';
 
-import { InvalidOptionError } from '../../errors.js';
+import { CallbackError, InvalidOptionError } from '../../errors.js';
 import { resolveRetention } from '../admin/retention.js';
 import type { ResolvedRetention, RetentionOptions } from '../admin/retention.js';
 
@@ -122,11 +122,19 @@ export function resolveProducerOptions(options: ProducerOptions): ResolvedProduc
 
 /** @throws InvalidOptionError */
 function sharderOf(given: Sharder | (() => Sharder)): Sharder {
-  const sharder = typeof given === 'function' ? given() : given;
+  const sharder = typeof given === 'function' ? made(given) : given;
   if (typeof sharder?.shardOf !== 'function') {
     throw new InvalidOptionError('sharder', 'must be a Sharder, or a function that returns one', sharder);
   }
-  return typeof given === 'function' ? sharder : (sharder.forProducer?.() ?? sharder);
+  return typeof given === 'function' ? sharder : (made(() => sharder.forProducer?.()) ?? sharder);
+}
+
+function made<T>(make: () => T): T {
+  try {
+    return make();
+  } catch (error) {
+    throw new CallbackError('sharder', error);
+  }
 }
 
 const GROUP_OPTIONS = [

@@ -4,6 +4,7 @@ import { EventEmitter } from 'node:events';
 import { untilAborted } from '../../shared/backoff.js';
 import { errorText } from '../../shared/error-text.js';
 import {
+  CallbackError,
   InvalidOptionError,
   PayloadTooLargeError,
   ProducerEndedError,
@@ -120,7 +121,7 @@ export class StreamProducer extends EventEmitter<{ error: [error: RedisStreamsEr
 
   /**
    * Resolves once Redis has the message.
-   * Rejects with InvalidOptionError, QueueFullError, PayloadTooLargeError, TimestampRefusedError, WrongTypeError,
+   * Rejects with InvalidOptionError, CallbackError, QueueFullError, PayloadTooLargeError, TimestampRefusedError, WrongTypeError,
    * SendFailedError when the message is not in the stream, UncertainSendError when it may be, ProducerEndedError. A failure
    * of a promise without a handler is emitted as `error`.
    */
@@ -165,13 +166,13 @@ export class StreamProducer extends EventEmitter<{ error: [error: RedisStreamsEr
    * with a writable stream of Node.js, the message itself is queued all the same while there is room.
    *
    * Failures, a full queue included, are emitted as `error` and rejected by the next {@link flush}.
-   * @throws InvalidOptionError, ProducerEndedError
+   * @throws InvalidOptionError, ProducerEndedError, CallbackError when the sharder failed
    */
   enqueueTo(streamKey: string, payload: Payload, options?: SendOptions): boolean {
     try {
       this.#push(streamKey, payload, options, this.#onEnqueueSettled);
     } catch (error) {
-      if (error instanceof InvalidOptionError || error instanceof ProducerEndedError) throw error;
+      if (isMisuse(error)) throw error;
       this.#onEnqueueSettled(error as RedisStreamsError);
     }
     return this.#pipeline.isBelowLowWater;
@@ -295,7 +296,12 @@ export class StreamProducer extends EventEmitter<{ error: [error: RedisStreamsEr
   #shardOf(streamKey: string, payload: Payload, key: string | undefined): number {
     const { sharder } = this.#options;
     if (!sharder) return 0;
-    const shard = sharder.shardOf(streamKey, key, payload);
+    let shard: number;
+    try {
+      shard = sharder.shardOf(streamKey, key, payload);
+    } catch (error) {
+      throw new CallbackError('sharder.shardOf()', error);
+    }
     check.integer('sharder.shardOf()', shard, 0, Number.isInteger(sharder.shards) ? sharder.shards - 1 : undefined);
     return shard;
   }
@@ -329,4 +335,9 @@ export class StreamProducer extends EventEmitter<{ error: [error: RedisStreamsEr
       this.#unlogged = 0;
     });
   }
+}
+
+/** An error of the caller, not of Redis. */
+function isMisuse(error: unknown): boolean {
+  return error instanceof InvalidOptionError || error instanceof ProducerEndedError || error instanceof CallbackError;
 }

@@ -8,6 +8,7 @@ import { monotonicNow } from '../../shared/clock.js';
 import type { BasicConsumer } from '../../engine/consuming/consumer-types.js';
 import type { StreamMessage } from '../../engine/messages/stream-message.js';
 import type { RedisStreamer } from '../../engine/streamer.js';
+import { callSafely } from '../../shared/callbacks.js';
 import { errorText } from '../../shared/error-text.js';
 import { ClosedError, ConsumerEndedError, RequestTimeoutError } from '../../errors.js';
 import type { RedisStreamsLogger } from '../../shared/logger.js';
@@ -126,7 +127,7 @@ export class ReplyInbox {
   fail(request: OpenRequest, error: unknown): void {
     if (!this.has(request)) return;
     this.remove(request);
-    request.context.runInAsyncScope(request.callback, undefined, { err: error });
+    request.context.runInAsyncScope(this.#give, this, request, { err: error });
   }
 
   /** Fails every open request, then ends the reading and empties the stream. */
@@ -215,7 +216,15 @@ export class ReplyInbox {
       request.deadline = monotonicNow() + this.#options.requestTimeout;
       this.#open.set(request.id, request);
     }
-    request.callback(packet);
+    this.#give(request, packet);
+  }
+
+  /** The callback may be that of an override of the client; the replies to other requests do not depend on it. */
+  #give(request: OpenRequest, packet: WritePacket): void {
+    callSafely(
+      () => request.callback(packet),
+      (error) => this.#options.logger.error(`The callback of request '${request.pattern}' failed: ${errorText(error)}`),
+    );
   }
 
   /** One timer for all: the first in the map is the first to time out. */

@@ -20,8 +20,9 @@ import type { ReplyStreamsOptions } from './reply-streams.js';
 import { MAX_HEADER_LENGTH } from './request-headers.js';
 import type { RequestInfo } from './request-headers.js';
 
-/** The text of Nest's own transports. */
+/** The texts of Nest's own transports. */
 const NO_HANDLER = 'There is no matching message handler defined in the remote service.';
+const INTERNAL_ERROR = 'Internal server error';
 
 /**
  * Limit of requests whose replies are on their way to Redis: over it, a handler keeps its place until its own are stored.
@@ -80,6 +81,20 @@ export class RequestResponder implements ReplyOutlet {
 
   /** Resolves when the handler has ended. Its replies are stored, and the request is acknowledged, after that. */
   respond(request: RequestInfo, context: RedisStreamsContext): Promise<void> {
+    if (!this.#mayAnswer(request, context)) return Promise.resolve();
+    return this.#isInTime(request, context) ? this.#answer(request, context) : this.#checkAndAnswer(request, context);
+  }
+
+  /** Answers a request whose handler cannot be run with an error, which tells the client no details. */
+  refuse(request: RequestInfo, context: RedisStreamsContext): void {
+    if (!this.#mayAnswer(request, context)) return;
+    const writer = new ReplyWriter(request, context, this);
+    writer.fail({ status: 'error', message: INTERNAL_ERROR });
+    if (!writer.isWritten) this.#underWay.add(writer);
+  }
+
+  /** Acknowledges a request that must not be answered. */
+  #mayAnswer(request: RequestInfo, context: RedisStreamsContext): boolean {
     const { replyPrefix, logger } = this.#options;
     const { id, streamKey } = context.getMessage();
     if (!request.replyTo.startsWith(replyPrefix)) {
@@ -90,10 +105,10 @@ export class RequestResponder implements ReplyOutlet {
           `has more than ${MAX_HEADER_LENGTH} characters`,
       );
     } else {
-      return this.#isInTime(request, context) ? this.#answer(request, context) : this.#checkAndAnswer(request, context);
+      return true;
     }
     RedisStreamsContext.deliveryOf(context).settle(ACKNOWLEDGED);
-    return Promise.resolve();
+    return false;
   }
 
   #isInTime({ deadline }: RequestInfo, context: RedisStreamsContext): boolean {

@@ -15,10 +15,13 @@ import type { RedisStreamsError } from '../../errors.js';
 import { within } from '../../shared/backoff.js';
 import { monotonicNow } from '../../shared/clock.js';
 import { KEY_HEADER } from '../packet-codec.js';
-import type { ContextScope, MessageDelivery, RedisStreamsContext } from '../redis-streams.context.js';
+import { RedisStreamsContext } from '../redis-streams.context.js';
+import type { ContextScope, MessageDelivery } from '../redis-streams.context.js';
 import { consumerOptions } from '../redis-streams.options.js';
 import type { ServerRedisStreamsOptions } from '../redis-streams.options.js';
+import { requestInfoOf } from '../requests/request-headers.js';
 import type { RequestResponder } from '../requests/request-responder.js';
+import { settleFailed } from './failed-delivery.js';
 import type { HandlerBinding, HandlerGroup } from './handler-binding.js';
 import type { ServerReporter } from './server-reporter.js';
 
@@ -107,12 +110,42 @@ export class HandlerConsumer {
   }
 
   /** @param deliveries one message, or the batch of one pattern */
-  #deliver(deliveries: readonly Delivery[]): Promise<void> {
-    const [first] = deliveries as readonly [Delivery];
-    const scope = this.#scopes.get(first.message.streamKey) as ContextScope;
-    return scope.binding.batch
-      ? this.#server.handleBatch(deliveries.map((delivery) => this.#server.createContext(delivery, scope)))
-      : this.#server.handleMessage(this.#server.createContext(first, scope));
+  async #deliver(deliveries: readonly Delivery[]): Promise<void> {
+    const [{ message }] = deliveries as readonly [Delivery];
+    const scope = this.#scopes.get(message.streamKey) as ContextScope;
+    const contexts = deliveries.flatMap((delivery) => this.#contextOf(delivery, scope) ?? []);
+    const [first] = contexts;
+    if (!first) return;
+    try {
+      await (scope.binding.batch ? this.#server.handleBatch(contexts) : this.#server.handleMessage(first));
+    } catch (error) {
+      // Handlers do not reject here, so it is an override of the server that has failed.
+      const unsettled = deliveries.filter(({ settlement }) => !settlement);
+      for (const delivery of unsettled.length > 0 ? unsettled : deliveries.slice(0, 1))
+        this.#fail(delivery, scope, error);
+    }
+  }
+
+  /** Undefined when an override has failed. */
+  #contextOf(delivery: Delivery, scope: ContextScope): RedisStreamsContext | undefined {
+    try {
+      return this.#server.createContext(delivery, scope);
+    } catch (error) {
+      this.#fail(delivery, scope, error);
+      return undefined;
+    }
+  }
+
+  /** For what fails outside of a handler. A request is answered with an error, as if its handler had failed. */
+  #fail(delivery: Delivery, scope: ContextScope, error: unknown): void {
+    const { message, settlement } = delivery;
+    const request = requestInfoOf(message);
+    if (request && !settlement && scope.group !== undefined) {
+      this.#reporter.handlingFailed(message, error, 'answered with an error');
+      this.#requests.refuse(request, new RedisStreamsContext(delivery, scope));
+    } else {
+      settleFailed(delivery, scope, error, this.#reporter);
+    }
   }
 
   async #storeDeadLetter(

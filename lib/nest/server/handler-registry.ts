@@ -9,7 +9,7 @@ export type PatternFactory = () => unknown;
 export class HandlerRegistry {
   readonly #routeOf: (pattern: unknown) => string;
   readonly #handlers = new Map<string, MessageHandler[]>();
-  #unresolved: Array<readonly [factory: PatternFactory, handler: MessageHandler]> = [];
+  readonly #unresolved: Array<readonly [factory: PatternFactory, handler: MessageHandler]> = [];
 
   /** @param routeOf the route of a pattern; throws for one that cannot be a stream */
   constructor(routeOf: (pattern: unknown) => string) {
@@ -25,12 +25,15 @@ export class HandlerRegistry {
 
   /** All handlers, after the pattern factories were called. @throws InvalidOptionError when one returns no pattern */
   async resolve(): Promise<ReadonlyMap<string, readonly MessageHandler[]>> {
-    const unresolved = this.#unresolved;
-    this.#unresolved = [];
-    for (const [factory, handler] of unresolved) {
-      this.#bind(this.#routeOf(await factory()), handler);
+    for (;;) {
+      const [next] = this.#unresolved;
+      if (!next) return this.#handlers;
+      const [factory, handler] = next;
+      const route = this.#routeOf(await factory());
+      // Only now: a start that fails here is repeated with the same handlers.
+      this.#unresolved.shift();
+      this.#bind(route, handler);
     }
-    return this.#handlers;
   }
 
   /** @throws InvalidOptionError when the route has no event handler */

@@ -86,7 +86,7 @@ export class ServerRedisStreams
       () => this.deserializer,
       this.#resolved.maxPayload,
     );
-    this.#hooks = new ProcessingHooks(this);
+    this.#hooks = new ProcessingHooks(this, this.#reporter);
     this.#runner = new HandlerRunner(this.#reporter);
     this.#events = new EventProcessor(this, this.#codec, this.#reporter);
     this.#streamer = this.#openStreamer();

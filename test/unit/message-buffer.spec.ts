@@ -40,6 +40,22 @@ describe('message buffer', () => {
     expect(buffer.credit).toBe(1);
   });
 
+  it('places that a read has reserved are no credit, and are announced when they are given back', async () => {
+    const buffer = new MessageBuffer<number>(10, 4);
+    const giveBack = buffer.reserve(8);
+    expect([buffer.credit, buffer.hasRoom]).toEqual([2, true]);
+    const giveBackRest = buffer.reserve(2);
+    expect([buffer.credit, buffer.hasRoom, buffer.isStarved]).toEqual([0, false, false]);
+    const room = buffer.room();
+    buffer.push([1, 2, 3]);
+    giveBack();
+    giveBack();
+    expect(await isSettled(room)).toBe(true);
+    expect(buffer.credit).toBe(5);
+    giveBackRest();
+    expect(buffer.credit).toBe(7);
+  });
+
   it('announces room at low water, not for every free place', async () => {
     const buffer = new MessageBuffer<number>(10, 4);
     buffer.push(Array.from({ length: 10 }, (_, index) => index));

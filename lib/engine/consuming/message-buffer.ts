@@ -4,17 +4,17 @@ import type { Deferred } from '../../shared/deferred.js';
 /**
  * Owns the messages that were read and not yet handed out: bounded, first in first out.
  *
- * Its free places are the credit of a read. With `holdsUntilReleased` a message occupies its place until {@link release}, so
+ * Its free places are the credit of a read, which reserves those that it asks for until it comes back. With `holdsUntilReleased` a message occupies its place until {@link release}, so
  * that buffered messages and those in handlers together never exceed the capacity.
  */
 export class MessageBuffer<T> {
   readonly #holdsUntilReleased: boolean;
   #capacity = 0;
   #batchSize = 0;
-  #lowWater = 0;
   #items: Array<T | undefined> = [];
   #head = 0;
   #inFlight = 0;
+  #reserved = 0;
   #room: Deferred<void> | undefined;
   #onArrival: () => void = () => undefined;
 
@@ -36,7 +36,6 @@ export class MessageBuffer<T> {
   resize(capacity: number, batchSize: number): void {
     this.#capacity = capacity;
     this.#batchSize = batchSize;
-    this.#lowWater = Math.max(1, Math.min(batchSize, Math.ceil(capacity / 2)));
     this.#announceRoom();
   }
 
@@ -46,7 +45,19 @@ export class MessageBuffer<T> {
 
   /** How many more messages may be read. */
   get credit(): number {
-    return Math.max(0, this.#capacity - this.size - this.#inFlight);
+    return Math.max(0, this.#free - this.#reserved);
+  }
+
+  /** Keeps places for a read. Returns the function that gives them back; a second call does nothing. */
+  reserve(places: number): () => void {
+    this.#reserved += places;
+    let isOver = false;
+    return () => {
+      if (isOver) return;
+      isOver = true;
+      this.#reserved -= places;
+      this.#announceRoom();
+    };
   }
 
   /** How many buffered messages the predicate accepts. */
@@ -61,12 +72,12 @@ export class MessageBuffer<T> {
 
   /** Whether there are enough free places for a read. */
   get hasRoom(): boolean {
-    return this.credit >= this.#lowWater;
+    return this.credit >= this.#lowWater(this.#capacity - this.#reserved);
   }
 
   /** Nothing is left to take, and the messages that were taken occupy too many places for a read. */
   get isStarved(): boolean {
-    return this.size === 0 && !this.hasRoom;
+    return this.size === 0 && this.#free < this.#lowWater(this.#capacity);
   }
 
   /** Called after messages arrived. */
@@ -124,6 +135,14 @@ export class MessageBuffer<T> {
   wake(): void {
     this.#room?.resolve();
     this.#room = undefined;
+  }
+
+  get #free(): number {
+    return this.#capacity - this.size - this.#inFlight;
+  }
+
+  #lowWater(places: number): number {
+    return Math.max(1, Math.min(this.#batchSize, Math.ceil(places / 2)));
   }
 
   #announceRoom(): void {

@@ -102,7 +102,8 @@ export interface ReadingOptions {
   batchSize?: number;
   /**
    * Messages that may be buffered and not handed out yet. More hide the latency of reads; but other consumers of the group
-   * cannot get them. 1 to 1,000,000, default twice `batchSize`.
+   * cannot get them. In Cluster, at least twice the number of streams: past that, some of them are looked at every 100 ms
+   * only. 1 to 1,000,000, default twice `batchSize`.
    */
   prefetch?: number;
   /**

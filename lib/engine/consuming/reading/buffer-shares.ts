@@ -1,42 +1,46 @@
-import { within } from '../../../shared/backoff.js';
+import { pause } from '../../../shared/backoff.js';
 import { monotonicNow } from '../../../shared/clock.js';
-import { withResolvers } from '../../../shared/deferred.js';
-import type { Deferred } from '../../../shared/deferred.js';
-import type { EntryBuffer, ReadBuffer } from './read-loop.js';
+import type { EntryBuffer, ReadBuffer, ReadUse } from './read-loop.js';
+
+/** A buffer whose places can be kept for a read that is under way. */
+export interface ReservableBuffer extends EntryBuffer {
+  readonly capacity: number;
+  /** Returns the function that gives the places back; a second call does nothing. */
+  reserve(places: number): () => void;
+}
 
 /** A read that may block asks for this part of an even share. */
 const QUIET_PART = 4;
-/** Milliseconds after which a read that has not come back keeps its places no longer. */
-const RESERVATION_LIMIT = 1_000;
-
-/** Places that one read has asked for. */
-interface Reservation {
-  readonly places: number;
-  readonly madeAt: number;
-}
+/** Part of the capacity that reads which may block keep together at most; the others keep theirs for a moment only. */
+const BLOCKED_PART = 0.5;
+/** Milliseconds between two reads of a loop that may not block and finds nothing. */
+const POLL_INTERVAL = 100;
+/** Milliseconds after which a read that does not block, and has not come back, keeps its places no longer. */
+const RESERVATION_LIMIT = 5_000;
 
 /**
- * Divides the free places of one buffer among the read loops of a consumer. A loop that found as much as it asked for takes
- * a whole batch the next time, which it reserves, and does not block: large pages cost less, and the loops take turns. A
- * quiet loop asks for a few entries only and reserves nothing, because a blocked read would keep the places for long; each
- * of these reads may bring a few entries more than there are places.
+ * Divides the free places of one buffer among the read loops of a consumer. Each read reserves what it asks for until it
+ * comes back, so no two count on the same places.
  *
- * A reservation lapses after a second, because a node that stands still must not keep the places of loops that read from
- * others; a read that comes back later may bring a batch more than there are places.
+ * A loop that found as much as it asked for takes a whole batch the next time, and does not block: large pages cost less,
+ * and the loops take turns. A quiet loop asks for a few entries, and blocks while reads that block keep less than half of
+ * the buffer. Past that, which takes more streams than half of the places, it looks every 100 ms instead.
+ *
+ * A reservation of a read that should come back at once lapses after some seconds, because a node that stands still must
+ * not keep the places of loops that read from others; should it come back later, it may bring a batch more than there are
+ * places.
  */
 export class BufferShares {
   readonly #loops: () => number;
-  /** Oldest first. */
-  readonly #reservations = new Set<Reservation>();
-  #reserved = 0;
-  #released: Deferred<void> | undefined;
+  /** Places that reads which may block keep. */
+  blocked = 0;
 
   /** @param loops number of loops that share the buffer */
   constructor(loops: () => number) {
     this.#loops = loops;
   }
 
-  create(buffer: EntryBuffer): ReadBuffer {
+  create(buffer: ReservableBuffer): ReadBuffer {
     return new BufferShare(buffer, this);
   }
 
@@ -44,66 +48,35 @@ export class BufferShares {
     return this.#loops() > 1;
   }
 
-  /** Places of a buffer that no read has reserved. */
-  free({ credit }: EntryBuffer): number {
-    this.#dropLapsed();
-    return Math.max(0, credit - this.#reserved);
-  }
-
   /** Places for a read that may block. */
   quietShare({ credit }: EntryBuffer): number {
-    return Math.max(1, Math.ceil(credit / (QUIET_PART * this.#loops())));
+    return Math.max(1, Math.floor(credit / (QUIET_PART * this.#loops())));
   }
 
-  reserve(places: number): Reservation {
-    const reservation = { places, madeAt: monotonicNow() };
-    this.#reservations.add(reservation);
-    this.#reserved += places;
-    return reservation;
-  }
-
-  release(reservation: Reservation): void {
-    this.#drop(reservation);
-    this.#released?.resolve();
-    this.#released = undefined;
-  }
-
-  /** Resolves when places are released the next time, or a reservation lapses. */
-  async nextRelease(): Promise<void> {
-    this.#released ??= withResolvers<void>();
-    const [{ madeAt } = { madeAt: monotonicNow() }] = this.#reservations;
-    await within(madeAt + RESERVATION_LIMIT - monotonicNow(), this.#released.promise);
-  }
-
-  #dropLapsed(): void {
-    const now = monotonicNow();
-    for (const reservation of this.#reservations) {
-      if (now - reservation.madeAt < RESERVATION_LIMIT) return;
-      this.#drop(reservation);
-    }
-  }
-
-  #drop(reservation: Reservation): void {
-    if (this.#reservations.delete(reservation)) this.#reserved -= reservation.places;
+  mayBlock({ capacity }: ReservableBuffer, places: number): boolean {
+    return this.blocked + places <= capacity * BLOCKED_PART;
   }
 }
 
 /** The part of one loop. */
 class BufferShare implements ReadBuffer {
-  readonly #buffer: EntryBuffer;
+  readonly #buffer: ReservableBuffer;
   readonly #shares: BufferShares;
   /** The last read found as much as it asked for. */
   #isBusy = false;
+  /** When the loop may look again, on the monotonic clock. */
+  #nextPoll = 0;
+  #room: Promise<void> | undefined;
 
-  constructor(buffer: EntryBuffer, shares: BufferShares) {
+  constructor(buffer: ReservableBuffer, shares: BufferShares) {
     this.#buffer = buffer;
     this.#shares = shares;
   }
 
   get credit(): number {
-    if (!this.#shares.isShared) return this.#buffer.credit;
-    const places = this.#isBusy ? this.batchSize : this.#shares.quietShare(this.#buffer);
-    return Math.min(this.#shares.free(this.#buffer), places);
+    const { credit } = this.#buffer;
+    if (!this.#shares.isShared) return credit;
+    return Math.min(credit, this.#isBusy ? this.batchSize : this.#shares.quietShare(this.#buffer));
   }
 
   get batchSize(): number {
@@ -111,7 +84,7 @@ class BufferShare implements ReadBuffer {
   }
 
   get hasRoom(): boolean {
-    return this.#buffer.hasRoom && this.credit > 0;
+    return this.#buffer.hasRoom;
   }
 
   get isStarved(): boolean {
@@ -119,24 +92,42 @@ class BufferShare implements ReadBuffer {
   }
 
   get mustNotBlock(): boolean {
-    return this.#isBusy && this.#shares.isShared;
+    if (!this.#shares.isShared) return false;
+    return this.#isBusy || !this.#shares.mayBlock(this.#buffer, this.credit);
   }
 
-  async room(): Promise<void> {
-    for (;;) {
-      await this.#buffer.room();
-      if (this.credit > 0 || this.isStarved) return;
-      // Reads of other loops, which do not block, have reserved all of it.
-      await this.#shares.nextRelease();
+  /** One wait at a time: a loop that stops waiting for another reason comes back to it. */
+  room(): Promise<void> {
+    this.#room ??= this.#untilRoom().finally(() => (this.#room = undefined));
+    return this.#room;
+  }
+
+  /** An abandoned read gives its places back late, when the next one has reserved places of its own. */
+  reserve(places: number, use: ReadUse): (found: number) => void {
+    const giveBack = this.#buffer.reserve(places);
+    if (use === 'blocking read') {
+      this.#shares.blocked += places;
+      return (found) => {
+        this.#shares.blocked -= places;
+        giveBack();
+        this.#isBusy = found >= places;
+      };
     }
+    const lapse = this.#shares.isShared ? setTimeout(giveBack, RESERVATION_LIMIT) : undefined;
+    return (found) => {
+      clearTimeout(lapse);
+      giveBack();
+      if (use === 'task') return;
+      if (found === 0 && !this.#isBusy && this.#shares.isShared) this.#nextPoll = monotonicNow() + POLL_INTERVAL;
+      this.#isBusy = found > 0 && found >= places;
+    };
   }
 
-  /** An abandoned read releases its places late, when the next one has reserved places of its own. */
-  reserve(places: number): (found: number) => void {
-    const reservation = this.mustNotBlock ? this.#shares.reserve(places) : undefined;
-    return (found) => {
-      this.#isBusy = found > 0 && found >= places;
-      if (reservation) this.#shares.release(reservation);
-    };
+  async #untilRoom(): Promise<void> {
+    const rest = this.#nextPoll - monotonicNow();
+    if (rest > 0) await pause(rest);
+    // Another loop that was woken may have taken the places.
+    do await this.#buffer.room();
+    while (this.credit === 0 && !this.isStarved);
   }
 }

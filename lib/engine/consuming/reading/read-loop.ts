@@ -35,15 +35,18 @@ export interface EntryBuffer {
   room(): Promise<void>;
 }
 
+/** What places are reserved for: a periodic task, a read that answers at once, or one that may block. */
+export type ReadUse = 'task' | 'read' | 'blocking read';
+
 /** The part of a buffer that one loop may fill. */
 export interface ReadBuffer extends EntryBuffer {
-  /** The last read found as much as it asked for, and other loops wait for the places that a blocked read would keep. */
+  /** Other loops need the places that a blocked read would keep. */
   readonly mustNotBlock: boolean;
   /**
-   * Keeps places for a read, so that loops that share a buffer do not count on the same places. Returns the function that
-   * releases them, with the number of entries that the read found.
+   * Keeps places, so that loops that share a buffer do not count on the same places. Returns the function that gives them
+   * back, with the number of entries that were found.
    */
-  reserve(places: number): (found: number) => void;
+  reserve(places: number, use: ReadUse): (found: number) => void;
 }
 
 export interface ReadLoopListener {
@@ -303,7 +306,7 @@ export class ReadLoop {
       if (task.dueIn() > 0 || (this.#isTaskFull && !task.isVital)) continue;
       const places = buffer.credit || (task.isVital && buffer.isStarved ? 1 : 0);
       try {
-        if (places > 0) await this.#fill(round, places, () => task.run(partitions, places));
+        if (places > 0) await this.#fill(round, places, 'task', () => task.run(partitions, places));
       } catch (error) {
         // A server or proxy that refuses to claim entries may well let new ones be read.
         const kind = classifyRedisError(error);
@@ -325,7 +328,8 @@ export class ReadLoop {
       const { credit, batchSize } = buffer;
       // After a refusal a read that does not block shows at once whether it is over.
       const block = isClean && !this.#refusal ? this.#blockTime() : undefined;
-      await this.#fill(round, credit, () => reader.read(partitions, { credit, batchSize, block }));
+      const use = block === undefined ? 'read' : 'blocking read';
+      await this.#fill(round, credit, use, () => reader.read(partitions, { credit, batchSize, block }));
       if (round.isAbandoned) return;
       this.#watchdog.readSucceeded();
       if (!isClean) return;
@@ -337,10 +341,10 @@ export class ReadLoop {
   }
 
   /** Passes pages on; until then their places are reserved. */
-  async #fill(round: Round, places: number, read: () => Promise<ReadPage[]>): Promise<void> {
+  async #fill(round: Round, places: number, use: ReadUse, read: () => Promise<ReadPage[]>): Promise<void> {
     const { buffer, listener } = this.#options;
     let found = 0;
-    const release = buffer.reserve(places);
+    const release = buffer.reserve(places, use);
     try {
       const pages = await read();
       for (const { entries } of pages) found += entries.length;

@@ -7,18 +7,19 @@ import { IdleClaimer } from '../recovery/idle-claimer.js';
 import { RetrySchedule, retryMargin } from '../recovery/retry-schedule.js';
 import type { RetryListener, RetrySchedules } from '../recovery/retry-schedule.js';
 import { BufferShares } from './buffer-shares.js';
+import type { ReservableBuffer } from './buffer-shares.js';
 import { GroupReader } from './group-reader.js';
 import type { LoopReport } from './loop-watchdog.js';
 import type { PeriodicTask } from './periodic-task.js';
 import { ReadLoop } from './read-loop.js';
-import type { EntryBuffer, ReadLoopListener } from './read-loop.js';
+import type { ReadLoopListener } from './read-loop.js';
 import type { StreamReader } from './stream-reader.js';
 import { TailReader } from './tail-reader.js';
 
 export interface ReadLoopsOptions {
   readonly environment: ConsumerEnvironment;
   readonly consumer: ResolvedConsumerOptions;
-  readonly buffer: EntryBuffer;
+  readonly buffer: ReservableBuffer;
   /** The taker counts the deliveries of suspects when their handlers start; see {@link Claims}. */
   readonly countsStarts: boolean;
   readonly listener: ReadLoopListener & RetryListener;

@@ -13,6 +13,9 @@ export interface BackoffPolicy {
 
 export const RECONNECT_BACKOFF: BackoffPolicy = Object.freeze({ initial: 50, factor: 2, max: 2_000, jitter: 0.3 });
 
+/** For what time alone does not cure, such as a permission that is missing: not faster than that helps. */
+export const REFUSAL_BACKOFF: BackoffPolicy = Object.freeze({ initial: 250, factor: 2, max: 4_000, jitter: 0.2 });
+
 /** The delay before repetition number `attempt`, from 1 on: exponential, limited, then with jitter in both directions. */
 export function backoffDelay(policy: BackoffPolicy, attempt: number, random: () => number = Math.random): number {
   const exponent = Math.min(Math.max(attempt, 1) - 1, 64);

@@ -161,7 +161,7 @@ describe('commit scheduler', () => {
     expect(scheduler.size).toBe(0);
   });
 
-  it('acks that Redis refuses permanently fail the flush, are reported, and do not delay other partitions', async () => {
+  it('acks on a key that is no stream any more fail the flush, are reported, and do not delay other partitions', async () => {
     const { scheduler, acks, errors } = setUp(undefined);
     scheduler.add(partitionOf('a'), '1-0');
     scheduler.add(partitionOf('b'), '1-0');
@@ -174,6 +174,106 @@ describe('commit scheduler', () => {
     expect(errors).toEqual(['ERR_WRONG_TYPE']);
     expect(scheduler.size).toBe(0);
     await expect(scheduler.flush()).resolves.toBeUndefined();
+  });
+
+  it.each([
+    ['-ERR upstream failure of a proxy', 'ERR upstream failure', 'ERR_SERVER_REPLY'],
+    ['NOPERM', 'NOPERM this user has no permissions', 'ERR_PERMISSION'],
+  ])(
+    'a reply that says nothing about the entries (%s) fails the flush, is reported once, and the next flush sends again',
+    async (_, text, code) => {
+      const { scheduler, acks, errors } = setUp(undefined);
+      const partition = partitionOf('a');
+      for (const id of ['1-0', '2-0']) {
+        partition.owned.set(id, 'settled');
+        scheduler.add(partition, id);
+      }
+      for (let attempt = 0; attempt < 3; attempt += 1) {
+        const flush = scheduler.flush();
+        await turn();
+        acks[attempt]?.fail(reply(text));
+        await expect(flush).rejects.toMatchObject({ code });
+        expect(scheduler.refusalOf(partition)).toMatchObject({ code });
+      }
+      expect(acks.map(({ ids }) => ids)).toEqual([1, 2, 3].map(() => ['1-0', '2-0']));
+      expect([errors, scheduler.size, partition.owned.size]).toEqual([[code], 2, 2]);
+
+      const flush = scheduler.flush();
+      await turn();
+      acks[3]?.answer();
+      await flush;
+      expect([scheduler.size, partition.owned.size, scheduler.refusalOf(partition)]).toEqual([0, 0, undefined]);
+    },
+  );
+
+  it('refused acks are sent again with a slow back-off, together with later ones, while other partitions go on', async () => {
+    const { scheduler, acks, errors } = setUp(0);
+    const [refused, other] = [partitionOf('refused'), partitionOf('other')];
+    scheduler.add(refused, '1-0');
+    await turn();
+    const before = performance.now();
+    acks[0]?.fail(reply('ERR upstream failure'));
+    await turn();
+    scheduler.add(refused, '2-0');
+    scheduler.add(other, '1-0');
+    await turn();
+    expect(acks.map(({ streamKey }) => streamKey)).toEqual(['refused', 'other']);
+    acks[1]?.answer();
+    await until('they are sent again', () => acks.length === 3);
+    expect(performance.now() - before).toBeGreaterThan(150);
+    expect(acks[2]?.ids).toEqual(['1-0', '2-0']);
+    acks[2]?.answer();
+    await turn();
+    expect([errors, scheduler.size]).toEqual([['ERR_SERVER_REPLY'], 0]);
+
+    scheduler.add(refused, '3-0');
+    await until('the next one is sent at once', () => acks.length === 4);
+  });
+
+  it('a refusal of one command does not lose the acks of the next ones', async () => {
+    const { scheduler, acks } = setUp(undefined);
+    const partition = partitionOf('a');
+    for (let index = 0; index < 2_500; index += 1) scheduler.add(partition, `${index}-0`);
+    const flush = scheduler.flush();
+    await turn();
+    acks[0]?.answer();
+    await until('the second command is sent', () => acks.length === 2);
+    acks[1]?.fail(reply('ERR upstream failure'));
+    await expect(flush).rejects.toMatchObject({ code: 'ERR_SERVER_REPLY' });
+    expect(scheduler.size).toBe(1_500);
+    const again = scheduler.flush();
+    await turn();
+    expect([acks[2]?.ids[0], acks[2]?.ids.length]).toEqual(['1000-0', 1_000]);
+    acks[2]?.answer();
+    await until('the rest is sent', () => acks.length === 4);
+    acks[3]?.answer();
+    await again;
+    expect(scheduler.size).toBe(0);
+  });
+
+  it('while acks are refused for long, about 100,000 of them are kept; the entries of older ones stay pending', async () => {
+    const { scheduler, acks } = setUp(undefined);
+    const partition = partitionOf('a');
+    for (let index = 0; index < 100_500; index += 1) scheduler.add(partition, `${index}-0`);
+    const flush = scheduler.flush();
+    await turn();
+    acks[0]?.fail(reply('ERR upstream failure'));
+    await expect(flush).rejects.toMatchObject({ code: 'ERR_SERVER_REPLY' });
+    expect(scheduler.size).toBe(100_000);
+    void scheduler.flush().catch(() => undefined);
+    await turn();
+    expect(acks[1]?.ids[0]).toBe('500-0');
+  });
+
+  it('close() ends the repetition of refused acks', async () => {
+    const { scheduler, acks } = setUp(0);
+    scheduler.add(partitionOf('a'), '1-0');
+    await turn();
+    acks[0]?.fail(reply('ERR upstream failure'));
+    await turn();
+    scheduler.close();
+    await new Promise((resolve) => setTimeout(resolve, 500));
+    expect(acks).toHaveLength(1);
   });
 
   it('sends, repeats and flushes the acks of a partition while the send of another hangs', async () => {

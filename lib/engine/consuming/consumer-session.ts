@@ -15,6 +15,7 @@ import type { OwnedState, Partition } from './partition.js';
 import type { AdaptivePrefetch } from './reading/adaptive-prefetch.js';
 import type { ReadLoopListener } from './reading/read-loop.js';
 import { ReadLoops } from './reading/read-loops.js';
+import type { ReadLoopReport } from './reading/read-loops.js';
 import type { ReadPage } from './reading/stream-reader.js';
 import { LeaseRenewal } from './recovery/lease-renewal.js';
 import type { LeaseListener } from './recovery/lease-renewal.js';
@@ -254,6 +255,7 @@ export class ConsumerSession implements LiveSession, ReadLoopListener, RetryList
       partitions.reduce((sum, { owned }) => sum + [...owned.values()].filter((state) => state === wanted).length, 0);
     return this.#loops.reports().map((report) => ({
       ...report,
+      ...this.#withRefusedAcks(report),
       ...handlers,
       mode,
       group,
@@ -262,6 +264,12 @@ export class ConsumerSession implements LiveSession, ReadLoopListener, RetryList
       buffered: this.buffer.count((message) => report.partitions.includes(partitionOf(message))),
       inFlight: this.acknowledger.hasPending ? count(report.partitions, 'running') : this.buffer.inFlight,
     }));
+  }
+
+  /** What is not acknowledged is handled again after a restart, so that a loop whose acks are refused is not healthy. */
+  #withRefusedAcks(report: ReadLoopReport): Pick<LocalLoopHealth, 'isHealthy' | 'refusal'> {
+    const refusal = report.refusal ?? this.acknowledger.refusalOf(report.partitions);
+    return { isHealthy: report.isHealthy && refusal === undefined, refusal };
   }
 
   /** Called by a read loop. An abandoned round may return entries that a later one has read already. */

@@ -157,6 +157,15 @@ export class Acknowledger {
     }
   }
 
+  /** Why Redis refuses acks on one of these partitions now. */
+  refusalOf(partitions: readonly Partition[]): RedisStreamsError | undefined {
+    for (const partition of partitions) {
+      const refusal = this.#commits?.refusalOf(partition);
+      if (refusal) return refusal;
+    }
+    return undefined;
+  }
+
   /** Resolves when every ack that was queued before is settled. */
   async commit(signal?: AbortSignal): Promise<void> {
     await this.#commits?.flush(signal);

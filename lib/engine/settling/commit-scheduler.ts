@@ -3,13 +3,31 @@ import { setMaxListeners } from 'node:events';
 import { withResolvers } from '../../shared/deferred.js';
 import { ClosedError } from '../../errors.js';
 import type { RedisStreamsError } from '../../errors.js';
-import { RECONNECT_BACKOFF, backoffDelay, pause } from '../../shared/backoff.js';
-import { classifyRedisError, isTransient, toPublicError } from '../../redis/commands/redis-error.js';
+import { RECONNECT_BACKOFF, REFUSAL_BACKOFF, backoffDelay, pause } from '../../shared/backoff.js';
+import {
+  classifyRedisError,
+  isRefusal,
+  isTransient,
+  replyWord,
+  toPublicError,
+} from '../../redis/commands/redis-error.js';
 import type { PendingCommands } from '../../redis/commands/stream-commands.js';
 import type { Partition } from '../consuming/partition.js';
 
 /** Most ids of one XACK; as many collected acks are sent before the interval is over. */
 const ACKS_PER_COMMAND = 1_000;
+/** Most acks that are kept while Redis refuses them; the oldest ones over it stay pending. */
+const MOST_REFUSED = 100_000;
+
+/** Why the acks of a partition are refused, until some of them are confirmed. */
+interface Refusal {
+  error: RedisStreamsError;
+  attempts: number;
+  /** First words of the replies that were reported. */
+  readonly reported: Set<string>;
+  /** The next attempt; undefined while one runs, and where only a flush sends. */
+  timer: NodeJS.Timeout | undefined;
+}
 
 export interface CommitSchedulerOptions {
   readonly pending: Pick<PendingCommands, 'ack'>;
@@ -26,8 +44,11 @@ export interface CommitSchedulerOptions {
  * earlier when many were collected; once an XACK is confirmed, its entries are no longer owned by this process.
  *
  * One send of a partition runs at a time, and repeats an XACK through outages. Partitions do not wait for each other, because
- * in Cluster one node may stand still. Acks that Redis refuses permanently are reported and dropped: their entries stay
- * pending and will be delivered again.
+ * in Cluster one node may stand still.
+ *
+ * A reply that says nothing about the entries, such as that of a proxy, is never final: it is reported once, and the acks
+ * are sent again with a slow back-off, and by each {@link flush}. Acks that can never succeed, because the key is no stream
+ * any more, are reported and dropped.
  */
 export class CommitScheduler {
   readonly #options: CommitSchedulerOptions;
@@ -35,6 +56,7 @@ export class CommitScheduler {
   readonly #queued = new Map<Partition, string[]>();
   /** The send that runs, by partition; it resolves with the errors of the acks that Redis refused. */
   readonly #sending = new Map<Partition, Promise<RedisStreamsError[]>>();
+  readonly #refusals = new Map<Partition, Refusal>();
   #size = 0;
   /** Acks that were added since the last send was started. */
   #collected = 0;
@@ -49,6 +71,11 @@ export class CommitScheduler {
   /** Acks that are not confirmed yet. */
   get size(): number {
     return this.#size;
+  }
+
+  /** Why Redis refuses the acks of a partition now. */
+  refusalOf(partition: Partition): RedisStreamsError | undefined {
+    return this.#refusals.get(partition)?.error;
   }
 
   /** Ignored after {@link close}: the entry stays pending and will be delivered again. */
@@ -67,8 +94,8 @@ export class CommitScheduler {
 
   /**
    * Resolves when the server has confirmed every ack that was added before.
-   * @throws RedisStreamsError when Redis refuses some of them, or the signal's reason when it aborts; acks that could not be
-   * sent stay queued.
+   * @throws RedisStreamsError when Redis refuses some of them, or the signal's reason when it aborts; they stay queued where
+   * another attempt can succeed.
    */
   async flush(signal?: AbortSignal): Promise<void> {
     const partitions = new Set([...this.#sending.keys(), ...this.#queued.keys()]);
@@ -81,6 +108,7 @@ export class CommitScheduler {
   close(): void {
     clearTimeout(this.#timer);
     this.#timer = undefined;
+    for (const { timer } of this.#refusals.values()) clearTimeout(timer);
     this.#closing.abort();
   }
 
@@ -91,6 +119,7 @@ export class CommitScheduler {
       signal?.throwIfAborted();
       if (this.#closing.signal.aborted) throw new ClosedError('The commit scheduler');
       failures.push(...(await (this.#sending.get(partition) ?? this.#send(partition))));
+      if (failures.length > 0 && this.#refusals.has(partition)) break;
     }
     return failures;
   }
@@ -101,50 +130,71 @@ export class CommitScheduler {
     this.#collected = 0;
     // Acks of one turn of the event loop are sent together, also when the interval is 0.
     const after = Promise.resolve();
-    for (const partition of this.#queued.keys()) if (!this.#sending.has(partition)) void this.#send(partition, after);
+    for (const partition of this.#queued.keys()) {
+      if (!this.#sending.has(partition) && !this.#refusals.get(partition)?.timer) void this.#send(partition, after);
+    }
   }
 
   /** Starts the one send of the partition that may run. */
   #send(partition: Partition, after?: Promise<void>): Promise<RedisStreamsError[]> {
+    const refused = this.#refusals.get(partition);
+    if (refused) {
+      clearTimeout(refused.timer);
+      refused.timer = undefined;
+    }
     const sending = (async () => {
       await after;
       const failures: RedisStreamsError[] = [];
       const ids = this.#queued.get(partition) ?? [];
       this.#queued.delete(partition);
       for (let start = 0; start < ids.length; start += ACKS_PER_COMMAND) {
-        await this.#ack(partition, ids.slice(start, start + ACKS_PER_COMMAND), failures);
+        if (await this.#ack(partition, ids.slice(start, start + ACKS_PER_COMMAND), failures)) continue;
+        this.#requeue(partition, ids.slice(start));
+        break;
       }
       return failures;
     })().finally(() => {
       this.#sending.delete(partition);
       const { interval } = this.#options;
       if (!this.#queued.has(partition) || interval === undefined || this.#closing.signal.aborted) return;
-      this.#timer ??= setTimeout(() => this.#sendSoon(), interval);
+      const refusal = this.#refusals.get(partition);
+      if (!refusal) this.#timer ??= setTimeout(() => this.#sendSoon(), interval);
+      else {
+        const delay = Math.max(interval, backoffDelay(REFUSAL_BACKOFF, refusal.attempts));
+        refusal.timer = setTimeout(() => void this.#send(partition), delay);
+      }
     });
     this.#sending.set(partition, sending);
     return sending;
   }
 
-  /** Repeats one XACK through outages: acknowledging twice is harmless. */
-  async #ack(partition: Partition, ids: string[], failures: RedisStreamsError[]): Promise<void> {
+  /**
+   * Repeats one XACK through outages: acknowledging twice is harmless. Returns false when the acks are refused, or not sent
+   * because of {@link close}, and must be queued again.
+   */
+  async #ack(partition: Partition, ids: string[], failures: RedisStreamsError[]): Promise<boolean> {
     const { pending, group } = this.#options;
     for (let attempt = 1; ; attempt += 1) {
       try {
         const acknowledged = await pending.ack(partition.key, group, ids);
         if (acknowledged < ids.length) this.#options.onMissed(partition.key, ids.length - acknowledged);
         this.#settle(partition, ids);
-        return;
+        this.#refusals.delete(partition);
+        return true;
       } catch (error) {
-        if (this.#closing.signal.aborted) {
-          this.#requeue(partition, ids);
-          return;
-        }
+        if (this.#closing.signal.aborted) return false;
+        const kind = classifyRedisError(error);
         const publicError = toPublicError(error, partition.key, 'acknowledging on');
-        if (!isTransient(classifyRedisError(error)) && !publicError.retryable) {
+        if (isRefusal(kind)) {
+          failures.push(publicError);
+          this.#noteRefusal(partition, publicError, replyWord(error) ?? '');
+          return false;
+        }
+        if (!isTransient(kind) && !publicError.retryable) {
           this.#settle(partition, ids);
           failures.push(publicError);
           this.#options.onError(publicError);
-          return;
+          return true;
         }
         await pause(backoffDelay(RECONNECT_BACKOFF, attempt), this.#closing.signal);
       }
@@ -157,8 +207,21 @@ export class CommitScheduler {
     for (const id of ids) if (partition.owned.get(id) === 'settled') partition.owned.delete(id);
   }
 
+  /** Reports a refusal once until acks are confirmed: one that repeats with every attempt must not fill a disk. */
+  #noteRefusal(partition: Partition, error: RedisStreamsError, word: string): void {
+    const refusal = this.#refusals.get(partition) ?? { error, attempts: 0, reported: new Set(), timer: undefined };
+    this.#refusals.set(partition, refusal);
+    refusal.error = error;
+    refusal.attempts += 1;
+    if (refusal.reported.has(word)) return;
+    refusal.reported.add(word);
+    this.#options.onError(error);
+  }
+
   #requeue(partition: Partition, ids: readonly string[]): void {
-    this.#queued.set(partition, [...ids, ...(this.#queued.get(partition) ?? [])]);
+    const surplus = this.#refusals.has(partition) ? Math.max(0, this.#size - MOST_REFUSED) : 0;
+    if (surplus > 0) this.#settle(partition, ids.slice(0, surplus));
+    this.#queued.set(partition, [...ids.slice(surplus), ...(this.#queued.get(partition) ?? [])]);
   }
 }
 

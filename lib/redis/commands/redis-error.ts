@@ -150,6 +150,21 @@ export function isTransient(kind: RedisErrorKind): boolean {
   return ['connection', 'failover', 'retryable', 'moved', 'unreadable', 'revoked'].includes(kind);
 }
 
+/** States of a key, which a reader can repair or finds permanent. */
+const OF_KEYS: ReadonlySet<RedisErrorKind> = new Set(['group-missing', 'stream-gone', 'wrong-type']);
+
+export function isOfKey(kind: RedisErrorKind): boolean {
+  return OF_KEYS.has(kind);
+}
+
+/**
+ * Neither an outage, nor the state of a key, nor what passes soon, nor a read that was ended on purpose: only another server,
+ * user or proxy cures it, which may happen any time. It is never final.
+ */
+export function isRefusal(kind: RedisErrorKind): boolean {
+  return !isTransient(kind) && !OF_KEYS.has(kind) && kind !== 'no-memory' && kind !== 'interrupted';
+}
+
 /** The error that a caller of the engine sees for a failed command on `streamKey`. */
 export function toPublicError(error: unknown, streamKey: string, action: string): RedisStreamsError {
   if (error instanceof RedisStreamsError) return error;

@@ -59,6 +59,56 @@ describe('a reply to a read that says nothing about the stream', () => {
   );
 });
 
+describe('a reply to XACK that says nothing about the entries', () => {
+  const OPTIONS = { mode: 'load-balanced', ...GROUP, autoCommit: 'rolling', autoCommitInterval: 10 } as const;
+
+  it.each(['-ERR upstream failure', '-QUOTA commands per second exceeded', '-NOPERM this user has no permissions'])(
+    'is reported once, seen in health(), and repeated until the entries are acknowledged (%s)',
+    async (reply) => {
+      const consumer = await streamer.createConsumer('s', OPTIONS);
+      const reported: string[] = [];
+      consumer.on('error', (error) => reported.push(error.message));
+      proxy.answer('control', 'XACK', reply);
+      for (let n = 0; n < 10; n += 1) {
+        await admin.xadd('s', '*', 'msg', String(n));
+        consumer.ack(await consumer.next());
+      }
+      await until('several attempts were refused', () => proxy.answers > 2);
+      const health = await streamer.health();
+      const refusal = { message: expect.stringContaining(reply.slice(1)) };
+      expect(health).toMatchObject({ isHealthy: false, loops: [{ isHealthy: false, refusal, pending: 10 }] });
+      expect(reported).toEqual([expect.stringContaining(reply.slice(1))]);
+
+      proxy.relay();
+      await until('all are acknowledged', async () => (await admin.xpending('s', 'g'))[0] === 0, 8_000);
+      await until('it is healthy', async () => (await streamer.health()).isHealthy);
+    },
+  );
+
+  it('fails commit() at once, and the next commit() sends the acks again', async () => {
+    const consumer = await streamer.createConsumer('s', { ...OPTIONS, autoCommit: 'disabled' });
+    await admin.xadd('s', '*', 'msg', 'x');
+    consumer.ack(await consumer.next());
+    proxy.answer('control', 'XACK', '-ERR upstream failure');
+    await expect(consumer.commit()).rejects.toMatchObject({ code: 'ERR_SERVER_REPLY' });
+    proxy.relay();
+    await consumer.commit();
+    expect((await admin.xpending('s', 'g'))[0]).toBe(0);
+  });
+
+  it('does not hold up the end of the consumer', async () => {
+    const consumer = await streamer.createConsumer('s', OPTIONS);
+    await admin.xadd('s', '*', 'msg', 'x');
+    proxy.answer('control', 'XACK', '-ERR upstream failure');
+    consumer.ack(await consumer.next());
+    await until('an attempt was refused', () => proxy.answers > 0);
+    let isOver = false;
+    void consumer.end().then(() => (isOver = true));
+    await until('the consumer has ended', () => isOver, 2_500);
+    expect((await admin.xpending('s', 'g'))[0]).toBe(1);
+  });
+});
+
 describe('a function of the application that throws', () => {
   it('is no lost connection: the filter of a redrive', async () => {
     const header = ['h:dead-letter-key', 's', 'h:dead-letter-id', '1-0', 'h:dead-letter-group', 'g'];

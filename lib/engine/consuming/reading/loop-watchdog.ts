@@ -29,7 +29,10 @@ export interface LoopReport {
   readonly lastReadAge: number | undefined;
   /** How often the watchdog has restarted the loop. */
   readonly restarts: number;
-  /** Why the server refuses the reads of the loop, which repeats them with a slow back-off; undefined once one succeeds. */
+  /**
+   * Why the server refuses the reads or acknowledgements of the loop, which are repeated with a slow back-off; undefined once
+   * one succeeds.
+   */
   readonly refusal: RedisStreamsError | undefined;
 }
 

@@ -2,9 +2,14 @@ import { withResolvers } from '../../../shared/deferred.js';
 import type { Deferred } from '../../../shared/deferred.js';
 import { ClosedError, ReadLoopStalledError } from '../../../errors.js';
 import type { RedisStreamsError } from '../../../errors.js';
-import { RECONNECT_BACKOFF, backoffDelay, pause, within } from '../../../shared/backoff.js';
-import type { BackoffPolicy } from '../../../shared/backoff.js';
-import { classifyRedisError, isTransient, replyWord, toPublicError } from '../../../redis/commands/redis-error.js';
+import { RECONNECT_BACKOFF, REFUSAL_BACKOFF, backoffDelay, pause, within } from '../../../shared/backoff.js';
+import {
+  classifyRedisError,
+  isOfKey,
+  isRefusal,
+  replyWord,
+  toPublicError,
+} from '../../../redis/commands/redis-error.js';
 import type { RedisErrorKind } from '../../../redis/commands/redis-error.js';
 import type { Partition } from '../partition.js';
 import { LoopWatchdog } from './loop-watchdog.js';
@@ -76,11 +81,6 @@ const SHORT_BLOCK = 1_000;
 /** How long a stop waits for the read to end before it closes the connection, and again after that. */
 const STOP_GRACE = 1_500;
 
-/** For what time alone does not cure. The longest delay, with its jitter, is under every {@link stepLimit}. */
-const REFUSAL_BACKOFF: BackoffPolicy = Object.freeze({ initial: 250, factor: 2, max: 4_000, jitter: 0.2 });
-
-/** States of a key, which a reader can repair or finds permanent. */
-const OF_KEYS: ReadonlySet<RedisErrorKind> = new Set(['group-missing', 'stream-gone', 'wrong-type']);
 /** Reported, and expected to pass soon. */
 const PASSING: ReadonlySet<RedisErrorKind> = new Set(['retryable', 'no-memory']);
 
@@ -368,11 +368,12 @@ export class ReadLoop {
     this.#watchdog.enter('recovering');
     if (error instanceof ClosedError) return this.#stopping.abort();
     const partitions = this.#partitions.filter((partition) => partition.isReadable);
-    const trouble = OF_KEYS.has(classifyRedisError(error)) ? await this.#heal(partitions, error) : error;
+    const trouble = isOfKey(classifyRedisError(error)) ? await this.#heal(partitions, error) : error;
     const kind = trouble === undefined ? undefined : classifyRedisError(trouble);
     if (kind !== undefined && (isRefusal(kind) || PASSING.has(kind))) this.#report(trouble, partitions);
     // After a repair too: a group that is deleted again and again must not keep a core busy.
     const isSlow = kind !== undefined && isRefusal(kind);
+    // The longest delay, with its jitter, is under every step limit.
     await pause(backoffDelay(isSlow ? REFUSAL_BACKOFF : RECONNECT_BACKOFF, failures), signal);
   }
 
@@ -397,11 +398,6 @@ export class ReadLoop {
     this.#reported.add(word);
     this.#options.listener.onError(this.#refusal);
   }
-}
-
-/** Neither an outage, nor the state of a key, nor a read that was ended on purpose: only another server or user cures it. */
-function isRefusal(kind: RedisErrorKind): boolean {
-  return !isTransient(kind) && !OF_KEYS.has(kind) && !PASSING.has(kind) && kind !== 'interrupted';
 }
 
 function nameOf(partitions: readonly Partition[]): string {

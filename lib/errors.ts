@@ -32,18 +32,22 @@ export class InvalidOptionError extends RedisStreamsError {
   /** The value that was given; undefined where it may hold a password, as a URL may. */
   readonly value: unknown;
 
-  constructor(option: string, rule: string, value: unknown) {
-    super('ERR_INVALID_OPTION', `${option} ${rule}${value === HIDDEN ? '' : `; got ${describe(value)}`}`);
+  constructor(option: string, rule: string, value: unknown, cause?: unknown) {
+    super(
+      'ERR_INVALID_OPTION',
+      `${option} ${rule}${value === HIDDEN ? '' : `; got ${describe(value)}`}`,
+      cause === undefined ? {} : { cause },
+    );
     this.option = option;
     this.value = value === HIDDEN ? undefined : value;
   }
 
   /**
-   * For a value that may hold a password.
+   * For a value that may hold a password, or that the rule describes.
    * @internal
    */
-  static withoutValue(option: string, rule: string): InvalidOptionError {
-    return new InvalidOptionError(option, rule, HIDDEN);
+  static withoutValue(option: string, rule: string, cause?: unknown): InvalidOptionError {
+    return new InvalidOptionError(option, rule, HIDDEN, cause);
   }
 }
 

@@ -114,6 +114,8 @@ describe('an object of options', () => {
     [{ port: '' }, 'connection.port', 'got ""'],
     [{ host: '' }, 'connection.host', 'name of a host'],
     [{ host: 'redis://h' }, 'connection.host', 'name of a host alone'],
+    [{ host: 'h:6380' }, 'connection.host', "write { host: 'h', port: 6380 }"],
+    [{ sentinels: [{ host: 's:1' }], name: 'm' }, 'connection.sentinels[0].host', "write { host: 's', port: 1 }"],
     [{ tls: 'true' }, 'connection.tls', 'or true'],
     [{ connectTimeout: 2 ** 31 }, 'connection.connectTimeout', 'from 0 to 2147483647'],
     [{ keepAlive: 2 ** 31 }, 'connection.keepAlive', 'from 0 to 2147483647'],
@@ -132,6 +134,12 @@ describe('an object of options', () => {
     [{ url: 'redis://h' }, 'connection.url', "write the URL itself: connection: 'redis://host:6379'"],
     [{ nodes: [] }, 'connection.nodes', 'write { cluster'],
     [7, 'connection', 'or a function that returns a client; got 7'],
+    [null, 'connection', 'or a function that returns a client; got null'],
+    ['redis://::1:6379', 'connection', 'an IPv6 address stands in brackets'],
+    ['redis://h:99999', 'connection', 'a port is at most 65535'],
+    ['redis://user:a@b:99999', 'connection', 'must be percent-encoded'],
+    ['unix:///tmp/redis.sock', 'connection', 'for a Unix socket write { path }'],
+    ['redis+socket:///tmp/redis.sock', 'connection', 'for a Unix socket write { path }'],
     [['redis://h'], 'connection', 'got an array'],
   ])('%j is refused, by option and rule', (options, option, rule) => {
     expect(refusalOf(() => target(options))).toMatchObject({ option, message: expect.stringContaining(rule) });
@@ -190,6 +198,7 @@ describe('a cluster', () => {
   it.each<[connection: object, option: string, rule: string]>([
     [{ cluster: [] }, 'connection.cluster', 'at least one node'],
     [{ cluster: undefined }, 'connection.cluster', 'at least one node'],
+    [{ cluster: 'a:7000' }, 'connection.cluster', "['host:6379', …]; got a string"],
     [{ cluster: ['h'] }, 'connection.cluster[0]', "must be 'host:port', a URL, or { host, port }"],
     [{ cluster: ['h:1', 7] }, 'connection.cluster[1]', 'must be an object; got a number'],
     [{ cluster: [{ host: 'h', port: Number.NaN }] }, 'connection.cluster[0].port', 'got NaN'],

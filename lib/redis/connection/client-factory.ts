@@ -210,12 +210,18 @@ class GivenClients implements ClientFactory {
   #next(): RedisClient {
     const client: unknown = this.#make();
     if (this.#seen.has(client as RedisClient)) {
-      throw new InvalidOptionError('connection', 'must return a new client on each call', 'the same client twice');
+      throw InvalidOptionError.withoutValue(
+        'connection',
+        'must return a new client on each call; got the same one twice',
+      );
     }
     try {
       checkGivenClient(client);
       if (this.#isCluster !== undefined && client.isCluster !== this.#isCluster) {
-        throw new InvalidOptionError('connection', 'must return clients of one kind', 'a Redis and a Cluster');
+        throw InvalidOptionError.withoutValue(
+          'connection',
+          'must return clients of one kind; got a Redis and a Cluster',
+        );
       }
     } catch (error) {
       endRefused(client);

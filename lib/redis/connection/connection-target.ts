@@ -2,6 +2,7 @@ import type { Cluster, ClusterOptions, Redis, RedisOptions } from 'ioredis';
 
 import { DEFAULT_REDIS_URL } from '../../constants.js';
 import { InvalidOptionError } from '../../errors.js';
+import { kindOf } from '../../shared/error-text.js';
 import { check, optionNames } from '../../shared/option-checks.js';
 import { checkGivenOptions, clusterOptions, serverOptions } from './ioredis-options.js';
 
@@ -55,6 +56,9 @@ const CLUSTER_CONNECTION = optionNames<ClusterConnection>({ cluster: true, optio
 const VALID_URL =
   'must be a valid URL, as redis://user:password@host:6379/0; ' +
   'the characters / ? # [ ] @ % of a user name or password must be percent-encoded, as by encodeURIComponent()';
+const VALID_URL_WITHOUT_LOGIN =
+  'must be a valid URL, as redis://host:6379/0; a port is at most 65535, and an IPv6 address stands in brackets: ' +
+  'redis://[::1]:6379';
 
 /** Names of other packages for what is not an option of ioredis, and what to write. */
 const MISPLACED: Readonly<Record<string, string>> = {
@@ -69,13 +73,14 @@ const MISPLACED: Readonly<Record<string, string>> = {
  * not called yet; {@link checkGivenClient} decides about what it returns. @throws InvalidOptionError
  */
 export function connectionTarget(connection: RedisStreamsConnection | undefined): ConnectionTarget {
-  if (connection === undefined || connection === null) {
+  if (connection === undefined) {
     const url = process.env['REDIS_URL'];
     return url === undefined ? targetOfUrl('connection', DEFAULT_REDIS_URL) : targetOfUrl('REDIS_URL', url);
   }
   if (typeof connection === 'string') return targetOfUrl('connection', connection);
   if (typeof connection === 'function') return { kind: 'function', make: connection };
-  if (typeof connection !== 'object' || Array.isArray(connection)) throw noConnection(connection);
+  if (typeof connection !== 'object' || connection === null || Array.isArray(connection))
+    throw noConnection(connection);
   if (typeof (connection as Partial<Redis>).connect === 'function') {
     const rule =
       'must be a function that returns a new client on each call: () => client.duplicate(), or () => new Redis(…)';
@@ -173,8 +178,10 @@ function optionsOfUrl(at: string, url: string): Record<string, unknown> {
   const trimmed = url.trim();
   if (!/^rediss?:\/\//i.test(trimmed)) {
     const rule = 'must be a URL that begins with redis:// or rediss://';
-    if (trimmed.startsWith('/')) throw new InvalidOptionError(at, `${rule}; for a Unix socket write { path }`, url);
     const [scheme] = /^[a-z][a-z\d+.-]*:(?=\/\/)/i.exec(trimmed) ?? [];
+    if (trimmed.startsWith('/') || /unix|sock/i.test(scheme ?? '')) {
+      throw new InvalidOptionError(at, `${rule}; for a Unix socket write { path }`, scheme ?? url);
+    }
     if (scheme) throw new InvalidOptionError(at, rule, scheme);
     if (!/^[\w.-]+(:\d+)?$/.test(trimmed)) throw InvalidOptionError.withoutValue(at, rule);
     throw new InvalidOptionError(at, `${rule}: write redis://${trimmed}`, url);
@@ -182,7 +189,7 @@ function optionsOfUrl(at: string, url: string): Record<string, unknown> {
   // What stands behind the first / ? or # is no password only if the user name and password before it are complete.
   const [, rest = ''] = /^\w+:\/\/[^/?#]*(.*)$/s.exec(trimmed) ?? [];
   if (rest.includes('@') || rest.includes('#') || !URL.canParse(trimmed)) {
-    throw InvalidOptionError.withoutValue(at, VALID_URL);
+    throw InvalidOptionError.withoutValue(at, trimmed.includes('@') ? VALID_URL : VALID_URL_WITHOUT_LOGIN);
   }
   const { protocol, username, password, hostname, port, pathname, searchParams } = new URL(trimmed);
   const options: Record<string, unknown> = {
@@ -222,7 +229,8 @@ function decoded(at: string, part: string): string | undefined {
 function targetOfCluster(connection: ClusterConnection): ConnectionTarget {
   const { cluster, options = {} } = connection;
   if (!Array.isArray(cluster) || cluster.length === 0) {
-    throw new InvalidOptionError('connection.cluster', 'must name at least one node', cluster);
+    const rule = "must be a list of at least one node: ['host:6379', …]";
+    throw InvalidOptionError.withoutValue('connection.cluster', `${rule}; got ${kindOf(cluster)}`);
   }
   check.options('connection', connection, CLUSTER_CONNECTION);
   const servers = cluster.map((node: unknown, index) => nodeOf(`connection.cluster[${index}]`, node));

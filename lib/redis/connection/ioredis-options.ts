@@ -62,6 +62,14 @@ const secret: Rule = (at, value) => {
 
 /** A URL in place of a host would be asked of the DNS, and would be named, with its password, in every message. */
 const host: Rule = (at, value) => {
+  const [, name, number] = /^([^:/@?#\s]+):(\d+)$/.exec(String(value)) ?? [];
+  if (name) {
+    throw new InvalidOptionError(
+      at,
+      `must be the name of a host alone; write { host: '${name}', port: ${number} }`,
+      value,
+    );
+  }
   if (typeof value === 'string' && /^[^\s/@?#]+$/.test(value)) return value;
   if (typeof value !== 'string' || value === '') throw new InvalidOptionError(at, 'must be the name of a host', value);
   throw InvalidOptionError.withoutValue(

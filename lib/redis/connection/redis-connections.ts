@@ -250,7 +250,7 @@ class LateRouter implements ConnectionRouter {
       if (error instanceof RedisStreamsError) throw error;
       const cause = withoutSecrets(error);
       const rule = `must return a client when it is a function, but it threw: ${errorText(cause)}`;
-      throw new InvalidOptionError('connection', rule, cause);
+      throw InvalidOptionError.withoutValue('connection', rule, cause);
     }
   }
 }

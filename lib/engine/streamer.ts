@@ -31,6 +31,7 @@ import {
   resolveConsumerOptions,
   resolveProducerOptions,
   resolveStreamKeys,
+  checkStreamerOptions,
   resolveStreamerOptions,
 } from './options/resolve-options.js';
 import type { ResolvedConsumerOptions, ResolvedStreamerOptions } from './options/resolve-options.js';
@@ -56,7 +57,6 @@ export class RedisStreamer extends EventEmitter<{ status: [status: RedisStreamsS
   readonly #producers = new Set<StreamProducer>();
   readonly #consumers = new Set<StreamConsumer>();
   readonly #sessions = new Set<LiveSession>();
-  readonly #suspectTurn = new SuspectTurn();
   #disconnecting: Promise<void> | undefined;
 
   /** Makes no connection yet; {@link connect} does, or {@link RedisStreamer.connect} both. @throws InvalidOptionError */
@@ -81,6 +81,7 @@ export class RedisStreamer extends EventEmitter<{ status: [status: RedisStreamsS
    * @throws InvalidOptionError, ConnectTimeoutError, PermissionError
    */
   static async connect(connection?: RedisStreamsConnection, options?: StreamerOptions): Promise<RedisStreamer> {
+    if (options) checkStreamerOptions(options);
     const streamer = new RedisStreamer(connection, options);
     try {
       await streamer.connect();
@@ -284,7 +285,7 @@ export class RedisStreamer extends EventEmitter<{ status: [status: RedisStreamsS
   #environment(): ConsumerEnvironment {
     return {
       sessions: this.#sessions,
-      suspectTurn: this.#suspectTurn,
+      suspectTurn: SuspectTurn.ofProcess(),
       control: this.#control,
       controlLiveSince: (streamKey) => {
         const route = this.#connections.control.find(this.#keyPrefix + (streamKey ?? ''));

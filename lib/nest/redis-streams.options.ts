@@ -259,7 +259,8 @@ export function producerOptions(options: ClientRedisStreamsOptions): ProducerOpt
 export function checkOptionNames(options: object): void {
   for (const name of CONNECTION_NAMES) {
     if ((options as Record<string, unknown> | undefined)?.[name] === undefined) continue;
-    throw InvalidOptionError.withoutValue(name, `belongs into the option connection: connection: { ${name}: … }`);
+    const advice = name === 'url' ? "write connection: 'redis://host:6379'" : `write connection: { ${name}: … }`;
+    throw InvalidOptionError.withoutValue(name, `is an option of connection: ${advice}`);
   }
   check.options('', options, TRANSPORT_OPTIONS);
 }

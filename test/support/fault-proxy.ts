@@ -47,6 +47,8 @@ export class FaultProxy {
   #corruptions: LinkRole[] = [];
   #answer: Answer | undefined;
   #answers = 0;
+  #refused: string | undefined;
+  #refusals = 0;
 
   static async start(targetPort: number): Promise<FaultProxy> {
     const proxy = new FaultProxy(targetPort);
@@ -127,9 +129,23 @@ export class FaultProxy {
     this.#answer = { role, command, reply };
   }
 
+  /**
+   * Ends every connection that sends this text, as a proxy does with a request over its limit. What came before is passed on, and
+   * the replies to it are lost. Until {@link relay}.
+   */
+  refuseText(text: string): void {
+    this.#refused = text;
+  }
+
+  /** Connections that were ended by {@link refuseText}. */
+  get refusals(): number {
+    return this.#refusals;
+  }
+
   /** Passes all commands on again. */
   relay(): void {
     this.#answer = undefined;
+    this.#refused = undefined;
   }
 
   /** Commands that were not passed on. */
@@ -172,6 +188,7 @@ export class FaultProxy {
     this.#links.add(link);
     client.on('data', (chunk: Buffer) => {
       link.role ??= ROLE.exec(chunk.toString('latin1'))?.[1] as LinkRole | undefined;
+      if (this.#hasRefused(link, chunk)) return;
       this.#corrupt(link, chunk);
       if (!this.#hasAnswered(link, chunk)) this.#pass(link, upstream, chunk);
     });
@@ -202,6 +219,15 @@ export class FaultProxy {
       write();
     }, this.#delay);
     this.#timers.add(timer);
+  }
+
+  #hasRefused({ client, upstream }: Link, chunk: Buffer): boolean {
+    const at = this.#refused === undefined ? -1 : chunk.indexOf(this.#refused);
+    if (at === -1) return false;
+    this.#refusals += 1;
+    upstream.removeAllListeners('data').resume().end(chunk.subarray(0, at));
+    client.removeAllListeners('data').resume().end();
+    return true;
   }
 
   #hasAnswered({ client, role }: Link, chunk: Buffer): boolean {

@@ -141,6 +141,9 @@ describe('an object of options', () => {
     ['unix:///tmp/redis.sock', 'connection', 'for a Unix socket write { path }'],
     ['redis+socket:///tmp/redis.sock', 'connection', 'for a Unix socket write { path }'],
     [['redis://h'], 'connection', 'got an array'],
+    [new URL('redis://:secret@h'), 'connection', 'write url.href'],
+    [new Map([['host', 'h']]), 'connection', 'got an object'],
+    [/redis/, 'connection', 'got an object'],
   ])('%j is refused, by option and rule', (options, option, rule) => {
     expect(refusalOf(() => target(options))).toMatchObject({ option, message: expect.stringContaining(rule) });
   });
@@ -301,6 +304,16 @@ describe('a client that a function returned', () => {
 });
 
 describe('a password', () => {
+  it.each<[what: string, make: () => unknown]>([
+    ['a cluster that is text', () => target({ cluster: 'redis://:S3CRET@h' })],
+    ['a function that returns a URL', () => checkGivenClient('redis://:S3CRET@h')],
+    ['a URL without its scheme', () => target('//:S3CRET@h:6379')],
+    ['a URL object', () => target(new URL('redis://:S3CRET@h'))],
+  ])('is not in the error for %s', (_, make) => {
+    const { message, value } = refusalOf(make);
+    expect(`${message} ${String(value)}`).not.toContain('S3CRET');
+  });
+
   const secrets = [
     'redis://:pa#S3CRET@h:1',
     'redis://:pa/S3CRET@h:1',

@@ -202,6 +202,30 @@ describe('write pipeline', () => {
     push('3');
   });
 
+  it('takes a message of any size while less than half of its bytes are queued, so a producer that waits for room has it', async () => {
+    const { pipeline, push } = setUp({ maxQueuedBytes: 10 });
+    push('1', 's', 4);
+    expect(pipeline.isBelowLowWater).toBe(true);
+    push('2', 's', 9);
+    expect(() => push('3')).toThrow(expect.objectContaining({ code: 'ERR_QUEUE_FULL' }));
+  });
+
+  it('gives room to one waiter after the other, so that all of them together do not overfill it', async () => {
+    const { pipeline, push } = setUp(
+      { maxQueued: 10 },
+      { write: async ({ requests }) => (await turn(), requests.map(({ id }) => id)) },
+    );
+    let sent = 0;
+    const loops = Array.from({ length: 50 }, async () => {
+      for (let count = 0; count < 5; count += 1) {
+        await pipeline.room();
+        push(`${(sent += 1)}`);
+      }
+    });
+    await Promise.all(loops);
+    expect(sent).toBe(250);
+  });
+
   it('is bounded by bytes, but takes one message that is larger than all of them', async () => {
     const { appends, push } = setUp({ maxQueuedBytes: 10 });
     push('1', 's', 50);
@@ -213,7 +237,7 @@ describe('write pipeline', () => {
     expect(() => push('3')).toThrow(expect.objectContaining({ code: 'ERR_QUEUE_FULL' }));
   });
 
-  it.each([0, 3, 7])(
+  it.each([1, 3, 7])(
     'halves a batch that ended its connection twice until one message is to blame, the others pass in order (message %i)',
     async (guilty) => {
       const written: string[][] = [];
@@ -235,6 +259,59 @@ describe('write pipeline', () => {
       expect(written[0]).toEqual(written[1]);
     },
   );
+
+  it('blames a message that nothing was answered beside, too, once it has ended connections for seconds', async () => {
+    let isCut = false;
+    // What is behind it on the connection is lost with it.
+    const write = async ({ requests }: WriteBatch): Promise<Outcomes> => {
+      const ids = requests.map(({ id }) => id);
+      isCut ||= ids.includes('guilty');
+      if (!isCut) return ids;
+      await turn();
+      isCut = false;
+      return ids.map(lost);
+    };
+    const { pipeline, settled, push } = setUp({}, { write });
+    const begin = performance.now();
+    push('guilty');
+    await turn();
+    push('2');
+    await pipeline.flush();
+    expect(settled).toEqual(['guilty: ERR_SEND_UNCERTAIN', '2']);
+    expect(performance.now() - begin).toBeGreaterThan(4_500);
+  });
+
+  it('blames no message when all of a batch end their connections for seconds', async () => {
+    const begin = performance.now();
+    const write = async ({ requests }: WriteBatch): Promise<Outcomes> =>
+      requests.map(({ id }) => (performance.now() - begin < 3_000 ? lost() : id));
+    const { pipeline, settled, push } = setUp({}, { write });
+    for (const id of ['1', '2', '3']) push(id);
+    await pipeline.flush();
+    expect(settled).toEqual(['1', '2', '3']);
+  });
+
+  it('writes a suspect batch soon, however busy the other streams of its lane are', async () => {
+    let breaks = 0;
+    let others = 0;
+    const write = async ({ streamKey, requests }: WriteBatch): Promise<Outcomes> => {
+      const ids = requests.map(({ id }) => id);
+      if (streamKey === 'b') {
+        await turn();
+        return ids;
+      }
+      breaks += 1;
+      return breaks < 4 ? ids.map(lost) : ids;
+    };
+    const { settled, push } = setUp({}, { write });
+    push('suspect', 'a');
+    await until('the suspect is confirmed beside a busy stream', async () => {
+      push(`${(others += 1)}`, 'b');
+      await turn();
+      return settled.includes('suspect');
+    });
+    expect(others).toBeGreaterThan(10);
+  });
 
   it('does not blame the only message that it has: the network may be cut again and again', async () => {
     let attempts = 0;

@@ -75,9 +75,21 @@ const STREAMER_OPTIONS = optionNames<StreamerOptions>({
   logger: true,
 });
 
+/** For a caller whose options are those of a streamer alone. @throws InvalidOptionError */
+export function checkStreamerOptions(options: StreamerOptions): void {
+  check.options('', options, STREAMER_OPTIONS);
+}
+
+function checkLogger(logger: unknown): void {
+  const methods = ['error', 'warn', 'log'].map((name) => (logger as Record<string, unknown> | null)?.[name]);
+  if (methods.every((method) => typeof method === 'function')) return;
+  throw new InvalidOptionError('logger', 'must be an object with the methods error, warn and log', logger);
+}
+
 /** A client or server, or a subclass of them, passes all of its options on. @throws InvalidOptionError */
 export function resolveStreamerOptions(options: StreamerOptions): ResolvedStreamerOptions {
   checkSpelling(options, STREAMER_OPTIONS);
+  if (options.logger !== undefined) checkLogger(options.logger);
   const resolved = { ...DEFAULTS.streamer, ...definedOptions(options) };
   const { keyPrefix, messageField, timeout, connectTimeout, blockTimeout, shutdownTimeout } = resolved;
   check.string('keyPrefix', keyPrefix);
@@ -174,7 +186,8 @@ export function resolveConsumerOptions(options: ConsumerOptions): ResolvedConsum
   check.options('', options, CONSUMER_OPTIONS);
   const given: Partial<LoadBalancedOptions> = definedOptions(options as LoadBalancedOptions);
   const mode = options.mode;
-  if (mode === 'real-time') refuse(given, GROUP_OPTIONS, 'makes no sense in real-time mode, which has no group');
+  if (mode === 'real-time')
+    refuse(given, GROUP_OPTIONS, "cannot be combined with mode 'real-time', which has no group");
   if (mode !== 'load-balanced') refuse(given, CLAIM_OPTIONS, 'is for load-balanced mode only');
 
   const batchSize =

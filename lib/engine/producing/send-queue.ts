@@ -22,8 +22,12 @@ export interface Batch<T extends Sendable = Sendable> {
   readonly number: number;
   /** Distance to the number of the next batch. */
   readonly span: number;
-  /** Connections that ended while it was in flight. */
+  /** Connections that ended while it, or the batch that it is a part of, was in flight. */
   readonly breaks: number;
+  /** When the first of them had ended, on the monotonic clock. */
+  readonly brokenAt: number;
+  /** How many batches the lane had seen answered before that. */
+  readonly answeredBefore: number;
   /** Whether it is a part of a batch that was split. */
   readonly isPart: boolean;
   /** Whether the server must revoke it before it can be split or sent again. */
@@ -50,6 +54,8 @@ export function partsOf<T extends Sendable>(batch: Batch<T>): Array<Batch<T>> {
 function sizeOf<T extends Sendable>(entries: readonly T[]): { entries: readonly T[]; size: number } {
   return { entries, size: entries.reduce((sum, { size }) => sum + size, 0) };
 }
+
+const UNBROKEN = { breaks: 0, brokenAt: Infinity, answeredBefore: Infinity, isPart: false, mustRevoke: false } as const;
 
 /** The batch with only these of its entries. */
 export function withEntries<T extends Sendable>(batch: Batch<T>, entries: readonly T[]): Batch<T> {
@@ -125,7 +131,7 @@ export class SendQueue<T extends Sendable> {
     if (this.#head === this.#waiting.length) this.#cut([]);
     else if (this.#head >= CUT_FROM && this.#head * 2 > this.#waiting.length)
       this.#cut(this.#waiting.slice(this.#head));
-    return { stream: this, entries, size, number: number(), span: 1, breaks: 0, isPart: false, mustRevoke: false };
+    return { stream: this, entries, size, number: number(), span: 1, ...UNBROKEN };
   }
 
   /** Number of the oldest batch that must be repeated. */

@@ -174,6 +174,7 @@ export class StreamProducer extends EventEmitter<{ error: [error: RedisStreamsEr
     } catch (error) {
       if (isMisuse(error)) throw error;
       this.#onEnqueueSettled(error as RedisStreamsError);
+      return false;
     }
     return this.#pipeline.isBelowLowWater;
   }

@@ -40,8 +40,11 @@ const MAX_BATCHES_IN_FLIGHT = 16;
 const MAX_BYTES_IN_FLIGHT = 16 * 1024 * 1024;
 /** A batch in flight when that many connections ended is suspect: it goes alone from then on, and is halved at each end. */
 const BREAKS_OF_SUSPECTS = 2;
-/** One message that ends its connection alone that often is to blame. */
-const BREAKS_ALONE = 2;
+/** One message in flight when that many connections ended is to blame, if others were answered since the first. */
+const BREAKS_OF_GUILTY = 4;
+/** If none was, the network may be to blame: it takes so many connections, and so many milliseconds. */
+const BREAKS_WITHOUT_OTHERS = 6;
+const BROKEN_WITHOUT_OTHERS = 5_000;
 /** A stream that is redirected more often in a row waits before it is written again. */
 const REDIRECTIONS_AT_ONCE = 2;
 
@@ -88,8 +91,6 @@ export class WriteLane {
   #suspect: MessageBatch | undefined;
   /** Batches that were answered, in part at least. */
   #answered = 0;
-  /** The same when a suspect that was never split became one. */
-  readonly #answeredBefore = new WeakMap<OutgoingMessage, number>();
   /** Failures in a row. */
   #failures = 0;
 
@@ -116,6 +117,14 @@ export class WriteLane {
     this.#turns.add(stream);
   }
 
+  /** Nothing is written before it, so that what is in flight comes to an end. */
+  #addFirst(stream: StreamQueue): void {
+    const others = [...this.#turns];
+    this.#turns.clear();
+    this.add(stream);
+    for (const other of others) this.#turns.add(other);
+  }
+
   /** Writes as much as the limits permit. Every event of the lane ends here. */
   pump(): void {
     while (!this.#isPaused && !this.#isPreparing && !this.#suspect && this.#hasRoom) {
@@ -128,7 +137,7 @@ export class WriteLane {
       if (!taken) continue;
       if (isSuspect(taken) && this.#inFlight.size > 0) {
         stream.repeat(taken);
-        this.add(stream);
+        this.#addFirst(stream);
         return;
       }
       const batch = this.#pipeline.withoutTooLarge(taken);
@@ -202,9 +211,8 @@ export class WriteLane {
     const { keepsBatches } = this.#pipeline;
     const isBroken = wasWritten && (outcomes?.some(endedConnection) ?? false);
     const isRevoked = outcomes?.some((outcome) => isOfKind(outcome, 'revoked')) ?? false;
-    const written = isBroken && !batch.mustRevoke ? { ...batch, breaks: batch.breaks + 1 } : batch;
-    if (!isBroken && !isRevoked) this.#answered += 1;
-    else if (outcomes?.some((outcome) => typeof outcome === 'string')) this.#answered += 1;
+    const written = isBroken && !batch.mustRevoke ? this.#broken(batch) : batch;
+    if (outcomes?.some((outcome) => typeof outcome === 'string') ?? true) this.#answered += 1;
     const isLast = (keepsBatches ? isRevoked : isBroken) && this.#isToBlame(written);
     const repeats = this.#pipeline.settle(batch, outcomes, isLast);
     if (repeats.length === 0) {
@@ -226,20 +234,23 @@ export class WriteLane {
     const [first = ''] = outcomes ?? [];
     const canSplit = keepsBatches ? isOfKind(first, 'revoked') : isLost && entries.length > 1;
     if (canSplit) {
-      const breaks = entries.length > 1 ? BREAKS_OF_SUSPECTS : rest.breaks;
-      for (const part of partsOf({ ...rest, breaks })) part.stream.repeat(part);
+      for (const part of partsOf(rest)) part.stream.repeat(part);
       return;
     }
-    const [message] = entries as [OutgoingMessage];
-    if (isSuspect(rest) && !this.#answeredBefore.has(message)) this.#answeredBefore.set(message, this.#answered);
     const mustRevoke = rest.mustRevoke || (keepsBatches && (isLost || isOfKind(first, 'unreadable')));
     rest.stream.repeat({ ...rest, mustRevoke });
   }
 
-  /** A message that was alone from the beginning is to blame only if others passed: the network itself may be cut again and again. */
-  #isToBlame({ entries, breaks, isPart }: MessageBatch): boolean {
-    if (entries.length > 1 || breaks < BREAKS_OF_SUSPECTS + BREAKS_ALONE) return false;
-    return isPart || this.#answered > (this.#answeredBefore.get(entries[0] as OutgoingMessage) ?? Infinity);
+  #broken(batch: MessageBatch): MessageBatch {
+    if (batch.breaks > 0) return { ...batch, breaks: batch.breaks + 1 };
+    return { ...batch, breaks: 1, brokenAt: monotonicNow(), answeredBefore: this.#answered };
+  }
+
+  /** The network itself may be cut again and again, or a server may crash for another reason. */
+  #isToBlame({ entries, breaks, brokenAt, answeredBefore }: MessageBatch): boolean {
+    if (entries.length > 1 || breaks < BREAKS_OF_GUILTY) return false;
+    if (this.#answered > answeredBefore) return true;
+    return breaks >= BREAKS_WITHOUT_OTHERS && monotonicNow() - brokenAt >= BROKEN_WITHOUT_OTHERS;
   }
 
   #begin(batch: MessageBatch): void {

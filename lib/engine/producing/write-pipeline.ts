@@ -69,8 +69,10 @@ export class WritePipeline implements LanePipeline {
   #deadline = 0;
   #round: Round = { open: 0, done: undefined };
   #rounds = new Set<Round>();
-  /** Resolves when the queue is below its low-water mark; made when it is first waited for. */
-  #room: Deferred<void> | undefined;
+  /** Wait until the queue is below its low-water mark. */
+  readonly #waiters: Array<Deferred<void>> = [];
+  /** Waiters that went on in this turn. */
+  #given = 0;
 
   constructor(options: WritePipelineOptions) {
     this.#options = options;
@@ -91,14 +93,18 @@ export class WritePipeline implements LanePipeline {
 
   /** Resolves when the queue is below its low-water mark: at the latest when what waits has failed. */
   async room(): Promise<void> {
-    if (!this.isBelowLowWater) await (this.#room ??= withResolvers<void>()).promise;
+    const waiter = withResolvers<void>();
+    this.#waiters.push(waiter);
+    this.#giveRoom();
+    await waiter.promise;
   }
 
   /** @throws QueueFullError when the message would be one too many, or one too large. */
   push(message: OutgoingMessage): void {
     const { maxQueued, maxQueuedBytes, timeout } = this.#options;
     if (this.#size >= maxQueued) throw new QueueFullError('maxQueued', maxQueued);
-    if (this.#bytes + message.size > maxQueuedBytes && this.#bytes > 0)
+    // A producer that has waited for room can send any message.
+    if (this.#bytes + message.size > maxQueuedBytes && !this.isBelowLowWater)
       throw new QueueFullError('maxQueuedBytes', maxQueuedBytes);
     this.#size += 1;
     this.#bytes += message.size;
@@ -144,14 +150,16 @@ export class WritePipeline implements LanePipeline {
     return this.#batches;
   }
 
-  writeBatchOf({ stream, entries, number, size, mustRevoke: revokes }: MessageBatch): WriteBatch {
+  writeBatchOf({ stream, entries, number, size, breaks, mustRevoke: revokes }: MessageBatch): WriteBatch {
     const { trim, producer, timeout } = this.#options;
     const once =
       producer === undefined
         ? undefined
         : { producer, batch: number, oldest: this.#oldest, remember: Math.max(2 * timeout, MIN_MEMORY), revokes };
     const wantsIds = entries.some((entry) => entry.wantsId);
-    return { streamKey: stream.streamKey, requests: entries, size, trim, wantsIds, once };
+    // What ended a connection may end it again; its neighbours must not be stored once more each time.
+    const isAtomic = breaks > 0;
+    return { streamKey: stream.streamKey, requests: entries, size, trim, wantsIds, once, isAtomic };
   }
 
   /** A client that has never reached Redis does not have its callers wait as long as in an outage. */
@@ -289,13 +297,25 @@ export class WritePipeline implements LanePipeline {
     return new ConnectTimeoutError(error.address, connectTimeout, error.cause);
   }
 
+  /** Lets no more waiters go on in one turn of the event loop than there is room for, if each sends one message then. */
+  #giveRoom(): void {
+    const most = this.#options.maxQueued * LOW_WATER;
+    while (this.#waiters.length > 0 && this.isBelowLowWater && this.#size + this.#given < most) {
+      if (this.#given === 0) setImmediate(() => this.#giveMore());
+      this.#given += 1;
+      this.#waiters.shift()?.resolve();
+    }
+  }
+
+  #giveMore(): void {
+    this.#given = 0;
+    this.#giveRoom();
+  }
+
   #release(message: OutgoingMessage): void {
     this.#size -= 1;
     this.#bytes -= message.size;
-    if (this.#room && this.isBelowLowWater) {
-      this.#room.resolve();
-      this.#room = undefined;
-    }
+    if (this.#waiters.length > 0) this.#giveRoom();
     const round = message.round as Round;
     round.open -= 1;
     if (round.open > 0 || round === this.#round) return;

@@ -10,6 +10,7 @@ import { Delivery } from './settlement.js';
 import type { Settlement } from './settlement.js';
 import { KeyQueues } from './key-queues.js';
 import { StreamMessage } from '../messages/stream-message.js';
+import type { Turn } from './suspect-turn.js';
 import { partitionOf } from '../consuming/partition.js';
 
 export interface DispatcherOptions {
@@ -122,10 +123,10 @@ export class Dispatcher implements MessageTaker {
 
   /** Returns false while another suspect has the turn. */
   #runSuspect(): boolean {
-    const leave = this.#options.session.environment.suspectTurn.enter(this.#pump);
-    if (!leave) return false;
+    const turn = this.#options.session.environment.suspectTurn.enter(this.#pump);
+    if (!turn) return false;
     this.#unpark();
-    void this.#run([this.#suspects.shift() as StreamMessage], leave);
+    void this.#run([this.#suspects.shift() as StreamMessage], turn);
     return true;
   }
 
@@ -189,13 +190,15 @@ export class Dispatcher implements MessageTaker {
     return batch;
   }
 
-  /** @param leave gives the turn back, for a suspect */
-  async #run(messages: readonly StreamMessage[], leave?: () => void): Promise<void> {
+  /** @param turn of a suspect */
+  async #run(messages: readonly StreamMessage[], turn?: Turn): Promise<void> {
     const { session } = this.#options;
     this.#running += 1;
     const begin = { at: monotonicNow() };
     const before = performance.now();
-    if (!leave || (await this.#countStart(messages[0] as StreamMessage))) {
+    const [first] = messages as [StreamMessage];
+    if (!turn || (await this.#countStart(first))) {
+      turn?.begin(first.deliveryCount > 2);
       // A suspect that waits for its count is no handler that hangs.
       this.#begins.add(begin);
       await this.#deliver(messages);
@@ -204,7 +207,7 @@ export class Dispatcher implements MessageTaker {
     this.#running -= 1;
     session.handled(messages.length, performance.now() - before);
     this.#announceIdle();
-    leave?.();
+    turn?.end();
     this.#pump();
   }
 

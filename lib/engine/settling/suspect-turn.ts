@@ -1,36 +1,57 @@
-/** How long a suspect keeps the turn: one that has not ended its process by then, or hangs, must not hold up the others. */
+/**
+ * How long a suspect keeps the turn, in milliseconds: one that has not ended its process by then, or hangs, must not hold up the
+ * others.
+ */
 const LONGEST_TURN = 10_000;
+/** The same for one that ran alone when an earlier process ended. */
+const LONGEST_TURN_AGAIN = 300_000;
+
+/** The turn of one suspect. */
+export interface Turn {
+  /** Its handler starts. @param isAgain whether it ran when an earlier process ended */
+  begin(isAgain: boolean): void;
+  /** Gives the turn back. */
+  end(): void;
+}
+
+const SHARED = Symbol.for('nestjs-redis-streams:suspect-turn');
 
 /**
- * Lets one suspect at a time run, of all consumers of a streamer, so that a process that ends blames one message only.
+ * Lets one suspect at a time run, of all consumers of a process, so that a process that ends blames one message only.
  * It owns the turn; the suspects that wait stay with their dispatchers.
  */
 export class SuspectTurn {
+  /** The turn of this process, whichever copies of the package are loaded. */
+  static ofProcess(): SuspectTurn {
+    const shared = globalThis as { [SHARED]?: SuspectTurn };
+    return (shared[SHARED] ??= new SuspectTurn());
+  }
+
   #holder: object | undefined;
   readonly #waiting = new Set<() => void>();
 
-  /**
-   * Returns the function that gives the turn back, or undefined while another suspect has it; then `onFree` is called,
-   * once, when it is free.
-   */
-  enter(onFree: () => void): (() => void) | undefined {
+  /** Returns undefined while another suspect has the turn; then `onFree` is called, once, when it is free. */
+  enter(onFree: () => void): Turn | undefined {
     if (this.#holder) {
       this.#waiting.add(onFree);
       return undefined;
     }
     this.#waiting.delete(onFree);
-    const holder = {};
-    this.#holder = holder;
-    const leave = (): void => {
+    let timer: NodeJS.Timeout | undefined;
+    const end = (): void => {
       clearTimeout(timer);
-      if (this.#holder !== holder) return;
+      if (this.#holder !== turn) return;
       this.#holder = undefined;
       const waiting = [...this.#waiting];
       this.#waiting.clear();
       for (const listener of waiting) listener();
     };
-    const timer = setTimeout(leave, LONGEST_TURN);
-    return leave;
+    const begin = (isAgain: boolean): void => {
+      timer = setTimeout(end, isAgain ? LONGEST_TURN_AGAIN : LONGEST_TURN);
+    };
+    const turn = { begin, end };
+    this.#holder = turn;
+    return turn;
   }
 
   /** The listener does not wait any more. */

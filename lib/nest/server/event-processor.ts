@@ -78,7 +78,7 @@ export class EventProcessor {
     const { canRetry, binding } = RedisStreamsContext.scopeOf(context);
     if (!canRetry) return false;
     const delivery = RedisStreamsContext.deliveryOf(context);
-    const settlement = settleExhausted(delivery.message.deliveryCount, binding.failurePolicy);
+    const settlement = settleExhausted(delivery.message, binding.failurePolicy);
     return settlement !== undefined && delivery.settle(settlement);
   }
 

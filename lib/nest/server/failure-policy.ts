@@ -1,4 +1,5 @@
 import type { ResolvedDeadLetter } from '../../engine/settling/dead-letter.js';
+import { StreamMessage } from '../../engine/messages/stream-message.js';
 import type { Settlement } from '../../engine/settling/settlement.js';
 import { retryDelay } from '../../engine/settling/retry-policy.js';
 import type { RetryPolicy } from '../../engine/settling/retry-policy.js';
@@ -29,9 +30,12 @@ export function retryOrDeadLetter(
  * before its handlers did, because of the message or for another reason. A further delivery could end every instance in
  * turn.
  */
-export function settleExhausted(deliveries: number, policy: FailurePolicy): Settlement | undefined {
+export function settleExhausted(message: StreamMessage, policy: FailurePolicy): Settlement | undefined {
+  const { deliveryCount: deliveries } = message;
   const { attempts } = policy.retry;
   if (policy.deadLetter === false || deliveries <= attempts) return undefined;
+  // Its first delivery was counted when it was read: its handler may never have started.
+  if (StreamMessage.isSuspect(message) && deliveries === 2) return undefined;
   return deadLetter(
     `delivered ${times(deliveries - 1)}, the last time to a process that ended or stood still before it was settled`,
     policy,

@@ -246,12 +246,29 @@ export class RedisAppendCommands implements AppendCommands {
     const limit = trimArguments(trim, features);
     const isPlain = (features.partialIds || !hasPartialId(requests)) && (features.minId || trim.minId === undefined);
     if (once) return isPlain ? this.#writeOnce(route, key, limit, batch, once) : refused(requests);
+    if (isPlain && batch.isAtomic && !route.isAsking) return this.#writeAtomically(channel, key, limit, requests);
     if (isPlain) return channel.append({ key, limit, requests, wantsIds }, settingsOf(route));
     const commands = requests.map((request) => appendCommand(key, limit, request, features));
     if (trim.minId !== undefined && !features.minId) commands.push(dropCommand(key, trim.minId));
     return channel
       .commands(commands, 'utf8', settingsOf(route))
       .then((replies) => replies.slice(0, requests.length).map(asOutcome));
+  }
+
+  /** Where MULTI is refused, by a proxy or an ACL, the same commands append one by one. */
+  async #writeAtomically(
+    channel: CommandChannel,
+    key: string,
+    limit: ReadonlyArray<string | number>,
+    requests: readonly AppendRequest[],
+  ): Promise<AppendOutcomes> {
+    const appends = requests.map(({ id, fields }): Command => ['XADD', key, ...limit, id, ...fields]);
+    const [begun, ...replies] = await channel.commands([['MULTI'], ...appends, ['EXEC']], 'utf8');
+    const done = replies.pop();
+    if (Array.isArray(done)) return done.map(asOutcome);
+    if (begun instanceof ReplyError) return replies.map(asOutcome);
+    const failure = done instanceof Error ? done : unexpected(done);
+    return replies.map((queued) => (queued instanceof Error ? queued : failure));
   }
 
   #writeOnce(

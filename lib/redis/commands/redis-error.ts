@@ -61,6 +61,7 @@ const KIND_OF_FIRST_WORD: Readonly<Record<string, RedisErrorKind>> = {
   BUSY: 'retryable',
   MASTERDOWN: 'retryable',
   TRYAGAIN: 'retryable',
+  EXECABORT: 'retryable',
   CLUSTERDOWN: 'retryable',
   NOREPLICAS: 'retryable',
   MISCONF: 'retryable',

@@ -50,6 +50,8 @@ export interface WriteBatch {
   readonly wantsIds: boolean;
   /** Appends the batch only if it was not appended before. Needs scripts. */
   readonly once?: OnceSettings | undefined;
+  /** Appends nothing if the connection ends before the server has read the whole batch: in a transaction, where it has those. */
+  readonly isAtomic?: boolean;
 }
 
 /**

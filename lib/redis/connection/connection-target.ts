@@ -86,6 +86,8 @@ export function connectionTarget(connection: RedisStreamsConnection | undefined)
       'must be a function that returns a new client on each call: () => client.duplicate(), or () => new Redis(…)';
     throw InvalidOptionError.withoutValue('connection', `${rule}; got a client`);
   }
+  if (connection instanceof URL) throw InvalidOptionError.withoutValue('connection', 'must be text: write url.href');
+  if (Object.keys(connection).length === 0 && !isPlain(connection)) throw noConnection(connection);
   for (const [name, advice] of Object.entries(MISPLACED)) {
     if ((connection as Record<string, unknown>)[name] === undefined) continue;
     throw InvalidOptionError.withoutValue(`connection.${name}`, `is not an option of ioredis; ${advice}`);
@@ -104,8 +106,7 @@ export function checkGivenClient(client: unknown): asserts client is RedisClient
   }
   if (!isClient(client)) {
     const rule = 'must return an ioredis client when it is a function: () => new Redis(…)';
-    if (typeof client === 'object' && client !== null) throw InvalidOptionError.withoutValue('connection', rule);
-    throw new InvalidOptionError('connection', rule, client);
+    throw InvalidOptionError.withoutValue('connection', `${rule}; got ${kindOf(client)}`);
   }
   checkGivenOptions('connection()', client);
   const { options, status } = client;
@@ -132,11 +133,17 @@ export function checkGivenClient(client: unknown): asserts client is RedisClient
   }
 }
 
+/** An instance of a class whose options are no properties of its own would be taken for one without options. */
+function isPlain(value: object): boolean {
+  const prototype: unknown = Object.getPrototypeOf(value);
+  return prototype === null || Object.getPrototypeOf(prototype) === null;
+}
+
 function noConnection(value: unknown): InvalidOptionError {
   const rule = 'must be a URL, ioredis options, { cluster: [node, …] }, or a function that returns a client';
-  // A list may hold URLs.
-  if (Array.isArray(value) && value.length > 0) {
-    return InvalidOptionError.withoutValue('connection', `${rule}; got an array`);
+  // Either may hold a password.
+  if (typeof value === 'object' && value !== null) {
+    return InvalidOptionError.withoutValue('connection', `${rule}; got ${kindOf(value)}`);
   }
   return new InvalidOptionError('connection', rule, value);
 }
@@ -180,7 +187,7 @@ function optionsOfUrl(at: string, url: string): Record<string, unknown> {
     const rule = 'must be a URL that begins with redis:// or rediss://';
     const [scheme] = /^[a-z][a-z\d+.-]*:(?=\/\/)/i.exec(trimmed) ?? [];
     if (trimmed.startsWith('/') || /unix|sock/i.test(scheme ?? '')) {
-      throw new InvalidOptionError(at, `${rule}; for a Unix socket write { path }`, scheme ?? url);
+      throw InvalidOptionError.withoutValue(at, `${rule}; for a Unix socket write { path }`);
     }
     if (scheme) throw new InvalidOptionError(at, rule, scheme);
     if (!/^[\w.-]+(:\d+)?$/.test(trimmed)) throw InvalidOptionError.withoutValue(at, rule);

@@ -63,6 +63,25 @@ describe('a message over the limit of the server', () => {
     },
   );
 
+  it.each(['at-least-once', 'exactly-once'] as const)(
+    'fails alone where a proxy ends its connection and the answers to its neighbours are lost: none is stored more than twice (%s)',
+    async (delivery) => {
+      const proxy = await bench.proxy(server);
+      const producer = await (await bench.streamer(proxy.url)).createProducer(stream, { delivery });
+      await producer.send('first');
+      proxy.refuseText('POISON');
+      const outcomes = await Promise.allSettled(
+        [...small(0), 'POISON', ...small(20)].map((payload) => producer.send(payload)),
+      );
+
+      expect(outcomes.flatMap(({ status }, index) => (status === 'rejected' ? index : []))).toEqual([20]);
+      const payloads = await stored();
+      expect([...new Set(payloads)]).toEqual(['first', ...small(0), ...small(20)]);
+      const most = Math.max(...payloads.map((payload) => payloads.filter((other) => other === payload).length));
+      expect(most).toBeLessThanOrEqual(delivery === 'exactly-once' ? 1 : 2);
+    },
+  );
+
   it('is not sent when it is over maxPayload, headers included', async () => {
     const producer = await (await bench.streamer(server.url)).createProducer(stream, { maxPayload: 10 });
     const headers = { h: '123456' };

@@ -1,0 +1,66 @@
+import type { Redis } from 'ioredis';
+import { beforeEach, describe, expect, it } from '@jest/globals';
+
+import type { ServerRedisStreamsOptions } from '../../lib/index.js';
+import { onEvent } from '../support/controllers.js';
+import { FaultBench } from '../support/fault-bench.js';
+import { startInstance } from '../support/instances.js';
+import type { RedisServer } from '../support/redis-server.js';
+import { until } from '../support/until.js';
+
+const COUNT = 5;
+const bench = new FaultBench();
+let server: RedisServer;
+let admin: Redis;
+
+beforeEach(async () => {
+  server = await bench.server({ args: ['--appendonly', 'no'] });
+  admin = bench.admin(server.url);
+});
+
+/** Messages that a process had read under this consumer name when it ended. */
+async function leaveBehind(stream: string): Promise<void> {
+  await admin.xgroup('CREATE', stream, 'g', '0', 'MKSTREAM');
+  for (let n = 0; n < COUNT; n += 1) await admin.xadd(stream, '*', 'msg', String(n));
+  await admin.xreadgroup('GROUP', 'g', 'me', 'COUNT', COUNT, 'STREAMS', stream, '>');
+}
+
+const optionsOf = (options: Partial<ServerRedisStreamsOptions>): ServerRedisStreamsOptions => ({
+  connection: server.url,
+  group: 'g',
+  consumer: 'me',
+  ...options,
+});
+
+describe('messages that a crash has left behind', () => {
+  it('run one at a time in a process, however many servers it has', async () => {
+    let running = 0;
+    let most = 0;
+    let handled = 0;
+    const handle = async (): Promise<void> => {
+      running += 1;
+      most = Math.max(most, running);
+      await new Promise((resolve) => setTimeout(resolve, 20));
+      running -= 1;
+      handled += 1;
+    };
+    for (const stream of ['a', 'b']) await leaveBehind(stream);
+    for (const stream of ['a', 'b']) await startInstance(bench, [onEvent(stream, handle)], optionsOf({}));
+
+    await until('all are handled', () => handled === 2 * COUNT);
+    expect(most).toBe(1);
+  });
+
+  it.each([{ retry: { attempts: 1 } }, { retry: false }] as const)(
+    'are handled with %j, too: whether an earlier process had begun them is not known',
+    async (options) => {
+      await leaveBehind('a');
+      const handled: number[] = [];
+      await startInstance(bench, [onEvent('a', (n: number) => void handled.push(n))], optionsOf(options));
+
+      await until('nothing is pending', async () => (await admin.xpending('a', 'g'))[0] === 0);
+      expect(handled.sort()).toEqual([0, 1, 2, 3, 4]);
+      expect(await admin.exists('a.dead')).toBe(0);
+    },
+  );
+});

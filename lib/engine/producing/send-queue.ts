@@ -10,6 +10,8 @@ interface Sendable {
 export interface Lane {
   readonly name: string;
   readonly isIdle: boolean;
+  /** Number of the oldest batch in flight; Infinity when there is none. */
+  readonly oldestInFlight: number;
 }
 
 /** Messages of one stream that go out together. Those of a batch that must be repeated go out again as one batch. */

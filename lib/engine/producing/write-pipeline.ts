@@ -155,7 +155,7 @@ export class WritePipeline implements LanePipeline {
     const once =
       producer === undefined
         ? undefined
-        : { producer, batch: number, oldest: this.#oldest, remember: Math.max(2 * timeout, MIN_MEMORY), revokes };
+        : { producer, batch: number, oldest: oldestOf(stream), remember: Math.max(2 * timeout, MIN_MEMORY), revokes };
     const wantsIds = entries.some((entry) => entry.wantsId);
     // What ended a connection may end it again; its neighbours must not be stored once more each time.
     const isAtomic = breaks > 0;
@@ -252,14 +252,6 @@ export class WritePipeline implements LanePipeline {
     return lane;
   }
 
-  /** Number of the oldest batch that is in flight or must be repeated. */
-  get #oldest(): number {
-    let oldest = Infinity;
-    for (const lane of this.#lanes.values()) oldest = Math.min(oldest, lane.oldestInFlight);
-    for (const stream of this.#streams.values()) oldest = Math.min(oldest, stream.oldestRepeat);
-    return oldest;
-  }
-
   /** A batch that the server may remember is repeated as a whole or not at all: its memory goes by positions. */
   #lastAttempt({ entries }: MessageBatch, message: OutgoingMessage): number {
     return this.deadlineOf(this.#options.producer === undefined ? message : (entries.at(-1) as OutgoingMessage));
@@ -322,6 +314,14 @@ export class WritePipeline implements LanePipeline {
     this.#rounds.delete(round);
     round.done?.resolve();
   }
+}
+
+/**
+ * No batch of the stream before this one can come again. The server remembers the batches of each stream apart, and all of a
+ * stream that are in flight are on one lane, so nothing else is looked at, however many streams there are.
+ */
+function oldestOf({ lane, oldestRepeat }: StreamQueue): number {
+  return Math.min(lane?.oldestInFlight ?? Infinity, oldestRepeat);
 }
 
 /** Neither a reply nor a lost connection: a mistake in this package must not look like an outage. */

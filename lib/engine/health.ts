@@ -19,6 +19,8 @@ export interface StreamHealth {
   readonly oldestPendingIdle: number | undefined;
   /** Why it is not read any more. */
   readonly failure: RedisStreamsError | undefined;
+  /** Why it is not read now, while the other streams of the loop are; it is tried again with a slow back-off. */
+  readonly refusal: RedisStreamsError | undefined;
 }
 
 /** One read loop: a consumer has one, in Cluster one for each stream shard. */
@@ -103,7 +105,7 @@ export async function loopHealth(
   const { partitions, allBusyFor = 0, ...loop } = local;
   const streams = await Promise.all(
     partitions.map(async (partition) => {
-      const { streamKey, shardId, failure } = partition;
+      const { streamKey, shardId, failure, refusal } = partition;
       const known = failure ? undefined : await inTime(groupNumbers(partition, local.group, commands), timeout);
       return {
         lag: undefined,
@@ -113,6 +115,7 @@ export async function loopHealth(
         streamKey,
         shardId,
         failure,
+        refusal,
       };
     }),
   );
@@ -120,7 +123,9 @@ export async function loopHealth(
     ...loop,
     streams,
     isHealthy:
-      local.isHealthy && allBusyFor <= maxOldestHandler && streams.every(({ failure }) => failure === undefined),
+      local.isHealthy &&
+      allBusyFor <= maxOldestHandler &&
+      streams.every(({ failure, refusal }) => !failure && !refusal),
     lag: sumOf(streams.map(({ lag }) => lag)),
     pending: sumOf(streams.map(({ pending }) => pending)),
     oldestPendingIdle: streams.reduce<number | undefined>(

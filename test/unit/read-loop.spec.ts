@@ -54,6 +54,7 @@ class Scene {
         drop: (epoch) => this.dropped.push(epoch),
       },
       interrupt: { isPossible: true, interrupt: async () => undefined },
+      refused: { separate: async () => [], retain: () => undefined },
       tasks: [],
       buffer: EMPTY,
       listener: {

@@ -164,6 +164,21 @@ describe('retry schedule', () => {
     expect([takenAway, broken.owned.size]).toEqual([['1-0'], 0]);
   });
 
+  it('a partition that is refused does not delay the others, and keeps its entries until it may be read again', async () => {
+    const { schedule, takenAway } = setUp();
+    const [refused, good] = [partition('refused'), partition('good')];
+    schedule.add(refused, message(refused, '1-0'), 0);
+    schedule.add(good, message(good, '1-0'), 0);
+    refused.refusal = new Error('not permitted') as never;
+
+    const pages = await schedule.run([good], 10);
+    expect(pages.map((page) => page.partition.key)).toEqual(['good']);
+    expect([schedule.dueIn(), takenAway, refused.owned.get('1-0')]).toEqual([Infinity, [], 'waiting']);
+    refused.refusal = undefined;
+    expect(schedule.dueIn()).toBe(0);
+    expect((await schedule.run([refused], 10)).map((page) => page.partition.key)).toEqual(['refused']);
+  });
+
   it('keeps its entries when the claim fails', async () => {
     const failing = scheduleOn({
       claimOwn: () => Promise.reject(new Error('lost')),

@@ -41,6 +41,8 @@ export class Partition implements StoredShard {
   hasRecoveredOnce = false;
   /** Why this partition is not read any more. */
   failure: RedisStreamsError | undefined;
+  /** Why it is not read now, while the others are; it is tried again with a slow back-off. */
+  refusal: RedisStreamsError | undefined;
   /** Entries that this process owns, by id. */
   owned = new Map<string, OwnedState>();
   /** When the handling of an unsettled entry first failed in this process, in milliseconds, by id. */

@@ -15,6 +15,7 @@ import type { Partition } from '../partition.js';
 import { LoopWatchdog } from './loop-watchdog.js';
 import type { LoopReport, LoopState } from './loop-watchdog.js';
 import type { PeriodicTask } from './periodic-task.js';
+import type { RefusedPartitions } from './refused-partitions.js';
 import type { ReadPage, StreamReader } from './stream-reader.js';
 
 /** The connection on which a loop reads. */
@@ -66,6 +67,7 @@ export interface ReadLoopOptions {
   readonly reader: StreamReader;
   readonly connection: ReadConnection;
   readonly interrupt: { readonly isPossible: boolean; interrupt(isOver: () => boolean): Promise<void> };
+  readonly refused: Pick<RefusedPartitions, 'separate' | 'retain'>;
   /** Run in this order. */
   readonly tasks: readonly PeriodicTask[];
   readonly buffer: ReadBuffer;
@@ -117,7 +119,8 @@ class Round {
  * - `reading`: runs the due tasks, then the blocking read. When they are done the round is over and the next one starts.
  * - `recovering`: a task or the read has failed. Repairs the partitions if the failure is about them, reports the failure if
  *   it must be reported, and waits for the backoff delay before the next round starts. A reply that says nothing about the
- *   key, such as that of a proxy, is never final: it is reported, and seen in {@link report} until a read succeeds.
+ *   key, such as that of a proxy, is never final: it is reported, and seen in {@link report} until a read succeeds. One that
+ *   is about some of the partitions only leaves these to {@link RefusedPartitions}.
  *
  *        ┌──────────── next round ◀───────────────────┬─────────────────────┐
  *        ▼                                            │ done                │ backoff over
@@ -171,6 +174,7 @@ export class ReadLoop {
   /** Starts the loop with these partitions; one that runs already reads them, and no others, from now on. */
   async read(partitions: readonly Partition[]): Promise<void> {
     this.#partitions = partitions;
+    this.#options.refused.retain(partitions);
     if (this.#loop) await this.restart();
     else this.#loop = this.#run();
   }
@@ -210,6 +214,13 @@ export class ReadLoop {
     await within(STOP_GRACE, loop);
     this.#round.abandon();
     await loop;
+  }
+
+  /** What is read now: not what is refused, unless nothing else is left. */
+  get #active(): readonly Partition[] {
+    const readable = this.#partitions.filter(({ isReadable }) => isReadable);
+    const active = readable.filter(({ refusal }) => refusal === undefined);
+    return active.length > 0 ? active : readable;
   }
 
   async #interrupt(): Promise<void> {
@@ -300,7 +311,7 @@ export class ReadLoop {
   async #work(round: Round): Promise<void> {
     const { buffer, tasks } = this.#options;
     const changes = this.#changes;
-    const partitions = this.#partitions.filter((partition) => partition.isReadable);
+    const partitions = this.#active;
     let refusal: Error | undefined;
     for (const task of partitions.length > 0 ? tasks : []) {
       if (task.dueIn() > 0 || (this.#isTaskFull && !task.isVital)) continue;
@@ -367,14 +378,24 @@ export class ReadLoop {
     const { signal } = this.#stopping;
     this.#watchdog.enter('recovering');
     if (error instanceof ClosedError) return this.#stopping.abort();
-    const partitions = this.#partitions.filter((partition) => partition.isReadable);
+    const partitions = this.#active;
     const trouble = isOfKey(classifyRedisError(error)) ? await this.#heal(partitions, error) : error;
     const kind = trouble === undefined ? undefined : classifyRedisError(trouble);
+    const isAlone = kind !== undefined && isRefusal(kind) && (await this.#separate(partitions));
+    if (isAlone) return;
     if (kind !== undefined && (isRefusal(kind) || PASSING.has(kind))) this.#report(trouble, partitions);
     // After a repair too: a group that is deleted again and again must not keep a core busy.
     const isSlow = kind !== undefined && isRefusal(kind);
     // The longest delay, with its jitter, is under every step limit.
     await pause(backoffDelay(isSlow ? REFUSAL_BACKOFF : RECONNECT_BACKOFF, failures), signal);
+  }
+
+  /** Returns true when the refusal is about some of the partitions only, so that the others can be read at once. */
+  async #separate(partitions: readonly Partition[]): Promise<boolean> {
+    const { refused, listener } = this.#options;
+    const separated = await refused.separate(partitions);
+    for (const { refusal } of separated) if (refusal) listener.onError(refusal);
+    return separated.length > 0;
   }
 
   /** Returns the error that prevents the repair, if there is one; the next read then fails in the same way and leads back here. */

@@ -8,6 +8,7 @@ import { RetrySchedule, retryMargin } from '../recovery/retry-schedule.js';
 import type { RetryListener, RetrySchedules } from '../recovery/retry-schedule.js';
 import { BufferShares } from './buffer-shares.js';
 import type { ReservableBuffer } from './buffer-shares.js';
+import { RefusedPartitions } from './refused-partitions.js';
 import { GroupReader } from './group-reader.js';
 import type { LoopReport } from './loop-watchdog.js';
 import type { PeriodicTask } from './periodic-task.js';
@@ -163,9 +164,11 @@ export class ReadLoops implements RetrySchedules {
     const claims = claimsOf(environment, consumer, countsStarts);
     const reader = readerFor(connection, claims, environment, consumer);
     const retries = claims && consumer.autoCommit !== 'immediate' ? this.#createRetries(claims) : undefined;
+    const refused = new RefusedPartitions(environment.control.reading);
     const loop = new ReadLoop({
       reader,
-      tasks: claims ? this.#createTasks(claims, retries) : [],
+      refused,
+      tasks: [refused, ...(claims ? this.#createTasks(claims, retries) : [])],
       connection: connection.connection,
       interrupt: connection.interrupt,
       buffer: this.#shares.create(buffer),

@@ -108,7 +108,8 @@ export class RetrySchedule implements PeriodicTask {
   }
 
   dueIn(): number {
-    const first = this.#waiting[0];
+    // One that is refused must not delay the others.
+    const first = this.#waiting.find(({ partition }) => partition.refusal === undefined);
     return first ? Math.max(0, first.dueAt - monotonicNow()) : Infinity;
   }
 
@@ -117,7 +118,7 @@ export class RetrySchedule implements PeriodicTask {
     // A partition that failed cannot be claimed from, and must not delay the others.
     const failed = this.#waiting.map(({ partition }) => partition).filter(({ isReadable }) => !isReadable);
     for (const partition of new Set(failed)) this.forget(partition);
-    const due = this.#waiting.filter(({ dueAt }) => dueAt <= now);
+    const due = this.#waiting.filter(({ dueAt, partition }) => dueAt <= now && partition.refusal === undefined);
     const partition = due[0]?.partition;
     if (!partition) return [];
     // One partition at a time: a failure of the next one must not lose entries that are claimed already.

@@ -59,7 +59,7 @@ describe('messages that a crash has left behind', () => {
       await startInstance(bench, [onEvent('a', (n: number) => void handled.push(n))], optionsOf(options));
 
       await until('nothing is pending', async () => (await admin.xpending('a', 'g'))[0] === 0);
-      expect(handled.sort()).toEqual([0, 1, 2, 3, 4]);
+      expect(handled.sort((a, b) => a - b)).toEqual([0, 1, 2, 3, 4]);
       expect(await admin.exists('a.dead')).toBe(0);
     },
   );

@@ -44,8 +44,11 @@ async function start({ name, handle, options, extras }: Instance, delay: number)
   await listening.promise;
 }
 
+/** In one transaction, so that one read returns all. */
 const send = async (count: number): Promise<void> => {
-  for (let id = 0; id < count; id += 1) await admin.xadd('s', '*', 'msg', String(id));
+  const transaction = admin.multi();
+  for (let id = 0; id < count; id += 1) transaction.xadd('s', '*', 'msg', String(id));
+  await transaction.exec();
 };
 
 /** Fails each message the first time, and notes what succeeded. */

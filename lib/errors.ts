@@ -344,8 +344,8 @@ export class ProducerEndedError extends RedisStreamsError {
 /** The streamer, client or server has been closed. */
 export class ClosedError extends RedisStreamsError {
   override readonly name: string = 'ClosedError';
-  constructor(subject: string) {
-    super('ERR_CLOSED', `${subject} is closed`);
+  constructor(subject: string, consequence?: string) {
+    super('ERR_CLOSED', `${subject} is closed${consequence === undefined ? '' : `; ${consequence}`}`);
   }
 }
 

@@ -104,7 +104,7 @@ export class RedisStreamer extends EventEmitter<{ status: [status: RedisStreamsS
    */
   async reach(): Promise<void> {
     const { writer, control } = this.#connections;
-    if (writer.wasReached && control.wasReached) return;
+    if (writer.wasReached || control.wasReached) return;
     this.#requireOpen();
     await this.#connections.connect(this.#options.connectTimeout);
   }
@@ -267,7 +267,8 @@ export class RedisStreamer extends EventEmitter<{ status: [status: RedisStreamsS
     await within(limit, ending);
     const unconfirmed = [...this.#producers].reduce((sum, { queued }) => sum + queued, 0);
     if (unconfirmed > 0) {
-      this.#logger.warn(`Disconnecting: Redis did not confirm ${unconfirmed} messages within ${limit} ms; they fail`);
+      const [messages, fail] = unconfirmed === 1 ? ['1 message', 'it fails'] : [`${unconfirmed} messages`, 'they fail'];
+      this.#logger.warn(`Disconnecting: Redis did not confirm ${messages} within ${limit} ms; ${fail}`);
     }
     // Closed first: what is given up would otherwise be written once more, to a server that may only stand still.
     const closing = this.#connections.close();

@@ -186,7 +186,7 @@ it("Nest's own ClientsModule creates a client by customClass, and closes it with
   await expectToEmit(client);
 
   await app.close();
-  await expect(firstValueFrom(client.emit('x', 1))).rejects.toMatchObject({ code: 'ERR_PRODUCER_ENDED' });
+  await expect(firstValueFrom(client.emit('x', 1))).rejects.toMatchObject({ code: 'ERR_CLOSED' });
 });
 
 it('when Redis is down at start, the application starts all the same; emit waits, then fails', async () => {

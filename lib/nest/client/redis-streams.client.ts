@@ -7,7 +7,7 @@ import type { Receipt } from '../../engine/messages/receipt.js';
 import { SendPromise } from '../../engine/messages/send-promise.js';
 import type { StreamProducer } from '../../engine/producing/stream-producer.js';
 import { RedisStreamer } from '../../engine/streamer.js';
-import { BatchSendError, InvalidOptionError } from '../../errors.js';
+import { BatchSendError, ClosedError, InvalidOptionError } from '../../errors.js';
 import type { RedisStreamsError } from '../../errors.js';
 import { errorText } from '../../shared/error-text.js';
 import { safeLogger } from '../../shared/logger.js';
@@ -127,6 +127,7 @@ export class ClientRedisStreams extends ClientProxy<RedisStreamsEvents> {
   }
 
   #append(packet: ReadPacket): Promise<Receipt> {
+    if (this.#closing) return this.#failed(new ClosedError('The client', 'connect() opens it again'));
     try {
       const streamKey = this.#streamOf(packet);
       const encoded = this.#codec.encode(packet);

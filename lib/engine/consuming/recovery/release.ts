@@ -17,11 +17,12 @@ export interface ReleaseOptions {
 }
 
 /**
- * The steps in which a consumer leaves its group, each of them best effort: a step that fails is logged, and the next one
- * runs. Everything that a failed step leaves behind stays pending, so that other consumers claim it after the claim idle.
+ * The steps in which a consumer leaves its group, each of them best effort: a warning reports the first step that fails, and the
+ * next one runs. Everything that a failed step leaves behind stays pending, so that other consumers claim it after the claim idle.
  */
 export class Release {
   readonly #options: ReleaseOptions;
+  #hasFailed = false;
 
   constructor(options: ReleaseOptions) {
     this.#options = options;
@@ -32,8 +33,18 @@ export class Release {
     try {
       await step();
     } catch (error) {
-      this.#options.logger.warn(`Leaving the streams was not clean: ${errorText(error)}`);
+      if (!this.#hasFailed) this.#warn(error);
+      this.#hasFailed = true;
     }
+  }
+
+  #warn(error: unknown): void {
+    const { consumer: options, logger } = this.#options;
+    const consequence =
+      options.group === undefined
+        ? ''
+        : '; messages whose acknowledgements were not sent are delivered again, and its name may stay in the group';
+    logger.warn(`Consumer '${options.consumer}' could not leave its streams in order: ${errorText(error)}${consequence}`);
   }
 
   /** Gives messages that no handler was given back to the group, as if they had not been read. */

@@ -138,7 +138,10 @@ export interface HandlerExtras {
   mode?: ConsumerMode;
   retry?: RetryOptions | false;
   deadLetter?: DeadLetterOptions | false;
-  /** The handler receives arrays of payloads and contexts. */
+  /**
+   * The handler receives arrays of payloads and contexts. When it fails, it is called again with single messages, as arrays of
+   * one, so that no message becomes a dead letter because of another one.
+   */
   batch?: BatchOptions;
   /** Messages with the same key are handled one after the other, in their order. Default false. */
   ordered?: boolean;

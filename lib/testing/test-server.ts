@@ -130,7 +130,10 @@ export class TestServerRedisStreams
     return outcome as DeliveryOutcome;
   }
 
-  /** Delivers several events; a handler with `batch` is given all of them at once. @throws NoHandlerError */
+  /**
+   * Delivers several events; a handler with `batch` is given all of them at once, except those with a delivery count over 1, of
+   * which each is a batch of its own. @throws NoHandlerError
+   */
   async deliverBatch(
     pattern: unknown,
     messages: ReadonlyArray<TestMessage & { data: unknown }>,
@@ -138,8 +141,8 @@ export class TestServerRedisStreams
     const outcomes: DeliveryOutcome[] = [];
     for (const binding of await this.#bindingsOf(pattern)) {
       const contexts = await Promise.all(messages.map((message) => this.#createContext(binding, message)));
-      if (binding.batch) await this.#events.processBatch(contexts);
-      else for (const context of contexts) await this.#events.process(context);
+      if (!binding.batch) for (const context of contexts) await this.#events.process(context);
+      else for (const batch of batchesOf(contexts)) await this.#events.processBatch(batch);
       outcomes.push(...contexts.map(outcomeOf));
     }
     return outcomes;
@@ -209,6 +212,13 @@ export class TestServerRedisStreams
       onIgnored: () => undefined,
     });
   }
+}
+
+/** As a server does it: what was delivered before is delivered alone. */
+function batchesOf(contexts: readonly RedisStreamsContext[]): RedisStreamsContext[][] {
+  const isFirst = (context: RedisStreamsContext): boolean => context.getDeliveryCount() === 1;
+  const alone = contexts.filter((context) => !isFirst(context)).map((context) => [context]);
+  return [contexts.filter(isFirst), ...alone];
 }
 
 function outcomeOf(context: RedisStreamsContext): DeliveryOutcome {

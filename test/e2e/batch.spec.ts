@@ -1,10 +1,17 @@
-import { expect, it } from '@jest/globals';
+import { describe, expect, it } from '@jest/globals';
+import { BadRequestException, Controller } from '@nestjs/common';
+import type { PipeTransform, Type } from '@nestjs/common';
+import { NestFactory } from '@nestjs/core';
+import { EventPattern, Payload } from '@nestjs/microservices';
+import type { MicroserviceOptions } from '@nestjs/microservices';
 import { firstValueFrom } from 'rxjs';
 
 import { withResolvers } from '../../lib/shared/deferred.js';
-import { RedisStreamsContext } from '../../lib/index.js';
-import { onBatch, onEvent } from '../support/controllers.js';
-import { useNest } from '../support/nest.js';
+import { RedisStreamsContext, RedisStreamsDeadLetterException } from '../../lib/index.js';
+import type { HandlerExtras } from '../../lib/index.js';
+import { TestServerRedisStreams } from '../../lib/testing.js';
+import { moduleOf, onBatch, onEvent } from '../support/controllers.js';
+import { LogLines, QUIET, useNest } from '../support/nest.js';
 import { uniqueName } from '../support/redis.js';
 import { addRaw } from '../support/streams.js';
 import { until } from '../support/until.js';
@@ -210,4 +217,302 @@ it('closing while a batch is being collected loses no message', async () => {
   await until('the next server handles them', () => seen.length === 10);
   // No handler was given them, so their delivery count has not risen.
   expect(seen).toEqual([0, 1, 2, 3, 4, 1, 1, 1, 1, 1]);
+});
+
+describe('one item of a batch that is invalid or fails', () => {
+  /** Refuses an array with a negative number, as ParseArrayPipe refuses one with an invalid item. */
+  const positives: PipeTransform<number[], number[]> = {
+    transform: (numbers) => {
+      const wrong = numbers.flatMap((number, index) => (number < 0 ? [`[${index}] must be positive`] : []));
+      if (wrong.length > 0) throw new BadRequestException(wrong);
+      return numbers;
+    },
+  };
+
+  /** A controller whose pipe is given the arrays. */
+  function onValidBatch(pattern: string, handle: (numbers: number[]) => unknown, extras: HandlerExtras): Type {
+    @Controller()
+    class NumbersController {
+      @EventPattern<string>(pattern, { ...extras })
+      handle(@Payload(positives) numbers: number[]): unknown {
+        return handle(numbers);
+      }
+    }
+    return NumbersController;
+  }
+
+  const deadPayloads = async (pattern: string): Promise<unknown[]> =>
+    (await nest.entries(`${pattern}.dead`)).map(({ fields }) => JSON.parse(fields['msg'] as string) as unknown);
+
+  /** All of them are in the first batch. */
+  async function emitAll(pattern: string, data: readonly unknown[]): Promise<void> {
+    for (const one of data) await nest.emit(pattern, one);
+  }
+
+  it('a pipe refuses it alone: it becomes a dead letter at once, and the others are handled in their order', async () => {
+    const pattern = uniqueName('validated');
+    const seen: number[] = [];
+    await emitAll(pattern, [1, -2, 3, -4, 5]);
+    const handle = (numbers: number[]): unknown => seen.push(...numbers);
+    const { log } = await nest.serve(onValidBatch(pattern, handle, { batch: { size: 5, timeout: 1_000 } }), {
+      retry: { delay: 60_000 },
+    });
+
+    await until('two are dead letters', async () => (await nest.redis.xlen(`${pattern}.dead`)) === 2);
+    await nest.untilSettled(pattern);
+    expect(seen).toEqual([1, 3, 5]);
+    expect(await deadPayloads(pattern)).toEqual([-2, -4]);
+    const [dead] = await nest.entries(`${pattern}.dead`);
+    expect(dead?.fields).toMatchObject({
+      'h:dead-letter-delivery-count': '1',
+      'h:dead-letter-reason': expect.stringContaining('[0] must be positive') as unknown,
+    });
+    expect(log.warnings.filter((line) => line.includes('one by one'))).toEqual([
+      expect.stringMatching(/ 5 messages .*\[1\] must be positive; \[3\] must be positive$/),
+    ]);
+    expect(log.errors).toHaveLength(2);
+  });
+
+  it.each<[what: string, error: () => Error]>([
+    ['an error that retry.unless names', () => new RangeError('useless')],
+    ['RedisStreamsDeadLetterException', () => new RedisStreamsDeadLetterException('useless')],
+  ])('the handler fails for it with %s: it alone becomes a dead letter, at once', async (_, error) => {
+    const pattern = uniqueName('permanent');
+    const calls: number[][] = [];
+    await emitAll(pattern, [1, 2, 3, 4]);
+    await nest.serve(
+      onBatch(
+        pattern,
+        (numbers: number[]) => {
+          calls.push([...numbers]);
+          if (numbers.includes(3)) throw error();
+        },
+        { batch: { size: 4, timeout: 1_000 } },
+      ),
+      { retry: { delay: 60_000, unless: (thrown) => thrown instanceof RangeError } },
+    );
+
+    await until('it is a dead letter', async () => (await nest.redis.xlen(`${pattern}.dead`)) === 1);
+    await nest.untilSettled(pattern);
+    expect(calls).toEqual([[1, 2, 3, 4], [1], [2], [3], [4]]);
+    expect(await deadPayloads(pattern)).toEqual([3]);
+  });
+
+  it('the handler always fails for it: it alone becomes a dead letter, the others succeed in their first retry', async () => {
+    const pattern = uniqueName('poison');
+    const calls: Array<{ numbers: number[]; counts: number[] }> = [];
+    await emitAll(pattern, [1, 2, 3, 4, 5]);
+    await nest.serve(
+      onBatch(
+        pattern,
+        (numbers: number[], contexts) => {
+          calls.push({ numbers: [...numbers], counts: contexts.map((context) => context.getDeliveryCount()) });
+          if (numbers.includes(3)) throw new Error('the database refuses 3');
+        },
+        { batch: { size: 5, timeout: 1_000 }, retry: { attempts: 3, delay: 20 } },
+      ),
+    );
+
+    await until('it is a dead letter', async () => (await nest.redis.xlen(`${pattern}.dead`)) === 1);
+    await nest.untilSettled(pattern);
+    expect(await deadPayloads(pattern)).toEqual([3]);
+    const [first, ...again] = calls;
+    expect(first).toEqual({ numbers: [1, 2, 3, 4, 5], counts: [1, 1, 1, 1, 1] });
+    // After the first failure, each is a batch of its own.
+    expect(again.every(({ numbers }) => numbers.length === 1)).toBe(true);
+    const retries = again.map(({ numbers, counts }) => `${numbers[0]} (${counts[0]})`).sort();
+    expect(retries).toEqual(['1 (2)', '2 (2)', '3 (2)', '3 (3)', '4 (2)', '5 (2)']);
+  });
+
+  it('new messages are handled in whole batches while others are retried alone', async () => {
+    const pattern = uniqueName('beside');
+    const calls: number[][] = [];
+    let isDown = true;
+    await emitAll(pattern, [1, 2, 3]);
+    await nest.serve(
+      onBatch(
+        pattern,
+        (numbers: number[]) => {
+          calls.push([...numbers]);
+          if (isDown) throw new Error('the database is down');
+        },
+        { batch: { size: 3, timeout: 200 }, retry: { attempts: 100, delay: 30, factor: 1 } },
+      ),
+    );
+    await until('it has failed', () => calls.length > 0);
+    isDown = false;
+    await emitAll(pattern, [4, 5, 6, 7, 8, 9]);
+
+    await until('all are handled', () => new Set(calls.slice(1).flat()).size === 9);
+    await nest.untilSettled(pattern);
+    const retried = calls.slice(1).filter((numbers) => numbers.some((number) => number <= 3));
+    expect(retried.every(({ length }) => length === 1)).toBe(true);
+    const fresh = calls.flat().filter((number) => number > 3);
+    expect(fresh).toEqual([4, 5, 6, 7, 8, 9]);
+  });
+
+  it('without retries, the others are handled once more, and it alone becomes a dead letter', async () => {
+    const pattern = uniqueName('no-retry');
+    const calls: number[][] = [];
+    await emitAll(pattern, [1, 2, 3]);
+    await nest.serve(
+      onBatch(
+        pattern,
+        (numbers: number[]) => {
+          calls.push([...numbers]);
+          if (numbers.includes(2)) throw new Error('no');
+        },
+        { batch: { size: 3, timeout: 1_000 }, retry: false },
+      ),
+    );
+
+    await until('it is a dead letter', async () => (await nest.redis.xlen(`${pattern}.dead`)) === 1);
+    await nest.untilSettled(pattern);
+    expect(calls).toEqual([[1, 2, 3], [1], [2], [3]]);
+    expect(await deadPayloads(pattern)).toEqual([2]);
+  });
+
+  it('in real-time mode a pipe refuses it alone, and the others are handled', async () => {
+    const pattern = uniqueName('real-time');
+    const seen: number[] = [];
+    const handle = (numbers: number[]): unknown => seen.push(...numbers);
+    const { log } = await nest.serve(
+      onValidBatch(pattern, handle, { batch: { size: 3, timeout: 1_000 }, mode: 'real-time' }),
+    );
+    await emitAll(pattern, [1, -2, 3]);
+
+    await until('the others are handled', () => seen.length === 2);
+    expect(seen).toEqual([1, 3]);
+    await until('it is reported', () => log.errors.length === 1);
+    expect(log.errors[0]).toContain('must be positive');
+  });
+
+  it('what cannot be decoded is a dead letter before the handler is called, and what is invalid another one', async () => {
+    const pattern = uniqueName('mixed');
+    const seen: number[] = [];
+    for (const payload of ['1', '{', '-3', '4']) await addRaw(nest.redis, pattern, 'msg', payload);
+    const handle = (numbers: number[]): unknown => seen.push(...numbers);
+    await nest.serve(onValidBatch(pattern, handle, { batch: { size: 4, timeout: 1_000 } }));
+
+    await until('both are dead letters', async () => (await nest.redis.xlen(`${pattern}.dead`)) === 2);
+    await nest.untilSettled(pattern);
+    expect(seen).toEqual([1, 4]);
+    expect((await nest.entries(`${pattern}.dead`)).map(({ fields }) => fields['msg'])).toEqual(['{', '-3']);
+  });
+
+  it('what the handler has settled before it failed, or changed in a payload, is not handled again', async () => {
+    const pattern = uniqueName('changed');
+    const calls: unknown[] = [];
+    await emitAll(pattern, [{ n: 1 }, { n: 2 }, { n: 3 }]);
+    await nest.serve(
+      onBatch(
+        pattern,
+        (items: Array<{ n: number; touched?: boolean }>, contexts) => {
+          calls.push(items.map((item) => ({ ...item })));
+          if (items.length > 1) contexts[0]?.ack();
+          for (const item of items) {
+            item.touched = true;
+            if (item.n === 2) throw new RedisStreamsDeadLetterException('useless');
+          }
+        },
+        { batch: { size: 3, timeout: 1_000 } },
+      ),
+    );
+
+    await until('it is a dead letter', async () => (await nest.redis.xlen(`${pattern}.dead`)) === 1);
+    await nest.untilSettled(pattern);
+    expect(calls).toEqual([[{ n: 1 }, { n: 2 }, { n: 3 }], [{ n: 2 }], [{ n: 3 }]]);
+  });
+
+  it('with manual acknowledgement the others are pending until they are acknowledged', async () => {
+    const pattern = uniqueName('manual-invalid');
+    const contexts: RedisStreamsContext[] = [];
+    await emitAll(pattern, [1, 2, 3]);
+    await nest.serve(
+      onBatch(
+        pattern,
+        (numbers: number[], given) => {
+          if (numbers.includes(2)) throw new BadRequestException('not 2');
+          contexts.push(...given);
+        },
+        { batch: { size: 3, timeout: 1_000 }, ack: 'manual' },
+      ),
+    );
+    await until('it is a dead letter', async () => (await nest.redis.xlen(`${pattern}.dead`)) === 1);
+    await until('the others are handled', () => contexts.length === 2);
+    await until('they are pending', async () => (await nest.pending(pattern)) === 2);
+    for (const context of contexts) context.ack();
+    await nest.untilSettled(pattern);
+  });
+
+  it('a failure after the handler has settled every message is reported, and changes nothing', async () => {
+    const pattern = uniqueName('late');
+    await emitAll(pattern, [1, 2]);
+    const { log } = await nest.serve(
+      onBatch(
+        pattern,
+        (_numbers, contexts) => {
+          for (const context of contexts) context.ack();
+          throw new BadRequestException('too late');
+        },
+        { batch: { size: 2, timeout: 1_000 } },
+      ),
+    );
+    await until('it is reported', () => log.errors.length === 1);
+    await nest.untilSettled(pattern);
+    expect(log.errors[0]).toMatch(/settled before: ack.*too late/s);
+    expect(await nest.redis.exists(`${pattern}.dead`)).toBe(0);
+  });
+
+  it('closing while messages of a failed batch wait to be handled alone loses none of them', async () => {
+    const pattern = uniqueName('closing');
+    const gate = withResolvers<void>();
+    let calls = 0;
+    await emitAll(pattern, [1, 2, 3, 4]);
+    const extras = { batch: { size: 4, timeout: 1_000 }, retry: { attempts: 3, delay: 0, jitter: 0 } };
+    const first = await nest.serve(
+      onBatch(
+        pattern,
+        async () => {
+          calls += 1;
+          if (calls === 1) throw new Error('the first batch');
+          await gate.promise;
+        },
+        extras,
+      ),
+    );
+    await until('one is handled alone', () => calls === 2);
+    const closing = first.app.close();
+    gate.resolve();
+    await closing;
+    expect(await nest.redis.exists(`${pattern}.dead`)).toBe(0);
+
+    const seen: number[] = [];
+    await nest.serve(
+      onBatch(pattern, (numbers: number[]) => seen.push(...numbers), extras),
+      { autoClaimInterval: 50, autoClaimIdle: 1_000 },
+    );
+    await nest.untilSettled(pattern);
+    expect(await nest.redis.exists(`${pattern}.dead`)).toBe(0);
+    expect(calls - 1 + new Set(seen).size).toBe(4);
+  });
+
+  it('the server for tests does the same', async () => {
+    const strategy = new TestServerRedisStreams({ logger: new LogLines() });
+    const calls: number[][] = [];
+    const handle = (numbers: number[]): unknown => calls.push([...numbers]);
+    const module = moduleOf({ controllers: [onValidBatch('numbers', handle, { batch: { size: 4 } })] });
+    const app = await NestFactory.createMicroservice<MicroserviceOptions>(module, { strategy, ...QUIET });
+    await app.listen();
+    const outcomes = await strategy.deliverBatch('numbers', [
+      { data: 1 },
+      { data: -2 },
+      { data: 3, deliveryCount: 2 },
+      { data: 4 },
+    ]);
+
+    expect(outcomes.map(({ settlement }) => settlement)).toEqual(['ack', 'dead-letter', 'ack', 'ack']);
+    expect(calls).toEqual([[1], [4], [3]]);
+    await app.close();
+  });
 });

@@ -17,7 +17,10 @@ export interface DispatcherOptions {
   readonly session: ConsumerSession;
   /** Most deliveries at the same time. */
   readonly concurrency: number;
-  /** Delivers several messages at once: those that are buffered when `size` is reached or `timeout` ms are over. Default: one. */
+  /**
+   * Delivers several messages at once: those that are buffered when `size` is reached or `timeout` ms are over. A message that
+   * was delivered before is delivered alone. Default: one.
+   */
   readonly batch?: { readonly size: number; readonly timeout: number } | undefined;
   /** Messages of the same key are handled one after the other; undefined is no key. */
   readonly keyOf?: ((message: StreamMessage) => string | undefined) | undefined;
@@ -40,7 +43,8 @@ const DEAD_LETTER_RETRY_DELAY = 5_000;
 /**
  * Takes the messages of a {@link ConsumerSession}, gives them to handlers, up to `concurrency` deliveries at once, and passes
  * each {@link Settlement} on to the {@link Acknowledger}. It owns the deliveries that run, and the messages that are parked
- * behind others of their key. Buffered messages and those in handlers together never exceed the session's capacity.
+ * behind others of their key, or wait to be a batch of one. Buffered messages and those in handlers together never exceed
+ * the session's capacity.
  *
  * A suspect, which an earlier process may have begun, runs only while no other suspect does, and is counted before its
  * handler starts: if it ends this process too, it alone is blamed. Messages that are new run beside it.
@@ -52,6 +56,8 @@ export class Dispatcher implements MessageTaker {
   readonly #queues: KeyQueues | undefined;
   /** Suspects that may be handled once it is their turn, in order. */
   readonly #suspects: StreamMessage[] = [];
+  /** Handed out of the buffer on the way to a batch; each of them is a batch of one. */
+  readonly #alone: StreamMessage[] = [];
   readonly #closing = new AbortController();
   /** Parked messages that occupy no place in the buffer. */
   #parkedOutside = 0;
@@ -104,7 +110,7 @@ export class Dispatcher implements MessageTaker {
     session.environment.suspectTurn.forget(this.#pump);
     clearTimeout(this.#batchTimer);
     await session.stopReading();
-    await session.giveBack([...(this.#queues?.drain() ?? []), ...this.#suspects.splice(0)]);
+    await session.giveBack([...(this.#queues?.drain() ?? []), ...this.#suspects.splice(0), ...this.#alone.splice(0)]);
     if (this.#isIdle) return 0;
     this.#idle = withResolvers<void>();
     await within(Math.max(0, deadline - monotonicNow()), this.#idle.promise);
@@ -166,6 +172,7 @@ export class Dispatcher implements MessageTaker {
 
   #nextBatch({ size, timeout }: { size: number; timeout: number }): StreamMessage[] {
     const { session } = this.#options;
+    if (this.#alone.length > 0) return this.#alone.splice(0, 1);
     if (session.buffer.size === 0) return [];
     if (session.buffer.size < size && !this.#isBatchDue) {
       this.#batchTimer ??= setTimeout(() => {
@@ -180,14 +187,18 @@ export class Dispatcher implements MessageTaker {
     this.#isBatchDue = false;
     const batch: StreamMessage[] = [];
     for (let message = session.handOut(); message; message = session.handOut()) {
-      if (!StreamMessage.isSuspect(message)) batch.push(message);
-      else {
+      if (StreamMessage.isSuspect(message)) {
         this.#suspects.push(message);
         this.#park(message);
+      } else if (message.deliveryCount > 1) {
+        // It may be the one that made its batch fail.
+        this.#alone.push(message);
+      } else {
+        batch.push(message);
       }
       if (batch.length === size) break;
     }
-    return batch;
+    return batch.length > 0 ? batch : this.#alone.splice(0, 1);
   }
 
   /** @param turn of a suspect */

@@ -2,7 +2,7 @@ import type { ReadPacket } from '@nestjs/microservices';
 
 import { RedisStreamsContext } from '../redis-streams.context.js';
 import type { PacketCodec } from '../packet-codec.js';
-import { settleFailed } from './failed-delivery.js';
+import { isFinal, settleFailed } from './failed-delivery.js';
 import { ACKNOWLEDGED, settleExhausted } from './failure-policy.js';
 import type { ServerReporter } from './server-reporter.js';
 
@@ -46,7 +46,7 @@ export class EventProcessor {
 
   /**
    * The handler is given all messages that can be decoded. A message that it settled itself keeps its settlement; the
-   * others share the outcome of the handler.
+   * others share the outcome of the handler, unless that would end them because of one of them: then each is handled alone.
    */
   async processBatch(contexts: readonly RedisStreamsContext[]): Promise<void> {
     const decoded: RedisStreamsContext[] = [];
@@ -66,11 +66,39 @@ export class EventProcessor {
       await this.#server.handleEvents(payloads, decoded);
     } catch (error) {
       const unsettled = decoded.filter((context) => !RedisStreamsContext.deliveryOf(context).settlement);
-      for (const context of unsettled) this.#fail(context, error);
+      const scope = RedisStreamsContext.scopeOf(first);
+      if (unsettled.length === 0) {
+        this.#fail(first, error);
+      } else if (decoded.length > 1 && isFinal(error, scope, first.getDeliveryCount(), this.#reporter)) {
+        this.#reporter.batchFailed(first, unsettled.length, error);
+        for (const context of unsettled) await this.#processAlone(context);
+      } else {
+        for (const context of unsettled) this.#fail(context, error);
+      }
       return;
     }
-    if (RedisStreamsContext.scopeOf(first).binding.ack !== 'auto') return;
-    for (const context of decoded) RedisStreamsContext.deliveryOf(context).settle(ACKNOWLEDGED);
+    this.#succeed(decoded);
+  }
+
+  async #processAlone(context: RedisStreamsContext): Promise<void> {
+    // The call that failed may not have ended everything that it began.
+    if (RedisStreamsContext.deliveryOf(context).settlement) return;
+    try {
+      // Again: the handler may have changed what it was given.
+      const payload = await this.#codec.decode(context.getMessage(), context.getPattern());
+      await this.#server.handleEvents([payload], [context]);
+    } catch (error) {
+      this.#fail(context, error);
+      return;
+    }
+    this.#succeed([context]);
+  }
+
+  #succeed(contexts: readonly RedisStreamsContext[]): void {
+    for (const context of contexts) {
+      if (RedisStreamsContext.scopeOf(context).binding.ack !== 'auto') return;
+      RedisStreamsContext.deliveryOf(context).settle(ACKNOWLEDGED);
+    }
   }
 
   /** Settles a message that must not be handled once more. */

@@ -50,8 +50,24 @@ function settlementOf(error: unknown, attempts: number, policy: FailurePolicy, r
   return retryOrDeadLetter(attempts, policy, undefined, error);
 }
 
+/**
+ * Whether the failure of a batch would be the end of each of its messages, guilty or not: they are dead letters at once, or
+ * are not pending and cannot be cured by trying again.
+ */
+export function isFinal(
+  error: unknown,
+  { canRetry, binding }: ContextScope,
+  attempts: number,
+  reporter: ServerReporter,
+): boolean {
+  const { retry } = binding.failurePolicy;
+  if (canRetry && attempts >= retry.attempts) return true;
+  if (isSettlementRequest(error)) return error instanceof RedisStreamsDeadLetterException;
+  return isPermanent(error, retry, reporter);
+}
+
 /** A payload that cannot be decoded stays so, and a validation pipe refuses the same data again. */
-export function isPermanent(error: unknown, { unless }: RetryPolicy, reporter: ServerReporter): boolean {
+function isPermanent(error: unknown, { unless }: RetryPolicy, reporter: ServerReporter): boolean {
   if (error instanceof PayloadDecodeError || error instanceof BadRequestException) return true;
   try {
     const answer: unknown = unless(error);

@@ -43,6 +43,14 @@ export class ServerReporter {
     this.#listeners.emit('error', error instanceof Error ? error : new HandlerError(errorText(error), error));
   }
 
+  /** A batch is handled once more, message by message. */
+  batchFailed(first: RedisStreamsContext, size: number, error: unknown): void {
+    this.#logger.warn(
+      `The handler of '${first.getPattern()}' failed with a batch, of which ${size} messages are now handled one by one: ` +
+        errorText(error),
+    );
+  }
+
   /** A handler has thrown one of the exceptions that ask for a retry or a dead letter. */
   settledAsAsked({ id, streamKey, deliveryCount }: StreamMessage, outcome: string): void {
     this.#logger.debug(`The handler of ${id} of '${streamKey}' asked for it (delivery ${deliveryCount}): ${outcome}`);

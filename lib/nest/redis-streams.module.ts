@@ -68,7 +68,9 @@ export class RedisStreamsModule implements OnApplicationShutdown {
   /** @throws InvalidOptionError, when the application is created */
   static forRoot(options: RedisStreamsModuleOptions & RedisStreamsModuleScope = {}): DynamicModule {
     const { name, isGlobal, ...rest } = options;
-    return defineModule({ name, isGlobal }, [{ provide: optionsToken(name), useFactory: () => moduleOptions(rest) }]);
+    return defineModule({ name, isGlobal }, [
+      { provide: optionsToken(name), useFactory: () => moduleOptions(rest, ['name', 'isGlobal']) },
+    ]);
   }
 
   /** @throws InvalidOptionError unless one of `useFactory`, `useClass` and `useExisting` is given */
@@ -135,8 +137,8 @@ function optionsProviders(options: RedisStreamsModuleAsyncOptions): Provider[] {
 }
 
 /** @throws InvalidOptionError */
-function moduleOptions(options: RedisStreamsModuleOptions): RedisStreamsModuleOptions {
-  checkOptionNames(options);
+function moduleOptions(options: RedisStreamsModuleOptions, others?: readonly string[]): RedisStreamsModuleOptions {
+  checkOptionNames(options, others);
   return options;
 }
 

@@ -258,14 +258,18 @@ export function producerOptions(options: ClientRedisStreamsOptions): ProducerOpt
   return pickOptions<ProducerOptions>(options, PRODUCER_OPTIONS);
 }
 
-/** One object may have the options of a client and of a server. @throws InvalidOptionError for a name that neither has */
-export function checkOptionNames(options: object): void {
+/**
+ * One object may have the options of a client and of a server.
+ * @param others names that its owner has taken out of it
+ * @throws InvalidOptionError for a name that is none of them
+ */
+export function checkOptionNames(options: object, others: Iterable<string> = []): void {
   for (const name of CONNECTION_NAMES) {
     if ((options as Record<string, unknown> | undefined)?.[name] === undefined) continue;
     const advice = name === 'url' ? "write connection: 'redis://host:6379'" : `write connection: { ${name}: … }`;
     throw InvalidOptionError.withoutValue(name, `is an option of connection: ${advice}`);
   }
-  check.options('', options, TRANSPORT_OPTIONS);
+  check.options('', options, new Set([...TRANSPORT_OPTIONS, ...others]));
 }
 
 /** @throws InvalidOptionError */

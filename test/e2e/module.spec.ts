@@ -226,6 +226,8 @@ it.each<[string, RedisStreamsModuleOptions, RegExp]>([
   ['retry.delay', { group: 'g', retry: { delay: 2 ** 31 } }, /retry\.delay .*to 2147483647; got 2147483648/],
   ['retry.maxDelay', { group: 'g', retry: { maxDelay: 2 ** 31 } }, /retry\.maxDelay .*to 2147483647/],
   ['name', misspelled({ group: 'g', concurency: 3 }), /concurency is not an option here; did you mean 'concurrency'\?/],
+  ['name', misspelled({ isglobal: true }), /isglobal is not an option here; did you mean 'isGlobal'\?/],
+  ['name', misspelled({ global: true }), /global is not an option here; .*isGlobal/],
   ['name', misspelled({ retries: {} }), /retries is not an option here; the options are ack, /],
   ['name', misspelled({ group: 'g', retry: { attemps: 3 } }), /retry\.attemps is not .*'attempts'\?/],
   ['name', misspelled({ group: 'g', deadLetter: { maxlen: 3 } }), /deadLetter\.maxlen is not .*'maxLen'\?/],

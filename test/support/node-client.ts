@@ -2,10 +2,11 @@ import { Redis } from 'ioredis';
 
 const ended = new WeakSet<Redis>();
 
-/** A client that reconnects to its server until {@link endClient} is called. */
-export function nodeClient(url: string): Redis {
+/** A client that reconnects to its server until {@link endClient} is called. @param enableReadyCheck false where there is no INFO */
+export function nodeClient(url: string, enableReadyCheck = true): Redis {
   const client: Redis = new Redis(url, {
     protocol: 2,
+    enableReadyCheck,
     retryStrategy: () => (ended.has(client) ? null : 50),
     maxRetriesPerRequest: 100,
     disconnectTimeout: 100,

@@ -19,6 +19,8 @@ export interface RedisClusterOptions {
   replicas?: boolean;
   /** Milliseconds without an answer after which a node counts as failed. */
   nodeTimeout?: number;
+  /** Further arguments of every server. */
+  args?: readonly string[];
 }
 
 type SlotRange = [first: number, last: number, master: [host: string, port: number, id: string]];
@@ -33,9 +35,13 @@ export class RedisCluster {
   readonly masters: readonly ClusterNode[];
   readonly replicas: readonly ClusterNode[];
 
-  static async start({ replicas = false, nodeTimeout = 2_000 }: RedisClusterOptions = {}): Promise<RedisCluster> {
+  static async start({
+    replicas = false,
+    nodeTimeout = 2_000,
+    args = [],
+  }: RedisClusterOptions = {}): Promise<RedisCluster> {
     const count = replicas ? 2 * MASTERS : MASTERS;
-    const starts = await Promise.allSettled(Array.from({ length: count }, () => startNode(nodeTimeout)));
+    const starts = await Promise.allSettled(Array.from({ length: count }, () => startNode(nodeTimeout, args)));
     const nodes = starts.flatMap((start) => (start.status === 'fulfilled' ? [start.value] : []));
     const cluster = new RedisCluster(nodes);
     try {
@@ -165,12 +171,13 @@ export class RedisCluster {
       await admin.cluster('REPLICATE', (this.masters[index] as ClusterNode).id);
     }
     await until('the cluster is complete', () => this.#all(({ admin }) => isServing(admin)));
+    if (this.replicas.length === 0) return;
     await until('the replicas have caught up', () =>
       this.#all(async ({ admin }) => !/master_link_status:down/.test(await admin.info('replication'))),
     );
     await until('the masters have their replicas', async () => {
       const infos = await Promise.all(this.masters.map(({ admin }) => admin.info('replication')));
-      return infos.every((info) => this.replicas.length === 0 || /^slave0:.*state=online/m.test(info));
+      return infos.every((info) => /^slave0:.*state=online/m.test(info));
     });
   }
 
@@ -185,14 +192,14 @@ async function ownerOf(slot: number, { admin }: ClusterNode): Promise<string | u
   return ranges.find(([first, last]) => first <= slot && slot <= last)?.[2][2];
 }
 
-async function startNode(nodeTimeout: number): Promise<ClusterNode> {
+async function startNode(nodeTimeout: number, more: readonly string[]): Promise<ClusterNode> {
   const args = ['--appendonly', 'no', '--cluster-enabled', 'yes', '--cluster-node-timeout', String(nodeTimeout)];
   const replication = ['--repl-diskless-sync-delay', '0', '--repl-ping-replica-period', '1'];
   for (let attempt = 1; ; attempt += 1) {
     try {
       const port = await freePort(BUS_OFFSET);
-      const server = await RedisServer.start({ args: [...args, ...replication], port });
-      const admin = nodeClient(server.url);
+      const server = await RedisServer.start({ args: [...args, ...replication, ...more], port });
+      const admin = nodeClient(server.url, !more.includes('INFO'));
       return { server, admin, id: String(await admin.cluster('MYID')) };
     } catch (error) {
       // Nodes start at the same time, so two of them may have picked the same free port.

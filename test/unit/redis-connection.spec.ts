@@ -9,7 +9,7 @@ import type { ConnectionRole } from '../../lib/redis/connection/client-factory.j
 /** A client that is ready at once; it has no socket, so it is used the plain way. */
 class FakeClient extends EventEmitter {
   status = 'ready';
-  readonly options = {};
+  readonly options = { enableReadyCheck: false };
   isDisconnected = false;
 
   /** No command is answered. */

@@ -1,6 +1,6 @@
 import { setImmediate as turn } from 'node:timers/promises';
 
-import { afterEach, describe, expect, it } from '@jest/globals';
+import { afterEach, describe, expect, it, jest } from '@jest/globals';
 import fc from 'fast-check';
 
 import { AppendReply } from '../../lib/redis/wire/append-reply.js';
@@ -332,5 +332,52 @@ describe('a proxy that answers XADD with something other than an id', () => {
       isOpen: false,
       outcomes: ['1-0', 'UnexpectedReply', 'ConnectionLost'],
     });
+  });
+});
+
+describe('a connection after a silence', () => {
+  const silent = async () => {
+    const connected = connect();
+    const monotonic = performance.now.bind(performance);
+    jest.spyOn(performance, 'now').mockImplementation(() => monotonic() + 5_000);
+    return connected;
+  };
+  afterEach(() => {
+    jest.restoreAllMocks();
+  });
+
+  it('writes a turn later, and a command that met its end was never written', async () => {
+    const { socket, connection } = await silent();
+    const replies = [new ValueReply('utf8'), new ValueReply('utf8')];
+    for (const reply of replies) connection.send(PING, reply);
+    await Promise.resolve();
+    expect(socket.corks).toBe(1);
+    socket.emit('end');
+
+    for (const { promise } of replies) await expect(promise).rejects.toMatchObject({ wasWritten: false });
+    expect(connection.quietFor).toBe(0);
+  });
+
+  it('has written what its end meets later', async () => {
+    const { socket, connection } = await silent();
+    const reply = new ValueReply('utf8');
+    connection.send(PING, reply);
+    await turn();
+    await turn();
+    expect(socket.corks).toBe(0);
+    socket.emit('end');
+
+    await expect(reply.promise).rejects.toMatchObject({ wasWritten: true });
+  });
+
+  it('tells how long it was quiet when it ends with nothing under way, unless its bytes were wrong', async () => {
+    const { socket, connection } = await silent();
+    socket.emit('end');
+    expect(connection.quietFor).toBeGreaterThanOrEqual(4_000);
+
+    jest.restoreAllMocks();
+    const wrong = await silent();
+    wrong.socket.emit('data', Buffer.from('?\r\n'));
+    expect([wrong.connection.isOpen, wrong.connection.quietFor]).toEqual([false, 0]);
   });
 });

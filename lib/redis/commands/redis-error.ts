@@ -133,7 +133,9 @@ const NEVER_SENT = [ConnectTimeoutError, ClosedError, PermissionError];
 
 /** Whether a command whose connection failed had been sent, so that it may have run. */
 export function wasSent(error: Error): boolean {
-  return !NEVER_SENT.some((type) => error instanceof type);
+  if (NEVER_SENT.some((type) => error instanceof type)) return false;
+  const loss = error instanceof ConnectionError ? error.cause : error;
+  return !(loss instanceof ConnectionLost) || loss.wasWritten;
 }
 
 /**

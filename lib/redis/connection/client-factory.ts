@@ -39,9 +39,6 @@ const BLOCK_MARGIN = 2_000;
 /** Limit for ending a connection whose peer does not answer; everything that matters was awaited before. */
 const DISCONNECT_TIMEOUT = 200;
 
-/** Interval at which a server that loads its data is asked whether it is ready. */
-const LOADING_POLL = 200;
-
 /** @throws InvalidOptionError for a connection that cannot work */
 export function clientFactory(connection: RedisStreamsConnection | undefined, times: ConnectionTimes): ClientFactory {
   const target = connectionTarget(connection);
@@ -89,8 +86,6 @@ export function ownOptions(role: ConnectionRole, times: ConnectionTimes): RedisO
     maxRetriesPerRequest: null,
     commandTimeout: undefined,
     blockingTimeout: undefined,
-    // A server that loads its data estimates when it will be ready; right after its start the estimate can be far too long.
-    maxLoadingRetryTime: LOADING_POLL,
     connectTimeout: times.connectTimeout,
     disconnectTimeout: DISCONNECT_TIMEOUT,
     socketTimeout: replyTimeoutOf(role, times),
@@ -110,6 +105,8 @@ function discoveryOptions(options: ClusterOptions, times: ConnectionTimes): Clus
     clusterRetryStrategy: (attempt: number) => backoffDelay(RECONNECT_BACKOFF, attempt),
     retryDelayOnFailover: 0,
     retryDelayOnClusterDown: 0,
+    // It would need INFO of a node, and CLUSTER INFO. The connections to the nodes find out whether they can be used.
+    enableReadyCheck: false,
     lazyConnect: true,
     enableOfflineQueue: true,
     redisOptions: {
@@ -195,7 +192,8 @@ class GivenClients implements ClientFactory {
   createCluster(): Cluster {
     const cluster = this.#takeFirst() as Cluster;
     const { clusterRetryStrategy, retryDelayOnFailover, retryDelayOnClusterDown } = discoveryOptions({}, this.#times);
-    Object.assign(cluster.options, { clusterRetryStrategy, retryDelayOnFailover, retryDelayOnClusterDown });
+    const own = { clusterRetryStrategy, retryDelayOnFailover, retryDelayOnClusterDown, enableReadyCheck: false };
+    Object.assign(cluster.options, own);
     cluster.options.slotsRefreshInterval ??= 5_000;
     return cluster;
   }

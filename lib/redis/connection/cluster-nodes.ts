@@ -99,7 +99,7 @@ export class ClusterNodes {
     connection.on('failure', () => this.topology.refresh());
     connection.on('state', (state) => {
       if (state === 'ready') this.#wasReached = true;
-      if (state !== 'connecting' || connection.epoch === 0) return;
+      if (state !== 'connecting' || connection.epoch === 0 || connection.isRenewing) return;
       this.topology.refresh();
       // It has no replies under way any more: if its node was replaced, its loss is no loss of the cluster.
       this.#retire();

@@ -1,5 +1,6 @@
 import type { Redis } from 'ioredis';
 
+import { monotonicNow } from '../../shared/clock.js';
 import { unexpected } from '../wire/append-reply.js';
 import type { AppendOutcomes } from '../wire/append-reply.js';
 import type { AppendBatch, CommandChannel, SendSettings } from '../wire/command-channel.js';
@@ -18,6 +19,7 @@ type Argument = string | Buffer | number;
 export class IoredisChannel implements CommandChannel {
   readonly #client: Redis;
   #waiting = 0;
+  #quietSince = monotonicNow();
 
   /** A client that was connecting already may have asked for replies of another shape, which RESP2 does not have. */
   static async open(client: Redis): Promise<IoredisChannel> {
@@ -35,6 +37,10 @@ export class IoredisChannel implements CommandChannel {
 
   get waiting(): number {
     return this.#waiting;
+  }
+
+  get quietFor(): number {
+    return this.#waiting > 0 ? 0 : monotonicNow() - this.#quietSince;
   }
 
   async command(command: Command, encoding: ReplyEncoding, settings?: SendSettings): Promise<unknown> {
@@ -56,6 +62,7 @@ export class IoredisChannel implements CommandChannel {
     });
     const outcomes = await Promise.allSettled(replies);
     this.#waiting -= 1;
+    this.#quietSince = monotonicNow();
     return outcomes.map((outcome, index) => {
       if (outcome.status === 'rejected') return failureOf(outcome.reason);
       return commands[index]?.[0].startsWith('EVAL') ? scriptReply(outcome.value) : outcome.value;

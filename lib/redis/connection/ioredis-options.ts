@@ -191,7 +191,6 @@ const NODE_RULES: Readonly<Record<string, Rule>> = {
 /** No message passes through the client of a cluster: it discovers nodes and slots. */
 const CLUSTER_RULES: Readonly<Record<keyof ClusterOptions, Rule>> = {
   dnsLookup: callback,
-  enableReadyCheck: flag,
   keyPrefix: text,
   natMap: anything,
   redisOptions: (at, value) => applyRules(at, value, NODE_RULES),
@@ -204,6 +203,7 @@ const CLUSTER_RULES: Readonly<Record<keyof ClusterOptions, Rule>> = {
   clusterRetryStrategy: ours,
   enableAutoPipelining: ours,
   enableOfflineQueue: ours,
+  enableReadyCheck: ours,
   himportFieldsets: ours,
   lazyConnect: ours,
   maxRedirections: ours,

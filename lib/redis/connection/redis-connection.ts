@@ -13,6 +13,7 @@ import type { ConnectionRole } from './client-factory.js';
 import { IoredisChannel } from './ioredis-channel.js';
 import { publicCause } from './ioredis-errors.js';
 import { classifyRedisError } from '../commands/redis-error.js';
+import { selectDatabase, untilServing } from './readiness.js';
 import { clearSocketTimer, isTakeOverEnabled, takeOver, TakeOverError } from './take-over.js';
 
 /** `idle` until first used, `ready` while a client is live, `connecting` otherwise, `closed` at the end. */
@@ -42,6 +43,9 @@ export interface ConnectionSettings {
   readonly onMissing: (what: string) => void;
 }
 
+/** From this silence on the loss of a connection on which nothing was under way is the end of an idle connection. */
+const IDLE_FROM = 1_000;
+
 /** Wrong credentials are not corrected within a second. */
 const CONFIGURATION_RETRY_DELAY = 10_000;
 
@@ -56,7 +60,9 @@ const CONFIGURATION_RETRY_DELAY = 10_000;
  *                       └─────────────── client lost, or drop() ───────────────┘      any ── close() ──▶ closed
  * ```
  *
- * A client that is lost is never revived: its commands fail, `epoch` moves on, and a fresh client is made after a back-off.
+ * A client that is lost is never revived: its commands fail, `epoch` moves on, and a fresh client is made after a back-off. Servers
+ * and proxies end connections that were idle for some time. The loss of one is a renewal, and no outage, unless the first attempt
+ * to replace it fails.
  * Commands are not repeated here: the sender knows whether that is safe.
  */
 export class RedisConnection extends EventEmitter<ConnectionEvents> {
@@ -72,6 +78,7 @@ export class RedisConnection extends EventEmitter<ConnectionEvents> {
   #usesPlainWay = !isTakeOverEnabled();
   #loop: Promise<void> | undefined;
   #lastFailure: Error | undefined;
+  #isRenewing = false;
   #reconnects = -1;
   #clientId: number | undefined;
   #liveSince: number | undefined;
@@ -105,6 +112,11 @@ export class RedisConnection extends EventEmitter<ConnectionEvents> {
 
   get lastFailure(): Error | undefined {
     return this.#lastFailure;
+  }
+
+  /** Whether an idle connection was ended by the server and is replaced, with no failed attempt yet. */
+  get isRenewing(): boolean {
+    return this.#isRenewing;
   }
 
   /** When the live client became ready, on the monotonic clock; undefined between two clients. */
@@ -183,6 +195,7 @@ export class RedisConnection extends EventEmitter<ConnectionEvents> {
           continue;
         }
         this.#lastFailure = error as Error;
+        this.#isRenewing = false;
         this.emit('failure', this.#lastFailure, attempt);
       }
       if (signal.aborted) return;
@@ -204,8 +217,14 @@ export class RedisConnection extends EventEmitter<ConnectionEvents> {
     this.#epoch += 1;
     this.#reconnects += 1;
     this.#lastFailure = undefined;
+    this.#isRenewing = false;
     const lost = withResolvers<void>();
-    client.once('close', lost.resolve).once('end', lost.resolve);
+    const onLost = (): void => {
+      // Now: ioredis fails what was under way before anything that awaits this loss continues.
+      if (this.#client === client) this.#isRenewing = (this.#channel?.quietFor ?? 0) >= IDLE_FROM;
+      lost.resolve();
+    };
+    client.once('close', onLost).once('end', onLost);
     this.#setState('ready');
     await lost.promise;
     if (client.status !== 'end') client.disconnect();
@@ -226,8 +245,14 @@ export class RedisConnection extends EventEmitter<ConnectionEvents> {
     try {
       const client = this.#source.createClient();
       this.#client = client;
+      const isChecked = client.options.enableReadyCheck !== false;
+      client.options.enableReadyCheck = false;
       attempt.watch(client);
       await Promise.race([attempt.ready, limit]);
+      if (isChecked) {
+        const onMissing = (): void => this.#settings.onMissing('INFO');
+        await Promise.race([untilServing(client, onMissing), limit]);
+      }
       await Promise.race([selectDatabase(client), limit]);
       const channel = await Promise.race([this.#openChannel(client), limit]);
       this.#clientId = this.role === 'reader' ? await Promise.race([this.#idForUnblock(channel), limit]) : undefined;
@@ -350,12 +375,4 @@ class ConnectionAttempt {
     else if (client.status === 'wait') client.connect().catch((error: Error) => (this.cause ??= error));
     else if (client.status === 'end') fail();
   }
-}
-
-/**
- * Makes sure of the database: when SELECT is refused, ioredis continues in database 0, and messages would be stored where no
- * consumer looks for them.
- */
-async function selectDatabase(client: Redis): Promise<void> {
-  if (client.options.db) await client.select(client.options.db);
 }

@@ -14,7 +14,10 @@ import { ReadInterrupt } from './read-interrupt.js';
 import { RedisConnection } from './redis-connection.js';
 import type { ConnectionSettings } from './redis-connection.js';
 
-/** `connected` while every connection in use is live, `reconnecting` while one is not, `disconnected` before and after. */
+/**
+ * `connected` while every connection in use is live; one that the server ended because it was idle counts as live unless it
+ * cannot be replaced at once. `reconnecting` while one is not, `disconnected` before and after.
+ */
 export type RedisStreamsStatus = 'connected' | 'reconnecting' | 'disconnected';
 
 interface ConnectionsEvents {
@@ -166,8 +169,14 @@ export class RedisConnections extends EventEmitter<ConnectionsEvents> {
 
   #watch(connection: RedisConnection): void {
     this.#open.add(connection);
-    connection.on('state', () => this.#updateStatus());
-    connection.on('failure', (error, attempt) => this.#reportFailure(connection.role, error, attempt));
+    connection.on('state', () => {
+      if (connection.isRenewing) this.#reportRenewal(connection);
+      this.#updateStatus();
+    });
+    connection.on('failure', (error, attempt) => {
+      this.#updateStatus();
+      this.#reportFailure(connection.role, error, attempt);
+    });
     if (this.#isClosed) void connection.close();
   }
 
@@ -177,7 +186,8 @@ export class RedisConnections extends EventEmitter<ConnectionsEvents> {
 
   #updateStatus(): void {
     // A connection that is made for the first time is no loss.
-    const states = [...this.#open].filter(({ epoch }) => epoch > 0).map(({ state }) => state);
+    const used = [...this.#open].filter(({ epoch }) => epoch > 0);
+    const states = used.map(({ state, isRenewing }) => (isRenewing && state === 'connecting' ? 'ready' : state));
     if (states.length === 0 || states.includes('closed')) return;
     if (states.every((state) => state === 'ready')) this.#setStatus('connected');
     else if (this.#status === 'connected') this.#setStatus('reconnecting');
@@ -188,6 +198,10 @@ export class RedisConnections extends EventEmitter<ConnectionsEvents> {
     this.#status = status;
     if (status === 'reconnecting') this.#logger.warn(`Connection to Redis at ${this.address} lost, reconnecting`);
     this.emit('status', status);
+  }
+
+  #reportRenewal({ role, address }: RedisConnection): void {
+    this.#logger.debug?.(`Redis at ${address} ended an idle connection (${role}); it is opened again`);
   }
 
   /** The first failure and then every tenth: an outage of an hour must not fill a disk. */

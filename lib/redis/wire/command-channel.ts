@@ -40,4 +40,6 @@ export interface CommandChannel {
   readonly isOpen: boolean;
   /** Number of commands, or batches of commands, that wait for replies. */
   readonly waiting: number;
+  /** How long nothing was under way, in milliseconds, until now or until the connection ended; 0 when something was. */
+  readonly quietFor: number;
 }

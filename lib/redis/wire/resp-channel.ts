@@ -29,6 +29,10 @@ export class RespChannel implements CommandChannel {
     return this.#connection.waiting;
   }
 
+  get quietFor(): number {
+    return this.#connection.quietFor;
+  }
+
   command(command: Command, encoding: ReplyEncoding, { isAsking = false }: SendSettings = {}): Promise<unknown> {
     const reply = new ValueReply(encoding);
     this.#send([command], reply, isAsking);

@@ -12,6 +12,9 @@ export interface RespConnectionOptions {
 const NOTHING = Buffer.alloc(0);
 const LF = 10;
 
+/** A server ends an idle connection after a second at the soonest (`timeout 1`). */
+const SILENCE = 1_000;
+
 /** From here on the served handlers at the beginning of the queue are cut off. */
 const CUT_FROM = 1_024;
 
@@ -30,7 +33,8 @@ const CUT_FROM = 1_024;
  *
  * - `send` puts the bytes into the write queue and the handler into the queue of replies in the same synchronous step.
  *   Replies come in the order of commands, so no other bookkeeping is needed. The bytes of one turn of the event loop are
- *   written together.
+ *   written together. After a silence they are written a turn later: the server may have ended the connection, and then
+ *   nothing of them was written.
  * - `end` is the one way to end: it destroys the socket, fails each handler that still waits, in order, and happens once.
  *   A handler that is sent afterwards fails at once.
  *
@@ -49,10 +53,13 @@ export class RespConnection {
   /** Whether nothing has been received yet. */
   #isFresh = true;
   #isCorked = false;
+  /** Nothing that waits has been written yet. */
+  #isHeldBack = false;
   #timer: NodeJS.Timeout | undefined;
   /** When the peer last sent something, or the first reply became due. */
-  #lastSignAt = 0;
+  #lastSignAt = monotonicNow();
   #endedBy: ConnectionLost | undefined;
+  #quietAtEnd = 0;
 
   /** Call it when nothing is under way on the socket, and after all other listeners for data have been removed. */
   constructor(socket: Socket, { replyTimeout }: RespConnectionOptions) {
@@ -74,15 +81,22 @@ export class RespConnection {
     return this.#queue.length - this.#head;
   }
 
+  get quietFor(): number {
+    if (this.#endedBy) return this.#quietAtEnd;
+    return this.waiting > 0 ? 0 : monotonicNow() - this.#lastSignAt;
+  }
+
   /** @param bytes complete commands, whose replies `handler` reads; they must not change until it is called */
   send(bytes: Uint8Array, handler: ReplyHandler): void {
-    if (this.#endedBy) return handler.lost(this.#endedBy);
+    if (this.#endedBy) return handler.lost(neverWritten(this.#endedBy));
     if (this.#head === this.#queue.length) this.#expectReply();
     this.#queue.push(handler);
     if (!this.#isCorked) {
       this.#isCorked = true;
       this.#socket.cork();
-      process.nextTick(this.#uncork);
+      // The event loop looks at its sockets before it comes to an immediate of this kind.
+      if (this.#isHeldBack) setImmediate(this.#uncork);
+      else process.nextTick(this.#uncork);
     }
     this.#socket.write(bytes);
   }
@@ -90,6 +104,7 @@ export class RespConnection {
   /** Ends the connection; what waits for replies fails with a {@link ConnectionLost} of that cause. Idempotent. */
   end(cause: Error): void {
     if (this.#endedBy) return;
+    this.#quietAtEnd = cause instanceof ProtocolError ? 0 : this.quietFor;
     const error = new ConnectionLost(cause.message, { cause });
     this.#endedBy = error;
     clearTimeout(this.#timer);
@@ -99,11 +114,13 @@ export class RespConnection {
     const waiting = this.#queue.slice(this.#head);
     this.#queue = [];
     this.#head = 0;
-    for (const handler of waiting) handler?.lost(error);
+    const loss = this.#isHeldBack ? neverWritten(error) : error;
+    for (const handler of waiting) handler?.lost(loss);
   }
 
   readonly #uncork = (): void => {
     this.#isCorked = false;
+    this.#isHeldBack = false;
     this.#socket.uncork();
   };
 
@@ -161,7 +178,9 @@ export class RespConnection {
   }
 
   #expectReply(): void {
-    this.#lastSignAt = monotonicNow();
+    const now = monotonicNow();
+    this.#isHeldBack = !this.#isCorked && now - this.#lastSignAt >= SILENCE;
+    this.#lastSignAt = now;
     this.#timer ??= setTimeout(this.#checkSilence, this.#replyTimeout);
   }
 
@@ -181,4 +200,8 @@ export class RespConnection {
     if (left > 0) this.#timer ??= setTimeout(this.#checkSilence, left);
     else this.end(new Error(`no reply within ${this.#replyTimeout} ms`));
   };
+}
+
+function neverWritten({ message, cause }: ConnectionLost): ConnectionLost {
+  return new ConnectionLost(message, { cause, wasWritten: false });
 }

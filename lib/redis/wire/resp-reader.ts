@@ -36,9 +36,16 @@ export class ReplyError extends Error {
   override readonly name = 'ReplyError';
 }
 
-/** A connection ended before the reply to a command had arrived; whether the command ran is unknown. */
+/** A connection ended before the reply to a command had arrived; whether a command that was written ran is unknown. */
 export class ConnectionLost extends Error {
   override readonly name = 'ConnectionLost';
+  /** False when nothing of the command was written, so that it cannot have run. */
+  readonly wasWritten: boolean;
+
+  constructor(message: string, { wasWritten = true, ...options }: { wasWritten?: boolean; cause?: unknown } = {}) {
+    super(message, options);
+    this.wasWritten = wasWritten;
+  }
 }
 
 /**

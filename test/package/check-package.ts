@@ -28,13 +28,17 @@ interface App {
 
 /** A file of `test/package/app`, without its suffix. */
 interface Program {
-  name: 'main' | 'engine' | 'bundle' | 'traced';
+  name: 'main' | 'engine' | 'bundle';
   title: string;
   flags?: readonly string[];
   /** The folder of the package that the program must have loaded, and the one that it must not. */
   build: 'esm' | 'cjs';
+  /** What the program prints beside the confirmation that it received its message. */
+  prints?: RegExp;
   /** The program and everything that it imports become one file, in which names are shortened. */
   bundle?: 'esm' | 'cjs';
+  /** Packages that are not in the bundle. */
+  external?: readonly string[];
 }
 
 const nest = (range: string) => ({
@@ -56,6 +60,28 @@ const bundled = (format: 'esm' | 'cjs'): Program => ({
   bundle: format,
 });
 
+const bundledWithoutIoredis = (format: 'esm' | 'cjs'): Program => ({
+  ...bundled(format),
+  title: 'the same with ioredis outside of the file',
+  external: ['ioredis'],
+});
+
+/** It does not know ioredis 6 yet. */
+const OPEN_TELEMETRY = {
+  '@opentelemetry/instrumentation': '0.218.0',
+  '@opentelemetry/instrumentation-ioredis': '0.66.0',
+  '@opentelemetry/sdk-trace-node': '2.12.1',
+};
+
+/** Instrumentation as applications load it. `main` checks in the same process that all ways of loading give one copy. */
+const traced = (program: Program): Program[] =>
+  ['--require=./otel.cjs', '--import=./otel.cjs', '--import=./otel-hook.mjs'].map((flag) => ({
+    ...program,
+    title: `an instrumentation of ioredis sees the connections of this package (${flag})`,
+    flags: [flag],
+    prints: /^spans: .*\bconnect\b/m,
+  }));
+
 /** What Nest loads only where it is installed. */
 const NOT_INSTALLED = [
   '@nestjs/websockets*',
@@ -76,7 +102,7 @@ const APPS: readonly App[] = [
   {
     title: 'Nest 11.2, CommonJS, ioredis 5',
     type: 'commonjs',
-    dependencies: { ...nest('~11.2.0'), ioredis: '5.11.1' },
+    dependencies: { ...nest('~11.2.0'), ...OPEN_TELEMETRY, ioredis: '5.11.1' },
     programs: [
       NEST_PROGRAM,
       ENGINE_PROGRAM,
@@ -86,20 +112,22 @@ const APPS: readonly App[] = [
         flags: [COMMONJS_BUILD],
         build: 'cjs',
       },
+      ...traced(NEST_PROGRAM),
       bundled('cjs'),
+      bundledWithoutIoredis('cjs'),
     ],
   },
   {
     title: 'Nest 12, ESM, ioredis 6',
     type: 'module',
     dependencies: { ...nest('^12.0.0'), ioredis: '6.0.0' },
-    programs: [NEST_PROGRAM, ENGINE_PROGRAM, bundled('esm')],
+    programs: [NEST_PROGRAM, ENGINE_PROGRAM, bundled('esm'), bundledWithoutIoredis('esm')],
   },
   {
     title: 'no Nest and no rxjs installed, ESM, ioredis 5.4.1',
     type: 'module',
-    dependencies: { '@types/node': '20.19.43', ioredis: '5.4.1' },
-    programs: [{ ...ENGINE_PROGRAM, title: 'a message passes through the engine' }],
+    dependencies: { '@types/node': '20.19.43', ...OPEN_TELEMETRY, ioredis: '5.4.1' },
+    programs: [{ ...ENGINE_PROGRAM, title: 'a message passes through the engine' }, ...traced(ENGINE_PROGRAM)],
   },
 ];
 
@@ -131,7 +159,7 @@ async function install({ type, dependencies, programs }: App, cwd: string, tarba
 /** Packages that are CommonJS call `require`, which a file of ES modules does not have. */
 const REQUIRE_IN_ESM = "import { createRequire } from 'node:module'; const require = createRequire(import.meta.url);";
 
-async function bundleProgram(name: string, format: 'esm' | 'cjs', cwd: string): Promise<string> {
+async function bundleProgram({ name, external = [] }: Program, format: 'esm' | 'cjs', cwd: string): Promise<string> {
   const outfile = `dist/${name}.one.${format === 'esm' ? 'mjs' : 'cjs'}`;
   await bundle({
     absWorkingDir: cwd,
@@ -141,7 +169,7 @@ async function bundleProgram(name: string, format: 'esm' | 'cjs', cwd: string): 
     minify: true,
     platform: 'node',
     format,
-    external: NOT_INSTALLED,
+    external: [...NOT_INSTALLED, ...external],
     logLevel: 'error',
     ...(format === 'esm' ? { banner: { js: REQUIRE_IN_ESM } } : {}),
   });
@@ -149,8 +177,8 @@ async function bundleProgram(name: string, format: 'esm' | 'cjs', cwd: string): 
 }
 
 async function runProgram(program: Program, cwd: string, url: string): Promise<void> {
-  const { name, flags = [], build } = program;
-  const file = program.bundle ? await bundleProgram(name, program.bundle, cwd) : `dist/${name}.js`;
+  const { name, flags = [], build, prints } = program;
+  const file = program.bundle ? await bundleProgram(program, program.bundle, cwd) : `dist/${name}.js`;
   const env = {
     ...process.env,
     CHECK_REDIS_URL: url,
@@ -162,7 +190,8 @@ async function runProgram(program: Program, cwd: string, url: string): Promise<v
     env,
     timeout: RUN_LIMIT,
   });
-  if (!stdout.includes('message received')) throw new Error(`the program printed: ${stdout}${stderr}`);
+  if (!stdout.includes('message received') || !(prints?.test(stdout) ?? true))
+    throw new Error(`the program printed: ${stdout}${stderr}`);
   const figures = /^loaded in .*$/m.exec(stdout)?.[0];
   if (figures) console.log(`  ${figures}`);
 }

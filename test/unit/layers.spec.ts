@@ -62,6 +62,11 @@ describe('lib/', () => {
     expect(found.filter((file) => !file.startsWith('redis/connection/'))).toEqual([]);
   });
 
+  it('loads ioredis in one file, of which the build makes what instrumentation and bundlers need', () => {
+    const loads = /^(?:import (?!type\b)|export ).* from 'ioredis'/m;
+    expect(files.filter((file) => loads.test(read(file)))).toEqual(['redis/connection/ioredis.ts']);
+  });
+
   it('touches bytes of the protocol in redis/wire/ only', () => {
     // Line ends of RESP, and methods that only code that cuts buffers into pieces or fills them piece by piece needs.
     const handlesBytes = /\\r|\b0x0d\b|\bsubarray\(|\b(?:utf8|latin1)Write\(|\b(?:read|write)U?Int\d/i;

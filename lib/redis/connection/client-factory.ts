@@ -1,10 +1,10 @@
-import { Cluster, Redis } from 'ioredis';
-import type { ClusterOptions, RedisOptions } from 'ioredis';
+import type { Cluster, ClusterOptions, Redis, RedisOptions } from 'ioredis';
 
 import { InvalidOptionError } from '../../errors.js';
 import { RECONNECT_BACKOFF, backoffDelay } from '../../shared/backoff.js';
 import { checkGivenClient, connectionTarget } from './connection-target.js';
 import type { ConnectionTarget, RedisClient, RedisStreamsConnection } from './connection-target.js';
+import * as ioredis from './ioredis.js';
 
 /** What a connection is for: blocking reads, appends, or everything else (acks, claims, group management). */
 export type ConnectionRole = 'reader' | 'writer' | 'control';
@@ -124,7 +124,7 @@ function serverClients(target: Extract<ConnectionTarget, { kind: 'server' }>, ti
     keyPrefix,
     isCluster: () => false,
     createClient: (role) =>
-      new Redis({
+      new ioredis.Redis({
         failoverDetector: options.sentinels !== undefined,
         ...options,
         ...ownOptions(role, times),
@@ -145,7 +145,7 @@ function clusterClients(target: Extract<ConnectionTarget, { kind: 'cluster' }>, 
     },
     // ioredis completes the objects of the nodes.
     createCluster: () =>
-      new Cluster(
+      new ioredis.Cluster(
         nodes.map((node) => ({ ...node })),
         discoveryOptions(options, times),
       ),

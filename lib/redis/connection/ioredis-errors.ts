@@ -1,8 +1,7 @@
-import { ReplyError as IoredisReplyError } from 'ioredis';
-
 import { RedisStreamsError } from '../../errors.js';
 import { isSystemError, withoutSecrets } from '../../shared/error-text.js';
 import { ConnectionLost, ReplyError } from '../wire/resp-reader.js';
+import { ReplyError as IoredisReplyError } from './ioredis.js';
 
 /** Base class of the errors that the libraries under ioredis throw: replies, aborted commands, unreadable replies. */
 const IoredisError = Object.getPrototypeOf(IoredisReplyError) as typeof Error;

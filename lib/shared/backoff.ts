@@ -1,5 +1,6 @@
 import { setTimeout as wait } from 'node:timers/promises';
 
+import { onceAborted } from './abort-listeners.js';
 import { withResolvers } from './deferred.js';
 
 /** The delays between attempts; all times are milliseconds. */
@@ -43,11 +44,10 @@ export async function within(time: number, work: Promise<unknown>): Promise<void
 export async function untilAborted<T>(work: Promise<T>, signal: AbortSignal): Promise<T> {
   signal.throwIfAborted();
   const { promise: aborted, reject } = withResolvers<never>();
-  const onAbort = (): void => reject(signal.reason);
-  signal.addEventListener('abort', onAbort);
+  const stop = onceAborted(signal, () => reject(signal.reason));
   try {
     return await Promise.race([work, aborted]);
   } finally {
-    signal.removeEventListener('abort', onAbort);
+    stop();
   }
 }

@@ -125,7 +125,7 @@ describe('a forged request', () => {
     expect(await ask(nest.client(), pattern, 1)).toBe('answer');
     await until('the oldest are gone', async () => (await nest.redis.dbsize()) <= most + 1);
     const keys = await nest.redis.keys('reply:*');
-    expect(keys.length).toBeGreaterThan(most - 100);
+    expect(keys.length).toBeGreaterThan(0.9 * most - 100);
     const pings = nest.redis.pipeline();
     for (const key of keys) pings.pttl(key);
     const lifetimes = ((await pings.exec()) ?? []).map(([, ttl]) => ttl as number);

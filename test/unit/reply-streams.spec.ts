@@ -48,7 +48,7 @@ describe('reply streams of a server', () => {
     });
   });
 
-  it('one too many is deleted: the one whose last reply is the oldest', () => {
+  it('when there are too many, those are deleted whose last reply is the oldest', () => {
     const { streams, deleted } = threeStreams();
     for (const name of ['a', 'b', 'c', 'a', 'd', 'e']) streams.replied(name);
     expect(deleted()).toEqual(['b', 'c']);

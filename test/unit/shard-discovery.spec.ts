@@ -92,6 +92,15 @@ describe('shard discovery: at the start', () => {
   });
 });
 
+it('shard discovery: reports at most 100 numbers that are too large', async () => {
+  const keyspace = new Keyspace(
+    Array.from({ length: 300 }, (_, index) => `a:${9_007_199_254_740_992n + BigInt(index)}`),
+  );
+  await keyspace.start('a');
+  await keyspace.lookFor(DAY);
+  expect(keyspace.warnings).toHaveLength(100);
+});
+
 describe('shard discovery: later', () => {
   it('sends fewer than 2,000 commands a day for a stream that never had a shard', async () => {
     const keyspace = new Keyspace(['a', ...others(300)]);

@@ -108,6 +108,7 @@ export class PartitionSet {
 
   /** Remembers a removed partition while this process owns entries of it. */
   remember(partitions: readonly Partition[]): void {
+    for (const { key, owned } of this.#former.values()) if (owned.size === 0) this.#former.delete(key);
     for (const partition of partitions) if (partition.owned.size > 0) this.#former.set(partition.key, partition);
   }
 }

@@ -15,6 +15,8 @@ const MAX_BACKOFF = 20;
 const PAGES_PER_LOOK = 10;
 /** The same at the start, where a stream is not found at its key, or its numbers have gaps. */
 const PAGES_AT_START = 400;
+/** Most keys whose number is too large that are reported. Other programs make the keys, and each is remembered. */
+const MAX_REPORTED = 100;
 
 /** When the next look is due: after the interval, or after a delay that doubles while looks find nothing. */
 class LookTimes {
@@ -200,7 +202,7 @@ export class ShardDiscovery {
     const id = Number(number);
     if (Number.isSafeInteger(id)) {
       this.#note(stream, id);
-    } else if (!this.#tooLarge.has(key)) {
+    } else if (!this.#tooLarge.has(key) && this.#tooLarge.size < MAX_REPORTED) {
       this.#tooLarge.add(key);
       this.#options.logger.warn(`The shard '${key}' is not read: its number is over ${Number.MAX_SAFE_INTEGER}`);
     }

@@ -1,5 +1,6 @@
 import { EventEmitter } from 'node:events';
 
+import { onceAborted } from '../../shared/abort-listeners.js';
 import { withResolvers } from '../../shared/deferred.js';
 import type { Deferred } from '../../shared/deferred.js';
 import { errorText } from '../../shared/error-text.js';
@@ -193,17 +194,16 @@ export class StreamConsumer extends EventEmitter<{ error: [error: RedisStreamsEr
   }
 
   async #untilAborted(waiter: Deferred<StreamMessage>, signal: AbortSignal): Promise<StreamMessage> {
-    const onAbort = (): void => {
+    const stop = onceAborted(signal, () => {
       const index = this.#waiting.indexOf(waiter);
       if (index === -1) return;
       this.#waiting.splice(index, 1);
       waiter.reject(signal.reason);
-    };
-    signal.addEventListener('abort', onAbort, { once: true });
+    });
     try {
       return await waiter.promise;
     } finally {
-      signal.removeEventListener('abort', onAbort);
+      stop();
     }
   }
 

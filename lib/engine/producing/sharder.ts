@@ -1,15 +1,15 @@
 import { check } from '../../shared/option-checks.js';
 import type { Sharder } from '../options/options.js';
 
-/** Streams whose turn is kept. */
-const MAX_STREAMS = 10_000;
+/** Streams whose turn is kept: that many that were used last, and up to as many more. */
+const KEPT_STREAMS = 5_000;
 
-/** Each stream's messages go to its shards in turn. Turns are kept for 10,000 streams; the one kept longest goes first. */
+/** Each stream's messages go to its shards in turn. Turns are kept for the 5,000 streams that were used last, and for 10,000 at most. */
 export class RoundRobinSharder implements Sharder {
   readonly shards: number;
-  /** In the order in which they came. */
-  readonly #next = new Map<string, number>();
-
+  /** Two generations, because finding the oldest entry of a Map takes longer the more of them were deleted. */
+  #recent = new Map<string, number>();
+  #older: ReadonlyMap<string, number> = new Map();
   #forgets = false;
 
   constructor(shards: number) {
@@ -22,20 +22,24 @@ export class RoundRobinSharder implements Sharder {
   }
 
   shardOf(streamKey: string): number {
-    let shard = this.#next.get(streamKey);
+    let shard = this.#recent.get(streamKey);
     if (shard === undefined) {
-      // A stream that was forgotten begins at any shard: at the first one, streams with one message at a time would fill only that.
-      shard = this.#forgets ? Math.floor(Math.random() * this.shards) : 0;
-      if (this.#next.size >= MAX_STREAMS) this.#forgetOldest();
+      shard = this.#older.get(streamKey) ?? this.#first();
+      if (this.#recent.size >= KEPT_STREAMS) this.#turnGeneration();
     }
-    this.#next.set(streamKey, (shard + 1) % this.shards);
+    this.#recent.set(streamKey, (shard + 1) % this.shards);
     return shard;
   }
 
-  #forgetOldest(): void {
-    this.#forgets = true;
-    const [oldest] = this.#next.keys();
-    this.#next.delete(oldest as string);
+  /** A stream that was forgotten begins at any shard: at the first one, streams with one message at a time would fill only that. */
+  #first(): number {
+    return this.#forgets ? Math.floor(Math.random() * this.shards) : 0;
+  }
+
+  #turnGeneration(): void {
+    this.#forgets ||= this.#older.size > 0;
+    this.#older = this.#recent;
+    this.#recent = new Map();
   }
 }
 

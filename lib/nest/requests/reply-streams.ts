@@ -6,6 +6,8 @@ import { REPLY_STREAM_TTL, TTL_RENEWAL } from './request-headers.js';
 
 /** Most reply streams that one server keeps in Redis, apart from those of streamed answers that are under way. */
 const MAX_STREAMS = 10_000;
+/** Share of them that is deleted when there is one too many: finding the oldest of a Map costs more than deleting it. */
+const DELETED_SHARE = 0.1;
 /** About how many replies one of them keeps. A client deletes what it has read after each 1,000 replies. */
 const MAX_UNREAD = 1_000_000;
 
@@ -28,7 +30,8 @@ interface ReplyStream {
 /**
  * The reply streams that this server has written to. Their names come from requests, and a program that may append a request
  * could name a new one each time: so each has a time to live, there are at most 10,000, and each keeps about 1,000,000 replies.
- * One too many is deleted: the one that has had no reply for the longest time, which its client has read, if it lives.
+ * When there are more, the tenth of them is deleted that has had no reply for the longest time: their clients have read them, if they
+ * live.
  *
  * It never writes a reply, and never deletes a stream while an answer is streamed to it.
  */
@@ -74,16 +77,18 @@ export class ReplyStreams {
     const stream = this.#streams.get(streamKey) ?? { renewedAt: -Infinity, isExpiring: false, answers: 0 };
     this.#streams.delete(streamKey);
     this.#streams.set(streamKey, stream);
-    if (this.#streams.size > this.#maxStreams) this.#deleteOldest();
+    if (this.#streams.size > this.#maxStreams) this.#deleteOldest(Math.ceil(this.#maxStreams * DELETED_SHARE));
     return stream;
   }
 
-  #deleteOldest(): void {
+  #deleteOldest(count: number): void {
+    let left = count;
     for (const [streamKey, { answers, renewedAt }] of this.#streams) {
+      if (left === 0) return;
       if (answers > 0) continue;
+      left -= 1;
       this.#streams.delete(streamKey);
       if (monotonicNow() - renewedAt < REPLY_STREAM_TTL) void this.#expire(streamKey, 0);
-      return;
     }
   }
 

@@ -20,6 +20,8 @@ export interface RequestSenderOptions {
   readonly logger: Required<RedisStreamsLogger>;
 }
 
+const MAX_KNOWN_PATTERNS = 10_000;
+
 /**
  * The client's end of requests: registers each in the {@link ReplyInbox}, then appends it to the stream of its pattern
  * with headers that say where to answer and until when, by the clock of Redis. It appends nothing before replies can be read
@@ -28,7 +30,7 @@ export interface RequestSenderOptions {
 export class RequestSender {
   readonly #options: RequestSenderOptions;
   readonly #inbox: ReplyInbox;
-  /** Patterns whose stream is known to have a consumer group, with the keys of its shards. */
+  /** Patterns whose stream is known to have a consumer group, with the keys of its shards; at most {@link MAX_KNOWN_PATTERNS}. */
   readonly #served = new Map<string, readonly string[]>();
 
   constructor(options: RequestSenderOptions) {
@@ -81,6 +83,8 @@ export class RequestSender {
       const manager = await streamer.createManager();
       const served = await Promise.all(keys.map((key) => manager.hasGroups(key)));
       if (!served.includes(true)) throw new NoHandlerError(pattern);
+      // An application may make its patterns of the ids of tenants or orders.
+      if (this.#served.size >= MAX_KNOWN_PATTERNS) this.#served.clear();
       this.#served.set(pattern, keys);
     }
     const { clock } = streamer;

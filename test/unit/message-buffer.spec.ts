@@ -42,7 +42,7 @@ describe('message buffer', () => {
 
   it('places that a read has reserved are no credit, and are announced when they are given back', async () => {
     const buffer = new MessageBuffer<number>(10, 4);
-    const giveBack = buffer.reserve(8);
+    const giveBack = buffer.reserve(8, true);
     expect([buffer.credit, buffer.hasRoom]).toEqual([2, true]);
     const giveBackRest = buffer.reserve(2);
     expect([buffer.credit, buffer.hasRoom, buffer.isStarved]).toEqual([0, false, false]);
@@ -54,6 +54,16 @@ describe('message buffer', () => {
     expect(buffer.credit).toBe(5);
     giveBackRest();
     expect(buffer.credit).toBe(7);
+  });
+
+  it('a short reservation is waited for, so that reads stay large; a long one is not', () => {
+    const buffer = new MessageBuffer<number>(20, 10);
+    const giveBack = buffer.reserve(15);
+    expect([buffer.credit, buffer.hasRoom]).toEqual([5, false]);
+    giveBack();
+    buffer.reserve(10, true);
+    buffer.reserve(5);
+    expect([buffer.credit, buffer.hasRoom]).toEqual([5, true]);
   });
 
   it('announces room at low water, not for every free place', async () => {

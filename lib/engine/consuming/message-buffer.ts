@@ -15,6 +15,7 @@ export class MessageBuffer<T> {
   #head = 0;
   #inFlight = 0;
   #reserved = 0;
+  #reservedForLong = 0;
   #room: Deferred<void> | undefined;
   #onArrival: () => void = () => undefined;
 
@@ -48,14 +49,19 @@ export class MessageBuffer<T> {
     return Math.max(0, this.#free - this.#reserved);
   }
 
-  /** Keeps places for a read. Returns the function that gives them back; a second call does nothing. */
-  reserve(places: number): () => void {
+  /**
+   * Keeps places for a read. Returns the function that gives them back; a second call does nothing.
+   * @param isForLong the read may block: the places are not counted on for a larger read
+   */
+  reserve(places: number, isForLong = false): () => void {
     this.#reserved += places;
+    if (isForLong) this.#reservedForLong += places;
     let isOver = false;
     return () => {
       if (isOver) return;
       isOver = true;
       this.#reserved -= places;
+      if (isForLong) this.#reservedForLong -= places;
       this.#announceRoom();
     };
   }
@@ -72,7 +78,7 @@ export class MessageBuffer<T> {
 
   /** Whether there are enough free places for a read. */
   get hasRoom(): boolean {
-    return this.credit >= this.#lowWater(this.#capacity - this.#reserved);
+    return this.credit >= this.#lowWater(this.#capacity - this.#reservedForLong);
   }
 
   /** Nothing is left to take, and the messages that were taken occupy too many places for a read. */

@@ -6,7 +6,7 @@ import type { EntryBuffer, ReadBuffer, ReadUse } from './read-loop.js';
 export interface ReservableBuffer extends EntryBuffer {
   readonly capacity: number;
   /** Returns the function that gives the places back; a second call does nothing. */
-  reserve(places: number): () => void;
+  reserve(places: number, isForLong?: boolean): () => void;
 }
 
 /** A read that may block asks for this part of an even share. */
@@ -104,7 +104,7 @@ class BufferShare implements ReadBuffer {
 
   /** An abandoned read gives its places back late, when the next one has reserved places of its own. */
   reserve(places: number, use: ReadUse): (found: number) => void {
-    const giveBack = this.#buffer.reserve(places);
+    const giveBack = this.#buffer.reserve(places, use === 'blocking read');
     if (use === 'blocking read') {
       this.#shares.blocked += places;
       return (found) => {

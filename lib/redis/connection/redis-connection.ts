@@ -14,7 +14,7 @@ import { IoredisChannel } from './ioredis-channel.js';
 import { publicCause } from './ioredis-errors.js';
 import { classifyRedisError } from '../commands/redis-error.js';
 import { selectDatabase, untilServing } from './readiness.js';
-import { clearSocketTimer, isTakeOverEnabled, takeOver, TakeOverError } from './take-over.js';
+import { clearSocketTimer, isTakeOverEnabled, keepErrorsCaught, takeOver, TakeOverError } from './take-over.js';
 
 /** `idle` until first used, `ready` while a client is live, `connecting` otherwise, `closed` at the end. */
 export type ConnectionState = 'idle' | 'connecting' | 'ready' | 'closed';
@@ -368,7 +368,10 @@ class ConnectionAttempt {
   watch(client: Redis): void {
     const fail = (): void => this.#outcome.reject(this.cause ?? new Error('Connection is closed'));
     this.#outcome.promise.catch(() => undefined);
-    client.on('error', (error: Error) => (this.cause = error));
+    client.on('error', (error: Error) => {
+      this.cause = error;
+      keepErrorsCaught(client);
+    });
     client.once('close', () => clearSocketTimer(client));
     client.once('ready', () => this.#outcome.resolve()).once('end', fail);
     if (client.status === 'ready') this.#outcome.resolve();

@@ -18,6 +18,7 @@ import { IoredisChannel } from './ioredis-channel.js';
  * - Its listeners for `close` and `error` of the socket, which stay, turn the end of the socket into its `close` and `end`;
  *   `disconnect()` ends the socket.
  * - Every command of the client, those of pipelines included, goes through its method `sendCommand`.
+ * - `client.stream` is the socket that failed, when the client emits the error of a socket.
  * - `options.protocol` is 3 when the client asked for RESP3 (ioredis 6, its default there).
  *
  * `takeOver` tries all of this on each connection. A client for which it does not hold is used the plain way.
@@ -53,6 +54,15 @@ export interface TakeOverOptions {
 /** ioredis 5 leaves this timer behind when a connection is lost, which keeps the process alive until it fires. */
 export function clearSocketTimer(client: Redis): void {
   clearTimeout((client as unknown as ClientInternals).socketTimeoutTimer);
+}
+
+/**
+ * Call it at the first error of a client. ioredis listens for one error of a socket only, and a TLS socket may have a second: the
+ * alert of the server after a certificate was refused. Without a listener that would end the process.
+ */
+export function keepErrorsCaught(client: Redis): void {
+  const { stream } = client as unknown as ClientInternals;
+  stream?.on('error', () => undefined);
 }
 
 /** The self-test of a take-over got another reply than expected: this kind of client must be used the plain way. */

@@ -58,7 +58,7 @@ it('a certificate that is not trusted after the first connection is an outage, w
   const lines: string[] = [];
   const streamer = await bench.streamer(
     { host: '127.0.0.1', port, tls: { ca: certificate.ca } },
-    { logger: { ...logger, warn: (line: string) => lines.push(line) } },
+    { timeout: 60_000, logger: { ...logger, warn: (line: string) => lines.push(line) } },
   );
   const producer = await streamer.createProducer(key);
   await producer.send('before');
@@ -78,4 +78,4 @@ it('a certificate that is not trusted after the first connection is an outage, w
   await server.restart();
 
   await expect(sending).resolves.toMatchObject({ streamKey: key });
-});
+}, 60_000);

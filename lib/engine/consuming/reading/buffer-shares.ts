@@ -102,7 +102,7 @@ class BufferShare implements ReadBuffer {
     return this.#room;
   }
 
-  /** An abandoned read gives its places back late, when the next one has reserved places of its own. */
+  /** The caller gives the places back once: those of an abandoned read at once, because it may never come back. */
   reserve(places: number, use: ReadUse): (found: number) => void {
     const giveBack = this.#buffer.reserve(places, use === 'blocking read');
     if (use === 'blocking read') {

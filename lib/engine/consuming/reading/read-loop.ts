@@ -98,9 +98,12 @@ class Round {
   /** Settles when the tasks and the read of this round are over; undefined before and after. */
   work: Deferred<void> | undefined;
   isReading = false;
+  /** Gives back the places of the work that is under way, once: it may never come back. */
+  giveBack: ((found: number) => void) | undefined;
 
   abandon(): void {
     this.isAbandoned = true;
+    this.giveBack?.(0);
     this.work?.resolve();
     this.over.resolve({ failed: true });
   }
@@ -356,12 +359,18 @@ export class ReadLoop {
     const { buffer, listener } = this.#options;
     let found = 0;
     const release = buffer.reserve(places, use);
+    let isOver = false;
+    const giveBack = (count: number): void => {
+      if (!isOver) release(count);
+      isOver = true;
+    };
+    round.giveBack = giveBack;
     try {
       const pages = await read();
       for (const { entries } of pages) found += entries.length;
       listener.onPages(pages, round.isAbandoned);
     } finally {
-      release(found);
+      giveBack(found);
     }
   }
 

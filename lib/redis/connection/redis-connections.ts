@@ -2,6 +2,7 @@ import { EventEmitter } from 'node:events';
 
 import { ClosedError, InvalidOptionError, RedisStreamsError } from '../../errors.js';
 import { outsideContext } from '../../shared/async-context.js';
+import { monotonicNow } from '../../shared/clock.js';
 import { errorText, withoutSecrets } from '../../shared/error-text.js';
 import type { RedisStreamsLogger } from '../../shared/logger.js';
 import type { ClientFactory, ConnectionRole, ConnectionTimes } from './client-factory.js';
@@ -41,6 +42,8 @@ export class RedisConnections extends EventEmitter<ConnectionsEvents> {
   #nodes: ClusterNodes | undefined;
   #retiredReconnects = 0;
   #status: RedisStreamsStatus = 'disconnected';
+  /** When the status became `reconnecting`, on the monotonic clock. */
+  #lostAt = 0;
   #isClosed = false;
 
   /** @throws InvalidOptionError when the connection has no known form. */
@@ -195,8 +198,15 @@ export class RedisConnections extends EventEmitter<ConnectionsEvents> {
 
   #setStatus(status: RedisStreamsStatus): void {
     if (this.#status === status || (this.#isClosed && status !== 'disconnected')) return;
+    const before = this.#status;
     this.#status = status;
-    if (status === 'reconnecting') this.#logger.warn(`Connection to Redis at ${this.address} lost, reconnecting`);
+    if (status === 'reconnecting') {
+      this.#lostAt = monotonicNow();
+      this.#logger.warn(`Connection to Redis at ${this.address} lost, reconnecting`);
+    } else if (status === 'connected' && before === 'reconnecting') {
+      const seconds = ((monotonicNow() - this.#lostAt) / 1_000).toFixed(1);
+      this.#logger.log(`Connected to Redis at ${this.address} again after ${seconds} s`);
+    }
     this.emit('status', status);
   }
 

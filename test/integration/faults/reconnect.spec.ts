@@ -96,6 +96,18 @@ describe('a connection that is lost', () => {
     await proxy.accept();
     await until('the connection is back', () => streamer.status === 'connected');
   });
+
+  it('is logged, and so is its end', async () => {
+    const lines: string[] = [];
+    const write = (line: string): void => void lines.push(line);
+    const streamer = await bench.streamer(proxy.url, { logger: { error: write, warn: write, log: write } });
+    proxy.cut();
+    await until('the end is logged', () => lines.some((line) => line.includes('again')));
+
+    expect(lines.at(0)).toBe(`Connection to Redis at ${new URL(proxy.url).host} lost, reconnecting`);
+    expect(lines.at(-1)).toMatch(/^Connected to Redis at .* again after \d+\.\d s$/);
+    expect(streamer.status).toBe('connected');
+  });
 });
 
 describe('a peer that accepts connections and never answers', () => {

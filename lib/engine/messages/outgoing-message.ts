@@ -155,7 +155,7 @@ export class MessageWithReceipt extends OutgoingMessage {
 export function bytesOf(payload: Payload): number {
   if (typeof payload === 'string') return Buffer.byteLength(payload);
   if (payload instanceof Uint8Array) return payload.length;
-  throw new InvalidOptionError('payload', 'must be a string or a Uint8Array, as of JSON.stringify()', payload);
+  throw new InvalidOptionError('payload', 'must be a string or a Uint8Array', payload);
 }
 
 /** Bytes of the largest argument of a message: the server limits each, not their sum. */

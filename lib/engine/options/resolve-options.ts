@@ -186,8 +186,7 @@ export function resolveConsumerOptions(options: ConsumerOptions): ResolvedConsum
   check.options('', options, CONSUMER_OPTIONS);
   const given: Partial<LoadBalancedOptions> = definedOptions(options as LoadBalancedOptions);
   const mode = options.mode;
-  if (mode === 'real-time')
-    refuse(given, GROUP_OPTIONS, "cannot be combined with mode 'real-time', which has no group");
+  if (mode === 'real-time') refuse(given, GROUP_OPTIONS, 'makes no sense in real-time mode, which has no group');
   if (mode !== 'load-balanced') refuse(given, CLAIM_OPTIONS, 'is for load-balanced mode only');
 
   const batchSize =

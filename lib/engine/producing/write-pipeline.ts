@@ -341,7 +341,8 @@ function publicError(message: OutgoingMessage, error: Error): RedisStreamsError 
   if (isMistake(error))
     return new InternalError(`Appending to '${streamKey}' failed unexpectedly: ${error.message}`, error);
   if (message.isUncertain) return new UncertainSendError(streamKey, error);
-  if (error instanceof ClosedError) return new ClosedError('The connection', `a message to '${streamKey}' was not sent`);
+  if (error instanceof ClosedError)
+    return new ClosedError('The connection', `a message to '${streamKey}' was not sent`);
   if (isFinal(error)) return error;
   // The only word that Redis has for it is ERR.
   if (error.message.startsWith('ERR The ID specified in XADD is equal or smaller')) {

@@ -117,7 +117,8 @@ export class CommitScheduler {
     // A loop, because a send that is under way lacks the acks that were added since it began.
     while (this.#sending.has(partition) || this.#queued.has(partition)) {
       signal?.throwIfAborted();
-      if (this.#closing.signal.aborted) throw new ClosedError('The connection', 'acknowledgements that wait are not sent');
+      if (this.#closing.signal.aborted)
+        throw new ClosedError('The connection', 'acknowledgements that wait are not sent');
       failures.push(...(await (this.#sending.get(partition) ?? this.#send(partition))));
       if (failures.length > 0 && this.#refusals.has(partition)) break;
     }

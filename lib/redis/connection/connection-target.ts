@@ -142,7 +142,7 @@ function isPlain(value: object): boolean {
 function noConnection(value: unknown): InvalidOptionError {
   const rule = 'must be a URL, ioredis options, { cluster: [node, …] }, or a function that returns a client';
   // Either may hold a password.
-  if (typeof value === 'object' && value !== null) {
+  if (typeof value === 'object' && value !== null && Object.keys(value).length > 0) {
     return InvalidOptionError.withoutValue('connection', `${rule}; got ${kindOf(value)}`);
   }
   return new InvalidOptionError('connection', rule, value);
@@ -237,7 +237,8 @@ function targetOfCluster(connection: ClusterConnection): ConnectionTarget {
   const { cluster, options = {} } = connection;
   if (!Array.isArray(cluster) || cluster.length === 0) {
     const rule = "must be a list of at least one node: ['host:6379', …]";
-    throw InvalidOptionError.withoutValue('connection.cluster', `${rule}; got ${kindOf(cluster)}`);
+    if (typeof cluster !== 'string') throw new InvalidOptionError('connection.cluster', rule, cluster);
+    throw InvalidOptionError.withoutValue('connection.cluster', `${rule}; got a string`);
   }
   check.options('connection', connection, CLUSTER_CONNECTION);
   const servers = cluster.map((node: unknown, index) => nodeOf(`connection.cluster[${index}]`, node));

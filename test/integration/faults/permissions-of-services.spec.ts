@@ -109,7 +109,7 @@ describe('a service with the documented permissions', () => {
     expect(new Set(trimmed)).toEqual(new Set([undefined]));
     expect(await admin.xlen('app:event.dead')).toBeLessThan(300);
     expect(await refusedCommands(admin)).toEqual(['xtrim']);
-    expect(log.errors.filter((line) => /NOPERM|permission/.test(line))).toEqual([]);
+    expect(log.errors.filter((line) => line.includes('NOPERM'))).toEqual([]);
   });
 
   it('manages streams and groups', async () => {

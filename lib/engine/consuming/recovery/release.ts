@@ -44,7 +44,9 @@ export class Release {
       options.group === undefined
         ? ''
         : '; messages whose acknowledgements were not sent are delivered again, and its name may stay in the group';
-    logger.warn(`Consumer '${options.consumer}' could not leave its streams in order: ${errorText(error)}${consequence}`);
+    logger.warn(
+      `Consumer '${options.consumer}' could not leave its streams in order: ${errorText(error)}${consequence}`,
+    );
   }
 
   /** Gives messages that no handler was given back to the group, as if they had not been read. */

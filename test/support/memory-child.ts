@@ -161,7 +161,9 @@ async function produce({ url, stream, by, text, size, refusals }: ProduceInput):
   }
   await writeReport('full', counts);
   await once(commands, 'line');
-  await producer.flush().catch((error: AggregateError) => Object.assign(counts, { kept: error.errors.length }));
+  await producer.flush().catch(({ errors, message }: AggregateError) => {
+    Object.assign(counts, { kept: errors.length, counted: Number.parseInt(message, 10) });
+  });
   await writeReport('done', counts);
   await streamer.disconnect();
 }

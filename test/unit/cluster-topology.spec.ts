@@ -13,6 +13,10 @@ class FakeCluster extends EventEmitter {
   readonly options = {};
   readonly slots: string[][] = [];
 
+  nodes(): [] {
+    return [];
+  }
+
   refreshSlotsCache(): void {
     // The test emits what discovery finds.
   }
@@ -43,11 +47,30 @@ describe('cluster topology', () => {
     topology.on('failure', (_, attempt) => attempts.push(attempt));
 
     cluster.emit('error', new Error('none answers'));
-    cluster.emit('node error', new Error('refused'));
-    cluster.emit('refresh');
     cluster.emit('error', new Error('none answers'));
+    cluster.emit('refresh');
+    cluster.emit('node error', new Error('refused'));
 
     expect(attempts).toEqual([1, 2, 1]);
+  });
+
+  it('fails for the credentials when all nodes refuse them, and not while another node may accept them', () => {
+    const { cluster, topology } = discover();
+    const refusal = Object.assign(new Error('WRONGPASS invalid username-password pair'), {
+      name: 'ReplyError',
+      command: { name: 'auth', args: [] },
+    });
+    const all = (): Error => Object.assign(new Error('Failed to refresh slots cache.'), { lastNodeError: refusal });
+
+    cluster.emit('node error', refusal);
+    expect(topology.lastFailure).toBeUndefined();
+    cluster.emit('node error', new Error('connect ECONNREFUSED'));
+    cluster.emit('error', all());
+    expect(topology.lastFailure?.message).toBe('connect ECONNREFUSED');
+
+    cluster.emit('node error', refusal);
+    cluster.emit('error', all());
+    expect(topology.lastFailure?.message).toBe(refusal.message);
   });
 
   it('keeps the failure of a node without the command that failed, which may hold a password', () => {

@@ -28,7 +28,7 @@ export interface Batch<T extends Sendable = Sendable> {
   readonly breaks: number;
   /** When the first of them had ended, on the monotonic clock. */
   readonly brokenAt: number;
-  /** How many batches the lane had seen answered before that. */
+  /** How many batches the lane had seen answered when it became suspect. */
   readonly answeredBefore: number;
   /** Whether it is a part of a batch that was split. */
   readonly isPart: boolean;

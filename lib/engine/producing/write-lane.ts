@@ -40,11 +40,11 @@ const MAX_BATCHES_IN_FLIGHT = 16;
 const MAX_BYTES_IN_FLIGHT = 16 * 1024 * 1024;
 /** A batch in flight when that many connections ended is suspect: it goes alone from then on, and is halved at each end. */
 const BREAKS_OF_SUSPECTS = 2;
-/** One message in flight when that many connections ended is to blame, if others were answered since the first. */
+/** One message in flight when that many connections ended is to blame, if others were answered since it was suspect. */
 const BREAKS_OF_GUILTY = 4;
 /** If none was, the network may be to blame: it takes so many connections, and so many milliseconds. */
-const BREAKS_WITHOUT_OTHERS = 6;
-const BROKEN_WITHOUT_OTHERS = 5_000;
+const BREAKS_WITHOUT_OTHERS = 8;
+const BROKEN_WITHOUT_OTHERS = 10_000;
 /** A stream that is redirected more often in a row waits before it is written again. */
 const REDIRECTIONS_AT_ONCE = 2;
 
@@ -211,8 +211,8 @@ export class WriteLane {
     const { keepsBatches } = this.#pipeline;
     const isBroken = wasWritten && (outcomes?.some(endedConnection) ?? false);
     const isRevoked = outcomes?.some((outcome) => isOfKind(outcome, 'revoked')) ?? false;
-    const written = isBroken && !batch.mustRevoke ? this.#broken(batch) : batch;
     if (outcomes?.some((outcome) => typeof outcome === 'string') ?? true) this.#answered += 1;
+    const written = isBroken && !batch.mustRevoke ? this.#broken(batch) : batch;
     const isLast = (keepsBatches ? isRevoked : isBroken) && this.#isToBlame(written);
     const repeats = this.#pipeline.settle(batch, outcomes, isLast);
     if (repeats.length === 0) {
@@ -242,8 +242,9 @@ export class WriteLane {
   }
 
   #broken(batch: MessageBatch): MessageBatch {
-    if (batch.breaks > 0) return { ...batch, breaks: batch.breaks + 1 };
-    return { ...batch, breaks: 1, brokenAt: monotonicNow(), answeredBefore: this.#answered };
+    const breaks = batch.breaks + 1;
+    if (breaks === 1) return { ...batch, breaks, brokenAt: monotonicNow() };
+    return breaks === BREAKS_OF_SUSPECTS ? { ...batch, breaks, answeredBefore: this.#answered } : { ...batch, breaks };
   }
 
   /** The network itself may be cut again and again, or a server may crash for another reason. */

@@ -8,6 +8,7 @@ import type { ClientFactory, ConnectionRole, ConnectionTimes } from './client-fa
 import { ownOptions } from './client-factory.js';
 import { hashSlot } from './hash-slot.js';
 import { publicCause } from './ioredis-errors.js';
+import { connectFailure } from './redis-connection.js';
 
 /** The node that serves a key. */
 export interface NodeTarget {
@@ -31,6 +32,8 @@ interface ClusterInternals {
 }
 
 const ENDING: readonly string[] = ['disconnecting', 'close', 'end'];
+/** What ioredis says of a command whose connection has failed, for a reason that it reports apart. */
+const CLOSED = 'Connection is closed.';
 const REDIRECTION = /^(MOVED|ASK) (\d+) (\S*):(\d+)/;
 /** A failing node is no reason to ask for the slots more often than this. */
 const MIN_REFRESH_INTERVAL = 100;
@@ -48,6 +51,8 @@ export class ClusterTopology extends EventEmitter<TopologyEvents> {
   #isKnown = false;
   #isClosed = false;
   #lastFailure: Error | undefined;
+  /** Of nodes that were asked in vain, until one answers or all have failed. */
+  #nodeErrors: Error[] = [];
   /** Failures in a row. */
   #failures = 0;
   #refreshedAt = -Infinity;
@@ -87,7 +92,9 @@ export class ClusterTopology extends EventEmitter<TopologyEvents> {
     keepRefreshesFinite(cluster);
     cluster.on('refresh', this.#onRefresh);
     cluster.on('error', this.#onFailure);
-    cluster.on('node error', this.#onFailure);
+    cluster.on('node error', this.#onNodeError);
+    cluster.on('+node', this.#listenTo);
+    for (const node of cluster.nodes('all')) this.#listenTo(node);
     if (cluster.status === 'wait') cluster.connect().catch(this.#onFailure);
     else if (cluster.status === 'ready') this.#onRefresh();
   }
@@ -193,6 +200,7 @@ export class ClusterTopology extends EventEmitter<TopologyEvents> {
     }
     this.#isKnown = true;
     this.#lastFailure = undefined;
+    this.#nodeErrors = [];
     this.#failures = 0;
     this.#moved.clear();
     for (const [key, node] of this.#asked) {
@@ -202,10 +210,33 @@ export class ClusterTopology extends EventEmitter<TopologyEvents> {
     this.#announceChange();
   };
 
-  /** ioredis says only that all nodes have failed, and keeps the reason of the last one beside it. */
+  /** ioredis asks a node for the slots over a copy of its client, and keeps the reason to itself when that cannot connect. */
+  readonly #listenTo = (node: Redis): void => {
+    const duplicate = node.duplicate.bind(node);
+    node.duplicate = (options) =>
+      duplicate(options).on('error', (error) => {
+        if (!this.#isKnown) this.#nodeErrors.push(error);
+      });
+  };
+
+  /** Before slots are known, one node that refuses the login is no failure: the next node that is asked may accept it. */
+  readonly #onNodeError = (error: Error): void => {
+    if (this.#isKnown) this.#onFailure(error);
+    else this.#nodeErrors.push(error);
+  };
+
+  /**
+   * ioredis says only that all nodes have failed, and keeps the last error beside it, which may be a mere "Connection is
+   * closed." that follows from the reason. Of several reasons it is one that waiting may cure.
+   */
   readonly #onFailure = (error: Error & { lastNodeError?: Error }): void => {
     if (this.#isClosed) return;
-    this.#lastFailure = publicCause(error.lastNodeError ?? error) as Error;
+    const reasons = this.#nodeErrors
+      .map((reason) => publicCause(reason) as Error)
+      .filter(({ message }) => message !== CLOSED);
+    this.#nodeErrors = [];
+    const curable = reasons.find((reason) => connectFailure('', reason).retryable);
+    this.#lastFailure = curable ?? reasons.at(-1) ?? (publicCause(error.lastNodeError ?? error) as Error);
     this.#failures += 1;
     this.emit('failure', this.#lastFailure, this.#failures);
   };

@@ -33,6 +33,7 @@ const FORMS: ReadonlyArray<[form: string, make: Make]> = [
     (port) => ({ port, tls: { ca: certificate.ca, servername: 'redis.example' } }),
   ],
   ['a function', (port) => () => new Redis(port, { tls: {} })],
+  ['a cluster', (port) => ({ cluster: [`rediss://127.0.0.1:${port}`] })],
 ];
 
 it.each(FORMS)('a certificate that is not trusted fails the first connection at once: %s', async (_, make) => {
@@ -50,6 +51,14 @@ it.each(FORMS)('a certificate that is not trusted fails the first connection at 
   const listening = await new Promise((resolve) => void server.listen(resolve));
   expect(listening).toMatchObject(refusal);
   expect(limit.aborted).toBe(false);
+});
+
+it('a cluster that cannot be reached fails with the reason', async () => {
+  const cluster = [`127.0.0.1:${await freePort()}`, `127.0.0.1:${await freePort()}`];
+  await expect(RedisStreamer.connect({ cluster }, { logger, timeout: 1_500 })).rejects.toMatchObject({
+    code: 'ERR_CONNECT_TIMEOUT',
+    message: expect.stringContaining('ECONNREFUSED'),
+  });
 });
 
 it('a certificate that is not trusted after the first connection is an outage, which ends', async () => {

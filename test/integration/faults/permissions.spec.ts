@@ -41,6 +41,22 @@ describe('credentials that are refused', () => {
     expect(Date.now() - begin).toBeLessThan(2_000);
   });
 
+  it('by all nodes of a cluster fail connect() at once; by one node they do not', async () => {
+    const cluster = await RedisCluster.start();
+    bench.endLater(() => cluster.stop());
+    for (const node of cluster.masters) await setUser(node.admin, 'app', `${NEEDED} ${CLUSTER}`);
+    const [odd] = cluster.masters as [(typeof cluster.masters)[number]];
+    await odd.admin.call('ACL', 'SETUSER', 'app', 'resetpass', '>other');
+    const connect = (password: string) =>
+      bench.streamer({ ...cluster.connection, options: { redisOptions: { username: 'app', password } } });
+    // ioredis asks the nodes in random order.
+    for (let attempt = 0; attempt < 6; attempt += 1) await connect('pw');
+
+    const limit = AbortSignal.timeout(5_000);
+    await expect(connect('wrong')).rejects.toBeInstanceOf(PermissionError);
+    expect(limit.aborted).toBe(false);
+  });
+
   it('later are reported, and nothing is lost once they are valid again', async () => {
     await setUser(admin, 'app', `${NEEDED} ${SCRIPTS} ${PROMPT_UNBLOCK}`);
     const streamer = await bench.streamer(urlFor('app'), { blockTimeout: 300 });

@@ -103,13 +103,13 @@ export class ServerReplyError extends RedisStreamsError {
   }
 }
 
-/** The key holds something else than a stream. */
+/** The key holds another type than a stream. */
 export class WrongTypeError extends RedisStreamsError {
   override readonly name: string = 'WrongTypeError';
   readonly streamKey: string;
 
   constructor(streamKey: string, cause?: unknown) {
-    super('ERR_WRONG_TYPE', `The key '${streamKey}' holds something else than a stream`, { cause });
+    super('ERR_WRONG_TYPE', `The key '${streamKey}' holds another type than a stream`, { cause });
     this.streamKey = streamKey;
   }
 }

@@ -202,7 +202,8 @@ export class StreamProducer extends EventEmitter<{ error: [error: RedisStreamsEr
     const failed = failures.reduce((sum, [, { count }]) => sum + count, 0);
     const counts = failures.map(([code, { count }]) => `${count} × ${code}`).join(', ');
     const errors = failures.flatMap(([, { errors: kept }]) => kept);
-    throw new AggregateError(errors, `${failed} enqueued messages were not accepted: ${counts}`);
+    const what = failed === 1 ? '1 enqueued message was' : `${failed} enqueued messages were`;
+    throw new AggregateError(errors, `${what} not accepted: ${counts}`);
   }
 
   /** Trims to about that many entries; returns how many went. */

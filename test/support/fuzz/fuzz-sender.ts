@@ -78,7 +78,7 @@ export class FuzzSender {
     try {
       await this.plan.producer.flush();
     } catch (error) {
-      this.failedEnqueues += (error as AggregateError).errors.length;
+      this.failedEnqueues += Number.parseInt((error as AggregateError).message, 10);
     }
   }
 

@@ -57,6 +57,14 @@ export function clientWithEncodedBytes(port: number): Redis {
       return on.call(socket, event, (chunk) => listener(encoded(chunk)));
     };
     return Object.assign(socket, {
+      // ioredis only wants to know that something came.
+      once: (event: string, listener: (...values: unknown[]) => void): Socket => {
+        const heard = (...values: unknown[]): void => {
+          socket.removeListener(event, heard);
+          listener(...values);
+        };
+        return on.call(socket, event, heard);
+      },
       write: (data: string | Uint8Array, ...rest: unknown[]) =>
         write.call(socket, encoded(Buffer.from(data as string)), ...rest),
       on: listen,

@@ -40,8 +40,12 @@ const MAX_BATCHES_IN_FLIGHT = 16;
 const MAX_BYTES_IN_FLIGHT = 16 * 1024 * 1024;
 /** A batch in flight when that many connections ended is suspect: it goes alone from then on, and is halved at each end. */
 const BREAKS_OF_SUSPECTS = 2;
-/** One message in flight when that many connections ended is to blame, if others were answered since it was suspect. */
+/**
+ * One message in flight when that many connections ended, for that many milliseconds, is to blame, if others were answered since
+ * it was suspect. Time counts: where the network is cut again and again, a message may be hit often within a second.
+ */
 const BREAKS_OF_GUILTY = 4;
+const BROKEN_BESIDE_OTHERS = 3_000;
 /** If none was, the network may be to blame: it takes so many connections, and so many milliseconds. */
 const BREAKS_WITHOUT_OTHERS = 8;
 const BROKEN_WITHOUT_OTHERS = 10_000;
@@ -250,8 +254,9 @@ export class WriteLane {
   /** The network itself may be cut again and again, or a server may crash for another reason. */
   #isToBlame({ entries, breaks, brokenAt, answeredBefore }: MessageBatch): boolean {
     if (entries.length > 1 || breaks < BREAKS_OF_GUILTY) return false;
-    if (this.#answered > answeredBefore) return true;
-    return breaks >= BREAKS_WITHOUT_OTHERS && monotonicNow() - brokenAt >= BROKEN_WITHOUT_OTHERS;
+    const brokenFor = monotonicNow() - brokenAt;
+    if (this.#answered > answeredBefore) return brokenFor >= BROKEN_BESIDE_OTHERS;
+    return breaks >= BREAKS_WITHOUT_OTHERS && brokenFor >= BROKEN_WITHOUT_OTHERS;
   }
 
   #begin(batch: MessageBatch): void {

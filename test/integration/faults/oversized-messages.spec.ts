@@ -92,6 +92,6 @@ describe('a message over the limit of the server', () => {
 });
 
 async function withoutConfig(): Promise<string> {
-  await admin.call('ACL', 'SETUSER', 'narrow', 'on', '>secret', '~*', '&*', '+@all', '-config');
+  await admin.call('ACL', 'SETUSER', 'narrow', 'on', '>secret', '~*', '+@all', '-config');
   return server.url.replace('redis://', 'redis://narrow:secret@');
 }

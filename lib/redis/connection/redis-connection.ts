@@ -12,7 +12,7 @@ import type { CommandChannel } from '../wire/command-channel.js';
 import type { ConnectionRole } from './client-factory.js';
 import { IoredisChannel } from './ioredis-channel.js';
 import { publicCause } from './ioredis-errors.js';
-import { classifyRedisError } from '../commands/redis-error.js';
+import { classifyRedisError, replyWord } from '../commands/redis-error.js';
 import { selectDatabase, untilServing } from './readiness.js';
 import { clearSocketTimer, isTakeOverEnabled, keepErrorsCaught, takeOver, TakeOverError } from './take-over.js';
 
@@ -337,10 +337,16 @@ export function connectFailure(address: string, cause: unknown): PermissionError
   if (classifyRedisError(cause) === 'permission') {
     return new PermissionError(`Redis at ${address} refused the login: ${text}`, cause);
   }
+  if (replyWord(cause) !== undefined && NEVER_ACCEPTED.test(text)) {
+    return new ConnectionError(`Redis at ${address} refused the connection: ${text}`, cause, false);
+  }
   return isCertificateError(cause)
     ? new ConnectionError(`The certificate of Redis at ${address} is refused: ${text}`, cause, false)
     : new ConnectionError(`Redis at ${address} cannot be reached: ${text}`, cause);
 }
+
+/** A database that does not exist, or a server that is no cluster. The only word that Redis has for either is ERR. */
+const NEVER_ACCEPTED = /^ERR (?:DB index is out of range|invalid DB index|This instance has cluster support disabled)/;
 
 /** By the codes with which OpenSSL and Node.js say why they do not trust a certificate. */
 const CERTIFICATE_CODE =
@@ -351,7 +357,7 @@ function isCertificateError(cause: unknown): boolean {
   return CERTIFICATE_CODE.test(String((cause as Partial<NodeJS.ErrnoException> | undefined)?.code));
 }
 
-/** Wrong credentials, a certificate that is not trusted, or a function that does not return a new client: waiting does not help. */
+/** Wrong credentials, a certificate that is not trusted, a database that does not exist, or a function that does not return a new client: waiting does not help. */
 export function isMisconfiguration(failure: Error | undefined): failure is RedisStreamsError {
   return failure instanceof RedisStreamsError && !failure.retryable;
 }

@@ -41,6 +41,19 @@ describe('credentials that are refused', () => {
     expect(Date.now() - begin).toBeLessThan(2_000);
   });
 
+  it.each([
+    ['a database that does not exist', (url: string) => `${url}/99`, 'DB index is out of range'],
+    ['a cluster that is none', (url: string) => ({ cluster: [url] }), 'cluster support disabled'],
+  ] as const)('%s fails connect() at once', async (_, connectionOf, reason) => {
+    const limit = AbortSignal.timeout(5_000);
+    await expect(bench.streamer(connectionOf(server.url))).rejects.toMatchObject({
+      code: 'ERR_CONNECTION',
+      retryable: false,
+      message: expect.stringContaining(reason),
+    });
+    expect(limit.aborted).toBe(false);
+  });
+
   it('by all nodes of a cluster fail connect() at once; by one node they do not', async () => {
     const cluster = await RedisCluster.start();
     bench.endLater(() => cluster.stop());

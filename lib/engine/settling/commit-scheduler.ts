@@ -1,9 +1,8 @@
 import { setMaxListeners } from 'node:events';
 
-import { withResolvers } from '../../shared/deferred.js';
 import { ClosedError } from '../../errors.js';
 import type { RedisStreamsError } from '../../errors.js';
-import { RECONNECT_BACKOFF, REFUSAL_BACKOFF, backoffDelay, pause } from '../../shared/backoff.js';
+import { RECONNECT_BACKOFF, REFUSAL_BACKOFF, backoffDelay, pause, untilAborted } from '../../shared/backoff.js';
 import {
   classifyRedisError,
   isRefusal,
@@ -100,7 +99,8 @@ export class CommitScheduler {
   async flush(signal?: AbortSignal): Promise<void> {
     const partitions = new Set([...this.#sending.keys(), ...this.#queued.keys()]);
     const flushes = [...partitions].map((partition) => this.#flushPartition(partition, signal));
-    const [failure] = (await orAborted(Promise.all(flushes), signal)).flat();
+    const sent = Promise.all(flushes);
+    const [failure] = (await (signal ? untilAborted(sent, signal) : sent)).flat();
     if (failure) throw failure;
   }
 
@@ -223,17 +223,5 @@ export class CommitScheduler {
     const surplus = this.#refusals.has(partition) ? Math.max(0, this.#size - MOST_REFUSED) : 0;
     if (surplus > 0) this.#settle(partition, ids.slice(0, surplus));
     this.#queued.set(partition, [...ids.slice(surplus), ...(this.#queued.get(partition) ?? [])]);
-  }
-}
-
-async function orAborted<T>(promise: Promise<T>, signal: AbortSignal | undefined): Promise<T> {
-  if (!signal) return promise;
-  const aborted = withResolvers<never>();
-  const onAbort = (): void => aborted.reject(signal.reason);
-  signal.addEventListener('abort', onAbort, { once: true });
-  try {
-    return await Promise.race([promise, aborted.promise]);
-  } finally {
-    signal.removeEventListener('abort', onAbort);
   }
 }

@@ -42,11 +42,12 @@ export async function within(time: number, work: Promise<unknown>): Promise<void
 
 /** Waits for the work, which continues when the signal ends the wait. @throws the reason of the signal */
 export async function untilAborted<T>(work: Promise<T>, signal: AbortSignal): Promise<T> {
-  signal.throwIfAborted();
   const { promise: aborted, reject } = withResolvers<never>();
   const stop = onceAborted(signal, () => reject(signal.reason));
+  // The work is raced all the same: if it fails, that must be handled.
+  if (signal.aborted) reject(signal.reason);
   try {
-    return await Promise.race([work, aborted]);
+    return await Promise.race([aborted, work]);
   } finally {
     stop();
   }

@@ -1,5 +1,5 @@
 import { describe, expect, it } from '@jest/globals';
-import { backoffDelay, pause } from '../../lib/shared/backoff.js';
+import { backoffDelay, pause, untilAborted } from '../../lib/shared/backoff.js';
 
 const policy = { initial: 50, factor: 2, max: 2_000, jitter: 0.3 };
 
@@ -22,5 +22,16 @@ describe('back-off', () => {
     abort.abort();
     await expect(pausing).resolves.toBeUndefined();
     await expect(pause(60_000, abort.signal)).resolves.toBeUndefined();
+  });
+
+  it('a wait for work ends with the reason of its signal, and handles a later failure of the work', async () => {
+    const abort = new AbortController();
+    const never = new Promise<never>(() => undefined);
+    const waiting = untilAborted(never, abort.signal);
+    abort.abort(new Error('enough'));
+    await expect(waiting).rejects.toThrow('enough');
+    await expect(untilAborted(Promise.reject(new Error('late')), abort.signal)).rejects.toThrow('enough');
+    await expect(untilAborted(Promise.resolve(1), abort.signal)).rejects.toThrow('enough');
+    await expect(untilAborted(Promise.resolve(1), new AbortController().signal)).resolves.toBe(1);
   });
 });

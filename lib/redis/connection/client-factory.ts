@@ -2,7 +2,7 @@ import type { Cluster, ClusterOptions, Redis, RedisOptions } from 'ioredis';
 
 import { InvalidOptionError } from '../../errors.js';
 import { RECONNECT_BACKOFF, backoffDelay } from '../../shared/backoff.js';
-import { checkGivenClient, connectionTarget } from './connection-target.js';
+import { addressOf, checkGivenClient, connectionTarget } from './connection-target.js';
 import type { ConnectionTarget, RedisClient, RedisStreamsConnection } from './connection-target.js';
 import * as ioredis from './ioredis.js';
 
@@ -158,8 +158,8 @@ function noCluster(): never {
 
 /** Clients that a function of the user returns; whether they are clusters is known after its first call. */
 class GivenClients implements ClientFactory {
-  readonly address = 'the given client';
   readonly keyPrefix = '';
+  #address: string | undefined;
   readonly #make: () => unknown;
   readonly #times: ConnectionTimes;
   readonly #seen = new WeakSet<RedisClient>();
@@ -170,6 +170,11 @@ class GivenClients implements ClientFactory {
   constructor(make: () => unknown, times: ConnectionTimes) {
     this.#make = make;
     this.#times = times;
+  }
+
+  /** Known when the function has been called. */
+  get address(): string {
+    return this.#address ?? 'the given client';
   }
 
   isCluster(): boolean {
@@ -226,6 +231,7 @@ class GivenClients implements ClientFactory {
       throw error;
     }
     this.#seen.add(client);
+    this.#address ??= client.isCluster ? 'the given cluster' : addressOf((client as Redis).options);
     return client;
   }
 }

@@ -166,7 +166,8 @@ function targetOfServer(at: string, given: unknown): ServerTarget {
   return { kind: 'server', address: addressOf(options), keyPrefix, options };
 }
 
-function addressOf({ sentinels, path, host, port }: RedisOptions): string {
+/** Where a client connects to, without credentials. */
+export function addressOf({ sentinels, path, host, port }: RedisOptions): string {
   if (!sentinels) return path ?? endpoint(host, port, DEFAULT_PORT);
   return `sentinels ${sentinels.map((node) => endpoint(node.host, node.port, DEFAULT_SENTINEL_PORT)).join(', ')}`;
 }

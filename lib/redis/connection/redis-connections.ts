@@ -13,7 +13,7 @@ import { ClusterRouter, ReaderRouter, SingleRouter } from './connection-router.j
 import type { ConnectionRouter, LiveNode, LiveRoute } from './connection-router.js';
 import { ReadInterrupt } from './read-interrupt.js';
 import { RedisConnection } from './redis-connection.js';
-import type { ConnectionSettings } from './redis-connection.js';
+import type { ClientSource, ConnectionSettings } from './redis-connection.js';
 
 /**
  * `connected` while every connection in use is live; one that the server ended because it was idle counts as live unless it
@@ -58,8 +58,8 @@ export class RedisConnections extends EventEmitter<ConnectionsEvents> {
       replyTimeout: (role) => replyTimeoutOf(role, times),
       onMissing: (what) => this.reportMissing(what),
     };
-    this.writer = new LateRouter(this.address, () => this.#createRouter('writer'));
-    this.control = new LateRouter(this.address, () => this.#createRouter('control'));
+    this.writer = new LateRouter(this.#factory, () => this.#createRouter('writer'));
+    this.control = new LateRouter(this.#factory, () => this.#createRouter('control'));
   }
 
   get address(): string {
@@ -152,9 +152,15 @@ export class RedisConnections extends EventEmitter<ConnectionsEvents> {
   }
 
   #single(role: ConnectionRole): RedisConnection {
-    const { address } = this;
-    const createClient = () => this.#factory.createClient(role);
-    return new RedisConnection({ address, createClient }, role, this.#settings);
+    const factory = this.#factory;
+    const source: ClientSource = {
+      // That of a client of the application is known when it has been made.
+      get address() {
+        return factory.address;
+      },
+      createClient: () => factory.createClient(role),
+    };
+    return new RedisConnection(source, role, this.#settings);
   }
 
   #clusterNodes(): ClusterNodes {
@@ -222,13 +228,17 @@ export class RedisConnections extends EventEmitter<ConnectionsEvents> {
 
 /** Stands for a router until it is known whether the connection is a cluster, which for a function takes its first call. */
 class LateRouter implements ConnectionRouter {
-  readonly address: string;
+  readonly #factory: Pick<ClientFactory, 'address'>;
   readonly #create: () => ConnectionRouter;
   #router: ConnectionRouter | undefined;
 
-  constructor(address: string, create: () => ConnectionRouter) {
-    this.address = address;
+  constructor(factory: Pick<ClientFactory, 'address'>, create: () => ConnectionRouter) {
+    this.#factory = factory;
     this.#create = create;
+  }
+
+  get address(): string {
+    return this.#factory.address;
   }
 
   get isCluster(): boolean | undefined {

@@ -77,6 +77,13 @@ describe('a client that a function of the application returned', () => {
     await until('no refused client is connected', async () => (await others()) === 0);
   });
 
+  it('is named by its address in errors and in the log', async () => {
+    const { port } = await bench.server({ args: ['--appendonly', 'no', '--requirepass', 'right'] });
+    const make = (): Redis => new Redis({ port, password: 'wrong', lazyConnect: true });
+    const refusal = await RedisStreamer.connect(make, { logger: SILENT }).catch((error: unknown) => error);
+    expect(refusal).toMatchObject({ code: 'ERR_PERMISSION', message: expect.stringContaining(`localhost:${port}`) });
+  });
+
   it('cannot be made by a function that throws: the error names the reason', async () => {
     const fail = (): Redis => {
       throw new Error('no such secret');

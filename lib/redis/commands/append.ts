@@ -3,7 +3,7 @@ import type { LiveRoute } from '../connection/connection-router.js';
 import { APPEND_AT } from '../scripts/append-at.js';
 import { APPEND_SCRIPTS, appendCall, appendOutcomes, revokeCall } from '../scripts/append-batch.js';
 import { DROP_UNTIL } from '../scripts/drop-until.js';
-import { unexpected } from '../wire/append-reply.js';
+import { outcomeOf, unexpectedReply } from '../wire/append-reply.js';
 import type { AppendOutcomes } from '../wire/append-reply.js';
 import type { CommandChannel } from '../wire/command-channel.js';
 import { ReplyError } from '../wire/resp-reader.js';
@@ -64,7 +64,7 @@ export class RedisAppendCommands implements AppendCommands {
   /** The server's limit of one payload, by connection: servers behind one address may differ. */
   readonly #limits = new WeakMap<CommandChannel, number>();
   /** False once CONFIG GET was refused. */
-  #tellsLimit = true;
+  #canTellLimit = true;
 
   constructor(sender: CommandSender, clock: ServerClock) {
     this.#sender = sender;
@@ -92,6 +92,11 @@ export class RedisAppendCommands implements AppendCommands {
       this.#knowsLimit(batch, route) &&
       this.#knowsTime(batch, route)
     );
+  }
+
+  payloadLimit(streamKey: string): number | undefined {
+    const route = this.#sender.router.find(this.#sender.key(streamKey));
+    return route && this.#limits.get(route.channel);
   }
 
   async prepare(batch: WriteBatch, timeout: number): Promise<void> {
@@ -190,11 +195,6 @@ export class RedisAppendCommands implements AppendCommands {
     return once === undefined || this.#loaded.has(channel);
   }
 
-  payloadLimit(streamKey: string): number | undefined {
-    const route = this.#sender.router.find(this.#sender.key(streamKey));
-    return route && this.#limits.get(route.channel);
-  }
-
   /** Not asked for before a batch could be over it. */
   #knowsLimit({ size = 0 }: WriteBatch, { channel }: LiveRoute): boolean {
     return size <= MIN_PAYLOAD_LIMIT || this.#limits.has(channel);
@@ -202,14 +202,14 @@ export class RedisAppendCommands implements AppendCommands {
 
   /** A server that does not tell it refuses what is too large by itself. */
   async #askForLimit({ channel }: LiveRoute): Promise<void> {
-    const limit = this.#tellsLimit ? await this.#payloadLimitOf(channel) : undefined;
+    const limit = this.#canTellLimit ? await this.#payloadLimitOf(channel) : undefined;
     this.#limits.set(channel, limit ?? Infinity);
   }
 
   async #payloadLimitOf(channel: CommandChannel): Promise<number | undefined> {
     const [reply] = await channel.commands([['CONFIG', 'GET', PAYLOAD_LIMIT]], 'utf8');
     if (reply instanceof Error) {
-      if (reply instanceof ReplyError) this.#tellsLimit = false;
+      if (reply instanceof ReplyError) this.#canTellLimit = false;
       return undefined;
     }
     const limit = Array.isArray(reply) ? Number(reply[1]) : NaN;
@@ -252,7 +252,7 @@ export class RedisAppendCommands implements AppendCommands {
     if (trim.minId !== undefined && !features.minId) commands.push(dropCommand(key, trim.minId));
     return channel
       .commands(commands, 'utf8', settingsOf(route))
-      .then((replies) => replies.slice(0, requests.length).map(asOutcome));
+      .then((replies) => replies.slice(0, requests.length).map(outcomeOf));
   }
 
   /** Where MULTI is refused, by a proxy or an ACL, the same commands append one by one. */
@@ -265,9 +265,9 @@ export class RedisAppendCommands implements AppendCommands {
     const appends = requests.map(({ id, fields }): Command => ['XADD', key, ...limit, id, ...fields]);
     const [begun, ...replies] = await channel.commands([['MULTI'], ...appends, ['EXEC']], 'utf8');
     const done = replies.pop();
-    if (Array.isArray(done)) return done.map(asOutcome);
-    if (begun instanceof ReplyError) return replies.map(asOutcome);
-    const failure = done instanceof Error ? done : unexpected(done);
+    if (Array.isArray(done)) return done.map(outcomeOf);
+    if (begun instanceof ReplyError) return replies.map(outcomeOf);
+    const failure = done instanceof Error ? done : unexpectedReply(done);
     return replies.map((queued) => (queued instanceof Error ? queued : failure));
   }
 
@@ -287,7 +287,7 @@ export class RedisAppendCommands implements AppendCommands {
     return route.channel.command(command, 'utf8', settingsOf(route)).then(
       (replies) => {
         if (Array.isArray(replies)) return appendOutcomes(replies, requests.length, wantsIds);
-        const failure = once.revokes && replies === null ? new BatchRevoked() : unexpected(replies);
+        const failure = once.revokes && replies === null ? new BatchRevoked() : unexpectedReply(replies);
         return requests.map(() => failure);
       },
       (error: unknown) => {
@@ -354,10 +354,6 @@ export class RedisAppendCommands implements AppendCommands {
     }
     this.#loaded.add(route.channel);
   }
-}
-
-function asOutcome(reply: unknown): string | Error {
-  return typeof reply === 'string' || reply instanceof Error ? reply : unexpected(reply);
 }
 
 function needsScripts(): UnsupportedOperationError {

@@ -1,7 +1,7 @@
 import type { Command } from '../wire/resp-writer.js';
 import { entriesOf } from '../wire/stream-entry.js';
 import type { CommandSender } from './command-sender.js';
-import { collectClaims, parsePending } from './replies.js';
+import { collectClaims, parsePending, throwFirst } from './replies.js';
 import type { ClaimRequest, ClaimedPage, PendingCommands, PendingEntry, TakenPage } from './stream-commands.js';
 
 const ID_AT_END = '0-0';
@@ -120,26 +120,23 @@ export class ClaimStrategies {
     return { taken: collectTaken(replies), deleted, next: cursor === ID_AT_END ? undefined : cursor };
   }
 
-  async #takePending({ streamKey, group, consumer, minIdle, count, after }: ClaimRequest): Promise<TakenPage> {
-    const page = await this.#pending.pending(streamKey, group, { after, count });
-    const next = page.length < count ? undefined : (page.at(-1) as PendingEntry).id;
-    const idle = page.filter((entry) => entry.idle >= minIdle);
+  async #takePending(request: ClaimRequest): Promise<TakenPage> {
+    const { streamKey, group, consumer, minIdle } = request;
+    const { idle, next } = await this.#idlePage(request);
     const key = this.#sender.key(streamKey);
     const replies = await this.#sender.pipeline(
       key,
       // Redis 6.0 keeps a count with JUSTID, too; the idle time guards against a consumer that takes the entry in between.
       idle.map(({ id }) => ['XCLAIM', key, group, consumer, minIdle, id, 'JUSTID'] as const),
     );
-    const failure = replies.find((reply): reply is Error => reply instanceof Error);
-    if (failure) throw failure;
+    throwFirst(replies);
     // An entry that was deleted may be missing in the reply although it is ours now: claimOwn settles which it is.
     return { taken: idle, deleted: [], next };
   }
 
-  async #claimPending({ streamKey, group, consumer, minIdle, count, after }: ClaimRequest): Promise<ClaimedPage> {
-    const page = await this.#pending.pending(streamKey, group, { after, count });
-    const next = page.length < count ? undefined : (page.at(-1) as PendingEntry).id;
-    const idle = page.filter((entry) => entry.idle >= minIdle);
+  async #claimPending(request: ClaimRequest): Promise<ClaimedPage> {
+    const { streamKey, group, consumer, minIdle } = request;
+    const { idle, next } = await this.#idlePage(request);
     const key = this.#sender.key(streamKey);
     const replies = await this.#sender.pipeline(
       key,
@@ -149,12 +146,20 @@ export class ClaimStrategies {
     const counts = idle.map((entry) => entry.deliveryCount + 1);
     return { ...collectClaims(idle, counts, replies), next };
   }
+
+  /** The entries of one page of the pending list that have been idle long enough, and where the next page begins. */
+  async #idlePage({ streamKey, group, minIdle, count, after }: ClaimRequest): Promise<{
+    idle: PendingEntry[];
+    next: string | undefined;
+  }> {
+    const page = await this.#pending.pending(streamKey, group, { after, count });
+    const next = page.length < count ? undefined : (page.at(-1) as PendingEntry).id;
+    return { idle: page.filter((entry) => entry.idle >= minIdle), next };
+  }
 }
 
 /** An entry without a row was acknowledged in between by its former consumer, or claimed by another. */
 function collectTaken(replies: readonly unknown[]): PendingEntry[] {
-  return replies.flatMap((reply) => {
-    if (reply instanceof Error) throw reply;
-    return parsePending(reply);
-  });
+  throwFirst(replies);
+  return replies.flatMap(parsePending);
 }

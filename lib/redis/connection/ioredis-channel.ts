@@ -1,7 +1,7 @@
 import type { Redis } from 'ioredis';
 
 import { monotonicNow } from '../../shared/clock.js';
-import { unexpected } from '../wire/append-reply.js';
+import { outcomeOf } from '../wire/append-reply.js';
 import type { AppendOutcomes } from '../wire/append-reply.js';
 import type { AppendBatch, CommandChannel, SendSettings } from '../wire/command-channel.js';
 import type { ReplyEncoding } from '../wire/reply-handler.js';
@@ -72,7 +72,7 @@ export class IoredisChannel implements CommandChannel {
   async append({ key, limit, requests }: AppendBatch, settings?: SendSettings): Promise<AppendOutcomes> {
     const commands = requests.map(({ id, fields }): Command => ['xadd', key, ...limit, id, ...fields]);
     const replies = await this.commands(commands, 'utf8', settings);
-    return replies.map((reply) => (typeof reply === 'string' || reply instanceof Error ? reply : unexpected(reply)));
+    return replies.map(outcomeOf);
   }
 
   async pages(command: Command, streamKey: (key: string) => string, settings?: SendSettings): Promise<StreamPage[]> {

@@ -63,7 +63,7 @@ export class AppendReply implements ReplyHandler {
     if (type === RESP.bulk) {
       const length = reader.number();
       if (length === undefined) return undefined;
-      if (length < 0) return unexpected(null);
+      if (length < 0) return unexpectedReply(null);
       const at = reader.bulk(length);
       if (at === undefined) return undefined;
       return wantsId ? reader.bytes.toString('latin1', at, at + length) : '';
@@ -85,10 +85,16 @@ export class AppendReply implements ReplyHandler {
 /** Read from its beginning each time: it is short, and no server sends it. */
 function readUnexpected(reader: RespReader): Error | undefined {
   const decoder = new ValueDecoder('utf8');
-  return decoder.read(reader) ? unexpected(decoder.value) : undefined;
+  return decoder.read(reader) ? unexpectedReply(decoder.value) : undefined;
 }
 
-export function unexpected(value: unknown): Error {
+/** The error for a value that came in place of an id. */
+export function unexpectedReply(value: unknown): Error {
   const found = value === null ? 'null' : Array.isArray(value) ? 'an array' : `a ${typeof value}`;
   return new UnexpectedReply(`Redis answered XADD with ${found} in place of an id`);
+}
+
+/** The id, or the error of the entry, for a reply that was read as a value. */
+export function outcomeOf(reply: unknown): string | Error {
+  return typeof reply === 'string' || reply instanceof Error ? reply : unexpectedReply(reply);
 }

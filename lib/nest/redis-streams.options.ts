@@ -147,13 +147,13 @@ export interface HandlerExtras {
   ordered?: boolean;
 }
 
-/** The only defaults of the Nest layer; the engine has its own. */
+/** The only defaults of the Nest layer; the engine has its own, and checks the options that it shares. */
 export const SERVER_DEFAULTS = Object.freeze({
   mode: 'load-balanced',
   ack: 'auto',
   concurrency: 16,
   autoCommit: 'rolling',
-  shutdownTimeout: 10_000,
+  shutdownTimeout: DEFAULTS.streamer.shutdownTimeout,
   replyPrefix: 'reply:',
 } as const) satisfies ServerRedisStreamsOptions;
 
@@ -279,7 +279,6 @@ export function resolveServerOptions(options: ServerRedisStreamsOptions): Resolv
   const { ack, concurrency, shutdownTimeout, replyPrefix, mode, maxPayload = Infinity } = given;
   check.oneOf('ack', ack, ['auto', 'manual']);
   check.integer('concurrency', concurrency, 1, 100_000);
-  check.time('shutdownTimeout', shutdownTimeout, 0);
   check.name('replyPrefix', replyPrefix);
   if (options.maxPayload !== undefined) check.integer('maxPayload', maxPayload, 1);
   if (options.shards !== undefined) check.boolean('shards', options.shards);

@@ -80,6 +80,7 @@ export function checkStreamerOptions(options: StreamerOptions): void {
   check.options('', options, STREAMER_OPTIONS);
 }
 
+/** @throws InvalidOptionError */
 function checkLogger(logger: unknown): void {
   const methods = ['error', 'warn', 'log'].map((name) => (logger as Record<string, unknown> | null)?.[name]);
   if (methods.every((method) => typeof method === 'function')) return;
@@ -134,14 +135,15 @@ export function resolveProducerOptions(options: ProducerOptions): ResolvedProduc
 
 /** @throws InvalidOptionError */
 function sharderOf(given: Sharder | (() => Sharder)): Sharder {
-  const sharder = typeof given === 'function' ? made(given) : given;
+  const sharder = typeof given === 'function' ? callFactory(given) : given;
   if (typeof sharder?.shardOf !== 'function') {
     throw new InvalidOptionError('sharder', 'must be a Sharder, or a function that returns one', sharder);
   }
-  return typeof given === 'function' ? sharder : (made(() => sharder.forProducer?.()) ?? sharder);
+  return typeof given === 'function' ? sharder : (callFactory(() => sharder.forProducer?.()) ?? sharder);
 }
 
-function made<T>(make: () => T): T {
+/** Calls a function that makes a sharder. @throws CallbackError */
+function callFactory<T>(make: () => T): T {
   try {
     return make();
   } catch (error) {

@@ -33,7 +33,7 @@ const RESERVATION_LIMIT = 5_000;
 export class BufferShares {
   readonly #loops: () => number;
   /** Places that reads which may block keep. */
-  blocked = 0;
+  #blocked = 0;
 
   /** @param loops number of loops that share the buffer */
   constructor(loops: () => number) {
@@ -54,7 +54,15 @@ export class BufferShares {
   }
 
   mayBlock({ capacity }: ReservableBuffer, places: number): boolean {
-    return this.blocked + places <= capacity * BLOCKED_PART;
+    return this.#blocked + places <= capacity * BLOCKED_PART;
+  }
+
+  /** Counts the places of a read that may block. Returns the function that ends that; it must be called once. */
+  block(places: number): () => void {
+    this.#blocked += places;
+    return () => {
+      this.#blocked -= places;
+    };
   }
 }
 
@@ -106,9 +114,9 @@ class BufferShare implements ReadBuffer {
   reserve(places: number, use: ReadUse): (found: number) => void {
     const giveBack = this.#buffer.reserve(places, use === 'blocking read');
     if (use === 'blocking read') {
-      this.#shares.blocked += places;
+      const unblock = this.#shares.block(places);
       return (found) => {
-        this.#shares.blocked -= places;
+        unblock();
         giveBack();
         this.#isBusy = found >= places;
       };

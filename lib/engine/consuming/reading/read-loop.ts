@@ -390,13 +390,12 @@ export class ReadLoop {
     const partitions = this.#active;
     const trouble = isOfKey(classifyRedisError(error)) ? await this.#heal(partitions, error) : error;
     const kind = trouble === undefined ? undefined : classifyRedisError(trouble);
-    const isAlone = kind !== undefined && isRefusal(kind) && (await this.#separate(partitions));
-    if (isAlone) return;
-    if (kind !== undefined && (isRefusal(kind) || PASSING.has(kind))) this.#report(trouble, partitions);
-    // After a repair too: a group that is deleted again and again must not keep a core busy.
-    const isSlow = kind !== undefined && isRefusal(kind);
-    // The longest delay, with its jitter, is under every step limit.
-    await pause(backoffDelay(isSlow ? REFUSAL_BACKOFF : RECONNECT_BACKOFF, failures), signal);
+    const isRefused = kind !== undefined && isRefusal(kind);
+    if (isRefused && (await this.#separate(partitions))) return;
+    if (kind !== undefined && (isRefused || PASSING.has(kind))) this.#report(trouble, partitions);
+    // After a repair too: a group that is deleted again and again must not keep a core busy. The longest delay of either
+    // back-off, with its jitter, is under every step limit.
+    await pause(backoffDelay(isRefused ? REFUSAL_BACKOFF : RECONNECT_BACKOFF, failures), signal);
   }
 
   /** Returns true when the refusal is about some of the partitions only, so that the others can be read at once. */

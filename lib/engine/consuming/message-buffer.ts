@@ -4,8 +4,9 @@ import type { Deferred } from '../../shared/deferred.js';
 /**
  * Owns the messages that were read and not yet handed out: bounded, first in first out.
  *
- * Its free places are the credit of a read, which reserves those that it asks for until it comes back. With `holdsUntilReleased` a message occupies its place until {@link release}, so
- * that buffered messages and those in handlers together never exceed the capacity.
+ * Its free places are the credit of a read, which reserves those that it asks for until it comes back. With
+ * `holdsUntilReleased` a message occupies its place until {@link release}, so that buffered messages and those in handlers
+ * together never exceed the capacity.
  */
 export class MessageBuffer<T> {
   readonly #holdsUntilReleased: boolean;

@@ -72,9 +72,8 @@ export interface ProducerOptions {
   maxQueuedBytes?: number;
   /**
    * Most bytes of payload and headers of one message; a larger one fails at once with ERR_PAYLOAD_TOO_LARGE and is not sent.
-   * At least 1. Default: the server's `proto-max-bulk-len` where CONFIG GET is permitted (asked
-   * for at the first message or batch over 1 MiB), else 536,870,911. Set it to the limit of
-   * a proxy or service between here and Redis.
+   * At least 1. Default: the server's `proto-max-bulk-len` where CONFIG GET is permitted (asked for at the first message or
+   * batch over 1 MiB), else 536,870,911. Set it to the limit of a proxy or service between here and Redis.
    */
   maxPayload?: number;
   /** Default `at-least-once`. */

@@ -4,7 +4,10 @@ import type { Sharder } from '../options/options.js';
 /** Streams whose turn is kept: that many that were used last, and up to as many more. */
 const KEPT_STREAMS = 5_000;
 
-/** Each stream's messages go to its shards in turn. Turns are kept for the 5,000 streams that were used last, and for 10,000 at most. */
+/**
+ * Each stream's messages go to its shards in turn. Turns are kept for the 5,000 streams that were used last, and for 10,000
+ * at most.
+ */
 export class RoundRobinSharder implements Sharder {
   readonly shards: number;
   /** Two generations, because finding the oldest entry of a Map takes longer the more of them were deleted. */

@@ -75,9 +75,10 @@ const REDIRECTIONS_AT_ONCE = 2;
  *   of the other node and repeats there. So does a refusal for the slot alone: TRYAGAIN, or a slot that no node serves.
  *
  * A batch during which connections end again and again may hold a message that a server or proxy cannot take. From the second
- * end on the batch is suspect: it is halved and its parts go alone, in order, so that the others pass and one message is left. That fails
- * as uncertain; without a limit it would hold up the lane, and repeat its neighbours, until its deadline. A batch that must
- * not be appended twice is revoked before it is halved, so that no copy of it can arrive late; its message fails as not sent.
+ * end on the batch is suspect: it is halved and its parts go alone, in order, so that the others pass and one message is left.
+ * That message fails as uncertain; without a limit it would hold up the lane, and repeat its neighbours, until its deadline. A
+ * batch that must not be appended twice is revoked before it is halved, so that no copy of it can arrive late; its message
+ * fails as not sent.
  *
  * It never writes to a stream that is held, and never settles a message twice.
  */

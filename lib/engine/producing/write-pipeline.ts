@@ -72,7 +72,7 @@ export class WritePipeline implements LanePipeline {
   #rounds = new Set<Round>();
   /** Wait until the queue is below its low-water mark. */
   readonly #waiters: Array<Deferred<void>> = [];
-  /** Waiters that went on in this turn. */
+  /** Waiters that were resolved in this turn of the event loop. */
   #given = 0;
 
   constructor(options: WritePipelineOptions) {
@@ -290,7 +290,7 @@ export class WritePipeline implements LanePipeline {
     return new ConnectTimeoutError(error.address, connectTimeout, error.cause);
   }
 
-  /** Lets no more waiters go on in one turn of the event loop than there is room for, if each sends one message then. */
+  /** Resolves no more waiters in one turn of the event loop than there is room for, if each sends one message then. */
   #giveRoom(): void {
     const most = this.#options.maxQueued * LOW_WATER;
     while (this.#waiters.length > 0 && this.isBelowLowWater && this.#size + this.#given < most) {

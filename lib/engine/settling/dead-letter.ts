@@ -12,8 +12,8 @@ export interface DeadLetterOptions {
   /** Key of the stream of dead letters. Default `<stream>.dead`. */
   stream?: string;
   /**
-   * About how many dead letters are kept: more delete the oldest, of which the log warns once. False: all are kept. At least
-   * 1, default 100,000.
+   * About how many dead letters the stream keeps. Over that the oldest are deleted; the log has a warning of the first
+   * deletion. False keeps all. At least 1, default 100,000.
    */
   maxLen?: number | false;
 }

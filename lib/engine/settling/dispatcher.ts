@@ -209,6 +209,8 @@ export class Dispatcher implements MessageTaker {
     const before = performance.now();
     const [first] = messages as [StreamMessage];
     if (!turn || (await this.#countStart(first))) {
+      // The first delivery was counted at the read, each later one at its start. From the third on, an earlier process ended
+      // after it had started.
       turn?.begin(first.deliveryCount > 2);
       // A suspect that waits for its count is no handler that hangs.
       this.#begins.add(begin);

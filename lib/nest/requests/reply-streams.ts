@@ -30,8 +30,8 @@ interface ReplyStream {
 /**
  * The reply streams that this server has written to. Their names come from requests, and a program that may append a request
  * could name a new one each time: so each has a time to live, there are at most 10,000, and each keeps about 1,000,000 replies.
- * When there are more, the tenth of them is deleted that has had no reply for the longest time: their clients have read them, if they
- * live.
+ * When there are more, the tenth of them that has had no reply for the longest time is deleted: clients that are alive have
+ * read those.
  *
  * It never writes a reply, and never deletes a stream while an answer is streamed to it.
  */

@@ -126,7 +126,10 @@ export class RedisConnections extends EventEmitter<ConnectionsEvents> {
     this.#updateStatus();
   }
 
-  /** Reports once that the server, or its client, lacks something. @param loss what does not work; undefined when there is another way */
+  /**
+   * Reports once that the server, or its client, lacks something.
+   * @param loss what does not work without it; undefined when there is another way
+   */
   reportMissing(what: string, loss?: string): void {
     if (this.#reportedMissing.has(what)) return;
     this.#reportedMissing.add(what);

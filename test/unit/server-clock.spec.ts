@@ -36,7 +36,7 @@ class Server {
 }
 
 describe('the clock of a server', () => {
-  it('is told by the server and runs on the monotonic clock, whatever becomes of the clock of this machine', async () => {
+  it('is read from the server and runs on the monotonic clock, whatever becomes of the clock of this machine', async () => {
     const server = new Server();
     const clock = new ServerClock(new ServerFeatures());
     await clock.ask(server.channel);
@@ -83,7 +83,7 @@ describe('the clock of a server', () => {
     expect(server.asked).toBe(1);
   });
 
-  it('is not told by a server that does not permit TIME: it is asked once', async () => {
+  it('is unknown where the server does not permit TIME, which is tried once', async () => {
     const missing: string[] = [];
     const server = new Server();
     server.error = new ReplyError("NOPERM this user has no permissions to run the 'time' command");

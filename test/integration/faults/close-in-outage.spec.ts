@@ -71,6 +71,20 @@ const instanceWithReply = async (
   return { instance, reply: () => gate.resolve('answer') };
 };
 
+/** Waits for its gate, then acknowledges and commits. */
+class CommittingHandler {
+  readonly gate = withResolvers<void>();
+  isRunning = false;
+  /** The code with which the commit failed. */
+  committed: Promise<string> | undefined;
+  readonly handle = async (_: unknown, context: RedisStreamsContext): Promise<void> => {
+    this.isRunning = true;
+    await this.gate.promise;
+    context.ack();
+    await (this.committed = codeOf(context.commit()));
+  };
+}
+
 describe.each(['down', 'suspended'] as const)('closing while Redis is %s', (how) => {
   let server: RedisServer;
 
@@ -135,47 +149,31 @@ describe.each(['down', 'suspended'] as const)('closing while Redis is %s', (how)
 
   it('ends also when a handler still runs, and when it waits for context.commit()', async () => {
     const { client } = clientOf({ connection: server.url });
-    const gate = withResolvers<void>();
-    let running = 0;
-    let committed: Promise<string> | undefined;
-    const handle = async (_: unknown, context: RedisStreamsContext): Promise<void> => {
-      running += 1;
-      await gate.promise;
-      context.ack();
-      await (committed = codeOf(context.commit()));
-    };
+    const handler = new CommittingHandler();
     const options = { connection: server.url, timeout: 200_000, ...BUSY, ack: 'manual', concurrency: 2 } as const;
-    const { app } = await startInstance(bench, onEvent('tell', handle), options);
+    const { app } = await startInstance(bench, onEvent('tell', handler.handle), options);
     await firstValueFrom(client.emit('tell', 1));
-    await until('the handler runs', () => running === 1);
+    await until('the handler runs', () => handler.isRunning);
     await takeAway();
-    gate.resolve();
-    await until('the commit is called', () => committed !== undefined);
+    handler.gate.resolve();
+    await until('the commit is called', () => handler.committed !== undefined);
 
     expect(await durationOf(app.close())).toBeLessThan(SHUTDOWN_TIMEOUT + MARGIN);
-    expect(await committed).toBe('ERR_CLOSED');
+    expect(await handler.committed).toBe('ERR_CLOSED');
   });
 
   it('context.commit() ends after `timeout`, also when the server stays', async () => {
     const { client } = clientOf({ connection: server.url });
-    const gate = withResolvers<void>();
-    let running = 0;
-    let committed: Promise<string> | undefined;
-    const handle = async (_: unknown, context: RedisStreamsContext): Promise<void> => {
-      running += 1;
-      await gate.promise;
-      context.ack();
-      await (committed = codeOf(context.commit()));
-    };
+    const handler = new CommittingHandler();
     const options = { connection: server.url, ...BUSY, timeout: 1_000, ack: 'manual' } as const;
-    await startInstance(bench, onEvent('tell', handle), options);
+    await startInstance(bench, onEvent('tell', handler.handle), options);
     await firstValueFrom(client.emit('tell', 1));
-    await until('the handler runs', () => running === 1);
+    await until('the handler runs', () => handler.isRunning);
     await takeAway();
-    gate.resolve();
-    await until('the commit is called', () => committed !== undefined);
+    handler.gate.resolve();
+    await until('the commit is called', () => handler.committed !== undefined);
 
-    expect(await committed).toBe('ERR_CONNECTION');
+    expect(await handler.committed).toBe('ERR_CONNECTION');
   });
 });
 

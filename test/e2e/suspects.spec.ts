@@ -64,3 +64,48 @@ describe('messages that a crash has left behind', () => {
     },
   );
 });
+
+describe('messages that a crash has left behind, and that wait for their turn', () => {
+  it.each([
+    ['load-balanced', 'its consumer is deleted', () => admin.xgroup('DELCONSUMER', 'a', 'g', 'me')],
+    ['load-balanced', 'its group is destroyed', () => admin.xgroup('DESTROY', 'a', 'g')],
+    ['load-balanced', 'its stream is deleted', () => admin.del('a')],
+    ['load-balanced', 'everything is flushed', () => admin.flushall()],
+    ['load-balanced', 'its stream is replaced', () => admin.set('a', 'text')],
+    ['resumable', 'its consumer is deleted', () => admin.xgroup('DELCONSUMER', 'a', 'g', 'me')],
+    ['resumable', 'its group is destroyed', () => admin.xgroup('DESTROY', 'a', 'g')],
+    ['resumable', 'its stream is deleted', () => admin.del('a')],
+  ] as const)('%s: are all handled once when %s', async (mode, _, takeAway) => {
+    const handled: number[] = [];
+    const handle = async (n: number): Promise<void> => {
+      await new Promise((resolve) => setTimeout(resolve, 200));
+      handled.push(n);
+    };
+    await leaveBehind('a');
+    await startInstance(bench, [onEvent('a', handle)], optionsOf({ mode }));
+    await until('the first is handled', () => handled.length === 1);
+    await takeAway();
+    await until('all are handled', () => handled.length === COUNT, 6_000);
+    expect(handled).toEqual([0, 1, 2, 3, 4]);
+    await until('nothing is pending', async () => (await admin.xpending('a', 'g').catch(() => [0]))[0] === 0);
+    expect(handled).toHaveLength(COUNT);
+  });
+
+  it('do not hold up those of other streams when Redis does not let them be counted', async () => {
+    const handled: string[] = [];
+    const slow =
+      (stream: string) =>
+      async (n: number): Promise<void> => {
+        await new Promise((resolve) => setTimeout(resolve, 200));
+        handled.push(`${stream}${n}`);
+      };
+    for (const stream of ['a', 'b']) await leaveBehind(stream);
+    await startInstance(bench, [onEvent('a', slow('a')), onEvent('b', slow('b'))], optionsOf({}));
+    await until('the first is handled', () => handled.length === 1);
+    await admin.acl('SETUSER', 'default', 'resetkeys', '~b', '~nrs:*');
+
+    await until('all of b are handled', () => handled.filter((name) => name.startsWith('b')).length === COUNT, 8_000);
+    await admin.acl('SETUSER', 'default', 'allkeys');
+    await until('all are handled', () => handled.length === 2 * COUNT, 10_000);
+  });
+});

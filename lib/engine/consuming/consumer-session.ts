@@ -111,7 +111,14 @@ export class ConsumerSession implements LiveSession, ReadLoopListener, RetryList
       countsStarts: capacity.holdsUntilReleased,
       listener: this,
     });
-    this.acknowledger = new Acknowledger({ consumer: options, pending, retries: this.#loops, logger, onError });
+    this.acknowledger = new Acknowledger({
+      consumer: options,
+      pending,
+      retries: this.#loops,
+      logger,
+      onError,
+      isOursAlone: (partition) => this.#leaseRenewal?.isOnTime(partition) ?? true,
+    });
     this.#release = new Release({ consumer: options, commands: control, logger });
     if (group !== undefined) {
       this.#housekeeping = new Housekeeping({ consumer: options, group, groups, partitions, logger, onError });

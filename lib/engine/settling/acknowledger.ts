@@ -1,6 +1,5 @@
 import { monotonicNow } from '../../shared/clock.js';
-import { RECONNECT_BACKOFF, backoffDelay, pause } from '../../shared/backoff.js';
-import { classifyRedisError, isTransient, toPublicError } from '../../redis/commands/redis-error.js';
+import { classifyRedisError, isOfKey } from '../../redis/commands/redis-error.js';
 import type { RedisStreamsError } from '../../errors.js';
 import type { RedisStreamsLogger } from '../../shared/logger.js';
 import type { PendingCommands } from '../../redis/commands/stream-commands.js';
@@ -18,7 +17,15 @@ export interface AcknowledgerOptions {
   readonly retries: RetrySchedules;
   readonly logger: Required<RedisStreamsLogger>;
   readonly onError: (error: RedisStreamsError) => void;
+  /** Whether no other consumer can have claimed an entry of the partition that this process owns. */
+  readonly isOursAlone: (partition: Partition) => boolean;
 }
+
+/**
+ * How long a suspect waits for acks to be confirmed before it, in milliseconds: in Cluster the node of another stream may stand
+ * still.
+ */
+const COMMIT_LIMIT = 2_000;
 
 /** An ack of the commit policy `delayed`, which waits for its delay. */
 interface DelayedAck {
@@ -95,34 +102,35 @@ export class Acknowledger {
   }
 
   /**
-   * Counts the delivery of a suspect on the server, right before its handler starts; repeats that through outages. Acks that
-   * wait are sent before: if the suspect ends the process, what has succeeded must not be handled again, and counted again,
-   * each time. With the commit policy `disabled` the handler decides about that itself.
+   * Counts the delivery of a suspect on the server, right before its handler starts. Acks that wait are sent before: if the
+   * suspect ends the process, what has succeeded must not be handled again, and counted again, each time. With the commit
+   * policy `disabled` the handler decides about that itself.
    *
-   * Returns false when the entry is no longer ours. Ends early, uncounted, when the signal aborts.
+   * Returns false when the entry is no longer ours. Ends early, uncounted, when the signal aborts. Rejects when it could not
+   * be counted: without a count, a message that ends its process would do that without end.
    */
   async countStart(message: StreamMessage, signal: AbortSignal): Promise<boolean> {
-    const { consumer: options, pending, onError } = this.#options;
+    const { consumer: options, pending, isOursAlone } = this.#options;
     const { consumer } = options;
     const group = options.group as string;
     const partition = partitionOf(message);
-    const entry = { id: message.id, deliveryCount: message.deliveryCount, consumer, idle: 0 };
-    for (let attempt = 1; ; attempt += 1) {
-      await this.#commitAll(signal);
-      if (signal.aborted) return true;
-      try {
-        const { entries, deleted } = await pending.claimOwn(partition.key, group, consumer, [entry], false);
-        if (deleted.length > 0) await pending.ack(partition.key, group, deleted);
-        partition.deletedWhilePending += deleted.length;
-        return entries.length > 0;
-      } catch (error) {
-        if (classifyRedisError(error) === 'group-missing') return false;
-        // Without a count, a message that ends its process would do that without end.
-        if (attempt === 1 && !isTransient(classifyRedisError(error))) {
-          onError(toPublicError(error, partition.key, 'counting a delivery of'));
-        }
-        await pause(backoffDelay(RECONNECT_BACKOFF, attempt), signal);
-      }
+    const { id, deliveryCount } = message;
+    await this.#commitAll(AbortSignal.any([signal, AbortSignal.timeout(COMMIT_LIMIT)]));
+    if (signal.aborted) return true;
+    try {
+      const wanted = [{ id, deliveryCount, consumer, idle: 0 }];
+      const { entries, deleted } = await pending.claimOwn(partition.key, group, consumer, wanted, false);
+      if (deleted.length > 0) await pending.ack(partition.key, group, deleted);
+      partition.deletedWhilePending += deleted.length;
+      if (entries.length > 0 || deleted.length > 0) return entries.length > 0;
+      if (!isOursAlone(partition)) return false;
+      // Pending for no consumer: its group was created again, or this consumer was deleted. Put back, it is counted.
+      const { restored, gone } = await pending.restore(partition.key, group, consumer, [{ id, deliveryCount }]);
+      return restored.length + gone.length > 0;
+    } catch (error) {
+      // With its group or stream the count is gone, and so is every other way to the message.
+      if (isOfKey(classifyRedisError(error))) return isOursAlone(partition);
+      throw error;
     }
   }
 

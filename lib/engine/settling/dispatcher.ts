@@ -3,8 +3,8 @@ import { outsideContext } from '../../shared/async-context.js';
 import { withResolvers } from '../../shared/deferred.js';
 import type { Deferred } from '../../shared/deferred.js';
 import type { RedisStreamsError } from '../../errors.js';
-import { within } from '../../shared/backoff.js';
-import { toPublicError } from '../../redis/commands/redis-error.js';
+import { RECONNECT_BACKOFF, backoffDelay, within } from '../../shared/backoff.js';
+import { classifyRedisError, isTransient, toPublicError } from '../../redis/commands/redis-error.js';
 import type { ConsumerSession, HandlerReport, MessageTaker } from '../consuming/consumer-session.js';
 import { Delivery } from './settlement.js';
 import type { Settlement } from './settlement.js';
@@ -12,6 +12,7 @@ import { KeyQueues } from './key-queues.js';
 import { StreamMessage } from '../messages/stream-message.js';
 import type { Turn } from './suspect-turn.js';
 import { partitionOf } from '../consuming/partition.js';
+import type { Partition } from '../consuming/partition.js';
 
 export interface DispatcherOptions {
   readonly session: ConsumerSession;
@@ -37,6 +38,12 @@ export interface DispatcherOptions {
  */
 const MAX_PARKED_OUTSIDE = 1_000;
 
+/** Of a partition whose suspects could not be counted: failed attempts, and the wait for the next one while there is one. */
+interface Uncounted {
+  attempts: number;
+  timer: NodeJS.Timeout | undefined;
+}
+
 /** Delay after which a message whose dead letter could not be stored is handed out again, in milliseconds. */
 const DEAD_LETTER_RETRY_DELAY = 5_000;
 
@@ -47,7 +54,8 @@ const DEAD_LETTER_RETRY_DELAY = 5_000;
  * the session's capacity.
  *
  * A suspect, which an earlier process may have begun, runs only while no other suspect does, and is counted before its
- * handler starts: if it ends this process too, it alone is blamed. Messages that are new run beside it.
+ * handler starts: if it ends this process too, it alone is blamed. Messages that are new run beside it. While it cannot be
+ * counted, in an outage or without a permission, it waits, and suspects of other partitions have their turn.
  *
  * Every event (messages arrived, a delivery ended, a message was settled) ends in `#pump`, which starts the next deliveries.
  */
@@ -56,6 +64,7 @@ export class Dispatcher implements MessageTaker {
   readonly #queues: KeyQueues | undefined;
   /** Suspects that may be handled once it is their turn, in order. */
   readonly #suspects: StreamMessage[] = [];
+  readonly #uncounted = new Map<Partition, Uncounted>();
   /** Handed out of the buffer on the way to a batch; each of them is a batch of one. */
   readonly #alone: StreamMessage[] = [];
   readonly #closing = new AbortController();
@@ -109,6 +118,7 @@ export class Dispatcher implements MessageTaker {
     this.#closing.abort();
     session.environment.suspectTurn.forget(this.#pump);
     clearTimeout(this.#batchTimer);
+    for (const { timer } of this.#uncounted.values()) clearTimeout(timer);
     await session.stopReading();
     await session.giveBack([...(this.#queues?.drain() ?? []), ...this.#suspects.splice(0), ...this.#alone.splice(0)]);
     if (this.#isIdle) return 0;
@@ -127,12 +137,13 @@ export class Dispatcher implements MessageTaker {
     }
   };
 
-  /** Returns false while another suspect has the turn. */
+  /** Returns false while another suspect has the turn, or none can be counted. */
   #runSuspect(): boolean {
-    const turn = this.#options.session.environment.suspectTurn.enter(this.#pump);
+    const index = this.#suspects.findIndex((suspect) => !this.#uncounted.get(partitionOf(suspect))?.timer);
+    const turn = index === -1 ? undefined : this.#options.session.environment.suspectTurn.enter(this.#pump);
     if (!turn) return false;
     this.#unpark();
-    void this.#run([this.#suspects.shift() as StreamMessage], turn);
+    void this.#run(this.#suspects.splice(index, 1), turn);
     return true;
   }
 
@@ -208,7 +219,8 @@ export class Dispatcher implements MessageTaker {
     const begin = { at: monotonicNow() };
     const before = performance.now();
     const [first] = messages as [StreamMessage];
-    if (!turn || (await this.#countStart(first))) {
+    const start = turn ? await this.#countStart(first) : 'now';
+    if (start === 'now') {
       // The first delivery was counted at the read, each later one at its start. From the third on, an earlier process ended
       // after it had started.
       turn?.begin(first.deliveryCount > 2);
@@ -218,7 +230,8 @@ export class Dispatcher implements MessageTaker {
       this.#begins.delete(begin);
     }
     this.#running -= 1;
-    session.handled(messages.length, performance.now() - before);
+    if (start === 'later') this.#park(first);
+    else session.handled(messages.length, performance.now() - before);
     this.#announceIdle();
     turn?.end();
     this.#pump();
@@ -245,16 +258,43 @@ export class Dispatcher implements MessageTaker {
     }
   }
 
-  /** Counts the start of a suspect. Returns false when it must not start: another consumer has it, or we are closing. */
-  async #countStart(message: StreamMessage): Promise<boolean> {
+  /** Counts the start of a suspect; `never` when another consumer has it, or when we are closing. Never rejects. */
+  async #countStart(message: StreamMessage): Promise<'now' | 'later' | 'never'> {
     const { session } = this.#options;
     const { acknowledger } = session;
-    const isOurs = await acknowledger.countStart(message, this.#closing.signal);
-    if (isOurs && !this.#isClosed) return true;
-    if (isOurs) await session.giveBack([message]);
-    else acknowledger.leavePending(message);
+    try {
+      const isOurs = await acknowledger.countStart(message, this.#closing.signal);
+      this.#uncounted.delete(partitionOf(message));
+      if (isOurs && !this.#isClosed) return 'now';
+      if (isOurs) await session.giveBack([message]);
+      else acknowledger.leavePending(message);
+    } catch (error) {
+      if (!this.#isClosed) {
+        this.#countLater(message, error);
+        return 'later';
+      }
+      await session.giveBack([message]);
+    }
     this.#leaveQueue(message);
-    return false;
+    return 'never';
+  }
+
+  #countLater(message: StreamMessage, error: unknown): void {
+    const partition = partitionOf(message);
+    const uncounted = this.#uncounted.get(partition) ?? { attempts: 0, timer: undefined };
+    this.#uncounted.set(partition, uncounted);
+    this.#suspects.unshift(message);
+    uncounted.attempts += 1;
+    uncounted.timer = setTimeout(
+      () => {
+        uncounted.timer = undefined;
+        this.#pump();
+      },
+      backoffDelay(RECONNECT_BACKOFF, uncounted.attempts),
+    );
+    if (uncounted.attempts === 1 && !isTransient(classifyRedisError(error))) {
+      this.#options.onError(toPublicError(error, partition.key, 'counting a delivery of'));
+    }
   }
 
   readonly #settle = (message: StreamMessage, settlement: Settlement): void => {

@@ -54,6 +54,11 @@ export class LeaseRenewal {
     }, this.#options.claimIdle / 3);
   }
 
+  /** Whether no other consumer can have claimed an entry of the partition that this process owns. */
+  isOnTime(partition: Partition): boolean {
+    return monotonicNow() - (this.#renewedAt.get(partition) ?? this.#startedAt) < this.#options.claimIdle;
+  }
+
   stop(): void {
     clearInterval(this.#timer);
     this.#timer = undefined;
@@ -73,7 +78,7 @@ export class LeaseRenewal {
   async #renewPartition(partition: Partition): Promise<void> {
     const { retries, claimIdle } = this.#options;
     const begun = monotonicNow();
-    const isOnTime = begun - (this.#renewedAt.get(partition) ?? this.#startedAt) < claimIdle;
+    const isOnTime = this.isOnTime(partition);
     const schedule = retries.retriesOf(partition);
     const ids = schedule?.idsToRenew(partition, claimIdle) ?? [];
     for (const [id, state] of partition.owned) if (state !== 'waiting' && state !== 'skipped') ids.push(id);

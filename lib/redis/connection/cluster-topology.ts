@@ -25,10 +25,13 @@ interface TopologyEvents {
   failure: [error: Error, attempt: number];
 }
 
-/** The parts of an ioredis Cluster that its types hide: the nodes of each slot, its master first, and a timer. */
+/** The parts of an ioredis Cluster that its types hide. */
 interface ClusterInternals {
+  /** The nodes of each slot, its master first. */
   readonly slots: ReadonlyArray<readonly string[] | undefined>;
   readonly slotsTimer?: NodeJS.Timeout;
+  /** The nodes that are asked first, as the user has named them. */
+  startupNodes?: readonly unknown[];
 }
 
 const ENDING: readonly string[] = ['disconnecting', 'close', 'end'];
@@ -60,6 +63,8 @@ export class ClusterTopology extends EventEmitter<TopologyEvents> {
   readonly #moved = new Map<number, string>();
   /** Nodes that servers have named by ASK, by key. */
   readonly #asked = new Map<string, string>();
+  /** The nodes of the last discovery. */
+  #nodes: readonly Redis[] = [];
   /** Found once for each change: a cluster has 16,384 slots. */
   #masters: readonly string[] | undefined;
 
@@ -89,7 +94,8 @@ export class ClusterTopology extends EventEmitter<TopologyEvents> {
   #discover(): void {
     const cluster = this.#factory.createCluster();
     this.#cluster = cluster;
-    keepRefreshesFinite(cluster);
+    keepLookupsApart(cluster);
+    followRefreshes(cluster);
     cluster.on('refresh', this.#onRefresh);
     cluster.on('error', this.#onFailure);
     cluster.on('node error', this.#onNodeError);
@@ -157,10 +163,9 @@ export class ClusterTopology extends EventEmitter<TopologyEvents> {
 
   /** A client for one attempt to connect to a node. */
   createClient(node: string, role: ConnectionRole): Redis {
-    const known = this.#cluster?.nodes('all') ?? [];
     const host = hostOf(node);
     const port = Number(node.slice(host.length + 1));
-    const model = known.find(({ options }) => `${options.host}:${options.port}` === node) ?? known[0];
+    const model = this.#nodes.find((known) => addressOf(known) === node) ?? this.#nodes[0];
     if (!model) throw new Error('no node of the cluster is known');
     const options: RedisOptions = { ...ownOptions(role, this.#times), readOnly: false, host, port };
     return model.duplicate(options);
@@ -199,6 +204,7 @@ export class ClusterTopology extends EventEmitter<TopologyEvents> {
       return this.#onFailure(new Error('this version of ioredis does not tell the slots of a cluster'));
     }
     this.#isKnown = true;
+    this.#nodes = (this.#cluster as Cluster).nodes('all');
     this.#lastFailure = undefined;
     this.#nodeErrors = [];
     this.#failures = 0;
@@ -242,7 +248,7 @@ export class ClusterTopology extends EventEmitter<TopologyEvents> {
   };
 
   #isNode(node: string): boolean {
-    return (this.#cluster?.nodes('all') ?? []).some(({ options }) => `${options.host}:${options.port}` === node);
+    return this.#nodes.some((known) => addressOf(known) === node);
   }
 }
 
@@ -250,12 +256,41 @@ function hostOf(node: string): string {
   return node.slice(0, node.lastIndexOf(':'));
 }
 
-/** A refresh that is in progress when the client ends would start the timer of the next one, without an end. */
-function keepRefreshesFinite(cluster: Cluster): void {
+function addressOf({ options }: Redis): string {
+  return `${options.host}:${options.port}`;
+}
+
+/**
+ * A name that DNS does not know, as that of a pod that is down, would keep ioredis from asking the other nodes. Left as it is, it
+ * fails for its own node only. Of the names of an SRV record ioredis tries the next one itself.
+ */
+function keepLookupsApart({ options }: Cluster): void {
+  const { dnsLookup, useSRVRecords } = options;
+  if (!dnsLookup || useSRVRecords) return;
+  options.dnsLookup = (host, callback) =>
+    dnsLookup(host, (error, address, ipFamily) => callback(null, error ? host : address, ipFamily));
+}
+
+/**
+ * - A refresh that is in progress when the client ends would start the timer of the next one, without an end.
+ * - When no node answers, all of them may have other addresses by now: ioredis would ask the old ones for ever, because no
+ *   connection of its own that is lost leads it back to the nodes that the user has named.
+ */
+function followRefreshes(cluster: Cluster): void {
+  const internals = cluster as unknown as ClusterInternals;
+  const named = internals.startupNodes ?? [];
   const refresh = cluster.refreshSlotsCache.bind(cluster);
   cluster.refreshSlotsCache = (callback) =>
     refresh((error) => {
-      if (!ENDING.includes(cluster.status)) callback?.(error);
+      if (ENDING.includes(cluster.status)) return;
+      if (error && cluster.status === 'ready') {
+        // The last known nodes too, because those that were named may be gone. The names of SRV records are no nodes.
+        const known = cluster.options.useSRVRecords
+          ? []
+          : cluster.nodes('all').map(({ options: { host, port } }) => ({ host, port }));
+        internals.startupNodes = [...named, ...known];
+        cluster.disconnect(true);
+      } else callback?.(error);
     });
-  cluster.once('end', () => clearTimeout((cluster as unknown as ClusterInternals).slotsTimer));
+  cluster.once('end', () => clearTimeout(internals.slotsTimer));
 }

@@ -228,6 +228,60 @@ describe('a slot that no node serves', () => {
   });
 });
 
+describe('a cluster of which all nodes get other addresses at once', () => {
+  it('is found again over the nodes of the connection, and nothing is lost', async () => {
+    const proxiesOf = (): Promise<FaultProxy[]> =>
+      Promise.all(cluster.masters.map(({ server }) => bench.proxy(server)));
+    const addressOf = ({ url }: FaultProxy): { host: string; port: number } => {
+      const { hostname, port } = new URL(url);
+      return { host: hostname, port: Number(port) };
+    };
+    const [seed, before, after] = [
+      await bench.proxy((cluster.masters[0] as ClusterNode).server),
+      await proxiesOf(),
+      await proxiesOf(),
+    ];
+    let proxies = before;
+    const natMap = (address: string): { host: string; port: number } | null => {
+      const index = cluster.masters.findIndex(({ server: { host, port } }) => address === `${host}:${port}`);
+      return index === -1 ? null : addressOf(proxies[index] as FaultProxy);
+    };
+    const streamer = await bench.streamer({ cluster: [addressOf(seed)], options: { natMap } });
+    const keys = await cluster.keys('addresses', 3);
+    const ledger = new Ledger();
+    const consumer = await streamer.createConsumer(keys, { mode: 'load-balanced', group: 'g', mkStream: true });
+    void drain(consumer, (message) => ledger.handledMessage(message));
+    const producer = await streamer.createGenericProducer({ delivery: 'exactly-once' });
+    const sendAll = (prefix: string): void => {
+      for (const key of keys) {
+        for (const n of numbers(0, 9))
+          void ledger.sent(`${prefix}-${key}-${n}`, producer.sendTo(key, `${prefix}-${key}-${n}`));
+      }
+    };
+    sendAll('before');
+    await until('all are handled', () => ledger.handled === 30);
+    // The nodes cannot be reached at the old addresses, and for a moment at no other.
+    for (const proxy of [seed, ...before]) {
+      proxy.refuse();
+      proxy.cut();
+    }
+    sendAll('during');
+    await until('the loss is seen', () => streamer.status === 'reconnecting');
+    await until('discovery has failed', () => bench.log.some((line) => line.includes('discovery')));
+    proxies = after;
+    await seed.accept();
+    sendAll('after');
+
+    const { lost } = await ledger.settled();
+    expect({ lost, failures: [...ledger.failures], handled: ledger.handled }).toEqual({
+      lost: [],
+      failures: [],
+      handled: 90,
+    });
+    await until('the streamer is connected', () => streamer.status === 'connected');
+  }, 30_000);
+});
+
 describe('a cluster client that the application creates', () => {
   it('detects a half-open connection, like the clients that the package creates', async () => {
     const [key] = (await cluster.keys('own', 1)) as [string];

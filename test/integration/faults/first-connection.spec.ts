@@ -1,8 +1,9 @@
 import { beforeEach, describe, expect, it } from '@jest/globals';
+import { Cluster } from 'ioredis';
 import { lastValueFrom } from 'rxjs';
 
 import { ClientRedisStreams, ServerRedisStreams } from '../../../lib/index.js';
-import type { RedisStreamsConnection } from '../../../lib/index.js';
+import type { ClusterConnection, RedisStreamsConnection } from '../../../lib/index.js';
 import { RedisStreamer } from '../../../lib/engine/streamer.js';
 import { FaultBench } from '../../support/fault-bench.js';
 import { freePort } from '../../support/free-port.js';
@@ -98,6 +99,30 @@ describe('a client that has reached Redis', () => {
     await server.restart();
 
     await expect(sending).resolves.toMatchObject({ streamKey: 'outage' });
+  });
+});
+
+describe('a cluster of which one node has a name that DNS does not know', () => {
+  const unknown = { host: 'down.invalid', port: 6379 };
+  it.each([
+    ['its nodes', (nodes) => ({ cluster: nodes })],
+    ['a function', (nodes) => () => new Cluster(nodes, { lazyConnect: true })],
+  ] satisfies Array<[string, (nodes: ClusterConnection['cluster']) => RedisStreamsConnection]>)(
+    'is reached over its other nodes, given as %s',
+    async (_, connectionOf) => {
+      const cluster = await RedisCluster.start();
+      bench.endLater(() => cluster.stop());
+      const connection = connectionOf([unknown, ...cluster.connection.cluster]);
+
+      await lastValueFrom(clientOf(connection, 5_000).emit('known', 1));
+    },
+  );
+
+  it('fails with the reason when DNS knows none of them', async () => {
+    const { failure } = await outcomeOf(lastValueFrom(clientOf({ cluster: [unknown] }, 600).emit('unknown', 1)));
+
+    expect(failure).toMatchObject({ code: 'ERR_CONNECT_TIMEOUT', retryable: true });
+    expect((failure as Error).message).toContain('ENOTFOUND down.invalid');
   });
 });
 

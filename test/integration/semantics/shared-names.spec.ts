@@ -85,10 +85,12 @@ describe('two live processes with one consumer name', () => {
 describe('one process after the other with one consumer name', () => {
   it('is no conflict when the first was killed and the next starts at once', async () => {
     const pattern = uniqueName('names');
+    const key = `nrs:{${pattern}}:lease:${pattern}:g:worker`;
     const first = await serve(pattern);
+    await until('the name is held', async () => (await admin.exists(key)) === 1);
     first.kill('SIGKILL');
     await first.ended;
-    expect(await admin.exists(`nrs:{${pattern}}:lease:${pattern}:g:worker`)).toBe(1);
+    expect(await admin.exists(key)).toBe(1);
     const second = await serve(pattern);
     await pause(QUIET_TIME);
     expect(errorsOf(second)).toEqual([]);

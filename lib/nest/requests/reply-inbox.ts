@@ -14,7 +14,8 @@ import { ClosedError, ConsumerEndedError, RequestTimeoutError } from '../../erro
 import type { RedisStreamsLogger } from '../../shared/logger.js';
 import { within } from '../../shared/backoff.js';
 import type { PacketCodec } from '../packet-codec.js';
-import { REPLY_STREAM_TTL, REQUEST_HEADERS, TTL_RENEWAL } from './request-headers.js';
+import { REPLY_STREAM_TTL, REQUEST_HEADERS, TTL_RENEWAL, partOf } from './request-headers.js';
+import type { AnswerPart } from './request-headers.js';
 
 export interface ReplyInboxOptions {
   readonly streamer: RedisStreamer;
@@ -37,6 +38,8 @@ export interface OpenRequest {
   deadline: number;
   /** A server may have read it. */
   isSent: boolean;
+  /** The last of several replies that was received. */
+  part: AnswerPart | undefined;
 }
 
 /** Longest wait for the last trim while closing, in milliseconds: Redis may be gone. */
@@ -97,6 +100,7 @@ export class ReplyInbox {
       context: new AsyncResource('RedisStreamsRequest'),
       deadline: monotonicNow() + requestTimeout,
       isSent: false,
+      part: undefined,
     };
     this.#open.set(request.id, request);
     this.#watch();
@@ -180,6 +184,7 @@ export class ReplyInbox {
 
   /** A promise only where a deserializer has to be awaited. Never fails. */
   #receive(request: OpenRequest, message: StreamMessage): Promise<void> | undefined {
+    if (isRepeated(request, message)) return undefined;
     const { headers } = message;
     const isError = headers[REQUEST_HEADERS.error] !== undefined;
     const isLast = isError || headers[REQUEST_HEADERS.final] !== undefined;
@@ -302,4 +307,14 @@ export class ReplyInbox {
   #trimFailed(error: unknown): void {
     this.#options.logger.debug(`Trimming the reply stream failed: ${errorText(error)}`);
   }
+}
+
+/** The server writes a reply again when it does not know whether Redis has it. */
+function isRepeated(request: OpenRequest, message: StreamMessage): boolean {
+  const part = partOf(message);
+  if (!part) return false;
+  const last = request.part;
+  if (last?.answer === part.answer && part.number <= last.number) return true;
+  request.part = part;
+  return false;
 }

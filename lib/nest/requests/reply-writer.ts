@@ -1,3 +1,5 @@
+import { randomBytes } from 'node:crypto';
+
 import type { Observable, Subscription } from 'rxjs';
 
 import type { StreamProducer } from '../../engine/producing/stream-producer.js';
@@ -5,12 +7,12 @@ import type { Payload } from '../../engine/messages/outgoing-message.js';
 import { errorText } from '../../shared/error-text.js';
 import type { PacketCodec } from '../packet-codec.js';
 import type { RedisStreamsContext } from '../redis-streams.context.js';
-import { REQUEST_HEADERS } from './request-headers.js';
+import { REQUEST_HEADERS, partHeader } from './request-headers.js';
 import type { RequestInfo } from './request-headers.js';
 
 const FINAL = { [REQUEST_HEADERS.final]: '1' };
 const ERROR = { [REQUEST_HEADERS.error]: '1', ...FINAL };
-const NO_HEADERS = {};
+const MORE = {};
 
 /** In place of a value: the end of the replies, without a payload. */
 const END = Symbol('end');
@@ -27,7 +29,8 @@ export interface ReplyOutlet {
 
 /**
  * Writes the replies to one request, in order. Values of one turn of the event loop are looked at together, so that the
- * usual single value and the end of the Observable become one reply. After a value that cannot be encoded or stored it
+ * usual single value and the end of the Observable become one reply. The others are numbered: one whose confirmation was lost is
+ * stored twice, and the client drops the second. After a value that cannot be encoded or stored it
  * writes an error in place of it, unsubscribes from the Observable, and writes nothing more.
  */
 export class ReplyWriter {
@@ -40,6 +43,10 @@ export class ReplyWriter {
   #isComplete = false;
   /** Set while an encoder is awaited: later replies are written after it. */
   #encoding: Promise<void> | undefined;
+  /** Set with the first numbered reply. */
+  #answer: string | undefined;
+  /** Of the last numbered reply. */
+  #number = 0;
   /** Replies that are encoded or on their way to Redis. */
   #open = 0;
   #failure: unknown;
@@ -127,7 +134,7 @@ export class ReplyWriter {
     if (values.length > 0) this.#values = [];
     values.forEach((value, index) => {
       const isLast = this.#isComplete && index === values.length - 1;
-      this.#write(value, isLast ? FINAL : NO_HEADERS);
+      this.#write(value, isLast ? FINAL : MORE);
     });
     if (this.#isComplete && values.length === 0) this.#write(END, FINAL);
   }
@@ -185,8 +192,15 @@ export class ReplyWriter {
 
   #append(payload: Payload, headers: Record<string, string>): void {
     const { correlationId, replyTo } = this.request;
-    const all = { [REQUEST_HEADERS.correlationId]: correlationId, ...headers };
+    const all: Record<string, string> = { [REQUEST_HEADERS.correlationId]: correlationId, ...headers };
+    if (headers === MORE) all[REQUEST_HEADERS.part] = this.#nextPart();
     this.#outlet.producer.post(replyTo, payload, { headers: all }, this.#onStored);
+  }
+
+  #nextPart(): string {
+    this.#answer ??= randomBytes(4).toString('hex');
+    this.#number += 1;
+    return partHeader({ answer: this.#answer, number: this.#number });
   }
 
   readonly #onStored = (failure: unknown): void => {

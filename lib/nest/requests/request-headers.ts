@@ -10,6 +10,8 @@ export const REQUEST_HEADERS = Object.freeze({
   final: 'final',
   /** On a reply whose payload is an error. */
   error: 'error',
+  /** On each reply before the last one: an id of the answer, and the number of the reply in it. */
+  part: 'part',
 });
 
 /**
@@ -42,4 +44,22 @@ export function requestInfoOf({ headers }: StreamMessage): RequestInfo | undefin
   const deadline = headers[REQUEST_HEADERS.deadline];
   // Text that is no number must not become a deadline in the past: Number('') is 0.
   return { correlationId, replyTo, deadline: deadline && /^\d+$/.test(deadline) ? Number(deadline) : Infinity };
+}
+
+/** The place of a reply in a streamed answer. */
+export interface AnswerPart {
+  /** Names one run of a handler: a request that is handled again has another answer. */
+  readonly answer: string;
+  /** From 1 on. */
+  readonly number: number;
+}
+
+export function partHeader({ answer, number }: AnswerPart): string {
+  return `${answer}-${number}`;
+}
+
+/** Undefined for a reply without the header, and for text that is none. */
+export function partOf({ headers }: StreamMessage): AnswerPart | undefined {
+  const [, answer, number] = /^(\w+)-(\d+)$/.exec(headers[REQUEST_HEADERS.part] ?? '') ?? [];
+  return answer === undefined ? undefined : { answer, number: Number(number) };
 }

@@ -8,13 +8,14 @@ import {
   RequestTimeoutException,
 } from '@nestjs/common';
 import { ClientsModule } from '@nestjs/microservices';
-import { Subject, catchError, lastValueFrom, throwError, toArray } from 'rxjs';
+import { Subject, catchError, lastValueFrom, tap, throwError, toArray } from 'rxjs';
 import type { Observable } from 'rxjs';
 
 import { ClientRedisStreams } from '../../../lib/index.js';
 import type { ClientRedisStreamsOptions } from '../../../lib/index.js';
 import { cutConnections } from '../../support/connections.js';
 import { moduleOf, onRequest } from '../../support/controllers.js';
+import { FaultProxy } from '../../support/fault-proxy.js';
 import { freePort } from '../../support/free-port.js';
 import { gatewayOf } from '../../support/http-gateway.js';
 import { LogLines, createApp, useNest } from '../../support/nest.js';
@@ -126,6 +127,41 @@ describe('after a lost connection', () => {
     values.complete();
     await done;
     expect(received).toEqual(['a', 'b', 'c']);
+  });
+
+  it.each([
+    ['a value', 1],
+    ['several values of one batch', 3],
+  ])('%s of a streamed answer whose confirmation was lost arrives once', async (_name, count) => {
+    const pattern = uniqueName('repeated');
+    const values = new Subject<string>();
+    const { port, pathname: database } = new URL(nest.url);
+    const proxy = await FaultProxy.start(Number(port));
+    nest.closeLater({ close: async () => proxy.stop() });
+    await nest.serve(
+      onRequest(pattern, () => values),
+      { connection: proxy.url + database },
+    );
+    const received: string[] = [];
+    const client = nest.client();
+    const done = lastValueFrom(client.send<string>(pattern, {}).pipe(tap((value) => received.push(value))));
+    void done.catch(() => undefined);
+    await until('the handler is subscribed to', () => values.observed);
+    values.next('first');
+    await until('it arrives', () => received.length === 1);
+
+    const torn = proxy.tearReply(0, 'writer');
+    const batch = Array.from({ length: count }, (_, index) => `torn ${index}`);
+    for (const value of batch) values.next(value);
+    await torn;
+    values.next('last but one');
+    values.next('last');
+    values.complete();
+    await done;
+    expect(received).toEqual(['first', ...batch, 'last but one', 'last']);
+    const [replyStream] = (await nest.redis.keys('reply:*')) as [string];
+    // Stored twice, as any message with delivery at-least-once.
+    expect((await nest.entries(replyStream)).length).toBeGreaterThan(received.length);
   });
 
   it('the status of client and server goes from connected to reconnecting and back, and requests succeed', async () => {

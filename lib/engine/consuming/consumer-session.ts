@@ -57,6 +57,8 @@ export interface SessionCapacity {
   readonly adaptivePrefetch?: AdaptivePrefetch | undefined;
 }
 
+/** Of a consumer from which no other one claims, in milliseconds: what was taken from it is put back within a third of that. */
+const RESUMABLE_LEASE = 15_000;
 /** Acks that cannot be sent mean messages delivered twice, not lost ones: the end waits at most this long for the server. */
 const LAST_COMMIT_LIMIT = 5_000;
 
@@ -125,13 +127,13 @@ export class ConsumerSession implements LiveSession, ReadLoopListener, RetryList
       if (!options.isNameGenerated) {
         this.#nameLease = new NameLease({ consumer: options, group, groups, partitions, logger, onError });
       }
-      if (mode === 'load-balanced' && this.acknowledger.hasPending) {
+      if (this.acknowledger.hasPending) {
         const retries = this.#loops;
         this.#leaseRenewal = new LeaseRenewal({
           pending,
           group,
           consumer,
-          claimIdle,
+          claimIdle: mode === 'load-balanced' ? claimIdle : RESUMABLE_LEASE,
           partitions,
           retries,
           listener: this,

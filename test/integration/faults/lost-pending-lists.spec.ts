@@ -124,7 +124,11 @@ describe('a message in a handler, or behind it', () => {
     await until('all have succeeded', () => new Set([...handler.succeeded, ...others]).size === 7, 10_000);
   });
 
-  it('is pending again when its consumer is deleted, so that it is not lost with its process', async () => {
+  it.each<ServerRedisStreamsOptions>([
+    { mode: 'load-balanced', autoClaimIdle: 900 },
+    { mode: 'load-balanced', autoClaimIdle: 900, autoClaimInterval: false },
+    { mode: 'resumable' },
+  ])('is pending again when its consumer is deleted, so that it is not lost with its process (%j)', async (mode) => {
     const handled: number[] = [];
     let release = (): void => undefined;
     const gate = new Promise<void>((resolve) => (release = resolve));
@@ -132,12 +136,11 @@ describe('a message in a handler, or behind it', () => {
       await gate;
       handled.push(id);
     };
-    const options = { autoClaimIdle: 900, concurrency: 1, batchSize: 10, prefetch: 10 };
-    await start({ name: 'me', handle, options }, 100);
+    await start({ name: 'me', handle, options: { ...mode, concurrency: 1, batchSize: 10, prefetch: 10 } }, 100);
     await send(8);
     await until('all are read', async () => (await admin.xpending('s', 'g'))[0] === 8);
     await admin.xgroup('DELCONSUMER', 's', 'g', 'me');
-    await until('all are pending again', async () => (await admin.xpending('s', 'g'))[0] === 8, 3_000);
+    await until('all are pending again', async () => (await admin.xpending('s', 'g'))[0] === 8, 8_000);
     release();
 
     await until('all are handled', () => handled.length === 8);

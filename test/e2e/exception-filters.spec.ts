@@ -476,7 +476,7 @@ it('a retry that the handler asked for is no error in the log, and no `error` ev
 
   expect(log.errors).toEqual([]);
   expect(events).toEqual(['retry after 0', 'retry after 0']);
-  expect(log.details.filter((line) => line.includes('asked for it'))).toHaveLength(2);
+  expect(log.details.filter((line) => line.includes('threw RedisStreamsRetryException'))).toHaveLength(2);
 });
 
 it('a retry that is asked for where nothing is pending is reported as ignored', async () => {

@@ -229,5 +229,5 @@ it('context.retry and RedisStreamsRetryException use the given delay, and count 
   expect(second - first).toBeGreaterThanOrEqual(149);
   expect(third - second).toBeGreaterThanOrEqual(99);
   expect(log.errors).toEqual([]);
-  expect(log.details.join('\n')).toMatch(/asked for it \(delivery 1\): retry/);
+  expect(log.details.join('\n')).toMatch(/threw RedisStreamsRetryException \(delivery 1, retry\)/);
 });

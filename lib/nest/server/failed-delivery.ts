@@ -33,7 +33,7 @@ export function settleFailed(
   if (!isSettlementRequest(error)) {
     reporter.handlingFailed(message, error, isFirst ? settlement.kind : `settled before: ${delivery.settlement?.kind}`);
   } else if (isFirst && canRetry) {
-    reporter.settledAsAsked(message, settlement.kind);
+    reporter.settledAsAsked(message, error.name, settlement.kind);
   } else {
     onIgnored(message, error.name, isFirst ? 'it is not pending on the server' : 'it was settled before');
   }

@@ -51,9 +51,11 @@ export class ServerReporter {
     );
   }
 
-  /** A handler has thrown one of the exceptions that ask for a retry or a dead letter. */
-  settledAsAsked({ id, streamKey, deliveryCount }: StreamMessage, outcome: string): void {
-    this.#logger.debug(`The handler of ${id} of '${streamKey}' asked for it (delivery ${deliveryCount}): ${outcome}`);
+  /** A handler has thrown the exception `request`, which asks for a retry or a dead letter. */
+  settledAsAsked({ id, streamKey, deliveryCount }: StreamMessage, request: string, outcome: string): void {
+    this.#logger.debug(
+      `The handler of ${id} of '${streamKey}' threw ${request} (delivery ${deliveryCount}, ${outcome})`,
+    );
   }
 
   /** An exception filter has ended the failure of a handler without an error. */

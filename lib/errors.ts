@@ -221,6 +221,37 @@ export class PayloadDecodeError extends RedisStreamsError {
   }
 }
 
+/** What a schema found wrong with a payload. */
+export interface PayloadIssue {
+  readonly message: string;
+  /** Where in the payload. */
+  readonly path?: ReadonlyArray<PropertyKey | { readonly key: PropertyKey }> | undefined;
+}
+
+/** Issues that the text of an error names. */
+const MAX_ISSUES = 5;
+
+/** The schema of a catalog refused a payload. */
+export class PayloadInvalidError extends RedisStreamsError {
+  override readonly name: string = 'PayloadInvalidError';
+  readonly pattern: string;
+  /** All of them; the message names the first five. */
+  readonly issues: readonly PayloadIssue[];
+
+  constructor(pattern: string, issues: readonly PayloadIssue[]) {
+    const texts = issues.slice(0, MAX_ISSUES).map(issueText);
+    const more = issues.length > MAX_ISSUES ? `; and ${issues.length - MAX_ISSUES} more` : '';
+    super('ERR_PAYLOAD_INVALID', `The payload for '${pattern}' is invalid: ${texts.join('; ')}${more}`);
+    this.pattern = pattern;
+    this.issues = issues;
+  }
+}
+
+function issueText({ message, path = [] }: PayloadIssue): string {
+  const place = path.map((part) => String(typeof part === 'object' ? part.key : part)).join('.');
+  return place === '' ? message : `${place}: ${message}`;
+}
+
 /** A handler failed with something that is no Error; `cause` is what it threw. */
 export class HandlerError extends RedisStreamsError {
   override readonly name: string = 'HandlerError';

@@ -1,6 +1,8 @@
 export * from './engine.js';
 export { REDIS_STREAMS_TRANSPORT } from './constants.js';
 export { ClientRedisStreams } from './nest/client/redis-streams.client.js';
+export { StreamEventPattern, StreamMessagePattern } from './nest/redis-streams.decorators.js';
+export type { StreamPattern } from './nest/redis-streams.decorators.js';
 export { RedisStreamsDeadLetterException, RedisStreamsRetryException } from './nest/redis-streams.exceptions.js';
 export { RedisStreamsContext } from './nest/redis-streams.context.js';
 export type { ContextScope, MessageDelivery } from './nest/redis-streams.context.js';
@@ -24,3 +26,6 @@ export type {
 export { RedisStreamsRecord, RedisStreamsRecordBuilder } from './nest/redis-streams.record.js';
 export { ServerRedisStreams } from './nest/server/redis-streams.server.js';
 export { InjectRedisStreams, getRedisStreamsToken } from './nest/redis-streams.tokens.js';
+export type { StandardSchemaV1 } from './nest/standard-schema.js';
+export { StreamCatalog, streamCatalog } from './nest/stream-catalog.js';
+export type { CatalogClient, CatalogSchemas, HandlerDecorator, StreamCatalogOptions } from './nest/stream-catalog.js';

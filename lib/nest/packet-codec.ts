@@ -5,6 +5,7 @@ import { StreamMessage } from '../engine/messages/stream-message.js';
 import { InvalidOptionError, PayloadDecodeError } from '../errors.js';
 import { isPromise } from '../shared/callbacks.js';
 import { RedisStreamsRecord } from './redis-streams.record.js';
+import { validate } from './standard-schema.js';
 
 /** Header that carries a record's key, so that an ordered handler knows which messages belong together. */
 export const KEY_HEADER = 'key';
@@ -46,8 +47,16 @@ export class PacketCodec {
     this.#maxPayload = maxPayload;
   }
 
-  /** Synchronous when the serializer is. @throws InvalidOptionError when the data cannot be serialized */
+  /**
+   * Synchronous when the serializer and the schema are.
+   * @throws InvalidOptionError when the data cannot be serialized; PayloadInvalidError
+   */
   encode(packet: ReadPacket): EncodedPacket | Promise<EncodedPacket> {
+    const checking = checkPayload(packet);
+    return checking ? checking.then(() => this.#serialize(packet)) : this.#serialize(packet);
+  }
+
+  #serialize(packet: ReadPacket): EncodedPacket | Promise<EncodedPacket> {
     const record = packet.data instanceof RedisStreamsRecord ? packet.data : undefined;
     const data: unknown = record ? record.data : packet.data;
     const options = sendOptions(packet, record);
@@ -67,6 +76,19 @@ export class PacketCodec {
     const deserializer = this.#deserializer();
     return deserializer === JSON_DESERIALIZER ? message.json() : deserialize(deserializer, message, pattern);
   }
+}
+
+/**
+ * Checks a record of a catalog by its schema. The data is sent as it was given: the receiver has the schema change it, and
+ * twice would be once too often.
+ * @returns a promise where the schema is asynchronous
+ * @throws PayloadInvalidError
+ */
+export function checkPayload({ pattern, data }: ReadPacket): Promise<unknown> | undefined {
+  const schema = data instanceof RedisStreamsRecord ? RedisStreamsRecord.schemaOf(data) : undefined;
+  if (!schema) return undefined;
+  const checking = validate(schema, String(pattern), (data as RedisStreamsRecord).data);
+  return isPromise(checking) ? Promise.resolve(checking) : undefined;
 }
 
 /** The serializer of the options, else JSON. @throws InvalidOptionError */

@@ -20,6 +20,7 @@ import type { RedisStreamsLogger } from '../shared/logger.js';
 import type { RedisStreamsConnection } from '../redis/connection/connection-target.js';
 import type { FailurePolicy } from './server/failure-policy.js';
 import type { DeadLetterEvent } from './redis-streams.events.js';
+import type { StandardSchemaV1 } from './standard-schema.js';
 
 /** Options that server, client and module share. All times are milliseconds. */
 export interface RedisStreamsCommonOptions {
@@ -147,6 +148,9 @@ export interface HandlerExtras {
   ordered?: boolean;
 }
 
+/** The schema of a catalog, among the extras that Nest keeps for a handler. */
+export const SCHEMA: unique symbol = Symbol.for('nestjs-redis-streams:schema') as never;
+
 /** The only defaults of the Nest layer; the engine has its own, and checks the options that it shares. */
 export const SERVER_DEFAULTS = Object.freeze({
   mode: 'load-balanced',
@@ -177,6 +181,7 @@ export interface ResolvedHandlerExtras extends Pick<HandlerExtras, 'ack' | 'conc
   readonly failurePolicy: FailurePolicy;
   readonly batch: Required<BatchOptions> | undefined;
   readonly ordered: boolean;
+  readonly schema: StandardSchemaV1 | undefined;
 }
 
 export const TRANSPORT_OPTIONS = optionNames<ClientRedisStreamsOptions & ServerRedisStreamsOptions>({
@@ -340,7 +345,7 @@ export function consumerOptions(options: ServerRedisStreamsOptions, mode: Consum
 
 /** @throws InvalidOptionError, which names the handler's pattern */
 export function resolveHandlerExtras(
-  extras: HandlerExtras | undefined,
+  extras: (HandlerExtras & { readonly [SCHEMA]?: StandardSchemaV1 }) | undefined,
   pattern: string,
   server: ResolvedServerOptions,
 ): ResolvedHandlerExtras {
@@ -358,6 +363,7 @@ export function resolveHandlerExtras(
     concurrency,
     mode,
     ordered,
+    schema: extras?.[SCHEMA],
     batch: batch && resolveBatch(batch, at),
     failurePolicy: {
       retry: retry === undefined ? server.failurePolicy.retry : resolveRetry(retry, at('retry')),

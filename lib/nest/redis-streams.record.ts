@@ -1,4 +1,5 @@
 import { InvalidOptionError } from '../errors.js';
+import type { StandardSchemaV1 } from './standard-schema.js';
 
 /** Data with headers, a key or a time. Made by {@link RedisStreamsRecordBuilder}. */
 export class RedisStreamsRecord<T = unknown> {
@@ -6,12 +7,26 @@ export class RedisStreamsRecord<T = unknown> {
   readonly headers: Readonly<Record<string, string>>;
   readonly key: string | undefined;
   readonly timestamp: Date | undefined;
+  #schema: StandardSchemaV1 | undefined;
 
   constructor(data: T, headers: Readonly<Record<string, string>>, key?: string, timestamp?: Date) {
     this.data = data;
     this.headers = headers;
     this.key = key;
     this.timestamp = timestamp;
+  }
+
+  /** The same data, to be checked before it is sent. @internal */
+  static checkedBy(schema: StandardSchemaV1, data: unknown): RedisStreamsRecord {
+    const plain = data instanceof RedisStreamsRecord ? data : new RedisStreamsRecord(data, {});
+    const record = new RedisStreamsRecord(plain.data, plain.headers, plain.key, plain.timestamp);
+    record.#schema = schema;
+    return record;
+  }
+
+  /** @internal */
+  static schemaOf(record: RedisStreamsRecord): StandardSchemaV1 | undefined {
+    return record.#schema;
   }
 }
 

@@ -1,9 +1,10 @@
 import type { Observable } from 'rxjs';
-import { EMPTY, from, of, switchMap, throwError } from 'rxjs';
+import { EMPTY, from, map, of, switchMap, throwError } from 'rxjs';
 
 import { Receipt } from '../engine/messages/receipt.js';
 import { NoHandlerError } from '../errors.js';
 import { ClientRedisStreams } from '../nest/client/redis-streams.client.js';
+import { checkPayload } from '../nest/packet-codec.js';
 import { RedisStreamsRecord } from '../nest/redis-streams.record.js';
 import type { TestServerRedisStreams } from './test-server.js';
 
@@ -35,13 +36,29 @@ export class TestClientRedisStreams extends ClientRedisStreams {
   }
 
   override emit<TResult = Receipt, TInput = unknown>(pattern: unknown, data: TInput): Observable<TResult> {
-    this.#note('event', pattern, data);
-    return of(this.#receipt(pattern) as TResult);
+    return this.#emitAll(pattern, [data]).pipe(map(([receipt]) => receipt as TResult));
   }
 
   override emitBatch<TInput = unknown>(pattern: unknown, messages: readonly TInput[]): Observable<Receipt[]> {
-    for (const data of messages) this.#note('event', pattern, data);
-    return of(messages.map(() => this.#receipt(pattern)));
+    return this.#emitAll(pattern, messages);
+  }
+
+  /** Records them at once, unless the schema of a catalog is asynchronous or refuses one of them. */
+  #emitAll(pattern: unknown, messages: readonly unknown[]): Observable<Receipt[]> {
+    const record = (): Receipt[] =>
+      messages.map((data) => {
+        this.#note('event', pattern, data);
+        return this.#receipt(pattern);
+      });
+    try {
+      const checks = messages.flatMap((data) => checkPayload({ pattern, data }) ?? []);
+      if (checks.length === 0) return of(record());
+      const recording = Promise.all(checks).then(record);
+      recording.catch(() => undefined);
+      return from(recording);
+    } catch (error) {
+      return throwError(() => error);
+    }
   }
 
   override send<TResult = unknown, TInput = unknown>(pattern: unknown, data: TInput): Observable<TResult> {

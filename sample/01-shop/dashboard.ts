@@ -2,12 +2,12 @@ import 'reflect-metadata';
 import type { AddressInfo } from 'node:net';
 import { Controller, Module, Sse } from '@nestjs/common';
 import { NestFactory } from '@nestjs/core';
-import { EventPattern, Payload } from '@nestjs/microservices';
+import { Payload } from '@nestjs/microservices';
 import type { MicroserviceOptions } from '@nestjs/microservices';
 import { Subject, map } from 'rxjs';
 import type { Observable } from 'rxjs';
 
-import { ServerRedisStreams } from '../../lib/index.js';
+import { ServerRedisStreams, StreamEventPattern } from '../../lib/index.js';
 import { keyPrefix, log } from './shop.js';
 import type { Order } from './shop.js';
 
@@ -19,7 +19,7 @@ import type { Order } from './shop.js';
 class DashboardController {
   readonly #orders = new Subject<Order>();
 
-  @EventPattern<string>('orders')
+  @StreamEventPattern('orders')
   show(@Payload() order: Order): void {
     this.#orders.next(order);
     log('handled', { order: order.id, delivery: 1, latency: Date.now() - order.placedAt });

@@ -2,10 +2,10 @@ import 'reflect-metadata';
 import { setTimeout as simulateWork } from 'node:timers/promises';
 import { Controller, Injectable, Module } from '@nestjs/common';
 import { NestFactory } from '@nestjs/core';
-import { Ctx, EventPattern, Payload } from '@nestjs/microservices';
+import { Ctx, Payload } from '@nestjs/microservices';
 import type { MicroserviceOptions } from '@nestjs/microservices';
 
-import { RedisStreamsContext, ServerRedisStreams } from '../../lib/index.js';
+import { RedisStreamsContext, ServerRedisStreams, StreamEventPattern } from '../../lib/index.js';
 import { instance, keyPrefix, log } from './shop.js';
 import type { Order } from './shop.js';
 
@@ -25,7 +25,7 @@ class OrdersController {
   constructor(private readonly warehouse: Warehouse) {}
 
   /** Acknowledged when it returns. An order that is being handled when the process dies stays pending in the group. */
-  @EventPattern<string>('orders')
+  @StreamEventPattern('orders')
   async reserve(@Payload() order: Order, @Ctx() context: RedisStreamsContext): Promise<void> {
     const latency = Date.now() - order.placedAt;
     await this.warehouse.reserve(order);

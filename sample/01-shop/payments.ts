@@ -2,11 +2,11 @@ import 'reflect-metadata';
 import { setTimeout as simulateWork } from 'node:timers/promises';
 import { Controller, Injectable, Module } from '@nestjs/common';
 import { NestFactory } from '@nestjs/core';
-import { Ctx, EventPattern, Payload } from '@nestjs/microservices';
+import { Ctx, Payload } from '@nestjs/microservices';
 import type { MicroserviceOptions } from '@nestjs/microservices';
 
-import { RedisStreamsContext, ServerRedisStreams } from '../../lib/index.js';
-import type { HandlerExtras } from '../../lib/index.js';
+import { RedisStreamsContext, ServerRedisStreams, StreamEventPattern } from '../../lib/index.js';
+
 import { instance, keyPrefix, log } from './shop.js';
 import type { Order } from './shop.js';
 
@@ -24,7 +24,7 @@ class PaymentsController {
   constructor(private readonly bank: Bank) {}
 
   /** Returning is not enough here: the order is acknowledged when the bank accepts it, and retried when it does not. */
-  @EventPattern<string>('orders', { ack: 'manual', concurrency: 8 } satisfies HandlerExtras)
+  @StreamEventPattern('orders', { ack: 'manual', concurrency: 8 })
   async charge(@Payload() order: Order, @Ctx() context: RedisStreamsContext): Promise<void> {
     const latency = Date.now() - order.placedAt;
     const { isPaid } = await this.bank.charge(order);

@@ -1,7 +1,9 @@
 import { Controller, Injectable } from '@nestjs/common';
-import { MessagePattern, Payload, RpcException } from '@nestjs/microservices';
+import { Payload, RpcException } from '@nestjs/microservices';
 import { NEVER, from, of } from 'rxjs';
 import type { Observable } from 'rxjs';
+
+import { StreamMessagePattern } from '../../lib/index.js';
 
 export interface PriceQuery {
   readonly product: string;
@@ -25,19 +27,19 @@ export class CatalogController {
   constructor(private readonly prices: Prices) {}
 
   /** One reply. */
-  @MessagePattern('price')
+  @StreamMessagePattern('price')
   price(@Payload() { product }: PriceQuery): number | undefined {
     return this.prices.of(product).at(-1);
   }
 
   /** Many replies: each value of the Observable is sent when it is emitted. */
-  @MessagePattern('price-history')
+  @StreamMessagePattern('price-history')
   history(@Payload() { product }: PriceQuery): Observable<number> {
     return from(this.prices.of(product));
   }
 
   /** Answers for tea; for any other product it never does. */
-  @MessagePattern('forecast')
+  @StreamMessagePattern('forecast')
   forecast(@Payload() { product }: PriceQuery): Observable<number> {
     return product === 'tea' ? of(6) : NEVER;
   }

@@ -1,7 +1,7 @@
 import { Controller, Injectable } from '@nestjs/common';
-import { Ctx, EventPattern, Payload } from '@nestjs/microservices';
+import { Ctx, Payload } from '@nestjs/microservices';
 
-import { RedisStreamsContext, RedisStreamsDeadLetterException } from '../../lib/index.js';
+import { RedisStreamsContext, RedisStreamsDeadLetterException, StreamEventPattern } from '../../lib/index.js';
 
 export interface Payment {
   readonly id: string;
@@ -26,7 +26,7 @@ export class PaymentsController {
   constructor(private readonly bank: Bank) {}
 
   /** After any error the payment is retried from the pending list of its group, until the last attempt. */
-  @EventPattern<string>('payments')
+  @StreamEventPattern('payments')
   async pay(@Payload() payment: Payment, @Ctx() context: RedisStreamsContext): Promise<void> {
     const attempt = context.getDeliveryCount();
     console.log(`${payment.id}: attempt ${attempt}`);

@@ -1,9 +1,8 @@
 import { setTimeout as simulateWork } from 'node:timers/promises';
 import { Controller } from '@nestjs/common';
-import { Ctx, EventPattern, Payload } from '@nestjs/microservices';
+import { Ctx, Payload } from '@nestjs/microservices';
 
-import { RedisStreamsContext } from '../../lib/index.js';
-import type { HandlerExtras } from '../../lib/index.js';
+import { RedisStreamsContext, StreamEventPattern } from '../../lib/index.js';
 
 export interface Booking {
   readonly account: string;
@@ -19,7 +18,7 @@ export class AccountsController {
   #now = 0;
 
   /** One queue for each key that the sender set; the handler runs for up to eight keys at once. */
-  @EventPattern<string>('bookings', { ordered: true, concurrency: 8, retry: { delay: 300 } } satisfies HandlerExtras)
+  @StreamEventPattern('bookings', { ordered: true, concurrency: 8, retry: { delay: 300 } })
   async book(@Payload() booking: Booking, @Ctx() context: RedisStreamsContext): Promise<void> {
     this.#now += 1;
     this.mostAtOnce = Math.max(this.mostAtOnce, this.#now);

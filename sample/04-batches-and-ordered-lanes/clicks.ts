@@ -1,8 +1,7 @@
 import { Controller } from '@nestjs/common';
-import { Ctx, EventPattern, Payload } from '@nestjs/microservices';
+import { Ctx, Payload } from '@nestjs/microservices';
 
-import { RedisStreamsContext } from '../../lib/index.js';
-import type { HandlerExtras } from '../../lib/index.js';
+import { RedisStreamsContext, StreamEventPattern } from '../../lib/index.js';
 
 export interface Click {
   readonly page: string;
@@ -19,7 +18,7 @@ export class ClicksController {
    * Called with 100 clicks, or after 50 ms with fewer. When it returns, all clicks that it has not settled itself are
    * acknowledged.
    */
-  @EventPattern<string>('clicks', { batch: { size: 100, timeout: 50 } } satisfies HandlerExtras)
+  @StreamEventPattern('clicks', { batch: { size: 100, timeout: 50 } })
   store(@Payload() clicks: Click[], @Ctx() contexts: RedisStreamsContext[]): void {
     this.batches.push(clicks.length);
     clicks.forEach((click, index) => {

@@ -6,8 +6,9 @@ import type { Observable } from 'rxjs';
 import {
   ClientRedisStreams,
   InjectRedisStreams,
-  REDIS_STREAMS_TRANSPORT,
   RedisStreamsContext,
+  StreamEventPattern,
+  StreamMessagePattern,
 } from '../../lib/index.js';
 import type { Receipt } from '../../lib/index.js';
 
@@ -34,8 +35,8 @@ export class OrdersController {
     return this.client.emit('orders', order);
   }
 
-  /** The same pattern on both transports: the second argument selects the transport. */
-  @EventPattern<string>('orders', REDIS_STREAMS_TRANSPORT)
+  /** The same pattern on both transports: this decorator binds to streams alone, that of Nest to the transport it is given. */
+  @StreamEventPattern('orders')
   reserve(@Payload() order: Order, @Ctx() context: RedisStreamsContext): void {
     this.stock.reserved.push(order.item);
     console.log(`stream ${context.getStream()}: ${order.item} reserved`);
@@ -51,7 +52,7 @@ export class OrdersController {
     return `over TCP: ${this.stock.reserved.join(', ')}`;
   }
 
-  @MessagePattern('reserved', REDIS_STREAMS_TRANSPORT)
+  @StreamMessagePattern('reserved')
   overStreams(): string {
     return `over streams: ${this.stock.reserved.join(', ')}`;
   }

@@ -2,6 +2,7 @@ import type { ReadPacket } from '@nestjs/microservices';
 
 import { RedisStreamsContext } from '../redis-streams.context.js';
 import type { PacketCodec } from '../packet-codec.js';
+import { validate } from '../standard-schema.js';
 import { isFinal, settleFailed } from './failed-delivery.js';
 import { ACKNOWLEDGED, settleExhausted } from './failure-policy.js';
 import type { ServerReporter } from './server-reporter.js';
@@ -34,7 +35,7 @@ export class EventProcessor {
     const { pattern, binding } = RedisStreamsContext.scopeOf(context);
     const delivery = RedisStreamsContext.deliveryOf(context);
     try {
-      const decoded = this.#codec.decode(delivery.message, pattern);
+      const decoded = this.#decode(context);
       const data: unknown = decoded instanceof Promise ? await decoded : decoded;
       await this.#server.handleEvent(pattern, { pattern, data }, context);
     } catch (error) {
@@ -54,7 +55,7 @@ export class EventProcessor {
     for (const context of contexts) {
       if (this.#isExhausted(context)) continue;
       try {
-        payloads.push(await this.#codec.decode(context.getMessage(), context.getPattern()));
+        payloads.push(await this.#decode(context));
         decoded.push(context);
       } catch (error) {
         this.#fail(context, error);
@@ -85,13 +86,23 @@ export class EventProcessor {
     if (RedisStreamsContext.deliveryOf(context).settlement) return;
     try {
       // Again: the handler may have changed what it was given.
-      const payload = await this.#codec.decode(context.getMessage(), context.getPattern());
+      const payload = await this.#decode(context);
       await this.#server.handleEvents([payload], [context]);
     } catch (error) {
       this.#fail(context, error);
       return;
     }
     this.#succeed([context]);
+  }
+
+  /** The data, as the schema of its pattern returns it; a promise where the deserializer or the schema is asynchronous. */
+  #decode(context: RedisStreamsContext): unknown {
+    const { pattern, binding } = RedisStreamsContext.scopeOf(context);
+    const { schema } = binding;
+    const decoded = this.#codec.decode(context.getMessage(), pattern);
+    if (!schema) return decoded;
+    if (decoded instanceof Promise) return decoded.then((data) => validate(schema, pattern, data));
+    return validate(schema, pattern, decoded);
   }
 
   #succeed(contexts: readonly RedisStreamsContext[]): void {

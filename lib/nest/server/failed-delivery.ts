@@ -2,7 +2,7 @@ import { BadRequestException } from '@nestjs/common';
 
 import type { RetryPolicy } from '../../engine/settling/retry-policy.js';
 import type { Settlement } from '../../engine/settling/settlement.js';
-import { InvalidOptionError, PayloadDecodeError } from '../../errors.js';
+import { InvalidOptionError, PayloadDecodeError, PayloadInvalidError } from '../../errors.js';
 import { isPromise } from '../../shared/callbacks.js';
 import { errorText } from '../../shared/error-text.js';
 import type { ContextScope, MessageDelivery } from '../redis-streams.context.js';
@@ -66,9 +66,10 @@ export function isFinal(
   return isPermanent(error, retry, reporter);
 }
 
-/** A payload that cannot be decoded stays so, and a validation pipe refuses the same data again. */
+/** A payload that cannot be decoded stays so, and a schema or a validation pipe refuses the same data again. */
 function isPermanent(error: unknown, { unless }: RetryPolicy, reporter: ServerReporter): boolean {
-  if (error instanceof PayloadDecodeError || error instanceof BadRequestException) return true;
+  if (error instanceof PayloadDecodeError || error instanceof PayloadInvalidError) return true;
+  if (error instanceof BadRequestException) return true;
   try {
     const answer: unknown = unless(error);
     if (!isPromise(answer)) return Boolean(answer);

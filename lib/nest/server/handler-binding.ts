@@ -4,6 +4,7 @@ import type { ConsumerMode } from '../../engine/options/options.js';
 import { InvalidOptionError } from '../../errors.js';
 import type { FailurePolicy } from './failure-policy.js';
 import { resolveHandlerExtras } from '../redis-streams.options.js';
+import type { StandardSchemaV1 } from '../standard-schema.js';
 import type { AckMode, BatchOptions, ResolvedHandlerExtras, ResolvedServerOptions } from '../redis-streams.options.js';
 
 /** The handlers of one pattern in one mode: each is given every message. */
@@ -16,6 +17,8 @@ export interface HandlerBinding {
   readonly batch: Required<BatchOptions> | undefined;
   readonly ordered: boolean;
   readonly failurePolicy: FailurePolicy;
+  /** Checks the events, before any handler. */
+  readonly schema: StandardSchemaV1 | undefined;
   readonly eventHandlers: readonly MessageHandler[];
   /** A pattern may have handlers for events, one for requests, or both. */
   readonly requestHandler: MessageHandler | undefined;
@@ -142,6 +145,10 @@ function join(
   if (batch && members.length > 1) {
     throw new InvalidOptionError(`@EventPattern('${pattern}').batch`, 'needs the pattern for its handler alone', batch);
   }
+  const [schema, other] = new Set(members.flatMap(({ extras }) => extras.schema ?? []));
+  if (other) {
+    throw new InvalidOptionError(`@EventPattern('${pattern}')`, 'must have one schema for all of its handlers', other);
+  }
   const limits = members.flatMap(({ extras }) => extras.concurrency ?? []);
   return {
     pattern,
@@ -151,6 +158,7 @@ function join(
     concurrency: limits.length === 0 ? undefined : Math.min(...limits),
     ordered: members.some(({ extras }) => extras.ordered),
     failurePolicy: (members[0] as Member).extras.failurePolicy,
+    schema,
     eventHandlers: members.filter(({ handler }) => handler.isEventHandler).map(({ handler }) => handler),
     requestHandler: members.find(({ handler }) => !handler.isEventHandler)?.handler,
   };

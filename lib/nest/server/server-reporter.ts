@@ -1,5 +1,5 @@
 import type { StreamMessage } from '../../engine/messages/stream-message.js';
-import { CallbackError, HandlerError, PayloadDecodeError } from '../../errors.js';
+import { CallbackError, HandlerError, PayloadDecodeError, PayloadInvalidError } from '../../errors.js';
 import type { RedisStreamsError } from '../../errors.js';
 import { errorText, errorTextWithStack } from '../../shared/error-text.js';
 import { callSafely } from '../../shared/callbacks.js';
@@ -38,7 +38,7 @@ export class ServerReporter {
     this.#logger.error(
       `Handling ${message.id} of '${message.streamKey}' failed (delivery ${message.deliveryCount}, ${outcome}): ` +
         // The stack would be that of this package, and a sender could fill the log with it.
-        (error instanceof PayloadDecodeError ? errorText(error) : errorTextWithStack(error)),
+        (isOfPayload(error) ? errorText(error) : errorTextWithStack(error)),
     );
     this.#listeners.emit('error', error instanceof Error ? error : new HandlerError(errorText(error), error));
   }
@@ -98,4 +98,8 @@ export class ServerReporter {
   ignored({ id, streamKey }: StreamMessage, attempted: string, reason: string): void {
     this.#logger.warn(`${attempted} ignored for message ${id} of '${streamKey}': ${reason}`);
   }
+}
+
+function isOfPayload(error: unknown): boolean {
+  return error instanceof PayloadDecodeError || error instanceof PayloadInvalidError;
 }

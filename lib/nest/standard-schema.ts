@@ -1,0 +1,45 @@
+import { CallbackError, PayloadInvalidError } from '../errors.js';
+import type { PayloadIssue } from '../errors.js';
+import { isPromise } from '../shared/callbacks.js';
+
+/**
+ * A schema of Zod, Valibot, ArkType or any other library that follows [Standard Schema](https://standardschema.dev), as far
+ * as it is used here.
+ */
+export interface StandardSchemaV1<Input = unknown, Output = Input> {
+  readonly '~standard': {
+    readonly version: 1;
+    readonly vendor: string;
+    readonly validate: (value: unknown) => SchemaResult<Output> | Promise<SchemaResult<Output>>;
+    readonly types?: { readonly input: Input; readonly output: Output } | undefined;
+  };
+}
+
+type SchemaResult<Output> =
+  { readonly value: Output; readonly issues?: undefined } | { readonly issues: ReadonlyArray<PayloadIssue> };
+
+/**
+ * What the schema makes of the data; a promise where the schema returns one.
+ * @throws PayloadInvalidError, or CallbackError when the schema itself fails
+ */
+export function validate(schema: StandardSchemaV1, pattern: string, data: unknown): unknown {
+  try {
+    const result = schema['~standard'].validate(data);
+    if (!isPromise(result)) return valueOf(result, pattern);
+    return Promise.resolve(result).then(
+      (awaited) => valueOf(awaited, pattern),
+      (error: unknown) => Promise.reject(new CallbackError(nameOf(pattern), error)),
+    );
+  } catch (error) {
+    throw error instanceof PayloadInvalidError ? error : new CallbackError(nameOf(pattern), error);
+  }
+}
+
+function valueOf(result: SchemaResult<unknown>, pattern: string): unknown {
+  if (result.issues) throw new PayloadInvalidError(pattern, result.issues);
+  return result.value;
+}
+
+function nameOf(pattern: string): string {
+  return `schemas['${pattern}']`;
+}

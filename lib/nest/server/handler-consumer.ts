@@ -24,6 +24,7 @@ import type { RequestResponder } from '../requests/request-responder.js';
 import { settleFailed } from './failed-delivery.js';
 import type { HandlerBinding, HandlerGroup } from './handler-binding.js';
 import type { ServerReporter } from './server-reporter.js';
+import { StreamScopes } from './stream-scopes.js';
 
 /** How long replies of the last handlers may be on their way, in milliseconds. */
 const REPLIES_LIMIT = 1_000;
@@ -58,8 +59,7 @@ export class HandlerConsumer {
   readonly #session: ConsumerSession;
   readonly #assignment: StreamAssignment;
   readonly #dispatcher: Dispatcher;
-  /** By pattern, which is the key of the stream. */
-  readonly #scopes = new Map<string, ContextScope>();
+  readonly #scopes = new StreamScopes();
 
   constructor({ streamer, options, group, server, requests, reporter }: HandlerConsumerOptions) {
     this.#streamer = streamer;
@@ -67,7 +67,7 @@ export class HandlerConsumer {
     this.#requests = requests;
     this.#reporter = reporter;
     this.#consumer = resolveConsumerOptions(consumerOptions(options, group.mode));
-    for (const [pattern, binding] of group.bindings) this.#scopes.set(pattern, this.#scopeOf(binding));
+    for (const [pattern, binding] of group.bindings) this.#scopes.open(pattern, this.#scopeOf(binding));
     const isSizeOpen = options.batchSize === undefined && options.prefetch === undefined;
     const capacity = {
       inHandlers: group.concurrency * (group.batch?.size ?? 1),
@@ -90,7 +90,7 @@ export class HandlerConsumer {
 
   /** Resolves when every start position is fixed on the server. @param deadline on the monotonic clock */
   async open(deadline: number): Promise<void> {
-    await this.#assignment.open([...this.#scopes.keys()], deadline);
+    await this.#assignment.open(this.#scopes.streamKeys, deadline);
   }
 
   /** Ends a start that is under way, which otherwise waits for Redis. */
@@ -112,7 +112,7 @@ export class HandlerConsumer {
   /** @param deliveries one message, or the batch of one pattern */
   async #deliver(deliveries: readonly Delivery[]): Promise<void> {
     const [{ message }] = deliveries as readonly [Delivery];
-    const scope = this.#scopes.get(message.streamKey) as ContextScope;
+    const scope = this.#scopes.of(message);
     const contexts = deliveries.flatMap((delivery) => this.#contextOf(delivery, scope) ?? []);
     const [first] = contexts;
     if (!first) return;
@@ -152,7 +152,7 @@ export class HandlerConsumer {
     message: StreamMessage,
     { reason, error }: Settlement & { kind: 'dead-letter' },
   ): Promise<void> {
-    const { binding } = this.#scopes.get(message.streamKey) as ContextScope;
+    const { binding } = this.#scopes.of(message);
     const target = binding.failurePolicy.deadLetter as ResolvedDeadLetter;
     const group = this.#consumer.group as string;
     const { consumer } = this.#consumer;

@@ -29,6 +29,7 @@ import { HandlerRegistry } from './handler-registry.js';
 import { HandlerRunner } from './handler-runner.js';
 import { ProcessingHooks } from './processing-hooks.js';
 import { ServerReporter } from './server-reporter.js';
+import { startLine } from './start-line.js';
 
 /** How long consumers may take to leave after their handlers, in milliseconds: Redis may not answer. */
 const LEAVING_LIMIT = 1_000;
@@ -137,6 +138,20 @@ export class ServerRedisStreams
     await this.bindEvents();
     this.#requireOpen();
     this.#isStarted = true;
+    await this.#logStart();
+  }
+
+  async #logStart(): Promise<void> {
+    const groups = await this.#groupHandlers();
+    if (groups.length === 0) {
+      this.#logger.warn(
+        'No handler is bound to this server, so it reads nothing: a handler needs @StreamEventPattern or ' +
+          '@StreamMessagePattern, in a controller of the module that the application was created with',
+      );
+      return;
+    }
+    const { group, consumer } = this.#options;
+    this.#logger.log(startLine({ groups, group, consumer, server: this.#streamer.connections.describe() }));
   }
 
   /** Opens one consumer for the handlers that share their settings, and one for each handler that has its own. */

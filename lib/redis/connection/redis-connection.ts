@@ -81,6 +81,7 @@ export class RedisConnection extends EventEmitter<ConnectionEvents> {
   #isRenewing = false;
   #reconnects = -1;
   #clientId: number | undefined;
+  #serverVersion: string | undefined;
   #liveSince: number | undefined;
 
   constructor(source: ClientSource, role: ConnectionRole, settings: ConnectionSettings) {
@@ -117,6 +118,16 @@ export class RedisConnection extends EventEmitter<ConnectionEvents> {
   /** Whether an idle connection was ended by the server and is replaced, with no failed attempt yet. */
   get isRenewing(): boolean {
     return this.#isRenewing;
+  }
+
+  /** Name and version of the server that was connected last, such as `Redis 7.2.4`; undefined where it does not tell. */
+  get serverVersion(): string | undefined {
+    return this.#serverVersion;
+  }
+
+  /** Whether ioredis writes the commands and reads the replies, in place of our own wire. */
+  get isPlain(): boolean {
+    return this.#channel instanceof IoredisChannel;
   }
 
   /** When the live client became ready, on the monotonic clock; undefined between two clients. */
@@ -251,7 +262,7 @@ export class RedisConnection extends EventEmitter<ConnectionEvents> {
       await Promise.race([attempt.ready, limit]);
       if (isChecked) {
         const onMissing = (): void => this.#settings.onMissing('INFO');
-        await Promise.race([untilServing(client, onMissing), limit]);
+        this.#serverVersion = await Promise.race([untilServing(client, onMissing), limit]);
       }
       await Promise.race([selectDatabase(client), limit]);
       const channel = await Promise.race([this.#openChannel(client), limit]);

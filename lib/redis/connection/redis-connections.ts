@@ -70,6 +70,17 @@ export class RedisConnections extends EventEmitter<ConnectionsEvents> {
     return this.#status;
   }
 
+  /** For a log line: which server this is, how it is spoken to, and what it has turned out to lack. */
+  describe(): string {
+    const connected = [...this.#open].filter(({ state }) => state === 'ready');
+    const versions = new Set(connected.flatMap(({ serverVersion }) => serverVersion ?? []));
+    const server = [...versions].join(' and ') || 'Redis';
+    const wire = connected.some(({ isPlain }) => isPlain) ? 'through ioredis' : 'over its own wire';
+    const missing = [...this.#reportedMissing].join(', ');
+    const place = `${server}${this.isCluster ? ' Cluster' : ''} at ${this.address}`;
+    return `${place}, ${wire}${missing ? `, without ${missing}` : ''}`;
+  }
+
   /** Number of lost connections of this streamer that were replaced. */
   get reconnects(): number {
     let sum = this.#retiredReconnects;

@@ -221,6 +221,27 @@ export class PayloadDecodeError extends RedisStreamsError {
   }
 }
 
+/** Why the signal of a handler is aborted. */
+export type AbortReason = 'shutdown' | 'lease-lost' | 'deadline' | 'cancelled';
+
+const ABORT_TEXTS: Readonly<Record<AbortReason, string>> = {
+  shutdown: 'the server is closing, and shutdownTimeout is over',
+  'lease-lost': 'the message is no longer pending for this consumer: another one may handle it',
+  deadline: 'the client of the request no longer waits',
+  cancelled: 'the client of the request no longer reads the answer',
+};
+
+/** The reason of an aborted `RedisStreamsContext.getSignal()`. */
+export class HandlingAbortedError extends RedisStreamsError {
+  override readonly name: string = 'HandlingAbortedError';
+  readonly reason: AbortReason;
+
+  constructor(reason: AbortReason) {
+    super('ERR_HANDLING_ABORTED', `The handler works in vain: ${ABORT_TEXTS[reason]}`);
+    this.reason = reason;
+  }
+}
+
 /** What a schema found wrong with a payload. */
 export interface PayloadIssue {
   readonly message: string;

@@ -6,7 +6,7 @@ export type { StreamPattern } from './nest/redis-streams.decorators.js';
 export { RedisStreamsDeadLetterException, RedisStreamsRetryException } from './nest/redis-streams.exceptions.js';
 export { RedisStreamsContext } from './nest/redis-streams.context.js';
 export type { ContextScope, MessageDelivery } from './nest/redis-streams.context.js';
-export type { DeadLetterEvent, RedisStreamsEvents, RetryEvent } from './nest/redis-streams.events.js';
+export type { DeadLetterEvent, ExpiredEvent, RedisStreamsEvents, RetryEvent } from './nest/redis-streams.events.js';
 export type { PatternFactory } from './nest/server/handler-registry.js';
 export { RedisStreamsModule } from './nest/redis-streams.module.js';
 export type {

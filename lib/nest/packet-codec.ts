@@ -5,6 +5,7 @@ import { StreamMessage } from '../engine/messages/stream-message.js';
 import { InvalidOptionError, PayloadDecodeError } from '../errors.js';
 import { isPromise } from '../shared/callbacks.js';
 import { RedisStreamsRecord } from './redis-streams.record.js';
+import { EXPIRES_AT_HEADER } from './server/moments.js';
 import { validate } from './standard-schema.js';
 
 /** Header that carries a record's key, so that an ordered handler knows which messages belong together. */
@@ -134,9 +135,14 @@ async function deserialize(deserializer: Deserializer, message: StreamMessage, p
 
 function sendOptions({ metadata }: ReadPacket, record: RedisStreamsRecord | undefined): SendOptions {
   if (!metadata && !record) return {};
-  const { headers, key, timestamp } = record ?? {};
+  const { headers, key, timestamp, expiresAt } = record ?? {};
   return {
-    headers: { ...metadata, ...headers, ...(key === undefined ? {} : { [KEY_HEADER]: key }) },
+    headers: {
+      ...metadata,
+      ...headers,
+      ...(key === undefined ? {} : { [KEY_HEADER]: key }),
+      ...(expiresAt ? { [EXPIRES_AT_HEADER]: String(expiresAt.getTime()) } : {}),
+    },
     ...(key === undefined ? {} : { key }),
     ...(timestamp ? { timestamp } : {}),
   };

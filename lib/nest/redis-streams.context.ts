@@ -3,6 +3,7 @@ import { BaseRpcContext } from '@nestjs/microservices';
 import { check, optionNames } from '../shared/option-checks.js';
 import { REDRIVE_GROUP_HEADER } from '../engine/admin/redrive.js';
 import { DEAD_LETTER_HEADERS } from '../engine/settling/dead-letter.js';
+import type { AbortReason } from '../errors.js';
 import type { StreamMessage } from '../engine/messages/stream-message.js';
 import type { Settlement } from '../engine/settling/settlement.js';
 import { KEY_HEADER } from './packet-codec.js';
@@ -17,6 +18,12 @@ export interface MessageDelivery {
   readonly settlement: Settlement | undefined;
   /** @internal False when the message was settled before. */
   settle(settlement: Settlement): boolean;
+  /** @internal */
+  readonly signal: AbortSignal;
+  /** @internal */
+  abort(reason: AbortReason): void;
+  /** @internal On the monotonic clock. */
+  set deadline(deadline: number | undefined);
 }
 
 /** The part of a context that the messages of one pattern have in common. The server makes it. */
@@ -128,6 +135,15 @@ export class RedisStreamsContext extends BaseRpcContext<[message: StreamMessage,
   /** 1 on first delivery. */
   getDeliveryCount(): number {
     return this.getMessage().deliveryCount;
+  }
+
+  /**
+   * Aborted when the handler works in vain, with a HandlingAbortedError that says why: the server closes and `shutdownTimeout`
+   * is over, the message was lost to another consumer, or the client of a request has stopped waiting. Pass it on to what
+   * takes time: `fetch(url, { signal })`. A handler that does not look at it runs on.
+   */
+  getSignal(): AbortSignal {
+    return this.#delivery.signal;
   }
 
   /** Marks the message as processed; sent to Redis in the background. The first settlement wins. */

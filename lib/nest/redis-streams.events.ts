@@ -25,6 +25,14 @@ export interface RetryEvent {
   readonly error: unknown;
 }
 
+/** An event that was read after its time and was not handled. */
+export interface ExpiredEvent {
+  readonly message: StreamMessage;
+  readonly expiresAt: Date;
+  /** How many events this server has dropped so, this one included. */
+  readonly total: number;
+}
+
 /**
  * The events of server and client, with the listeners that `on()` takes. A type and no interface: Nest's classes ask for
  * one.
@@ -38,4 +46,6 @@ export type RedisStreamsEvents = {
   retry: (event: RetryEvent) => void;
   /** A message became a dead letter. */
   deadLetter: (event: DeadLetterEvent) => void;
+  /** A message was read after the time that its sender has set with `setExpiresAt`; it is acknowledged unhandled. */
+  expired: (event: ExpiredEvent) => void;
 };

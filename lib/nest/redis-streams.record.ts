@@ -1,5 +1,14 @@
 import { InvalidOptionError } from '../errors.js';
+import { check } from '../shared/option-checks.js';
 import type { StandardSchemaV1 } from './standard-schema.js';
+
+/** How a record is stored and handled, beside its key and its time. */
+export interface RecordDelivery {
+  /** Of an event. */
+  readonly expiresAt?: Date | undefined;
+  /** Of a request, in milliseconds. */
+  readonly timeout?: number | undefined;
+}
 
 /** Data with headers, a key or a time. Made by {@link RedisStreamsRecordBuilder}. */
 export class RedisStreamsRecord<T = unknown> {
@@ -7,19 +16,29 @@ export class RedisStreamsRecord<T = unknown> {
   readonly headers: Readonly<Record<string, string>>;
   readonly key: string | undefined;
   readonly timestamp: Date | undefined;
+  readonly expiresAt: Date | undefined;
+  readonly timeout: number | undefined;
   #schema: StandardSchemaV1 | undefined;
 
-  constructor(data: T, headers: Readonly<Record<string, string>>, key?: string, timestamp?: Date) {
+  constructor(
+    data: T,
+    headers: Readonly<Record<string, string>>,
+    key?: string,
+    timestamp?: Date,
+    { expiresAt, timeout }: RecordDelivery = {},
+  ) {
     this.data = data;
     this.headers = headers;
     this.key = key;
     this.timestamp = timestamp;
+    this.expiresAt = expiresAt;
+    this.timeout = timeout;
   }
 
   /** The same data, to be checked before it is sent. @internal */
   static checkedBy(schema: StandardSchemaV1, data: unknown): RedisStreamsRecord {
     const plain = data instanceof RedisStreamsRecord ? data : new RedisStreamsRecord(data, {});
-    const record = new RedisStreamsRecord(plain.data, plain.headers, plain.key, plain.timestamp);
+    const record = new RedisStreamsRecord(plain.data, plain.headers, plain.key, plain.timestamp, plain);
     record.#schema = schema;
     return record;
   }
@@ -36,6 +55,7 @@ export class RedisStreamsRecordBuilder<T = unknown> {
   #headers = new Map<string, string>();
   #key: string | undefined;
   #timestamp: Date | undefined;
+  #delivery: RecordDelivery = {};
 
   constructor(data?: T) {
     this.#data = data;
@@ -72,15 +92,40 @@ export class RedisStreamsRecordBuilder<T = unknown> {
 
   /** The time of the entry; must not be before the last entry of the stream. */
   setTimestamp(timestamp: Date): this {
-    if (!(timestamp instanceof Date) || !(timestamp.getTime() >= 0)) {
-      throw new InvalidOptionError('timestamp', 'must be a valid Date from 1970 on', timestamp);
-    }
+    checkDate('timestamp', timestamp);
     this.#timestamp = timestamp;
+    return this;
+  }
+
+  /**
+   * From when on the event is not worth handling. A server that reads it later, by the clock of Redis, acknowledges it without a
+   * call of the handler, and emits `expired`. For events only.
+   */
+  setExpiresAt(expiresAt: Date): this {
+    checkDate('expiresAt', expiresAt);
+    this.#delivery = { ...this.#delivery, expiresAt };
+    return this;
+  }
+
+  /**
+   * Longest time without a reply, in milliseconds, in place of the client's `requestTimeout`. The server does not execute the
+   * request later, and aborts the signal of its handler. For requests only.
+   */
+  setTimeout(timeout: number): this {
+    check.time('timeout', timeout, 1);
+    this.#delivery = { ...this.#delivery, timeout };
     return this;
   }
 
   build(): RedisStreamsRecord<T> {
     // fromEntries defines properties: a header called __proto__ becomes one, too.
-    return new RedisStreamsRecord(this.#data as T, Object.fromEntries(this.#headers), this.#key, this.#timestamp);
+    const headers = Object.fromEntries(this.#headers);
+    return new RedisStreamsRecord(this.#data as T, headers, this.#key, this.#timestamp, this.#delivery);
   }
+}
+
+/** @throws InvalidOptionError */
+function checkDate(name: string, date: Date): void {
+  if (date instanceof Date && date.getTime() >= 0) return;
+  throw new InvalidOptionError(name, 'must be a valid Date from 1970 on', date);
 }

@@ -18,6 +18,7 @@ import type { HandlerBinding } from '../nest/server/handler-binding.js';
 import { HandlerRegistry } from '../nest/server/handler-registry.js';
 import { HandlerRunner, failureOf } from '../nest/server/handler-runner.js';
 import { PacketCodec, resolveDeserializer, resolveSerializer } from '../nest/packet-codec.js';
+import type { Clock } from '../nest/server/moments.js';
 import { ProcessingHooks } from '../nest/server/processing-hooks.js';
 import { ServerReporter } from '../nest/server/server-reporter.js';
 import { RedisStreamsContext } from '../nest/redis-streams.context.js';
@@ -38,14 +39,20 @@ export interface TestMessage {
   id?: string;
   /** Number of deliveries, this one included. Default 1. */
   deliveryCount?: number;
+  /** Aborts the signal of the handler, as if the server closed. */
+  signal?: AbortSignal;
 }
 
 const TEST_MESSAGE = optionNames<TestMessage & { data: unknown }>({
   headers: true,
   id: true,
   deliveryCount: true,
+  signal: true,
   data: true,
 });
+
+/** There is no server whose time would count. */
+const LOCAL_CLOCK: Clock = { isCurrent: () => true, now: () => Date.now(), ask: () => Promise.resolve() };
 
 /** How the handling of a message ended. */
 export interface DeliveryOutcome {
@@ -95,7 +102,7 @@ export class TestServerRedisStreams
     const reporter = new ServerReporter(logger, this.#listeners);
     this.#hooks = new ProcessingHooks(this, reporter);
     this.#runner = new HandlerRunner(reporter);
-    this.#events = new EventProcessor(this, this.#codec, reporter);
+    this.#events = new EventProcessor(this, this.#codec, reporter, () => LOCAL_CLOCK);
   }
 
   override addHandler(
@@ -190,7 +197,7 @@ export class TestServerRedisStreams
     message: TestMessage & { data: unknown },
   ): Promise<RedisStreamsContext> {
     check.options('', message, TEST_MESSAGE);
-    const { data, headers = {}, id, deliveryCount = 1 } = message;
+    const { data, headers = {}, id, deliveryCount = 1, signal } = message;
     const { payload } = await this.#codec.encode({ pattern: binding.pattern, data });
     const fields = [DEFAULTS.streamer.messageField, payload];
     for (const [name, value] of Object.entries(headers)) fields.push(HEADER_PREFIX + name, value);
@@ -201,6 +208,8 @@ export class TestServerRedisStreams
     };
     const shard = { streamKey: binding.pattern, shardId: 0, key: binding.pattern };
     const delivery = new Delivery(StreamMessage.create(shard, entry, DEFAULTS.streamer.messageField), () => undefined);
+    if (signal?.aborted) delivery.abort('shutdown');
+    signal?.addEventListener('abort', () => delivery.abort('shutdown'), { once: true });
     const hasGroup = binding.mode !== 'real-time';
     return new RedisStreamsContext(delivery, {
       pattern: binding.pattern,

@@ -43,6 +43,8 @@ export interface MessageTaker {
   onArrival(): void;
   /** A message that waited for its retry here was deleted, or another consumer has claimed it. */
   onTakenAway(message: StreamMessage): void;
+  /** These entries are not ours any more; some may be in handlers. */
+  onLeaseLost?(partition: Partition, ids: ReadonlySet<string>): void;
   /** Only of a taker that runs handlers. */
   report?(): HandlerReport;
 }
@@ -320,6 +322,7 @@ export class ConsumerSession implements LiveSession, ReadLoopListener, RetryList
   onLeaseLost(partition: Partition, ids: ReadonlySet<string>): void {
     this.buffer.remove((message) => partitionOf(message) === partition && ids.has(message.id));
     for (const id of ids) if (partition.owned.get(id) === 'buffered') partition.owned.delete(id);
+    this.#taker?.onLeaseLost?.(partition, ids);
   }
 
   /** Called by the lease renewal. */

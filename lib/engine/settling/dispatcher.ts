@@ -44,6 +44,17 @@ interface Uncounted {
   timer: NodeJS.Timeout | undefined;
 }
 
+interface RunningDelivery {
+  /** When it began, on the monotonic clock. */
+  readonly at: number;
+  deliveries: readonly Delivery[];
+}
+
+const NONE: readonly Delivery[] = [];
+
+/** How long handlers that have a signal may take to heed it when the server closes, in milliseconds. */
+const ABORT_GRACE = 500;
+
 /** Delay after which a message whose dead letter could not be stored is handed out again, in milliseconds. */
 const DEAD_LETTER_RETRY_DELAY = 5_000;
 
@@ -72,7 +83,7 @@ export class Dispatcher implements MessageTaker {
   #parkedOutside = 0;
   #running = 0;
   /** When each running delivery began, in this order. */
-  readonly #begins = new Set<{ readonly at: number }>();
+  readonly #begins = new Set<RunningDelivery>();
   #settling = 0;
   #idle: Deferred<void> | undefined;
   #batchTimer: NodeJS.Timeout | undefined;
@@ -93,6 +104,15 @@ export class Dispatcher implements MessageTaker {
     this.#pump();
   }
 
+  onLeaseLost(partition: Partition, ids: ReadonlySet<string>): void {
+    for (const { deliveries } of this.#begins) {
+      for (const delivery of deliveries) {
+        const { message } = delivery;
+        if (ids.has(message.id) && partitionOf(message) === partition) delivery.abort('lease-lost');
+      }
+    }
+  }
+
   /** Messages in handlers now. */
   get running(): number {
     return this.#running;
@@ -110,7 +130,8 @@ export class Dispatcher implements MessageTaker {
   }
 
   /**
-   * Takes no more messages, gives back those that reached no handler, and waits for the running deliveries.
+   * Takes no more messages, gives back those that reached no handler, and waits for the running deliveries. At the deadline
+   * their signals are aborted, and handlers that have asked for theirs get a moment to end.
    * Returns how many of them still ran at the deadline, which is on the monotonic clock; their messages stay pending.
    */
   async close(deadline: number): Promise<number> {
@@ -124,7 +145,15 @@ export class Dispatcher implements MessageTaker {
     if (this.#isIdle) return 0;
     this.#idle = withResolvers<void>();
     await within(Math.max(0, deadline - monotonicNow()), this.#idle.promise);
+    if (this.#abortRunning()) await within(ABORT_GRACE, this.#idle.promise);
     return this.#running;
+  }
+
+  /** Returns whether one of them has been asked for its signal. */
+  #abortRunning(): boolean {
+    const running = [...this.#begins].flatMap(({ deliveries }) => deliveries);
+    for (const delivery of running) delivery.abort('shutdown');
+    return running.some(({ hasSignal }) => hasSignal);
   }
 
   readonly #pump = (): void => {
@@ -216,7 +245,7 @@ export class Dispatcher implements MessageTaker {
   async #run(messages: readonly StreamMessage[], turn?: Turn): Promise<void> {
     const { session } = this.#options;
     this.#running += 1;
-    const begin = { at: monotonicNow() };
+    const begin: RunningDelivery = { at: monotonicNow(), deliveries: NONE };
     const before = performance.now();
     const [first] = messages as [StreamMessage];
     const start = turn ? await this.#countStart(first) : 'now';
@@ -226,7 +255,7 @@ export class Dispatcher implements MessageTaker {
       turn?.begin(first.deliveryCount > 2);
       // A suspect that waits for its count is no handler that hangs.
       this.#begins.add(begin);
-      await this.#deliver(messages);
+      await this.#deliver(messages, begin);
       this.#begins.delete(begin);
     }
     this.#running -= 1;
@@ -238,7 +267,7 @@ export class Dispatcher implements MessageTaker {
   }
 
   /** Never rejects. */
-  async #deliver(messages: readonly StreamMessage[]): Promise<void> {
+  async #deliver(messages: readonly StreamMessage[], begin: RunningDelivery): Promise<void> {
     const { deliver, onError } = this.#options;
     const deliveries: Delivery[] = [];
     for (const message of messages) {
@@ -248,6 +277,7 @@ export class Dispatcher implements MessageTaker {
       else deliveries.push(delivery);
     }
     if (deliveries.length === 0) return;
+    begin.deliveries = deliveries;
     try {
       // The context of whatever called `#pump`, perhaps another handler, is none of this message's.
       await outsideContext(() => deliver(deliveries));

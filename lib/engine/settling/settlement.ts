@@ -1,3 +1,6 @@
+import { HandlingAbortedError } from '../../errors.js';
+import type { AbortReason } from '../../errors.js';
+import { monotonicNow } from '../../shared/clock.js';
 import type { StreamMessage } from '../messages/stream-message.js';
 
 /**
@@ -15,6 +18,11 @@ export class Delivery {
   readonly message: StreamMessage;
   readonly #apply: (message: StreamMessage, settlement: Settlement) => void;
   #settlement: Settlement | undefined;
+  /** Made when a handler asks for its signal. */
+  #controller: AbortController | undefined;
+  #abortion: HandlingAbortedError | undefined;
+  #deadline: number | undefined;
+  #timer: NodeJS.Timeout | undefined;
 
   constructor(message: StreamMessage, apply: (message: StreamMessage, settlement: Settlement) => void) {
     this.message = message;
@@ -29,7 +37,43 @@ export class Delivery {
   settle(settlement: Settlement): boolean {
     if (this.#settlement) return false;
     this.#settlement = settlement;
+    this.deadline = undefined;
     this.#apply(this.message, settlement);
     return true;
+  }
+
+  /** Tells a handler that its work is in vain. */
+  get signal(): AbortSignal {
+    if (!this.#controller) {
+      this.#controller = new AbortController();
+      if (this.#abortion) this.#controller.abort(this.#abortion);
+      this.#watchDeadline();
+    }
+    return this.#controller.signal;
+  }
+
+  /** Whether a handler has asked for the signal. */
+  get hasSignal(): boolean {
+    return this.#controller !== undefined;
+  }
+
+  /** The first call wins. */
+  abort(reason: AbortReason): void {
+    if (this.#abortion) return;
+    this.#abortion = new HandlingAbortedError(reason);
+    this.#controller?.abort(this.#abortion);
+  }
+
+  /** When nothing waits for the outcome any more, on the monotonic clock; undefined: never. */
+  set deadline(deadline: number | undefined) {
+    this.#deadline = deadline;
+    if (this.#timer) clearTimeout(this.#timer);
+    if (this.#controller) this.#watchDeadline();
+  }
+
+  #watchDeadline(): void {
+    if (this.#deadline === undefined) return;
+    this.#timer = setTimeout(() => this.abort('deadline'), Math.max(0, this.#deadline - monotonicNow()));
+    this.#timer.unref();
   }
 }

@@ -19,6 +19,7 @@ import type { EncodedPacket } from '../packet-codec.js';
 import type { RedisStreamsEvents } from '../redis-streams.events.js';
 import { producerOptions, resolveClientOptions } from '../redis-streams.options.js';
 import type { ClientRedisStreamsOptions } from '../redis-streams.options.js';
+import { RedisStreamsRecord } from '../redis-streams.record.js';
 import { streamOfPattern } from '../stream-pattern.js';
 import { RequestSender } from '../requests/request-sender.js';
 
@@ -130,6 +131,7 @@ export class ClientRedisStreams extends ClientProxy<RedisStreamsEvents> {
     if (this.#closing) return this.#failed(new ClosedError('The client', 'connect() opens it again'));
     try {
       const streamKey = this.#streamOf(packet);
+      refuseTimeout(packet.data);
       const encoded = this.#codec.encode(packet);
       if (encoded instanceof Promise) {
         return SendPromise.follow(this.#appendWhenEncoded(streamKey, encoded), this.#report);
@@ -259,6 +261,16 @@ export class ClientRedisStreams extends ClientProxy<RedisStreamsEvents> {
     this.#log.error(errorText(error));
     this.#listeners.emit('error', error);
   };
+}
+
+/** @throws InvalidOptionError for what makes sense for requests only */
+function refuseTimeout(data: unknown): void {
+  if (!(data instanceof RedisStreamsRecord) || data.timeout === undefined) return;
+  throw new InvalidOptionError(
+    'timeout',
+    'is for requests only; the options of the client limit an event',
+    data.timeout,
+  );
 }
 
 /** To see whether a subclass, a spy or instrumentation has put another in its place. */

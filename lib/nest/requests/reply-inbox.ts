@@ -34,8 +34,12 @@ export interface OpenRequest {
   readonly callback: (packet: WritePacket) => void;
   /** The async context of the caller, in which its replies are decoded and given to it. */
   readonly context: AsyncResource;
+  /** Longest time without a reply, in milliseconds. */
+  readonly timeout: number;
   /** On the monotonic clock; every reply puts it off. */
   deadline: number;
+  /** Of a request with a time-out of its own. */
+  timer: NodeJS.Timeout | undefined;
   /** A server may have read it. */
   isSent: boolean;
   /** The last of several replies that was received. */
@@ -56,8 +60,9 @@ const BATCH_SIZE = 1_000;
 export class ReplyInbox {
   readonly streamKey: string;
   readonly #options: ReplyInboxOptions;
-  /** In the order of their deadlines: every reply moves its request to the end. */
   readonly #open = new Map<string, OpenRequest>();
+  /** Those with the time-out of the client, in the order of their deadlines: every reply moves its request to the end. */
+  readonly #expiring = new Set<OpenRequest>();
   #opening: Promise<void> | undefined;
   #isOpen = false;
   #consumer: BasicConsumer | undefined;
@@ -91,18 +96,23 @@ export class ReplyInbox {
     await this.#opening;
   }
 
-  register(pattern: string, callback: (packet: WritePacket) => void): OpenRequest {
+  /** @param timeout of this request, in place of that of the client */
+  register(pattern: string, callback: (packet: WritePacket) => void, timeout?: number): OpenRequest {
     const { requestTimeout } = this.#options;
-    const request = {
+    const request: OpenRequest = {
       id: randomUUID(),
       pattern,
       callback,
       context: new AsyncResource('RedisStreamsRequest'),
-      deadline: monotonicNow() + requestTimeout,
+      timeout: timeout ?? requestTimeout,
+      deadline: 0,
+      timer: undefined,
       isSent: false,
       part: undefined,
     };
     this.#open.set(request.id, request);
+    if (timeout !== undefined) request.timer = setTimeout(() => this.#timeOut(request), timeout);
+    this.#putOff(request);
     this.#watch();
     return request;
   }
@@ -120,8 +130,10 @@ export class ReplyInbox {
   }
 
   /** The request is over; later replies to it are dropped. */
-  remove({ id }: OpenRequest): void {
-    this.#open.delete(id);
+  remove(request: OpenRequest): void {
+    this.#open.delete(request.id);
+    this.#expiring.delete(request);
+    clearTimeout(request.timer);
     if (this.#open.size > 0) return;
     clearTimeout(this.#timer);
     this.#timer = undefined;
@@ -214,13 +226,9 @@ export class ReplyInbox {
 
   #answer(request: OpenRequest, packet: WritePacket): void {
     // It may be over by now: decoding can take time.
-    if (!this.#open.delete(request.id)) return;
-    if (packet.isDisposed) {
-      this.remove(request);
-    } else {
-      request.deadline = monotonicNow() + this.#options.requestTimeout;
-      this.#open.set(request.id, request);
-    }
+    if (!this.has(request)) return;
+    if (packet.isDisposed) this.remove(request);
+    else this.#putOff(request);
     this.#give(request, packet);
   }
 
@@ -232,10 +240,20 @@ export class ReplyInbox {
     );
   }
 
-  /** One timer for all: the first in the map is the first to time out. */
+  #putOff(request: OpenRequest): void {
+    request.deadline = monotonicNow() + request.timeout;
+    if (request.timer) {
+      request.timer.refresh();
+    } else {
+      this.#expiring.delete(request);
+      this.#expiring.add(request);
+    }
+  }
+
+  /** One timer for all that have the time-out of the client: the first of them is the first to time out. */
   #watch(): void {
-    const [first] = this.#open.values();
-    if (!first || this.#timer) return;
+    if (this.#open.size === 0 || this.#timer) return;
+    const [first] = this.#expiring;
     this.#timer = setTimeout(
       () => {
         this.#timer = undefined;
@@ -243,18 +261,21 @@ export class ReplyInbox {
         this.#renew();
         this.#watch();
       },
-      Math.min(TTL_RENEWAL, Math.max(1, first.deadline - monotonicNow())),
+      Math.min(TTL_RENEWAL, Math.max(1, (first?.deadline ?? Infinity) - monotonicNow())),
     );
   }
 
   #expire(): void {
     const now = monotonicNow();
-    for (const request of this.#open.values()) {
+    for (const request of this.#expiring) {
       if (request.deadline > now) return;
-      const error = new RequestTimeoutError(request.pattern, this.#options.requestTimeout);
-      this.fail(request, error);
-      this.#cancelSent(request);
+      this.#timeOut(request);
     }
+  }
+
+  #timeOut(request: OpenRequest): void {
+    this.fail(request, new RequestTimeoutError(request.pattern, request.timeout));
+    this.#cancelSent(request);
   }
 
   /** A stream that expires while a server writes to it counts as one whose client is gone. */

@@ -1,4 +1,5 @@
 import type { StreamMessage } from '../../engine/messages/stream-message.js';
+import { momentIn } from '../server/moments.js';
 
 /** Headers of requests and replies; their fields have the prefix `h:`. */
 export const REQUEST_HEADERS = Object.freeze({
@@ -41,9 +42,7 @@ export function requestInfoOf({ headers }: StreamMessage): RequestInfo | undefin
   const correlationId = headers[REQUEST_HEADERS.correlationId];
   const replyTo = headers[REQUEST_HEADERS.replyTo];
   if (correlationId === undefined || replyTo === undefined) return undefined;
-  const deadline = headers[REQUEST_HEADERS.deadline];
-  // Text that is no number must not become a deadline in the past: Number('') is 0.
-  return { correlationId, replyTo, deadline: deadline && /^\d+$/.test(deadline) ? Number(deadline) : Infinity };
+  return { correlationId, replyTo, deadline: momentIn(headers[REQUEST_HEADERS.deadline]) };
 }
 
 /** The place of a reply in a streamed answer. */

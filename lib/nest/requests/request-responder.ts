@@ -4,6 +4,7 @@ import { isObservable } from 'rxjs';
 import { StreamMessage } from '../../engine/messages/stream-message.js';
 import type { StreamProducer } from '../../engine/producing/stream-producer.js';
 import type { AnswerCommands, ClockCommands } from '../../redis/commands/stream-commands.js';
+import { monotonicNow } from '../../shared/clock.js';
 import { withResolvers } from '../../shared/deferred.js';
 import type { Deferred } from '../../shared/deferred.js';
 import { errorText } from '../../shared/error-text.js';
@@ -11,6 +12,7 @@ import type { RedisStreamsLogger } from '../../shared/logger.js';
 import type { PacketCodec } from '../packet-codec.js';
 import { RedisStreamsContext } from '../redis-streams.context.js';
 import { ACKNOWLEDGED } from '../server/failure-policy.js';
+import { hasPassed } from '../server/moments.js';
 import type { ProcessingHooks } from '../server/processing-hooks.js';
 import { AnswerWatch } from './answer-watch.js';
 import { ReplyWriter } from './reply-writer.js';
@@ -82,7 +84,8 @@ export class RequestResponder implements ReplyOutlet {
   /** Resolves when the handler has ended. Its replies are stored, and the request is acknowledged, after that. */
   respond(request: RequestInfo, context: RedisStreamsContext): Promise<void> {
     if (!this.#mayAnswer(request, context)) return Promise.resolve();
-    return this.#isInTime(request, context) ? this.#answer(request, context) : this.#checkAndAnswer(request, context);
+    const isOver = hasPassed(request.deadline, context.getMessage(), this.#options.clock);
+    return isOver ? this.#answerUnless(isOver, request, context) : this.#answer(request, context);
   }
 
   /** Answers a request whose handler cannot be run with an error, which tells the client no details. */
@@ -111,25 +114,19 @@ export class RequestResponder implements ReplyOutlet {
     return false;
   }
 
-  #isInTime({ deadline }: RequestInfo, context: RedisStreamsContext): boolean {
-    if (deadline === Infinity) return true;
-    const { clock } = this.#options;
-    const { key } = StreamMessage.shardOf(context.getMessage());
-    return clock.isCurrent(key) && clock.now(key) < deadline;
-  }
-
-  /** No request is refused by a time that is not current: the clock of the server may have been set back since. */
-  async #checkAndAnswer(request: RequestInfo, context: RedisStreamsContext): Promise<void> {
-    const { clock, logger } = this.#options;
-    const message = context.getMessage();
-    const { key } = StreamMessage.shardOf(message);
-    await clock.ask(key);
-    if (clock.now(key) < request.deadline) return this.#answer(request, context);
-    logger.warn(`Request ${message.id} of '${message.streamKey}' was read after its deadline and was not executed`);
+  async #answerUnless(isOver: Promise<boolean>, request: RequestInfo, context: RedisStreamsContext): Promise<void> {
+    if (!(await isOver)) return this.#answer(request, context);
+    const { id, streamKey } = context.getMessage();
+    this.#options.logger.warn(`Request ${id} of '${streamKey}' was read after its deadline and was not executed`);
     RedisStreamsContext.deliveryOf(context).settle(ACKNOWLEDGED);
   }
 
   async #answer(request: RequestInfo, context: RedisStreamsContext): Promise<void> {
+    const { deadline } = request;
+    if (deadline !== Infinity) {
+      const { key } = StreamMessage.shardOf(context.getMessage());
+      RedisStreamsContext.deliveryOf(context).deadline = monotonicNow() + deadline - this.#options.clock.now(key);
+    }
     const writer = new ReplyWriter(request, context, this);
     const { requestHandler } = RedisStreamsContext.scopeOf(context).binding;
     try {
@@ -162,12 +159,15 @@ export class RequestResponder implements ReplyOutlet {
 
   /** A stream of answers has a time to live from its first one on: its client may be gone before the last one. */
   onFirstReply(writer: ReplyWriter): void {
+    // From now on the client waits for the next reply.
+    RedisStreamsContext.deliveryOf(writer.context).deadline = undefined;
     this.#streams.replied(writer.request.replyTo);
   }
 
   #abandon(writer: ReplyWriter, isStreamGone: boolean): void {
     const { id, streamKey } = writer.context.getMessage();
     this.#options.logger.debug(`The answer to request ${id} of '${streamKey}' ends: its client no longer reads it`);
+    RedisStreamsContext.deliveryOf(writer.context).abort('cancelled');
     writer.abandon();
     if (isStreamGone) this.#streams.createdAgain(writer.request.replyTo);
   }

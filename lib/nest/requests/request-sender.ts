@@ -2,10 +2,11 @@ import type { ReadPacket, WritePacket } from '@nestjs/microservices';
 
 import type { StreamProducer } from '../../engine/producing/stream-producer.js';
 import type { RedisStreamer } from '../../engine/streamer.js';
-import { NoHandlerError } from '../../errors.js';
+import { InvalidOptionError, NoHandlerError } from '../../errors.js';
 import { monotonicNow } from '../../shared/clock.js';
 import type { RedisStreamsLogger } from '../../shared/logger.js';
 import type { EncodedPacket, PacketCodec } from '../packet-codec.js';
+import { RedisStreamsRecord } from '../redis-streams.record.js';
 import { ReplyInbox } from './reply-inbox.js';
 import type { OpenRequest } from './reply-inbox.js';
 import { REQUEST_HEADERS } from './request-headers.js';
@@ -44,8 +45,10 @@ export class RequestSender {
   }
 
   send(pattern: string, packet: ReadPacket, callback: (packet: WritePacket) => void): OpenRequest {
-    const request = this.#inbox.register(pattern, callback);
+    const record = packet.data instanceof RedisStreamsRecord ? packet.data : undefined;
+    const request = this.#inbox.register(pattern, callback, record?.timeout);
     try {
+      refuseExpiry(record);
       const encoded = this.#options.codec.encode(packet);
       if (this.#isPreparedFor(pattern) && !(encoded instanceof Promise)) this.#append(request, encoded);
       else void this.#prepareAndAppend(request, encoded);
@@ -120,4 +123,10 @@ export class RequestSender {
       if (failure) this.#inbox.fail(request, failure);
     });
   }
+}
+
+/** @throws InvalidOptionError for what makes sense for events only */
+function refuseExpiry(record: RedisStreamsRecord | undefined): void {
+  if (!record?.expiresAt) return;
+  throw new InvalidOptionError('expiresAt', 'is for events only; a request has a timeout', record.expiresAt);
 }

@@ -5,6 +5,8 @@ import type { PacketCodec } from '../packet-codec.js';
 import { validate } from '../standard-schema.js';
 import { isFinal, settleFailed } from './failed-delivery.js';
 import { ACKNOWLEDGED, settleExhausted } from './failure-policy.js';
+import { expiryOf, hasPassed } from './moments.js';
+import type { Clock } from './moments.js';
 import type { ServerReporter } from './server-reporter.js';
 
 /** The server, as far as it runs handlers. */
@@ -23,14 +25,18 @@ export class EventProcessor {
   readonly #server: EventHandling;
   readonly #codec: PacketCodec;
   readonly #reporter: ServerReporter;
+  readonly #clock: () => Clock;
 
-  constructor(server: EventHandling, codec: PacketCodec, reporter: ServerReporter) {
+  constructor(server: EventHandling, codec: PacketCodec, reporter: ServerReporter, clock: () => Clock) {
     this.#server = server;
     this.#codec = codec;
     this.#reporter = reporter;
+    this.#clock = clock;
   }
 
   async process(context: RedisStreamsContext): Promise<void> {
+    const expiring = this.#expiring(context);
+    if (expiring && (await expiring)) return;
     if (this.#isExhausted(context)) return;
     const { pattern, binding } = RedisStreamsContext.scopeOf(context);
     const delivery = RedisStreamsContext.deliveryOf(context);
@@ -53,6 +59,8 @@ export class EventProcessor {
     const decoded: RedisStreamsContext[] = [];
     const payloads: unknown[] = [];
     for (const context of contexts) {
+      const expiring = this.#expiring(context);
+      if (expiring && (await expiring)) continue;
       if (this.#isExhausted(context)) continue;
       try {
         payloads.push(await this.#decode(context));
@@ -110,6 +118,18 @@ export class EventProcessor {
       if (RedisStreamsContext.scopeOf(context).binding.ack !== 'auto') return;
       RedisStreamsContext.deliveryOf(context).settle(ACKNOWLEDGED);
     }
+  }
+
+  /** Settles an event whose time has passed. Undefined for one that has time. */
+  #expiring(context: RedisStreamsContext): Promise<boolean> | undefined {
+    const message = context.getMessage();
+    const expiresAt = expiryOf(message);
+    return hasPassed(expiresAt, message, this.#clock())?.then((isOver) => {
+      if (isOver && RedisStreamsContext.deliveryOf(context).settle(ACKNOWLEDGED)) {
+        this.#reporter.expired(message, expiresAt);
+      }
+      return isOver;
+    });
   }
 
   /** Settles a message that must not be handled once more. */

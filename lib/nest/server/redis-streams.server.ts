@@ -89,7 +89,7 @@ export class ServerRedisStreams
     );
     this.#hooks = new ProcessingHooks(this, this.#reporter);
     this.#runner = new HandlerRunner(this.#reporter);
-    this.#events = new EventProcessor(this, this.#codec, this.#reporter);
+    this.#events = new EventProcessor(this, this.#codec, this.#reporter, () => this.#streamer.clock);
     this.#streamer = this.#openStreamer();
     this.#requests = this.#createResponder(this.#streamer);
   }

@@ -16,6 +16,9 @@ export class ServerReporter {
   readonly #onDeadLetter: ServerRedisStreamsOptions['onDeadLetter'];
   /** Streams of dead letters of which it has warned that they are trimmed. */
   readonly #trimmed = new Set<string>();
+  #expired = 0;
+  /** Streams of which it has warned that events expire. */
+  readonly #withExpired = new Set<string>();
 
   constructor(
     logger: Required<RedisStreamsLogger>,
@@ -92,6 +95,20 @@ export class ServerReporter {
       () => this.#onDeadLetter?.(event),
       (error) => this.callbackFailed('onDeadLetter', error),
     );
+  }
+
+  /** A message was read after its time. */
+  expired(message: StreamMessage, expiresAt: number): void {
+    const { id, streamKey } = message;
+    this.#expired += 1;
+    const text = `Event ${id} of '${streamKey}' had expired when it was read, and was not handled`;
+    if (this.#withExpired.has(streamKey)) {
+      this.#logger.debug(text);
+    } else {
+      this.#withExpired.add(streamKey);
+      this.#logger.warn(`${text}. Further ones of this stream are logged as debug; the event 'expired' counts them`);
+    }
+    this.#listeners.emit('expired', { message, expiresAt: new Date(expiresAt), total: this.#expired });
   }
 
   /** A context was asked to settle its message, without effect. */

@@ -1,4 +1,5 @@
 import type { AnswerCommands } from '../../redis/commands/stream-commands.js';
+import { outsideContext } from '../../shared/async-context.js';
 import { monotonicNow } from '../../shared/clock.js';
 import { errorText } from '../../shared/error-text.js';
 import type { RedisStreamsLogger } from '../../shared/logger.js';
@@ -39,7 +40,7 @@ export class AnswerWatch {
 
   add(writer: ReplyWriter): void {
     this.#writers.set(writer, monotonicNow());
-    this.#timer ??= setInterval(() => this.#tick(), LOOK_INTERVAL);
+    this.#timer ??= outsideContext(() => setInterval(() => this.#tick(), LOOK_INTERVAL));
   }
 
   delete(writer: ReplyWriter): void {

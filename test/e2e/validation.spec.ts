@@ -90,7 +90,7 @@ describe('ValidationPipe with class-validator', () => {
     await until('the invalid one is dead', async () => (await nest.redis.xlen(`${pattern}.dead`)) === 1);
     await nest.untilSettled(pattern);
     expect(seen.every((order) => order instanceof Order && order.items[0] instanceof Item)).toBe(true);
-    expect(seen.map((order) => ({ ...order }))).toEqual([VALID, { ...VALID, id: 3 }]);
+    expect(seen.map(({ id, items }) => ({ id, items }))).toEqual([VALID, { ...VALID, id: 3 }]);
     expect(await deadLetters(pattern)).toEqual([
       { data: INVALID, reason: expect.stringContaining('items.0.amount must be a positive number'), count: '1' },
     ]);

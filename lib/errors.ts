@@ -1,4 +1,4 @@
-import { errorText } from './shared/error-text.js';
+import { errorText, withoutCredentials } from './shared/error-text.js';
 
 /** What every error of this package has; `code` never changes, `message` may. */
 export interface RedisStreamsErrorOptions {
@@ -29,17 +29,17 @@ export class InvalidOptionError extends RedisStreamsError {
   override readonly name: string = 'InvalidOptionError';
   /** Name of the option or argument, as the caller wrote it. */
   readonly option: string;
-  /** The value that was given; undefined where it may hold a password, as a URL may. */
+  /** The value that was given; undefined where it may hold a password or a payload, as a URL and an object may. */
   readonly value: unknown;
 
   constructor(option: string, rule: string, value: unknown, cause?: unknown) {
     super(
       'ERR_INVALID_OPTION',
-      `${option} ${rule}${value === HIDDEN ? '' : `; got ${describe(value)}`}`,
+      withoutCredentials(`${option} ${rule}${value === HIDDEN ? '' : `; got ${describe(value)}`}`),
       cause === undefined ? {} : { cause },
     );
-    this.option = option;
-    this.value = value === HIDDEN ? undefined : value;
+    this.option = withoutCredentials(option);
+    this.value = value === HIDDEN || isConfidential(value) ? undefined : value;
   }
 
   /**
@@ -414,6 +414,13 @@ export class ConsumerPendingError extends RedisStreamsError {
     );
     this.pending = pending;
   }
+}
+
+/** An error is logged with its properties. */
+function isConfidential(value: unknown): boolean {
+  if (typeof value === 'string') return withoutCredentials(value) !== value;
+  if (Array.isArray(value)) return value.some(isConfidential);
+  return (typeof value === 'object' && value !== null && !(value instanceof Date)) || typeof value === 'function';
 }
 
 function describe(value: unknown): string {

@@ -32,5 +32,11 @@ function ruleForOthers(pattern: unknown): string | undefined {
   if (Number.isFinite(pattern)) return undefined;
   if (pattern instanceof RegExp) return `must be a string, a number or an object, and no RegExp such as ${pattern}`;
   if (typeof pattern !== 'object' || pattern === null) return 'must be a string, a number or an object';
-  return Object.keys(pattern).length === 0 ? 'must have a property when it is an object' : undefined;
+  if (Object.keys(pattern).length === 0) return 'must have a property when it is an object';
+  return Object.values(pattern).some(isNoName) ? 'must have no undefined, symbol, function or RegExp in it' : undefined;
+}
+
+/** Every value of its kind would be the same text. */
+function isNoName(value: unknown): boolean {
+  return ['undefined', 'symbol', 'function'].includes(typeof value) || value instanceof RegExp;
 }

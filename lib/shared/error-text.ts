@@ -71,7 +71,7 @@ function linesOf(details: unknown, seen = new Set<unknown>()): string[] {
 }
 
 /** A text in which no URL has a user name or password. */
-function withoutCredentials(text: string): string {
+export function withoutCredentials(text: string): string {
   return text.replace(/(\w:\/\/)\S*@/g, '$1…@');
 }
 

@@ -6,11 +6,16 @@ import { NestFactory } from '@nestjs/core';
 import type { MessageHandler } from '@nestjs/microservices';
 import { Redis } from 'ioredis';
 import { ClsModule, ClsService } from 'nestjs-cls';
-import { catchError, firstValueFrom, lastValueFrom, map, of, toArray } from 'rxjs';
+import { catchError, finalize, firstValueFrom, lastValueFrom, map, NEVER, of, startWith, toArray } from 'rxjs';
 import type { Observable } from 'rxjs';
 
 import { RedisStreamer, ServerRedisStreams } from '../../lib/index.js';
-import type { ClientRedisStreams, HandlerExtras, RedisStreamsContext } from '../../lib/index.js';
+import type {
+  ClientRedisStreams,
+  HandlerExtras,
+  RedisStreamsContext,
+  ServerRedisStreamsOptions,
+} from '../../lib/index.js';
 import { onRequest } from '../support/controllers.js';
 import { GROUP, LogLines, QUIET, useNest } from '../support/nest.js';
 import { uniqueName } from '../support/redis.js';
@@ -209,4 +214,79 @@ it('connections, reads and their reports do not run in the context of the reques
   for (const client of clients) client.disconnect(false);
   await until('the connections are replaced', () => clients.length >= 2 * epochs && streamer.status === 'connected');
   expect(new Set(seen)).toEqual(new Set(['none']));
+});
+
+describe('what handlers enter by enterWith, and leave entered', () => {
+  /** Handlers that enter a context in the same turn, as a middleware of nestjs-cls or a tracer does. */
+  const entering = (n: unknown): void => storage.enterWith(`message ${String(n)}`);
+
+  async function serve(
+    handlers: Array<[string, MessageHandler, isEvent: boolean]>,
+    options: Partial<ServerRedisStreamsOptions> = {},
+  ): Promise<ServerRedisStreams> {
+    const server = new ServerRedisStreams({ connection: nest.url, group: GROUP, blockTimeout: 1_000, ...options });
+    nest.closeLater(server);
+    for (const [pattern, handler, isEvent] of handlers) server.addHandler(pattern, handler, isEvent, {});
+    await server.start();
+    return server;
+  }
+
+  it('is not seen by reports about the acknowledgements of all messages', async () => {
+    const pattern = uniqueName('acks');
+    const seen: string[] = [];
+    const note = (text: unknown): void => {
+      if (/acknowledging/.test(String(text))) seen.push(store());
+    };
+    await nest.redis.acl('SETUSER', 'ackless', 'on', '>pw', '~*', '&*', '+@all', '-xack');
+    const connection = nest.url.replace('redis://', 'redis://ackless:pw@');
+    const logger = { error: note, warn: note, log: () => undefined };
+    const server = await serve([[pattern, async (n: unknown) => entering(n), true]], { connection, logger });
+    server.on('error', note);
+    for (let n = 0; n < 3; n += 1) await nest.emit(pattern, n);
+    await until('an acknowledgement has failed', () => seen.length > 0);
+    await nest.redis.acl('SETUSER', 'ackless', '+@all');
+    await nest.untilSettled(pattern);
+    expect(new Set(seen)).toEqual(new Set(['none']));
+  });
+
+  it('is not seen where the Observable of another request ends', async () => {
+    const pattern = uniqueName('answers');
+    const ended: string[] = [];
+    const handle = (n: unknown): Observable<unknown> => {
+      entering(n);
+      return NEVER.pipe(
+        startWith(n),
+        finalize(() => ended.push(`${String(n)} in ${store()}`)),
+      );
+    };
+    await serve([[pattern, async (n: unknown) => handle(n), false]], { logger: new LogLines() });
+    const client = nest.client();
+    for (let n = 0; n < 3; n += 1) await firstValueFrom(client.send(pattern, n));
+    await until('all have ended', () => ended.length === 3);
+    expect(ended.sort()).toEqual([0, 1, 2].map((n) => `${n} in message ${n}`));
+  });
+});
+
+it('a send that fails unheard is not reported in the context of another', async () => {
+  const pattern = uniqueName('unheard');
+  const seen: string[] = [];
+  const client = nest.client({ logger: { error: () => void seen.push(store()), warn: () => null, log: () => null } });
+  client.on('error', () => void seen.push(store()));
+  await client.connect();
+  await nest.redis.set(pattern, 'a string');
+  for (const tenant of TENANTS) storage.run(tenant, () => void client.emit(pattern, tenant));
+  await until('all have failed', () => seen.length >= 2 * TENANTS.length);
+  expect(new Set(seen)).toEqual(new Set(['none']));
+});
+
+it('a serializer runs in the context that sends', async () => {
+  const pattern = uniqueName('codecs');
+  const seen: string[] = [];
+  const serialize = async (tenant: string): Promise<string> => {
+    seen.push(`${tenant}: ${store()}`);
+    return tenant;
+  };
+  const client = nest.client({ serializer: { serialize } });
+  await Promise.all(TENANTS.map((tenant) => storage.run(tenant, () => lastValueFrom(client.emit(pattern, tenant)))));
+  expect(seen.sort()).toEqual(TENANTS.map((tenant) => `${tenant}: ${tenant}`));
 });

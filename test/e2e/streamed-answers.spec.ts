@@ -1,5 +1,5 @@
 import { expect, it } from '@jest/globals';
-import { finalize, firstValueFrom, interval, lastValueFrom, map, NEVER, take, timer, toArray } from 'rxjs';
+import { finalize, firstValueFrom, interval, lastValueFrom, map, NEVER, startWith, take, timer, toArray } from 'rxjs';
 import type { Observable } from 'rxjs';
 
 import type { ClientRedisStreams, ServerRedisStreamsOptions } from '../../lib/index.js';
@@ -72,6 +72,18 @@ it('answers that were given up free the places of their handlers for other messa
   expect(await ask(client, `${pattern}.ping`)).toBe('pong');
   await nest.emit(`${pattern}.event`, 1);
   await nest.untilSettled(`${pattern}.event`);
+});
+
+it('an answer that its client no longer reads ends, however many others the client reads', async () => {
+  const others = 600;
+  const { pattern, running } = await ticking(() => NEVER.pipe(startWith(0)), { concurrency: 2 * others });
+  const client = nest.client({ requestTimeout: 60_000 });
+  let read = 0;
+  for (let n = 0; n < others; n += 1) client.send(pattern, 1).subscribe({ next: () => (read += 1), error: () => null });
+  await until('the others are read', () => read === others);
+  expect(await ask(client, pattern)).toBe(0);
+
+  await until('its handler is unsubscribed', () => running() === others);
 });
 
 it('other answers to the same client are written to their end', async () => {

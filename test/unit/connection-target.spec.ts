@@ -120,6 +120,8 @@ describe('an object of options', () => {
     [{ connectTimeout: 2 ** 31 }, 'connection.connectTimeout', 'from 0 to 2147483647'],
     [{ keepAlive: 2 ** 31 }, 'connection.keepAlive', 'from 0 to 2147483647'],
     [{ Connector: {} }, 'connection.Connector', 'must be a function'],
+    [{ path: 'redis://h' }, 'connection.path', 'must be the path of a Unix socket'],
+    [{ path: '' }, 'connection.path', 'must be a non-empty string'],
     [{ path: '/s', host: 'h' }, 'connection.path', 'cannot be combined with host'],
     [{ sentinels: [] }, 'connection.sentinels', 'at least one'],
     [{ sentinels: [{ host: 's' }] }, 'connection.name', 'must name the master'],

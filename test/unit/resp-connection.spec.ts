@@ -174,6 +174,17 @@ describe('RESP connection', () => {
     expect(socket.destroyed).toBe(true);
   });
 
+  it.each([true, false])('takes no other text for the id of an entry (ids wanted: %s)', async (wantsIds) => {
+    const { socket, connection } = connect();
+    const batch = new AppendReply(4, wantsIds);
+    connection.send(PING, batch);
+    socket.emit('data', Buffer.from('$3\r\n1-0\r\n$6\r\nQUEUED\r\n$0\r\n\r\n$3\r\n2-0\r\n'));
+
+    const none = 'error Redis answered XADD with a string in place of an id';
+    const id = (text: string): string => (wantsIds ? text : '');
+    expect(comparable(await batch.promise)).toEqual([id('1-0'), none, none, id('2-0')]);
+  });
+
   it.each([
     ['is closed by the peer', (socket: FakeSocket) => socket.emit('end'), 'Redis closed the connection'],
     ['fails', (socket: FakeSocket) => socket.emit('error', new Error('ECONNRESET')), 'ECONNRESET'],

@@ -11,6 +11,7 @@ import {
   RedisStreamsError,
   UnsupportedOperationError,
 } from '../../errors.js';
+import { outsideContext } from '../../shared/async-context.js';
 import type { RedisStreamsLogger } from '../../shared/logger.js';
 import { MAX_SCRIPT_FIELDS } from '../../redis/scripts/append-batch.js';
 import { toPublicError } from '../../redis/commands/redis-error.js';
@@ -283,7 +284,7 @@ export class StreamProducer extends EventEmitter<{ error: [error: RedisStreamsEr
     const content = { key, id, name: this.#environment.messageField, payload, more, size };
     const send = onSettled
       ? new MessageWithoutReceipt(content, onSettled)
-      : new MessageWithReceipt(content, streamKey, shardId, this.#report);
+      : new MessageWithReceipt(content, streamKey, shardId, this.#reportOutside);
     this.#pipeline.push(send);
     return send;
   }
@@ -314,8 +315,11 @@ export class StreamProducer extends EventEmitter<{ error: [error: RedisStreamsEr
     if (!failures) this.#failures.set(error.code, (failures = { count: 0, errors: [] }));
     failures.count += 1;
     if (failures.errors.length < KEPT_OF_EACH_CODE) failures.errors.push(error);
-    this.#report(error);
+    this.#reportOutside(error);
   };
+
+  /** For what fails in the background, where the async context is that of some message of the same batch. */
+  readonly #reportOutside = (error: RedisStreamsError): void => outsideContext(() => this.#report(error));
 
   /** Without a listener for `error` the logger gets the failure; it also gets what a listener throws. */
   readonly #report = (error: RedisStreamsError): void => {

@@ -2,6 +2,7 @@ import { setMaxListeners } from 'node:events';
 
 import { ClosedError } from '../../errors.js';
 import type { RedisStreamsError } from '../../errors.js';
+import { outsideContext } from '../../shared/async-context.js';
 import { RECONNECT_BACKOFF, REFUSAL_BACKOFF, backoffDelay, pause, untilAborted } from '../../shared/backoff.js';
 import {
   classifyRedisError,
@@ -143,7 +144,8 @@ export class CommitScheduler {
       clearTimeout(refused.timer);
       refused.timer = undefined;
     }
-    const sending = (async () => {
+    // Not in the context of the handler whose ack, or commit, is the first of many.
+    const sending = outsideContext(async () => {
       await after;
       const failures: RedisStreamsError[] = [];
       const ids = this.#queued.get(partition) ?? [];
@@ -154,7 +156,7 @@ export class CommitScheduler {
         break;
       }
       return failures;
-    })().finally(() => {
+    }).finally(() => {
       this.#sending.delete(partition);
       const { interval } = this.#options;
       if (!this.#queued.has(partition) || interval === undefined || this.#closing.signal.aborted) return;

@@ -1,4 +1,5 @@
 import type { AnswerCommands } from '../../redis/commands/stream-commands.js';
+import { outsideContext } from '../../shared/async-context.js';
 import { monotonicNow } from '../../shared/clock.js';
 import { errorText } from '../../shared/error-text.js';
 import type { RedisStreamsLogger } from '../../shared/logger.js';
@@ -6,7 +7,7 @@ import type { ReplyWriter } from './reply-writer.js';
 
 /** How often it looks, and the age from which it looks for an answer, in milliseconds. */
 const LOOK_INTERVAL = 1_000;
-/** Most answers of one client that are asked for in one command. */
+/** Most answers of one client that are asked for in one command; there are as many commands as are needed. */
 const MOST_IN_ONE_LOOK = 500;
 
 export interface AnswerWatchOptions {
@@ -39,7 +40,7 @@ export class AnswerWatch {
 
   add(writer: ReplyWriter): void {
     this.#writers.set(writer, monotonicNow());
-    this.#timer ??= setInterval(() => this.#tick(), LOOK_INTERVAL);
+    this.#timer ??= outsideContext(() => setInterval(() => this.#tick(), LOOK_INTERVAL));
   }
 
   delete(writer: ReplyWriter): void {
@@ -69,10 +70,17 @@ export class AnswerWatch {
     for (const [writer, since] of this.#writers) {
       if (now - since < LOOK_INTERVAL) continue;
       const { replyTo } = writer.request;
-      const writers = streams.get(replyTo) ?? [];
-      if (writers.length < MOST_IN_ONE_LOOK) streams.set(replyTo, [...writers, writer]);
+      const writers = streams.get(replyTo);
+      if (writers) writers.push(writer);
+      else streams.set(replyTo, [writer]);
     }
-    await Promise.all([...streams].map(([replyStream, writers]) => this.#lookAt(replyStream, writers)));
+    const looks: Array<Promise<void>> = [];
+    for (const [replyStream, writers] of streams) {
+      for (let start = 0; start < writers.length; start += MOST_IN_ONE_LOOK) {
+        looks.push(this.#lookAt(replyStream, writers.slice(start, start + MOST_IN_ONE_LOOK)));
+      }
+    }
+    await Promise.all(looks);
     this.#isLooking = false;
   }
 

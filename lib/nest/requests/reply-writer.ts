@@ -1,6 +1,7 @@
+import { AsyncResource } from 'node:async_hooks';
 import { randomBytes } from 'node:crypto';
 
-import type { Observable, Subscription } from 'rxjs';
+import type { Observable } from 'rxjs';
 
 import type { StreamProducer } from '../../engine/producing/stream-producer.js';
 import type { Payload } from '../../engine/messages/outgoing-message.js';
@@ -52,8 +53,7 @@ export class ReplyWriter {
   #failure: unknown;
   #isWritten = false;
   #hasReplied = false;
-  #source: Subscription | undefined;
-  /** Ends {@link follow}. */
+  /** Ends {@link follow}: unsubscribes, in the async context of the request. */
   #unfollow: (() => void) | undefined;
 
   constructor(request: RequestInfo, context: RedisStreamsContext, outlet: ReplyOutlet) {
@@ -84,14 +84,17 @@ export class ReplyWriter {
     return new Promise((resolve, reject) => {
       // Most emit while they are subscribed to: looked at afterwards, all at once.
       this.#isScheduled = true;
-      this.#unfollow = resolve;
-      this.#source = values.subscribe({
+      const source = values.subscribe({
         next: (value) => this.next(value),
         error: reject,
         complete: () => {
           this.complete();
           resolve();
         },
+      });
+      this.#unfollow = AsyncResource.bind(() => {
+        source.unsubscribe();
+        resolve();
       });
       if (this.#isScheduled) this.#flush();
     });
@@ -186,7 +189,6 @@ export class ReplyWriter {
 
   #stop(): void {
     this.#isComplete = true;
-    this.#source?.unsubscribe();
     this.#unfollow?.();
   }
 

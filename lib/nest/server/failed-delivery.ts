@@ -1,4 +1,4 @@
-import { BadRequestException } from '@nestjs/common';
+import { BadRequestException, UnprocessableEntityException } from '@nestjs/common';
 
 import type { RetryPolicy } from '../../engine/settling/retry-policy.js';
 import type { Settlement } from '../../engine/settling/settlement.js';
@@ -68,8 +68,7 @@ export function isFinal(
 
 /** A payload that cannot be decoded stays so, and a schema or a validation pipe refuses the same data again. */
 function isPermanent(error: unknown, { unless }: RetryPolicy, reporter: ServerReporter): boolean {
-  if (error instanceof PayloadDecodeError || error instanceof PayloadInvalidError) return true;
-  if (error instanceof BadRequestException) return true;
+  if (error instanceof PayloadDecodeError || error instanceof PayloadInvalidError || isInvalidData(error)) return true;
   try {
     const answer: unknown = unless(error);
     if (!isPromise(answer)) return Boolean(answer);
@@ -81,4 +80,9 @@ function isPermanent(error: unknown, { unless }: RetryPolicy, reporter: ServerRe
     reporter.callbackFailed('retry.unless', failure);
     return false;
   }
+}
+
+/** What a validation pipe throws: by default, and with the usual other `errorHttpStatusCode`, 422. */
+function isInvalidData(error: unknown): boolean {
+  return error instanceof BadRequestException || error instanceof UnprocessableEntityException;
 }

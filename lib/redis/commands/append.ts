@@ -246,7 +246,7 @@ export class RedisAppendCommands implements AppendCommands {
     const limit = trimArguments(trim, features);
     const isPlain = (features.partialIds || !hasPartialId(requests)) && (features.minId || trim.minId === undefined);
     if (once) return isPlain ? this.#writeOnce(route, key, limit, batch, once) : refused(requests);
-    if (isPlain && batch.isAtomic && !route.isAsking) return this.#writeAtomically(channel, key, limit, requests);
+    if (isPlain && batch.isAtomic) return this.#writeAtomically(route, key, limit, requests);
     if (isPlain) return channel.append({ key, limit, requests, wantsIds }, settingsOf(route));
     const commands = requests.map((request) => appendCommand(key, limit, request, features));
     if (trim.minId !== undefined && !features.minId) commands.push(dropCommand(key, trim.minId));
@@ -257,13 +257,16 @@ export class RedisAppendCommands implements AppendCommands {
 
   /** Where MULTI is refused, by a proxy or an ACL, the same commands append one by one. */
   async #writeAtomically(
-    channel: CommandChannel,
+    { channel, isAsking }: LiveRoute,
     key: string,
     limit: ReadonlyArray<string | number>,
     requests: readonly AppendRequest[],
   ): Promise<AppendOutcomes> {
     const appends = requests.map(({ id, fields }): Command => ['XADD', key, ...limit, id, ...fields]);
-    const [begun, ...replies] = await channel.commands([['MULTI'], ...appends, ['EXEC']], 'utf8');
+    // One ASKING counts for the whole transaction.
+    const asking: Command[] = isAsking ? [['ASKING']] : [];
+    const answers = await channel.commands([...asking, ['MULTI'], ...appends, ['EXEC']], 'utf8');
+    const [begun, ...replies] = answers.slice(asking.length);
     const done = replies.pop();
     if (Array.isArray(done)) return done.map(outcomeOf);
     if (begun instanceof ReplyError) return replies.map(outcomeOf);

@@ -1,6 +1,7 @@
 import type { Command } from '../wire/resp-writer.js';
 import { entriesOf } from '../wire/stream-entry.js';
 import type { CommandSender } from './command-sender.js';
+import { isEntryId } from './entry-id.js';
 import { collectClaims, parsePending, throwFirst } from './replies.js';
 import type { ClaimRequest, ClaimedPage, PendingCommands, PendingEntry, TakenPage } from './stream-commands.js';
 
@@ -85,7 +86,6 @@ export class ClaimStrategies {
       key,
       entries.map(({ id }) => ['XPENDING', key, group, id, id, 1, consumer] as const),
     );
-    const next = cursor.toString('latin1');
     return {
       entries: entries.flatMap((entry, index) => {
         const reply = replies[index];
@@ -95,7 +95,7 @@ export class ClaimStrategies {
         return pending ? { ...entry, deliveryCount: pending.deliveryCount } : [];
       }),
       deleted: (rawDeleted ?? []).map((id) => id.toString('latin1')),
-      next: next === ID_AT_END ? undefined : next,
+      next: nextOf(cursor.toString('latin1')),
     };
   }
 
@@ -117,7 +117,7 @@ export class ClaimStrategies {
       key,
       ids.map((id) => ['XPENDING', key, group, id, id, 1, consumer] as const),
     );
-    return { taken: collectTaken(replies), deleted, next: cursor === ID_AT_END ? undefined : cursor };
+    return { taken: collectTaken(replies), deleted, next: nextOf(cursor) };
   }
 
   async #takePending(request: ClaimRequest): Promise<TakenPage> {
@@ -156,6 +156,11 @@ export class ClaimStrategies {
     const next = page.length < count ? undefined : (page.at(-1) as PendingEntry).id;
     return { idle: page.filter((entry) => entry.idle >= minIdle), next };
   }
+}
+
+/** Undefined at the end; also for what is no cursor, because a scan could go on with it without end. */
+function nextOf(cursor: string): string | undefined {
+  return cursor === ID_AT_END || !isEntryId(cursor) ? undefined : cursor;
 }
 
 /** An entry without a row was acknowledged in between by its former consumer, or claimed by another. */

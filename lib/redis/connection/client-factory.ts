@@ -189,8 +189,11 @@ class GivenClients implements ClientFactory {
     const client = this.isCluster() ? noCluster() : (this.#takeFirst() as Redis);
     const { lazyConnect, protocol, replyMapping, ...own } = ownOptions(role, this.#times);
     void lazyConnect;
-    // A client that is connecting already has asked for its protocol.
-    Object.assign(client.options, own, client.status === 'wait' ? { protocol, replyMapping } : {});
+    // A client that is connecting already has asked for its protocol, and a first Sentinel, whose answer nothing here has
+    // heard: all are asked once more before it gives up.
+    const ofWaiting = { protocol, replyMapping };
+    const ofConnecting = { sentinelRetryStrategy: (round: number) => (round === 1 ? 0 : null) };
+    Object.assign(client.options, own, client.status === 'wait' ? ofWaiting : ofConnecting);
     return client;
   }
 

@@ -2,7 +2,8 @@ import type { Redis } from 'ioredis';
 
 import type { ClientFactory, ConnectionRole, ConnectionTimes } from './client-factory.js';
 import { ClusterTopology } from './cluster-topology.js';
-import { RedisConnection, connectFailure } from './redis-connection.js';
+import { connectFailure } from './connect-failure.js';
+import { RedisConnection } from './redis-connection.js';
 import type { ClientSource, ConnectionSettings } from './redis-connection.js';
 
 /** Interval at which connections to nodes that serve no slots any more are looked at. */
@@ -55,7 +56,7 @@ export class ClusterNodes {
   get lastFailure(): Error | undefined {
     const { lastFailure } = this.topology;
     if (!lastFailure) return [...this.#connections.values()].find((connection) => connection.lastFailure)?.lastFailure;
-    return connectFailure(this.address, lastFailure);
+    return connectFailure(`Redis at ${this.address}`, lastFailure);
   }
 
   open(): void {

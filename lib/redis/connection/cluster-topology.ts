@@ -6,9 +6,10 @@ import { outsideContext } from '../../shared/async-context.js';
 import { monotonicNow } from '../../shared/clock.js';
 import type { ClientFactory, ConnectionRole, ConnectionTimes } from './client-factory.js';
 import { ownOptions } from './client-factory.js';
+import { decisiveReason } from './connect-failure.js';
 import { hashSlot } from './hash-slot.js';
-import { publicCause } from './ioredis-errors.js';
-import { connectFailure } from './redis-connection.js';
+import { CLOSED, publicCause } from './ioredis-errors.js';
+import { keepErrorsCaught } from './take-over.js';
 
 /** The node that serves a key. */
 export interface NodeTarget {
@@ -35,8 +36,6 @@ interface ClusterInternals {
 }
 
 const ENDING: readonly string[] = ['disconnecting', 'close', 'end'];
-/** What ioredis says of a command whose connection has failed, for a reason that it reports apart. */
-const CLOSED = 'Connection is closed.';
 const REDIRECTION = /^(MOVED|ASK) (\d+) (\S*):(\d+)/;
 /** A failing node is no reason to ask for the slots more often than this. */
 const MIN_REFRESH_INTERVAL = 100;
@@ -218,11 +217,16 @@ export class ClusterTopology extends EventEmitter<TopologyEvents> {
 
   /** ioredis asks a node for the slots over a copy of its client, and keeps the reason to itself when that cannot connect. */
   readonly #listenTo = (node: Redis): void => {
+    keepErrorsCaught(node);
     const duplicate = node.duplicate.bind(node);
-    node.duplicate = (options) =>
-      duplicate(options).on('error', (error) => {
+    node.duplicate = (options) => {
+      const copy = duplicate(options);
+      copy.on('error', (error) => {
         if (!this.#isKnown) this.#nodeErrors.push(error);
       });
+      keepErrorsCaught(copy);
+      return copy;
+    };
   };
 
   /** Before slots are known, one node that refuses the login is no failure: the next node that is asked may accept it. */
@@ -241,8 +245,7 @@ export class ClusterTopology extends EventEmitter<TopologyEvents> {
       .map((reason) => publicCause(reason) as Error)
       .filter(({ message }) => message !== CLOSED);
     this.#nodeErrors = [];
-    const curable = reasons.find((reason) => connectFailure('', reason).retryable);
-    this.#lastFailure = curable ?? reasons.at(-1) ?? (publicCause(error.lastNodeError ?? error) as Error);
+    this.#lastFailure = decisiveReason(reasons) ?? (publicCause(error.lastNodeError ?? error) as Error);
     this.#failures += 1;
     this.emit('failure', this.#lastFailure, this.#failures);
   };

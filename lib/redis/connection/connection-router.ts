@@ -6,7 +6,7 @@ import type { CommandChannel } from '../wire/command-channel.js';
 import type { ConnectionRole } from './client-factory.js';
 import type { ClusterNodes } from './cluster-nodes.js';
 import { hashSlot } from './hash-slot.js';
-import { isMisconfiguration } from './redis-connection.js';
+import { isMisconfiguration } from './connect-failure.js';
 import type { RedisConnection } from './redis-connection.js';
 
 /** The connection that serves a key. */
@@ -180,6 +180,18 @@ export class ClusterRouter implements ConnectionRouter {
     this.#nodes.topology.refresh();
   }
 
+  /**
+   * Why the cluster cannot be used, before any node was reached. The nodes have other addresses than those by which it was
+   * discovered, and may have other certificates and users; one that refuses is odd if another one does not.
+   */
+  #refusal(): Error | undefined {
+    const { topology, lastFailure } = this.#nodes;
+    const masters = topology.masters();
+    if (masters.length === 0 || !isMisconfiguration(lastFailure)) return lastFailure;
+    const failures = masters.map((node) => this.#nodes.connectionTo(node, this.#role).lastFailure);
+    return failures.every(isMisconfiguration) ? lastFailure : undefined;
+  }
+
   readonly #toNode = (node: string): LiveRoute | undefined =>
     liveRoute({ connection: this.#nodes.connectionTo(node, this.#role), isAsking: false });
 
@@ -190,7 +202,7 @@ export class ClusterRouter implements ConnectionRouter {
       open: () => nodes.open(),
       sources: () => [nodes.topology, ...nodes.connections()],
       isClosed: () => nodes.isClosed,
-      failure: () => (nodes.topology.isKnown ? undefined : nodes.lastFailure),
+      failure: () => (nodes.wasReached ? undefined : this.#refusal()),
       lastFailure: () => nodes.lastFailure,
       address: nodes.address,
       timeout,

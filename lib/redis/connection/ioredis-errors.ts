@@ -6,6 +6,9 @@ import { ReplyError as IoredisReplyError } from './ioredis.js';
 /** Base class of the errors that the libraries under ioredis throw: replies, aborted commands, unreadable replies. */
 const IoredisError = Object.getPrototypeOf(IoredisReplyError) as typeof Error;
 
+/** What ioredis says of a command whose connection has failed, for a reason that it reports apart. */
+export const CLOSED = 'Connection is closed.';
+
 /** ioredis has no class and no code for these; they begin so in versions 5 and 6. */
 const LOST =
   /^(?:Connection is closed|Command timed out|Socket timeout|Stream isn't writeable|Reached the max retries)/;

@@ -78,6 +78,14 @@ const host: Rule = (at, value) => {
   );
 };
 
+/** A URL would be taken for the name of a file, and shown. */
+const path: Rule = (at, value) => {
+  check.name(at, value);
+  if (!String(value).includes('://')) return value;
+  const rule = "must be the path of a Unix socket; write a URL as connection: 'redis://user:password@host:6379'";
+  throw InvalidOptionError.withoutValue(at, rule);
+};
+
 const family: Rule = (at, value) => {
   const number = numberIn(value);
   if (number === 0 || number === 4 || number === 6) return number;
@@ -110,7 +118,7 @@ const SERVER_RULES: Readonly<Record<keyof RedisOptions, Rule>> = {
   // Where the server is, and how it is reached.
   host,
   port,
-  path: text,
+  path,
   family,
   tls,
   db: whole(0, MAX_DATABASE),
@@ -242,7 +250,7 @@ export function clusterOptions(at: string, given: unknown): ClusterOptions {
 export function checkGivenOptions(at: string, { options, isCluster }: Redis | Cluster): void {
   const given = (isCluster ? (options as ClusterOptions).redisOptions : options) ?? {};
   const rules = isCluster ? NODE_RULES : SERVER_RULES;
-  for (const name of ['db', 'host', 'port', 'role'] as const) {
+  for (const name of ['db', 'host', 'path', 'port', 'role'] as const) {
     const value = (given as RedisOptions)[name];
     if (value !== undefined && value !== null) (rules[name] as Rule)(`${at}.${name}`, value);
   }

@@ -2,18 +2,19 @@ import { EventEmitter } from 'node:events';
 
 import type { Redis } from 'ioredis';
 
-import { ClosedError, ConnectionError, InvalidOptionError, PermissionError, RedisStreamsError } from '../../errors.js';
+import { ClosedError } from '../../errors.js';
 import { outsideContext } from '../../shared/async-context.js';
 import { RECONNECT_BACKOFF, backoffDelay, pause } from '../../shared/backoff.js';
 import { monotonicNow } from '../../shared/clock.js';
 import { withResolvers } from '../../shared/deferred.js';
-import { errorText } from '../../shared/error-text.js';
 import type { CommandChannel } from '../wire/command-channel.js';
 import type { ConnectionRole } from './client-factory.js';
+import { connectFailure, isMisconfiguration } from './connect-failure.js';
 import { IoredisChannel } from './ioredis-channel.js';
 import { publicCause } from './ioredis-errors.js';
-import { classifyRedisError, replyWord } from '../commands/redis-error.js';
+import { classifyRedisError } from '../commands/redis-error.js';
 import { selectDatabase, untilServing } from './readiness.js';
+import { SentinelWatch } from './sentinel-watch.js';
 import { clearSocketTimer, isTakeOverEnabled, keepErrorsCaught, takeOver, TakeOverError } from './take-over.js';
 
 /** `idle` until first used, `ready` while a client is live, `connecting` otherwise, `closed` at the end. */
@@ -258,7 +259,7 @@ export class RedisConnection extends EventEmitter<ConnectionEvents> {
       this.#client = client;
       const isChecked = client.options.enableReadyCheck !== false;
       client.options.enableReadyCheck = false;
-      attempt.watch(client);
+      attempt.watch(client, connectTimeout);
       await Promise.race([attempt.ready, limit]);
       if (isChecked) {
         const onMissing = (): void => this.#settings.onMissing('INFO');
@@ -316,7 +317,7 @@ export class RedisConnection extends EventEmitter<ConnectionEvents> {
   }
 
   #connectFailure(error: unknown): Error {
-    return error instanceof InvalidOptionError ? error : connectFailure(this.address, publicCause(error));
+    return connectFailure(`Redis at ${this.address}`, publicCause(error));
   }
 
   async #change(signal?: AbortSignal): Promise<void> {
@@ -342,57 +343,32 @@ export class RedisConnection extends EventEmitter<ConnectionEvents> {
   }
 }
 
-/** The error for a failure to connect, which says whether waiting can help. */
-export function connectFailure(address: string, cause: unknown): PermissionError | ConnectionError {
-  const text = errorText(cause);
-  if (classifyRedisError(cause) === 'permission') {
-    return new PermissionError(`Redis at ${address} refused the login: ${text}`, cause);
-  }
-  if (replyWord(cause) !== undefined && NEVER_ACCEPTED.test(text)) {
-    return new ConnectionError(`Redis at ${address} refused the connection: ${text}`, cause, false);
-  }
-  return isCertificateError(cause)
-    ? new ConnectionError(`The certificate of Redis at ${address} is refused: ${text}`, cause, false)
-    : new ConnectionError(`Redis at ${address} cannot be reached: ${text}`, cause);
-}
-
-/** A database that does not exist, or a server that is no cluster. The only word that Redis has for either is ERR. */
-const NEVER_ACCEPTED = /^ERR (?:DB index is out of range|invalid DB index|This instance has cluster support disabled)/;
-
-/** By the codes with which OpenSSL and Node.js say why they do not trust a certificate. */
-const CERTIFICATE_CODE =
-  /^(?:CERT_|CRL_|ERROR_IN_C|UNABLE_TO_(?:GET|VERIFY|DECODE|DECRYPT)_|SELF_SIGNED_|DEPTH_ZERO_|INVALID_CA|INVALID_PURPOSE|HOSTNAME_MISMATCH|ERR_TLS_CERT_)/;
-
-function isCertificateError(cause: unknown): boolean {
-  // Not by class: Node's own errors come from another realm inside a VM context.
-  return CERTIFICATE_CODE.test(String((cause as Partial<NodeJS.ErrnoException> | undefined)?.code));
-}
-
-/** Wrong credentials, a certificate that is not trusted, a database that does not exist, or a function that does not return a new client: waiting does not help. */
-export function isMisconfiguration(failure: Error | undefined): failure is RedisStreamsError {
-  return failure instanceof RedisStreamsError && !failure.retryable;
-}
-
 /** Follows a client from its creation until it is ready or lost, and keeps the first error that explains a loss. */
 class ConnectionAttempt {
   readonly #outcome = withResolvers<void>();
-  cause: Error | undefined;
+  #cause: Error | undefined;
+  #sentinels: SentinelWatch | undefined;
 
   get ready(): Promise<void> {
     return this.#outcome.promise;
   }
 
-  watch(client: Redis): void {
+  /** ioredis says of Sentinels only that none can be reached. */
+  get cause(): Error | undefined {
+    return this.#sentinels?.failure ?? this.#cause;
+  }
+
+  /** @param limit of the whole attempt, in milliseconds */
+  watch(client: Redis, limit: number): void {
     const fail = (): void => this.#outcome.reject(this.cause ?? new Error('Connection is closed'));
     this.#outcome.promise.catch(() => undefined);
-    client.on('error', (error: Error) => {
-      this.cause = error;
-      keepErrorsCaught(client);
-    });
+    if (client.options.sentinels) this.#sentinels = new SentinelWatch(client, limit);
+    client.on('error', (error: Error) => (this.#cause = error));
+    keepErrorsCaught(client);
     client.once('close', () => clearSocketTimer(client));
     client.once('ready', () => this.#outcome.resolve()).once('end', fail);
     if (client.status === 'ready') this.#outcome.resolve();
-    else if (client.status === 'wait') client.connect().catch((error: Error) => (this.cause ??= error));
+    else if (client.status === 'wait') client.connect().catch((error: Error) => (this.#cause ??= error));
     else if (client.status === 'end') fail();
   }
 }

@@ -1,6 +1,6 @@
 import type { Socket } from 'node:net';
 
-import type { Redis } from 'ioredis';
+import type { Redis, RedisOptions, SentinelAddress } from 'ioredis';
 
 import type { CommandChannel } from '../wire/command-channel.js';
 import { ConnectionLost, ProtocolError, ReplyError } from '../wire/resp-reader.js';
@@ -29,6 +29,10 @@ import { IoredisChannel } from './ioredis-channel.js';
  *   cannot be used, and that is the error.
  * - `nodes('all')` are clients whose `options` connect to single nodes; `duplicate()` makes another one.
  * - `refreshSlotsCache()` discovers again; `slotsTimer` is the timer of the next discovery.
+ *
+ * Of a client with Sentinels (sentinel-watch.ts), without which it still connects, and says less of why it cannot:
+ *
+ * - `client.connector` makes its clients to Sentinels by `connectToSentinel()`, and asks one after the other by `resolve()`.
  */
 
 /** A command of ioredis, as far as a refusal needs to know it. */
@@ -56,13 +60,31 @@ export function clearSocketTimer(client: Redis): void {
   clearTimeout((client as unknown as ClientInternals).socketTimeoutTimer);
 }
 
+const ignoreError = (): void => undefined;
+
 /**
- * Call it at the first error of a client. ioredis listens for one error of a socket only, and a TLS socket may have a second: the
- * alert of the server after a certificate was refused. Without a listener that would end the process.
+ * ioredis listens for one error of a socket only, and a socket may have a second: the alert of the server after a certificate
+ * was refused, for instance. Without a listener that would end the process.
  */
 export function keepErrorsCaught(client: Redis): void {
-  const { stream } = client as unknown as ClientInternals;
-  stream?.on('error', () => undefined);
+  const keep = (): void => {
+    const { stream } = client as unknown as ClientInternals;
+    stream?.off('error', ignoreError).on('error', ignoreError);
+  };
+  client.on('connect', keep).on('error', keep);
+}
+
+/** The part of an ioredis client that finds the master by Sentinels. */
+export interface SentinelConnector {
+  connectToSentinel: (endpoint: Partial<SentinelAddress>, options?: RedisOptions) => Redis;
+  resolve: (endpoint: Partial<SentinelAddress>) => Promise<unknown>;
+}
+
+/** Undefined for a client without Sentinels, or with a `Connector` of the application. */
+export function sentinelConnectorOf(client: Redis): SentinelConnector | undefined {
+  const { connector } = client as unknown as { readonly connector?: Partial<SentinelConnector> };
+  const isKnown = typeof connector?.connectToSentinel === 'function' && typeof connector.resolve === 'function';
+  return isKnown ? (connector as SentinelConnector) : undefined;
 }
 
 /** The self-test of a take-over got another reply than expected: this kind of client must be used the plain way. */

@@ -66,6 +66,8 @@ export class AppendReply implements ReplyHandler {
       if (length < 0) return unexpectedReply(null);
       const at = reader.bulk(length);
       if (at === undefined) return undefined;
+      // An id begins with a digit; anything else comes from a proxy.
+      if (!isDigit(reader.bytes[at])) return unexpectedReply('text');
       return wantsId ? reader.bytes.toString('latin1', at, at + length) : '';
     }
     if (type === undefined) return undefined;
@@ -82,6 +84,10 @@ export class AppendReply implements ReplyHandler {
   }
 }
 
+function isDigit(byte: number | undefined): boolean {
+  return byte !== undefined && byte >= 0x30 && byte <= 0x39;
+}
+
 /** Read from its beginning each time: it is short, and no server sends it. */
 function readUnexpected(reader: RespReader): Error | undefined {
   const decoder = new ValueDecoder('utf8');
@@ -96,5 +102,6 @@ export function unexpectedReply(value: unknown): Error {
 
 /** The id, or the error of the entry, for a reply that was read as a value. */
 export function outcomeOf(reply: unknown): string | Error {
-  return typeof reply === 'string' || reply instanceof Error ? reply : unexpectedReply(reply);
+  if (reply instanceof Error) return reply;
+  return typeof reply === 'string' && isDigit(reply.charCodeAt(0)) ? reply : unexpectedReply(reply);
 }

@@ -114,6 +114,33 @@ describe('a master of a cluster', () => {
     expect((await consumer.next()).text()).toBe('next');
   }, 30_000);
 
+  it('that is killed with messages that its replica does not have yet repeats none of the others to a real-time consumer', async () => {
+    const streamer = await bench.streamer(cluster.connection);
+    const consumer = await streamer.createConsumer(key, { mode: 'real-time', autoStreamReset: 'earliest' });
+    const ledger = new Ledger();
+    void drain(consumer, (message) => ledger.handledMessage(message));
+    const producer = await streamer.createProducer(key);
+    for (const payload of numbers(0, 99)) await producer.send(payload);
+    await untilReplicated();
+    const replica = cluster.replicas[0] as ClusterNode;
+    replica.server.pause();
+    await master.admin.call('CLIENT', 'KILL', 'TYPE', 'replica');
+    for (const payload of numbers(100, 109)) await producer.send(payload);
+    await until('all are handled', () => ledger.handled === 110);
+    await master.server.kill();
+    replica.server.resume();
+    const successor = await cluster.successorOf(key, master);
+    expect(await successor.admin.xlen(key)).toBe(100);
+    // The consumer has looked at the shorter stream when it has read from the new master and found nothing new.
+    const reads = async (): Promise<number> =>
+      Number(/^cmdstat_xread:calls=(\d+)/m.exec(await successor.admin.info('commandstats'))?.[1] ?? 0);
+    await until('the new master is read from', async () => (await reads()) >= 3, 15_000);
+    await producer.send('next');
+    await until('the next message is handled', () => ledger.order.includes('next'));
+
+    expect(ledger.order).toEqual([...numbers(0, 109), 'next']);
+  }, 45_000);
+
   it('that was killed does not delay the end of a streamer', async () => {
     const streamer = await bench.streamer(cluster.connection);
     const consumer = await streamer.createConsumer([key, elsewhere], {

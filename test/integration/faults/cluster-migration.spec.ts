@@ -111,6 +111,33 @@ describe('a stream that moves to another node', () => {
   });
 });
 
+describe('a connection that ends while a stream is moving over it', () => {
+  it('has its batch repeated in a transaction, as anywhere else', async () => {
+    const [key] = (await cluster.keys('asking', 1)) as [string];
+    const proxies = await Promise.all(cluster.masters.map(({ server }) => bench.proxy(server)));
+    const streamer = await bench.streamer(cluster.connectionThrough(proxies));
+    const producer = await streamer.createProducer(key);
+    await producer.send('before');
+    const transactions = async (): Promise<number> =>
+      Number(/^cmdstat_exec:calls=(\d+)/m.exec(await master(1).admin.info('commandstats'))?.[1] ?? 0);
+    const earlier = await transactions();
+    await cluster.move(key, master(1), async () => {
+      // The first send learns to which node the stream is moving.
+      await producer.send('first');
+      const torn = (proxies[1] as FaultProxy).tearReply(0, 'writer');
+      const sends = numbers(0, 9).map((payload) => producer.send(payload));
+      await torn;
+      await Promise.all(sends);
+      expect(await transactions()).toBe(earlier + 1);
+    });
+
+    // The replies were lost, so the messages may be there twice; the second time they stand together.
+    const payloads = (await master(1).admin.xrange(key, '-', '+')).map(([, [, payload]]) => payload);
+    expect(payloads.slice(0, 2)).toEqual(['before', 'first']);
+    expect(payloads.slice(-10)).toEqual(numbers(0, 9));
+  });
+});
+
 describe('an unreachable node to which a stream moves', () => {
   it('ends no consumer or producer: they continue when the node is reachable', async () => {
     const [key] = (await cluster.keys('unreachable', 1)) as [string];

@@ -88,6 +88,49 @@ describe('a client that has never reached Redis', () => {
   }, 20_000);
 });
 
+describe('a cluster whose slots are known and whose nodes refuse the login', () => {
+  let cluster: RedisCluster;
+  let stranger: string;
+  beforeEach(async () => {
+    cluster = await RedisCluster.start();
+    bench.endLater(() => cluster.stop());
+    const { host, port } = await bench.server({ args: ['--requirepass', 'other'] });
+    stranger = `${host}:${port}`;
+  });
+  /** Commands to these masters go to a server that refuses the login. */
+  const mapped = (masters: RedisCluster['masters']) => {
+    const [host, port] = stranger.split(':') as [string, string];
+    const entries = masters.map(({ server }) => [`${server.host}:${server.port}`, { host, port: Number(port) }]);
+    return { natMap: Object.fromEntries(entries) as Record<string, { host: string; port: number }> };
+  };
+
+  it('fails at once, with the reason, when all of them do', async () => {
+    const connection = { ...cluster.connection, options: mapped(cluster.masters) };
+    const refusal = { code: 'ERR_PERMISSION', message: expect.stringMatching(`${stranger} refused the login: NOAUTH`) };
+    const limit = AbortSignal.timeout(10_000);
+    await expect(RedisStreamer.connect(connection, { logger: quiet })).rejects.toMatchObject(refusal);
+    await expect(clientOf(connection).connect()).rejects.toMatchObject(refusal);
+    const server = new ServerRedisStreams({ connection, group: 'g', logger: new LogLines() });
+    bench.endLater(() => server.close());
+    server.addHandler('orders', async () => undefined, true);
+    expect(await listening(server)).toMatchObject(refusal);
+    // A send asks for the node of its key alone.
+    expect((await outcomeOf(lastValueFrom(clientOf(connection).emit('orders', 1)))).failure).toMatchObject({
+      code: expect.stringMatching(/^ERR_(?:PERMISSION|SEND_FAILED)$/),
+    });
+    expect(limit.aborted).toBe(false);
+  }, 20_000);
+
+  it('connects when one of them does not, and serves the streams of that one', async () => {
+    const [first, ...others] = cluster.masters;
+    const streamer = await bench.streamer({ ...cluster.connection, options: mapped(others) });
+    const keys = await cluster.keys('orders', 3);
+    const served = await Promise.all(keys.map(async (key) => (await cluster.masterOf(key)) === first));
+    const key = keys[served.indexOf(true)] as string;
+    await expect((await streamer.createProducer(key)).send('x')).resolves.toMatchObject({ streamKey: key });
+  }, 20_000);
+});
+
 describe('a client that has reached Redis', () => {
   it('has messages wait for timeout in an outage, however short connectTimeout is', async () => {
     const server = await bench.server();

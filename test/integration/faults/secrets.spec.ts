@@ -9,6 +9,7 @@ import { freePort } from '../../support/free-port.js';
 
 const bench = new FaultBench();
 const SECRET = 'S3CRET';
+const SILENT = { error: () => undefined, warn: () => undefined, log: () => undefined };
 
 /** Everything that a log or an error report may make of a value. */
 const shown = (value: unknown): string =>
@@ -91,6 +92,92 @@ describe('a password is neither in an error, its cause, its value, nor in the lo
       const later = (): Redis => ((calls += 1) === 1 ? new Redis(1, { lazyConnect: true }) : make());
       expect(await failureOf(later, 500)).not.toContain(SECRET);
     }
+  });
+});
+
+describe('a connection that is refused shows no password, whatever holds it', () => {
+  const url = `redis://user:${SECRET}@127.0.0.1:1`;
+  class Config {
+    readonly password = SECRET;
+    readonly host = { password: SECRET };
+  }
+  class Hidden {
+    readonly #password = SECRET;
+    get password(): string {
+      return this.#password;
+    }
+  }
+  const place = (at: string, value: unknown) => [`${at} with ${kind(value)}`, { [at]: value }] as const;
+  const kind = (value: unknown): string =>
+    typeof value === 'object' ? (value?.constructor.name ?? 'nothing') : `a ${typeof value}`;
+  const VALUES: readonly unknown[] = [
+    url,
+    [url],
+    [[url]],
+    { password: SECRET },
+    new Map([['password', SECRET]]),
+    new Map([[{ password: SECRET }, url]]),
+    new Set([url]),
+    new Config(),
+    new Hidden(),
+    new URL(url),
+    Object(url) as unknown,
+    Buffer.from(url),
+    new Proxy({ password: SECRET, hots: url }, {}),
+    new Error(url),
+    Promise.resolve(url),
+    Object.assign(() => new Redis(1, { lazyConnect: true, db: Number.NaN, password: SECRET }), { password: SECRET }),
+    { [url]: true },
+    { host: url },
+    { cluster: [url, { host: url }] },
+    { cluster: new Set([url]) },
+    { cluster: { password: SECRET } },
+    { cluster: [`user:${SECRET}@h:1`] },
+    { cluster: [url, `redis://user:other@127.0.0.1:1`] },
+    { cluster: ['h:1'], options: { redisOptions: { password: { value: SECRET } } } },
+    { cluster: ['h:1'], options: { redisOptions: url } },
+    { cluster: ['h:1'], options: new Map([['password', SECRET]]), nodes: [url] },
+    { sentinels: [url], name: 'm' },
+    { sentinels: [{ host: 's', password: SECRET }], name: 'm' },
+    { sentinels: [{ host: 's' }], name: 'm', sentinelPassword: [SECRET] },
+    { sentinels: [{ host: 's' }], name: 'm', sentinelUsername: { password: SECRET } },
+    { tls: [{ passphrase: SECRET }] },
+    { tls: url, password: SECRET },
+  ];
+  const PLACES = ['host', 'port', 'path', 'db', 'family', 'username', 'password', 'tls', 'keyPrefix', 'connectTimeout'];
+  const MORE = ['sentinels', 'name', 'role', 'natMap', 'Connector', 'clientInfoTag', 'noDelay', 'url', 'pasword'];
+  const misplaced = [...PLACES, ...MORE].flatMap((at) =>
+    [url, { password: SECRET }, new Map([['password', SECRET]]), [url]].map((value) => place(at, value)),
+  );
+
+  it.each([...VALUES.map((value) => [kind(value), value] as const), ...misplaced])('%s', async (_, value) => {
+    const connection = value as RedisStreamsConnection;
+    const errors: unknown[] = [];
+    const note = (error: unknown): unknown => errors.push(error);
+    for (const Kind of [ClientRedisStreams, ServerRedisStreams]) {
+      try {
+        await new Kind({ connection, group: 'g' }).close();
+      } catch (error) {
+        note(error);
+      }
+    }
+    await RedisStreamer.connect(connection, { timeout: 1, logger: SILENT }).then(
+      (streamer) => streamer.disconnect(),
+      note,
+    );
+    expect(errors.map(shown).join('\n')).not.toContain(SECRET);
+  });
+
+  it.each([
+    ['a payload in place of text', { payload: { password: SECRET } }],
+    ['a header that is no text', { payload: 'x', options: { headers: { h: { password: SECRET } } } }],
+  ])('nor does %s', async (_, { payload, options }: { payload: unknown; options?: object }) => {
+    const streamer = new RedisStreamer('redis://127.0.0.1:1', { logger: SILENT });
+    const producer = await streamer.createProducer('s');
+    const failure: unknown = await producer.send(payload as string, options).catch((error: unknown) => error);
+    expect(failure).toMatchObject({ code: 'ERR_INVALID_OPTION', message: expect.stringContaining('got an object') });
+    expect(shown(failure)).not.toContain(SECRET);
+    await streamer.disconnect();
   });
 });
 

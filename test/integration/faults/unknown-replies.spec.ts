@@ -131,3 +131,20 @@ describe('a function of the application that throws', () => {
     expect(await admin.xlen('s.dead')).toBe(1);
   });
 });
+
+it('a claim that is answered with a cursor that is none ends its scan, and the next scan claims', async () => {
+  await admin.xgroup('CREATE', 's', 'g', '0', 'MKSTREAM');
+  await admin.xadd('s', '*', 'msg', 'left behind');
+  await admin.xreadgroup('GROUP', 'g', 'gone', 'COUNT', 1, 'STREAMS', 's', '>');
+  proxy.answer('control', 'XAUTOCLAIM', '*3\r\n$1\r\na\r\n*0\r\n*0');
+  const options = { mode: 'load-balanced', ...GROUP, autoClaimIdle: 600, autoClaimInterval: 200 } as const;
+  const consumer = await streamer.createConsumer('s', options);
+  await until('some claims were answered so', () => proxy.answers > 2);
+  const answers = proxy.answers;
+  await admin.xadd('s', '*', 'msg', 'new');
+  expect((await consumer.next()).text()).toBe('new');
+  proxy.relay();
+
+  expect((await consumer.next({ signal: AbortSignal.timeout(8_000) })).text()).toBe('left behind');
+  expect(answers).toBeLessThan(50);
+});

@@ -6,6 +6,7 @@ import type { RedisStreamer } from '../../../lib/engine/streamer.js';
 import { FaultBench, drain, sendMany } from '../../support/fault-bench.js';
 import { Ledger } from '../../support/ledger.js';
 import type { RedisServer } from '../../support/redis-server.js';
+import { takeTexts } from '../../support/streams.js';
 import { until } from '../../support/until.js';
 
 const bench = new FaultBench();
@@ -71,6 +72,26 @@ describe('while a read is blocked', () => {
 
     expect((await consumer.next()).text()).toBe('new');
   });
+
+  it.each(['earliest', 'latest'] as const)(
+    'the stream loses its last entries, as by a failover: a real-time consumer repeats no other (from the %s)',
+    async (autoStreamReset) => {
+      const ranges = async (): Promise<number> =>
+        Number(/^cmdstat_xrange:calls=(\d+)/m.exec(await admin.info('commandstats'))?.[1] ?? 0);
+      await admin.xadd('s', '1000-0', 'msg', 'old');
+      const replicated = await admin.dumpBuffer('s');
+      const consumer = await streamer.createConsumer('s', { mode: 'real-time', autoStreamReset });
+      await admin.xadd('s', '2000-0', 'msg', 'lost');
+      const read = autoStreamReset === 'latest' ? ['lost'] : ['old', 'lost'];
+      expect(await takeTexts(consumer, read.length)).toEqual(read);
+      await admin.restore('s', 0, replicated, 'REPLACE');
+      await until('the consumer has looked for the last entries', async () => (await ranges()) > 0);
+      await untilBlocked();
+      await admin.xadd('s', '1500-0', 'msg', 'new');
+
+      expect((await consumer.next()).text()).toBe('new');
+    },
+  );
 
   it('no message is sent afterwards: the group is recreated within the block time', async () => {
     await streamer.createConsumer('s', { mode: 'load-balanced', ...GROUP });

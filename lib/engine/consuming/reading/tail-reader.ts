@@ -12,9 +12,20 @@ export interface TailReaderOptions {
   /** Over the connection that may block. */
   readonly reading: Pick<ReadCommands, 'read'>;
   /** Over a connection that never blocks. */
-  readonly control: Pick<ReadCommands, 'streamInfo'>;
+  readonly control: Pick<ReadCommands, 'streamInfo' | 'range'>;
   readonly autoStreamReset: AutoStreamReset;
 }
+
+/** Ids of a stream that were read, by which it can be recognised. */
+interface Trail {
+  /** The start position, or the first id that was read. */
+  readonly first: string;
+  /** Of the beginnings of pages: the older they are, the further apart. */
+  readonly ids: string[];
+  pages: number;
+}
+
+const MAX_PAGES = 2 ** 30;
 
 /**
  * Reads without a group (XREAD). It pins the tail of each stream to a real id once, at the start: with `$` sent in each read,
@@ -23,6 +34,7 @@ export interface TailReaderOptions {
 export class TailReader implements StreamReader {
   readonly #options: TailReaderOptions;
   readonly #rotation = new ReadRotation();
+  readonly #trails = new WeakMap<Partition, Trail>();
 
   constructor(options: TailReaderOptions) {
     this.#options = options;
@@ -32,6 +44,7 @@ export class TailReader implements StreamReader {
     const info = await this.#options.control.streamInfo(partition.key);
     const isLatest = this.#options.autoStreamReset === 'latest' && !isAllNew;
     partition.position = isLatest && info ? info.lastGeneratedId : ID_BEFORE_ALL;
+    if (partition.position !== ID_BEFORE_ALL) this.#leaveTrail(partition, partition.position);
   }
 
   async read(partitions: readonly Partition[], budget: ReadBudget): Promise<ReadPage[]> {
@@ -52,6 +65,7 @@ export class TailReader implements StreamReader {
       // The read of an abandoned round may come back after the read that replaced it.
       if (partition.position !== positions[index]?.[1]) return [];
       partition.position = entries.at(-1)?.id ?? partition.position;
+      if (entries[0]) this.#leaveTrail(partition, entries[0].id);
       return [{ partition, generation: partition.generation, entries }];
     });
   }
@@ -61,14 +75,36 @@ export class TailReader implements StreamReader {
     await failWrongTypes(partitions, error, this.#options.control);
   }
 
-  /** A stream that was deleted and created again may have ids below our position; XREAD would wait for ever. */
+  /**
+   * XREAD would wait for ever where all ids are below our position. A stream that was deleted and created again is read from its
+   * beginning. One that has lost its last entries, because a replica without them took over, was read up to its end.
+   */
   async #rewindIfReplaced(partitions: readonly Partition[]): Promise<void> {
     for (const partition of partitions) {
       const { generation, position } = partition;
       if (position === ID_BEFORE_ALL) continue;
-      const info = await this.#options.control.streamInfo(partition.key);
-      if (partition.generation !== generation || partition.position !== position) continue;
-      if (!info || compareEntryIds(info.lastGeneratedId, position) < 0) partition.position = ID_BEFORE_ALL;
+      const last = (await this.#options.control.streamInfo(partition.key))?.lastGeneratedId;
+      if (last !== undefined && compareEntryIds(last, position) >= 0) continue;
+      const start = last !== undefined && (await this.#isKnown(partition, last)) ? last : ID_BEFORE_ALL;
+      if (partition.generation === generation && partition.position === position) partition.position = start;
     }
+  }
+
+  /** Whether the stream still has an entry that was read, at or before `last`. */
+  async #isKnown(partition: Partition, last: string): Promise<boolean> {
+    const trail = this.#trails.get(partition);
+    for (const id of trail ? [...trail.ids, trail.first] : []) {
+      if (compareEntryIds(id, last) > 0) continue;
+      if ((await this.#options.control.range(partition.key, id, id)).length > 0) return true;
+    }
+    return false;
+  }
+
+  #leaveTrail(partition: Partition, id: string): void {
+    const trail = this.#trails.get(partition);
+    if (!trail) return void this.#trails.set(partition, { first: id, ids: [], pages: 0 });
+    trail.pages = (trail.pages % MAX_PAGES) + 1;
+    // By the zeros at the end of the number in binary: each place is written half as often as the one before.
+    trail.ids[31 - Math.clz32(trail.pages & -trail.pages)] = id;
   }
 }

@@ -61,7 +61,10 @@ export class IdleClaimer implements PeriodicTask {
     const { claims, minIdle, batchSize } = this.#options;
     const { generation } = partition;
     const count = Math.min(places, batchSize);
-    const page = await claims.claimIdle(partition, { minIdle, count, after: this.#cursors.get(partition) });
+    const after = this.#cursors.get(partition);
+    // Only a page that came sets it again: a server that does not accept it must not refuse it without end.
+    this.#cursors.delete(partition);
+    const page = await claims.claimIdle(partition, { minIdle, count, after });
     if (page.next === undefined) this.#finish(partition);
     else this.#cursors.set(partition, page.next);
     // Some servers return new entries after the claimed ones.

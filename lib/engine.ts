@@ -43,5 +43,5 @@ export type { GroupDetails, PendingQuery, RangeBound } from './engine/admin/stre
 export { StreamMessage } from './engine/messages/stream-message.js';
 export type { StreamShard } from './engine/messages/stream-message.js';
 export { StreamProducer } from './engine/producing/stream-producer.js';
-export type { Payload, SendOptions } from './engine/messages/outgoing-message.js';
+export type { Deduplication, Payload, SendOptions } from './engine/messages/outgoing-message.js';
 export { RedisStreamer } from './engine/streamer.js';

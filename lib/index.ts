@@ -24,6 +24,7 @@ export type {
   ServerRedisStreamsOptions,
 } from './nest/redis-streams.options.js';
 export { RedisStreamsRecord, RedisStreamsRecordBuilder } from './nest/redis-streams.record.js';
+export type { RecordDelivery } from './nest/redis-streams.record.js';
 export { ServerRedisStreams } from './nest/server/redis-streams.server.js';
 export { InjectRedisStreams, getRedisStreamsToken } from './nest/redis-streams.tokens.js';
 export type { StandardSchemaV1 } from './nest/standard-schema.js';

@@ -135,7 +135,7 @@ async function deserialize(deserializer: Deserializer, message: StreamMessage, p
 
 function sendOptions({ metadata }: ReadPacket, record: RedisStreamsRecord | undefined): SendOptions {
   if (!metadata && !record) return {};
-  const { headers, key, timestamp, expiresAt } = record ?? {};
+  const { headers, key, timestamp, expiresAt, deduplication } = record ?? {};
   return {
     headers: {
       ...metadata,
@@ -145,6 +145,7 @@ function sendOptions({ metadata }: ReadPacket, record: RedisStreamsRecord | unde
     },
     ...(key === undefined ? {} : { key }),
     ...(timestamp ? { timestamp } : {}),
+    ...(deduplication ? { deduplication } : {}),
   };
 }
 

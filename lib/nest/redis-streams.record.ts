@@ -1,3 +1,5 @@
+import { checkDeduplication } from '../engine/messages/outgoing-message.js';
+import type { Deduplication } from '../engine/messages/outgoing-message.js';
 import { InvalidOptionError } from '../errors.js';
 import { check } from '../shared/option-checks.js';
 import type { StandardSchemaV1 } from './standard-schema.js';
@@ -8,6 +10,8 @@ export interface RecordDelivery {
   readonly expiresAt?: Date | undefined;
   /** Of a request, in milliseconds. */
   readonly timeout?: number | undefined;
+  /** Of an event. */
+  readonly deduplication?: Deduplication | undefined;
 }
 
 /** Data with headers, a key or a time. Made by {@link RedisStreamsRecordBuilder}. */
@@ -18,6 +22,7 @@ export class RedisStreamsRecord<T = unknown> {
   readonly timestamp: Date | undefined;
   readonly expiresAt: Date | undefined;
   readonly timeout: number | undefined;
+  readonly deduplication: Deduplication | undefined;
   #schema: StandardSchemaV1 | undefined;
 
   constructor(
@@ -25,7 +30,7 @@ export class RedisStreamsRecord<T = unknown> {
     headers: Readonly<Record<string, string>>,
     key?: string,
     timestamp?: Date,
-    { expiresAt, timeout }: RecordDelivery = {},
+    { expiresAt, timeout, deduplication }: RecordDelivery = {},
   ) {
     this.data = data;
     this.headers = headers;
@@ -33,6 +38,7 @@ export class RedisStreamsRecord<T = unknown> {
     this.timestamp = timestamp;
     this.expiresAt = expiresAt;
     this.timeout = timeout;
+    this.deduplication = deduplication;
   }
 
   /** The same data, to be checked before it is sent. @internal */
@@ -114,6 +120,19 @@ export class RedisStreamsRecordBuilder<T = unknown> {
   setTimeout(timeout: number): this {
     check.time('timeout', timeout, 1);
     this.#delivery = { ...this.#delivery, timeout };
+    return this;
+  }
+
+  /**
+   * The event is stored once, however many are emitted to its pattern with this id: all of them get the receipt of the first.
+   * For events only.
+   * @param id 1 to 512 characters, for example the id of a row of an outbox
+   * @param options `within`: for how long after the first, in milliseconds by the clock of Redis, at most 7 days
+   */
+  setDeduplicationId(id: string, options: Pick<Deduplication, 'within'>): this {
+    const deduplication = { ...options, id };
+    checkDeduplication(deduplication);
+    this.#delivery = { ...this.#delivery, deduplication };
     return this;
   }
 

@@ -15,6 +15,7 @@ export interface SentMessage {
   readonly data: unknown;
   readonly headers: Readonly<Record<string, string>>;
   readonly key: string | undefined;
+  readonly deduplicationId: string | undefined;
 }
 
 /**
@@ -78,6 +79,7 @@ export class TestClientRedisStreams extends ClientRedisStreams {
       data: record ? record.data : data,
       headers: record?.headers ?? {},
       key: record?.key,
+      deduplicationId: record?.deduplication?.id,
     });
   }
 

@@ -15,6 +15,10 @@ export async function producing(): Promise<void> {
   const trimmed: number = await producer.trimMaxLen('orders', 10);
   void [sequence, shard, trimmed];
 
+  await producer.send('x', { deduplication: { id: 'outbox-1', within: 3_600_000 } });
+
+  // @ts-expect-error an id is recognised for a time
+  await producer.send('x', { deduplication: { id: 'outbox-1' } });
   // @ts-expect-error a payload is text or bytes; objects are serialized by the caller
   await producer.send({ total: 5 });
   // @ts-expect-error a time is a Date

@@ -1,7 +1,7 @@
 import { HEADER_PREFIX } from '../../constants.js';
 import { InvalidOptionError } from '../../errors.js';
 import type { RedisStreamsError } from '../../errors.js';
-import type { AppendRequest } from '../../redis/commands/stream-commands.js';
+import type { AppendConditions, AppendRequest } from '../../redis/commands/stream-commands.js';
 import { check, optionNames } from '../../shared/option-checks.js';
 import { Receipt } from './receipt.js';
 import { SendPromise } from './send-promise.js';
@@ -16,13 +16,46 @@ export interface SendOptions {
   key?: string;
   /** Stored beside the payload, each in a field `h:<name>`. */
   headers?: Record<string, string>;
+  /**
+   * Stores the message once, however many sends have this id: all of them get the receipt of the first. Needs scripts. In a
+   * stream with shards a shard is chosen by `key`, and without one by this id; the same id in two shards is stored twice.
+   */
+  deduplication?: Deduplication;
 }
 
-const SEND_OPTIONS = optionNames<SendOptions>({ timestamp: true, key: true, headers: true });
+/** An id that the caller gives to a message, to recognise it when it is sent again. */
+export interface Deduplication {
+  /** For the stream, 1 to 512 characters: an order's number, or the id of a row of an outbox. */
+  id: string;
+  /**
+   * For how long after the first send others with its id are not stored, in milliseconds by the clock of Redis. It costs one
+   * small key for each id. 1 to 604,800,000 (7 days).
+   */
+  within: number;
+}
+
+const SEND_OPTIONS = optionNames<SendOptions>({ timestamp: true, key: true, headers: true, deduplication: true });
+const DEDUPLICATION = optionNames<Deduplication>({ id: true, within: true });
+
+const MAX_DEDUPLICATION_ID = 512;
+const MAX_WITHIN = 7 * 24 * 3_600_000;
 
 /** `for … in` makes no list of the names: this runs for each message. @throws InvalidOptionError */
 export function checkSendOptions(options: SendOptions): void {
   for (const name in options) if (!SEND_OPTIONS.has(name)) check.options('', options, SEND_OPTIONS);
+  if (options.deduplication !== undefined) checkDeduplication(options.deduplication);
+}
+
+/** @throws InvalidOptionError */
+export function checkDeduplication(deduplication: Deduplication): void {
+  check.options('deduplication', deduplication, DEDUPLICATION);
+  const { id, within } = deduplication;
+  check.name('deduplication.id', id);
+  if (id.length > MAX_DEDUPLICATION_ID) {
+    const rule = `must have at most ${MAX_DEDUPLICATION_ID} characters`;
+    throw new InvalidOptionError('deduplication.id', rule, `${id.slice(0, 20)}…`);
+  }
+  check.integer('deduplication.within', within, 1, MAX_WITHIN);
 }
 
 /** Called once with the outcome of a message: undefined when Redis has it, otherwise the reason why not. */
@@ -40,6 +73,7 @@ export interface MessageContent {
   readonly more: readonly Payload[] | undefined;
   /** Memory that the message takes while it waits, in bytes. */
   readonly size: number;
+  readonly conditions?: AppendConditions | undefined;
 }
 
 /** The messages that were pushed between two flushes. */
@@ -59,6 +93,7 @@ export abstract class OutgoingMessage implements AppendRequest {
   readonly payload: Payload;
   readonly more: readonly Payload[] | undefined;
   readonly size: number;
+  readonly conditions: AppendConditions | undefined;
   /** Whether the caller needs the entry's id. */
   abstract get wantsId(): boolean;
   /** End of its repetitions, on the monotonic clock. */
@@ -67,13 +102,14 @@ export abstract class OutgoingMessage implements AppendRequest {
   /** An append was sent and its reply was lost, so the message may be in the stream already. */
   isUncertain = false;
 
-  constructor({ key, id, name, payload, more, size }: MessageContent) {
+  constructor({ key, id, name, payload, more, size, conditions }: MessageContent) {
     this.streamKey = key;
     this.id = id;
     this.name = name;
     this.payload = payload;
     this.more = more;
     this.size = size;
+    this.conditions = conditions;
   }
 
   /** Made when it is sent: an array for each message that waits would be the garbage collector's largest load. */

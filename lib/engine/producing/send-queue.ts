@@ -4,6 +4,8 @@ interface Sendable {
   readonly fieldCount: number;
   /** In bytes. */
   readonly size: number;
+  /** Those with conditions are written by scripts of their own, and make batches of their own. */
+  readonly conditions: object | undefined;
 }
 
 /** The lane over which a stream is written, as far as its queue knows it. */
@@ -152,10 +154,12 @@ export class SendQueue<T extends Sendable> {
     let end = this.#head;
     let parts = 0;
     let size = 0;
+    const isPlain = this.#waiting[end]?.conditions === undefined;
     do {
       const entry = this.#waiting[end] as T;
       parts += entry.fieldCount + PARTS_BESIDE_FIELDS;
       if (end > this.#head && (parts > MAX_PARTS || size + entry.size > MAX_BYTES)) break;
+      if ((entry.conditions === undefined) !== isPlain) break;
       size += entry.size;
       end += 1;
     } while (end < limit);

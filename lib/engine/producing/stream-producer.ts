@@ -1,4 +1,4 @@
-import { randomUUID } from 'node:crypto';
+import { randomBytes, randomUUID } from 'node:crypto';
 import { EventEmitter } from 'node:events';
 
 import { untilAborted } from '../../shared/backoff.js';
@@ -15,7 +15,7 @@ import { outsideContext } from '../../shared/async-context.js';
 import type { RedisStreamsLogger } from '../../shared/logger.js';
 import { MAX_SCRIPT_FIELDS } from '../../redis/scripts/append-batch.js';
 import { toPublicError } from '../../redis/commands/redis-error.js';
-import type { AppendCommands } from '../../redis/commands/stream-commands.js';
+import type { AppendCommands, AppendConditions } from '../../redis/commands/stream-commands.js';
 import {
   bytesOf,
   checkSendOptions,
@@ -26,12 +26,14 @@ import {
   MessageWithoutReceipt,
   MessageWithReceipt,
 } from '../messages/outgoing-message.js';
-import type { OnSettled, Payload, SendOptions } from '../messages/outgoing-message.js';
+import type { Deduplication, OnSettled, Payload, SendOptions } from '../messages/outgoing-message.js';
 import { Receipt } from '../messages/receipt.js';
 import { SendPromise } from '../messages/send-promise.js';
 import { shardKey } from '../messages/stream-message.js';
 import { check } from '../../shared/option-checks.js';
+import type { Sharder } from '../options/options.js';
 import type { ResolvedProducerOptions } from '../options/resolve-options.js';
+import { PseudoRandomSharder, RoundRobinSharder, fnv1a } from './sharder.js';
 import { WritePipeline } from './write-pipeline.js';
 
 export interface ProducerEnvironment {
@@ -51,6 +53,9 @@ const MAX_PAYLOAD = 512 * 1024 * 1024 - 1;
 /** Errors of each code that are kept for flush(); further ones are only counted. An outage can fail many thousands. */
 const KEPT_OF_EACH_CODE = 10;
 
+/** Of the number in a token, so that tokens of a producer sort as they were made. */
+const TOKEN_DIGITS = 8;
+
 /**
  * Appends messages. Sending only queues: messages of one turn of the event loop go out together, and nothing waits for the
  * network before the next message is accepted.
@@ -67,6 +72,10 @@ export class StreamProducer extends EventEmitter<{ error: [error: RedisStreamsEr
   #ending: Promise<void> | undefined;
   /** The last stream of which it is known that batches can be remembered beside it. */
   #rememberedStream: string | undefined;
+  /** Distinguishes its messages with conditions from those of other producers. */
+  readonly #name = randomBytes(9).toString('base64url');
+  /** Messages with conditions so far. */
+  #scripted = 0;
 
   /** @internal */
   static create(
@@ -272,16 +281,13 @@ export class StreamProducer extends EventEmitter<{ error: [error: RedisStreamsEr
     const headerBytes = more ? lengthOf(more) : 0;
     if (bytes + headerBytes > this.#maxPayload)
       throw new PayloadTooLargeError(streamKey, bytes + headerBytes, this.#maxPayload);
-    if (more && more.length > MAX_SCRIPT_FIELDS - 2 && this.#options.delivery === 'exactly-once') {
-      // Only a script appends exactly once; found out there, it would fail the other messages of its batch as well.
-      const rule = `must be at most ${MAX_SCRIPT_FIELDS / 2 - 1} with delivery 'exactly-once'`;
-      throw new InvalidOptionError('headers', rule, more.length / 2);
-    }
-    const shardId = this.#shardOf(streamKey, payload, options?.key);
+    if (more && more.length > MAX_SCRIPT_FIELDS - 2) this.#requireFewHeaders(more.length / 2, options);
+    const shardId = this.#shardOf(streamKey, payload, options);
     const key = shardKey(streamKey, shardId, this.#options.sharder !== undefined);
     const id = entryIdFor(options?.timestamp);
+    const conditions = options?.deduplication && this.#conditionsOf(key, options.deduplication);
     const size = heldBytes(payload, bytes) + headerBytes;
-    const content = { key, id, name: this.#environment.messageField, payload, more, size };
+    const content = { key, id, name: this.#environment.messageField, payload, more, size, conditions };
     const send = onSettled
       ? new MessageWithoutReceipt(content, onSettled)
       : new MessageWithReceipt(content, streamKey, shardId, this.#reportOutside);
@@ -296,9 +302,32 @@ export class StreamProducer extends EventEmitter<{ error: [error: RedisStreamsEr
     this.#rememberedStream = streamKey;
   }
 
-  #shardOf(streamKey: string, payload: Payload, key: string | undefined): number {
+  /** Found out by the server, it would fail the other messages of its batch as well. @throws InvalidOptionError */
+  #requireFewHeaders(headers: number, options: SendOptions | undefined): void {
+    const cause =
+      this.#options.delivery === 'exactly-once' ? "delivery 'exactly-once'" : options?.deduplication && 'deduplication';
+    if (!cause) return;
+    const rule = `must be at most ${MAX_SCRIPT_FIELDS / 2 - 1} with ${cause}, which needs a script`;
+    throw new InvalidOptionError('headers', rule, headers);
+  }
+
+  /** @throws InvalidOptionError when nothing can be kept beside the stream */
+  #conditionsOf(key: string, { id, within }: Deduplication): AppendConditions {
+    this.#environment.appending.requireSideKey('dedup', key);
+    this.#scripted += 1;
+    const token = `${this.#name}-${this.#scripted.toString(36).padStart(TOKEN_DIGITS, '0')}`;
+    // A message that waits until its deadline may be sent once more then, and be answered as late again.
+    return { token, repeatedFor: 2 * this.#environment.timeout, deduplication: { id, within } };
+  }
+
+  #shardOf(streamKey: string, payload: Payload, options: SendOptions | undefined): number {
     const { sharder } = this.#options;
     if (!sharder) return 0;
+    const key = options?.key;
+    // In turn or by chance, messages with the same id would land in different shards, where they are not compared.
+    const id = options?.deduplication?.id;
+    if (id !== undefined && (key === undefined || !isByKey(sharder)) && Number.isInteger(sharder.shards))
+      return fnv1a(id) % sharder.shards;
     let shard: number;
     try {
       shard = sharder.shardOf(streamKey, key, payload);
@@ -341,6 +370,11 @@ export class StreamProducer extends EventEmitter<{ error: [error: RedisStreamsEr
       this.#unlogged = 0;
     });
   }
+}
+
+/** Whether the key decides about the shard; of a sharder of the application it is unknown, and presumed. */
+function isByKey(sharder: Sharder): boolean {
+  return !(sharder instanceof RoundRobinSharder) && !(sharder instanceof PseudoRandomSharder);
 }
 
 /** An error of the caller, not of Redis. */

@@ -19,8 +19,8 @@ export interface LanePipeline {
   nextNumber(): number;
   /** The batch as it is written now. */
   writeBatchOf(batch: MessageBatch): WriteBatch;
-  /** Whether the server recognises a batch by its number, so that one that may have run stays as it is until it is revoked. */
-  readonly keepsBatches: boolean;
+  /** Whether the server recognises the batch by its number, so that it stays as it is, once it may have run, until it is revoked. */
+  keeps(batch: MessageBatch): boolean;
   /** Fails the messages that the server would refuse for their size; returns the batch without them. */
   withoutTooLarge(batch: MessageBatch): MessageBatch;
   /** Settles the messages of a batch; returns those that must be repeated, none when it is the last attempt. */
@@ -213,12 +213,11 @@ export class WriteLane {
 
   #settle(batch: MessageBatch, outcomes: AppendOutcomes, wasWritten: boolean): void {
     const { stream } = batch;
-    const { keepsBatches } = this.#pipeline;
     const isBroken = wasWritten && (outcomes?.some(endedConnection) ?? false);
     const isRevoked = outcomes?.some((outcome) => isOfKind(outcome, 'revoked')) ?? false;
     if (outcomes?.some((outcome) => typeof outcome === 'string') ?? true) this.#answered += 1;
     const written = isBroken && !batch.mustRevoke ? this.#broken(batch) : batch;
-    const isLast = (keepsBatches ? isRevoked : isBroken) && this.#isToBlame(written);
+    const isLast = (this.#pipeline.keeps(batch) ? isRevoked : isBroken) && this.#isToBlame(written);
     const repeats = this.#pipeline.settle(batch, outcomes, isLast);
     if (repeats.length === 0) {
       if (!this.#isPaused) this.#failures = 0;
@@ -232,17 +231,17 @@ export class WriteLane {
   }
 
   #repeat(batch: MessageBatch, entries: OutgoingMessage[], outcomes: AppendOutcomes, isBroken: boolean): void {
-    const { keepsBatches } = this.#pipeline;
+    const isKept = this.#pipeline.keeps(batch);
     const rest = entries.length === batch.entries.length ? batch : withEntries(batch, entries);
     const isLost = isBroken && isSuspect(rest);
     // All entries of a script call have the same outcome, if it did not run.
     const [first = ''] = outcomes ?? [];
-    const canSplit = keepsBatches ? isOfKind(first, 'revoked') : isLost && entries.length > 1;
+    const canSplit = isKept ? isOfKind(first, 'revoked') : isLost && entries.length > 1;
     if (canSplit) {
       for (const part of partsOf(rest)) part.stream.repeat(part);
       return;
     }
-    const mustRevoke = rest.mustRevoke || (keepsBatches && (isLost || isOfKind(first, 'unreadable')));
+    const mustRevoke = rest.mustRevoke || (isKept && (isLost || isOfKind(first, 'unreadable')));
     rest.stream.repeat({ ...rest, mustRevoke });
   }
 

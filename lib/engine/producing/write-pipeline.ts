@@ -16,7 +16,13 @@ import { withResolvers } from '../../shared/deferred.js';
 import type { Deferred } from '../../shared/deferred.js';
 import { entryIdTime } from '../../redis/commands/entry-id.js';
 import { classifyRedisError, isTransient, toPublicError, wasSent } from '../../redis/commands/redis-error.js';
-import type { AppendOutcomes, BatchWriter, TrimLimit, WriteBatch } from '../../redis/commands/stream-commands.js';
+import type {
+  AppendConditions,
+  AppendOutcomes,
+  BatchWriter,
+  TrimLimit,
+  WriteBatch,
+} from '../../redis/commands/stream-commands.js';
 import { largestPart } from '../messages/outgoing-message.js';
 import type { FlushRound, OutgoingMessage } from '../messages/outgoing-message.js';
 import type { Delivery } from '../options/options.js';
@@ -153,14 +159,15 @@ export class WritePipeline implements LanePipeline {
 
   writeBatchOf({ stream, entries, number, size, breaks, mustRevoke: revokes }: MessageBatch): WriteBatch {
     const { trim, producer, timeout } = this.#options;
+    const conditions = conditionsOf(entries);
     const once =
-      producer === undefined
+      producer === undefined || conditions
         ? undefined
         : { producer, batch: number, oldest: oldestOf(stream), remember: Math.max(2 * timeout, MIN_MEMORY), revokes };
     const wantsIds = entries.some((entry) => entry.wantsId);
     // What ended a connection may end it again; its neighbours must not be stored once more each time.
     const isAtomic = breaks > 0;
-    return { streamKey: stream.streamKey, requests: entries, size, trim, wantsIds, once, isAtomic };
+    return { streamKey: stream.streamKey, requests: entries, size, trim, wantsIds, once, isAtomic, conditions };
   }
 
   /** A client that has never reached Redis does not have its callers wait as long as in an outage. */
@@ -169,8 +176,9 @@ export class WritePipeline implements LanePipeline {
     return writer.wasReached ? message.deadline : message.deadline - timeout + connectTimeout;
   }
 
-  get keepsBatches(): boolean {
-    return this.#options.producer !== undefined;
+  /** Each message with conditions has a record of its own. */
+  keeps({ entries }: MessageBatch): boolean {
+    return this.#options.producer !== undefined && entries[0]?.conditions === undefined;
   }
 
   withoutTooLarge(batch: MessageBatch): MessageBatch {
@@ -254,17 +262,18 @@ export class WritePipeline implements LanePipeline {
   }
 
   /** A batch that the server may remember is repeated as a whole or not at all: its memory goes by positions. */
-  #lastAttempt({ entries }: MessageBatch, message: OutgoingMessage): number {
-    return this.deadlineOf(this.#options.producer === undefined ? message : (entries.at(-1) as OutgoingMessage));
+  #lastAttempt(batch: MessageBatch, message: OutgoingMessage): number {
+    return this.deadlineOf(this.keeps(batch) ? (batch.entries.at(-1) as OutgoingMessage) : message);
   }
 
-  #mustRepeat(message: OutgoingMessage, error: Error, deadline: number, { entries }: MessageBatch): boolean {
+  #mustRepeat(message: OutgoingMessage, error: Error, deadline: number, batch: MessageBatch): boolean {
     if (error instanceof UnexpectedReply) message.isUncertain = true;
     const kind = classifyRedisError(error);
     if (!isTransient(kind) || isMistake(error) || isFinal(error)) return false;
     // A message that is larger than the server permits would hold up its lane until its deadline. A script call is one command
     // for all of its messages: those that the server can read go again, apart.
-    if (kind === 'unreadable' && !(this.keepsBatches && (entries.length > 1 || message.isUncertain))) return false;
+    if (kind === 'unreadable' && !(this.keeps(batch) && (batch.entries.length > 1 || message.isUncertain)))
+      return false;
     if (kind === 'revoked') message.isUncertain = false;
     // Waiting for a connection that never came is no attempt; a connection that broke may have done the work.
     const isUncertain = kind === 'connection' && wasSent(error);
@@ -323,6 +332,12 @@ export class WritePipeline implements LanePipeline {
  */
 function oldestOf({ lane, oldestRepeat }: StreamQueue): number {
   return Math.min(lane?.oldestInFlight ?? Infinity, oldestRepeat);
+}
+
+/** All messages of a batch have conditions, or none has. */
+function conditionsOf(entries: readonly OutgoingMessage[]): AppendConditions[] | undefined {
+  if (entries[0]?.conditions === undefined) return undefined;
+  return entries.map(({ conditions }) => conditions as AppendConditions);
 }
 
 /** Neither a reply nor a lost connection: a mistake in this package must not look like an outage. */

@@ -7,6 +7,7 @@ import { monotonicNow } from '../../shared/clock.js';
 import type { RedisStreamsLogger } from '../../shared/logger.js';
 import type { EncodedPacket, PacketCodec } from '../packet-codec.js';
 import { RedisStreamsRecord } from '../redis-streams.record.js';
+import type { RecordDelivery } from '../redis-streams.record.js';
 import { ReplyInbox } from './reply-inbox.js';
 import type { OpenRequest } from './reply-inbox.js';
 import { REQUEST_HEADERS } from './request-headers.js';
@@ -48,7 +49,7 @@ export class RequestSender {
     const record = packet.data instanceof RedisStreamsRecord ? packet.data : undefined;
     const request = this.#inbox.register(pattern, callback, record?.timeout);
     try {
-      refuseExpiry(record);
+      refuseForRequests(record);
       const encoded = this.#options.codec.encode(packet);
       if (this.#isPreparedFor(pattern) && !(encoded instanceof Promise)) this.#append(request, encoded);
       else void this.#prepareAndAppend(request, encoded);
@@ -126,7 +127,8 @@ export class RequestSender {
 }
 
 /** @throws InvalidOptionError for what makes sense for events only */
-function refuseExpiry(record: RedisStreamsRecord | undefined): void {
-  if (!record?.expiresAt) return;
-  throw new InvalidOptionError('expiresAt', 'is for events only; a request has a timeout', record.expiresAt);
+function refuseForRequests({ expiresAt, deduplication }: RecordDelivery = {}): void {
+  if (expiresAt) throw new InvalidOptionError('expiresAt', 'is for events only; a request has a timeout', expiresAt);
+  const rule = 'is for events only: a request that is not stored gets no answer';
+  if (deduplication) throw new InvalidOptionError('deduplication', rule, deduplication.id);
 }

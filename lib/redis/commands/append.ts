@@ -8,12 +8,13 @@ import type { AppendOutcomes } from '../wire/append-reply.js';
 import type { CommandChannel } from '../wire/command-channel.js';
 import { ReplyError } from '../wire/resp-reader.js';
 import type { AppendRequest, Command } from '../wire/resp-writer.js';
+import { conditionalCommands, conditionalOutcome } from './append-conditions.js';
 import { MAX_REDIRECTIONS, settingsOf } from './command-sender.js';
 import type { CommandSender } from './command-sender.js';
 import { BatchRevoked, classifyRedisError, replyWord } from './redis-error.js';
 import type { ServerClock } from './server-clock.js';
 import type { SideKeyKind } from './side-key.js';
-import type { AppendCommands, OnceSettings, TrimLimit, WriteBatch } from './stream-commands.js';
+import type { AppendCommands, AppendConditions, OnceSettings, TrimLimit, WriteBatch } from './stream-commands.js';
 
 /** What the XADD of a server can do. */
 interface AppendFeatures {
@@ -50,9 +51,10 @@ const REFUSED_ARGUMENTS = /^ERR wrong number of arguments/;
 const NEEDS_SCRIPTS = 'needs scripts, and with timestamps or minAge Redis 7.0; use at-least-once where there are none';
 
 /**
- * XADD and XTRIM over the writer connection. A batch goes one of three ways: plain XADDs in one write; one script call, when
- * it must not be appended twice; or plain commands and scripts for an older server. Which of them is decided when the batch
- * is written, and everything that has to be asked for before is asked for by {@link prepare}: the write itself is synchronous.
+ * XADD and XTRIM over the writer connection. A batch goes one of four ways: plain XADDs in one write; one script call, when
+ * it must not be appended twice; one script call for each entry, with conditions; or plain commands and scripts for an older
+ * server. Which of them is decided when the batch is written, and everything that has to be asked for before is asked for by
+ * {@link prepare}: the write itself is synchronous.
  */
 export class RedisAppendCommands implements AppendCommands {
   readonly #sender: CommandSender;
@@ -245,6 +247,7 @@ export class RedisAppendCommands implements AppendCommands {
     const trim = this.#trimPoint(batch.trim, route);
     const limit = trimArguments(trim, features);
     const isPlain = (features.partialIds || !hasPartialId(requests)) && (features.minId || trim.minId === undefined);
+    if (batch.conditions) return this.#writeConditionally(route, key, trim, batch, batch.conditions);
     if (once) return isPlain ? this.#writeOnce(route, key, limit, batch, once) : refused(requests);
     if (isPlain && batch.isAtomic) return this.#writeAtomically(route, key, limit, requests);
     if (isPlain) return channel.append({ key, limit, requests, wantsIds }, settingsOf(route));
@@ -272,6 +275,22 @@ export class RedisAppendCommands implements AppendCommands {
     if (begun instanceof ReplyError) return replies.map(outcomeOf);
     const failure = done instanceof Error ? done : unexpectedReply(done);
     return replies.map((queued) => (queued instanceof Error ? queued : failure));
+  }
+
+  /** A repetition finds what was done, so neither a transaction nor the memory of a producer is needed. */
+  async #writeConditionally(
+    route: LiveRoute,
+    key: string,
+    trim: TrimPoint,
+    { streamKey, requests }: WriteBatch,
+    conditions: readonly AppendConditions[],
+  ): Promise<AppendOutcomes> {
+    const features = this.#features ?? ALL;
+    const settings = { limit: trimArguments(trim, features), partialIds: features.partialIds };
+    const commands = conditionalCommands(this.#sender, streamKey, requests, conditions, settings);
+    if (trim.minId !== undefined && !features.minId) commands.push(dropCommand(key, trim.minId));
+    const replies = await route.channel.commands(commands, 'utf8', settingsOf(route));
+    return replies.slice(0, requests.length).map(conditionalOutcome);
   }
 
   #writeOnce(

@@ -5,6 +5,8 @@ import { hashTagOf } from '../connection/hash-slot.js';
 const FEATURES = Object.freeze({
   /** The batches that a producer has sent lately. */
   producer: "delivery 'exactly-once'",
+  /** The first send with an id that the caller gave. */
+  dedup: 'deduplication',
   /** The messages that a group has handled. */
   handled: 'an inbox',
   /** The live consumer that has a name in a group. */

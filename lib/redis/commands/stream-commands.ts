@@ -1,6 +1,7 @@
 import type { AppendOutcomes } from '../wire/append-reply.js';
 import type { AppendRequest } from '../wire/resp-writer.js';
 import type { StreamEntry, StreamPage } from '../wire/stream-entry.js';
+import type { AppendConditions } from './append-conditions.js';
 import type { SideKeyKind } from './side-key.js';
 
 /** What the engine asks of Redis, in seven facets. Parts of the engine take those they need, so that a unit test can fake them. */
@@ -14,7 +15,7 @@ export interface StreamCommands {
   readonly clock: ClockCommands;
 }
 
-export type { AppendOutcomes, AppendRequest, StreamEntry, StreamPage };
+export type { AppendConditions, AppendOutcomes, AppendRequest, StreamEntry, StreamPage };
 
 /** Trims a stream as it is appended to, approximately (`~`). */
 export interface TrimLimit {
@@ -52,6 +53,8 @@ export interface WriteBatch {
   readonly once?: OnceSettings | undefined;
   /** Appends nothing if the connection ends before the server has read the whole batch: in a transaction, where it has those. */
   readonly isAtomic?: boolean;
+  /** For each request, when a script decides whether it is appended; a batch has either these or {@link once}. Needs scripts. */
+  readonly conditions?: readonly AppendConditions[] | undefined;
 }
 
 /**

@@ -20,6 +20,7 @@ export type {
   BatchOptions,
   ClientRedisStreamsOptions,
   HandlerExtras,
+  RateLimitOptions,
   RedisStreamsCommonOptions,
   ServerRedisStreamsOptions,
 } from './nest/redis-streams.options.js';

@@ -16,6 +16,7 @@ import type {
   AnswerCommands,
   AppendCommands,
   ClockCommands,
+  GroupCommands,
   StreamCommands,
 } from '../redis/commands/stream-commands.js';
 import { ConsumerSession } from './consuming/consumer-session.js';
@@ -200,6 +201,14 @@ export class RedisStreamer extends EventEmitter<{ status: [status: RedisStreamsS
    */
   get answers(): AnswerCommands {
     return this.#writer.answers;
+  }
+
+  /**
+   * What the instances of a group count together.
+   * @internal
+   */
+  get rates(): Pick<GroupCommands, 'checkRate' | 'takeOfRate'> {
+    return this.#control.groups;
   }
 
   /**

@@ -131,6 +131,18 @@ export interface BatchOptions {
   timeout?: number;
 }
 
+/** How many messages a handler is given in a time, calls for retries included. */
+export interface RateLimitOptions {
+  /** 1 to 100,000. */
+  max: number;
+  /** Milliseconds, at least 10. */
+  per: number;
+  /**
+   * What is counted together: the messages of this process, or those of all instances of the group. Default `instance`.
+   */
+  scope?: 'instance' | 'group';
+}
+
 /** Second argument of `@EventPattern`: settings of one handler, in place of the server's. */
 export interface HandlerExtras {
   ack?: AckMode;
@@ -146,6 +158,8 @@ export interface HandlerExtras {
   batch?: BatchOptions;
   /** Messages with the same key are handled one after the other, in their order. Default false. */
   ordered?: boolean;
+  /** Messages over the rate wait; nothing is lost or reordered by it. Default: no limit. */
+  rateLimit?: RateLimitOptions;
 }
 
 /** The schema of a catalog, among the extras that Nest keeps for a handler. */
@@ -181,6 +195,7 @@ export interface ResolvedHandlerExtras extends Pick<HandlerExtras, 'ack' | 'conc
   readonly failurePolicy: FailurePolicy;
   readonly batch: Required<BatchOptions> | undefined;
   readonly ordered: boolean;
+  readonly rateLimit: Required<RateLimitOptions> | undefined;
   readonly schema: StandardSchemaV1 | undefined;
 }
 
@@ -240,10 +255,12 @@ const HANDLER_EXTRAS = optionNames<HandlerExtras & Record<'qos' | 'queue', unkno
   deadLetter: true,
   batch: true,
   ordered: true,
+  rateLimit: true,
   // Of Nest's MQTT and NATS transports: in a hybrid application a handler may be for several.
   qos: true,
   queue: true,
 });
+const RATE_OPTIONS = optionNames<RateLimitOptions>({ max: true, per: true, scope: true });
 const BATCH_OPTIONS = optionNames<BatchOptions>({ size: true, timeout: true });
 
 /** Options that are passed to the engine's consumer unchanged. */
@@ -351,7 +368,7 @@ export function resolveHandlerExtras(
 ): ResolvedHandlerExtras {
   const handler = `@EventPattern('${pattern}')`;
   check.options(handler, extras ?? {}, HANDLER_EXTRAS);
-  const { ack, concurrency, mode, retry, deadLetter, batch, ordered = false } = definedOptions(extras ?? {});
+  const { ack, concurrency, mode, retry, deadLetter, batch, ordered = false, rateLimit } = definedOptions(extras ?? {});
   const at = (option: string): string => `${handler}.${option}`;
   if (ack !== undefined) check.oneOf(at('ack'), ack, ['auto', 'manual']);
   if (concurrency !== undefined) check.integer(at('concurrency'), concurrency, 1, 100_000);
@@ -363,6 +380,7 @@ export function resolveHandlerExtras(
     concurrency,
     mode,
     ordered,
+    rateLimit: rateLimit && resolveRateLimit(rateLimit, at),
     schema: extras?.[SCHEMA],
     batch: batch && resolveBatch(batch, at),
     failurePolicy: {
@@ -379,6 +397,15 @@ function resolveBatch(batch: BatchOptions, at: (option: string) => string): Requ
   check.integer(at('batch.size'), size, 1, 100_000);
   check.time(at('batch.timeout'), timeout, 0);
   return { size, timeout };
+}
+
+function resolveRateLimit(rate: RateLimitOptions, at: (option: string) => string): Required<RateLimitOptions> {
+  check.options(at('rateLimit'), rate, RATE_OPTIONS);
+  const { max, per, scope = 'instance' } = rate;
+  check.integer(at('rateLimit.max'), max, 1, 100_000);
+  check.time(at('rateLimit.per'), per, 10);
+  check.oneOf(at('rateLimit.scope'), scope, ['instance', 'group']);
+  return { max, per, scope };
 }
 
 function pick<T extends object, K extends keyof T>(options: T, names: readonly K[]): Pick<T, K> {

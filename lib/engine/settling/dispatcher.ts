@@ -7,6 +7,7 @@ import { RECONNECT_BACKOFF, backoffDelay, within } from '../../shared/backoff.js
 import { classifyRedisError, isTransient, toPublicError } from '../../redis/commands/redis-error.js';
 import type { ConsumerSession, HandlerReport, MessageTaker } from '../consuming/consumer-session.js';
 import { Delivery } from './settlement.js';
+import type { RateLimit } from './rate-limit.js';
 import type { Settlement } from './settlement.js';
 import { KeyQueues } from './key-queues.js';
 import { StreamMessage } from '../messages/stream-message.js';
@@ -23,6 +24,8 @@ export interface DispatcherOptions {
    * was delivered before is delivered alone. Default: one.
    */
   readonly batch?: { readonly size: number; readonly timeout: number } | undefined;
+  /** Limits how many messages are started in a time; retries count as well. */
+  readonly rateLimit?: RateLimit | undefined;
   /** Messages of the same key are handled one after the other; undefined is no key. */
   readonly keyOf?: ((message: StreamMessage) => string | undefined) | undefined;
   /** Resolves when the handlers are done. Each delivery is settled by then, or later by its handler. */
@@ -92,6 +95,7 @@ export class Dispatcher implements MessageTaker {
   constructor(options: DispatcherOptions) {
     this.#options = options;
     this.#queues = options.keyOf && new KeyQueues(options.keyOf);
+    options.rateLimit?.onAvailable(this.#pump);
     options.session.handOutTo(this);
   }
 
@@ -139,6 +143,7 @@ export class Dispatcher implements MessageTaker {
     this.#closing.abort();
     session.environment.suspectTurn.forget(this.#pump);
     clearTimeout(this.#batchTimer);
+    this.#options.rateLimit?.close();
     for (const { timer } of this.#uncounted.values()) clearTimeout(timer);
     await session.stopReading();
     await session.giveBack([...(this.#queues?.drain() ?? []), ...this.#suspects.splice(0), ...this.#alone.splice(0)]);
@@ -157,7 +162,7 @@ export class Dispatcher implements MessageTaker {
   }
 
   readonly #pump = (): void => {
-    while (!this.#isClosed && this.#running < this.#options.concurrency) {
+    while (!this.#isClosed && this.#running < this.#options.concurrency && this.#isInRate()) {
       if (this.#suspects.length > 0 && this.#runSuspect()) continue;
       const known = this.#suspects.length;
       const messages = this.#options.batch ? this.#nextBatch(this.#options.batch) : this.#nextMessage();
@@ -165,6 +170,14 @@ export class Dispatcher implements MessageTaker {
       else if (this.#suspects.length === known) return;
     }
   };
+
+  /** False while the rate leaves nothing for the messages that wait; it calls `#pump` when it does. */
+  #isInRate(): boolean {
+    const { rateLimit, session } = this.#options;
+    if (!rateLimit) return true;
+    const waiting = session.buffer.size + this.#suspects.length + this.#alone.length + (this.#queues?.runnable ?? 0);
+    return waiting === 0 || rateLimit.available(waiting) > 0;
+  }
 
   /** Returns false while another suspect has the turn, or none can be counted. */
   #runSuspect(): boolean {
@@ -226,6 +239,7 @@ export class Dispatcher implements MessageTaker {
     this.#batchTimer = undefined;
     this.#isBatchDue = false;
     const batch: StreamMessage[] = [];
+    const limit = Math.min(size, this.#options.rateLimit?.available(size) ?? size);
     for (let message = session.handOut(); message; message = session.handOut()) {
       if (StreamMessage.isSuspect(message)) {
         this.#suspects.push(message);
@@ -236,7 +250,7 @@ export class Dispatcher implements MessageTaker {
       } else {
         batch.push(message);
       }
-      if (batch.length === size) break;
+      if (batch.length === limit) break;
     }
     return batch.length > 0 ? batch : this.#alone.splice(0, 1);
   }
@@ -245,6 +259,7 @@ export class Dispatcher implements MessageTaker {
   async #run(messages: readonly StreamMessage[], turn?: Turn): Promise<void> {
     const { session } = this.#options;
     this.#running += 1;
+    this.#options.rateLimit?.take(messages.length);
     const begin: RunningDelivery = { at: monotonicNow(), deliveries: NONE };
     const before = performance.now();
     const [first] = messages as [StreamMessage];

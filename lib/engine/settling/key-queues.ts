@@ -35,6 +35,11 @@ export class KeyQueues {
     return false;
   }
 
+  /** Parked messages whose turn it is. */
+  get runnable(): number {
+    return this.#runnable.length;
+  }
+
   /** A parked message whose turn it is. */
   next(): StreamMessage | undefined {
     return this.#runnable.shift();

@@ -5,7 +5,13 @@ import { InvalidOptionError } from '../../errors.js';
 import type { FailurePolicy } from './failure-policy.js';
 import { resolveHandlerExtras } from '../redis-streams.options.js';
 import type { StandardSchemaV1 } from '../standard-schema.js';
-import type { AckMode, BatchOptions, ResolvedHandlerExtras, ResolvedServerOptions } from '../redis-streams.options.js';
+import type {
+  AckMode,
+  BatchOptions,
+  RateLimitOptions,
+  ResolvedHandlerExtras,
+  ResolvedServerOptions,
+} from '../redis-streams.options.js';
 
 /** The handlers of one pattern in one mode: each is given every message. */
 export interface HandlerBinding {
@@ -16,6 +22,7 @@ export interface HandlerBinding {
   readonly concurrency: number | undefined;
   readonly batch: Required<BatchOptions> | undefined;
   readonly ordered: boolean;
+  readonly rateLimit: Required<RateLimitOptions> | undefined;
   readonly failurePolicy: FailurePolicy;
   /** Checks the events, before any handler. */
   readonly schema: StandardSchemaV1 | undefined;
@@ -30,6 +37,7 @@ export interface HandlerGroup {
   readonly concurrency: number;
   readonly batch: Required<BatchOptions> | undefined;
   readonly ordered: boolean;
+  readonly rateLimit: Required<RateLimitOptions> | undefined;
   readonly bindings: ReadonlyMap<string, HandlerBinding>;
 }
 
@@ -46,14 +54,15 @@ export function groupHandlers(
   const groups = new Map<string, HandlerGroup & { bindings: Map<string, HandlerBinding> }>();
   for (const [pattern, all] of handlers) {
     for (const binding of bind(pattern, all, server, mode)) {
-      const { concurrency, batch, ordered } = binding;
-      const isAlone = concurrency !== undefined || batch !== undefined || ordered;
+      const { concurrency, batch, ordered, rateLimit } = binding;
+      const isAlone = concurrency !== undefined || batch !== undefined || ordered || rateLimit !== undefined;
       const name = `${binding.mode} ${isAlone ? pattern : ''}`;
       const group = groups.get(name) ?? {
         mode: binding.mode,
         concurrency: concurrency ?? (batch ? 1 : server.concurrency),
         batch,
         ordered,
+        rateLimit,
         bindings: new Map<string, HandlerBinding>(),
       };
       group.bindings.set(pattern, binding);
@@ -149,6 +158,21 @@ function join(
   if (other) {
     throw new InvalidOptionError(`@EventPattern('${pattern}')`, 'must have one schema for all of its handlers', other);
   }
+  const rates = members.flatMap(({ extras }) => extras.rateLimit ?? []);
+  if (rates.length > 1) {
+    throw new InvalidOptionError(
+      `@EventPattern('${pattern}').rateLimit`,
+      'must be set for one handler of a pattern',
+      rates,
+    );
+  }
+  if (mode === 'real-time' && rates[0]?.scope === 'group') {
+    throw new InvalidOptionError(
+      `@EventPattern('${pattern}').rateLimit.scope`,
+      "must be 'instance' without a group",
+      'group',
+    );
+  }
   const limits = members.flatMap(({ extras }) => extras.concurrency ?? []);
   return {
     pattern,
@@ -157,6 +181,7 @@ function join(
     ack: members.some(({ extras }) => (extras.ack ?? server.ack) === 'manual') ? 'manual' : 'auto',
     concurrency: limits.length === 0 ? undefined : Math.min(...limits),
     ordered: members.some(({ extras }) => extras.ordered),
+    rateLimit: rates[0],
     failurePolicy: (members[0] as Member).extras.failurePolicy,
     schema,
     eventHandlers: members.filter(({ handler }) => handler.isEventHandler).map(({ handler }) => handler),

@@ -3,6 +3,8 @@ import type { ConsumerSession } from '../../engine/consuming/consumer-session.js
 import { storeDeadLetter } from '../../engine/settling/dead-letter.js';
 import type { ResolvedDeadLetter } from '../../engine/settling/dead-letter.js';
 import type { Delivery, Settlement } from '../../engine/settling/settlement.js';
+import { GroupRateLimit, InstanceRateLimit } from '../../engine/settling/rate-limit.js';
+import type { RateLimit } from '../../engine/settling/rate-limit.js';
 import { Dispatcher } from '../../engine/settling/dispatcher.js';
 import { resolveConsumerOptions } from '../../engine/options/resolve-options.js';
 import type { ResolvedConsumerOptions } from '../../engine/options/resolve-options.js';
@@ -82,6 +84,7 @@ export class HandlerConsumer {
       concurrency: group.concurrency,
       batch: group.batch,
       keyOf: group.ordered ? queueKeyOf : undefined,
+      rateLimit: this.#rateLimitOf(group, onError),
       onError,
       deliver: (deliveries) => this.#deliver(deliveries),
       storeDeadLetter: (message, settlement) => this.#storeDeadLetter(message, settlement),
@@ -165,6 +168,18 @@ export class HandlerConsumer {
     if (stored.trimmed instanceof Error) this.#reporter.failed(stored.trimmed);
     const trimmed = typeof stored.trimmed === 'number' ? stored.trimmed : undefined;
     this.#reporter.deadLettered({ message, group, reason, error, deadLetterStream, deadLetterId, trimmed });
+  }
+
+  #rateLimitOf(
+    { rateLimit, bindings }: HandlerGroup,
+    onError: (error: RedisStreamsError) => void,
+  ): RateLimit | undefined {
+    if (!rateLimit) return undefined;
+    if (rateLimit.scope === 'instance') return new InstanceRateLimit(rateLimit);
+    const [pattern] = [...bindings.keys()] as [string];
+    const group = this.#consumer.group as string;
+    const { rates } = this.#streamer;
+    return new GroupRateLimit({ rate: rateLimit, rates, streamKey: pattern, group, onError });
   }
 
   #scopeOf(binding: HandlerBinding): ContextScope {

@@ -23,7 +23,7 @@ export function startLine({ groups, group, consumer, server }: StartLine): strin
   return `Reading ${count(streams.length, 'stream')}${member} from ${server}: ${named}`;
 }
 
-function streamText(binding: HandlerBinding, { concurrency, batch }: HandlerGroup): string {
+function streamText(binding: HandlerBinding, { concurrency, batch, rateLimit }: HandlerGroup): string {
   const { pattern, mode, ack, ordered, requestHandler } = binding;
   const events = requestHandler ? binding.eventHandlers.length : eventHandlersOf(binding).length;
   const details = [
@@ -33,6 +33,7 @@ function streamText(binding: HandlerBinding, { concurrency, batch }: HandlerGrou
     `concurrency ${concurrency}`,
     ...(batch ? [`batches of ${batch.size}`] : []),
     ...(ordered ? ['ordered'] : []),
+    ...(rateLimit ? [`at most ${rateLimit.max} in ${rateLimit.per} ms for each ${rateLimit.scope}`] : []),
     ...(ack === 'manual' ? ['manual ack'] : []),
   ];
   return `'${pattern}' (${details.join(', ')})`;

@@ -4,7 +4,14 @@ import { REMOVE_CONSUMER } from '../scripts/remove-consumer.js';
 import { REMOVE_IDLE_CONSUMER } from '../scripts/remove-idle-consumer.js';
 import { classifyRedisError } from './redis-error.js';
 import { TRIM_ACKNOWLEDGED } from '../scripts/trim-acknowledged.js';
-import type { GroupCommands, GroupConsumerInfo, GroupInfo, TrimStep, TrimmedStep } from './stream-commands.js';
+import type {
+  GroupCommands,
+  GroupConsumerInfo,
+  GroupInfo,
+  RateGrant,
+  TrimStep,
+  TrimmedStep,
+} from './stream-commands.js';
 import { parseConsumers, parseGroups, parsePending, throwFirst } from './replies.js';
 
 /** XGROUP, XINFO, and the names of consumers. */
@@ -82,6 +89,30 @@ export class RedisGroupCommands implements GroupCommands {
     if ((await this.#sender.text(key, ['GET', key])) !== holder) return;
     // DEL would be one more permission to ask for.
     await this.#sender.text(key, ['SET', key, holder, 'PX', 1]);
+  }
+
+  checkRate(streamKey: string, group: string): void {
+    this.#sender.sideKey('rate', streamKey, group);
+  }
+
+  /** Without a script: a count over the limit grants nothing, and does no harm until the span ends. */
+  async takeOfRate(
+    streamKey: string,
+    group: string,
+    wanted: number,
+    { max, per }: { max: number; per: number },
+  ): Promise<RateGrant> {
+    const key = this.#sender.sideKey('rate', streamKey, group);
+    const replies = await this.#sender.pipeline(key, [
+      ['INCRBY', key, wanted],
+      ['PTTL', key],
+    ]);
+    throwFirst(replies);
+    const [count, expiry] = replies.map(Number) as [number, number];
+    // The first of a span; or its process ended before this line, and the span had no end.
+    const isNew = expiry < 0;
+    if (isNew) await this.#sender.text(key, ['PEXPIRE', key, per]);
+    return { granted: Math.max(0, Math.min(wanted, max - (count - wanted))), resetIn: isNew ? per : expiry };
   }
 
   async trimAcknowledged(streamKey: string, step: TrimStep): Promise<TrimmedStep> {

@@ -11,6 +11,8 @@ const FEATURES = Object.freeze({
   handled: 'an inbox',
   /** The live consumer that has a name in a group. */
   lease: 'noticing a consumer name that is used twice',
+  /** How many messages a group has handled in a span of time. */
+  rate: "a rateLimit with scope 'group'",
   /** The requests that a client has given up, beside its reply stream. */
   cancelled: 'the cancellation of requests',
 });

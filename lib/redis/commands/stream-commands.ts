@@ -277,6 +277,14 @@ export interface TrimmedStep {
   readonly next: string | undefined;
 }
 
+/** What was taken of a rate. */
+export interface RateGrant {
+  /** 0: no more in this span. */
+  readonly granted: number;
+  /** Milliseconds until the span ends. */
+  readonly resetIn: number;
+}
+
 export interface GroupCommands {
   /** False when the group was there already. A missing stream is created only with `mkStream`. */
   createGroup(streamKey: string, group: string, afterId: string, mkStream: boolean): Promise<boolean>;
@@ -297,6 +305,13 @@ export interface GroupCommands {
   ): Promise<string | undefined>;
   /** Ends {@link holdName}, unless another holder has the name. */
   releaseName(streamKey: string, group: string, consumer: string, holder: string): Promise<void>;
+  /** @throws InvalidOptionError for a stream beside which no rate can be counted */
+  checkRate(streamKey: string, group: string): void;
+  /**
+   * Takes messages, at most `wanted`, of the rate of a group: at most `max` in spans of `per` milliseconds, which begin with their
+   * first message.
+   */
+  takeOfRate(streamKey: string, group: string, wanted: number, rate: { max: number; per: number }): Promise<RateGrant>;
   /** Deletes entries that every group has acknowledged. @throws UnsupportedOperationError where scripts are not permitted */
   trimAcknowledged(streamKey: string, step: TrimStep): Promise<TrimmedStep>;
 }

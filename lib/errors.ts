@@ -416,10 +416,10 @@ export class ConsumerPendingError extends RedisStreamsError {
   }
 }
 
-/** An error is logged with its properties. */
+/** An error is logged with its properties. A list of lists counts as an object: it may be a payload, however deep. */
 function isConfidential(value: unknown): boolean {
+  if (Array.isArray(value)) return value.some((item) => Array.isArray(item) || isConfidential(item));
   if (typeof value === 'string') return withoutCredentials(value) !== value;
-  if (Array.isArray(value)) return value.some(isConfidential);
   return (typeof value === 'object' && value !== null && !(value instanceof Date)) || typeof value === 'function';
 }
 

@@ -75,4 +75,13 @@ describe('errors', () => {
   ])('name the value %p that was refused, without telling what objects hold', (value, text) => {
     expect(new InvalidOptionError('option', 'must be right', value).message).toBe(`option must be right; got ${text}`);
   });
+
+  it.each([
+    ['nested', JSON.parse(`${'['.repeat(3_000)}${']'.repeat(3_000)}`)],
+    ['in itself', (() => { const list: unknown[] = []; return (list[0] = list); })()], // prettier-ignore
+  ])('hold no list that is %s, and do not follow it', (_, value: unknown) => {
+    const deep = Array.from({ length: 200_000 }).reduce((inner) => [inner], value);
+    expect(new InvalidOptionError('option', 'must be right', deep).value).toBeUndefined();
+    expect(new InvalidOptionError('option', 'must be right', [1, 'a']).value).toEqual([1, 'a']);
+  });
 });

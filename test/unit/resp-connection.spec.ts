@@ -366,7 +366,7 @@ describe('a connection after a silence', () => {
     socket.emit('end');
 
     for (const { promise } of replies) await expect(promise).rejects.toMatchObject({ wasWritten: false });
-    expect(connection.quietFor).toBe(0);
+    expect(connection.quietFor).toBeGreaterThanOrEqual(4_000);
   });
 
   it('has written what its end meets later', async () => {
@@ -379,6 +379,29 @@ describe('a connection after a silence', () => {
     socket.emit('end');
 
     await expect(reply.promise).rejects.toMatchObject({ wasWritten: true });
+    expect(connection.quietFor).toBeGreaterThanOrEqual(4_000);
+  });
+
+  it('was not quiet when a command was answered, or waits for a second', async () => {
+    const { socket, connection } = await silent();
+    const replies = [new ValueReply('utf8'), new ValueReply('utf8')];
+    for (const reply of replies) connection.send(PING, reply);
+    socket.emit('data', Buffer.from('+PONG\r\n'));
+    expect(connection.quietFor).toBe(0);
+    connection.end(new Error('the end'));
+    await Promise.allSettled(replies.map(({ promise }) => promise));
+    expect(connection.quietFor).toBe(0);
+
+    jest.restoreAllMocks();
+    const other = await silent();
+    const waiting = new ValueReply('utf8');
+    other.connection.send(PING, waiting);
+    expect(other.connection.quietFor).toBeGreaterThanOrEqual(4_000);
+    const later = performance.now() + 2_000;
+    jest.spyOn(performance, 'now').mockReturnValue(later + 10_000);
+    expect(other.connection.quietFor).toBe(0);
+    other.connection.end(new Error('the end'));
+    await expect(waiting.promise).rejects.toThrow('the end');
   });
 
   it('tells how long it was quiet when it ends with nothing under way, unless its bytes were wrong', async () => {

@@ -10,6 +10,9 @@ import { pagesOf } from '../wire/stream-entry.js';
 import type { StreamPage } from '../wire/stream-entry.js';
 import { failureOf } from './ioredis-errors.js';
 
+/** How long the first command after a silence may wait without counting, in milliseconds. */
+const MAX_FIRST_WAIT = 1_000;
+
 type Argument = string | Buffer | number;
 
 /**
@@ -20,6 +23,7 @@ export class IoredisChannel implements CommandChannel {
   readonly #client: Redis;
   #waiting = 0;
   #quietSince = monotonicNow();
+  #sentAt = 0;
 
   /** A client that was connecting already may have asked for replies of another shape, which RESP2 does not have. */
   static async open(client: Redis): Promise<IoredisChannel> {
@@ -40,7 +44,9 @@ export class IoredisChannel implements CommandChannel {
   }
 
   get quietFor(): number {
-    return this.#waiting > 0 ? 0 : monotonicNow() - this.#quietSince;
+    const now = monotonicNow();
+    if (this.#waiting === 0) return now - this.#quietSince;
+    return this.#waiting === 1 && now - this.#sentAt < MAX_FIRST_WAIT ? this.#sentAt - this.#quietSince : 0;
   }
 
   async command(command: Command, encoding: ReplyEncoding, settings?: SendSettings): Promise<unknown> {
@@ -55,6 +61,7 @@ export class IoredisChannel implements CommandChannel {
     { isAsking = false }: SendSettings = {},
   ): Promise<unknown[]> {
     this.#waiting += 1;
+    this.#sentAt = monotonicNow();
     // All are written before anything is awaited.
     const replies = commands.map((command) => {
       if (isAsking) this.#client.asking().catch(() => undefined);

@@ -40,6 +40,9 @@ export interface CommandChannel {
   readonly isOpen: boolean;
   /** Number of commands, or batches of commands, that wait for replies. */
   readonly waiting: number;
-  /** How long nothing was under way, in milliseconds, until now or until the connection ended; 0 when something was. */
+  /**
+   * How long nothing was under way, in milliseconds, until now or until the connection ended; 0 when something was. The first
+   * command after a silence does not count, until it is answered or a second has passed.
+   */
   readonly quietFor: number;
 }

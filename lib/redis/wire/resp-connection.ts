@@ -58,6 +58,9 @@ export class RespConnection {
   #timer: NodeJS.Timeout | undefined;
   /** When the peer last sent something, or the first reply became due. */
   #lastSignAt = monotonicNow();
+  /** When the first of the commands that wait was sent, and how long nothing was under way before, until it is answered. */
+  #firstSentAt = 0;
+  #silence = 0;
   #endedBy: ConnectionLost | undefined;
   #quietAtEnd = 0;
 
@@ -83,7 +86,10 @@ export class RespConnection {
 
   get quietFor(): number {
     if (this.#endedBy) return this.#quietAtEnd;
-    return this.waiting > 0 ? 0 : monotonicNow() - this.#lastSignAt;
+    const now = monotonicNow();
+    if (this.waiting === 0) return now - this.#lastSignAt;
+    // The peer may have closed an idle connection when the first command after the silence was on its way.
+    return now - this.#firstSentAt < SILENCE ? this.#silence : 0;
   }
 
   /** @param bytes complete commands, whose replies `handler` reads; they must not change until it is called */
@@ -126,6 +132,7 @@ export class RespConnection {
 
   readonly #receive = (chunk: Buffer): void => {
     this.#lastSignAt = monotonicNow();
+    this.#silence = 0;
     try {
       this.#read(this.#isFresh ? this.#withoutLineBreak(chunk) : chunk);
     } catch (error) {
@@ -179,7 +186,9 @@ export class RespConnection {
 
   #expectReply(): void {
     const now = monotonicNow();
-    this.#isHeldBack = !this.#isCorked && now - this.#lastSignAt >= SILENCE;
+    this.#silence = now - this.#lastSignAt;
+    this.#isHeldBack = !this.#isCorked && this.#silence >= SILENCE;
+    this.#firstSentAt = now;
     this.#lastSignAt = now;
     this.#timer ??= setTimeout(this.#checkSilence, this.#replyTimeout);
   }

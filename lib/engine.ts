@@ -31,6 +31,7 @@ export type { DeadLetterOptions } from './engine/settling/dead-letter.js';
 export type { HealthOptions, LoopHealth, StreamHealth, StreamerHealth } from './engine/health.js';
 export { Inbox, idempotencyKey } from './engine/admin/inbox.js';
 export type { InboxOptions } from './engine/admin/inbox.js';
+export type { PauseReason } from './engine/consuming/partition.js';
 export type { LoopReport, LoopState } from './engine/consuming/reading/loop-watchdog.js';
 export type { RetentionOptions, TrimOptions, TrimResult } from './engine/admin/retention.js';
 export type { RetryOptions } from './engine/settling/retry-policy.js';

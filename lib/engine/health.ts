@@ -3,7 +3,7 @@ import { pause } from '../shared/backoff.js';
 import { optionNames } from '../shared/option-checks.js';
 import type { RedisStreamsStatus } from '../redis/connection/redis-connections.js';
 import type { StreamCommands } from '../redis/commands/stream-commands.js';
-import type { Partition } from './consuming/partition.js';
+import type { Partition, PauseReason } from './consuming/partition.js';
 import type { LoopReport } from './consuming/reading/loop-watchdog.js';
 import type { ConsumerMode } from './options/options.js';
 
@@ -17,6 +17,11 @@ export interface StreamHealth {
   readonly pending: number | undefined;
   /** Idle time of the oldest pending entry, in milliseconds; undefined also when there is none. */
   readonly oldestPendingIdle: number | undefined;
+  /**
+   * What has paused it: the application, for the consumer or the stream, or `StreamManager.pauseGroup()`, for all instances
+   * of the group. Undefined while it is not paused.
+   */
+  readonly pausedBy: PauseReason | undefined;
   /** Why it is not read any more. */
   readonly failure: RedisStreamsError | undefined;
   /** Why it is not read now, while the other streams of the loop are; it is tried again with a slow back-off. */
@@ -105,7 +110,7 @@ export async function loopHealth(
   const { partitions, allBusyFor = 0, ...loop } = local;
   const streams = await Promise.all(
     partitions.map(async (partition) => {
-      const { streamKey, shardId, failure, refusal } = partition;
+      const { streamKey, shardId, pausedBy, failure, refusal } = partition;
       const known = failure ? undefined : await inTime(groupNumbers(partition, local.group, commands), timeout);
       return {
         lag: undefined,
@@ -114,6 +119,7 @@ export async function loopHealth(
         ...known,
         streamKey,
         shardId,
+        pausedBy,
         failure,
         refusal,
       };

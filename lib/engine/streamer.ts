@@ -22,6 +22,7 @@ import type {
 import { ConsumerSession } from './consuming/consumer-session.js';
 import type { SessionCapacity, SessionListeners } from './consuming/consumer-session.js';
 import type { ConsumerFor, OnlyOptionsOf } from './consuming/consumer-types.js';
+import { GroupPauses } from './consuming/group-pauses.js';
 import { HEALTH_DEFAULTS, HEALTH_OPTIONS, loopHealth } from './health.js';
 import type { HealthOptions, StreamerHealth } from './health.js';
 import { Inbox } from './admin/inbox.js';
@@ -58,6 +59,7 @@ export class RedisStreamer extends EventEmitter<{ status: [status: RedisStreamsS
   readonly #producers = new Set<StreamProducer>();
   readonly #consumers = new Set<StreamConsumer>();
   readonly #sessions = new Set<LiveSession>();
+  readonly #groupPauses: GroupPauses;
   #disconnecting: Promise<void> | undefined;
 
   /** Makes no connection yet; {@link connect} does, or {@link RedisStreamer.connect} both. @throws InvalidOptionError */
@@ -75,6 +77,7 @@ export class RedisStreamer extends EventEmitter<{ status: [status: RedisStreamsS
     this.#features = new ServerFeatures((feature, loss) => this.#connections.reportMissing(feature, loss));
     this.#writer = this.#commands(this.#connections.writer);
     this.#control = this.#commands(this.#connections.control);
+    this.#groupPauses = new GroupPauses(this.#control.pauses, this.#logger);
   }
 
   /**
@@ -296,6 +299,7 @@ export class RedisStreamer extends EventEmitter<{ status: [status: RedisStreamsS
     return {
       sessions: this.#sessions,
       suspectTurn: SuspectTurn.ofProcess(),
+      groupPauses: this.#groupPauses,
       control: this.#control,
       controlLiveSince: (streamKey) => {
         const route = this.#connections.control.find(this.#keyPrefix + (streamKey ?? ''));

@@ -168,6 +168,26 @@ export class StreamManager implements AsyncDisposable {
     return this.#on(streamKey, 'trimming', () => trimAcknowledged(streamKey, resolved, this.#commands.groups));
   }
 
+  /**
+   * Pauses a group on a stream, its shards included, in every process: within two seconds none of its consumers reads or
+   * hands out anything new; running handlers end, and what they have acknowledged is sent. One that starts later reads
+   * nothing until {@link resumeGroup}. The group need not exist yet. The pause is a key beside the stream: it is gone when
+   * Redis restarts without its data. Idempotent.
+   * @throws InvalidOptionError; PermissionError without the permission for SET
+   */
+  async pauseGroup(streamKey: string, group: string): Promise<void> {
+    check.name('streamKey', streamKey);
+    check.name('group', group);
+    await this.#on(streamKey, 'pausing a group of', () => this.#commands.pauses.pause({ streamKey, group }));
+  }
+
+  /** Ends {@link pauseGroup}. Consumers that were paused by their application stay paused. Idempotent. */
+  async resumeGroup(streamKey: string, group: string): Promise<void> {
+    check.name('streamKey', streamKey);
+    check.name('group', group);
+    await this.#on(streamKey, 'resuming a group of', () => this.#commands.pauses.resume({ streamKey, group }));
+  }
+
   /** Removes a consumer's name from a group. @throws ConsumerPendingError while entries are pending for it. */
   async removeConsumer(streamKey: string, group: string, consumer: string): Promise<void> {
     check.name('streamKey', streamKey);

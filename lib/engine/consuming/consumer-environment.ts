@@ -3,6 +3,7 @@ import type { ReadInterrupt } from '../../redis/connection/read-interrupt.js';
 import type { RedisConnection } from '../../redis/connection/redis-connection.js';
 import type { ReadCommands, StreamCommands } from '../../redis/commands/stream-commands.js';
 import type { LocalLoopHealth } from '../health.js';
+import type { GroupPauses } from './group-pauses.js';
 import type { SuspectTurn } from '../settling/suspect-turn.js';
 
 /** A connection for blocking reads. */
@@ -29,6 +30,8 @@ export interface ConsumerEnvironment {
   readonly sessions: Set<LiveSession>;
   /** Shared, because a suspect of one consumer must not be blamed for a suspect of another. */
   readonly suspectTurn: SuspectTurn;
+  /** Which groups are paused, for all consumers together. */
+  readonly groupPauses: GroupPauses;
   /** Commands over the connection that never blocks. */
   readonly control: StreamCommands;
   /**

@@ -12,6 +12,7 @@ import { MessageBuffer } from './message-buffer.js';
 import { NameLease } from './name-lease.js';
 import { PartitionSet, partitionOf } from './partition.js';
 import type { OwnedState, Partition } from './partition.js';
+import { Pausing } from './pausing.js';
 import type { AdaptivePrefetch } from './reading/adaptive-prefetch.js';
 import type { ReadLoopListener } from './reading/read-loop.js';
 import { ReadLoops } from './reading/read-loops.js';
@@ -45,6 +46,8 @@ export interface MessageTaker {
   onTakenAway(message: StreamMessage): void;
   /** These entries are not ours any more; some may be in handlers. */
   onLeaseLost?(partition: Partition, ids: ReadonlySet<string>): void;
+  /** Only of a taker that keeps messages: removes and returns those that it has taken and given to no handler. */
+  withdraw?(isWanted: (message: StreamMessage) => boolean): StreamMessage[];
   /** Only of a taker that runs handlers. */
   report?(): HandlerReport;
 }
@@ -82,6 +85,7 @@ export class ConsumerSession implements LiveSession, ReadLoopListener, RetryList
   readonly partitions = new PartitionSet();
   readonly buffer: MessageBuffer<StreamMessage>;
   readonly acknowledger: Acknowledger;
+  readonly pausing: Pausing;
   readonly #capacity: SessionCapacity;
   readonly #listeners: SessionListeners;
   readonly #loops: ReadLoops;
@@ -124,6 +128,18 @@ export class ConsumerSession implements LiveSession, ReadLoopListener, RetryList
       isOursAlone: (partition) => this.#leaseRenewal?.isOnTime(partition) ?? true,
     });
     this.#release = new Release({ consumer: options, commands: control, logger });
+    const isShared = mode === 'load-balanced' && options.autoClaimInterval !== false;
+    this.pausing = new Pausing({
+      group,
+      givesBack: isShared && this.acknowledger.hasPending,
+      groupPauses: environment.groupPauses,
+      partitions,
+      buffer: this.buffer,
+      withdraw: (isWanted) => this.#taker?.withdraw?.(isWanted) ?? [],
+      lookAgain: (changed) => this.#loops.lookAgain(changed),
+      giveBack: (partition, messages) => this.#release.giveBackTo(partition, messages),
+      logger,
+    });
     if (group !== undefined) {
       this.#housekeeping = new Housekeeping({ consumer: options, group, groups, partitions, logger, onError });
       if (!options.isNameGenerated) {
@@ -171,6 +187,7 @@ export class ConsumerSession implements LiveSession, ReadLoopListener, RetryList
       }
       partition.handedOut = partition.position;
     }
+    await this.pausing.prepare(partitions);
     this.partitions.add(partitions);
     await this.#loops.assign(this.partitions.current);
     for (const partition of partitions) if (partition.failure) this.onPartitionFailure(partition);
@@ -179,6 +196,7 @@ export class ConsumerSession implements LiveSession, ReadLoopListener, RetryList
   /** Stops reading partitions; their buffered messages are given back to the group. */
   async remove(partitions: readonly Partition[]): Promise<void> {
     this.partitions.remove(partitions);
+    this.pausing.dismiss(partitions);
     await this.#loops.assign(this.partitions.current);
     await this.#giveBackBuffered(partitions);
     this.partitions.remember(partitions);
@@ -204,7 +222,7 @@ export class ConsumerSession implements LiveSession, ReadLoopListener, RetryList
   /** Drops the buffered messages of a partition, and every page of it that was requested before. */
   invalidate(partition: Partition): void {
     partition.generation += 1;
-    for (const { id } of this.buffer.remove((message) => partitionOf(message) === partition)) {
+    for (const { id } of this.#takeBuffered([partition])) {
       if (this.acknowledger.hasPending) partition.owned.set(id, 'skipped');
     }
   }
@@ -216,13 +234,14 @@ export class ConsumerSession implements LiveSession, ReadLoopListener, RetryList
 
   /** Stops reading and gives back the messages that were not handed out. */
   async stopReading(): Promise<void> {
+    this.pausing.close();
     await Promise.all([this.#loops.stop(), this.#housekeeping?.stop()]);
     await this.#giveBackBuffered(this.partitions.current);
   }
 
   /** Gives back messages that were handed out but reached no handler. */
   async giveBack(messages: readonly StreamMessage[]): Promise<void> {
-    await this.#release.giveBack(messages);
+    await this.#release.giveBack(this.pausing.holdBack(messages));
   }
 
   /**
@@ -272,7 +291,9 @@ export class ConsumerSession implements LiveSession, ReadLoopListener, RetryList
       group,
       consumer: group === undefined ? undefined : consumer,
       nameConflict: this.#nameLease?.conflict,
-      buffered: this.buffer.count((message) => report.partitions.includes(partitionOf(message))),
+      buffered:
+        this.buffer.count((message) => report.partitions.includes(partitionOf(message))) +
+        this.pausing.count(report.partitions),
       inFlight: this.acknowledger.hasPending ? count(report.partitions, 'running') : this.buffer.inFlight,
     }));
   }
@@ -290,17 +311,25 @@ export class ConsumerSession implements LiveSession, ReadLoopListener, RetryList
     for (const { partition, generation, entries } of pages) {
       adaptivePrefetch?.arrived(entries);
       const isCurrent = partition.generation === generation;
+      const read: StreamMessage[] = partition.isPaused ? [] : messages;
       for (const entry of entries) {
         if (isLate ? partition.owned.has(entry.id) : this.#isInHand(partition, entry.id)) continue;
         if (this.acknowledger.hasPending) partition.owned.set(entry.id, isCurrent ? 'buffered' : 'skipped');
-        if (isCurrent) messages.push(StreamMessage.create(partition, entry, this.environment.messageField));
+        if (isCurrent) read.push(StreamMessage.create(partition, entry, this.environment.messageField));
       }
+      if (partition.isPaused) this.#onUnwanted(partition, read);
     }
     if (adaptivePrefetch) {
       const { prefetch, batchSize } = adaptivePrefetch.size;
       this.buffer.resize(prefetch + inHandlers, batchSize);
     }
     this.buffer.push(messages);
+  }
+
+  /** Messages that a read has returned after their partition was paused or removed. */
+  #onUnwanted(partition: Partition, messages: readonly StreamMessage[]): void {
+    if (this.partitions.current.includes(partition)) this.pausing.hold(partition, messages);
+    else void this.giveBack(messages);
   }
 
   /** Called by a read loop. */
@@ -320,7 +349,7 @@ export class ConsumerSession implements LiveSession, ReadLoopListener, RetryList
 
   /** Called by the lease renewal. */
   onLeaseLost(partition: Partition, ids: ReadonlySet<string>): void {
-    this.buffer.remove((message) => partitionOf(message) === partition && ids.has(message.id));
+    this.#takeBuffered([partition], ({ id }) => ids.has(id));
     for (const id of ids) if (partition.owned.get(id) === 'buffered') partition.owned.delete(id);
     this.#taker?.onLeaseLost?.(partition, ids);
   }
@@ -342,6 +371,14 @@ export class ConsumerSession implements LiveSession, ReadLoopListener, RetryList
   }
 
   async #giveBackBuffered(partitions: readonly Partition[]): Promise<void> {
-    await this.giveBack(this.buffer.remove((message) => partitions.includes(partitionOf(message))));
+    await this.giveBack(this.#takeBuffered(partitions));
+  }
+
+  #takeBuffered(
+    partitions: readonly Partition[],
+    isWanted: (message: StreamMessage) => boolean = () => true,
+  ): StreamMessage[] {
+    const buffered = this.buffer.remove((message) => partitions.includes(partitionOf(message)) && isWanted(message));
+    return [...this.pausing.take(partitions, isWanted), ...buffered];
   }
 }

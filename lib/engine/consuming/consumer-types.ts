@@ -29,6 +29,18 @@ export interface BasicConsumer extends AsyncIterable<StreamMessage>, AsyncDispos
    * load-balanced mode.
    */
   rewind(to: RewindTarget): Promise<void>;
+  /** Whether {@link pause} was called, and {@link resume} was not called since. A group that is paused as a whole is not counted. */
+  readonly isPaused: boolean;
+  /**
+   * From the call on, {@link next} returns no message, and nothing new is read, of no stream; acknowledgements are still
+   * sent, and what was handed out stays with this consumer. In a load-balanced group, what was read and not handed out goes
+   * back to the group, and its other consumers claim it; otherwise it stays here. Resolves when no read is in flight.
+   * Idempotent.
+   * @throws ConsumerEndedError
+   */
+  pause(): Promise<void>;
+  /** Continues where {@link pause} stopped. Idempotent. @throws ConsumerEndedError */
+  resume(): Promise<void>;
   /** Reads another stream, or one shard of it. */
   assign(streamKey: string, shardId?: number): Promise<void>;
   /** Stops reading a stream, or one shard of it; pending entries stay pending. */

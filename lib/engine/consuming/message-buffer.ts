@@ -98,6 +98,13 @@ export class MessageBuffer<T> {
     this.#onArrival();
   }
 
+  /** Puts messages before all others. They may take more places than are free; then reading waits. */
+  putBack(items: readonly T[]): void {
+    if (items.length === 0) return;
+    this.#reset([...items, ...this.#items.slice(this.#head)]);
+    this.#onArrival();
+  }
+
   take(): T | undefined {
     if (this.size === 0) return undefined;
     const item = this.#items[this.#head] as T;

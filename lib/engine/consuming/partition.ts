@@ -15,6 +15,9 @@ import type { StoredShard } from '../messages/stream-message.js';
  */
 export type OwnedState = 'buffered' | 'running' | 'settled' | 'waiting' | 'skipped';
 
+/** What has paused a partition: the application, or the group as a whole. */
+export type PauseReason = 'consumer' | 'group';
+
 export { shardKey } from '../messages/stream-message.js';
 
 /**
@@ -37,10 +40,15 @@ export class Partition implements StoredShard {
   lookAgainAt = Infinity;
   /** Where the recovery of the own pending entries continues; undefined is at their beginning. */
   recoveryCursor: string | undefined;
-  /** False during the first recovery: what is pending then was handed out by an earlier process, which counts as a delivery. */
+  /**
+   * False during the first recovery: what is pending then was handed out by an earlier process, which counts as a delivery.
+   * And during one that follows a pause: what is pending then was given back, with the count that it had before.
+   */
   hasRecoveredOnce = false;
   /** Why this partition is not read any more. */
   failure: RedisStreamsError | undefined;
+  /** Nothing of it is read or handed out while this is set. */
+  pausedBy: PauseReason | undefined;
   /** Why it is not read now, while the others are; it is tried again with a slow back-off. */
   refusal: RedisStreamsError | undefined;
   /** Entries that this process owns, by id. */
@@ -60,6 +68,17 @@ export class Partition implements StoredShard {
 
   get isReadable(): boolean {
     return this.failure === undefined;
+  }
+
+  get isPaused(): boolean {
+    return this.pausedBy !== undefined;
+  }
+
+  /** Has the own pending entries recovered before the next read. */
+  recoverAgain(): void {
+    this.recoveredEpoch = 0;
+    this.recoveryCursor = undefined;
+    this.hasRecoveredOnce = false;
   }
 }
 

@@ -132,6 +132,20 @@ export class StreamConsumer extends EventEmitter<{ error: [error: RedisStreamsEr
     await this.#move(to);
   }
 
+  get isPaused(): boolean {
+    return this.#session.pausing.isPaused;
+  }
+
+  async pause(): Promise<void> {
+    if (this.#ending) throw new ConsumerEndedError();
+    await this.#session.pausing.set('all');
+  }
+
+  async resume(): Promise<void> {
+    if (this.#ending) throw new ConsumerEndedError();
+    await this.#session.pausing.set([]);
+  }
+
   async assign(streamKey: string, shardId?: number): Promise<void> {
     this.#checkShard(streamKey, shardId);
     await this.#assignment.assign(streamKey, shardId);

@@ -117,6 +117,18 @@ export class Dispatcher implements MessageTaker {
     }
   }
 
+  withdraw(isWanted: (message: StreamMessage) => boolean): StreamMessage[] {
+    const { buffer } = this.#options.session;
+    const suspects = takeFrom(this.#suspects, isWanted);
+    for (const suspect of suspects) this.#queues?.leave(suspect);
+    const parked = [...suspects, ...(this.#queues?.withdraw(isWanted) ?? [])];
+    const alone = takeFrom(this.#alone, isWanted);
+    // Of the parked ones, some occupy no place.
+    for (let count = parked.length; count > 0; count -= 1) this.#unpark();
+    for (let count = parked.length + alone.length; count > 0; count -= 1) buffer.release();
+    return [...parked, ...alone];
+  }
+
   /** Messages in handlers now. */
   get running(): number {
     return this.#running;
@@ -226,7 +238,10 @@ export class Dispatcher implements MessageTaker {
   #nextBatch({ size, timeout }: { size: number; timeout: number }): StreamMessage[] {
     const { session } = this.#options;
     if (this.#alone.length > 0) return this.#alone.splice(0, 1);
-    if (session.buffer.size === 0) return [];
+    if (session.buffer.size === 0) {
+      this.#isBatchDue = false;
+      return [];
+    }
     if (session.buffer.size < size && !this.#isBatchDue) {
       this.#batchTimer ??= setTimeout(() => {
         this.#batchTimer = undefined;
@@ -310,11 +325,11 @@ export class Dispatcher implements MessageTaker {
     try {
       const isOurs = await acknowledger.countStart(message, this.#closing.signal);
       this.#uncounted.delete(partitionOf(message));
-      if (isOurs && !this.#isClosed) return 'now';
+      if (isOurs && !this.#mustReturn(message)) return 'now';
       if (isOurs) await session.giveBack([message]);
       else acknowledger.leavePending(message);
     } catch (error) {
-      if (!this.#isClosed) {
+      if (!this.#mustReturn(message)) {
         this.#countLater(message, error);
         return 'later';
       }
@@ -394,6 +409,11 @@ export class Dispatcher implements MessageTaker {
     this.#pump();
   }
 
+  /** Whether no handler may be started with a message that was taken. */
+  #mustReturn(message: StreamMessage): boolean {
+    return this.#isClosed || partitionOf(message).isPaused;
+  }
+
   get #isClosed(): boolean {
     return this.#closing.signal.aborted;
   }
@@ -405,4 +425,11 @@ export class Dispatcher implements MessageTaker {
   #announceIdle(): void {
     if (this.#isIdle) this.#idle?.resolve();
   }
+}
+
+/** Removes the accepted messages from the list, and returns them. */
+function takeFrom(list: StreamMessage[], isWanted: (message: StreamMessage) => boolean): StreamMessage[] {
+  const taken = list.filter(isWanted);
+  list.splice(0, list.length, ...list.filter((message) => !isWanted(message)));
+  return taken;
 }

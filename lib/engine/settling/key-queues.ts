@@ -59,6 +59,19 @@ export class KeyQueues {
     this.#runnable.push(next);
   }
 
+  /** Removes and returns the messages that were not returned by {@link next} and that the predicate accepts. */
+  withdraw(isWanted: (message: StreamMessage) => boolean): StreamMessage[] {
+    const withdrawn: StreamMessage[] = [];
+    for (const queue of this.#queues.values()) {
+      withdrawn.push(...queue.parked.filter(isWanted));
+      queue.parked.splice(0, queue.parked.length, ...queue.parked.filter((message) => !isWanted(message)));
+    }
+    const runnable = this.#runnable.filter(isWanted);
+    this.#runnable = this.#runnable.filter((message) => !isWanted(message));
+    for (const message of runnable) this.leave(message);
+    return [...withdrawn, ...runnable];
+  }
+
   /** Removes and returns every message that no handler was given. */
   drain(): StreamMessage[] {
     const waiting = [...this.#runnable, ...[...this.#queues.values()].flatMap(({ parked }) => parked)];

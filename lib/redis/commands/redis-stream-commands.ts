@@ -4,6 +4,7 @@ import { RedisAppendCommands } from './append.js';
 import { CommandSender } from './command-sender.js';
 import { RedisGroupCommands } from './groups.js';
 import { RedisInboxCommands } from './inbox.js';
+import { RedisPauseCommands } from './pauses.js';
 import { RedisPendingCommands } from './pending.js';
 import { RedisReadCommands } from './read.js';
 import { RedisClockCommands, ServerClock } from './server-clock.js';
@@ -27,6 +28,7 @@ export function redisStreamCommands(
     reading: new RedisReadCommands(sender),
     pending: new RedisPendingCommands(sender),
     groups: new RedisGroupCommands(sender),
+    pauses: new RedisPauseCommands(sender),
     inbox: new RedisInboxCommands(sender),
     answers: new RedisAnswerCommands(sender),
     clock: new RedisClockCommands(sender, clock),

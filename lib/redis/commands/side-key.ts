@@ -13,6 +13,8 @@ const FEATURES = Object.freeze({
   lease: 'noticing a consumer name that is used twice',
   /** How many messages a group has handled in a span of time. */
   rate: "a rateLimit with scope 'group'",
+  /** That a group is paused. */
+  paused: 'pausing a group',
   /** The requests that a client has given up, beside its reply stream. */
   cancelled: 'the cancellation of requests',
 });

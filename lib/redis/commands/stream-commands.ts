@@ -4,12 +4,13 @@ import type { StreamEntry, StreamPage } from '../wire/stream-entry.js';
 import type { AppendConditions } from './append-conditions.js';
 import type { SideKeyKind } from './side-key.js';
 
-/** What the engine asks of Redis, in seven facets. Parts of the engine take those they need, so that a unit test can fake them. */
+/** What the engine asks of Redis, in eight facets. Parts of the engine take those they need, so that a unit test can fake them. */
 export interface StreamCommands {
   readonly appending: AppendCommands;
   readonly reading: ReadCommands;
   readonly pending: PendingCommands;
   readonly groups: GroupCommands;
+  readonly pauses: PauseCommands;
   readonly inbox: InboxCommands;
   readonly answers: AnswerCommands;
   readonly clock: ClockCommands;
@@ -314,6 +315,23 @@ export interface GroupCommands {
   takeOfRate(streamKey: string, group: string, wanted: number, rate: { max: number; per: number }): Promise<RateGrant>;
   /** Deletes entries that every group has acknowledged. @throws UnsupportedOperationError where scripts are not permitted */
   trimAcknowledged(streamKey: string, step: TrimStep): Promise<TrimmedStep>;
+}
+
+/** A group on a stream, which is paused or not. */
+export interface PausedGroup {
+  /** The stream, also where its shards are read. */
+  readonly streamKey: string;
+  readonly group: string;
+}
+
+/** @throws InvalidOptionError for a stream that can have no side key */
+export interface PauseCommands {
+  pause(group: PausedGroup): Promise<void>;
+  resume(group: PausedGroup): Promise<void>;
+  /** With one write to each node. Each answer may be an error of its own; never rejects. */
+  arePaused(groups: readonly PausedGroup[]): Promise<Array<boolean | Error>>;
+  /** Names the node that is asked, so that questions for one node can be kept together. */
+  nodeOf(group: PausedGroup): string;
 }
 
 /** A message that a group has handled. */

@@ -21,8 +21,8 @@ export interface LoopWatchdogOptions {
 
 /** The state of a loop and of its reads. */
 export interface LoopReport {
-  /** `stalled`: the current step takes longer than any step may. */
-  readonly state: LoopState | 'stalled';
+  /** `stalled`: the current step takes longer than any step may. `paused`: all of its streams are paused. */
+  readonly state: LoopState | 'stalled' | 'paused';
   /** False when no read has succeeded for longer than a read may take, though the loop has streams and room. */
   readonly isHealthy: boolean;
   /** Milliseconds since the server last answered a read, with entries or without; undefined before the first answer. */
@@ -86,7 +86,7 @@ export class LoopWatchdog {
     this.#progressAt = this.#lastReadAt;
   }
 
-  report(): Omit<LoopReport, 'refusal'> {
+  report(): Omit<LoopReport, 'refusal'> & { readonly state: LoopState | 'stalled' } {
     const now = monotonicNow();
     const isStalled = this.#isOverdue();
     return {

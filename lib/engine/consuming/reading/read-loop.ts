@@ -115,7 +115,8 @@ class Round {
  *
  * The states of a round:
  *
- * - `idle`: no partition can be read, or {@link betweenReads} has paused the loop. Left when either changes.
+ * - `idle`: no partition can be read, because each has failed or is paused, or {@link betweenReads} holds the loop. Left when
+ *   that changes.
  * - `full`: the buffer has no room, or a task is full. Left when the buffer has room, when a vital task is due, or when
  *   {@link restart} asks for another look.
  * - `reconnecting`: waits until the connection is live.
@@ -171,7 +172,10 @@ export class ReadLoop {
 
   report(): LoopReport {
     const report = this.#watchdog.report();
-    return { ...report, isHealthy: report.isHealthy && !this.#refusal, refusal: this.#refusal };
+    const readable = this.#partitions.filter(({ isReadable }) => isReadable);
+    const isPaused = readable.length > 0 && readable.every((partition) => partition.isPaused);
+    const state = isPaused && report.state !== 'stalled' ? 'paused' : report.state;
+    return { ...report, state, isHealthy: report.isHealthy && !this.#refusal, refusal: this.#refusal };
   }
 
   /** Starts the loop with these partitions; one that runs already reads them, and no others, from now on. */
@@ -219,9 +223,9 @@ export class ReadLoop {
     await loop;
   }
 
-  /** What is read now: not what is refused, unless nothing else is left. */
+  /** What is read now: not what is paused, and not what is refused, unless nothing else is left. */
   get #active(): readonly Partition[] {
-    const readable = this.#partitions.filter(({ isReadable }) => isReadable);
+    const readable = this.#partitions.filter(({ isReadable, isPaused }) => isReadable && !isPaused);
     const active = readable.filter(({ refusal }) => refusal === undefined);
     return active.length > 0 ? active : readable;
   }
@@ -276,7 +280,7 @@ export class ReadLoop {
   async #attempt(round: Round): Promise<void> {
     const { connection, buffer } = this.#options;
     this.#change = withResolvers<void>();
-    if (this.#pauses > 0 || !this.#partitions.some((partition) => partition.isReadable)) {
+    if (this.#pauses > 0 || !this.#partitions.some(({ isReadable, isPaused }) => isReadable && !isPaused)) {
       this.#watchdog.enter('idle');
       return this.#change.promise;
     }

@@ -105,7 +105,13 @@ export class ReadLoops implements RetrySchedules {
   }
 
   async restart(partition: Partition): Promise<void> {
-    await this.#loopOf(partition)?.loop.restart();
+    await this.lookAgain([partition]);
+  }
+
+  /** Makes the loops of these partitions look again at which of them they may read; ends the reads that are in flight. */
+  async lookAgain(partitions: readonly Partition[]): Promise<void> {
+    const loops = new Set(partitions.flatMap((partition) => this.#loopOf(partition)?.loop ?? []));
+    await Promise.all([...loops].map((loop) => loop.restart()));
   }
 
   /** Runs a change while no loop has a read in flight. */

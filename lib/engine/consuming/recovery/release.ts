@@ -53,7 +53,7 @@ export class Release {
   async giveBack(messages: readonly StreamMessage[]): Promise<void> {
     const partitions = [...new Set(messages.map((message) => partitionOf(message)))];
     await this.#forEach(partitions, (partition) =>
-      this.#giveBackTo(
+      this.giveBackTo(
         partition,
         messages.filter((message) => partitionOf(message) === partition),
       ),
@@ -72,11 +72,12 @@ export class Release {
   }
 
   /**
+   * The same for the messages of one partition, and it rejects when Redis does not take them.
    * Other consumers may claim the entries at once, and their delivery count forgets this delivery. With NOACK they are not
    * in the pending entries list. A resumable group, which has only one consumer, is moved back before them; in a
    * load-balanced group they are put into the list, from where any consumer claims them.
    */
-  async #giveBackTo(partition: Partition, messages: readonly StreamMessage[]): Promise<void> {
+  async giveBackTo(partition: Partition, messages: readonly StreamMessage[]): Promise<void> {
     const { consumer: options, commands } = this.#options;
     const { group, consumer, mode, autoCommit, autoClaimIdle } = options;
     if (group === undefined) return;

@@ -108,8 +108,8 @@ export class RetrySchedule implements PeriodicTask {
   }
 
   dueIn(): number {
-    // One that is refused must not delay the others.
-    const first = this.#waiting.find(({ partition }) => partition.refusal === undefined);
+    // One that is refused or paused must not delay the others.
+    const first = this.#waiting.find(({ partition }) => mayClaim(partition));
     return first ? Math.max(0, first.dueAt - monotonicNow()) : Infinity;
   }
 
@@ -118,7 +118,7 @@ export class RetrySchedule implements PeriodicTask {
     // A partition that failed cannot be claimed from, and must not delay the others.
     const failed = this.#waiting.map(({ partition }) => partition).filter(({ isReadable }) => !isReadable);
     for (const partition of new Set(failed)) this.forget(partition);
-    const due = this.#waiting.filter(({ dueAt, partition }) => dueAt <= now && partition.refusal === undefined);
+    const due = this.#waiting.filter(({ dueAt, partition }) => dueAt <= now && mayClaim(partition));
     const partition = due[0]?.partition;
     if (!partition) return [];
     // One partition at a time: a failure of the next one must not lose entries that are claimed already.
@@ -170,6 +170,10 @@ export class RetrySchedule implements PeriodicTask {
     partition.unburied.delete(message.id);
     this.#listener.onTakenAway(message);
   }
+}
+
+function mayClaim({ refusal, isPaused }: Partition): boolean {
+  return refusal === undefined && !isPaused;
 }
 
 /** The message once more, for the stream that had its entry was deleted. */

@@ -90,7 +90,7 @@ function refuseOwnDeadLetters(groups: readonly HandlerGroup[], shards: boolean):
   }
 }
 
-function isShardOf(streamKey: string, key: string): boolean {
+export function isShardOf(streamKey: string, key: string): boolean {
   return key.startsWith(`${streamKey}:`) && /^(?:0|[1-9]\d*)$/.test(key.slice(streamKey.length + 1));
 }
 

@@ -25,6 +25,7 @@ import { requestInfoOf } from '../requests/request-headers.js';
 import type { RequestResponder } from '../requests/request-responder.js';
 import { settleFailed } from './failed-delivery.js';
 import type { HandlerBinding, HandlerGroup } from './handler-binding.js';
+import type { RuntimeControl } from './runtime-control.js';
 import type { ServerReporter } from './server-reporter.js';
 import { StreamScopes } from './stream-scopes.js';
 
@@ -43,6 +44,7 @@ export interface HandlerConsumerOptions {
   /** The options of the server. */
   readonly options: ServerRedisStreamsOptions;
   readonly group: HandlerGroup;
+  readonly control: RuntimeControl;
   readonly server: MessageHandling;
   readonly requests: RequestResponder;
   readonly reporter: ServerReporter;
@@ -54,6 +56,7 @@ export interface HandlerConsumerOptions {
  */
 export class HandlerConsumer {
   readonly #streamer: RedisStreamer;
+  readonly #control: RuntimeControl;
   readonly #server: MessageHandling;
   readonly #requests: RequestResponder;
   readonly #reporter: ServerReporter;
@@ -62,14 +65,20 @@ export class HandlerConsumer {
   readonly #assignment: StreamAssignment;
   readonly #dispatcher: Dispatcher;
   readonly #scopes = new StreamScopes();
+  readonly #scopeOfPattern = new Map<string, ContextScope>();
 
-  constructor({ streamer, options, group, server, requests, reporter }: HandlerConsumerOptions) {
+  constructor({ streamer, options, group, control, server, requests, reporter }: HandlerConsumerOptions) {
     this.#streamer = streamer;
+    this.#control = control;
     this.#server = server;
     this.#requests = requests;
     this.#reporter = reporter;
     this.#consumer = resolveConsumerOptions(consumerOptions(options, group.mode));
-    for (const [pattern, binding] of group.bindings) this.#scopes.open(pattern, this.#scopeOf(binding));
+    for (const [pattern, binding] of group.bindings) {
+      const scope = this.#scopeOf(binding);
+      this.#scopeOfPattern.set(pattern, scope);
+      for (const streamKey of [pattern, ...control.addedTo(pattern)]) this.#scopes.open(streamKey, scope);
+    }
     const isSizeOpen = options.batchSize === undefined && options.prefetch === undefined;
     const capacity = {
       inHandlers: group.concurrency * (group.batch?.size ?? 1),
@@ -93,7 +102,37 @@ export class HandlerConsumer {
 
   /** Resolves when every start position is fixed on the server. @param deadline on the monotonic clock */
   async open(deadline: number): Promise<void> {
+    await this.applyPauses();
     await this.#assignment.open(this.#scopes.streamKeys, deadline);
+  }
+
+  /** Pauses the streams of patterns that are paused, and resumes the others. Resolves when no read of the former is in flight. */
+  async applyPauses(): Promise<void> {
+    const { streamKeys } = this.#scopes;
+    await this.#session.pausing.set(
+      streamKeys.filter((streamKey) => this.#control.isPaused(this.#scopes.patternOf(streamKey))),
+    );
+  }
+
+  /** Does nothing for a pattern that has no handlers here. @throws RedisStreamsError */
+  async addStream(pattern: string, streamKey: string): Promise<void> {
+    const scope = this.#scopeOfPattern.get(pattern);
+    if (!scope) return;
+    this.#scopes.open(streamKey, scope);
+    try {
+      await this.applyPauses();
+      await this.#assignment.assign(streamKey, undefined);
+    } catch (error) {
+      this.#scopes.close(streamKey);
+      throw error;
+    }
+  }
+
+  /** Gives back what no handler has; running handlers end. */
+  async removeStream(pattern: string, streamKey: string): Promise<void> {
+    if (!this.#scopes.streamsOf(pattern).includes(streamKey)) return;
+    await this.#assignment.unassign(streamKey, undefined);
+    this.#scopes.close(streamKey);
   }
 
   /** Ends a start that is under way, which otherwise waits for Redis. */

@@ -36,6 +36,11 @@ export class HandlerRegistry {
     }
   }
 
+  /** False when the route has no handler, and none of the pattern factories that are left can give it one. */
+  mayHave(route: string): boolean {
+    return this.#handlers.has(route) || this.#unresolved.length > 0;
+  }
+
   /** @throws InvalidOptionError when the route has no event handler */
   eventHandlersOf(route: string): readonly MessageHandler[] {
     const handlers = this.#handlers.get(route)?.filter(({ isEventHandler }) => isEventHandler) ?? [];

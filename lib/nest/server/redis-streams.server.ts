@@ -6,10 +6,12 @@ import { REDIS_STREAMS_TRANSPORT } from '../../constants.js';
 import type { HealthOptions, StreamerHealth } from '../../engine/health.js';
 import { REDRIVE_GROUP_HEADER } from '../../engine/admin/redrive.js';
 import { RedisStreamer } from '../../engine/streamer.js';
-import { ClosedError } from '../../errors.js';
+import { ClosedError, InvalidOptionError } from '../../errors.js';
+import { check } from '../../shared/option-checks.js';
 import { safeLogger } from '../../shared/logger.js';
 import type { RedisStreamsLogger } from '../../shared/logger.js';
 import type { RedisStreamsStatus } from '../../redis/connection/redis-connections.js';
+import type { StreamPattern } from '../redis-streams.decorators.js';
 import { EventListeners } from '../event-listeners.js';
 import { PacketCodec, resolveDeserializer, resolveSerializer } from '../packet-codec.js';
 import { RedisStreamsContext } from '../redis-streams.context.js';
@@ -28,6 +30,7 @@ import { HandlerConsumer } from './handler-consumer.js';
 import { HandlerRegistry } from './handler-registry.js';
 import { HandlerRunner } from './handler-runner.js';
 import { ProcessingHooks } from './processing-hooks.js';
+import { RuntimeControl } from './runtime-control.js';
 import { ServerReporter } from './server-reporter.js';
 import { startLine } from './start-line.js';
 
@@ -60,10 +63,11 @@ export class ServerRedisStreams
   readonly #runner: HandlerRunner;
   readonly #events: EventProcessor;
   #requests: RequestResponder;
-  readonly #handlers = new HandlerRegistry((pattern) =>
-    streamOfPattern(pattern, (text) => this.normalizePattern(text)),
-  );
+  readonly #handlers = new HandlerRegistry((pattern) => this.#routeOf(pattern));
+  readonly #control = new RuntimeControl();
   #consumers: HandlerConsumer[] = [];
+  /** Additions and removals of streams, one after the other. */
+  #changes: Promise<unknown> = Promise.resolve();
   #isConnected = false;
   /** Every consumer is open. */
   #isStarted = false;
@@ -151,7 +155,8 @@ export class ServerRedisStreams
       return;
     }
     const { group, consumer } = this.#options;
-    this.#logger.log(startLine({ groups, group, consumer, server: this.#streamer.connections.describe() }));
+    const server = this.#streamer.connections.describe();
+    this.#logger.log(startLine({ groups, control: this.#control, group, consumer, server }));
   }
 
   /** Opens one consumer for the handlers that share their settings, and one for each handler that has its own. */
@@ -160,6 +165,7 @@ export class ServerRedisStreams
       this.#requireOpen();
       const consumer = new HandlerConsumer({
         group,
+        control: this.#control,
         server: this,
         streamer: this.#streamer,
         options: this.#options,
@@ -171,9 +177,99 @@ export class ServerRedisStreams
     }
   }
 
+  /** @throws InvalidOptionError for a pattern that cannot be a stream */
+  #routeOf(pattern: unknown): string {
+    return streamOfPattern(pattern, (text) => this.normalizePattern(text));
+  }
+
   async #groupHandlers(): Promise<HandlerGroup[]> {
     const { mode = SERVER_DEFAULTS.mode } = this.#options;
-    return groupHandlers(await this.#handlers.resolve(), this.#resolved, mode);
+    const groups = groupHandlers(await this.#handlers.resolve(), this.#resolved, mode);
+    this.#control.check(groups, this.#resolved.shards);
+    return groups;
+  }
+
+  /**
+   * Stops handing out new messages: of one pattern, or of all. Handlers that run end, and are acknowledged; retries that
+   * become due wait. What was read and not handed out goes back to the group in load-balanced mode, where other instances
+   * claim it; otherwise it stays here. Resolves when no read is in flight; it does not wait for handlers, so a handler may
+   * call it.
+   *
+   * Before `listen()` the server starts paused. A pause outlives `close()`. Other instances continue;
+   * `StreamManager.pauseGroup()` pauses them all. Idempotent.
+   * @throws InvalidOptionError for a pattern without a handler; before the first `listen()`, that call fails with it
+   * @example
+   * ```ts
+   * await server.pause('invoices');
+   * ```
+   */
+  async pause(pattern?: StreamPattern): Promise<void> {
+    await this.#setPaused(true, pattern);
+  }
+
+  /**
+   * Continues where {@link pause} stopped: one pattern, or all, also those that were paused one by one. Idempotent.
+   * @throws InvalidOptionError as {@link pause}
+   */
+  async resume(pattern?: StreamPattern): Promise<void> {
+    await this.#setPaused(false, pattern);
+  }
+
+  /**
+   * The handlers of the pattern read a further stream from now on, from where `autoStreamReset` says. In their context
+   * `getPattern()` is the pattern and `getStream()` the stream; dead letters go to `<streamKey>.dead`. Resolves when the
+   * start position is fixed on the server. Before `listen()` it is read from the start. It outlives `close()`.
+   * @throws InvalidOptionError for a pattern without a handler, a stream that the group reads already, or one that has dead
+   * letters of these handlers; before the first `listen()`, that call fails with it. RedisStreamsError when the stream
+   * cannot be opened: then it is not added
+   */
+  async addStream(pattern: StreamPattern, streamKey: string): Promise<void> {
+    const route = this.#routeOf(pattern);
+    check.name('streamKey', streamKey);
+    await this.#change(async (consumers) => {
+      this.#control.add(route, streamKey);
+      try {
+        if (this.#listening) await this.#groupHandlers();
+        await Promise.all(consumers.map((consumer) => consumer.addStream(route, streamKey)));
+      } catch (error) {
+        this.#control.remove(route, streamKey);
+        await Promise.all(consumers.map((consumer) => consumer.removeStream(route, streamKey)));
+        throw error;
+      }
+    });
+  }
+
+  /**
+   * Ends {@link addStream}: gives back what no handler has, and lets running handlers end. Nothing on Redis is deleted.
+   * @throws InvalidOptionError for a stream that was not added to the pattern
+   */
+  async removeStream(pattern: StreamPattern, streamKey: string): Promise<void> {
+    const route = this.#routeOf(pattern);
+    check.name('streamKey', streamKey);
+    await this.#change(async (consumers) => {
+      this.#control.remove(route, streamKey);
+      await Promise.all(consumers.map((consumer) => consumer.removeStream(route, streamKey)));
+    });
+  }
+
+  async #setPaused(isPaused: boolean, pattern: StreamPattern | undefined): Promise<void> {
+    const route = pattern === undefined ? undefined : this.#routeOf(pattern);
+    // Before the first start, any pattern may have a handler.
+    if (route !== undefined && this.#listening && !this.#handlers.mayHave(route)) {
+      throw new InvalidOptionError('pattern', 'must have a handler', route);
+    }
+    this.#control.setPaused(isPaused, route);
+    await Promise.all(this.#consumers.map((consumer) => consumer.applyPauses()));
+  }
+
+  /** Waits for a start that is under way. @param change is given the consumers that are open; none before a start */
+  #change(change: (consumers: readonly HandlerConsumer[]) => Promise<void>): Promise<void> {
+    const done = this.#changes.then(async () => {
+      await this.#listening?.catch(() => undefined);
+      await change(this.#closing ? [] : this.#consumers);
+    });
+    this.#changes = done.catch(() => undefined);
+    return done;
   }
 
   /** Makes the context of one message; a subclass may make one of its own class, with the same arguments. */

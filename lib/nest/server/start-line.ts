@@ -1,11 +1,13 @@
 import { eventHandlersOf } from './handler-binding.js';
 import type { HandlerBinding, HandlerGroup } from './handler-binding.js';
+import type { RuntimeControl } from './runtime-control.js';
 
 /** Streams that the line names; a service may have hundreds. */
 const MAX_NAMED = 20;
 
 export interface StartLine {
   readonly groups: readonly HandlerGroup[];
+  readonly control: Pick<RuntimeControl, 'isPaused' | 'addedTo'>;
   /** Undefined when every handler is in real-time mode. */
   readonly group: string | undefined;
   /** Undefined when the name is generated. */
@@ -15,16 +17,26 @@ export interface StartLine {
 }
 
 /** What a server reads and how, for its log when it has started: the first thing that is asked for when something is wrong. */
-export function startLine({ groups, group, consumer, server }: StartLine): string {
-  const streams = groups.flatMap((each) => [...each.bindings.values()].map((binding) => streamText(binding, each)));
+export function startLine({ groups, control, group, consumer, server }: StartLine): string {
+  const streams = groups.flatMap((each) =>
+    [...each.bindings.values()].flatMap((binding) => {
+      const { pattern } = binding;
+      const details = detailsOf(binding, each, control.isPaused(pattern));
+      return [pattern, ...control.addedTo(pattern)].map((streamKey) => `'${streamKey}' (${details})`);
+    }),
+  );
   const left = streams.length - MAX_NAMED;
   const named = streams.slice(0, MAX_NAMED).join(', ') + (left > 0 ? `, and ${left} more` : '');
   const member = group === undefined ? '' : ` for the group '${group}'${consumer ? ` as '${consumer}'` : ''}`;
   return `Reading ${count(streams.length, 'stream')}${member} from ${server}: ${named}`;
 }
 
-function streamText(binding: HandlerBinding, { concurrency, batch, rateLimit }: HandlerGroup): string {
-  const { pattern, mode, ack, ordered, requestHandler } = binding;
+function detailsOf(
+  binding: HandlerBinding,
+  { concurrency, batch, rateLimit }: HandlerGroup,
+  isPaused: boolean,
+): string {
+  const { mode, ack, ordered, requestHandler } = binding;
   const events = requestHandler ? binding.eventHandlers.length : eventHandlersOf(binding).length;
   const details = [
     ...(events > 0 ? [count(events, 'event handler')] : []),
@@ -35,8 +47,9 @@ function streamText(binding: HandlerBinding, { concurrency, batch, rateLimit }: 
     ...(ordered ? ['ordered'] : []),
     ...(rateLimit ? [`at most ${rateLimit.max} in ${rateLimit.per} ms for each ${rateLimit.scope}`] : []),
     ...(ack === 'manual' ? ['manual ack'] : []),
+    ...(isPaused ? ['paused'] : []),
   ];
-  return `'${pattern}' (${details.join(', ')})`;
+  return details.join(', ');
 }
 
 function count(number: number, noun: string): string {

@@ -20,10 +20,6 @@ export class StreamScopes {
     return [...this.#open.keys()];
   }
 
-  has(streamKey: string): boolean {
-    return this.#open.has(streamKey);
-  }
-
   /** The messages of the stream are handled in this scope from now on. */
   open(streamKey: string, scope: ContextScope): void {
     this.#open.set(streamKey, scope);
@@ -31,6 +27,11 @@ export class StreamScopes {
 
   close(streamKey: string): void {
     this.#open.delete(streamKey);
+  }
+
+  /** The pattern of a stream that is open. */
+  patternOf(streamKey: string): string {
+    return (this.#open.get(streamKey) as ContextScope).pattern;
   }
 
   /** The streams that are open for a pattern. */

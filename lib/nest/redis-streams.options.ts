@@ -28,6 +28,11 @@ export interface RedisStreamsCommonOptions {
   connection?: RedisStreamsConnection;
   /** Put before every stream key. Default none. */
   keyPrefix?: string;
+  /**
+   * Streams of patterns that have another name in Redis: `{ orders: 'prod.orders.v2' }`. Handlers and senders name the pattern.
+   * Default: the pattern is the key of its stream.
+   */
+  streams?: Readonly<Record<string, string>>;
   /** Entry field that holds the payload. Default `msg`. */
   messageField?: string;
   /**
@@ -179,8 +184,12 @@ export const CLIENT_DEFAULTS = Object.freeze({ requestTimeout: 60_000, replyPref
 
 const DEFAULT_BATCH_TIMEOUT = 50;
 
+/** Keys of streams by pattern, where they differ. */
+export type StreamNames = ReadonlyMap<string, string>;
+
 export interface ResolvedServerOptions {
   readonly group: string | undefined;
+  readonly streams: StreamNames;
   readonly shards: boolean;
   readonly ack: AckMode;
   readonly concurrency: number;
@@ -189,6 +198,12 @@ export interface ResolvedServerOptions {
   readonly shutdownTimeout: number;
   readonly replyPrefix: string;
   readonly failurePolicy: FailurePolicy;
+}
+
+export interface ResolvedClientOptions {
+  readonly requestTimeout: number;
+  readonly replyPrefix: string;
+  readonly streams: StreamNames;
 }
 
 export interface ResolvedHandlerExtras extends Pick<HandlerExtras, 'ack' | 'concurrency' | 'mode'> {
@@ -203,6 +218,7 @@ export const TRANSPORT_OPTIONS = optionNames<ClientRedisStreamsOptions & ServerR
   // Of both.
   connection: true,
   keyPrefix: true,
+  streams: true,
   messageField: true,
   timeout: true,
   connectTimeout: true,
@@ -312,7 +328,8 @@ export function resolveServerOptions(options: ServerRedisStreamsOptions): Resolv
   resolveConsumerOptions(consumerOptions(options, mode));
   const failurePolicy = { retry: resolveRetry(options.retry), deadLetter: resolveDeadLetter(options.deadLetter) };
   const { group, shards = false } = options;
-  return { group, shards, ack, concurrency, maxPayload, shutdownTimeout, replyPrefix, failurePolicy };
+  const streams = resolveStreams(options.streams);
+  return { group, shards, streams, ack, concurrency, maxPayload, shutdownTimeout, replyPrefix, failurePolicy };
 }
 
 /** Each of them asks for something that only a group has. */
@@ -327,12 +344,23 @@ function refuseGroup(options: ServerRedisStreamsOptions): void {
 }
 
 /** @throws InvalidOptionError */
-export function resolveClientOptions(options: ClientRedisStreamsOptions): typeof CLIENT_DEFAULTS {
+export function resolveClientOptions(options: ClientRedisStreamsOptions): ResolvedClientOptions {
   checkOptionNames(options);
   const { requestTimeout, replyPrefix } = { ...CLIENT_DEFAULTS, ...definedOptions(options) };
   check.time('requestTimeout', requestTimeout, 1);
   check.name('replyPrefix', replyPrefix);
-  return { requestTimeout, replyPrefix } as typeof CLIENT_DEFAULTS;
+  return { requestTimeout, replyPrefix, streams: resolveStreams(options.streams) };
+}
+
+/** @throws InvalidOptionError */
+function resolveStreams(streams: unknown): StreamNames {
+  if (streams === undefined) return new Map();
+  if (typeof streams !== 'object' || streams === null || Array.isArray(streams)) {
+    throw new InvalidOptionError('streams', "must be an object, such as { orders: 'prod.orders.v2' }", streams);
+  }
+  const names = Object.entries(streams as Record<string, unknown>);
+  for (const [pattern, streamKey] of names) check.name(`streams['${pattern}']`, streamKey);
+  return new Map(names as Array<[string, string]>);
 }
 
 /** The engine's options for the handlers of one mode. A real-time handler gets none of the options for groups. */

@@ -29,7 +29,16 @@ import type { ResolvedServerOptions, ServerRedisStreamsOptions } from '../nest/r
 /** The server options that handlers depend on. Default of `group`: `test`. */
 export type TestServerOptions = Pick<
   ServerRedisStreamsOptions,
-  'group' | 'ack' | 'mode' | 'retry' | 'deadLetter' | 'maxPayload' | 'serializer' | 'deserializer' | 'logger'
+  | 'group'
+  | 'ack'
+  | 'mode'
+  | 'streams'
+  | 'retry'
+  | 'deadLetter'
+  | 'maxPayload'
+  | 'serializer'
+  | 'deserializer'
+  | 'logger'
 >;
 
 /** A delivered message, without its data. */
@@ -206,7 +215,8 @@ export class TestServerRedisStreams
       fields: fields.map((field) => Buffer.from(field as string)),
       deliveryCount,
     };
-    const shard = { streamKey: binding.pattern, shardId: 0, key: binding.pattern };
+    const { streamKey } = binding;
+    const shard = { streamKey, shardId: 0, key: streamKey };
     const delivery = new Delivery(StreamMessage.create(shard, entry, DEFAULTS.streamer.messageField), () => undefined);
     if (signal?.aborted) delivery.abort('shutdown');
     signal?.addEventListener('abort', () => delivery.abort('shutdown'), { once: true });

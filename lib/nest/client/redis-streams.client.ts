@@ -250,7 +250,8 @@ export class ClientRedisStreams extends ClientProxy<RedisStreamsEvents> {
 
   /** @throws InvalidOptionError for a pattern that cannot be a stream */
   #streamOf({ pattern }: ReadPacket): string {
-    return streamOfPattern(pattern, (text) => this.normalizePattern(text));
+    const route = streamOfPattern(pattern, (text) => this.normalizePattern(text));
+    return this.#resolved.streams.get(route) ?? route;
   }
 
   #failed(error: unknown): SendPromise {

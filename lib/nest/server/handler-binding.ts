@@ -16,6 +16,8 @@ import type {
 /** The handlers of one pattern in one mode: each is given every message. */
 export interface HandlerBinding {
   readonly pattern: string;
+  /** The pattern, unless the option `streams` gives it another one. */
+  readonly streamKey: string;
   readonly mode: ConsumerMode;
   readonly ack: AckMode;
   /** Undefined: the limit of the server, shared with other handlers. */
@@ -69,8 +71,26 @@ export function groupHandlers(
       groups.set(name, group);
     }
   }
+  refuseSharedStreams([...groups.values()]);
   refuseOwnDeadLetters([...groups.values()], server.shards);
   return [...groups.values()];
+}
+
+/** Two consumers of a group would divide the messages of a stream. */
+function refuseSharedStreams(groups: readonly HandlerGroup[]): void {
+  const patterns = new Map<string, string>();
+  for (const { bindings, mode } of groups) {
+    for (const { pattern, streamKey } of bindings.values()) {
+      const name = `${mode === 'real-time'} ${streamKey}`;
+      const other = patterns.get(name);
+      if (other !== undefined) {
+        const [named, owner] = streamKey === pattern ? [other, pattern] : [pattern, other];
+        const rule = `must not be the stream '${streamKey}' of '${owner}' as well: two patterns cannot share a stream`;
+        throw InvalidOptionError.withoutValue(`streams['${named}']`, rule);
+      }
+      patterns.set(name, pattern);
+    }
+  }
 }
 
 /**
@@ -82,7 +102,7 @@ function refuseOwnDeadLetters(groups: readonly HandlerGroup[], shards: boolean):
   for (const { pattern, failurePolicy } of bindings) {
     const stream = failurePolicy.deadLetter === false ? undefined : failurePolicy.deadLetter.stream;
     const isRead = bindings.some((other) => {
-      return stream === other.pattern || (shards && stream !== undefined && isShardOf(other.pattern, stream));
+      return stream === other.streamKey || (shards && stream !== undefined && isShardOf(other.streamKey, stream));
     });
     if (!isRead) continue;
     const rule = `for '${pattern}' must not be a stream that the same group reads, or failures would feed on themselves`;
@@ -176,6 +196,7 @@ function join(
   const limits = members.flatMap(({ extras }) => extras.concurrency ?? []);
   return {
     pattern,
+    streamKey: server.streams.get(pattern) ?? pattern,
     mode,
     batch,
     ack: members.some(({ extras }) => (extras.ack ?? server.ack) === 'manual') ? 'manual' : 'auto',

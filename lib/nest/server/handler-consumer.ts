@@ -77,7 +77,7 @@ export class HandlerConsumer {
     for (const [pattern, binding] of group.bindings) {
       const scope = this.#scopeOf(binding);
       this.#scopeOfPattern.set(pattern, scope);
-      for (const streamKey of [pattern, ...control.addedTo(pattern)]) this.#scopes.open(streamKey, scope);
+      for (const streamKey of [binding.streamKey, ...control.addedTo(pattern)]) this.#scopes.open(streamKey, scope);
     }
     const isSizeOpen = options.batchSize === undefined && options.prefetch === undefined;
     const capacity = {
@@ -215,10 +215,10 @@ export class HandlerConsumer {
   ): RateLimit | undefined {
     if (!rateLimit) return undefined;
     if (rateLimit.scope === 'instance') return new InstanceRateLimit(rateLimit);
-    const [pattern] = [...bindings.keys()] as [string];
+    const [{ streamKey }] = [...bindings.values()] as [HandlerBinding];
     const group = this.#consumer.group as string;
     const { rates } = this.#streamer;
-    return new GroupRateLimit({ rate: rateLimit, rates, streamKey: pattern, group, onError });
+    return new GroupRateLimit({ rate: rateLimit, rates, streamKey, group, onError });
   }
 
   #scopeOf(binding: HandlerBinding): ContextScope {

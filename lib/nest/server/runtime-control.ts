@@ -80,7 +80,7 @@ export class RuntimeControl {
 
   /** The streams of the patterns themselves, and those that were added. */
   #readingOf(bindings: readonly HandlerBinding[]): [own: Reading[], added: Reading[]] {
-    const own = bindings.map((binding) => ({ streamKey: binding.pattern, binding }));
+    const own = bindings.map((binding) => ({ streamKey: binding.streamKey, binding }));
     const added = bindings.flatMap((binding) =>
       this.addedTo(binding.pattern).map((streamKey) => ({ streamKey, binding })),
     );

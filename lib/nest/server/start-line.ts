@@ -20,9 +20,10 @@ export interface StartLine {
 export function startLine({ groups, control, group, consumer, server }: StartLine): string {
   const streams = groups.flatMap((each) =>
     [...each.bindings.values()].flatMap((binding) => {
-      const { pattern } = binding;
+      const { pattern, streamKey } = binding;
       const details = detailsOf(binding, each, control.isPaused(pattern));
-      return [pattern, ...control.addedTo(pattern)].map((streamKey) => `'${streamKey}' (${details})`);
+      const own = streamKey === pattern ? `'${pattern}'` : `'${streamKey}' for '${pattern}'`;
+      return [own, ...control.addedTo(pattern).map((added) => `'${added}'`)].map((name) => `${name} (${details})`);
     }),
   );
   const left = streams.length - MAX_NAMED;

@@ -306,6 +306,44 @@ describe('pause() of a server', () => {
     await early.close();
   });
 
+  it.each(['load-balanced', 'resumable'] as const)(
+    'pauses at any moment lose nothing, repeat nothing and keep the order of a key (%s)',
+    async (mode) => {
+      const pattern = uniqueName('often');
+      const handled: number[] = [];
+      const { server } = await nest.serve(
+        onEvent(
+          pattern,
+          async (n: number) => {
+            await new Promise((resolve) => setTimeout(resolve, Math.random() * 3));
+            handled.push(n);
+          },
+          { ordered: true },
+        ),
+        { mode },
+      );
+      const count = 400;
+      const records = numbers(0, count - 1).map((n) => {
+        return new RedisStreamsRecordBuilder(Number(n)).setKey(String(Number(n) % 5)).build();
+      });
+      const emitting = firstValueFrom(nest.client().emitBatch(pattern, records));
+      while (handled.length < count) {
+        // Not awaited: a pause that is not over yet is ended, too.
+        void server.pause(pattern);
+        if (Math.random() < 0.5) await new Promise((resolve) => setTimeout(resolve, Math.random() * 5));
+        void server.resume(pattern);
+        await new Promise((resolve) => setTimeout(resolve, Math.random() * 20));
+      }
+      await emitting;
+      await nest.untilSettled(pattern);
+      expect([...handled].sort((a, b) => a - b)).toEqual(numbers(0, count - 1).map(Number));
+      for (const key of [0, 1, 2, 3, 4]) {
+        const own = handled.filter((n) => n % 5 === key);
+        expect(own).toEqual([...own].sort((a, b) => a - b));
+      }
+    },
+  );
+
   it('a paused server closes at once, and its successor handles everything', async () => {
     const pattern = uniqueName('closing');
     const handled: string[] = [];

@@ -45,7 +45,8 @@ export class Pausing {
   readonly #setAside = new Map<Partition, StreamMessage[]>();
   /** Partitions of which messages were given back since they were paused. */
   readonly #gaveBack = new WeakSet<Partition>();
-  readonly #givingBack = new Set<Promise<void>>();
+  /** Reads that are being ended, and messages that are being given back, by partition. It is not resumed before that is over. */
+  readonly #underWay = new Map<Partition, Set<Promise<void>>>();
   /** What the application has paused. */
   #paused: 'all' | ReadonlySet<string> = new Set<string>();
   #isClosed = false;
@@ -101,11 +102,7 @@ export class Pausing {
   hold(partition: Partition, messages: readonly StreamMessage[]): void {
     if (messages.length === 0) return;
     for (const message of messages) StreamMessage.detach(message);
-    const held = [...(this.#setAside.get(partition) ?? []), ...messages];
-    this.#setAside.set(
-      partition,
-      held.sort((a, b) => compareEntryIds(a.id, b.id)),
-    );
+    this.#setAside.set(partition, inOrder([...this.take([partition]), ...messages]));
     this.#giveBack(partition);
   }
 
@@ -155,12 +152,14 @@ export class Pausing {
 
   /** Never rejects. */
   async #apply(): Promise<void> {
-    const { partitions, buffer, lookAgain } = this.#options;
+    const { partitions, buffer, lookAgain, logger } = this.#options;
     if (this.#isClosed) return;
     const paused: Partition[] = [];
     const resumed: Partition[] = [];
     for (const partition of partitions.current) {
       const reason = this.#reasonOf(partition.streamKey);
+      // What a read still returns is newer than what is given back, and must not be handed out before it.
+      if (!reason && this.#underWay.has(partition)) continue;
       if (reason && !partition.isPaused) paused.push(partition);
       if (!reason && partition.isPaused) resumed.push(partition);
       partition.pausedBy = reason;
@@ -169,8 +168,14 @@ export class Pausing {
     for (const partition of resumed) if (this.#gaveBack.delete(partition)) partition.recoverAgain();
     buffer.putBack(this.take(resumed));
     const changed = [...paused, ...resumed];
-    if (changed.length > 0) await lookAgain(changed);
-    await within(GIVE_BACK_LIMIT, Promise.all(this.#givingBack));
+    if (changed.length > 0) {
+      const ended = lookAgain(changed).catch((error: unknown) => {
+        logger.debug(`A read of a paused stream was not ended: ${errorText(error)}`);
+      });
+      for (const partition of paused) this.#track(partition, ended);
+      await ended;
+    }
+    await within(GIVE_BACK_LIMIT, Promise.all([...this.#underWay.values()].flatMap((works) => [...works])));
   }
 
   #withdraw(partitions: readonly Partition[]): void {
@@ -189,28 +194,37 @@ export class Pausing {
 
   #giveBack(partition: Partition): void {
     if (!this.#options.givesBack || !this.#options.partitions.current.includes(partition)) return;
-    const work = this.#giveBackNow(partition, this.take([partition]));
-    this.#givingBack.add(work);
-    void work.finally(() => this.#givingBack.delete(work));
+    this.#track(partition, this.#giveBackNow(partition, this.take([partition])));
+  }
+
+  #track(partition: Partition, work: Promise<void>): void {
+    const works = this.#underWay.get(partition) ?? new Set();
+    this.#underWay.set(partition, works.add(work));
+    void work.finally(() => {
+      works.delete(work);
+      if (works.size > 0) return;
+      this.#underWay.delete(partition);
+      // It may have been resumed in between.
+      void this.#apply();
+    });
   }
 
   /** Never rejects. */
   async #giveBackNow(partition: Partition, messages: readonly StreamMessage[]): Promise<void> {
-    const { giveBack, buffer, lookAgain, logger } = this.#options;
+    const { giveBack, logger } = this.#options;
     try {
       await giveBack(partition, messages);
       this.#gaveBack.add(partition);
     } catch (error) {
       logger.debug(`What was read from '${partition.key}' before it was paused stays here: ${errorText(error)}`);
       const own = messages.filter(({ id }) => partition.owned.get(id) === 'buffered');
-      if (partition.isPaused) this.#setAside.set(partition, own);
-      else buffer.putBack(own);
+      this.#setAside.set(partition, inOrder([...this.take([partition]), ...own]));
     }
-    // Resumed in between: what was given back is read again, before anything that is new.
-    if (partition.isPaused || !this.#gaveBack.delete(partition)) return;
-    partition.recoverAgain();
-    await lookAgain([partition]);
   }
+}
+
+function inOrder(messages: StreamMessage[]): StreamMessage[] {
+  return messages.sort((a, b) => compareEntryIds(a.id, b.id));
 }
 
 /** A taker that keeps a message has taken it, but no handler has it. */

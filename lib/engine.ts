@@ -40,7 +40,13 @@ export type { RedriveOptions, RedriveResult } from './engine/admin/redrive.js';
 export { KeyHashSharder, PseudoRandomSharder, RoundRobinSharder } from './engine/producing/sharder.js';
 export type { BasicConsumer as StreamConsumer } from './engine/consuming/consumer-types.js';
 export { StreamManager } from './engine/admin/stream-manager.js';
-export type { GroupDetails, PendingQuery, RangeBound } from './engine/admin/stream-manager.js';
+export type {
+  GroupDetails,
+  DelayedMessage,
+  DelayedQuery,
+  PendingQuery,
+  RangeBound,
+} from './engine/admin/stream-manager.js';
 export { StreamMessage } from './engine/messages/stream-message.js';
 export type { StreamShard } from './engine/messages/stream-message.js';
 export { StreamProducer } from './engine/producing/stream-producer.js';

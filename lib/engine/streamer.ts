@@ -23,6 +23,7 @@ import { ConsumerSession } from './consuming/consumer-session.js';
 import type { SessionCapacity, SessionListeners } from './consuming/consumer-session.js';
 import type { ConsumerFor, OnlyOptionsOf } from './consuming/consumer-types.js';
 import { GroupPauses } from './consuming/group-pauses.js';
+import { DelayedMover } from './delayed/delayed-mover.js';
 import { HEALTH_DEFAULTS, HEALTH_OPTIONS, loopHealth } from './health.js';
 import type { HealthOptions, StreamerHealth } from './health.js';
 import { Inbox } from './admin/inbox.js';
@@ -55,6 +56,7 @@ export class RedisStreamer extends EventEmitter<{ status: [status: RedisStreamsS
   readonly #features: ServerFeatures;
   readonly #writer: StreamCommands;
   readonly #control: StreamCommands;
+  readonly #mover: DelayedMover;
   /** Producers and consumers that have not ended by themselves; they end with this. */
   readonly #producers = new Set<StreamProducer>();
   readonly #consumers = new Set<StreamConsumer>();
@@ -78,6 +80,7 @@ export class RedisStreamer extends EventEmitter<{ status: [status: RedisStreamsS
     this.#writer = this.#commands(this.#connections.writer);
     this.#control = this.#commands(this.#connections.control);
     this.#groupPauses = new GroupPauses(this.#control.pauses, this.#logger);
+    this.#mover = new DelayedMover({ delayed: this.#control.delayed, logger: this.#logger });
   }
 
   /**
@@ -149,6 +152,10 @@ export class RedisStreamer extends EventEmitter<{ status: [status: RedisStreamsS
       timeout: this.#options.timeout,
       connectTimeout: this.#options.connectTimeout,
       logger: this.#logger,
+      onScheduled: (streamKey, due, onError) => {
+        const wait = 'in' in due ? due.in : due.at - this.#control.clock.now(streamKey);
+        this.#mover.expect(streamKey, wait, onError);
+      },
       onEnded: () => this.#producers.delete(producer),
     });
     this.#producers.add(producer);
@@ -159,16 +166,39 @@ export class RedisStreamer extends EventEmitter<{ status: [status: RedisStreamsS
    * Resolves when every start position is fixed on the server: groups exist, tails are pinned.
    * @throws InvalidOptionError, WrongTypeError, PermissionError, ConnectTimeoutError
    */
+  createConsumer<const O extends ConsumerOptions>(
+    streamKeys: string | readonly string[],
+    options: O & OnlyOptionsOf<O>,
+  ): Promise<ConsumerFor<O>>;
+  /**
+   * @param movesDelayed false for a stream to which only this package writes, and never with a delay
+   * @internal
+   */
+  createConsumer<const O extends ConsumerOptions>(
+    streamKeys: string | readonly string[],
+    options: O & OnlyOptionsOf<O>,
+    movesDelayed: boolean,
+  ): Promise<ConsumerFor<O>>;
   async createConsumer<const O extends ConsumerOptions>(
     streamKeys: string | readonly string[],
     options: O & OnlyOptionsOf<O>,
+    movesDelayed = true,
   ): Promise<ConsumerFor<O>> {
+    const environment = this.#environment(movesDelayed);
+    return (await this.#openConsumer(streamKeys, options, environment)) as unknown as ConsumerFor<O>;
+  }
+
+  async #openConsumer(
+    streamKeys: string | readonly string[],
+    options: ConsumerOptions,
+    environment: ConsumerEnvironment,
+  ): Promise<StreamConsumer> {
     this.#requireOpen();
     const resolved = resolveConsumerOptions(options);
     const keys = resolveStreamKeys(streamKeys);
     const deadline = this.startDeadline();
     await this.connect();
-    const consumer = new StreamConsumer(this.#environment(), resolved, () => this.#consumers.delete(consumer));
+    const consumer = new StreamConsumer(environment, resolved, () => this.#consumers.delete(consumer));
     this.#consumers.add(consumer);
     try {
       await consumer.open(keys, deadline);
@@ -176,7 +206,7 @@ export class RedisStreamer extends EventEmitter<{ status: [status: RedisStreamsS
       await consumer.end();
       throw error;
     }
-    return consumer as unknown as ConsumerFor<O>;
+    return consumer;
   }
 
   async createManager(): Promise<StreamManager> {
@@ -291,11 +321,12 @@ export class RedisStreamer extends EventEmitter<{ status: [status: RedisStreamsS
 
   /** The answers of what is leaving go over producers, which therefore end after it. Never rejects. */
   async #endAll(leaving: Promise<void>): Promise<void> {
-    await Promise.allSettled([leaving]);
+    const stopping = this.#mover.stop();
+    await Promise.allSettled([leaving, stopping]);
     await Promise.allSettled([...this.#producers, ...this.#consumers].map((created) => created.end()));
   }
 
-  #environment(): ConsumerEnvironment {
+  #environment(movesDelayed = true): ConsumerEnvironment {
     return {
       sessions: this.#sessions,
       suspectTurn: SuspectTurn.ofProcess(),
@@ -306,6 +337,7 @@ export class RedisStreamer extends EventEmitter<{ status: [status: RedisStreamsS
         return route?.connection.liveSince;
       },
       openReader: (streamKey) => this.#openReader(streamKey),
+      moveDelayed: (streamKey, onError) => (movesDelayed ? this.#mover.attach(streamKey, onError) : () => undefined),
       address: this.#connections.address,
       isCluster: () => this.#connections.isCluster,
       messageField: this.#options.messageField,

@@ -135,7 +135,7 @@ async function deserialize(deserializer: Deserializer, message: StreamMessage, p
 
 function sendOptions({ metadata }: ReadPacket, record: RedisStreamsRecord | undefined): SendOptions {
   if (!metadata && !record) return {};
-  const { headers, key, timestamp, expiresAt, deduplication } = record ?? {};
+  const { headers, key, timestamp, expiresAt, deduplication, delay, deliverAt } = record ?? {};
   return {
     headers: {
       ...metadata,
@@ -146,6 +146,8 @@ function sendOptions({ metadata }: ReadPacket, record: RedisStreamsRecord | unde
     ...(key === undefined ? {} : { key }),
     ...(timestamp ? { timestamp } : {}),
     ...(deduplication ? { deduplication } : {}),
+    ...(delay === undefined ? {} : { delay }),
+    ...(deliverAt ? { deliverAt } : {}),
   };
 }
 

@@ -1,4 +1,4 @@
-import { checkDeduplication } from '../engine/messages/outgoing-message.js';
+import { checkDeduplication, checkDue } from '../engine/messages/outgoing-message.js';
 import type { Deduplication } from '../engine/messages/outgoing-message.js';
 import { InvalidOptionError } from '../errors.js';
 import { check } from '../shared/option-checks.js';
@@ -12,6 +12,10 @@ export interface RecordDelivery {
   readonly timeout?: number | undefined;
   /** Of an event. */
   readonly deduplication?: Deduplication | undefined;
+  /** Of an event, in milliseconds. */
+  readonly delay?: number | undefined;
+  /** Of an event. */
+  readonly deliverAt?: Date | undefined;
 }
 
 /** Data with headers, a key or a time. Made by {@link RedisStreamsRecordBuilder}. */
@@ -23,6 +27,8 @@ export class RedisStreamsRecord<T = unknown> {
   readonly expiresAt: Date | undefined;
   readonly timeout: number | undefined;
   readonly deduplication: Deduplication | undefined;
+  readonly delay: number | undefined;
+  readonly deliverAt: Date | undefined;
   #schema: StandardSchemaV1 | undefined;
 
   constructor(
@@ -30,7 +36,7 @@ export class RedisStreamsRecord<T = unknown> {
     headers: Readonly<Record<string, string>>,
     key?: string,
     timestamp?: Date,
-    { expiresAt, timeout, deduplication }: RecordDelivery = {},
+    { expiresAt, timeout, deduplication, delay, deliverAt }: RecordDelivery = {},
   ) {
     this.data = data;
     this.headers = headers;
@@ -39,6 +45,8 @@ export class RedisStreamsRecord<T = unknown> {
     this.expiresAt = expiresAt;
     this.timeout = timeout;
     this.deduplication = deduplication;
+    this.delay = delay;
+    this.deliverAt = deliverAt;
   }
 
   /** The same data, to be checked before it is sent. @internal */
@@ -133,6 +141,23 @@ export class RedisStreamsRecordBuilder<T = unknown> {
     const deduplication = { ...options, id };
     checkDeduplication(deduplication);
     this.#delivery = { ...this.#delivery, deduplication };
+    return this;
+  }
+
+  /**
+   * The event waits in Redis for so many milliseconds before it is appended to its stream; `emit` completes when it is scheduled.
+   * In place of {@link setDeliverAt} and {@link setTimestamp}. For events only.
+   */
+  setDelay(delay: number): this {
+    checkDue({ delay });
+    this.#delivery = { ...this.#delivery, delay, deliverAt: undefined };
+    return this;
+  }
+
+  /** The same until a time, by the clock of Redis; an event whose time is over is appended at once. For events only. */
+  setDeliverAt(deliverAt: Date): this {
+    checkDue({ deliverAt });
+    this.#delivery = { ...this.#delivery, deliverAt, delay: undefined };
     return this;
   }
 

@@ -6,6 +6,7 @@ import { NoHandlerError } from '../errors.js';
 import { ClientRedisStreams } from '../nest/client/redis-streams.client.js';
 import { checkPayload } from '../nest/packet-codec.js';
 import { RedisStreamsRecord } from '../nest/redis-streams.record.js';
+import type { RecordDelivery } from '../nest/redis-streams.record.js';
 import type { TestServerRedisStreams } from './test-server.js';
 
 /** An event or request that the application sent. */
@@ -16,6 +17,9 @@ export interface SentMessage {
   readonly headers: Readonly<Record<string, string>>;
   readonly key: string | undefined;
   readonly deduplicationId: string | undefined;
+  /** In milliseconds. */
+  readonly delay: number | undefined;
+  readonly deliverAt: Date | undefined;
 }
 
 /**
@@ -49,7 +53,7 @@ export class TestClientRedisStreams extends ClientRedisStreams {
     const record = (): Receipt[] =>
       messages.map((data) => {
         this.#note('event', pattern, data);
-        return this.#receipt(pattern);
+        return this.#receipt(pattern, data instanceof RedisStreamsRecord ? data : {});
       });
     try {
       const checks = messages.flatMap((data) => checkPayload({ pattern, data }) ?? []);
@@ -80,10 +84,15 @@ export class TestClientRedisStreams extends ClientRedisStreams {
       headers: record?.headers ?? {},
       key: record?.key,
       deduplicationId: record?.deduplication?.id,
+      delay: record?.delay,
+      deliverAt: record?.deliverAt,
     });
   }
 
-  #receipt(pattern: unknown): Receipt {
-    return new Receipt(this.normalizePattern(pattern as string), 0, `${Date.now()}-${this.sent.length}`);
+  #receipt(pattern: unknown, { delay, deliverAt }: RecordDelivery): Receipt {
+    const now = Date.now();
+    const due = deliverAt ?? (delay === undefined ? undefined : new Date(now + delay));
+    const id = due ? `test-${this.sent.length}@${due.getTime()}` : `${now}-${this.sent.length}`;
+    return new Receipt(this.normalizePattern(pattern as string), 0, id, due);
   }
 }

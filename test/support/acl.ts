@@ -22,6 +22,10 @@ export const PROMPT_UNBLOCK = allow('client|id client|unblock');
 /** The permissions that delivery exactly-once needs in addition to scripts. */
 export const EXACTLY_ONCE = allow('hget hset hkeys hdel pexpire');
 
+/** The permissions that delayed messages need in addition to scripts. */
+export const DELAYED = allow(`get set pttl hget hset hdel zadd zrem zscore zrank zcount zrange zrangebyscore
+  zremrangebyscore`);
+
 /** The permissions that a client needs in a cluster. */
 export const CLUSTER = allow('cluster|slots cluster|info cluster|shards asking');
 

@@ -17,6 +17,17 @@ export async function producing(): Promise<void> {
 
   await producer.send('x', { deduplication: { id: 'outbox-1', within: 3_600_000 } });
 
+  const { deliverAt }: Receipt = await producer.send('x', { delay: 60_000 });
+  const due: Date | undefined = deliverAt;
+  await producer.send('x', { deliverAt: new Date() });
+  const [waiting] = await manager.delayed('orders', { count: 10 });
+  const isCancelled: boolean = await manager.cancelDelayed('orders', waiting?.id ?? '');
+  void [due, isCancelled];
+
+  // @ts-expect-error a delay is a number of milliseconds
+  await producer.send('x', { delay: '1m' });
+  // @ts-expect-error a time is a Date
+  await producer.send('x', { deliverAt: Date.now() });
   // @ts-expect-error an id is recognised for a time
   await producer.send('x', { deduplication: { id: 'outbox-1' } });
   // @ts-expect-error a payload is text or bytes; objects are serialized by the caller

@@ -15,7 +15,8 @@ import type { RedriveOptions, RedriveResult } from './redrive.js';
 import { resolveRetention, trimAcknowledged } from './retention.js';
 import type { TrimOptions, TrimResult } from './retention.js';
 import { positionOf } from '../consuming/seek.js';
-import { StreamMessage } from '../messages/stream-message.js';
+import { delayedId, parseDelayedId } from '../messages/delayed-id.js';
+import { StreamMessage, shardKey } from '../messages/stream-message.js';
 
 /** A bound of a range: a time or an id that is included, a time that is excluded, or either end of the stream. */
 export type RangeBound = Date | { readonly after: Date } | { readonly before: Date } | '-' | '+' | (string & {});
@@ -36,6 +37,23 @@ export interface PendingQuery {
   count?: number;
 }
 
+export interface DelayedQuery {
+  /** Size of a page. At least 1, at most 10,000, default 100. */
+  count?: number;
+  /** The id of a delayed message, to continue after it. */
+  after?: string;
+}
+
+/** A message that waits beside its stream until it is due. */
+export interface DelayedMessage {
+  /** For {@link StreamManager.cancelDelayed}; the same as in its receipt, but for the number of its shard. */
+  readonly id: string;
+  readonly deliverAt: Date;
+  readonly payload: Buffer;
+  readonly headers: Readonly<Record<string, string>>;
+}
+
+const DELAYED_QUERY = optionNames<DelayedQuery>({ count: true, after: true });
 const RANGE_OPTIONS = optionNames<{ count?: number }>({ count: true });
 const PENDING_QUERY = optionNames<PendingQuery>({ consumer: true, after: true, minIdle: true, count: true });
 const REDRIVE_OPTIONS = optionNames<RedriveOptions>({ filter: true, limit: true, dryRun: true });
@@ -77,6 +95,51 @@ export class StreamManager implements AsyncDisposable {
       this.#commands.reading.range(streamKey, start, end, options.count),
     );
     return entries.map((entry) => StreamMessage.create(shard, entry, this.#messageField));
+  }
+
+  /**
+   * One page of the messages that wait for the stream, those that are due first at the beginning. Of a stream with shards, name a
+   * shard: `orders:2`.
+   * @throws InvalidOptionError, UnsupportedOperationError where scripts are not permitted
+   */
+  async delayed(streamKey: string, query: DelayedQuery = {}): Promise<DelayedMessage[]> {
+    check.name('streamKey', streamKey);
+    check.options('', query, DELAYED_QUERY);
+    const { count = 100, after } = query;
+    check.integer('count', count, 1, 10_000);
+    const position = after === undefined ? undefined : parseDelayedId(after);
+    if (after !== undefined && !position) {
+      throw new InvalidOptionError('after', 'must be the id of a delayed message', after);
+    }
+    const shard = { streamKey, shardId: 0, key: streamKey };
+    const entries = await this.#on(streamKey, 'looking at delayed messages of', () =>
+      this.#commands.delayed.list(streamKey, count, position),
+    );
+    return entries.map(({ token, due, fields }) => {
+      const id = delayedId({ token, due, shardId: undefined });
+      const { payload, headers } = StreamMessage.create(shard, { id, fields, deliveryCount: 0 }, this.#messageField);
+      return { id, deliverAt: new Date(due), payload, headers };
+    });
+  }
+
+  /**
+   * Removes a message that waits; false when it is in the stream already, was cancelled before, or never was. Its deduplication
+   * id can be used again.
+   * @param id of a receipt or of {@link delayed}
+   * @throws InvalidOptionError, UnsupportedOperationError where scripts are not permitted
+   */
+  async cancelDelayed(streamKey: string, id: string): Promise<boolean> {
+    check.name('streamKey', streamKey);
+    check.name('id', id);
+    const delayed = parseDelayedId(id);
+    if (!delayed) return false;
+    const { token, shardId } = delayed;
+    // The id of a receipt has the number of the shard; the key may be that of the stream or of the shard.
+    const keys = shardId === undefined ? [streamKey] : [shardKey(streamKey, shardId, true), streamKey];
+    return this.#on(streamKey, 'cancelling a delayed message of', async () => {
+      for (const key of keys) if (await this.#commands.delayed.cancel(key, token)) return true;
+      return false;
+    });
   }
 
   /** The consumer groups of a stream; an empty list when it does not exist. */

@@ -1,3 +1,4 @@
+import type { RedisStreamsError } from '../../errors.js';
 import type { RedisStreamsLogger } from '../../shared/logger.js';
 import type { ReadInterrupt } from '../../redis/connection/read-interrupt.js';
 import type { RedisConnection } from '../../redis/connection/redis-connection.js';
@@ -44,6 +45,8 @@ export interface ConsumerEnvironment {
    * @param streamKey in Cluster the key of the only partition that is read over it; otherwise undefined
    */
   readonly openReader: (streamKey: string | undefined) => ReaderConnection;
+  /** Looks for delayed messages of a stream or shard until the function that it returns is called. */
+  readonly moveDelayed: (streamKey: string, onError: (error: RedisStreamsError) => void) => () => void;
   /** In Cluster one command cannot read streams of different slots. */
   readonly isCluster: () => boolean;
   /** Of Redis, for messages; without credentials. */

@@ -93,6 +93,8 @@ export class ConsumerSession implements LiveSession, ReadLoopListener, RetryList
   readonly #leaseRenewal: LeaseRenewal | undefined;
   readonly #housekeeping: Housekeeping | undefined;
   readonly #nameLease: NameLease | undefined;
+  /** Ends the moving of delayed messages to the partition here. */
+  readonly #delayed = new Map<Partition, () => void>();
   #taker: MessageTaker | undefined;
 
   constructor(
@@ -190,6 +192,10 @@ export class ConsumerSession implements LiveSession, ReadLoopListener, RetryList
     await this.pausing.prepare(partitions);
     this.partitions.add(partitions);
     await this.#loops.assign(this.partitions.current);
+    const { onError } = this.#listeners;
+    for (const partition of partitions) {
+      this.#delayed.set(partition, this.environment.moveDelayed(partition.key, onError));
+    }
     for (const partition of partitions) if (partition.failure) this.onPartitionFailure(partition);
   }
 
@@ -197,6 +203,7 @@ export class ConsumerSession implements LiveSession, ReadLoopListener, RetryList
   async remove(partitions: readonly Partition[]): Promise<void> {
     this.partitions.remove(partitions);
     this.pausing.dismiss(partitions);
+    this.#leaveDelayed(partitions);
     await this.#loops.assign(this.partitions.current);
     await this.#giveBackBuffered(partitions);
     this.partitions.remember(partitions);
@@ -271,6 +278,7 @@ export class ConsumerSession implements LiveSession, ReadLoopListener, RetryList
     this.acknowledger.flushDelayed();
     await this.#release.attempt(() => this.acknowledger.commit(AbortSignal.timeout(LAST_COMMIT_LIMIT)));
     this.#leaseRenewal?.stop();
+    this.#leaveDelayed([...this.#delayed.keys()]);
     this.acknowledger.close();
     await Promise.all([this.#release.removeName(this.partitions.current), this.#nameLease?.stop()]);
     await this.#loops.release();
@@ -368,6 +376,13 @@ export class ConsumerSession implements LiveSession, ReadLoopListener, RetryList
     if (!this.#capacity.holdsUntilReleased) return false;
     const state = owned.get(id);
     return state === 'buffered' || state === 'running' || state === 'waiting';
+  }
+
+  #leaveDelayed(partitions: readonly Partition[]): void {
+    for (const partition of partitions) {
+      this.#delayed.get(partition)?.();
+      this.#delayed.delete(partition);
+    }
   }
 
   async #giveBackBuffered(partitions: readonly Partition[]): Promise<void> {

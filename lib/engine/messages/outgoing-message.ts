@@ -3,6 +3,8 @@ import { InvalidOptionError } from '../../errors.js';
 import type { RedisStreamsError } from '../../errors.js';
 import type { AppendConditions, AppendRequest } from '../../redis/commands/stream-commands.js';
 import { check, optionNames } from '../../shared/option-checks.js';
+import { delayedId, parseDelayedId } from './delayed-id.js';
+import type { DelayedId } from './delayed-id.js';
 import { Receipt } from './receipt.js';
 import { SendPromise } from './send-promise.js';
 
@@ -21,6 +23,13 @@ export interface SendOptions {
    * stream with shards a shard is chosen by `key`, and without one by this id; the same id in two shards is stored twice.
    */
   deduplication?: Deduplication;
+  /**
+   * Milliseconds for which the message waits beside the stream before it is appended, by the clock of Redis. It gets its id and
+   * its time then. At least 0, at most 3,153,600,000,000 (100 years). Needs scripts. Excludes `timestamp` and `deliverAt`.
+   */
+  delay?: number;
+  /** The same until a time, by the clock of Redis; at once when it is over. Excludes `timestamp` and `delay`. */
+  deliverAt?: Date;
 }
 
 /** An id that the caller gives to a message, to recognise it when it is sent again. */
@@ -34,16 +43,40 @@ export interface Deduplication {
   within: number;
 }
 
-const SEND_OPTIONS = optionNames<SendOptions>({ timestamp: true, key: true, headers: true, deduplication: true });
+const SEND_OPTIONS = optionNames<SendOptions>({
+  timestamp: true,
+  key: true,
+  headers: true,
+  deduplication: true,
+  delay: true,
+  deliverAt: true,
+});
 const DEDUPLICATION = optionNames<Deduplication>({ id: true, within: true });
 
 const MAX_DEDUPLICATION_ID = 512;
 const MAX_WITHIN = 7 * 24 * 3_600_000;
+const MAX_DELAY = 100 * 365 * 24 * 3_600_000;
 
 /** `for … in` makes no list of the names: this runs for each message. @throws InvalidOptionError */
 export function checkSendOptions(options: SendOptions): void {
   for (const name in options) if (!SEND_OPTIONS.has(name)) check.options('', options, SEND_OPTIONS);
   if (options.deduplication !== undefined) checkDeduplication(options.deduplication);
+  if (options.delay !== undefined || options.deliverAt !== undefined) checkDue(options);
+}
+
+/** @throws InvalidOptionError */
+export function checkDue({
+  delay,
+  deliverAt,
+  timestamp,
+}: Pick<SendOptions, 'delay' | 'deliverAt' | 'timestamp'>): void {
+  if (delay !== undefined) check.integer('delay', delay, 0, MAX_DELAY);
+  if (deliverAt !== undefined) check.date('deliverAt', deliverAt);
+  if (delay !== undefined && deliverAt !== undefined)
+    throw new InvalidOptionError('deliverAt', 'cannot be combined with delay', deliverAt);
+  if (timestamp === undefined) return;
+  const rule = 'cannot be combined with timestamp: a delayed message gets its time when it is appended';
+  throw new InvalidOptionError(delay === undefined ? 'deliverAt' : 'delay', rule, delay ?? deliverAt);
 }
 
 /** @throws InvalidOptionError */
@@ -179,11 +212,17 @@ export class MessageWithReceipt extends OutgoingMessage {
   }
 
   accepted(id: string): void {
-    this.resolve(new Receipt(this.stream, this.shardId, id));
+    const delayed = this.conditions && parseDelayedId(id);
+    this.resolve(delayed ? this.#delayed(delayed) : new Receipt(this.stream, this.shardId, id));
   }
 
   failed(error: RedisStreamsError): void {
     SendPromise.fail(this, error, this.onUnobserved);
+  }
+
+  #delayed({ token, due }: DelayedId): Receipt {
+    const shardId = this.streamKey === this.stream ? undefined : this.shardId;
+    return new Receipt(this.stream, this.shardId, delayedId({ token, due, shardId }), new Date(due));
   }
 }
 

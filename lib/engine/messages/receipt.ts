@@ -1,32 +1,35 @@
 import { entryIdSequence, entryIdTime } from '../../redis/commands/entry-id.js';
 import type { StreamShard } from './stream-message.js';
 
-/** Redis has the message: which stream and shard, under which id. */
+/** Redis has the message: which stream and shard, under which id. A message that was sent with a delay waits beside them. */
 export class Receipt implements StreamShard {
   readonly streamKey: string;
   readonly shardId: number;
-  /** The entry id, `ms-seq`. */
+  /** The entry id, `ms-seq`; of a delayed message the id that {@link StreamManager.cancelDelayed} takes. */
   readonly id: string;
+  /** When a delayed message is due; undefined for any other. */
+  readonly deliverAt: Date | undefined;
 
-  constructor(streamKey: string, shardId: number, id: string) {
+  constructor(streamKey: string, shardId: number, id: string, deliverAt?: Date) {
     this.streamKey = streamKey;
     this.shardId = shardId;
     this.id = id;
+    this.deliverAt = deliverAt;
   }
 
-  /** `ms << 16 | seq`, as sea-streamer has it. @throws SequenceOverflowError past 65,535 messages in one millisecond. */
+  /** `ms << 16 | seq`, as sea-streamer has it; 0 while it is delayed. @throws SequenceOverflowError past 65,535 messages in one millisecond. */
   get sequence(): bigint {
-    return entryIdSequence(this.id);
+    return this.deliverAt ? 0n : entryIdSequence(this.id);
   }
 
-  /** The time part of the id. */
+  /** The time part of the id; of a delayed message, when it is due. */
   get timestamp(): Date {
-    return new Date(entryIdTime(this.id));
+    return this.deliverAt ?? new Date(entryIdTime(this.id));
   }
 
   /** Safe for JSON.stringify, which refuses a bigint. */
   toJSON(): Record<string, unknown> {
-    const { streamKey, shardId, id, timestamp } = this;
-    return { streamKey, shardId, id, timestamp };
+    const { streamKey, shardId, id, timestamp, deliverAt } = this;
+    return { streamKey, shardId, id, timestamp, ...(deliverAt && { deliverAt }) };
   }
 }

@@ -26,7 +26,7 @@ import {
   MessageWithoutReceipt,
   MessageWithReceipt,
 } from '../messages/outgoing-message.js';
-import type { Deduplication, OnSettled, Payload, SendOptions } from '../messages/outgoing-message.js';
+import type { OnSettled, Payload, SendOptions } from '../messages/outgoing-message.js';
 import { Receipt } from '../messages/receipt.js';
 import { SendPromise } from '../messages/send-promise.js';
 import { shardKey } from '../messages/stream-message.js';
@@ -44,6 +44,12 @@ export interface ProducerEnvironment {
   /** The same until Redis has been reached for the first time. */
   readonly connectTimeout: number;
   readonly logger: Required<RedisStreamsLogger>;
+  /** A message waits beside the stream or shard until it is due. */
+  readonly onScheduled?: (
+    streamKey: string,
+    due: NonNullable<AppendConditions['due']>,
+    onError: (error: RedisStreamsError) => void,
+  ) => void;
   readonly onEnded: () => void;
 }
 
@@ -104,6 +110,9 @@ export class StreamProducer extends EventEmitter<{ error: [error: RedisStreamsEr
       connectTimeout: environment.connectTimeout,
       producer: options.delivery === 'exactly-once' ? randomUUID() : undefined,
       trim: { maxLen: options.maxLen, minAge: options.minAge },
+      onScheduled: ({ streamKey: key, conditions }) => {
+        if (conditions?.due) environment.onScheduled?.(key, conditions.due, this.#report);
+      },
     });
   }
 
@@ -285,7 +294,7 @@ export class StreamProducer extends EventEmitter<{ error: [error: RedisStreamsEr
     const shardId = this.#shardOf(streamKey, payload, options);
     const key = shardKey(streamKey, shardId, this.#options.sharder !== undefined);
     const id = entryIdFor(options?.timestamp);
-    const conditions = options?.deduplication && this.#conditionsOf(key, options.deduplication);
+    const conditions = options && this.#conditionsOf(key, options);
     const size = heldBytes(payload, bytes) + headerBytes;
     const content = { key, id, name: this.#environment.messageField, payload, more, size, conditions };
     const send = onSettled
@@ -304,20 +313,22 @@ export class StreamProducer extends EventEmitter<{ error: [error: RedisStreamsEr
 
   /** Found out by the server, it would fail the other messages of its batch as well. @throws InvalidOptionError */
   #requireFewHeaders(headers: number, options: SendOptions | undefined): void {
-    const cause =
-      this.#options.delivery === 'exactly-once' ? "delivery 'exactly-once'" : options?.deduplication && 'deduplication';
+    const cause = this.#options.delivery === 'exactly-once' ? "delivery 'exactly-once'" : scriptedOption(options);
     if (!cause) return;
     const rule = `must be at most ${MAX_SCRIPT_FIELDS / 2 - 1} with ${cause}, which needs a script`;
     throw new InvalidOptionError('headers', rule, headers);
   }
 
   /** @throws InvalidOptionError when nothing can be kept beside the stream */
-  #conditionsOf(key: string, { id, within }: Deduplication): AppendConditions {
-    this.#environment.appending.requireSideKey('dedup', key);
+  #conditionsOf(key: string, { deduplication, delay, deliverAt }: SendOptions): AppendConditions | undefined {
+    const due = deliverAt ? { at: deliverAt.getTime() } : delay === undefined ? undefined : { in: delay };
+    if (!deduplication && !due) return undefined;
+    this.#environment.appending.requireSideKey(due ? 'delayed' : 'dedup', key);
     this.#scripted += 1;
     const token = `${this.#name}-${this.#scripted.toString(36).padStart(TOKEN_DIGITS, '0')}`;
+    const known = deduplication && { id: deduplication.id, within: deduplication.within };
     // A message that waits until its deadline may be sent once more then, and be answered as late again.
-    return { token, repeatedFor: 2 * this.#environment.timeout, deduplication: { id, within } };
+    return { token, repeatedFor: 2 * this.#environment.timeout, deduplication: known, due };
   }
 
   #shardOf(streamKey: string, payload: Payload, options: SendOptions | undefined): number {
@@ -375,6 +386,13 @@ export class StreamProducer extends EventEmitter<{ error: [error: RedisStreamsEr
 /** Whether the key decides about the shard; of a sharder of the application it is unknown, and presumed. */
 function isByKey(sharder: Sharder): boolean {
   return !(sharder instanceof RoundRobinSharder) && !(sharder instanceof PseudoRandomSharder);
+}
+
+/** Which option of a message needs a script. */
+function scriptedOption({ deduplication, delay, deliverAt }: SendOptions = {}): string | undefined {
+  if (deduplication) return 'deduplication';
+  if (delay !== undefined) return 'delay';
+  return deliverAt && 'deliverAt';
 }
 
 /** An error of the caller, not of Redis. */

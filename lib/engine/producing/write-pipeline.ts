@@ -44,6 +44,8 @@ export interface WritePipelineOptions {
   /** With `exactly-once`: the name by which the server recognises a batch that it has already appended. */
   readonly producer?: string | undefined;
   readonly trim: TrimLimit;
+  /** Redis has a message that waits beside its stream. */
+  readonly onScheduled?: (message: OutgoingMessage) => void;
 }
 
 /** Lifetime of a producer's memory on the server, which counts by the server's clock: that may jump. */
@@ -284,6 +286,7 @@ export class WritePipeline implements LanePipeline {
 
   #accept(message: OutgoingMessage, id: string): void {
     this.#release(message);
+    if (message.conditions?.due) this.#options.onScheduled?.(message);
     message.accepted(id);
   }
 

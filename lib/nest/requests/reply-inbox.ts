@@ -163,12 +163,13 @@ export class ReplyInbox {
   }
 
   async #start(): Promise<void> {
-    this.#consumer = await this.#options.streamer.createConsumer(this.streamKey, {
+    const options = {
       mode: 'real-time',
       autoStreamReset: 'earliest',
       batchSize: BATCH_SIZE,
       shardDiscoveryInterval: false,
-    });
+    } as const;
+    this.#consumer = await this.#options.streamer.createConsumer(this.streamKey, options, false);
     this.#isOpen = true;
     void this.#read(this.#consumer);
   }

@@ -127,8 +127,11 @@ export class RequestSender {
 }
 
 /** @throws InvalidOptionError for what makes sense for events only */
-function refuseForRequests({ expiresAt, deduplication }: RecordDelivery = {}): void {
+function refuseForRequests({ expiresAt, deduplication, delay, deliverAt }: RecordDelivery = {}): void {
   if (expiresAt) throw new InvalidOptionError('expiresAt', 'is for events only; a request has a timeout', expiresAt);
   const rule = 'is for events only: a request that is not stored gets no answer';
   if (deduplication) throw new InvalidOptionError('deduplication', rule, deduplication.id);
+  if (delay === undefined && !deliverAt) return;
+  const option = deliverAt ? 'deliverAt' : 'delay';
+  throw new InvalidOptionError(option, 'is for events only: a request waits for its answer', deliverAt ?? delay);
 }

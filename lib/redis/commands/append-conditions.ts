@@ -1,23 +1,17 @@
 import { UnsupportedOperationError } from '../../errors.js';
 import { APPEND_DEDUPLICATED } from '../scripts/append-deduplicated.js';
+import { SCHEDULE } from '../scripts/delayed.js';
 import type { Script } from '../scripts/script.js';
 import { outcomeOf } from '../wire/append-reply.js';
 import { ReplyError } from '../wire/resp-reader.js';
 import type { AppendRequest, Command, CommandArgument } from '../wire/resp-writer.js';
 import type { CommandSender } from './command-sender.js';
 import { classifyRedisError } from './redis-error.js';
-
-/** What a script decides about a message before it appends it. */
-export interface AppendConditions {
-  /** The same in every repetition of the send, and in no other send. Without spaces. */
-  readonly token: string;
-  /** How long the send may be repeated, in milliseconds. */
-  readonly repeatedFor: number;
-  /** Not appended when a message with this id was, `within` that many milliseconds. */
-  readonly deduplication: { readonly id: string; readonly within: number };
-}
+import type { AppendConditions, TrimLimit } from './stream-commands.js';
 
 interface AppendSettings {
+  /** Of a delayed message, applied when it is appended. */
+  readonly trim: TrimLimit;
   /** Arguments of XADD between key and id. */
   readonly limit: ReadonlyArray<string | number>;
   /** Whether the server has ids of the form `<ms>-*`. */
@@ -31,8 +25,14 @@ interface ScriptCall {
   readonly args: readonly CommandArgument[];
 }
 
+/** For how long at least a delayed message is remembered: the clock of the server may be set forward. */
+const MIN_MEMORY = 600_000;
+
 /** Refused as a command, by the ACL or because it has another name there; not a command inside of a script. */
 const NO_SCRIPTS = /eval/i;
+
+/** `<token>@<due>`: a message that waits, or did. */
+const DELAYED_ID = /^\S+@\d+$/;
 
 /**
  * One script call for each request. The first one has the text of the script, so that those behind it find it on the server:
@@ -60,22 +60,49 @@ function callOf(
   sender: CommandSender,
   streamKey: string,
   { id, fields }: AppendRequest,
-  { token, repeatedFor, deduplication }: AppendConditions,
-  { limit, partialIds }: AppendSettings,
+  { token, repeatedFor, deduplication, due }: AppendConditions,
+  { limit, partialIds, trim }: AppendSettings,
 ): ScriptCall {
-  const record = sender.sideKey('dedup', streamKey, deduplication.id);
-  const { within } = deduplication;
+  const records = deduplication ? [sender.sideKey('dedup', streamKey, deduplication.id)] : [];
+  const { within = 0 } = deduplication ?? {};
+  const lifetime = Math.max(within, repeatedFor);
+  if (due) {
+    const time = 'at' in due ? ['at', due.at] : ['in', due.in];
+    const args = [token, ...time, Math.max(repeatedFor, MIN_MEMORY), within, lifetime, ...trimOf(trim), ...fields];
+    return { script: SCHEDULE, keys: [...delayedKeys(sender, streamKey), ...records], args };
+  }
   const askedId = partialIds ? id : id.replace(/-\*$/, '?');
-  const args = [token, within, Math.max(within, repeatedFor), limit.length, ...limit, askedId, ...fields];
-  return { script: APPEND_DEDUPLICATED, keys: [sender.key(streamKey), record], args };
+  const args = [token, within, lifetime, limit.length, ...limit, askedId, ...fields];
+  return { script: APPEND_DEDUPLICATED, keys: [sender.key(streamKey), ...records], args };
 }
 
-/** The id of the message, or of the first with its deduplication id; or the error. */
-export function conditionalOutcome(reply: unknown): string | Error {
+/** The keys of what waits beside a stream or shard; in its slot. */
+export function delayedKeys(
+  sender: CommandSender,
+  streamKey: string,
+): [delayed: string, waiting: string, moved: string] {
+  return [
+    sender.sideKey('delayed', streamKey),
+    sender.sideKey('waiting', streamKey),
+    sender.sideKey('moved', streamKey),
+  ];
+}
+
+function trimOf({ maxLen, minAge }: TrimLimit): [kind: string, value: number | ''] {
+  if (maxLen !== undefined) return ['MAXLEN', maxLen];
+  return minAge === undefined ? ['', ''] : ['MINID', minAge];
+}
+
+/** The id of the message, or of the first with its deduplication id, which may be that of a delayed one; or the error. */
+export function conditionalOutcome(reply: unknown, { due }: AppendConditions): string | Error {
   const isRefused =
     reply instanceof ReplyError &&
     ['permission', 'unsupported'].includes(classifyRedisError(reply)) &&
     NO_SCRIPTS.test(reply.message);
+  if (typeof reply === 'string' && DELAYED_ID.test(reply)) return reply;
   if (!isRefused) return outcomeOf(reply);
-  return new UnsupportedOperationError('deduplication', 'needs scripts (EVAL, EVALSHA), which are not permitted here');
+  return new UnsupportedOperationError(
+    due ? 'a delayed message' : 'deduplication',
+    'needs scripts (EVAL, EVALSHA), which are not permitted here',
+  );
 }

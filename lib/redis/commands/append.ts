@@ -282,15 +282,15 @@ export class RedisAppendCommands implements AppendCommands {
     route: LiveRoute,
     key: string,
     trim: TrimPoint,
-    { streamKey, requests }: WriteBatch,
+    { streamKey, requests, trim: asked }: WriteBatch,
     conditions: readonly AppendConditions[],
   ): Promise<AppendOutcomes> {
     const features = this.#features ?? ALL;
-    const settings = { limit: trimArguments(trim, features), partialIds: features.partialIds };
+    const settings = { limit: trimArguments(trim, features), partialIds: features.partialIds, trim: asked };
     const commands = conditionalCommands(this.#sender, streamKey, requests, conditions, settings);
     if (trim.minId !== undefined && !features.minId) commands.push(dropCommand(key, trim.minId));
     const replies = await route.channel.commands(commands, 'utf8', settingsOf(route));
-    return replies.slice(0, requests.length).map(conditionalOutcome);
+    return conditions.map((condition, index) => conditionalOutcome(replies[index], condition));
   }
 
   #writeOnce(

@@ -107,22 +107,24 @@ export class CommandSender {
   }
 
   /**
-   * Runs a script on a key that has its prefix, by its digest, or by its source when the server does not have it. Undefined
+   * Runs a script on a key that has its prefix, or on several of one slot, by its digest, or by its source when the server does not have it. Undefined
    * when scripts are not permitted here; that is remembered, and the caller has another way.
    */
   async run(
     { source, sha }: Script,
-    key: string,
+    keys: string | readonly [string, ...string[]],
     args: readonly CommandArgument[],
     encoding: ReplyEncoding = 'utf8',
   ): Promise<{ reply: unknown } | undefined> {
     if (!this.features.has('scripts')) return undefined;
+    const named = typeof keys === 'string' ? ([keys] as const) : keys;
+    const words = [named.length, ...named, ...args];
     const send = (command: Command): Promise<unknown> =>
-      this.#send(key, ({ channel }, settings) => channel.command(command, encoding, settings));
+      this.#send(named[0], ({ channel }, settings) => channel.command(command, encoding, settings));
     try {
-      return { reply: await send(['EVALSHA', sha, 1, key, ...args]) };
+      return { reply: await send(['EVALSHA', sha, ...words]) };
     } catch (error) {
-      if (replyWord(error) === 'NOSCRIPT') return this.#runSource(source, key, args, send);
+      if (replyWord(error) === 'NOSCRIPT') return this.#runSource(source, words, send);
       if (!this.features.isMissing('scripts', error)) throw error;
       return undefined;
     }
@@ -140,12 +142,11 @@ export class CommandSender {
 
   async #runSource(
     source: string,
-    key: string,
-    args: readonly CommandArgument[],
+    words: readonly CommandArgument[],
     send: (command: Command) => Promise<unknown>,
   ): Promise<{ reply: unknown } | undefined> {
     try {
-      return { reply: await send(['EVAL', source, 1, key, ...args]) };
+      return { reply: await send(['EVAL', source, ...words]) };
     } catch (error) {
       if (!this.features.isMissing('scripts', error)) throw error;
       return undefined;

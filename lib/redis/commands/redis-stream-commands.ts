@@ -2,6 +2,7 @@ import type { ConnectionRouter } from '../connection/connection-router.js';
 import { RedisAnswerCommands } from './answers.js';
 import { RedisAppendCommands } from './append.js';
 import { CommandSender } from './command-sender.js';
+import { RedisDelayedCommands } from './delayed.js';
 import { RedisGroupCommands } from './groups.js';
 import { RedisInboxCommands } from './inbox.js';
 import { RedisPauseCommands } from './pauses.js';
@@ -32,5 +33,6 @@ export function redisStreamCommands(
     inbox: new RedisInboxCommands(sender),
     answers: new RedisAnswerCommands(sender),
     clock: new RedisClockCommands(sender, clock),
+    delayed: new RedisDelayedCommands(sender),
   };
 }

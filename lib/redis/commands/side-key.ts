@@ -7,6 +7,10 @@ const FEATURES = Object.freeze({
   producer: "delivery 'exactly-once'",
   /** The first send with an id that the caller gave. */
   dedup: 'deduplication',
+  /** When each delayed message is due, their contents, and those of late that wait no longer. */
+  delayed: 'delayed messages',
+  waiting: 'delayed messages',
+  moved: 'delayed messages',
   /** The messages that a group has handled. */
   handled: 'an inbox',
   /** The live consumer that has a name in a group. */

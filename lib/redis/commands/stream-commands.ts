@@ -1,7 +1,6 @@
 import type { AppendOutcomes } from '../wire/append-reply.js';
 import type { AppendRequest } from '../wire/resp-writer.js';
 import type { StreamEntry, StreamPage } from '../wire/stream-entry.js';
-import type { AppendConditions } from './append-conditions.js';
 import type { SideKeyKind } from './side-key.js';
 
 /** What the engine asks of Redis, in eight facets. Parts of the engine take those they need, so that a unit test can fake them. */
@@ -14,9 +13,10 @@ export interface StreamCommands {
   readonly inbox: InboxCommands;
   readonly answers: AnswerCommands;
   readonly clock: ClockCommands;
+  readonly delayed: DelayedCommands;
 }
 
-export type { AppendConditions, AppendOutcomes, AppendRequest, StreamEntry, StreamPage };
+export type { AppendOutcomes, AppendRequest, StreamEntry, StreamPage };
 
 /** Trims a stream as it is appended to, approximately (`~`). */
 export interface TrimLimit {
@@ -39,6 +39,18 @@ export interface OnceSettings {
    * fails with `BatchRevoked`: they may be sent again in other batches.
    */
   readonly revokes?: boolean;
+}
+
+/** What a script decides about a message before it appends it. */
+export interface AppendConditions {
+  /** The same in every repetition of the send, and in no other send. Without spaces. */
+  readonly token: string;
+  /** How long the send may be repeated, in milliseconds. */
+  readonly repeatedFor: number;
+  /** Not appended when a message with this id was, `within` that many milliseconds. */
+  readonly deduplication?: { readonly id: string; readonly within: number } | undefined;
+  /** Kept beside the stream until then: in so many milliseconds, or at a time since the epoch, by the clock of the server. */
+  readonly due?: { readonly in: number } | { readonly at: number } | undefined;
 }
 
 /** Entries that are appended to one stream in one write. */
@@ -362,6 +374,38 @@ export interface AnswerCommands {
     replyStream: string,
     correlationIds: readonly string[],
   ): Promise<{ timeToLive: number; isCancelled: readonly boolean[] }>;
+}
+
+/** A message that waits beside its stream. */
+export interface DelayedEntry {
+  readonly token: string;
+  /** When it is due, in milliseconds since the epoch. */
+  readonly due: number;
+  /** Names and values in turn. */
+  readonly fields: readonly Buffer[];
+}
+
+/** What one step of moving delayed messages did. */
+export interface MovedStep {
+  readonly moved: number;
+  /** Milliseconds until the next message is due; undefined when none waits. */
+  readonly next: number | undefined;
+  /** Messages whose contents were deleted, or evicted, by others. */
+  readonly lost: number;
+  /** Why the message that is due could not be appended; it waits. */
+  readonly failure: Error | undefined;
+}
+
+/** Messages that wait beside a stream or shard until they are due. They are scheduled by appending with conditions. */
+export interface DelayedCommands {
+  /** One small command. */
+  isWaiting(streamKey: string): Promise<boolean>;
+  /** Appends those that are due. @throws UnsupportedOperationError where scripts are not permitted */
+  move(streamKey: string): Promise<MovedStep>;
+  /** Those that are due first, after `after`. @throws UnsupportedOperationError where scripts are not permitted */
+  list(streamKey: string, count: number, after?: Pick<DelayedEntry, 'token' | 'due'>): Promise<DelayedEntry[]>;
+  /** False when it does not wait. @throws UnsupportedOperationError where scripts are not permitted */
+  cancel(streamKey: string, token: string): Promise<boolean>;
 }
 
 /** The time of the server that serves a stream. In Cluster each node has a clock of its own. */

@@ -150,6 +150,18 @@ describe('addStream()', () => {
     await early.close();
   });
 
+  it('a pattern whose stream has another name may be given the stream with its own name', async () => {
+    const [pattern, stream] = [uniqueName('orders'), uniqueName('renamed')];
+    const seen: string[] = [];
+    await nest.emit(pattern, 1);
+    await nest.emit(stream, 2);
+    const { server } = await nest.serve(noting(pattern, seen), { streams: { [pattern]: stream } });
+    await expect(server.addStream(pattern, stream)).rejects.toMatchObject({ option: 'streamKey', value: stream });
+    await server.addStream(pattern, pattern);
+    await until('both are handled', () => seen.length === 2);
+    expect([...seen].sort()).toEqual([`${pattern} ${pattern} 1`, `${pattern} ${stream} 2`].sort());
+  });
+
   it('a stream that cannot be opened is not added', async () => {
     const [pattern, stream] = [uniqueName('orders'), uniqueName('tenant')];
     const seen: string[] = [];

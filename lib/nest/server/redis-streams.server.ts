@@ -228,12 +228,14 @@ export class ServerRedisStreams
     check.name('streamKey', streamKey);
     await this.#change(async (consumers) => {
       this.#control.add(route, streamKey);
+      const asked: HandlerConsumer[] = [];
       try {
         if (this.#listening) await this.#groupHandlers();
-        await Promise.all(consumers.map((consumer) => consumer.addStream(route, streamKey)));
+        asked.push(...consumers);
+        await Promise.all(asked.map((consumer) => consumer.addStream(route, streamKey)));
       } catch (error) {
         this.#control.remove(route, streamKey);
-        await Promise.all(consumers.map((consumer) => consumer.removeStream(route, streamKey)));
+        await Promise.all(asked.map((consumer) => consumer.removeStream(route, streamKey)));
         throw error;
       }
     });

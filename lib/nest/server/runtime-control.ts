@@ -50,7 +50,7 @@ export class RuntimeControl {
 
   /** Whether the handlers may read the stream, {@link check} finds out. @throws InvalidOptionError */
   add(pattern: string, streamKey: string): void {
-    if (streamKey === pattern || this.addedTo(pattern).includes(streamKey)) throw readAlready(streamKey, pattern);
+    if (this.addedTo(pattern).includes(streamKey)) throw readAlready(streamKey, pattern);
     this.#added = [...this.#added, { pattern, streamKey }];
   }
 

@@ -66,10 +66,21 @@ it.each(FORMS)('a certificate that is not trusted fails the first connection at 
 });
 
 describe('a certificate of the client that cannot be used fails the first connection at once', () => {
+  // With TLS 1.3 a server looks at it after the handshake, and the end of the connection may hide what it says: then the next
+  // attempt, or a later one, finds out.
+  const maxVersion = 'TLSv1.2';
   const stranger = { cert: readFileSync(other.certFile), key: readFileSync(other.keyFile) };
   it.each<[what: string, tls: ConnectionOptions, rule: RegExp]>([
-    ['it is missing', {}, /refused the TLS handshake, or the certificate of this client: .*certificate required/],
-    ['the server does not trust it', stranger, /refused the TLS handshake, or the certificate of this client: .*ca$/],
+    [
+      'it is missing',
+      { maxVersion },
+      /refused the TLS handshake, or the certificate of this client: .*handshake failure/,
+    ],
+    [
+      'the server does not trust it',
+      { ...stranger, maxVersion },
+      /refused the TLS handshake, or the certificate of this client: .*ca$/,
+    ],
     ['it is no certificate', { cert: 'x', key: 'y' }, /^The options of the connection to Redis at .* cannot be used/],
     ['its key is another one', { ...stranger, key: readFileSync(certificate.keyFile) }, /mismatch/],
     ['it has another passphrase', { key: ENCRYPTED_KEY, passphrase: 'S3CRET' }, /cannot be used: .*(?:decrypt|bad)/],
@@ -97,7 +108,7 @@ describe('a cluster whose nodes all refuse, at addresses that are known, fails t
       '127.0.0.1',
     ]);
     const admin = bench.admin(server.url);
-    await admin.call('CLUSTER', 'ADDSLOTSRANGE', 0, 16_383);
+    await admin.cluster('ADDSLOTS', ...Array.from({ length: 16_384 }, (_, slot) => slot));
     await until('it serves', async () => String(await admin.cluster('INFO')).includes('cluster_state:ok'));
     return { server, port };
   }

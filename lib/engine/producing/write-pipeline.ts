@@ -354,6 +354,9 @@ function isFinal(error: Error): error is RedisStreamsError {
   return error instanceof RedisStreamsError && !error.retryable;
 }
 
+/** The only word that Redis has for it is ERR; the second form is for 1970, on servers without ids of the form `<ms>-*`. */
+const ID_REFUSED = /^ERR The ID specified in XADD (?:is equal or smaller|must be greater)/;
+
 function publicError(message: OutgoingMessage, error: Error): RedisStreamsError {
   const { streamKey } = message;
   if (isMistake(error))
@@ -362,8 +365,7 @@ function publicError(message: OutgoingMessage, error: Error): RedisStreamsError 
   if (error instanceof ClosedError)
     return new ClosedError('The connection', `a message to '${streamKey}' was not sent`);
   if (isFinal(error)) return error;
-  // The only word that Redis has for it is ERR.
-  if (error.message.startsWith('ERR The ID specified in XADD is equal or smaller')) {
+  if (ID_REFUSED.test(error.message)) {
     return new TimestampRefusedError(streamKey, new Date(entryIdTime(message.id)), error);
   }
   if (isTransient(classifyRedisError(error))) return new SendFailedError(streamKey, error.message, error, true);

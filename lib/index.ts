@@ -28,6 +28,6 @@ export { RedisStreamsRecord, RedisStreamsRecordBuilder } from './nest/redis-stre
 export type { RecordDelivery } from './nest/redis-streams.record.js';
 export { ServerRedisStreams } from './nest/server/redis-streams.server.js';
 export { InjectRedisStreams, getRedisStreamsToken } from './nest/redis-streams.tokens.js';
-export type { StandardSchemaV1 } from './nest/standard-schema.js';
+export type { StandardSchemaResult, StandardSchemaV1 } from './nest/standard-schema.js';
 export { StreamCatalog, streamCatalog } from './nest/stream-catalog.js';
 export type { CatalogClient, CatalogSchemas, HandlerDecorator, StreamCatalogOptions } from './nest/stream-catalog.js';

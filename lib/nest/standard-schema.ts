@@ -10,12 +10,13 @@ export interface StandardSchemaV1<Input = unknown, Output = Input> {
   readonly '~standard': {
     readonly version: 1;
     readonly vendor: string;
-    readonly validate: (value: unknown) => SchemaResult<Output> | Promise<SchemaResult<Output>>;
+    readonly validate: (value: unknown) => StandardSchemaResult<Output> | Promise<StandardSchemaResult<Output>>;
     readonly types?: { readonly input: Input; readonly output: Output } | undefined;
   };
 }
 
-type SchemaResult<Output> =
+/** The value, or what is wrong with it. */
+export type StandardSchemaResult<Output> =
   { readonly value: Output; readonly issues?: undefined } | { readonly issues: ReadonlyArray<PayloadIssue> };
 
 /**
@@ -35,7 +36,7 @@ export function validate(schema: StandardSchemaV1, pattern: string, data: unknow
   }
 }
 
-function valueOf(result: SchemaResult<unknown>, pattern: string): unknown {
+function valueOf(result: StandardSchemaResult<unknown>, pattern: string): unknown {
   if (result.issues) throw new PayloadInvalidError(pattern, result.issues);
   return result.value;
 }

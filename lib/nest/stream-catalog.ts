@@ -3,6 +3,7 @@ import type { Observable } from 'rxjs';
 import type { Receipt } from '../engine/messages/receipt.js';
 import { InvalidOptionError } from '../errors.js';
 import { check, optionNames } from '../shared/option-checks.js';
+import type { ClientRedisStreams } from './client/redis-streams.client.js';
 import type { RedisStreamsContext } from './redis-streams.context.js';
 import { StreamEventPattern, decorateParameters } from './redis-streams.decorators.js';
 import { SCHEMA } from './redis-streams.options.js';
@@ -38,12 +39,6 @@ export interface CatalogClient<Events extends object> {
     event: K,
     messages: ReadonlyArray<Events[K] | RedisStreamsRecord<Events[K]>>,
   ): Observable<Receipt[]>;
-}
-
-/** A client, as far as a catalog uses it. */
-interface EventClient {
-  emit<TResult, TInput>(pattern: unknown, data: TInput): Observable<TResult>;
-  emitBatch<TInput>(pattern: unknown, messages: readonly TInput[]): Observable<Receipt[]>;
 }
 
 const OPTIONS = optionNames<StreamCatalogOptions<object>>({ schemas: true });
@@ -92,7 +87,7 @@ export class StreamCatalog<Events extends object, Context extends RedisStreamsCo
   }
 
   /** Sends the events of this catalog through a client; the client stays open when nothing else uses it. */
-  client(client: EventClient): CatalogClient<Events> {
+  client(client: Pick<ClientRedisStreams, 'emit' | 'emitBatch'>): CatalogClient<Events> {
     const checked = (event: string, data: unknown): unknown => {
       const schema = this.#schemaOf(event);
       // The client refuses what is not given.

@@ -72,8 +72,6 @@ for _, token in ipairs(due) do
     local args = { 'XADD', KEYS[1] }
     if content[3] == 'MAXLEN' then
       args = { 'XADD', KEYS[1], 'MAXLEN', '~', content[4] }
-    elseif content[3] == 'MINID' then
-      args = { 'XADD', KEYS[1], 'MINID', '~', whole(math.max(0, now - content[4])) }
     end
     args[#args + 1] = '*'
     for i = 5, #content do args[#args + 1] = content[i] end
@@ -81,6 +79,10 @@ for _, token in ipairs(due) do
     if type(reply) == 'table' then
       failure = reply
       break
+    end
+    -- On its own: before Redis 6.2 there is no MINID, and the message must not wait for that.
+    if content[3] == 'MINID' then
+      redis.pcall('XTRIM', KEYS[1], 'MINID', '~', whole(math.max(0, now - content[4])))
     end
     moved = moved + 1
     if tonumber(content[1]) > now then redis.call('ZADD', KEYS[4], content[1], token) end

@@ -38,8 +38,8 @@ async function send(pattern: string, count: number): Promise<void> {
 }
 
 describe('a handler with rateLimit', () => {
-  // A span of the test is a little shorter: the handler notes the time a little after the start.
-  const span = PER - 50;
+  // The handler notes the time after the start, on a busy machine a good while after it.
+  const span = PER / 2;
 
   it.each<[name: string, extras: HandlerExtras]>([
     ['single messages', {}],

@@ -74,6 +74,18 @@ describe('a mover of delayed messages', () => {
     expect(jest.getTimerCount()).toBe(0);
   });
 
+  it('looks twenty times a second at most, however many streams a consumer reads', async () => {
+    for (let number = 0; number < 400; number += 1) mover.attach(`orders.${number}`, () => undefined);
+    await jest.advanceTimersByTimeAsync(10);
+    expect(stream.looks).toBe(400);
+    await jest.advanceTimersByTimeAsync(60_000);
+    expect(stream.looks).toBeGreaterThan(1_400);
+    expect(stream.looks).toBeLessThanOrEqual(400 + 60 * 20);
+    stream.schedule(mover, 500);
+    await jest.advanceTimersByTimeAsync(600);
+    expect(stream.moved).toHaveLength(1);
+  });
+
   it('does nothing for a producer once nothing waits', async () => {
     stream.schedule(mover, 300);
     await jest.advanceTimersByTimeAsync(10_000);

@@ -10,8 +10,10 @@ import type { DelayedCommands } from '../../redis/commands/stream-commands.js';
 
 type OnError = (error: RedisStreamsError) => void;
 
-/** Longest sleep while a message waits, and time between two looks of a consumer while none does, in milliseconds. */
+/** Longest sleep while a message waits, and shortest time between two looks of a consumer while none does, in milliseconds. */
 const LONGEST_SLEEP = 1_000;
+/** Most looks in a second, at all streams together, while nothing waits: a service may read hundreds of streams. */
+const LOOKS_PER_SECOND = 20;
 /** Shortest time between two steps for one stream. */
 const SHORTEST_SLEEP = 5;
 /** Longest time by which a mover lets others go first. */
@@ -54,7 +56,8 @@ interface Watch {
  * Moves delayed messages to their streams when they are due. It owns one timer for each stream that a consumer of its streamer
  * reads, or to which a producer has scheduled a message that may wait still:
  *
- * - nothing waits: a consumer looks once a second, with one small command; a producer does nothing
+ * - nothing waits: a consumer looks once a second, with one small command, less often where it reads more than 20 streams; a
+ *   producer does nothing
  * - something waits: it sleeps until the next message is due, one second at most, and then moves what is due
  *
  * Any number of movers may work on one stream, because each step is one script. A mover that finds its work done lets the
@@ -167,10 +170,18 @@ export class DelayedMover {
     // One that was scheduled during the step may not have been seen by it.
     if (watch.expectedAt !== Infinity) {
       watch.isWaiting = true;
-      wait = Math.min(wait ?? LONGEST_SLEEP, Math.max(SHORTEST_SLEEP, watch.expectedAt - monotonicNow()));
+      wait = Math.min(
+        wait ?? LONGEST_SLEEP,
+        LONGEST_SLEEP,
+        Math.max(SHORTEST_SLEEP, watch.expectedAt - monotonicNow()),
+      );
     }
     if (wait === undefined) this.#dropUnused(watch);
-    else this.#plan(watch, Math.min(wait, watch.failures > 0 ? REFUSED_SLEEP : LONGEST_SLEEP));
+    else this.#plan(watch, watch.failures > 0 ? Math.min(wait, REFUSED_SLEEP) : wait);
+  }
+
+  get #lookInterval(): number {
+    return Math.max(LONGEST_SLEEP, (this.#watches.size * 1_000) / LOOKS_PER_SECOND);
   }
 
   /** Returns how long to wait for the next step; undefined when there is none. */
@@ -179,7 +190,7 @@ export class DelayedMover {
     const { streamKey } = watch;
     if (!watch.isWaiting && !(await delayed.isWaiting(streamKey))) {
       watch.refusal = undefined;
-      return watch.readers.size > 0 ? LONGEST_SLEEP : undefined;
+      return watch.readers.size > 0 ? this.#lookInterval : undefined;
     }
     watch.isWaiting = true;
     const wasDue = monotonicNow() >= watch.dueAt;
@@ -192,9 +203,10 @@ export class DelayedMover {
     // What was due has been moved by another process.
     if (moved > 0) watch.yield = 0;
     else if (wasDue) watch.yield = Math.min(LONGEST_YIELD, Math.max(SHORTEST_SLEEP, 2 * watch.yield));
-    if (next === undefined) return watch.readers.size > 0 ? LONGEST_SLEEP : undefined;
+    if (next === undefined) return watch.readers.size > 0 ? this.#lookInterval : undefined;
+    if (next === 0) return 0;
     // Rounded up: a timer that fires a moment early finds nothing.
-    return next === 0 ? 0 : Math.max(SHORTEST_SLEEP, Math.ceil(next) + 1) + watch.yield;
+    return Math.min(LONGEST_SLEEP, Math.max(SHORTEST_SLEEP, Math.ceil(next) + 1) + watch.yield);
   }
 
   #pauseAfter(watch: Watch, error: unknown): number {

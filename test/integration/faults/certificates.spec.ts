@@ -22,8 +22,11 @@ afterAll(() => [certificate, other].forEach((each) => each.remove()));
 
 const logger = { error: () => undefined, warn: () => undefined, log: () => undefined };
 
+const BUS_OFFSET = 10_000;
+
 async function tlsServer({ certFile, keyFile }: Certificate, args: readonly string[] = []) {
-  const port = await freePort();
+  // The bus of a cluster has a port of its own.
+  const port = await freePort(BUS_OFFSET);
   const files = ['--tls-cert-file', certFile, '--tls-key-file', keyFile, '--tls-ca-cert-file', certFile];
   const tls = ['--tls-port', String(port), ...files, '--tls-auth-clients', 'no'];
   const server = await bench.server({ args: [...tls, ...args] });

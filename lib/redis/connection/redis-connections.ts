@@ -11,6 +11,7 @@ import { clientFactory, replyTimeoutOf } from './client-factory.js';
 import { ClusterNodes } from './cluster-nodes.js';
 import { ClusterRouter, ReaderRouter, SingleRouter } from './connection-router.js';
 import type { ConnectionRouter, LiveNode, LiveRoute } from './connection-router.js';
+import { isMisconfiguration } from './connect-failure.js';
 import { ReadInterrupt } from './read-interrupt.js';
 import { RedisConnection } from './redis-connection.js';
 import type { ClientSource, ConnectionSettings } from './redis-connection.js';
@@ -39,6 +40,8 @@ export class RedisConnections extends EventEmitter<ConnectionsEvents> {
   readonly #logger: RedisStreamsLogger;
   readonly #open = new Set<RedisConnection>();
   readonly #reportedMissing = new Set<string>();
+  /** By role, what was reported last of what waiting does not cure. */
+  readonly #refusals = new Map<string, string>();
   #nodes: ClusterNodes | undefined;
   #retiredReconnects = 0;
   #status: RedisStreamsStatus = 'disconnected';
@@ -234,9 +237,15 @@ export class RedisConnections extends EventEmitter<ConnectionsEvents> {
     this.#logger.debug?.(`Redis at ${address} ended an idle connection (${role}); it is opened again`);
   }
 
-  /** The first failure and then every tenth: an outage of an hour must not fill a disk. */
+  /**
+   * The first failure and then every tenth: an outage of an hour must not fill a disk. What waiting does not cure is reported when
+   * it first shows: the server may have been down before it came back with another certificate or password.
+   */
   #reportFailure(role: string, error: Error, attempt: number): void {
-    if (attempt % 10 === 1) this.#logger.warn(`${error.message} (${role}, attempt ${attempt})`);
+    if (attempt === 1) this.#refusals.delete(role);
+    const isNew = isMisconfiguration(error) && this.#refusals.get(role) !== error.message;
+    if (isNew) this.#refusals.set(role, error.message);
+    if (isNew || attempt % 10 === 1) this.#logger.warn(`${error.message} (${role}, attempt ${attempt})`);
   }
 }
 

@@ -127,7 +127,7 @@ describe('a handler with rateLimit', () => {
     await until('they are handled', () => next.count === 9);
   });
 
-  it('starts nothing while the counter cannot be asked, says so once, and continues', async () => {
+  it('starts nothing while the counter cannot be asked, reports that once, and continues', async () => {
     const pattern = uniqueName('rate');
     const starts = new Starts();
     const key = `nrs:{${pattern}}:rate:${pattern}:${GROUP}`;

@@ -172,7 +172,7 @@ describe('a request with a time-out of its own', () => {
     expect(client.openRequests).toBe(0);
   });
 
-  it('begins anew with each value of an answer', async () => {
+  it('counts from each value of an answer', async () => {
     const pattern = uniqueName('timeout');
     await nest.serve(onRequest(pattern, () => interval(200).pipe(take(7))));
     const record = new RedisStreamsRecordBuilder({}).setTimeout(1_000).build();

@@ -122,7 +122,7 @@ describe('a group that is paused', () => {
     expect(await take(consumer as unknown as StreamConsumer, 31)).toHaveLength(31);
   });
 
-  it('keeps what an instance had that died: nobody claims it in the pause, and one consumer does after it', async () => {
+  it('keeps what an instance had that died: no consumer claims it in the pause, and one does after it', async () => {
     const [one, two] = [await bench.streamer(server.url), await bench.streamer(server.url)];
     const manager = await two.createManager();
     await sendNumbers(await one.createProducer('s'), 0, 0);

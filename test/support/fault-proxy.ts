@@ -21,6 +21,8 @@ interface Tear {
   readonly bytes: number;
   readonly role: LinkRole | undefined;
   readonly torn: () => void;
+  /** Waits for a request with this text. */
+  request: string | undefined;
   skip: number;
 }
 
@@ -116,7 +118,12 @@ export class FaultProxy {
    * the connection has ended.
    */
   tearReply(bytes: number, role?: LinkRole, skip = 0): Promise<void> {
-    return new Promise((torn) => this.#tears.push({ bytes, role, torn, skip }));
+    return new Promise((torn) => this.#tears.push({ bytes, role, torn, skip, request: undefined }));
+  }
+
+  /** Ends the connection in place of the next reply after a request with this text, which the server carries out. */
+  loseReplyTo(request: string, role: LinkRole): Promise<void> {
+    return new Promise((torn) => this.#tears.push({ bytes: 0, role, torn, skip: 0, request }));
   }
 
   /** Damages the next request of that role, so that the server cannot read it. */
@@ -189,6 +196,7 @@ export class FaultProxy {
     client.on('data', (chunk: Buffer) => {
       link.role ??= ROLE.exec(chunk.toString('latin1'))?.[1] as LinkRole | undefined;
       if (this.#hasRefused(link, chunk)) return;
+      this.#arm(link, chunk);
       this.#corrupt(link, chunk);
       if (!this.#hasAnswered(link, chunk)) this.#pass(link, upstream, chunk);
     });
@@ -245,8 +253,16 @@ export class FaultProxy {
     chunk.write('x', chunk.indexOf(ARGUMENT));
   }
 
+  #arm(link: Link, chunk: Buffer): void {
+    for (const tear of this.#tears) {
+      if (tear.role === link.role && tear.request !== undefined && chunk.includes(tear.request)) tear.request = undefined;
+    }
+  }
+
   #tear(link: Link, chunk: Buffer): boolean {
-    const index = this.#tears.findIndex(({ role }) => role === undefined || role === link.role);
+    const index = this.#tears.findIndex(
+      ({ role, request }) => request === undefined && (role === undefined || role === link.role),
+    );
     const tear = this.#tears[index];
     if (!tear || tear.skip-- > 0) return false;
     this.#tears.splice(index, 1);

@@ -150,8 +150,8 @@ describe('after a lost connection', () => {
     values.next('first');
     await until('it arrives', () => received.length === 1);
 
-    const torn = proxy.tearReply(0, 'writer');
     const batch = Array.from({ length: count }, (_, index) => `torn ${index}`);
+    const torn = proxy.loseReplyTo('torn 0', 'writer');
     for (const value of batch) values.next(value);
     await torn;
     values.next('last but one');

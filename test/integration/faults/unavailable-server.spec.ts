@@ -183,7 +183,10 @@ describe('an acknowledgement for a deleted object', () => {
     const calls = /cmdstat_xack:calls=(\d+)/.exec(await admin.info('commandstats'))?.[1];
     expect(calls).toBe('1');
     await producer.send('next');
-    expect((await consumer.next()).text()).toBe('next');
+    // A group that is created again before the acknowledgements arrive has what is unsettled put back: delivered once more.
+    let message = await consumer.next();
+    while (pendingIds.includes(message.id)) message = await consumer.next();
+    expect(message.text()).toBe('next');
   });
 
   let pendingIds: string[] = [];

@@ -255,7 +255,8 @@ export class FaultProxy {
 
   #arm(link: Link, chunk: Buffer): void {
     for (const tear of this.#tears) {
-      if (tear.role === link.role && tear.request !== undefined && chunk.includes(tear.request)) tear.request = undefined;
+      if (tear.role === link.role && tear.request !== undefined && chunk.includes(tear.request))
+        tear.request = undefined;
     }
   }
 

@@ -62,33 +62,27 @@ export class CommandSender {
     return this.#send(key, ({ channel }, settings) => channel.pages(command, (name) => this.streamKey(name), settings));
   }
 
-  /** Sends all commands in one write; the outcome of each is its reply or its error. All must be on the same key. */
-  async pipeline(key: string, commands: readonly Command[], encoding: ReplyEncoding = 'utf8'): Promise<unknown[]> {
-    return this.#together(() => key, commands, encoding);
-  }
-
   /**
-   * Sends commands on keys that have their prefix, in one write to each node; the outcome of each is its reply or its error.
-   * Never rejects.
+   * Sends all commands in one write; the outcome of each is its reply or its error.
+   * @param keys of all commands, or one for each of them; in Cluster the node of the first must serve all
    */
-  async scatter(commands: ReadonlyArray<{ readonly key: string; readonly command: Command }>): Promise<unknown[]> {
-    const byNode = new Map<string, Array<{ index: number; key: string; command: Command }>>();
-    for (const [index, { key, command }] of commands.entries()) {
-      const node = this.router.laneOf(key);
-      byNode.set(node, [...(byNode.get(node) ?? []), { index, key, command }]);
-    }
-    const outcomes: unknown[] = [];
-    const send = async (part: ReadonlyArray<{ index: number; key: string; command: Command }>): Promise<void> => {
-      const sent = this.#together(
-        (place) => (part[place] as { key: string }).key,
-        part.map(({ command }) => command),
-        'utf8',
-      );
-      const replies = await sent.catch((error: unknown) => part.map(() => error));
-      for (const [place, { index }] of part.entries()) outcomes[index] = replies[place];
-    };
-    await Promise.all([...byNode.values()].map(send));
-    return outcomes;
+  async pipeline(
+    keys: string | readonly string[],
+    commands: readonly Command[],
+    encoding: ReplyEncoding = 'utf8',
+  ): Promise<unknown[]> {
+    if (commands.length === 0) return [];
+    const keyOf = (index: number): string => (typeof keys === 'string' ? keys : (keys[index] as string));
+    const route = await this.router.ready(keyOf(0), this.timeout);
+    const outcomes = await route.channel.commands(commands, encoding, settingsOf(route));
+    return Promise.all(
+      outcomes.map(async (outcome, index) => {
+        if (!(outcome instanceof Error)) return outcome;
+        const key = keyOf(index);
+        if (!this.router.redirected(key, outcome, route)) return this.failure(outcome, route);
+        return this.#redirected(key, commands[index] as Command, encoding);
+      }),
+    );
   }
 
   /**
@@ -107,8 +101,8 @@ export class CommandSender {
   }
 
   /**
-   * Runs a script on a key that has its prefix, or on several of one slot, by its digest, or by its source when the server does not have it. Undefined
-   * when scripts are not permitted here; that is remembered, and the caller has another way.
+   * Runs a script on a key that has its prefix, or on several of one slot: by its digest, or by its source when the server does
+   * not have it. Undefined when scripts are not permitted here; that is remembered, and the caller has another way.
    */
   async run(
     { source, sha }: Script,
@@ -151,25 +145,6 @@ export class CommandSender {
       if (!this.features.isMissing('scripts', error)) throw error;
       return undefined;
     }
-  }
-
-  /** @param keyOf the key of a command, by its place; the node of the first serves all */
-  async #together(
-    keyOf: (index: number) => string,
-    commands: readonly Command[],
-    encoding: ReplyEncoding,
-  ): Promise<unknown[]> {
-    if (commands.length === 0) return [];
-    const route = await this.router.ready(keyOf(0), this.timeout);
-    const outcomes = await route.channel.commands(commands, encoding, settingsOf(route));
-    return Promise.all(
-      outcomes.map(async (outcome, index) => {
-        if (!(outcome instanceof Error)) return outcome;
-        const key = keyOf(index);
-        if (!this.router.redirected(key, outcome, route)) return this.failure(outcome, route);
-        return this.#redirected(key, commands[index] as Command, encoding);
-      }),
-    );
   }
 
   async #send<T>(key: string, send: (route: LiveRoute, settings: SendSettings) => Promise<T>): Promise<T> {

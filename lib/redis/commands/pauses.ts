@@ -25,8 +25,11 @@ export class RedisPauseCommands implements PauseCommands {
   async arePaused(groups: readonly PausedGroup[]): Promise<Array<boolean | Error>> {
     const keys = groups.map((group) => this.#keyOrError(group));
     const known = keys.filter((key) => typeof key === 'string');
-    const outcomes = await this.#sender.scatter(known.map((key) => ({ key, command: ['EXISTS', key] })));
-    const answers = outcomes.values();
+    const replies = await this.#sender.pipeline(
+      known,
+      known.map((key) => ['EXISTS', key] as const),
+    );
+    const answers = replies.values();
     return keys.map((key) => {
       const answer: unknown = typeof key === 'string' ? answers.next().value : key;
       return answer instanceof Error ? answer : answer === 1;

@@ -3,7 +3,7 @@ import type { AppendRequest } from '../wire/resp-writer.js';
 import type { StreamEntry, StreamPage } from '../wire/stream-entry.js';
 import type { SideKeyKind } from './side-key.js';
 
-/** What the engine asks of Redis, in eight facets. Parts of the engine take those they need, so that a unit test can fake them. */
+/** What the engine asks of Redis, in facets. Parts of the engine take those they need, so that a unit test can fake them. */
 export interface StreamCommands {
   readonly appending: AppendCommands;
   readonly reading: ReadCommands;
@@ -340,7 +340,7 @@ export interface PausedGroup {
 export interface PauseCommands {
   pause(group: PausedGroup): Promise<void>;
   resume(group: PausedGroup): Promise<void>;
-  /** With one write to each node. Each answer may be an error of its own; never rejects. */
+  /** In one write, of groups whose {@link nodeOf} is the same. Each answer may be an error of its own. */
   arePaused(groups: readonly PausedGroup[]): Promise<Array<boolean | Error>>;
   /** Names the node that is asked, so that questions for one node can be kept together. */
   nodeOf(group: PausedGroup): string;

@@ -21,7 +21,7 @@ import type {
 } from '../redis/commands/stream-commands.js';
 import { ConsumerSession } from './consuming/consumer-session.js';
 import type { SessionCapacity, SessionListeners } from './consuming/consumer-session.js';
-import type { ConsumerFor, OnlyOptionsOf } from './consuming/consumer-types.js';
+import type { BasicConsumer, ConsumerFor, OnlyOptionsOf } from './consuming/consumer-types.js';
 import { GroupPauses } from './consuming/group-pauses.js';
 import { DelayedMover } from './delayed/delayed-mover.js';
 import { HEALTH_DEFAULTS, HEALTH_OPTIONS, loopHealth } from './health.js';
@@ -29,7 +29,7 @@ import type { HealthOptions, StreamerHealth } from './health.js';
 import { Inbox } from './admin/inbox.js';
 import type { InboxOptions } from './admin/inbox.js';
 import { check, definedOptions } from '../shared/option-checks.js';
-import type { ConsumerOptions, ProducerOptions, StreamerOptions } from './options/options.js';
+import type { ConsumerOptions, ProducerOptions, RealTimeOptions, StreamerOptions } from './options/options.js';
 import {
   resolveConsumerOptions,
   resolveProducerOptions,
@@ -166,26 +166,19 @@ export class RedisStreamer extends EventEmitter<{ status: [status: RedisStreamsS
    * Resolves when every start position is fixed on the server: groups exist, tails are pinned.
    * @throws InvalidOptionError, WrongTypeError, PermissionError, ConnectTimeoutError
    */
-  createConsumer<const O extends ConsumerOptions>(
-    streamKeys: string | readonly string[],
-    options: O & OnlyOptionsOf<O>,
-  ): Promise<ConsumerFor<O>>;
-  /**
-   * @param movesDelayed false for a stream to which only this package writes, and never with a delay
-   * @internal
-   */
-  createConsumer<const O extends ConsumerOptions>(
-    streamKeys: string | readonly string[],
-    options: O & OnlyOptionsOf<O>,
-    movesDelayed: boolean,
-  ): Promise<ConsumerFor<O>>;
   async createConsumer<const O extends ConsumerOptions>(
     streamKeys: string | readonly string[],
     options: O & OnlyOptionsOf<O>,
-    movesDelayed = true,
   ): Promise<ConsumerFor<O>> {
-    const environment = this.#environment(movesDelayed);
-    return (await this.#openConsumer(streamKeys, options, environment)) as unknown as ConsumerFor<O>;
+    return (await this.#openConsumer(streamKeys, options, this.#environment())) as unknown as ConsumerFor<O>;
+  }
+
+  /**
+   * A consumer of a reply stream, to which only servers of this package write, and nothing with a delay.
+   * @internal
+   */
+  createReplyConsumer(streamKey: string, options: RealTimeOptions): Promise<BasicConsumer> {
+    return this.#openConsumer(streamKey, options, { ...this.#environment(), moveDelayed: () => () => undefined });
   }
 
   async #openConsumer(
@@ -326,7 +319,7 @@ export class RedisStreamer extends EventEmitter<{ status: [status: RedisStreamsS
     await Promise.allSettled([...this.#producers, ...this.#consumers].map((created) => created.end()));
   }
 
-  #environment(movesDelayed = true): ConsumerEnvironment {
+  #environment(): ConsumerEnvironment {
     return {
       sessions: this.#sessions,
       suspectTurn: SuspectTurn.ofProcess(),
@@ -337,7 +330,7 @@ export class RedisStreamer extends EventEmitter<{ status: [status: RedisStreamsS
         return route?.connection.liveSince;
       },
       openReader: (streamKey) => this.#openReader(streamKey),
-      moveDelayed: (streamKey, onError) => (movesDelayed ? this.#mover.attach(streamKey, onError) : () => undefined),
+      moveDelayed: (streamKey, onError) => this.#mover.attach(streamKey, onError),
       address: this.#connections.address,
       isCluster: () => this.#connections.isCluster,
       messageField: this.#options.messageField,

@@ -10,7 +10,7 @@ import { until } from '../support/until.js';
 describe('reply inbox', () => {
   it('ends the consumer whose read failed, and opens another one for the next request', async () => {
     const consumers: Array<{ fail: (error: Error) => void; isEnded: boolean }> = [];
-    const createConsumer = async () => {
+    const createReplyConsumer = async () => {
       const read = withResolvers<never>();
       const consumer = {
         fail: read.reject,
@@ -25,7 +25,7 @@ describe('reply inbox', () => {
     };
     const silent = (): void => undefined;
     const inbox = new ReplyInbox({
-      streamer: { createConsumer, appending: { trimMaxLen: async () => 0 } } as unknown as RedisStreamer,
+      streamer: { createReplyConsumer, appending: { trimMaxLen: async () => 0 } } as unknown as RedisStreamer,
       codec: new PacketCodec(
         () => JSON_SERIALIZER,
         () => JSON_DESERIALIZER,

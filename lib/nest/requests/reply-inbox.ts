@@ -163,13 +163,12 @@ export class ReplyInbox {
   }
 
   async #start(): Promise<void> {
-    const options = {
+    this.#consumer = await this.#options.streamer.createReplyConsumer(this.streamKey, {
       mode: 'real-time',
       autoStreamReset: 'earliest',
       batchSize: BATCH_SIZE,
       shardDiscoveryInterval: false,
-    } as const;
-    this.#consumer = await this.#options.streamer.createConsumer(this.streamKey, options, false);
+    });
     this.#isOpen = true;
     void this.#read(this.#consumer);
   }

@@ -4,8 +4,8 @@ import type { Payload, SendOptions } from '../engine/messages/outgoing-message.j
 import { StreamMessage } from '../engine/messages/stream-message.js';
 import { InvalidOptionError, PayloadDecodeError } from '../errors.js';
 import { isPromise } from '../shared/callbacks.js';
+import { EXPIRES_AT_HEADER } from './deadlines.js';
 import { RedisStreamsRecord } from './redis-streams.record.js';
-import { EXPIRES_AT_HEADER } from './server/moments.js';
 import { validate } from './standard-schema.js';
 
 /** Header that carries a record's key, so that an ordered handler knows which messages belong together. */

@@ -18,7 +18,7 @@ import type { HandlerBinding } from '../nest/server/handler-binding.js';
 import { HandlerRegistry } from '../nest/server/handler-registry.js';
 import { HandlerRunner, failureOf } from '../nest/server/handler-runner.js';
 import { PacketCodec, resolveDeserializer, resolveSerializer } from '../nest/packet-codec.js';
-import type { Clock } from '../nest/server/moments.js';
+import type { Clock } from '../nest/deadlines.js';
 import { ProcessingHooks } from '../nest/server/processing-hooks.js';
 import { ServerReporter } from '../nest/server/server-reporter.js';
 import { RedisStreamsContext } from '../nest/redis-streams.context.js';

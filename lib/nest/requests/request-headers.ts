@@ -1,5 +1,5 @@
 import type { StreamMessage } from '../../engine/messages/stream-message.js';
-import { momentIn } from '../server/moments.js';
+import { deadlineIn } from '../deadlines.js';
 
 /** Headers of requests and replies; their fields have the prefix `h:`. */
 export const REQUEST_HEADERS = Object.freeze({
@@ -42,7 +42,7 @@ export function requestInfoOf({ headers }: StreamMessage): RequestInfo | undefin
   const correlationId = headers[REQUEST_HEADERS.correlationId];
   const replyTo = headers[REQUEST_HEADERS.replyTo];
   if (correlationId === undefined || replyTo === undefined) return undefined;
-  return { correlationId, replyTo, deadline: momentIn(headers[REQUEST_HEADERS.deadline]) };
+  return { correlationId, replyTo, deadline: deadlineIn(headers[REQUEST_HEADERS.deadline]) };
 }
 
 /** The place of a reply in a streamed answer. */

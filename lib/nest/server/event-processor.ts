@@ -1,12 +1,12 @@
 import type { ReadPacket } from '@nestjs/microservices';
 
+import { expiryOf, hasPassed } from '../deadlines.js';
+import type { Clock } from '../deadlines.js';
 import { RedisStreamsContext } from '../redis-streams.context.js';
 import type { PacketCodec } from '../packet-codec.js';
 import { validate } from '../standard-schema.js';
 import { isFinal, settleFailed } from './failed-delivery.js';
 import { ACKNOWLEDGED, settleExhausted } from './failure-policy.js';
-import { expiryOf, hasPassed } from './moments.js';
-import type { Clock } from './moments.js';
 import type { ServerReporter } from './server-reporter.js';
 
 /** The server, as far as it runs handlers. */

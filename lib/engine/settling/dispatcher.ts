@@ -47,7 +47,8 @@ interface Uncounted {
   timer: NodeJS.Timeout | undefined;
 }
 
-interface RunningDelivery {
+/** A call of the handlers, for one message or a batch. */
+interface Call {
   /** When it began, on the monotonic clock. */
   readonly at: number;
   deliveries: readonly Delivery[];
@@ -85,8 +86,8 @@ export class Dispatcher implements MessageTaker {
   /** Parked messages that occupy no place in the buffer. */
   #parkedOutside = 0;
   #running = 0;
-  /** When each running delivery began, in this order. */
-  readonly #begins = new Set<RunningDelivery>();
+  /** Those that run, in the order in which they began. */
+  readonly #calls = new Set<Call>();
   #settling = 0;
   #idle: Deferred<void> | undefined;
   #batchTimer: NodeJS.Timeout | undefined;
@@ -109,7 +110,7 @@ export class Dispatcher implements MessageTaker {
   }
 
   onLeaseLost(partition: Partition, ids: ReadonlySet<string>): void {
-    for (const { deliveries } of this.#begins) {
+    for (const { deliveries } of this.#calls) {
       for (const delivery of deliveries) {
         const { message } = delivery;
         if (ids.has(message.id) && partitionOf(message) === partition) delivery.abort('lease-lost');
@@ -136,7 +137,7 @@ export class Dispatcher implements MessageTaker {
 
   report(): HandlerReport {
     const now = monotonicNow();
-    const [oldest, ...others] = this.#begins;
+    const [oldest, ...others] = this.#calls;
     const isBusy = this.#running >= this.#options.concurrency;
     const latest = others.at(-1) ?? oldest;
     return {
@@ -168,7 +169,7 @@ export class Dispatcher implements MessageTaker {
 
   /** Returns whether one of them has been asked for its signal. */
   #abortRunning(): boolean {
-    const running = [...this.#begins].flatMap(({ deliveries }) => deliveries);
+    const running = [...this.#calls].flatMap(({ deliveries }) => deliveries);
     for (const delivery of running) delivery.abort('shutdown');
     return running.some(({ hasSignal }) => hasSignal);
   }
@@ -275,7 +276,7 @@ export class Dispatcher implements MessageTaker {
     const { session } = this.#options;
     this.#running += 1;
     this.#options.rateLimit?.take(messages.length);
-    const begin: RunningDelivery = { at: monotonicNow(), deliveries: NONE };
+    const call: Call = { at: monotonicNow(), deliveries: NONE };
     const before = performance.now();
     const [first] = messages as [StreamMessage];
     const start = turn ? await this.#countStart(first) : 'now';
@@ -284,9 +285,9 @@ export class Dispatcher implements MessageTaker {
       // after it had started.
       turn?.begin(first.deliveryCount > 2);
       // A suspect that waits for its count is no handler that hangs.
-      this.#begins.add(begin);
-      await this.#deliver(messages, begin);
-      this.#begins.delete(begin);
+      this.#calls.add(call);
+      await this.#deliver(messages, call);
+      this.#calls.delete(call);
     }
     this.#running -= 1;
     if (start === 'later') this.#park(first);
@@ -297,7 +298,7 @@ export class Dispatcher implements MessageTaker {
   }
 
   /** Never rejects. */
-  async #deliver(messages: readonly StreamMessage[], begin: RunningDelivery): Promise<void> {
+  async #deliver(messages: readonly StreamMessage[], call: Call): Promise<void> {
     const { deliver, onError } = this.#options;
     const deliveries: Delivery[] = [];
     for (const message of messages) {
@@ -307,7 +308,7 @@ export class Dispatcher implements MessageTaker {
       else deliveries.push(delivery);
     }
     if (deliveries.length === 0) return;
-    begin.deliveries = deliveries;
+    call.deliveries = deliveries;
     try {
       // The context of whatever called `#pump`, perhaps another handler, is none of this message's.
       await outsideContext(() => deliver(deliveries));

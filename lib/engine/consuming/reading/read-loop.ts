@@ -147,8 +147,8 @@ export class ReadLoop {
   #change: Deferred<void> = withResolvers<void>();
   /** Counts restarts: a round notices one that came before its read, when there was no read to end. */
   #changes = 0;
-  /** Calls of {@link betweenReads} that are under way. */
-  #pauses = 0;
+  /** Calls of {@link betweenReads} that hold the loop. */
+  #holds = 0;
   #loop: Promise<void> | undefined;
   #round = new Round();
   /** First words of the refusals that were reported since the last round that succeeded. */
@@ -198,12 +198,12 @@ export class ReadLoop {
    * read from the new position, with entries that cannot be told from those of the old one.
    */
   async betweenReads(change: () => Promise<void>): Promise<void> {
-    this.#pauses += 1;
+    this.#holds += 1;
     try {
       await this.restart();
       await change();
     } finally {
-      this.#pauses -= 1;
+      this.#holds -= 1;
       this.#change.resolve();
     }
   }
@@ -280,7 +280,7 @@ export class ReadLoop {
   async #attempt(round: Round): Promise<void> {
     const { connection, buffer } = this.#options;
     this.#change = withResolvers<void>();
-    if (this.#pauses > 0 || !this.#partitions.some(({ isReadable, isPaused }) => isReadable && !isPaused)) {
+    if (this.#holds > 0 || this.#active.length === 0) {
       this.#watchdog.enter('idle');
       return this.#change.promise;
     }
@@ -288,7 +288,7 @@ export class ReadLoop {
     await this.#roomOrTask();
     this.#enter(round, 'reconnecting');
     await connection.ready(this.#stopping.signal);
-    if (this.#isOver(round) || this.#pauses > 0 || (buffer.credit === 0 && !buffer.isStarved)) return;
+    if (this.#isOver(round) || this.#holds > 0 || (buffer.credit === 0 && !buffer.isStarved)) return;
     this.#enter(round, 'reading');
     round.work = withResolvers<void>();
     try {

@@ -17,6 +17,31 @@ describe('the name of a key beside a stream', () => {
     expect(sideKey(prefix, 'producer', prefix + streamKey, 'p1')).toBe(name);
   });
 
+  it.each([
+    ['orders', ['17:eu'], 'nrs:{orders}:dedup:orders:17:eu'],
+    ['orders', ['a:b', 'c:d'], 'nrs:{orders}:dedup:orders:a%3Ab:c:d'],
+    ['{shop}:orders', ['eu:17'], 'nrs:{shop}:dedup:{shop}:orders:eu%3A17'],
+    ['{shop}:orders', ['100%', 'ä b'], 'nrs:{shop}:dedup:{shop}:orders:100%25:ä b'],
+  ])('of %j with the parts %j is %j', (key, parts, name) => {
+    expect(sideKey('', 'dedup', key, ...parts)).toBe(name);
+  });
+
+  it('is never that of another key, or of other parts, whether or not the keys share a hash tag', () => {
+    const text = fc.string({ unit: fc.constantFrom('a', ':', '%', '3', 'A'), minLength: 1, maxLength: 5 });
+    const key = fc.oneof(
+      text,
+      text.map((rest) => `{t}${rest}`),
+    );
+    const names = fc.tuple(key, text, text);
+    fc.assert(
+      fc.property(names, names, (one, other) => {
+        fc.pre(JSON.stringify(one) !== JSON.stringify(other));
+        expect(sideKey('', 'handled', ...one)).not.toBe(sideKey('', 'handled', ...other));
+      }),
+      { numRuns: 5_000 },
+    );
+  });
+
   it.each(['{}orders', 'orders{', 'or}ders', '{}{orders}', '}{', '{orders'])(
     'is refused for %j, whose braces are no hash tag, with the name of the key and the feature',
     (key) => {

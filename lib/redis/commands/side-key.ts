@@ -30,6 +30,10 @@ export type SideKeyKind = keyof typeof FEATURES;
  * programs that look for shards take `<stream>:*` for them. The whole key follows the kind, because two streams may share a
  * hash tag.
  *
+ * The parts are ids and names of the application. Of `{shop}:orders` and `{shop}:orders:eu`, the one with the id `eu:17` and the
+ * other with `17` would have the same name, so a colon in a part is written as `%3A` wherever it could be taken for the end of
+ * what stands before it: of a key that may share its tag, or of another part.
+ *
  * The rule for braces is the same with and without Cluster, so that a stream can move there.
  * @param key with its prefix
  * @throws InvalidOptionError for a key with braces that are no hash tag: its slot follows from the whole key, which cannot
@@ -37,7 +41,9 @@ export type SideKeyKind = keyof typeof FEATURES;
  */
 export function sideKey(keyPrefix: string, kind: SideKeyKind, key: string, ...parts: readonly string[]): string {
   const tag = hashTagOf(key);
-  const name = [`${keyPrefix}nrs:{${tag ?? key}}`, kind, key, ...parts].join(':');
+  const last = tag === undefined ? parts.length - 1 : -1;
+  const written = parts.map((part, index) => (index === last ? part : part.replace(/[%:]/g, encodeURIComponent)));
+  const name = [`${keyPrefix}nrs:{${tag ?? key}}`, kind, key, ...written].join(':');
   // A prefix with an opening brace begins another tag.
   const isInSlot = hashTagOf(name) === (tag ?? key) && (tag !== undefined || !/[{}]/.test(key));
   if (isInSlot) return name;

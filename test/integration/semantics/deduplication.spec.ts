@@ -157,6 +157,14 @@ describe('deduplication', () => {
     expect(await streams.redis.pttl(key)).toBeLessThanOrEqual(60_000);
   });
 
+  it('stores messages of two streams that share a hash tag, whatever the names of the streams and the ids', async () => {
+    const stream = uniqueName('dedup');
+    const producer = await (await streams.connect({ keyPrefix: '{shop}:' })).createGenericProducer();
+    await producer.sendTo(stream, 'one', once('eu:17'));
+    await producer.sendTo(`${stream}:eu`, 'other', once('17'));
+    expect(await streams.redis.xlen(`{shop}:${stream}:eu`)).toBe(1);
+  });
+
   it.each([
     ['an empty id', { id: '', within: 1 }, 'deduplication.id must be a non-empty string'],
     ['a number', { id: 7, within: 1 }, 'deduplication.id must be a non-empty string; got 7'],

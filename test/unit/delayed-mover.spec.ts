@@ -86,6 +86,26 @@ describe('a mover of delayed messages', () => {
     expect(stream.moved).toHaveLength(1);
   });
 
+  it('makes twenty steps a second at most while messages wait for many streams, and moves its own on time', async () => {
+    const waiting = Array.from({ length: 400 }, () => new FakeStream());
+    const byKey = new Map(waiting.map((each, number) => [`orders.${number}`, each]));
+    const only = (streamKey: string): FakeStream => byKey.get(streamKey) as FakeStream;
+    stream.isWaiting = ((streamKey: string) => only(streamKey).isWaiting()) as never;
+    stream.move = ((streamKey: string) => only(streamKey).move()) as never;
+    for (const [streamKey, each] of byKey) {
+      each.due.push(Date.now() + 3_600_000);
+      mover.attach(streamKey, () => undefined);
+    }
+    await jest.advanceTimersByTimeAsync(60_000);
+    const steps = waiting.reduce((sum, each) => sum + each.steps, 0);
+    expect(steps).toBeLessThanOrEqual(400 + 60 * 20);
+    const last = waiting[399] as FakeStream;
+    last.due.push(Date.now() + 5_000);
+    mover.expect('orders.399', 5_000, () => undefined);
+    await jest.advanceTimersByTimeAsync(5_020);
+    expect(last.moved).toHaveLength(1);
+  });
+
   it('does nothing for a producer once nothing waits', async () => {
     stream.schedule(mover, 300);
     await jest.advanceTimersByTimeAsync(10_000);
@@ -152,6 +172,18 @@ describe('a mover of delayed messages', () => {
     stream.failure = undefined;
     await jest.advanceTimersByTimeAsync(6_000);
     expect(stream.moved).toHaveLength(1);
+  });
+
+  it('repeats what was refused no sooner because more is scheduled', async () => {
+    stream.failure = new ReplyError('WRONGTYPE Operation against a key holding the wrong kind of value');
+    const { move } = stream;
+    stream.move = () => {
+      stream.schedule(mover, 0);
+      return move();
+    };
+    stream.schedule(mover, 0);
+    await jest.advanceTimersByTimeAsync(20_000);
+    expect(stream.steps).toBeLessThan(10);
   });
 
   it('notes in the debug log that it may not look, once, and is no failure of the consumer', async () => {

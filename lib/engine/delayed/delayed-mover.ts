@@ -10,15 +10,15 @@ import type { DelayedCommands } from '../../redis/commands/stream-commands.js';
 
 type OnError = (error: RedisStreamsError) => void;
 
-/** Longest sleep while a message waits, and shortest time between two looks of a consumer while none does, in milliseconds. */
-const LONGEST_SLEEP = 1_000;
-/** Most looks in a second, at all streams together, while nothing waits: a service may read hundreds of streams. */
+/** Time between two looks at a stream for what others have scheduled, in milliseconds. */
+const LOOK_INTERVAL = 1_000;
+/** Most of these looks in a second, at all streams together: a service may read hundreds of streams. */
 const LOOKS_PER_SECOND = 20;
 /** Shortest time between two steps for one stream. */
 const SHORTEST_SLEEP = 5;
 /** Longest time by which a mover lets others go first. */
 const LONGEST_YIELD = 250;
-/** After a refusal of Redis, which only its administrator ends. */
+/** Least wait after a refusal of Redis, which only its administrator ends. */
 const REFUSED_SLEEP = 5_000;
 /** Longest wait for the step that runs at the end; it may be left undone. */
 const STOP_LIMIT = 1_000;
@@ -56,9 +56,10 @@ interface Watch {
  * Moves delayed messages to their streams when they are due. It owns one timer for each stream that a consumer of its streamer
  * reads, or to which a producer has scheduled a message that may wait still:
  *
- * - nothing waits: a consumer looks once a second, with one small command, less often where it reads more than 20 streams; a
- *   producer does nothing
- * - something waits: it sleeps until the next message is due, one second at most, and then moves what is due
+ * - nothing waits: a consumer looks once a second, with one small command; a producer does nothing
+ * - something waits: it sleeps until the next message is due, or for the time between two looks, and then moves what is due
+ *
+ * With more than 20 streams the looks are less often; what was scheduled here is moved on time all the same.
  *
  * Any number of movers may work on one stream, because each step is one script. A mover that finds its work done lets the
  * others go first from then on, by a quarter of a second at most. What cannot be moved stays where it is and is reported once.
@@ -134,7 +135,7 @@ export class DelayedMover {
   /** A step that runs plans the next one itself. */
   #wakeWithin(watch: Watch, wait: number): void {
     if (this.#isStopped || watch.isRunning) return;
-    const delay = Math.min(Math.max(0, wait), LONGEST_SLEEP);
+    const delay = Math.min(Math.max(0, wait), this.#lookInterval);
     // After a failure the pause is kept.
     const isPaused = watch.failures > 0 && watch.timer !== undefined;
     if (isPaused || watch.wakesAt <= monotonicNow() + delay) return;
@@ -167,21 +168,18 @@ export class DelayedMover {
       wait = this.#pauseAfter(watch, error);
     }
     watch.isRunning = false;
-    // One that was scheduled during the step may not have been seen by it.
+    // One that was scheduled during the step may not have been seen by it. After a failure the pause is kept.
     if (watch.expectedAt !== Infinity) {
       watch.isWaiting = true;
-      wait = Math.min(
-        wait ?? LONGEST_SLEEP,
-        LONGEST_SLEEP,
-        Math.max(SHORTEST_SLEEP, watch.expectedAt - monotonicNow()),
-      );
+      const due = Math.max(SHORTEST_SLEEP, watch.expectedAt - monotonicNow());
+      if (watch.failures === 0) wait = Math.min(wait ?? this.#lookInterval, due);
     }
     if (wait === undefined) this.#dropUnused(watch);
-    else this.#plan(watch, watch.failures > 0 ? Math.min(wait, REFUSED_SLEEP) : wait);
+    else this.#plan(watch, wait);
   }
 
   get #lookInterval(): number {
-    return Math.max(LONGEST_SLEEP, (this.#watches.size * 1_000) / LOOKS_PER_SECOND);
+    return Math.max(LOOK_INTERVAL, (this.#watches.size * 1_000) / LOOKS_PER_SECOND);
   }
 
   /** Returns how long to wait for the next step; undefined when there is none. */
@@ -206,7 +204,7 @@ export class DelayedMover {
     if (next === undefined) return watch.readers.size > 0 ? this.#lookInterval : undefined;
     if (next === 0) return 0;
     // Rounded up: a timer that fires a moment early finds nothing.
-    return Math.min(LONGEST_SLEEP, Math.max(SHORTEST_SLEEP, Math.ceil(next) + 1) + watch.yield);
+    return Math.min(this.#lookInterval, Math.max(SHORTEST_SLEEP, Math.ceil(next) + 1) + watch.yield);
   }
 
   #pauseAfter(watch: Watch, error: unknown): number {
@@ -216,11 +214,12 @@ export class DelayedMover {
     if (!isRefusal || this.#isStopped) return backoffDelay(RECONNECT_BACKOFF, watch.failures);
     const text = errorText(error);
     watch.refusal = text;
-    if (text === refusal) return REFUSED_SLEEP;
+    const wait = Math.max(REFUSED_SLEEP, this.#lookInterval);
+    if (text === refusal) return wait;
     // Whether anything waits is unknown then, and most streams have no delayed messages.
     if (!watch.isWaiting) this.#options.logger.debug(`Delayed messages of '${streamKey}' are not looked for: ${text}`);
     else this.#report(watch, toPublicError(error, streamKey, 'moving delayed messages to'));
-    return REFUSED_SLEEP;
+    return wait;
   }
 
   #report({ readers, sender }: Watch, error: RedisStreamsError): void {

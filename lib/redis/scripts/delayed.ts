@@ -127,10 +127,27 @@ return 1`,
 export const LIST_DELAYED = script(
   'list-delayed',
   `
+-- By bytes, as in a sorted set: the operators of Lua heed the locale of the server.
+local function isBefore(one, other)
+  for i = 1, math.min(#one, #other) do
+    local a, b = one:byte(i), other:byte(i)
+    if a ~= b then return a < b end
+  end
+  return #one < #other
+end
+-- The place behind a message that waits no longer: among those of its time, behind the tokens that sort before its own.
+local function placeBehind(token, due)
+  local from, to = redis.call('ZCOUNT', KEYS[1], '-inf', '(' .. due), redis.call('ZCOUNT', KEYS[1], '-inf', due)
+  while from < to do
+    local middle = math.floor((from + to) / 2)
+    if isBefore(redis.call('ZRANGE', KEYS[1], middle, middle)[1], token) then from = middle + 1 else to = middle end
+  end
+  return from
+end
 local from = 0
 if ARGV[2] ~= '' then
   local rank = redis.call('ZRANK', KEYS[1], ARGV[2])
-  from = rank and rank + 1 or redis.call('ZCOUNT', KEYS[1], '-inf', ARGV[3])
+  from = rank and rank + 1 or placeBehind(ARGV[2], ARGV[3])
 end
 local found = redis.call('ZRANGE', KEYS[1], from, from + ARGV[1] - 1, 'WITHSCORES')
 local replies = {}

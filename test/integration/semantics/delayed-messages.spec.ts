@@ -269,6 +269,26 @@ describe('the manager', () => {
     await expect(manager.cancelDelayed(stream, '')).rejects.toThrow('id must be a non-empty string');
   });
 
+  it('lists what waits to the end when each page is cancelled before the next one is asked for', async () => {
+    const stream = uniqueName('delayed');
+    const streamer = await streams.connect();
+    const producers = await Promise.all([1, 2].map(() => streamer.createProducer(stream)));
+    const manager = await streamer.createManager();
+    const deliverAt = new Date(Date.now() + HOUR);
+    for (const producer of producers)
+      await Promise.all(numbers(0, 29).map((text) => producer.send(text, { deliverAt })));
+    await producers[0]?.send('later', { deliverAt: new Date(Number(deliverAt) + 1) });
+    const cancelled: string[] = [];
+    for (let after: string | undefined; cancelled.length < 61;) {
+      const page = await manager.delayed(stream, { count: 7, ...(after === undefined ? {} : { after }) });
+      expect(page).not.toEqual([]);
+      for (const { id } of page) if (await manager.cancelDelayed(stream, id)) cancelled.push(id);
+      after = page.at(-1)?.id;
+    }
+    expect(new Set(cancelled).size).toBe(61);
+    expect(await manager.delayed(stream)).toEqual([]);
+  });
+
   it('cancels a message of a shard by its receipt, and by the key of the shard', async () => {
     const stream = uniqueName('delayed');
     const streamer = await streams.connect();

@@ -1,13 +1,19 @@
-import type { Observable } from 'rxjs';
-import { EMPTY, from, map, of, switchMap, throwError } from 'rxjs';
+import type { ReadPacket, WritePacket } from '@nestjs/microservices';
 
-import { Receipt } from '../engine/messages/receipt.js';
-import { NoHandlerError } from '../errors.js';
-import { ClientRedisStreams } from '../nest/client/redis-streams.client.js';
-import { checkPayload } from '../nest/packet-codec.js';
+import { StreamManager } from '../engine/admin/stream-manager.js';
+import type { Receipt } from '../engine/messages/receipt.js';
+import { DEFAULTS } from '../engine/options/options.js';
+import { RedisStreamer } from '../engine/streamer.js';
+import { NoHandlerError, UnsupportedOperationError } from '../errors.js';
+import { ClientRedisStreams, refuseTimeout } from '../nest/client/redis-streams.client.js';
+import { PacketCodec } from '../nest/packet-codec.js';
 import { RedisStreamsRecord } from '../nest/redis-streams.record.js';
-import type { RecordDelivery } from '../nest/redis-streams.record.js';
-import type { TestServerRedisStreams } from './test-server.js';
+import { refuseForRequests } from '../nest/requests/request-sender.js';
+import { streamOfPattern } from '../nest/stream-pattern.js';
+import type { StreamCommands } from '../redis/commands/stream-commands.js';
+import { TestServerRedisStreams } from './test-server.js';
+import { TestStreams } from './test-streams.js';
+import { VirtualClock } from './virtual-clock.js';
 
 /** An event or request that the application sent. */
 export interface SentMessage {
@@ -20,62 +26,83 @@ export interface SentMessage {
   /** In milliseconds. */
   readonly delay: number | undefined;
   readonly deliverAt: Date | undefined;
+  readonly expiresAt: Date | undefined;
+  /** In milliseconds. */
+  readonly timeout: number | undefined;
 }
 
 /**
- * Replaces `ClientRedisStreams` in the tests of an application: it records each message that is sent and makes no
- * connection. Given a {@link TestServerRedisStreams}, it has requests answered by the handlers of that server.
+ * Replaces `ClientRedisStreams` in the tests of an application: it records each message that is sent, refuses what the real one
+ * refuses, and makes no connection. Given a {@link TestServerRedisStreams}, it has requests answered by the handlers of that server, and
+ * the events that it sends wait there for {@link TestServerRedisStreams.advanceTime}.
+ *
+ * `unwrap().createManager()` lists and cancels delayed messages.
  */
 export class TestClientRedisStreams extends ClientRedisStreams {
   /** Everything that was sent, in order. */
   readonly sent: SentMessage[] = [];
   readonly #server: TestServerRedisStreams | undefined;
+  readonly #streams: TestStreams;
 
   constructor(server?: TestServerRedisStreams) {
     super();
     this.#server = server;
+    this.#streams = server ? TestServerRedisStreams.streamsOf(server) : this.#createStreams();
   }
 
-  override async connect(): Promise<void> {
-    // No connection is needed.
+  /** Records it at once, unless its schema or the serializer is asynchronous. */
+  protected override dispatchEvent<T = Receipt>(packet: ReadPacket): Promise<T> {
+    refuseTimeout(packet.data);
+    const route = this.#routeOf(packet);
+    const stored = this.#streams.send(route, packet);
+    const note = (receipt: Receipt): T => {
+      this.#note('event', packet);
+      return receipt as T;
+    };
+    return stored instanceof Promise ? stored.then(note) : Promise.resolve(note(stored));
   }
 
-  override emit<TResult = Receipt, TInput = unknown>(pattern: unknown, data: TInput): Observable<TResult> {
-    return this.#emitAll(pattern, [data]).pipe(map(([receipt]) => receipt as TResult));
-  }
-
-  override emitBatch<TInput = unknown>(pattern: unknown, messages: readonly TInput[]): Observable<Receipt[]> {
-    return this.#emitAll(pattern, messages);
-  }
-
-  /** Records them at once, unless the schema of a catalog is asynchronous or refuses one of them. */
-  #emitAll(pattern: unknown, messages: readonly unknown[]): Observable<Receipt[]> {
-    const record = (): Receipt[] =>
-      messages.map((data) => {
-        this.#note('event', pattern, data);
-        return this.#receipt(pattern, data instanceof RedisStreamsRecord ? data : {});
-      });
-    try {
-      const checks = messages.flatMap((data) => checkPayload({ pattern, data }) ?? []);
-      if (checks.length === 0) return of(record());
-      const recording = Promise.all(checks).then(record);
-      recording.catch(() => undefined);
-      return from(recording);
-    } catch (error) {
-      return throwError(() => error);
-    }
-  }
-
-  override send<TResult = unknown, TInput = unknown>(pattern: unknown, data: TInput): Observable<TResult> {
-    this.#note('request', pattern, data);
-    if (!this.#server) return throwError(() => new NoHandlerError(String(pattern)));
-    const value: unknown = data instanceof RedisStreamsRecord ? data.data : data;
-    return from(this.#server.request<TResult>(pattern, value)).pipe(
-      switchMap((values) => (values.length > 0 ? from(values) : EMPTY)),
+  protected override publish(packet: ReadPacket, callback: (packet: WritePacket) => void): () => void {
+    let isGivenUp = false;
+    const answer = (values: WritePacket): void => {
+      if (!isGivenUp) callback(values);
+    };
+    this.#answer(packet).then(
+      (values) => {
+        for (const response of values) answer({ response });
+        answer({ isDisposed: true });
+      },
+      (err: unknown) => answer({ err, isDisposed: true }),
     );
+    return () => (isGivenUp = true);
   }
 
-  #note(kind: SentMessage['kind'], pattern: unknown, data: unknown): void {
+  async #answer(packet: ReadPacket): Promise<unknown[]> {
+    const { data } = packet;
+    refuseForRequests(data instanceof RedisStreamsRecord ? data : undefined);
+    this.#routeOf(packet);
+    this.#note('request', packet);
+    if (!this.#server) throw new NoHandlerError(String(packet.pattern));
+    return this.#server.request(packet.pattern, data);
+  }
+
+  protected override createStreamer(): RedisStreamer {
+    return new OfflineStreamer(() => this.#streams);
+  }
+
+  #createStreams(): TestStreams {
+    const codec = new PacketCodec(
+      () => this.serializer,
+      () => this.deserializer,
+    );
+    return new TestStreams({ clock: new VirtualClock(), codec, names: new Map() });
+  }
+
+  #routeOf({ pattern }: ReadPacket): string {
+    return streamOfPattern(pattern, (text) => this.normalizePattern(text));
+  }
+
+  #note(kind: SentMessage['kind'], { pattern, data }: ReadPacket): void {
     const record = data instanceof RedisStreamsRecord ? data : undefined;
     this.sent.push({
       kind,
@@ -86,13 +113,40 @@ export class TestClientRedisStreams extends ClientRedisStreams {
       deduplicationId: record?.deduplication?.id,
       delay: record?.delay,
       deliverAt: record?.deliverAt,
+      expiresAt: record?.expiresAt,
+      timeout: record?.timeout,
     });
   }
+}
 
-  #receipt(pattern: unknown, { delay, deliverAt }: RecordDelivery): Receipt {
-    const now = Date.now();
-    const due = deliverAt ?? (delay === undefined ? undefined : new Date(now + delay));
-    const id = due ? `test-${this.sent.length}@${due.getTime()}` : `${now}-${this.sent.length}`;
-    return new Receipt(this.normalizePattern(pattern as string), 0, id, due);
+/** The engine of a test client, as far as an application asks for it. It never connects. */
+class OfflineStreamer extends RedisStreamer {
+  readonly #streams: () => TestStreams;
+
+  constructor(streams: () => TestStreams) {
+    super();
+    this.#streams = streams;
   }
+
+  override async connect(): Promise<void> {
+    // No connection is needed.
+  }
+
+  override async createManager(): Promise<StreamManager> {
+    return StreamManager.create(commandsOf(this.#streams()), DEFAULTS.streamer.messageField);
+  }
+}
+
+/** Commands on what the test has sent; all others are refused. */
+function commandsOf(streams: TestStreams): StreamCommands {
+  const known: Partial<StreamCommands> = { delayed: streams as never };
+  return new Proxy(known, {
+    get: (facets, name) => {
+      if (name in facets) return facets[name as keyof StreamCommands];
+      throw new UnsupportedOperationError(
+        'A test client',
+        'has delayed() and cancelDelayed() of a manager, and no more',
+      );
+    },
+  }) as StreamCommands;
 }

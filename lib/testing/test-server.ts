@@ -3,31 +3,43 @@ import type { CustomTransportStrategy, MessageHandler, ReadPacket } from '@nestj
 import { Server } from '@nestjs/microservices';
 import { isObservable, lastValueFrom, toArray } from 'rxjs';
 
-import { HEADER_PREFIX, REDIS_STREAMS_TRANSPORT } from '../constants.js';
+import { REDIS_STREAMS_TRANSPORT } from '../constants.js';
+import { storeDeadLetter } from '../engine/settling/dead-letter.js';
+import type { ResolvedDeadLetter } from '../engine/settling/dead-letter.js';
 import { Delivery } from '../engine/settling/settlement.js';
 import { DEFAULTS } from '../engine/options/options.js';
+import { headerFields } from '../engine/messages/outgoing-message.js';
 import { StreamMessage } from '../engine/messages/stream-message.js';
-import { InvalidOptionError, NoHandlerError } from '../errors.js';
+import { InvalidOptionError, NoHandlerError, UnsupportedOperationError } from '../errors.js';
 import type { RedisStreamsStatus } from '../redis/connection/redis-connections.js';
 import { safeLogger } from '../shared/logger.js';
 import { check, optionNames } from '../shared/option-checks.js';
 import { EventListeners } from '../nest/event-listeners.js';
 import { EventProcessor } from '../nest/server/event-processor.js';
 import { eventHandlersOf, groupHandlers } from '../nest/server/handler-binding.js';
-import type { HandlerBinding } from '../nest/server/handler-binding.js';
+import type { HandlerBinding, HandlerGroup } from '../nest/server/handler-binding.js';
 import { HandlerRegistry } from '../nest/server/handler-registry.js';
 import { HandlerRunner, failureOf } from '../nest/server/handler-runner.js';
 import { PacketCodec, resolveDeserializer, resolveSerializer } from '../nest/packet-codec.js';
 import type { Clock } from '../nest/deadlines.js';
 import { ProcessingHooks } from '../nest/server/processing-hooks.js';
+import { RuntimeControl } from '../nest/server/runtime-control.js';
 import { ServerReporter } from '../nest/server/server-reporter.js';
 import { RedisStreamsContext } from '../nest/redis-streams.context.js';
+import type { StreamPattern } from '../nest/redis-streams.decorators.js';
 import type { RedisStreamsEvents } from '../nest/redis-streams.events.js';
 import { SERVER_DEFAULTS, resolveServerOptions } from '../nest/redis-streams.options.js';
 import type { ResolvedServerOptions, ServerRedisStreamsOptions } from '../nest/redis-streams.options.js';
+import { RedisStreamsRecord } from '../nest/redis-streams.record.js';
+import { streamOfPattern } from '../nest/stream-pattern.js';
+import { TestReader } from './test-reader.js';
+import type { TestDelivery } from './test-reader.js';
+import { TestStreams, toFields } from './test-streams.js';
+import { VirtualClock } from './virtual-clock.js';
+import type { AdvanceTimers } from './virtual-clock.js';
 
 /** The server options that handlers depend on. Default of `group`: `test`. */
-export type TestServerOptions = Pick<
+export interface TestServerOptions extends Pick<
   ServerRedisStreamsOptions,
   | 'group'
   | 'ack'
@@ -35,11 +47,19 @@ export type TestServerOptions = Pick<
   | 'streams'
   | 'retry'
   | 'deadLetter'
+  | 'onDeadLetter'
   | 'maxPayload'
   | 'serializer'
   | 'deserializer'
   | 'logger'
->;
+> {
+  /**
+   * How {@link TestServerRedisStreams.advanceTime} has the fake timers of the test pass, so that both have the same time:
+   * `(ms) => jest.advanceTimersByTimeAsync(ms)`, `(ms) => vi.advanceTimersByTimeAsync(ms)`, `(ms) => mock.timers.tick(ms)`.
+   * Default: the test has no fake timers.
+   */
+  advanceTimers?: AdvanceTimers;
+}
 
 /** A delivered message, without its data. */
 export interface TestMessage {
@@ -60,8 +80,11 @@ const TEST_MESSAGE = optionNames<TestMessage & { data: unknown }>({
   data: true,
 });
 
-/** There is no server whose time would count. */
-const LOCAL_CLOCK: Clock = { isCurrent: () => true, now: () => Date.now(), ask: () => Promise.resolve() };
+const CONSUMER = 'test';
+/** A handler that is retried without a delay, or sends to itself, would never end. */
+const MOST_DELIVERIES = 10_000;
+/** 100 years. */
+const MOST_TIME = 100 * 365 * 24 * 3_600_000;
 
 /** How the handling of a message ended. */
 export interface DeliveryOutcome {
@@ -75,9 +98,22 @@ export interface DeliveryOutcome {
   readonly error?: unknown;
 }
 
+/** The outcome of a message that {@link TestServerRedisStreams.advanceTime} gave to its handlers. */
+export interface TimedOutcome extends DeliveryOutcome {
+  readonly pattern: string;
+  readonly stream: string;
+  readonly id: string;
+  /** Over 1 for a retry. */
+  readonly deliveryCount: number;
+}
+
 /**
  * Replaces `ServerRedisStreams` in the tests of an application: it runs handlers directly, through pipes, guards,
  * interceptors and filters, without a network and without waiting, and returns how each message was settled.
+ *
+ * {@link deliver} gives one message to its handlers at once. What a `TestClientRedisStreams` sends waits in memory, as it would
+ * in Redis, until {@link advanceTime} handles it: delayed messages when they are due, failed ones after the delay of their
+ * retry, as many as the rate of a handler allows. The time is virtual: only `advanceTime` moves it.
  */
 export class TestServerRedisStreams
   extends Server<RedisStreamsEvents, RedisStreamsStatus>
@@ -85,19 +121,30 @@ export class TestServerRedisStreams
 {
   override readonly transportId = REDIS_STREAMS_TRANSPORT;
   override readonly propagatesEventHandlerErrors = true;
-  readonly #options: TestServerOptions;
+  readonly #options: Omit<TestServerOptions, 'advanceTimers'>;
   readonly #resolved: ResolvedServerOptions;
   readonly #listeners: EventListeners;
   readonly #codec: PacketCodec;
   readonly #hooks: ProcessingHooks;
+  readonly #reporter: ServerReporter;
   readonly #runner: HandlerRunner;
   readonly #events: EventProcessor;
-  readonly #handlers = new HandlerRegistry((pattern) => this.normalizePattern(pattern as string));
-  #counter = 0;
+  readonly #handlers = new HandlerRegistry((pattern) => this.#routeOf(pattern));
+  readonly #control = new RuntimeControl();
+  readonly #clock: VirtualClock;
+  readonly #streams: TestStreams;
+  /** Undefined until all handlers are known. */
+  #readers: readonly TestReader[] | undefined;
+  #isListening = false;
+  /** Calls of {@link advanceTime}, one after the other. */
+  #advancing: Promise<unknown> = Promise.resolve();
 
+  /** @throws InvalidOptionError */
   constructor(options: TestServerOptions = {}) {
     super();
-    this.#options = options.mode === 'real-time' ? options : { group: 'test', ...options };
+    const { advanceTimers, ...given } = options;
+    if (advanceTimers !== undefined) check.function('advanceTimers', advanceTimers);
+    this.#options = given.mode === 'real-time' ? given : { group: 'test', ...given };
     this.#resolved = resolveServerOptions(this.#options);
     const logger = safeLogger(options.logger ?? new Logger('TestServerRedisStreams'));
     this.#listeners = new EventListeners(logger);
@@ -108,10 +155,23 @@ export class TestServerRedisStreams
       () => this.deserializer,
       this.#resolved.maxPayload,
     );
-    const reporter = new ServerReporter(logger, this.#listeners);
-    this.#hooks = new ProcessingHooks(this, reporter);
-    this.#runner = new HandlerRunner(reporter);
-    this.#events = new EventProcessor(this, this.#codec, reporter, () => LOCAL_CLOCK);
+    this.#clock = new VirtualClock(advanceTimers);
+    this.#streams = new TestStreams({ clock: this.#clock, codec: this.#codec, names: this.#resolved.streams });
+    this.#reporter = new ServerReporter(logger, this.#listeners, options.onDeadLetter);
+    this.#hooks = new ProcessingHooks(this, this.#reporter);
+    this.#runner = new HandlerRunner(this.#reporter);
+    const clock: Clock = { isCurrent: () => true, now: () => this.#clock.now(), ask: () => Promise.resolve() };
+    this.#events = new EventProcessor(this, this.#codec, this.#reporter, () => clock);
+  }
+
+  /** What a client sends to. @internal */
+  static streamsOf(server: TestServerRedisStreams): TestStreams {
+    return server.#streams;
+  }
+
+  /** The time of this server: that of the process, and what {@link advanceTime} has added. */
+  get now(): Date {
+    return new Date(this.#clock.now());
   }
 
   override addHandler(
@@ -121,10 +181,19 @@ export class TestServerRedisStreams
     extras: Record<string, unknown> = {},
   ): void {
     this.#handlers.add(pattern, callback, isEventHandler, extras);
+    this.#readers = undefined;
     this.messageHandlers.set(this.normalizePattern(pattern as string), callback);
   }
 
-  listen(callback: () => void): void {
+  /** Checks the settings of all handlers, as the real server does. */
+  async listen(callback: (error?: unknown) => void): Promise<void> {
+    try {
+      await this.#groupHandlers();
+      this.#isListening = true;
+    } catch (error) {
+      callback(error);
+      return;
+    }
     callback();
   }
 
@@ -140,7 +209,11 @@ export class TestServerRedisStreams
     throw new InvalidOptionError('unwrap()', 'cannot be used: this server has no connection', this.transportId);
   }
 
-  /** Delivers one event to the handlers of the pattern; resolves when they have ended. @throws NoHandlerError */
+  /**
+   * Delivers one event to the handlers of the pattern at once, whatever pauses and rates say; resolves when they have ended. It
+   * is not delivered again by itself. Of a record, headers, key, timestamp and expiry count.
+   * @throws NoHandlerError, InvalidOptionError for a record with a delay
+   */
   async deliver(pattern: unknown, data: unknown, message: TestMessage = {}): Promise<DeliveryOutcome> {
     const [outcome] = await this.deliverBatch(pattern, [{ ...message, data }]);
     return outcome as DeliveryOutcome;
@@ -148,20 +221,112 @@ export class TestServerRedisStreams
 
   /**
    * Delivers several events; a handler with `batch` is given all of them at once, except those with a delivery count over 1, of
-   * which each is a batch of its own. @throws NoHandlerError
+   * which each is a batch of its own. @throws NoHandlerError, InvalidOptionError for a record with a delay
    */
   async deliverBatch(
     pattern: unknown,
     messages: ReadonlyArray<TestMessage & { data: unknown }>,
   ): Promise<DeliveryOutcome[]> {
+    const streamKey = this.#streams.streamOf(this.#routeOf(pattern));
     const outcomes: DeliveryOutcome[] = [];
-    for (const binding of await this.#bindingsOf(pattern)) {
-      const contexts = await Promise.all(messages.map((message) => this.#createContext(binding, message)));
-      if (!binding.batch) for (const context of contexts) await this.#events.process(context);
-      else for (const batch of batchesOf(contexts)) await this.#events.processBatch(batch);
-      outcomes.push(...contexts.map(outcomeOf));
+    for (const { binding } of await this.#readersOf(streamKey)) {
+      const deliveries = await Promise.all(messages.map((message) => this.#createDelivery(streamKey, message)));
+      outcomes.push(...(await this.#handle(binding, deliveries)));
     }
     return outcomes;
+  }
+
+  /**
+   * Advances the time by so many milliseconds, and has everything handled that is due until then, in the order of the times: what
+   * a `TestClientRedisStreams` has sent, also from within handlers, delayed messages, and retries. Messages of one moment are
+   * handled one after the other. `advanceTime(0)` handles what is due now. Resolves with the outcomes when all handlers have ended.
+   * @throws InvalidOptionError; UnsupportedOperationError after 10,000 messages, as from a handler that is retried without a delay
+   * @example
+   * ```ts
+   * await firstValueFrom(client.emit('reminders', new RedisStreamsRecordBuilder(order).setDelay(3_600_000).build()));
+   * const [outcome] = await server.advanceTime(3_600_000);
+   * ```
+   */
+  advanceTime(ms: number): Promise<TimedOutcome[]> {
+    const advanced = this.#advancing.then(() => this.#advance(ms));
+    this.#advancing = advanced.catch(() => undefined);
+    return advanced;
+  }
+
+  async #advance(ms: number): Promise<TimedOutcome[]> {
+    check.integer('ms', ms, 0, MOST_TIME);
+    const end = this.#clock.elapsed + ms;
+    const outcomes: TimedOutcome[] = [];
+    for (;;) {
+      this.#streams.moveDue();
+      const readers = await this.#allReaders();
+      const next = firstBy(readers, (reader) => reader.nextOrder);
+      if (next) outcomes.push(...(await this.#handleNext(next)));
+      if (outcomes.length > MOST_DELIVERIES) {
+        const reason = `has handled ${MOST_DELIVERIES} messages without coming to an end`;
+        throw new UnsupportedOperationError('advanceTime()', reason);
+      }
+      if (next) continue;
+      const readyAt = Math.min(this.#streams.nextDue, ...readers.map((reader) => reader.readyAt));
+      await this.#clock.advance(Math.min(readyAt, end) - this.#clock.elapsed);
+      if (readyAt > end) return outcomes;
+    }
+  }
+
+  async #handleNext(reader: TestReader): Promise<TimedOutcome[]> {
+    const { binding } = reader;
+    const { pattern } = binding;
+    const deliveries = reader.take();
+    const outcomes = await this.#handle(binding, deliveries);
+    return outcomes.map((outcome, index) => {
+      const delivery = deliveries[index] as TestDelivery;
+      const { entry, streamKey, deliveryCount } = delivery;
+      if (outcome.settlement === 'retry') reader.retryLater(delivery, outcome.delay as number);
+      return { ...outcome, pattern, stream: streamKey, id: entry.id, deliveryCount };
+    });
+  }
+
+  /**
+   * Has {@link advanceTime} handle no messages of the pattern, or of any; see `ServerRedisStreams.pause`.
+   * @throws InvalidOptionError for a pattern without a handler
+   */
+  async pause(pattern?: StreamPattern): Promise<void> {
+    await this.#setPaused(true, pattern);
+  }
+
+  /** Ends {@link pause}; the next {@link advanceTime} handles what waits. @throws InvalidOptionError */
+  async resume(pattern?: StreamPattern): Promise<void> {
+    await this.#setPaused(false, pattern);
+  }
+
+  async #setPaused(isPaused: boolean, pattern: StreamPattern | undefined): Promise<void> {
+    const route = pattern === undefined ? undefined : this.#routeOf(pattern);
+    if (route !== undefined && this.#isListening && !this.#handlers.mayHave(route)) {
+      throw new InvalidOptionError('pattern', 'must have a handler', route);
+    }
+    this.#control.setPaused(isPaused, route);
+  }
+
+  /**
+   * The handlers of the pattern are given the messages of a further stream from now on, from its beginning; see
+   * `ServerRedisStreams.addStream`. @throws InvalidOptionError
+   */
+  async addStream(pattern: StreamPattern, streamKey: string): Promise<void> {
+    const route = this.#routeOf(pattern);
+    check.name('streamKey', streamKey);
+    this.#control.add(route, streamKey);
+    try {
+      if (this.#isListening) await this.#groupHandlers();
+    } catch (error) {
+      this.#control.remove(route, streamKey);
+      throw error;
+    }
+  }
+
+  /** Ends {@link addStream}. @throws InvalidOptionError for a stream that was not added to the pattern */
+  async removeStream(pattern: StreamPattern, streamKey: string): Promise<void> {
+    check.name('streamKey', streamKey);
+    this.#control.remove(this.#routeOf(pattern), streamKey);
   }
 
   /**
@@ -169,10 +334,11 @@ export class TestServerRedisStreams
    * would receive.
    */
   async request<T = unknown>(pattern: unknown, data: unknown, message: TestMessage = {}): Promise<T[]> {
-    const bindings = await this.#bindingsOf(pattern);
-    const binding = bindings.find(({ requestHandler }) => requestHandler);
+    const streamKey = this.#streams.streamOf(this.#routeOf(pattern));
+    const readers = await this.#readersOf(streamKey);
+    const binding = readers.map((reader) => reader.binding).find(({ requestHandler }) => requestHandler);
     if (!binding?.requestHandler) throw new NoHandlerError(String(pattern));
-    const context = await this.#createContext(binding, { ...message, data });
+    const context = this.#createContext(binding, await this.#createDelivery(streamKey, { ...message, data }));
     const decoded = await this.#codec.decode(context.getMessage(), binding.pattern);
     const result: unknown = await binding.requestHandler(decoded, context);
     if (isObservable(result)) return (await lastValueFrom(result.pipe(toArray<unknown>()))) as T[];
@@ -192,45 +358,110 @@ export class TestServerRedisStreams
     return this.#hooks.around(first, () => this.#runner.run(handlers, payloads, contexts));
   }
 
-  async #bindingsOf(pattern: unknown): Promise<HandlerBinding[]> {
-    const route = this.normalizePattern(pattern as string);
-    const handlers = (await this.#handlers.resolve()).get(route);
-    if (!handlers) throw new NoHandlerError(route);
-    const { mode = SERVER_DEFAULTS.mode } = this.#options;
-    const groups = groupHandlers(new Map([[route, handlers]]), this.#resolved, mode);
-    return groups.flatMap(({ bindings }) => [...bindings.values()]);
+  /** @throws InvalidOptionError for a pattern that cannot be a stream */
+  #routeOf(pattern: unknown): string {
+    return streamOfPattern(pattern, (text) => this.normalizePattern(text));
   }
 
-  async #createContext(
-    binding: HandlerBinding,
-    message: TestMessage & { data: unknown },
-  ): Promise<RedisStreamsContext> {
+  async #groupHandlers(): Promise<HandlerGroup[]> {
+    const { mode = SERVER_DEFAULTS.mode } = this.#options;
+    const groups = groupHandlers(await this.#handlers.resolve(), this.#resolved, mode);
+    this.#control.check(groups, this.#resolved.shards);
+    return groups;
+  }
+
+  async #allReaders(): Promise<readonly TestReader[]> {
+    if (this.#readers) return this.#readers;
+    const groups = await this.#groupHandlers();
+    const bindings = groups.flatMap((group) => [...group.bindings.values()]);
+    this.#readers = bindings.map((binding) => new TestReader(binding, this.#control, this.#streams));
+    return this.#readers;
+  }
+
+  /** @throws NoHandlerError */
+  async #readersOf(streamKey: string): Promise<TestReader[]> {
+    const readers = (await this.#allReaders()).filter((reader) => reader.reads(streamKey));
+    if (readers.length === 0) throw new NoHandlerError(streamKey);
+    return readers;
+  }
+
+  /** Runs the handlers of a binding for messages of one call, to their end. */
+  async #handle(binding: HandlerBinding, deliveries: readonly TestDelivery[]): Promise<DeliveryOutcome[]> {
+    const contexts = deliveries.map((delivery) => this.#createContext(binding, delivery));
+    if (!binding.batch) for (const context of contexts) await this.#events.process(context);
+    else for (const batch of batchesOf(contexts)) await this.#events.processBatch(batch);
+    for (const context of contexts) await this.#storeDeadLetter(binding, context);
+    return contexts.map(outcomeOf);
+  }
+
+  async #storeDeadLetter({ failurePolicy }: HandlerBinding, context: RedisStreamsContext): Promise<void> {
+    const { message, settlement } = RedisStreamsContext.deliveryOf(context);
+    if (settlement?.kind !== 'dead-letter') return;
+    const { reason, error } = settlement;
+    const group = this.#options.group as string;
+    const target = failurePolicy.deadLetter as ResolvedDeadLetter;
+    const { streamKey: key } = message;
+    const letter = { message, key, group, consumer: CONSUMER, reason, error, firstFailure: this.now, target };
+    const { streamKey: deadLetterStream, id: deadLetterId } = await storeDeadLetter(letter, this.#streams);
+    this.#reporter.deadLettered({ message, group, reason, error, deadLetterStream, deadLetterId, trimmed: 0 });
+  }
+
+  async #createDelivery(streamKey: string, message: TestMessage & { data: unknown }): Promise<SignalledDelivery> {
     check.options('', message, TEST_MESSAGE);
     const { data, headers = {}, id, deliveryCount = 1, signal } = message;
-    const { payload } = await this.#codec.encode({ pattern: binding.pattern, data });
-    const fields = [DEFAULTS.streamer.messageField, payload];
-    for (const [name, value] of Object.entries(headers)) fields.push(HEADER_PREFIX + name, value);
-    const entry = {
-      id: id ?? `${Date.now()}-${this.#counter++}`,
-      fields: fields.map((field) => Buffer.from(field as string)),
-      deliveryCount,
-    };
-    const { streamKey } = binding;
+    refuseDelay(data);
+    const { payload, options } = await this.#codec.encode({ pattern: streamKey, data });
+    const more = headerFields({ ...options.headers, ...headers });
+    const fields = toFields([DEFAULTS.streamer.messageField, payload, ...more]);
+    const entryId = id ?? this.#streams.nextId(streamKey, options.timestamp?.getTime());
+    return { streamKey, entry: { id: entryId, fields, order: 0 }, deliveryCount, signal };
+  }
+
+  #createContext(
+    binding: HandlerBinding,
+    { streamKey, entry, deliveryCount, signal }: SignalledDelivery,
+  ): RedisStreamsContext {
     const shard = { streamKey, shardId: 0, key: streamKey };
-    const delivery = new Delivery(StreamMessage.create(shard, entry, DEFAULTS.streamer.messageField), () => undefined);
+    const stored = { id: entry.id, fields: entry.fields, deliveryCount };
+    const delivery = new Delivery(StreamMessage.create(shard, stored, DEFAULTS.streamer.messageField), () => undefined);
     if (signal?.aborted) delivery.abort('shutdown');
     signal?.addEventListener('abort', () => delivery.abort('shutdown'), { once: true });
     const hasGroup = binding.mode !== 'real-time';
     return new RedisStreamsContext(delivery, {
       pattern: binding.pattern,
       group: hasGroup ? this.#options.group : undefined,
-      consumer: hasGroup ? 'test' : undefined,
+      consumer: hasGroup ? CONSUMER : undefined,
       binding,
       canRetry: hasGroup,
       commit: () => Promise.resolve(),
       onIgnored: () => undefined,
     });
   }
+}
+
+/** A delivery by the test itself. */
+interface SignalledDelivery extends TestDelivery {
+  readonly signal?: AbortSignal | undefined;
+}
+
+/** @throws InvalidOptionError */
+function refuseDelay(data: unknown): void {
+  if (!(data instanceof RedisStreamsRecord)) return;
+  const { delay, deliverAt } = data;
+  if (delay === undefined && !deliverAt) return;
+  const rule =
+    'is for what a client sends: deliver() is at once. Emit it with a TestClientRedisStreams, and advance the time';
+  throw new InvalidOptionError(deliverAt ? 'deliverAt' : 'delay', rule, deliverAt ?? delay);
+}
+
+/** The one with the smallest number; undefined when none has one. */
+function firstBy<T>(items: readonly T[], numberOf: (item: T) => number | undefined): T | undefined {
+  let first: { item: T; number: number } | undefined;
+  for (const item of items) {
+    const number = numberOf(item);
+    if (number !== undefined && (!first || number < first.number)) first = { item, number };
+  }
+  return first?.item;
 }
 
 /** As a server does it: what was delivered before is delivered alone. */

@@ -21,19 +21,52 @@ export interface RateLimit {
   close(): void;
 }
 
-/** Counts the messages of this process: in no span of `per` milliseconds more than `max` are started. */
-export class InstanceRateLimit implements RateLimit {
+/**
+ * When the last messages were started: in no span of `per` milliseconds more than `max`. It has no clock and no timer; times are
+ * milliseconds on the clock of its owner.
+ */
+export class RateWindow {
   readonly #rate: Rate;
-  /** When the last messages were started, on the monotonic clock, as a ring. */
+  /** As a ring. */
   readonly #starts: Float64Array;
   #oldest = 0;
   #count = 0;
-  #listener = (): void => undefined;
-  #timer: NodeJS.Timeout | undefined;
 
   constructor(rate: Rate) {
     this.#rate = rate;
     this.#starts = new Float64Array(rate.max);
+  }
+
+  available(now: number): number {
+    const { max } = this.#rate;
+    while (this.#count > 0 && this.opensAt <= now) {
+      this.#oldest = (this.#oldest + 1) % max;
+      this.#count -= 1;
+    }
+    return max - this.#count;
+  }
+
+  /** When the oldest of the messages that count no longer does. */
+  get opensAt(): number {
+    return (this.#starts[this.#oldest] as number) + this.#rate.per;
+  }
+
+  take(count: number, now: number): void {
+    for (let index = 0; index < count; index += 1) {
+      this.#starts[(this.#oldest + this.#count + index) % this.#rate.max] = now;
+    }
+    this.#count += count;
+  }
+}
+
+/** Counts the messages of this process. */
+export class InstanceRateLimit implements RateLimit {
+  readonly #window: RateWindow;
+  #listener = (): void => undefined;
+  #timer: NodeJS.Timeout | undefined;
+
+  constructor(rate: Rate) {
+    this.#window = new RateWindow(rate);
   }
 
   onAvailable(listener: () => void): void {
@@ -41,22 +74,14 @@ export class InstanceRateLimit implements RateLimit {
   }
 
   available(): number {
-    const { max, per } = this.#rate;
     const now = monotonicNow();
-    while (this.#count > 0 && (this.#starts[this.#oldest] as number) + per <= now) {
-      this.#oldest = (this.#oldest + 1) % max;
-      this.#count -= 1;
-    }
-    if (this.#count === max) this.#wakeIn((this.#starts[this.#oldest] as number) + per - now);
-    return max - this.#count;
+    const available = this.#window.available(now);
+    if (available === 0) this.#wakeIn(this.#window.opensAt - now);
+    return available;
   }
 
   take(count: number): void {
-    const now = monotonicNow();
-    for (let index = 0; index < count; index += 1) {
-      this.#starts[(this.#oldest + this.#count + index) % this.#rate.max] = now;
-    }
-    this.#count += count;
+    this.#window.take(count, monotonicNow());
   }
 
   close(): void {

@@ -265,7 +265,7 @@ export class ClientRedisStreams extends ClientProxy<RedisStreamsEvents> {
 }
 
 /** @throws InvalidOptionError for what makes sense for requests only */
-function refuseTimeout(data: unknown): void {
+export function refuseTimeout(data: unknown): void {
   if (!(data instanceof RedisStreamsRecord) || data.timeout === undefined) return;
   throw new InvalidOptionError(
     'timeout',

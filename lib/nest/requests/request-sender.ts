@@ -127,7 +127,7 @@ export class RequestSender {
 }
 
 /** @throws InvalidOptionError for what makes sense for events only */
-function refuseForRequests({ expiresAt, deduplication, delay, deliverAt }: RecordDelivery = {}): void {
+export function refuseForRequests({ expiresAt, deduplication, delay, deliverAt }: RecordDelivery = {}): void {
   if (expiresAt) throw new InvalidOptionError('expiresAt', 'is for events only; a request has a timeout', expiresAt);
   const rule = 'is for events only: a request that is not stored gets no answer';
   if (deduplication) throw new InvalidOptionError('deduplication', rule, deduplication.id);

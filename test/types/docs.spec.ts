@@ -1,4 +1,4 @@
-import { readFileSync, readdirSync } from 'node:fs';
+import { existsSync, readFileSync, readdirSync } from 'node:fs';
 import { dirname, join, relative } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { describe, expect, it } from '@jest/globals';
@@ -122,5 +122,33 @@ describe('the guarantees', () => {
     const rows = [...read('docs/guarantees.md').matchAll(/^\| (?!\*\*|guarantee)(.*?) \| (.*?)\|$/gms)];
     expect(named.length).toBeGreaterThan(30);
     expect(rows.filter(([, , cell = '']) => cell.trim() === '')).toEqual([]);
+  });
+});
+
+describe('docs/architecture.md', () => {
+  const text = read('docs/architecture.md');
+  const sources = readdirSync(join(ROOT, 'lib'), { recursive: true, encoding: 'utf8' }).filter((name) =>
+    name.endsWith('.ts'),
+  );
+  const code = sources.map((name) => read(`lib/${name}`)).join('\n');
+  const quoted = [...new Set(Array.from(text.matchAll(/`([^`\n]+)`/g), ([, word = '']) => word))];
+
+  it('names files that exist', () => {
+    const files = quoted.filter((word) => /^[\w./-]+\.(?:ts|js)$/.test(word));
+    const isThere = (file: string): boolean =>
+      existsSync(join(ROOT, file)) || sources.some((source) => `/${source}`.endsWith(`/${file}`));
+    expect(files).toContain('take-over.ts');
+    expect(files.filter((file) => !isThere(file))).toEqual([]);
+  });
+
+  it('names classes and members that exist', () => {
+    const names = quoted.filter((word) => /^[A-Z][a-z]\w+(?:\.\w+)?$/.test(word) && word !== 'Symbol.for');
+    const isThere = (name: string): boolean => {
+      const [owner, member] = name.split('.');
+      const isDeclared = new RegExp(`\\b(?:class|interface) ${owner}\\b`).test(code);
+      return isDeclared && (member === undefined || new RegExp(`^ .*\\b${member}\\b`, 'm').test(code));
+    };
+    expect(names).toContain('Dispatcher');
+    expect(names.filter((name) => !isThere(name))).toEqual([]);
   });
 });

@@ -18,8 +18,6 @@ export type OwnedState = 'buffered' | 'running' | 'settled' | 'waiting' | 'skipp
 /** What has paused a partition: the application, or the group as a whole. */
 export type PauseReason = 'consumer' | 'group';
 
-export { shardKey } from '../messages/stream-message.js';
-
 /**
  * One stream, or one shard of it, that a consumer reads: its position, and which of its entries this process owns.
  * It is data with names and decides nothing; the read loop and its readers do.

@@ -3,7 +3,8 @@ import { monotonicNow } from '../../shared/clock.js';
 import type { RedisStreamsLogger } from '../../shared/logger.js';
 import { classifyRedisError } from '../../redis/commands/redis-error.js';
 import type { ReadCommands } from '../../redis/commands/stream-commands.js';
-import { Partition, shardKey } from './partition.js';
+import { shardKey } from '../messages/stream-message.js';
+import { Partition } from './partition.js';
 
 /** Shard numbers are probed in runs of this size; a whole run without a shard ends the probing. */
 const RUN = 32;

@@ -5,8 +5,9 @@ import { RECONNECT_BACKOFF, backoffDelay, pause, within } from '../../shared/bac
 import { monotonicNow } from '../../shared/clock.js';
 import { withResolvers } from '../../shared/deferred.js';
 import { toPublicError } from '../../redis/commands/redis-error.js';
+import { shardKey } from '../messages/stream-message.js';
 import type { ConsumerSession } from './consumer-session.js';
-import { Partition, shardKey } from './partition.js';
+import { Partition } from './partition.js';
 import { ShardDiscovery } from './shard-discovery.js';
 
 /** Longest wait for a change that is under way when the consumer ends, in milliseconds. */
@@ -44,8 +45,8 @@ export class StreamAssignment {
    */
   open(streamKeys: readonly string[], deadline: number): Promise<void> {
     return outsideContext(async () => {
-      const partitions = await this.#patiently(streamKeys, deadline, () => this.#find(streamKeys));
-      await this.#patiently(streamKeys, deadline, () => this.#session.open(partitions));
+      const partitions = await this.#repeatUntil(streamKeys, deadline, () => this.#find(streamKeys));
+      await this.#repeatUntil(streamKeys, deadline, () => this.#session.open(partitions));
       this.#scheduleLook();
     });
   }
@@ -100,7 +101,7 @@ export class StreamAssignment {
   }
 
   /** Repeats the work while it fails for reasons that may pass. Nothing of it may remain after a failure. */
-  async #patiently<T>(streamKeys: readonly string[], deadline: number, work: () => Promise<T>): Promise<T> {
+  async #repeatUntil<T>(streamKeys: readonly string[], deadline: number, work: () => Promise<T>): Promise<T> {
     const rest = AbortSignal.timeout(Math.max(0, Math.ceil(deadline - monotonicNow())));
     const limit = AbortSignal.any([this.#closing.signal, rest]);
     const keys = streamKeys.join("', '");

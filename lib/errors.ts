@@ -237,7 +237,7 @@ export class HandlingAbortedError extends RedisStreamsError {
   readonly reason: AbortReason;
 
   constructor(reason: AbortReason) {
-    super('ERR_HANDLING_ABORTED', `The handler works in vain: ${ABORT_TEXTS[reason]}`);
+    super('ERR_HANDLING_ABORTED', `The handler should stop: ${ABORT_TEXTS[reason]}`);
     this.reason = reason;
   }
 }
@@ -376,8 +376,8 @@ export class ConsumerNameInUseError extends RedisStreamsError {
       : "give each process a consumer name of its own, or leave out the option 'consumer'";
     super(
       'ERR_CONSUMER_NAME_IN_USE',
-      `Another live process reads '${streamKey}' as the consumer '${consumer}' of group '${group}': both take what is ` +
-        `pending for the name, so messages are handled twice; ${cure}`,
+      `Another live process reads '${streamKey}' as the consumer '${consumer}' of group '${group}': both take the ` +
+        `entries that are pending for the name, so messages are handled twice; ${cure}`,
     );
     this.streamKey = streamKey;
     this.group = group;

@@ -106,7 +106,7 @@ export class RedisStreamer extends EventEmitter<{ status: [status: RedisStreamsS
   }
 
   /**
-   * Resolves at once when Redis was ever reached, so that what is sent to it has its own limit. @internal
+   * Resolves at once when Redis was ever reached: commands have their own limit then. @internal
    * @throws ConnectTimeoutError after `connectTimeout`
    */
   async reach(): Promise<void> {
@@ -305,14 +305,14 @@ export class RedisStreamer extends EventEmitter<{ status: [status: RedisStreamsS
       const [messages, fail] = unconfirmed === 1 ? ['1 message', 'it fails'] : [`${unconfirmed} messages`, 'they fail'];
       this.#logger.warn(`Disconnecting: Redis did not confirm ${messages} within ${limit} ms; ${fail}`);
     }
-    // Closed first: what is given up would otherwise be written once more, to a server that may only stand still.
+    // Closed first: messages that are given up would otherwise be written once more, to a server that may only stand still.
     const closing = this.#connections.close();
     for (const producer of this.#producers) producer.giveUp();
     for (const session of this.#sessions) session.giveUp();
     await Promise.all([closing, ending]);
   }
 
-  /** The answers of what is leaving go over producers, which therefore end after it. Never rejects. */
+  /** A server that is leaving sends its last answers over producers, which therefore end after it. Never rejects. */
   async #endAll(leaving: Promise<void>): Promise<void> {
     const stopping = this.#mover.stop();
     await Promise.allSettled([leaving, stopping]);

@@ -138,9 +138,9 @@ export class RedisStreamsContext extends BaseRpcContext<[message: StreamMessage,
   }
 
   /**
-   * Aborted when the handler works in vain, with a HandlingAbortedError that says why: the server closes and `shutdownTimeout`
-   * is over, the message was lost to another consumer, or the client of a request has stopped waiting. Pass it on to what
-   * takes time: `fetch(url, { signal })`. A handler that does not look at it runs on.
+   * Aborted when the handler should stop, with a HandlingAbortedError that names the reason: the server closes and
+   * `shutdownTimeout` is over, the message was lost to another consumer, or the client of a request has stopped waiting. Pass
+   * it on to calls that take time: `fetch(url, { signal })`. A handler that ignores it runs to its end.
    */
   getSignal(): AbortSignal {
     return this.#delivery.signal;

@@ -6,12 +6,13 @@ import { REDIS_STREAMS_TRANSPORT } from '../constants.js';
 import type { HandlerExtras } from './redis-streams.options.js';
 import type { PatternFactory } from './server/handler-registry.js';
 
-/** What may name a stream: its key, or an object or number from which Nest makes one. */
+/** A pattern that names a stream: its key, or an object or number from which Nest makes one. */
 export type StreamPattern = string | number | object;
 
 /**
- * Has a method handle the events of a stream, as Nest's `@EventPattern` does, but for this transport alone, also in an
- * application with several, and with settings whose names are checked. A function is asked for the pattern at the start.
+ * Makes a method the handler of the events of a stream, as Nest's `@EventPattern` does. It is bound to this transport alone,
+ * also in an application with several, and the names of its settings are checked. A function as pattern is called at the
+ * start.
  *
  * Parameters need no decorators: without any, the first is the payload and the second the context; with `batch`, arrays of
  * them.
@@ -28,7 +29,7 @@ export function StreamEventPattern(
   return withParameters(EventPattern<unknown>(pattern, REDIS_STREAMS_TRANSPORT, extras));
 }
 
-/** Has a method answer the requests of a stream, as Nest's `@MessagePattern` does; see {@link StreamEventPattern}. */
+/** Makes a method the handler of the requests of a stream, as Nest's `@MessagePattern` does; see {@link StreamEventPattern}. */
 export function StreamMessagePattern(
   pattern: StreamPattern | PatternFactory,
   extras: HandlerExtras = {},
@@ -45,7 +46,7 @@ function withParameters(bind: MethodDecorator): MethodDecorator {
 }
 
 /**
- * Has the first parameter be the payload and the second the context, where they have no decorators.
+ * Decorates the first parameter as the payload and the second as the context, where they have no decorators.
  * @internal
  */
 export function decorateParameters(target: object, name: string | symbol): void {

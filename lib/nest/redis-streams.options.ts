@@ -49,8 +49,8 @@ export interface RedisStreamsCommonOptions {
   blockTimeout?: number;
   /**
    * Longest time for which `close()` waits: in a server for running handlers, in a client for events to be confirmed. In an
-   * outage, what is not confirmed by then fails with ERR_CLOSED, or ERR_SEND_UNCERTAIN where Redis may have it. Default
-   * 10,000.
+   * outage, an event that is not confirmed by then fails with ERR_CLOSED, or ERR_SEND_UNCERTAIN where Redis may have it.
+   * Default 10,000.
    */
   shutdownTimeout?: number;
   /** Called with the data alone; a string or Uint8Array is stored as it is, any other result as JSON. Default: JSON. */
@@ -142,9 +142,7 @@ export interface RateLimitOptions {
   max: number;
   /** Milliseconds, at least 10. */
   per: number;
-  /**
-   * What is counted together: the messages of this process, or those of all instances of the group. Default `instance`.
-   */
+  /** Whose messages count together: those of this process, or those of all instances of the group. Default `instance`. */
   scope?: 'instance' | 'group';
 }
 

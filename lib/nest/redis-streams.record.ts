@@ -112,8 +112,9 @@ export class RedisStreamsRecordBuilder<T = unknown> {
   }
 
   /**
-   * From when on the event is not worth handling. A server that reads it later, by the clock of Redis, acknowledges it without a
-   * call of the handler, and emits `expired`. For events only.
+   * The time from which on the event is not handled any more, by the clock of Redis. A server that reads it later acknowledges
+   * it without a call of its handler, and emits `expired`. For events only.
+   * @throws InvalidOptionError
    */
   setExpiresAt(expiresAt: Date): this {
     checkDate('expiresAt', expiresAt);
@@ -123,7 +124,8 @@ export class RedisStreamsRecordBuilder<T = unknown> {
 
   /**
    * Longest time without a reply, in milliseconds, in place of the client's `requestTimeout`. The server does not execute the
-   * request later, and aborts the signal of its handler. For requests only.
+   * request later, and aborts the signal of its handler. At least 1. For requests only.
+   * @throws InvalidOptionError
    */
   setTimeout(timeout: number): this {
     check.time('timeout', timeout, 1);
@@ -136,6 +138,7 @@ export class RedisStreamsRecordBuilder<T = unknown> {
    * For events only.
    * @param id 1 to 512 characters, for example the id of a row of an outbox
    * @param options `within`: for how long after the first, in milliseconds by the clock of Redis, at most 7 days
+   * @throws InvalidOptionError
    */
   setDeduplicationId(id: string, options: Pick<Deduplication, 'within'>): this {
     const deduplication = { ...options, id };
@@ -146,7 +149,12 @@ export class RedisStreamsRecordBuilder<T = unknown> {
 
   /**
    * The event waits in Redis for so many milliseconds before it is appended to its stream; `emit` completes when it is scheduled.
-   * In place of {@link setDeliverAt} and {@link setTimestamp}. For events only.
+   * At least 0, at most 100 years. It replaces {@link setDeliverAt} and excludes {@link setTimestamp}. For events only.
+   * @throws InvalidOptionError
+   * @example
+   * ```ts
+   * client.emit('reminders', new RedisStreamsRecordBuilder(reminder).setDelay(60_000).build());
+   * ```
    */
   setDelay(delay: number): this {
     checkDue({ delay });
@@ -154,7 +162,11 @@ export class RedisStreamsRecordBuilder<T = unknown> {
     return this;
   }
 
-  /** The same until a time, by the clock of Redis; an event whose time is over is appended at once. For events only. */
+  /**
+   * The event waits in Redis until this time, by the clock of Redis; when that has passed, it is appended at once. It replaces
+   * {@link setDelay} and excludes {@link setTimestamp}. For events only.
+   * @throws InvalidOptionError
+   */
   setDeliverAt(deliverAt: Date): this {
     checkDue({ deliverAt });
     this.#delivery = { ...this.#delivery, deliverAt, delay: undefined };

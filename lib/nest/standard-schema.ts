@@ -15,12 +15,12 @@ export interface StandardSchemaV1<Input = unknown, Output = Input> {
   };
 }
 
-/** The value, or what is wrong with it. */
+/** The value, or the issues that the schema found. */
 export type StandardSchemaResult<Output> =
   { readonly value: Output; readonly issues?: undefined } | { readonly issues: ReadonlyArray<PayloadIssue> };
 
 /**
- * What the schema makes of the data; a promise where the schema returns one.
+ * The data as the schema returns it; a promise where the schema is asynchronous.
  * @throws PayloadInvalidError, or CallbackError when the schema itself fails
  */
 export function validate(schema: StandardSchemaV1, pattern: string, data: unknown): unknown {

@@ -65,7 +65,7 @@ export class StreamCatalog<Events extends object, Context extends RedisStreamsCo
   }
 
   /**
-   * Has a method handle the events of a stream. Its first parameter must accept the payload, and its second one, if there
+   * Makes a method the handler of an event. Its first parameter must accept the payload, and its second one, if there
    * is one, is the context; with `batch` both are arrays.
    */
   on<K extends keyof Events & string>(
@@ -90,7 +90,7 @@ export class StreamCatalog<Events extends object, Context extends RedisStreamsCo
   client(client: Pick<ClientRedisStreams, 'emit' | 'emitBatch'>): CatalogClient<Events> {
     const checked = (event: string, data: unknown): unknown => {
       const schema = this.#schemaOf(event);
-      // The client refuses what is not given.
+      // The client refuses undefined and null.
       return schema && data !== undefined && data !== null ? RedisStreamsRecord.checkedBy(schema, data) : data;
     };
     return {

@@ -186,8 +186,8 @@ export class StreamManager implements AsyncDisposable {
   }
 
   /**
-   * Moves a whole group: it continues after an id or a time, at the beginning, or at the end, which is also meant by what is
-   * past the last entry. Pending entries stay pending. A server that has a message in its buffer or in a handler does not
+   * Moves a whole group: it continues after an id or a time, at the beginning, or at the end. A position past the
+   * last entry is the end as well. Pending entries stay pending. A server that has a message in its buffer or in a handler does not
    * handle it once more because of the move; what it has settled is handled again.
    */
   async setGroupPosition(streamKey: string, group: string, to: RewindTarget | Date): Promise<void> {
@@ -233,7 +233,7 @@ export class StreamManager implements AsyncDisposable {
 
   /**
    * Pauses a group on a stream, its shards included, in every process: within two seconds none of its consumers reads or
-   * hands out anything new; running handlers end, and what they have acknowledged is sent. One that starts later reads
+   * hands out anything new; running handlers end, and their acknowledgements are sent. A consumer that starts later reads
    * nothing until {@link resumeGroup}. The group need not exist yet. The pause is a key beside the stream: it is gone when
    * Redis restarts without its data. Idempotent.
    * @throws InvalidOptionError; PermissionError without the permission for SET

@@ -62,7 +62,10 @@ export interface SessionCapacity {
   readonly adaptivePrefetch?: AdaptivePrefetch | undefined;
 }
 
-/** Of a consumer from which no other one claims, in milliseconds: what was taken from it is put back within a third of that. */
+/**
+ * Lease of a resumable consumer, from which no other one claims, in milliseconds. Pending entries that it has lost are put back
+ * within a third of it.
+ */
 const RESUMABLE_LEASE = 15_000;
 /** Acks that cannot be sent mean messages delivered twice, not lost ones: the end waits at most this long for the server. */
 const LAST_COMMIT_LIMIT = 5_000;

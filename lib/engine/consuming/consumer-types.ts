@@ -29,12 +29,12 @@ export interface BasicConsumer extends AsyncIterable<StreamMessage>, AsyncDispos
    * load-balanced mode.
    */
   rewind(to: RewindTarget): Promise<void>;
-  /** Whether {@link pause} was called, and {@link resume} was not called since. A group that is paused as a whole is not counted. */
+  /** True from {@link pause} until {@link resume}. A pause of the whole group, by `StreamManager.pauseGroup()`, does not count. */
   readonly isPaused: boolean;
   /**
-   * From the call on, {@link next} returns no message, and nothing new is read, of no stream; acknowledgements are still
-   * sent, and what was handed out stays with this consumer. In a load-balanced group, what was read and not handed out goes
-   * back to the group, and its other consumers claim it; otherwise it stays here. Resolves when no read is in flight.
+   * Stops reading all streams; from the call on, {@link next} returns no message. Acknowledgements are still sent, and messages
+   * that were handed out stay with this consumer. In a load-balanced group, messages that were read and not handed out go
+   * back to the group, where other consumers claim them; otherwise they stay here. Resolves when no read is in flight.
    * Idempotent.
    * @throws ConsumerEndedError
    */
@@ -45,7 +45,10 @@ export interface BasicConsumer extends AsyncIterable<StreamMessage>, AsyncDispos
   assign(streamKey: string, shardId?: number): Promise<void>;
   /** Stops reading a stream, or one shard of it; pending entries stay pending. */
   unassign(streamKey: string, shardId?: number): Promise<void>;
-  /** Commits the acknowledgements, gives back the messages that were not handed out, leaves the group. `for await` loops complete. Idempotent. */
+  /**
+   * Commits the acknowledgements, gives back the messages that were not handed out, leaves the group. `for await` loops
+   * complete. Idempotent.
+   */
   end(): Promise<void>;
   /** Failures in the background; without a listener they are logged. */
   on(event: 'error', listener: (error: RedisStreamsError) => void): this;

@@ -27,8 +27,8 @@ interface Watched extends PausedGroup {
  * the keys of all consumers of its streamer together, with one write to each node, so that many consumers cost no more than
  * one; without consumers it has no timer.
  *
- * A look that fails changes nothing: through an outage what is paused stays paused, and the rest is read. Where the user
- * may not read the key, it does nothing.
+ * A look that fails changes nothing: through an outage a paused group stays paused, and the others read. Where the user may
+ * not read the key, no group counts as paused.
  */
 export class GroupPauses {
   readonly #commands: PauseCommands;
@@ -99,7 +99,7 @@ export class GroupPauses {
     try {
       await this.#look(watched);
     } catch (error) {
-      this.#logger.debug(`Whether groups are paused was not found out: ${errorText(error)}`);
+      this.#logger.debug(`Looking for paused groups failed: ${errorText(error)}`);
     }
     this.#asking.delete(node);
   }
@@ -129,7 +129,7 @@ export class GroupPauses {
     if (!(error instanceof InvalidOptionError) && isTransient(classifyRedisError(error))) return error;
     watched.isRefused = true;
     const { group, streamKey } = watched;
-    this.#logger.debug(`Whether group '${group}' is paused on '${streamKey}' is not looked at: ${errorText(error)}`);
+    this.#logger.debug(`Pauses of group '${group}' on '${streamKey}' are not looked for: ${errorText(error)}`);
     return undefined;
   }
 }

@@ -39,8 +39,8 @@ export class Partition implements StoredShard {
   /** Where the recovery of the own pending entries continues; undefined is at their beginning. */
   recoveryCursor: string | undefined;
   /**
-   * False during the first recovery: what is pending then was handed out by an earlier process, which counts as a delivery.
-   * And during one that follows a pause: what is pending then was given back, with the count that it had before.
+   * False during the first recovery: its entries were handed out by an earlier process, which counts as a delivery. Also during
+   * one that follows a pause: its entries were given back, with the count that they had before.
    */
   hasRecoveredOnce = false;
   /** Why this partition is not read any more. */
@@ -72,7 +72,7 @@ export class Partition implements StoredShard {
     return this.pausedBy !== undefined;
   }
 
-  /** Has the own pending entries recovered before the next read. */
+  /** The own pending entries are recovered before the next read. */
   recoverAgain(): void {
     this.recoveredEpoch = 0;
     this.recoveryCursor = undefined;

@@ -11,7 +11,7 @@ import type { GroupPauses, PauseWatch } from './group-pauses.js';
 export interface PausingOptions {
   /** Undefined in real-time mode. */
   readonly group: string | undefined;
-  /** Whether other consumers of the group claim what is given back to it. */
+  /** Whether messages go back to the group, because other consumers can claim them. */
   readonly givesBack: boolean;
   readonly groupPauses: GroupPauses;
   readonly partitions: Pick<PartitionSet, 'current'>;
@@ -24,7 +24,7 @@ export interface PausingOptions {
   readonly logger: Required<RedisStreamsLogger>;
 }
 
-/** How long a pause waits until the group has what is given back to it, in milliseconds; Redis may not answer. */
+/** How long a pause waits until messages are back in the group, in milliseconds; Redis may not answer. */
 const GIVE_BACK_LIMIT = 1_000;
 
 /**
@@ -33,7 +33,7 @@ const GIVE_BACK_LIMIT = 1_000;
  *
  * From the first step of a pause on, nothing of the partition is handed out: its messages leave the buffer, where they would
  * take the places of others, and are set aside here. In a load-balanced group they are then given back, because the pause
- * may last for hours and other consumers of the group can handle them; a resumed partition first reads what is still there.
+ * may last for hours and other consumers of the group can handle them; a resumed partition first reads those that are left.
  * Where no other consumer could claim them, and where Redis does not answer, they stay here with their leases, and are
  * handed out first when the partition is resumed.
  *
@@ -61,8 +61,8 @@ export class Pausing {
   }
 
   /**
-   * The application has paused these streams, and no others. Resolves when no read of them is in flight, and the group has
-   * what is given back to it, or soon. Never rejects.
+   * The application has paused these streams, and no others. Resolves when no read of them is in flight, and their messages
+   * are back in the group, or a second later. Never rejects.
    */
   async set(paused: 'all' | readonly string[]): Promise<void> {
     this.#paused = paused === 'all' ? paused : new Set(paused);
@@ -158,7 +158,7 @@ export class Pausing {
     const resumed: Partition[] = [];
     for (const partition of partitions.current) {
       const reason = this.#reasonOf(partition.streamKey);
-      // What a read still returns is newer than what is given back, and must not be handed out before it.
+      // Messages that a read still returns are newer than those that go back, and must not be handed out before them.
       if (!reason && this.#underWay.has(partition)) continue;
       if (reason && !partition.isPaused) paused.push(partition);
       if (!reason && partition.isPaused) resumed.push(partition);
@@ -216,7 +216,7 @@ export class Pausing {
       await giveBack(partition, messages);
       this.#gaveBack.add(partition);
     } catch (error) {
-      logger.debug(`What was read from '${partition.key}' before it was paused stays here: ${errorText(error)}`);
+      logger.debug(`Messages of '${partition.key}' could not go back to the group and stay here: ${errorText(error)}`);
       const own = messages.filter(({ id }) => partition.owned.get(id) === 'buffered');
       this.#setAside.set(partition, inOrder([...this.take([partition]), ...own]));
     }

@@ -28,13 +28,13 @@ export interface SendOptions {
    * its time then. At least 0, at most 3,153,600,000,000 (100 years). Needs scripts. Excludes `timestamp` and `deliverAt`.
    */
   delay?: number;
-  /** The same until a time, by the clock of Redis; at once when it is over. Excludes `timestamp` and `delay`. */
+  /** The time until which it waits, by the clock of Redis; in the past: appended at once. Excludes `timestamp` and `delay`. */
   deliverAt?: Date;
 }
 
 /** An id that the caller gives to a message, to recognise it when it is sent again. */
 export interface Deduplication {
-  /** For the stream, 1 to 512 characters: an order's number, or the id of a row of an outbox. */
+  /** Unique in its stream: the number of an order, or the id of a row of an outbox. 1 to 512 characters. */
   id: string;
   /**
    * For how long after the first send others with its id are not stored, in milliseconds by the clock of Redis. It costs one

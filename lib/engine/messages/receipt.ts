@@ -17,7 +17,10 @@ export class Receipt implements StreamShard {
     this.deliverAt = deliverAt;
   }
 
-  /** `ms << 16 | seq`, as sea-streamer has it; 0 while it is delayed. @throws SequenceOverflowError past 65,535 messages in one millisecond. */
+  /**
+   * `ms << 16 | seq`, as sea-streamer has it; 0 while it is delayed.
+   * @throws SequenceOverflowError past 65,535 messages in one millisecond
+   */
   get sequence(): bigint {
     return this.deliverAt ? 0n : entryIdSequence(this.id);
   }

@@ -21,9 +21,9 @@ export interface StreamerOptions {
    */
   blockTimeout?: number;
   /**
-   * Longest time for which closing waits for what is under way: for sends to be confirmed, and in a server for handlers. In
-   * an outage, what is not confirmed by then fails with ERR_CLOSED, or ERR_SEND_UNCERTAIN where Redis may have it. 0 waits for
-   * nothing. Default 10,000.
+   * Longest time for which closing waits for sends to be confirmed, and in a server for handlers. In an outage, a send that is
+   * not confirmed by then fails with ERR_CLOSED, or ERR_SEND_UNCERTAIN where Redis may have the message. 0 waits for nothing.
+   * Default 10,000.
    */
   shutdownTimeout?: number;
   /** Default: warnings and errors go to the console. */

@@ -19,7 +19,7 @@ export interface LanePipeline {
   nextNumber(): number;
   /** The batch as it is written now. */
   writeBatchOf(batch: MessageBatch): WriteBatch;
-  /** Whether the server recognises the batch by its number, so that it stays as it is, once it may have run, until it is revoked. */
+  /** Whether the server remembers the batch by its number. Once it may have run, it is repeated unchanged, until it is revoked. */
   keeps(batch: MessageBatch): boolean;
   /** Fails the messages that the server would refuse for their size; returns the batch without them. */
   withoutTooLarge(batch: MessageBatch): MessageBatch;
@@ -122,7 +122,7 @@ export class WriteLane {
     this.#turns.add(stream);
   }
 
-  /** Nothing is written before it, so that what is in flight comes to an end. */
+  /** Nothing is written before it, so that the batches in flight come to an end. */
   #addFirst(stream: StreamQueue): void {
     const others = [...this.#turns];
     this.#turns.clear();

@@ -51,7 +51,7 @@ export interface WritePipelineOptions {
 /** Lifetime of a producer's memory on the server, which counts by the server's clock: that may jump. */
 const MIN_MEMORY = 24 * 3_600_000;
 
-/** Share of `maxQueued` and `maxQueuedBytes`: what is left lasts while a producer that waited fills the queue again. */
+/** Share of `maxQueued` and `maxQueuedBytes`: it lasts while a producer that waited fills the queue again. */
 const LOW_WATER = 0.5;
 
 interface Round extends FlushRound {

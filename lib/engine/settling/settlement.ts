@@ -42,7 +42,7 @@ export class Delivery {
     return true;
   }
 
-  /** Tells a handler that its work is in vain. */
+  /** Aborted when the handler should stop. */
   get signal(): AbortSignal {
     if (!this.#controller) {
       this.#controller = new AbortController();

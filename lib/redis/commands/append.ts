@@ -202,7 +202,7 @@ export class RedisAppendCommands implements AppendCommands {
     return size <= MIN_PAYLOAD_LIMIT || this.#limits.has(channel);
   }
 
-  /** A server that does not tell it refuses what is too large by itself. */
+  /** Where the limit is not told, the server itself refuses a payload that is too large. */
   async #askForLimit({ channel }: LiveRoute): Promise<void> {
     const limit = this.#canTellLimit ? await this.#payloadLimitOf(channel) : undefined;
     this.#limits.set(channel, limit ?? Infinity);

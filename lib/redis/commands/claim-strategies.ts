@@ -158,7 +158,7 @@ export class ClaimStrategies {
   }
 }
 
-/** Undefined at the end; also for what is no cursor, because a scan could go on with it without end. */
+/** Undefined at the end; also for a reply that is no cursor, with which a scan could continue without end. */
 function nextOf(cursor: string): string | undefined {
   return cursor === ID_AT_END || !isEntryId(cursor) ? undefined : cursor;
 }

@@ -42,7 +42,7 @@ export class CommandSender {
     return key.slice(this.keyPrefix.length);
   }
 
-  /** The key of what is kept beside a stream or shard. @throws InvalidOptionError, see {@link sideKey} */
+  /** The key of data beside a stream or shard. @throws InvalidOptionError, see {@link sideKey} */
   sideKey(kind: SideKeyKind, streamKey: string, ...parts: readonly string[]): string {
     return sideKey(this.keyPrefix, kind, this.key(streamKey), ...parts);
   }

@@ -26,7 +26,7 @@ const FEATURES = Object.freeze({
 export type SideKeyKind = keyof typeof FEATURES;
 
 /**
- * The key of what is kept beside a stream or one of its shards, in the same slot. It does not begin with the stream's key:
+ * The key of data beside a stream or one of its shards, in the same slot. It does not begin with the stream's key:
  * programs that look for shards take `<stream>:*` for them. The whole key follows the kind, because two streams may share a
  * hash tag.
  *

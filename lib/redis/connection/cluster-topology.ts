@@ -53,7 +53,7 @@ export class ClusterTopology extends EventEmitter<TopologyEvents> {
   #isKnown = false;
   #isClosed = false;
   #lastFailure: Error | undefined;
-  /** Of nodes that were asked in vain, until one answers or all have failed. */
+  /** Of nodes that did not answer, until one answers or all have failed. */
   #nodeErrors: Error[] = [];
   /** Failures in a row. */
   #failures = 0;

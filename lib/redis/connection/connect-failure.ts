@@ -42,7 +42,10 @@ export function connectFailure(peer: string, cause: unknown): RedisStreamsError 
   return new ConnectionError(`${peer} cannot be reached: ${text}`, cause);
 }
 
-/** Wrong credentials, a certificate that is not trusted, a database that does not exist, or a function that does not return a new client: waiting does not help. */
+/**
+ * Whether waiting does not help: wrong credentials, a certificate that is not trusted, a database that does not exist, or a
+ * function that does not return a new client.
+ */
 export function isMisconfiguration(failure: Error | undefined): failure is RedisStreamsError {
   return failure instanceof RedisStreamsError && !failure.retryable;
 }

@@ -38,7 +38,7 @@ export interface ConnectionRouter {
   /** Whether a connection was ever live. */
   readonly wasReached: boolean;
   /**
-   * Names the connection that serves a key, so that what is sent over one connection can be kept together. The empty name
+   * Names the connection that serves a key, so that commands over one connection can be kept together. The empty name
    * stands for the only connection, and in Cluster for a connection that is not known before Redis is reached.
    */
   laneOf(key: string): string;

@@ -60,7 +60,7 @@ const VALID_URL_WITHOUT_LOGIN =
   'must be a valid URL, as redis://host:6379/0; a port is at most 65535, and an IPv6 address stands in brackets: ' +
   'redis://[::1]:6379';
 
-/** Names of other packages for what is not an option of ioredis, and what to write. */
+/** Options of other packages that ioredis does not have, and what to write in their place. */
 const MISPLACED: Readonly<Record<string, string>> = {
   url: "write the URL itself: connection: 'redis://host:6379'",
   uri: "write the URL itself: connection: 'redis://host:6379'",

@@ -7,6 +7,12 @@ import { failureOf } from './ioredis-errors.js';
 /** Interval at which a server that loads its data is asked whether it is ready, in milliseconds. */
 const LOADING_POLL = 200;
 
+/** In place of a version: the server still loads its data. */
+const LOADING = Symbol('loading');
+
+/** Servers that have a line `<name>_version` in INFO. */
+const SERVERS: ReadonlySet<string> = new Set(['redis', 'valkey', 'dragonfly', 'keydb', 'kvrocks']);
+
 /**
  * Resolves when the server of a connected client takes commands. It takes the place of the ready check of ioredis, which needs
  * INFO and writes to the console where that is not permitted; a proxy may not know it at all. Where INFO is refused, PING
@@ -22,8 +28,6 @@ export async function untilServing(client: Redis, onMissing: () => void): Promis
     await pause(LOADING_POLL);
   }
 }
-
-const LOADING = Symbol('loading');
 
 async function ask(
   client: Redis,
@@ -54,8 +58,6 @@ function versionIn(info: string): string | undefined {
   const [, name, version] = versions.find(([, own]) => own !== 'redis') ?? versions[0] ?? [];
   return name && version && `${name[0]?.toUpperCase()}${name.slice(1)} ${version}`;
 }
-
-const SERVERS: ReadonlySet<string> = new Set(['redis', 'valkey', 'dragonfly', 'keydb', 'kvrocks']);
 
 /**
  * Makes sure of the database: when SELECT is refused, ioredis continues in database 0, and messages would be stored where no

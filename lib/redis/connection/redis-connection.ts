@@ -177,7 +177,7 @@ export class RedisConnection extends EventEmitter<ConnectionEvents> {
     // Every command of a pipeline may report the same; once is enough.
     if (epoch !== this.#epoch || epoch === this.#droppedEpoch) return;
     this.#droppedEpoch = epoch;
-    // Until the server closes its side, the socket seems open, but what is written to it would count as lost.
+    // Until the server closes its side, the socket seems open, but a command that is written to it would count as lost.
     this.#channel = undefined;
     this.#client?.disconnect();
   }

@@ -10,14 +10,15 @@ import { publicCause } from './ioredis-errors.js';
 import { keepErrorsCaught, sentinelConnectorOf } from './take-over.js';
 
 /**
- * Follows the clients to Sentinels that ioredis makes inside one client: to ask for the master, one Sentinel after the other, and to
- * learn of failovers. ioredis keeps to itself why a Sentinel could not be asked, waits for one that does not answer, and prints
- * the errors of the latter kind to the console.
+ * Follows the clients to Sentinels that ioredis makes inside one client: some ask for the master, one Sentinel after the other,
+ * and some wait for failovers. ioredis does not tell why a Sentinel could not be asked, waits without a limit for one that does
+ * not answer, and prints errors of the clients that wait for failovers to the console.
  *
  * It keeps the reasons of one search for the master, and ends one question that takes too long.
  */
 export class SentinelWatch {
-  readonly #patience: number;
+  /** For the answer of one Sentinel, in milliseconds. */
+  readonly #answerLimit: number;
   readonly #name: string | undefined;
   #reasons: Error[] = [];
 
@@ -29,7 +30,7 @@ export class SentinelWatch {
     const { sentinels, name } = client.options;
     this.#name = name ?? undefined;
     const connector = sentinelConnectorOf(client);
-    this.#patience = limit / ((sentinels?.length ?? 0) + 1);
+    this.#answerLimit = limit / ((sentinels?.length ?? 0) + 1);
     if (!connector) return;
     const connect = connector.connectToSentinel.bind(connector);
     const ask = connector.resolve.bind(connector);
@@ -52,9 +53,9 @@ export class SentinelWatch {
       const asking = ask(endpoint);
       onClient = () => undefined;
       const timer = setTimeout(() => {
-        reject(new Error(`it does not answer within ${Math.round(this.#patience)} ms`));
+        reject(new Error(`it does not answer within ${Math.round(this.#answerLimit)} ms`));
         sentinel?.disconnect();
-      }, this.#patience);
+      }, this.#answerLimit);
       try {
         const master = await Promise.race([asking, tooLate]);
         if (master) this.#reasons = [];

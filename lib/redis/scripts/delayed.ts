@@ -49,10 +49,12 @@ return idOf(due)`,
 );
 
 /**
- * KEYS: the stream, `delayed`, `waiting`, `moved`. ARGV: how many messages, and how many bytes, at most; one in any case. Appends those that are due, in that order,
- * and returns: how many, the milliseconds until the next one (-1: none waits), how many had lost their content, and the error
- * that stopped it. What is refused is refused before the first message is appended, because one that was appended and is still
- * in `delayed` would be appended again.
+ * KEYS: the stream, `delayed`, `waiting`, `moved`. ARGV: how many messages, and how many bytes, at most; one in any case.
+ *
+ * Appends those that are due, in that order, and returns: how many, the milliseconds until the next one (-1: none waits), how
+ * many had lost their content, and the error that stopped it. The commands that follow an append are tried with an empty
+ * token first: where one is not permitted, nothing is appended, because a message that is appended and stays in `delayed` would
+ * be appended again.
  */
 export const MOVE_DUE = script(
   'move-due',

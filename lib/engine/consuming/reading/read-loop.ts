@@ -223,7 +223,7 @@ export class ReadLoop {
     await loop;
   }
 
-  /** What is read now: not what is paused, and not what is refused, unless nothing else is left. */
+  /** The partitions that are read now: none that is paused, and those that are refused only when no others are left. */
   get #active(): readonly Partition[] {
     const readable = this.#partitions.filter(({ isReadable, isPaused }) => isReadable && !isPaused);
     const active = readable.filter(({ refusal }) => refusal === undefined);

@@ -18,7 +18,7 @@ interface Wait {
  * include any more: one of them in a command for several would hold up all. It asks with a slow back-off whether they may
  * be read again; until then they have a `refusal`.
  *
- * It never keeps all partitions of a loop apart: what is refused for each of them concerns the whole loop.
+ * It never keeps all partitions of a loop apart: a refusal of all of them concerns the whole loop.
  */
 export class RefusedPartitions implements PeriodicTask {
   readonly #control: Pick<ReadCommands, 'streamInfo'>;

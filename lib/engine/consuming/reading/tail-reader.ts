@@ -25,6 +25,7 @@ interface Trail {
   pages: number;
 }
 
+/** Pages are counted up to here and then from 1 again: bitwise operators take 32 bits. */
 const MAX_PAGES = 2 ** 30;
 
 /**

@@ -62,7 +62,7 @@ export class IdleClaimer implements PeriodicTask {
     const { generation } = partition;
     const count = Math.min(places, batchSize);
     const after = this.#cursors.get(partition);
-    // Only a page that came sets it again: a server that does not accept it must not refuse it without end.
+    // Set again only by a page that came: a cursor that the server does not accept must not be sent without end.
     this.#cursors.delete(partition);
     const page = await claims.claimIdle(partition, { minIdle, count, after });
     if (page.next === undefined) this.#finish(partition);

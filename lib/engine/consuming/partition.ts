@@ -55,6 +55,11 @@ export class Partition implements StoredShard {
   readonly failedFirst = new Map<string, number>();
   /** Settlements of entries whose dead letter could not be stored yet, by id: they are not handled again. */
   readonly unburied = new Map<string, Settlement>();
+  /**
+   * Delivery counts of entries that were given back in a pause, by id, until the own pending entries were recovered after it: if
+   * the group vanishes in between, nothing else knows of them.
+   */
+  readonly givenBack = new Map<string, number>();
   /** Entries that were deleted while pending; they were acknowledged. */
   deletedWhilePending = 0;
 

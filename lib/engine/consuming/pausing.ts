@@ -43,8 +43,6 @@ export class Pausing {
   readonly #options: PausingOptions;
   readonly #watches = new Map<string, PauseWatch>();
   readonly #setAside = new Map<Partition, StreamMessage[]>();
-  /** Partitions of which messages were given back since they were paused. */
-  readonly #gaveBack = new WeakSet<Partition>();
   /** Reads that are being ended, and messages that are being given back, by partition. It is not resumed before that is over. */
   readonly #underWay = new Map<Partition, Set<Promise<void>>>();
   /** What the application has paused. */
@@ -165,7 +163,7 @@ export class Pausing {
       partition.pausedBy = reason;
     }
     this.#withdraw(paused);
-    for (const partition of resumed) if (this.#gaveBack.delete(partition)) partition.recoverAgain();
+    for (const partition of resumed) if (partition.givenBack.size > 0) partition.recoverAgain();
     buffer.putBack(this.take(resumed));
     const changed = [...paused, ...resumed];
     if (changed.length > 0) {
@@ -214,7 +212,7 @@ export class Pausing {
     const { giveBack, logger } = this.#options;
     try {
       await giveBack(partition, messages);
-      this.#gaveBack.add(partition);
+      for (const { id, deliveryCount } of messages) partition.givenBack.set(id, deliveryCount - 1);
     } catch (error) {
       logger.debug(`Messages of '${partition.key}' could not go back to the group and stay here: ${errorText(error)}`);
       const own = messages.filter(({ id }) => partition.owned.get(id) === 'buffered');

@@ -158,6 +158,31 @@ describe('a destroyed group', () => {
     const other = await streamer.createConsumer('s', { ...options, autoClaimIdle: 100, autoClaimInterval: 50 });
     expect((await other.next({ signal: AbortSignal.timeout(3_000) })).text()).toBe('buffered');
   });
+
+  it.each([
+    ['load-balanced', 2],
+    ['resumable', 1],
+  ] as const)('loses nothing that %s consumers had read before they were paused', async (mode, count) => {
+    const options = { mode, ...GROUP, autoCommit: 'disabled', autoStreamReset: 'earliest', prefetch: 5 } as const;
+    const producer = await streamer.createProducer('s');
+    const consumers: StreamConsumer[] = [];
+    const all: string[] = [];
+    for (let instance = 0; instance < count; instance += 1) {
+      const texts = Array.from({ length: 5 }, (_, index) => `${instance}-${index}`);
+      all.push(...texts);
+      await Promise.all(texts.map((text) => producer.send(text)));
+      const other = await bench.streamer(server.url);
+      consumers.push((await other.createConsumer('s', options as never)) as unknown as StreamConsumer);
+      await until('all are buffered', async () => (await other.health()).loops[0]?.buffered === 5);
+    }
+    await Promise.all(consumers.map((consumer) => consumer.pause()));
+    await admin.xgroup('DESTROY', 's', 'g');
+    await Promise.all(consumers.map((consumer) => consumer.resume()));
+    // The one that creates the group may be given what the other had, too.
+    const seen = new Set<string>();
+    for (const consumer of consumers) void drain(consumer, (message) => seen.add(message.text()));
+    await until('all are handed out', () => all.every((text) => seen.has(text)));
+  });
 });
 
 describe('a consumer that is deleted while it lives', () => {

@@ -140,6 +140,7 @@ export class GroupReader implements StreamReader {
           partition.recoveredEpoch = current;
           partition.recoveryCursor = undefined;
           partition.hasRecoveredOnce = true;
+          if (!partition.isPaused) partition.givenBack.clear();
         } else {
           partition.recoveryCursor = page.at(-1)?.id;
         }
@@ -165,13 +166,18 @@ export class GroupReader implements StreamReader {
     await this.#restorePending(partition);
   }
 
-  /** The pending entries list vanished with its group; unsettled entries that this process owns are put into the new one. */
+  /**
+   * The pending entries list vanished with its group. Unsettled entries that this process owns, or gave back in a pause, are put
+   * into the new one.
+   */
   async #restorePending(partition: Partition): Promise<void> {
     const { pending, group, consumer } = this.#options;
     const ids = [...partition.owned].flatMap(([id, state]) => (state === 'settled' || state === 'skipped' ? [] : [id]));
+    const owned = ids.map((id) => ({ id, deliveryCount: 1 }));
+    const entries = [...owned, ...[...partition.givenBack].map(([id, deliveryCount]) => ({ id, deliveryCount }))];
     // Another consumer may have created the group; and from a group that never vanished no entry must be taken.
-    if (ids.length === 0 || (await pending.pending(partition.key, group, { consumer, count: 1 })).length > 0) return;
-    const entries = ids.map((id) => ({ id, deliveryCount: 1 }));
+    if (entries.length === 0 || (await pending.pending(partition.key, group, { consumer, count: 1 })).length > 0)
+      return;
     await pending.restore(partition.key, group, consumer, entries);
   }
 

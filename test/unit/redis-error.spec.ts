@@ -1,7 +1,13 @@
 import { describe, expect, it } from '@jest/globals';
 import { ConnectionError, InvalidOptionError, RedisStreamsError } from '../../lib/errors.js';
 import { ConnectionLost, ProtocolError } from '../../lib/redis/wire/resp-reader.js';
-import { classifyRedisError, isTransient, replyWord, toPublicError } from '../../lib/redis/commands/redis-error.js';
+import {
+  areScriptsDenied,
+  classifyRedisError,
+  isTransient,
+  replyWord,
+  toPublicError,
+} from '../../lib/redis/commands/redis-error.js';
 import type { RedisErrorKind } from '../../lib/redis/commands/redis-error.js';
 import { ReplyError } from '../../lib/redis/wire/resp-reader.js';
 
@@ -104,5 +110,26 @@ describe('what an error of Redis means', () => {
   it('stays what it is when it is an error of ours', () => {
     const error = new RedisStreamsError('ERR_X', 'x');
     expect(toPublicError(error, 'orders', 'reading')).toBe(error);
+  });
+});
+
+describe('whether scripts are denied', () => {
+  it.each([
+    ["NOPERM this user has no permissions to run the 'evalsha' command or its subcommand", true],
+    ["NOPERM User app has no permissions to run the 'eval' command", true],
+    ['ERR unknown command `EVALSHA`, with args beginning with: `f1`', true],
+    ["ERR unknown command 'eval'", true],
+    ["ERR ACL failure in script: User app has no permissions to run the 'zadd' command script: f1", false],
+    [
+      "ERR Error running script (call to f_1): @user_script:5: The user executing the script can't run this command",
+      false,
+    ],
+    ['ERR Unknown Redis command called from script script: f1, on @user_script:1.', false],
+    ['NOPERM this user has no permissions to access one of the keys used as arguments', false],
+    ['NOPERM No permissions to access a key', false],
+    ['ERR syntax error', false],
+    ['NOSCRIPT No matching script. Please use EVAL.', false],
+  ])('%s: %s', (message, areDenied) => {
+    expect(areScriptsDenied(reply(message))).toBe(areDenied);
   });
 });

@@ -3,10 +3,9 @@ import { APPEND_DEDUPLICATED } from '../scripts/append-deduplicated.js';
 import { SCHEDULE } from '../scripts/delayed.js';
 import type { Script } from '../scripts/script.js';
 import { outcomeOf } from '../wire/append-reply.js';
-import { ReplyError } from '../wire/resp-reader.js';
 import type { AppendRequest, Command, CommandArgument } from '../wire/resp-writer.js';
 import type { CommandSender } from './command-sender.js';
-import { classifyRedisError } from './redis-error.js';
+import { areScriptsDenied } from './redis-error.js';
 import type { AppendConditions, TrimLimit } from './stream-commands.js';
 
 interface AppendSettings {
@@ -27,9 +26,6 @@ interface ScriptCall {
 
 /** For how long at least a delayed message is remembered: the clock of the server may be set forward. */
 const MIN_MEMORY = 600_000;
-
-/** Refused as a command, by the ACL or because it has another name there; not a command inside of a script. */
-const NO_SCRIPTS = /eval/i;
 
 /** `<token>@<due>`: a message that waits, or did. */
 const DELAYED_ID = /^\S+@\d+$/;
@@ -95,12 +91,8 @@ function trimOf({ maxLen, minAge }: TrimLimit): [kind: string, value: number | '
 
 /** The id of the message, or of the first with its deduplication id, which may be that of a delayed one; or the error. */
 export function conditionalOutcome(reply: unknown, { due }: AppendConditions): string | Error {
-  const isRefused =
-    reply instanceof ReplyError &&
-    ['permission', 'unsupported'].includes(classifyRedisError(reply)) &&
-    NO_SCRIPTS.test(reply.message);
   if (typeof reply === 'string' && DELAYED_ID.test(reply)) return reply;
-  if (!isRefused) return outcomeOf(reply);
+  if (!areScriptsDenied(reply)) return outcomeOf(reply);
   return new UnsupportedOperationError(
     due ? 'a delayed message' : 'deduplication',
     'needs scripts (EVAL, EVALSHA), which are not permitted here',

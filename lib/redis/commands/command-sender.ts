@@ -6,7 +6,7 @@ import { ConnectionLost } from '../wire/resp-reader.js';
 import type { ReplyEncoding } from '../wire/reply-handler.js';
 import type { Command, CommandArgument } from '../wire/resp-writer.js';
 import type { StreamPage } from '../wire/stream-entry.js';
-import { classifyRedisError, replyWord } from './redis-error.js';
+import { areScriptsDenied, classifyRedisError, replyWord } from './redis-error.js';
 import type { ServerFeatures } from './server-features.js';
 import { sideKey } from './side-key.js';
 import type { SideKeyKind } from './side-key.js';
@@ -119,8 +119,7 @@ export class CommandSender {
       return { reply: await send(['EVALSHA', sha, ...words]) };
     } catch (error) {
       if (replyWord(error) === 'NOSCRIPT') return this.#runSource(source, words, send);
-      if (!this.features.isMissing('scripts', error)) throw error;
-      return undefined;
+      return this.#withoutScripts(error);
     }
   }
 
@@ -142,9 +141,15 @@ export class CommandSender {
     try {
       return { reply: await send(['EVAL', source, ...words]) };
     } catch (error) {
-      if (!this.features.isMissing('scripts', error)) throw error;
-      return undefined;
+      return this.#withoutScripts(error);
     }
+  }
+
+  /** @throws the error, unless it means that scripts are not permitted */
+  #withoutScripts(error: unknown): undefined {
+    if (!areScriptsDenied(error)) throw error;
+    this.features.forget('scripts');
+    return undefined;
   }
 
   async #send<T>(key: string, send: (route: LiveRoute, settings: SendSettings) => Promise<T>): Promise<T> {

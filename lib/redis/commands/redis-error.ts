@@ -87,6 +87,10 @@ const ERROR_IN_SCRIPT = /^(?:ERR Error running script .*?|@user_script: \d+): -?
 /** Inside a script NOPERM has no word of its own; the second form came with Redis 7.2. */
 const DENIED_IN_SCRIPT = /The user executing the script can't|^ERR ACL failure in script/;
 
+/** EVAL or EVALSHA in the refusal of a command; Redis names the command itself, not the key or the command inside of a script. */
+const NAMES_SCRIPTS = /\beval(?:sha)?\b/i;
+const UNKNOWN_COMMAND = /^ERR unknown command/i;
+
 /** First word of a server's error reply; undefined for anything that is not a reply. */
 export function replyWord(error: unknown): string | undefined {
   if (!(error instanceof ReplyError)) return undefined;
@@ -146,6 +150,16 @@ export function concernsSlot(error: unknown): boolean {
   const word = replyWord(error);
   if (word === 'CLUSTERDOWN') return (error as Error).message.includes('slot not served');
   return word === 'TRYAGAIN' || classifyRedisError(error) === 'moved';
+}
+
+/**
+ * Whether no script can be run: EVAL and EVALSHA are refused, or have another name there. Not where the ACL refuses a command of one
+ * script, or one of its keys: other scripts are permitted.
+ */
+export function areScriptsDenied(error: unknown): boolean {
+  if (!(error instanceof ReplyError)) return false;
+  if (UNKNOWN_COMMAND.test(error.message)) return true;
+  return ['permission', 'unsupported'].includes(classifyRedisError(error)) && NAMES_SCRIPTS.test(error.message);
 }
 
 /** Whether doing the same again later can help. */

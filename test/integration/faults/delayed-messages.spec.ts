@@ -114,6 +114,20 @@ describe('where permissions are limited', () => {
     await until('it is moved', async () => (await payloads()).length === 1);
   });
 
+  it('a consumer that may run scripts and not the commands of this one names the refusal, and runs other scripts', async () => {
+    await setUser(bench.admin(server.url), 'app', `${NEEDED} ~nrs:* ${SCRIPTS}`);
+    const streamer = await bench.streamer(userUrl());
+    const consumer = await streamer.createConsumer(stream, { mode: 'load-balanced', group: 'g', mkStream: true });
+    const errors: RedisStreamsError[] = [];
+    consumer.on('error', (error) => errors.push(error));
+    const producer = await (await bench.streamer(server.url)).createProducer(stream);
+    await producer.send('later', { delay: 2_500 });
+    expect((await take(consumer, 1)).map((message) => message.text())).toEqual(['later']);
+    expect(errors.map(({ code }) => code)).toEqual(['ERR_PERMISSION']);
+    await expect((await streamer.createManager()).trimAcknowledged(stream)).resolves.toMatchObject({ trimmed: 0 });
+    await consumer.end();
+  });
+
   it('a consumer that may not run scripts reads, reports once that it cannot move, and leaves it to others', async () => {
     await setUser(bench.admin(server.url), 'app', `${NEEDED} ~nrs:*`);
     const options = { mode: 'load-balanced', group: 'g', mkStream: true } as const;

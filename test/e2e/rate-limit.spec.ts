@@ -143,6 +143,16 @@ describe('a handler with rateLimit', () => {
     await until('all are handled', () => starts.count === 3);
   });
 
+  it('waits no longer than per when the clock of the server was set back, or per was longer before', async () => {
+    const pattern = uniqueName('rate');
+    const starts = new Starts();
+    // What a counter looks like then.
+    await nest.redis.set(`nrs:{${pattern}}:rate:${pattern}:${GROUP}`, 5, 'PX', 3_600_000);
+    await nest.serve(onEvent(pattern, () => starts.note(), { rateLimit: { max: 5, per: PER, scope: 'group' } }));
+    await send(pattern, 3);
+    await until('all are handled', () => starts.count === 3);
+  });
+
   it('keeps the order of an ordered handler', async () => {
     const pattern = uniqueName('rate');
     const seen: number[] = [];

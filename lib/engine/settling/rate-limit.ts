@@ -3,6 +3,7 @@ import type { GroupCommands } from '../../redis/commands/stream-commands.js';
 import type { RedisStreamsError } from '../../errors.js';
 import { RECONNECT_BACKOFF, backoffDelay } from '../../shared/backoff.js';
 import { monotonicNow } from '../../shared/clock.js';
+import { MAX_TIME } from '../../shared/option-checks.js';
 
 /** At most so many messages in so many milliseconds. */
 export interface Rate {
@@ -159,7 +160,7 @@ export class GroupRateLimit implements RateLimit {
       this.#granted = granted;
       // By the time before the command: the span may be over a little sooner, never later.
       this.#validUntil = begun + resetIn;
-      if (granted === 0) this.#wakeIn(resetIn + MARGIN);
+      if (granted === 0) this.#wakeIn(Math.min(resetIn + MARGIN, MAX_TIME));
     } catch (error) {
       this.#failures += 1;
       if (this.#failures === 1 && !this.#isClosed) onError(toPublicError(error, streamKey, 'asking for the rate of'));

@@ -109,10 +109,11 @@ export class RedisGroupCommands implements GroupCommands {
     ]);
     throwFirst(replies);
     const [count, expiry] = replies.map(Number) as [number, number];
-    // The first of a span; or its process ended before this line, and the span had no end.
-    const isNew = expiry < 0;
-    if (isNew) await this.#sender.text(key, ['PEXPIRE', key, per]);
-    return { granted: Math.max(0, Math.min(wanted, max - (count - wanted))), resetIn: isNew ? per : expiry };
+    // The first of a span; or its process ended before this line, and the span had no end. One that ends too late was begun before
+    // the clock of the server was set back, or with a longer `per`.
+    const hasNoEnd = expiry < 0 || expiry > per;
+    if (hasNoEnd) await this.#sender.text(key, ['PEXPIRE', key, per]);
+    return { granted: Math.max(0, Math.min(wanted, max - (count - wanted))), resetIn: hasNoEnd ? per : expiry };
   }
 
   async trimAcknowledged(streamKey: string, step: TrimStep): Promise<TrimmedStep> {

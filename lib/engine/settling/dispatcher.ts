@@ -251,11 +251,13 @@ export class Dispatcher implements MessageTaker {
       }, timeout);
       return [];
     }
+    const limit = Math.min(size, this.#options.rateLimit?.available(size) ?? size);
+    // The span of the rate may have ended since it was asked a moment ago.
+    if (limit <= 0) return [];
     clearTimeout(this.#batchTimer);
     this.#batchTimer = undefined;
     this.#isBatchDue = false;
     const batch: StreamMessage[] = [];
-    const limit = Math.min(size, this.#options.rateLimit?.available(size) ?? size);
     for (let message = session.handOut(); message; message = session.handOut()) {
       if (StreamMessage.isSuspect(message)) {
         this.#suspects.push(message);

@@ -1,6 +1,7 @@
 import { HandlingAbortedError } from '../../errors.js';
 import type { AbortReason } from '../../errors.js';
 import { monotonicNow } from '../../shared/clock.js';
+import { MAX_TIME } from '../../shared/option-checks.js';
 import type { StreamMessage } from '../messages/stream-message.js';
 
 /**
@@ -73,7 +74,9 @@ export class Delivery {
 
   #watchDeadline(): void {
     if (this.#deadline === undefined) return;
-    this.#timer = setTimeout(() => this.abort('deadline'), Math.max(0, this.#deadline - monotonicNow()));
+    // Clients in any language set deadlines, also such that no timer can wait for.
+    const wait = Math.min(Math.max(0, this.#deadline - monotonicNow()), MAX_TIME);
+    this.#timer = setTimeout(() => this.abort('deadline'), wait);
     this.#timer.unref();
   }
 }

@@ -8,10 +8,13 @@ import { acquireRedis } from '../support/redis-server.ts';
 import { uniqueName } from '../support/redis.ts';
 
 // Checks the package as its users get it: the packed tarball, linted, and installed in three applications that pass a
-// message through a real Redis. `npm run check:package` builds first and runs this at the repository root.
+// message through a real Redis, compiled also by an older TypeScript that does not know the exports of packages. `npm run check:package` builds first and runs this at the repository root.
 const run = promisify(execFile);
 const repository = process.cwd();
 const bin = (name: string): string => join(repository, 'node_modules', '.bin', name);
+
+/** As in tsconfig.node10.json. */
+const NODE10_FOLDER = 'dist-node10';
 
 const INSTALL_LIMIT = 300_000;
 const RUN_LIMIT = 60_000;
@@ -28,7 +31,7 @@ interface App {
 
 /** A file of `test/package/app`, without its suffix. */
 interface Program {
-  name: 'main' | 'engine' | 'bundle';
+  name: 'main' | 'engine' | 'bundle' | 'node10';
   title: string;
   flags?: readonly string[];
   /** The folder of the package that the program must have loaded, and the one that it must not. */
@@ -52,6 +55,13 @@ const nest = (range: string) => ({
 
 const NEST_PROGRAM: Program = { name: 'main', title: 'a message passes from client to handler', build: 'esm' };
 const ENGINE_PROGRAM: Program = { name: 'engine', title: 'the engine loads neither Nest nor rxjs', build: 'esm' };
+
+/** The resolution of TypeScript before 4.7, with the last TypeScript that has it without a warning. Always CommonJS. */
+const NODE10_PROGRAM: Program = {
+  name: 'node10',
+  title: 'every entry point works in a project with moduleResolution node10 (TypeScript 5.9)',
+  build: 'esm',
+};
 
 const bundled = (format: 'esm' | 'cjs'): Program => ({
   name: 'bundle',
@@ -113,6 +123,13 @@ const APPS: readonly App[] = [
         build: 'cjs',
       },
       ...traced(NEST_PROGRAM),
+      NODE10_PROGRAM,
+      {
+        ...NODE10_PROGRAM,
+        title: 'the same with the CommonJS build',
+        flags: [COMMONJS_BUILD],
+        build: 'cjs',
+      },
       bundled('cjs'),
       bundledWithoutIoredis('cjs'),
     ],
@@ -121,7 +138,7 @@ const APPS: readonly App[] = [
     title: 'Nest 12, ESM, ioredis 6',
     type: 'module',
     dependencies: { ...nest('^12.0.0'), ioredis: '6.0.0' },
-    programs: [NEST_PROGRAM, ENGINE_PROGRAM, bundled('esm'), bundledWithoutIoredis('esm')],
+    programs: [NEST_PROGRAM, ENGINE_PROGRAM, NODE10_PROGRAM, bundled('esm'), bundledWithoutIoredis('esm')],
   },
   {
     title: 'no Nest and no rxjs installed, ESM, ioredis 5.4.1',
@@ -151,9 +168,16 @@ async function install({ type, dependencies, programs }: App, cwd: string, tarba
 
   const options = ['--ignore-scripts', '--no-audit', '--no-fund', '--no-package-lock', '--legacy-peer-deps'];
   await run('npm', ['install', ...options], { cwd, timeout: INSTALL_LIMIT });
-  const files = [...new Set(programs.map(({ name }) => `${name}.ts`))];
+  const names = new Set(programs.map(({ name }) => name));
+  const isForNode10 = names.delete('node10');
+  const files = [...names].map((name) => `${name}.ts`);
   writeFileSync(join(cwd, 'tsconfig.json'), JSON.stringify({ extends: './tsconfig.app.json', files }));
   await run(bin('tsc'), ['-p', 'tsconfig.json'], { cwd, timeout: INSTALL_LIMIT });
+  if (!isForNode10) return;
+  const compiler = join(repository, 'node_modules', 'typescript-5', 'bin', 'tsc');
+  await run(process.execPath, [compiler, '-p', 'tsconfig.node10.json'], { cwd, timeout: INSTALL_LIMIT });
+  // The application may be one of ES modules.
+  writeFileSync(join(cwd, NODE10_FOLDER, 'package.json'), JSON.stringify({ type: 'commonjs' }));
 }
 
 /** Packages that are CommonJS call `require`, which a file of ES modules does not have. */
@@ -176,9 +200,13 @@ async function bundleProgram({ name, external = [] }: Program, format: 'esm' | '
   return outfile;
 }
 
+function compiledFile(name: Program['name']): string {
+  return `${name === 'node10' ? NODE10_FOLDER : 'dist'}/${name}.js`;
+}
+
 async function runProgram(program: Program, cwd: string, url: string): Promise<void> {
   const { name, flags = [], build, prints } = program;
-  const file = program.bundle ? await bundleProgram(program, program.bundle, cwd) : `dist/${name}.js`;
+  const file = program.bundle ? await bundleProgram(program, program.bundle, cwd) : compiledFile(name);
   const env = {
     ...process.env,
     CHECK_REDIS_URL: url,
@@ -216,8 +244,9 @@ try {
   console.log(`Redis for these checks: ${redis.origin}`);
   const tarball = await pack(workspace);
   await check('publint finds nothing to complain about', () => run(bin('publint'), [tarball, '--strict']));
-  // node10 is the resolution of TypeScript before 4.7, which knows no subpath exports.
-  await check('attw resolves the right types everywhere', () => run(bin('attw'), [tarball, '--profile', 'node16']));
+  await check('attw resolves the right types of every entry point in every resolution, node10 included', () =>
+    run(bin('attw'), [tarball, '--profile', 'strict']),
+  );
   for (const [index, app] of APPS.entries()) {
     const cwd = join(workspace, `app-${index}`);
     await check(`${app.title}: installs and compiles`, () => install(app, cwd, tarball));

@@ -1,0 +1,91 @@
+import 'reflect-metadata';
+import assert from 'node:assert/strict';
+import { Controller, Module } from '@nestjs/common';
+import { NestFactory } from '@nestjs/core';
+import {
+  ClientRedisStreams,
+  RedisStreamsContext,
+  RedisStreamsRecordBuilder,
+  ServerRedisStreams,
+  StreamEventPattern,
+  StreamMessagePattern,
+  streamCatalog,
+} from 'nestjs-redis-streams';
+import { RedisStreamer } from 'nestjs-redis-streams/engine';
+import type { StreamManager } from 'nestjs-redis-streams/engine';
+import { TestClientRedisStreams, TestServerRedisStreams } from 'nestjs-redis-streams/testing';
+import type { TimedOutcome } from 'nestjs-redis-streams/testing';
+import { firstValueFrom } from 'rxjs';
+
+// Every entry point as a project has it whose TypeScript resolves modules as before 4.7, without the exports of packages:
+// "moduleResolution": "node10". Compiled to CommonJS, and run with a real Redis and in tests without one.
+const connection = process.env['CHECK_REDIS_URL'];
+const stream = process.env['CHECK_STREAM'] ?? 'package-check';
+const events = streamCatalog<{ orders: { id: number } }>();
+const handled: unknown[] = [];
+let onHandled: () => void = () => undefined;
+
+@Controller()
+class OrdersController {
+  @events.on('orders')
+  handle(order: { id: number }, context: RedisStreamsContext): void {
+    handled.push([order.id, context.getPattern()]);
+    onHandled();
+  }
+
+  @StreamEventPattern('reminders', { rateLimit: { max: 1, per: 1_000 } })
+  remind(reminder: { to: string }): void {
+    handled.push(reminder.to);
+  }
+
+  @StreamMessagePattern('sum')
+  sum(terms: number[]): number {
+    return terms.reduce((sum, term) => sum + term, 0);
+  }
+}
+
+@Module({ controllers: [OrdersController] })
+class AppModule {}
+
+async function inTests(): Promise<void> {
+  const server = new TestServerRedisStreams();
+  const client = new TestClientRedisStreams(server);
+  const app = await NestFactory.createMicroservice(AppModule, { strategy: server, logger: false });
+  await app.listen();
+  await firstValueFrom(events.client(client).emit('orders', { id: 1 }));
+  const reminder = new RedisStreamsRecordBuilder({ to: 'Ann' }).setDelay(3_600_000).build();
+  await firstValueFrom(client.emitBatch('reminders', [reminder, reminder]));
+  await server.advanceTime(3_600_000);
+  assert.deepEqual(handled.splice(0), [[1, 'orders'], 'Ann']);
+  const [outcome]: TimedOutcome[] = await server.advanceTime(1_000);
+  assert.equal(outcome?.settlement, 'ack');
+  assert.deepEqual(handled.splice(0), ['Ann']);
+  assert.equal(await firstValueFrom(client.send<number>('sum', [1, 2])), 3);
+  await app.close();
+}
+
+async function withRedis(): Promise<void> {
+  const streams = { orders: stream, reminders: `${stream}.reminders`, sum: `${stream}.sum` };
+  const strategy = new ServerRedisStreams({ connection, group: 'package-check', streams });
+  const app = await NestFactory.createMicroservice(AppModule, { strategy, logger: ['error', 'warn'] });
+  const received = new Promise<void>((resolve) => (onHandled = resolve));
+  await app.listen();
+  const client = new ClientRedisStreams({ connection, streams });
+  await firstValueFrom(events.client(client).emit('orders', { id: 2 }));
+  await received;
+  assert.deepEqual(handled, [[2, 'orders']]);
+
+  const streamer = await RedisStreamer.connect(connection);
+  const manager: StreamManager = await streamer.createManager();
+  assert.equal((await manager.range(stream, '-', '+')).length, 1);
+  await Promise.all([streamer.disconnect(), client.close()]);
+  await app.close();
+}
+
+inTests()
+  .then(withRedis)
+  .then(() => console.log('message received'))
+  .catch((error: unknown) => {
+    console.error(error);
+    process.exit(1);
+  });

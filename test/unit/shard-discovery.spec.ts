@@ -149,6 +149,17 @@ describe('shard discovery: later', () => {
     expect((await keyspace.discovery.look()).map(({ key }) => key)).toEqual(['a:0', 'a:1']);
   });
 
+  it('watches on what it watched when a further look at the same stream fails', async () => {
+    const keyspace = new Keyspace(['a']);
+    await keyspace.start('a');
+    keyspace.failure = new ConnectionError('lost');
+    await expect(keyspace.start('a', 'b')).rejects.toThrow('lost');
+    keyspace.failure = undefined;
+    expect([keyspace.discovery.isWatching('a'), keyspace.discovery.isWatching('b')]).toEqual([true, false]);
+    keyspace.streams.add('a:0');
+    expect(await keyspace.lookFor(DAY, 'a:0')).toBeLessThan(DAY);
+  });
+
   it('where SCAN is not permitted, probes only', async () => {
     const keyspace = new Keyspace(['a:0', 'a:500']);
     keyspace.scanFailure = new ReplyError('NOPERM no permission to run scan');

@@ -105,6 +105,7 @@ export class ShardDiscovery {
     const streams = streamKeys.map((streamKey) => {
       return { streamKey, shards: new Set<number>(), times: new LookTimes(interval) };
     });
+    const known = streamKeys.flatMap((streamKey) => this.#streams.get(streamKey) ?? []);
     for (const stream of streams) this.#streams.set(stream.streamKey, stream);
     try {
       const plain = new Set<WatchedStream>();
@@ -123,8 +124,13 @@ export class ShardDiscovery {
       });
     } catch (error) {
       for (const { streamKey } of streams) this.unwatch(streamKey);
+      for (const stream of known) this.#streams.set(stream.streamKey, stream);
       throw error;
     }
+  }
+
+  isWatching(streamKey: string): boolean {
+    return this.#streams.has(streamKey);
   }
 
   unwatch(streamKey: string): void {

@@ -53,12 +53,20 @@ export class StreamAssignment {
 
   assign(streamKey: string, shardId: number | undefined): Promise<void> {
     return this.#change(async () => {
+      const isNew = shardId === undefined && this.#discovery?.isWatching(streamKey) === false;
       const wanted =
         shardId === undefined
           ? await this.#find([streamKey])
           : [new Partition(streamKey, shardId, await this.#shardKeyOf(streamKey, shardId))];
-      for (const { key } of wanted) this.#excluded.delete(key);
-      await this.#add(wanted, false);
+      const excluded = wanted.filter(({ key }) => this.#excluded.delete(key));
+      try {
+        await this.#add(wanted, false);
+      } catch (error) {
+        // What the caller was refused must not be found and read by a later look.
+        if (isNew) this.#discovery?.unwatch(streamKey);
+        for (const { key } of excluded) this.#excluded.add(key);
+        throw error;
+      }
       this.#scheduleLook();
     });
   }

@@ -203,6 +203,25 @@ describe('sharding', () => {
     expect(texts(rest)).toEqual(mode === 'real-time' ? ['0', '2', '4'] : ['2', '4']);
   });
 
+  it('a stream that could not be assigned is not read later, when a shard of it appears', async () => {
+    const [stream, refused] = [uniqueName('stream'), uniqueName('list')];
+    const streamer = await streams.connect();
+    const options = { autoStreamReset: 'earliest', shardDiscoveryInterval: 50 } as const;
+    const consumer = await createConsumer(streamer, stream, 'resumable', options);
+    await streams.redis.lpush(refused, 'x');
+    await expect(consumer.assign(refused)).rejects.toMatchObject({ code: 'ERR_WRONG_TYPE' });
+    // Numbers that only a walk through the keys finds, which notes all of them at once.
+    const made = streams.redis.multi().del(refused);
+    for (const key of [`${stream}:77`, `${refused}:77`]) made.xadd(key, '*', 'msg', 'x');
+    await made.exec();
+    const keys = (): string[] => consumer.streamShards.map(({ streamKey, shardId }) => `${streamKey}:${shardId}`);
+    await until('the shard is found', () => keys().includes(`${stream}:77`));
+    expect(keys()).toEqual([`${stream}:0`, `${stream}:77`]);
+
+    await consumer.assign(refused);
+    expect(keys()).toEqual([`${stream}:0`, `${stream}:77`, `${refused}:77`]);
+  });
+
   it('assign() and unassign() add and remove whole streams', async () => {
     const [a, b] = [uniqueName('a'), uniqueName('b')];
     const streamer = await streams.connect();

@@ -27,20 +27,21 @@ export function validate(schema: StandardSchemaV1, pattern: string, data: unknow
   try {
     const result = schema['~standard'].validate(data);
     if (!isPromise(result)) return valueOf(result, pattern);
-    return Promise.resolve(result).then(
-      (awaited) => valueOf(awaited, pattern),
-      (error: unknown) => Promise.reject(new CallbackError(nameOf(pattern), error)),
-    );
+    return Promise.resolve(result)
+      .then((awaited) => valueOf(awaited, pattern))
+      .catch((error: unknown) => Promise.reject(failureOf(error, pattern)));
   } catch (error) {
-    throw error instanceof PayloadInvalidError ? error : new CallbackError(nameOf(pattern), error);
+    throw failureOf(error, pattern);
   }
 }
 
 function valueOf(result: StandardSchemaResult<unknown>, pattern: string): unknown {
-  if (result.issues) throw new PayloadInvalidError(pattern, result.issues);
+  if (result?.issues) throw new PayloadInvalidError(pattern, result.issues);
+  // A validator that was written by hand may return the data itself, or nothing: a handler must not get undefined for that.
+  if (!('value' in (Object(result) as object))) throw new TypeError('it must return { value } or { issues }');
   return result.value;
 }
 
-function nameOf(pattern: string): string {
-  return `schemas['${pattern}']`;
+function failureOf(error: unknown, pattern: string): Error {
+  return error instanceof PayloadInvalidError ? error : new CallbackError(`schemas['${pattern}']`, error);
 }

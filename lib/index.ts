@@ -21,6 +21,7 @@ export type {
   ClientRedisStreamsOptions,
   HandlerExtras,
   RateLimitOptions,
+  WildcardOptions,
   RedisStreamsCommonOptions,
   ServerRedisStreamsOptions,
 } from './nest/redis-streams.options.js';

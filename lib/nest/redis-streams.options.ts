@@ -120,12 +120,25 @@ export interface ServerRedisStreamsOptions extends RedisStreamsCommonOptions {
   retention?: RetentionOptions | boolean;
   /** Reads `key:0`, `key:1`, … as shards of the stream `key`. Default false. */
   shards?: boolean;
+  /**
+   * Patterns may be wildcards, in the words of NATS: `orders.*` are all streams of one more word, `orders.>` those of one or
+   * more. Streams that exist at the start are read as `autoStreamReset` says, those that appear later from their beginning, as
+   * soon as a look has found them: every `interval` milliseconds (from 100, default 5,000) the server goes through up to 50,000
+   * keys of each. Redis must permit SCAN. Default false: a pattern with `*` or `>` is refused.
+   */
+  wildcards?: boolean | WildcardOptions;
   /** How often, and after which delays, a message whose handler failed is handled again; false: never. */
   retry?: RetryOptions | false;
   /** Stream of messages that failed at every attempt; with false they are retried without end, never dropped. */
   deadLetter?: DeadLetterOptions | false;
   /** Called with each dead letter after it was stored. An error that it throws is logged. */
   onDeadLetter?: (deadLetter: DeadLetterEvent) => void | Promise<void>;
+}
+
+/** How streams are found that a wildcard matches. */
+export interface WildcardOptions {
+  /** Milliseconds between two looks, at least 100. Default 5,000. */
+  interval?: number;
 }
 
 /** Settings of a handler that is given many messages at once. */
@@ -181,6 +194,7 @@ export const SERVER_DEFAULTS = Object.freeze({
 export const CLIENT_DEFAULTS = Object.freeze({ requestTimeout: 60_000, replyPrefix: 'reply:' } as const);
 
 const DEFAULT_BATCH_TIMEOUT = 50;
+const WILDCARD_DEFAULTS = Object.freeze({ interval: 5_000 });
 
 /** Keys of streams by pattern, where they differ. */
 export type StreamNames = ReadonlyMap<string, string>;
@@ -189,6 +203,8 @@ export interface ResolvedServerOptions {
   readonly group: string | undefined;
   readonly streams: StreamNames;
   readonly shards: boolean;
+  /** Undefined when patterns must not be wildcards. */
+  readonly wildcards: Required<WildcardOptions> | undefined;
   readonly ack: AckMode;
   readonly concurrency: number;
   /** Infinity without a limit. */
@@ -253,6 +269,7 @@ export const TRANSPORT_OPTIONS = optionNames<ClientRedisStreamsOptions & ServerR
   consumerExpiry: true,
   retention: true,
   shards: true,
+  wildcards: true,
   retry: true,
   deadLetter: true,
   onDeadLetter: true,
@@ -275,6 +292,7 @@ const HANDLER_EXTRAS = optionNames<HandlerExtras & Record<'qos' | 'queue', unkno
   queue: true,
 });
 const RATE_OPTIONS = optionNames<RateLimitOptions>({ max: true, per: true, scope: true });
+const WILDCARD_OPTIONS = optionNames<WildcardOptions>({ interval: true });
 const BATCH_OPTIONS = optionNames<BatchOptions>({ size: true, timeout: true });
 
 /** Options that are passed to the engine's consumer unchanged. */
@@ -327,7 +345,32 @@ export function resolveServerOptions(options: ServerRedisStreamsOptions): Resolv
   const failurePolicy = { retry: resolveRetry(options.retry), deadLetter: resolveDeadLetter(options.deadLetter) };
   const { group, shards = false } = options;
   const streams = resolveStreams(options.streams);
-  return { group, shards, streams, ack, concurrency, maxPayload, shutdownTimeout, replyPrefix, failurePolicy };
+  const wildcards = resolveWildcards(options.wildcards);
+  return {
+    group,
+    shards,
+    wildcards,
+    streams,
+    ack,
+    concurrency,
+    maxPayload,
+    shutdownTimeout,
+    replyPrefix,
+    failurePolicy,
+  };
+}
+
+/** @throws InvalidOptionError */
+function resolveWildcards(wildcards: boolean | WildcardOptions = false): Required<WildcardOptions> | undefined {
+  if (wildcards === false) return undefined;
+  if (wildcards === true) return WILDCARD_DEFAULTS;
+  if (typeof wildcards !== 'object' || wildcards === null) {
+    throw new InvalidOptionError('wildcards', 'must be true, false or an object such as { interval: 1000 }', wildcards);
+  }
+  check.options('wildcards', wildcards, WILDCARD_OPTIONS);
+  const resolved = { ...WILDCARD_DEFAULTS, ...definedOptions(wildcards) };
+  check.time('wildcards.interval', resolved.interval, 100);
+  return resolved;
 }
 
 /** Each of them asks for something that only a group has. */

@@ -1,19 +1,23 @@
 import { InvalidOptionError } from '../errors.js';
+import { hasWildcard, wildcardRule } from './wildcard.js';
 
 /** What Nest writes in place of a part of a large pattern: several patterns would share the stream. */
 const CUT_SHORT = /\[(?:MAX_DEPTH_REACHED|TOO_MANY_KEYS)\]/;
-const WILDCARD = /[*>]/;
+
+/** What a pattern with `*` or `>` is: a message goes to one stream, and a handler reads several where the server looks for them. */
+export type WildcardUse = 'send' | 'off' | 'on';
 
 /**
- * The key of the stream of a pattern.
+ * The key of the stream of a pattern, or the wildcard for several.
  *
  * Nest makes a text of everything: `undefined` for a constant that is imported in a circle, `{}` for a RegExp, and every
  * server with that mistake would read the same stream.
+ * @param use of wildcards
  * @param routeOf normalizes patterns as Nest does
  * @throws InvalidOptionError for a pattern that cannot be a stream
  */
-export function streamOfPattern(pattern: unknown, routeOf: (pattern: never) => string): string {
-  const rule = typeof pattern === 'string' ? ruleForText(pattern) : ruleForOthers(pattern);
+export function streamOfPattern(pattern: unknown, use: WildcardUse, routeOf: (pattern: never) => string): string {
+  const rule = typeof pattern === 'string' ? ruleForText(pattern, use) : ruleForOthers(pattern);
   if (rule) throw new InvalidOptionError('pattern', rule, pattern);
   const route = routeOf(pattern as never);
   if (typeof pattern === 'object' && CUT_SHORT.test(route)) {
@@ -23,9 +27,13 @@ export function streamOfPattern(pattern: unknown, routeOf: (pattern: never) => s
 }
 
 /** The rule that the pattern breaks, if any. */
-function ruleForText(pattern: string): string | undefined {
+function ruleForText(pattern: string, use: WildcardUse): string | undefined {
   if (pattern === '') return 'must not be empty';
-  return WILDCARD.test(pattern) ? "must have no '*' or '>': it is the key of one stream, and no wildcard" : undefined;
+  if (!hasWildcard(pattern)) return undefined;
+  if (use === 'send') return "must have no '*' or '>': a message goes to one stream";
+  return use === 'on'
+    ? wildcardRule(pattern)
+    : "must have no '*' or '>' unless the server has the option wildcards: true";
 }
 
 function ruleForOthers(pattern: unknown): string | undefined {

@@ -99,7 +99,7 @@ export class TestClientRedisStreams extends ClientRedisStreams {
   }
 
   #routeOf({ pattern }: ReadPacket): string {
-    return streamOfPattern(pattern, (text) => this.normalizePattern(text));
+    return streamOfPattern(pattern, 'send', (text) => this.normalizePattern(text));
   }
 
   #note(kind: SentMessage['kind'], { pattern, data }: ReadPacket): void {

@@ -1,6 +1,7 @@
 import { RateWindow } from '../engine/settling/rate-limit.js';
 import type { HandlerBinding } from '../nest/server/handler-binding.js';
 import type { RuntimeControl } from '../nest/server/runtime-control.js';
+import type { WildcardOwners } from '../nest/server/wildcard-owners.js';
 import type { TestEntry, TestStreams } from './test-streams.js';
 
 /** A message that a handler is given. */
@@ -17,12 +18,19 @@ interface Retry {
   readonly due: number;
 }
 
+export interface TestReaderParts {
+  readonly owners: WildcardOwners;
+  readonly control: RuntimeControl;
+  readonly streams: TestStreams;
+}
+
 /**
  * What the group of a binding has on the server, in memory: its positions in the streams that it reads, and the messages that
  * wait for a retry. It hands out messages when it is asked, within the rate of the handler, none while the pattern is paused.
  */
 export class TestReader {
   readonly #streams: TestStreams;
+  readonly #owners: WildcardOwners;
   readonly #control: RuntimeControl;
   readonly #binding: HandlerBinding;
   readonly #window: RateWindow | undefined;
@@ -31,8 +39,9 @@ export class TestReader {
   /** In the order of their times. */
   #retries: Retry[] = [];
 
-  constructor(binding: HandlerBinding, control: RuntimeControl, streams: TestStreams) {
+  constructor(binding: HandlerBinding, { owners, control, streams }: TestReaderParts) {
     this.#binding = binding;
+    this.#owners = owners;
     this.#control = control;
     this.#streams = streams;
     this.#window = binding.rateLimit && new RateWindow(binding.rateLimit);
@@ -44,8 +53,9 @@ export class TestReader {
 
   /** Whether the messages of a stream are for this binding: the one place that knows which streams a pattern has. */
   reads(streamKey: string): boolean {
-    const { pattern, streamKey: own } = this.#binding;
-    return streamKey === own || this.#control.addedTo(pattern).includes(streamKey);
+    const { pattern, streamKey: own, wildcard, mode } = this.#binding;
+    if (this.#control.addedTo(pattern).includes(streamKey)) return true;
+    return wildcard ? this.#owners.ownerOf(streamKey, mode === 'real-time') === this.#binding : streamKey === own;
   }
 
   /** The place of the message that it would hand out now, among those of all streams; undefined when there is none. */

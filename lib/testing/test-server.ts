@@ -31,7 +31,9 @@ import type { RedisStreamsEvents } from '../nest/redis-streams.events.js';
 import { SERVER_DEFAULTS, resolveServerOptions } from '../nest/redis-streams.options.js';
 import type { ResolvedServerOptions, ServerRedisStreamsOptions } from '../nest/redis-streams.options.js';
 import { RedisStreamsRecord } from '../nest/redis-streams.record.js';
+import { WildcardOwners } from '../nest/server/wildcard-owners.js';
 import { streamOfPattern } from '../nest/stream-pattern.js';
+import type { WildcardUse } from '../nest/stream-pattern.js';
 import { TestReader } from './test-reader.js';
 import type { TestDelivery } from './test-reader.js';
 import { TestStreams, toFields } from './test-streams.js';
@@ -45,6 +47,7 @@ export interface TestServerOptions extends Pick<
   | 'ack'
   | 'mode'
   | 'streams'
+  | 'wildcards'
   | 'retry'
   | 'deadLetter'
   | 'onDeadLetter'
@@ -227,7 +230,7 @@ export class TestServerRedisStreams
     pattern: unknown,
     messages: ReadonlyArray<TestMessage & { data: unknown }>,
   ): Promise<DeliveryOutcome[]> {
-    const streamKey = this.#streams.streamOf(this.#routeOf(pattern));
+    const streamKey = this.#streams.streamOf(this.#routeOf(pattern, 'send'));
     const outcomes: DeliveryOutcome[] = [];
     for (const { binding } of await this.#readersOf(streamKey)) {
       const deliveries = await Promise.all(messages.map((message) => this.#createDelivery(streamKey, message)));
@@ -334,7 +337,7 @@ export class TestServerRedisStreams
    * would receive.
    */
   async request<T = unknown>(pattern: unknown, data: unknown, message: TestMessage = {}): Promise<T[]> {
-    const streamKey = this.#streams.streamOf(this.#routeOf(pattern));
+    const streamKey = this.#streams.streamOf(this.#routeOf(pattern, 'send'));
     const readers = await this.#readersOf(streamKey);
     const binding = readers.map((reader) => reader.binding).find(({ requestHandler }) => requestHandler);
     if (!binding?.requestHandler) throw new NoHandlerError(String(pattern));
@@ -359,8 +362,8 @@ export class TestServerRedisStreams
   }
 
   /** @throws InvalidOptionError for a pattern that cannot be a stream */
-  #routeOf(pattern: unknown): string {
-    return streamOfPattern(pattern, (text) => this.normalizePattern(text));
+  #routeOf(pattern: unknown, use: WildcardUse = this.#resolved.wildcards ? 'on' : 'off'): string {
+    return streamOfPattern(pattern, use, (text: unknown) => this.normalizePattern(text as string));
   }
 
   async #groupHandlers(): Promise<HandlerGroup[]> {
@@ -374,7 +377,10 @@ export class TestServerRedisStreams
     if (this.#readers) return this.#readers;
     const groups = await this.#groupHandlers();
     const bindings = groups.flatMap((group) => [...group.bindings.values()]);
-    this.#readers = bindings.map((binding) => new TestReader(binding, this.#control, this.#streams));
+    const { replyPrefix } = this.#resolved;
+    const owners = new WildcardOwners({ groups, control: this.#control, replyPrefix });
+    const parts = { owners, control: this.#control, streams: this.#streams };
+    this.#readers = bindings.map((binding) => new TestReader(binding, parts));
     return this.#readers;
   }
 

@@ -333,3 +333,31 @@ describe('the test client', () => {
     await expect(server.deliver('orders', build(1).setDelay(5).build())).rejects.toThrow('delay is for what a client');
   });
 });
+
+describe('wildcards of the test server', () => {
+  it('a message is given to the pattern of its stream, else to the most specific wildcard, with both in its context', async () => {
+    const seen: string[] = [];
+    const note: Handle = (data, context) =>
+      void seen.push(`${context.getPattern()} ${context.getStream()} ${String(data)}`);
+    const patterns = ['orders.>', 'orders.*', 'orders.created'];
+    const { client, server } = await serve(
+      patterns.map((pattern) => onEvent(pattern, note)),
+      { wildcards: true },
+    );
+    for (const stream of ['created', 'paid', 'eu.paid', 'paid.dead']) await emit(client, 1, `orders.${stream}`);
+    await server.advanceTime(0);
+    await server.deliver('orders.refused', 2);
+    expect(seen).toEqual([
+      'orders.created orders.created 1',
+      'orders.* orders.paid 1',
+      'orders.> orders.eu.paid 1',
+      'orders.* orders.refused 2',
+    ]);
+    await expect(server.deliver('orders.*', 3)).rejects.toThrow(/a message goes to one stream/);
+    await expect(server.deliver('orders.paid.dead', 3)).rejects.toMatchObject({ code: 'ERR_NO_HANDLER' });
+  });
+
+  it('are refused where the option is not set, with the word that turns them on', async () => {
+    await expect(serve([onEvent('orders.*', () => undefined)])).rejects.toThrow(/wildcards: true/);
+  });
+});

@@ -25,7 +25,7 @@ import type { RetryListener } from './recovery/retry-schedule.js';
 
 export interface SessionListeners {
   /** A partition is not read any more; the others are. */
-  readonly onStreamFailure: (error: RedisStreamsError) => void;
+  readonly onStreamFailure: (error: RedisStreamsError, partition: Partition) => void;
   /** A background operation failed; it is repeated where that can help. */
   readonly onError: (error: RedisStreamsError) => void;
 }
@@ -345,7 +345,7 @@ export class ConsumerSession implements LiveSession, ReadLoopListener, RetryList
 
   /** Called by a read loop. */
   onPartitionFailure(partition: Partition): void {
-    this.#listeners.onStreamFailure(partition.failure as RedisStreamsError);
+    this.#listeners.onStreamFailure(partition.failure as RedisStreamsError, partition);
   }
 
   /** Called by a read loop. */

@@ -4,37 +4,49 @@ import { outsideContext } from '../../shared/async-context.js';
 import { RECONNECT_BACKOFF, backoffDelay, pause, within } from '../../shared/backoff.js';
 import { monotonicNow } from '../../shared/clock.js';
 import { withResolvers } from '../../shared/deferred.js';
+import { listNames, quoted } from '../../shared/list-names.js';
 import { toPublicError } from '../../redis/commands/redis-error.js';
 import { shardKey } from '../messages/stream-message.js';
 import type { ConsumerSession } from './consumer-session.js';
-import { Partition } from './partition.js';
+import { Partition, streamOfShard } from './partition.js';
 import { ShardDiscovery } from './shard-discovery.js';
+import { StreamSearch } from './stream-search.js';
+import type { StreamSearchOptions } from './stream-search.js';
 
 /** Longest wait for a change that is under way when the consumer ends, in milliseconds. */
 const CLOSE_LIMIT = 1_000;
 
 /**
- * Decides which partitions a session reads: the shards that its {@link ShardDiscovery} finds, at the start and later, and
- * those that {@link assign} and {@link unassign} name. It owns the timer of the discovery; changes are made one after the
- * other.
+ * Decides which partitions a session reads: the shards that its {@link ShardDiscovery} finds and the streams that its
+ * {@link StreamSearch} finds, at the start and later, and those that {@link assign} and {@link unassign} name. It owns the timer
+ * of both; changes are made one after the other.
  */
 export class StreamAssignment {
   readonly #session: ConsumerSession;
   readonly #onError: (error: RedisStreamsError) => void;
   /** Undefined when no shards are looked for. */
   readonly #discovery: ShardDiscovery | undefined;
+  /** Undefined when every stream has been named. */
+  readonly #search: StreamSearch | undefined;
+  /** Code of the last search, if it has failed. */
+  #searchFailure: string | undefined;
+  /** Streams that were found and cannot be read, for a reason that was reported. */
+  readonly #refused = new Set<string>();
   /** Keys of the shards that were unassigned, so that they are not found again. */
   readonly #excluded = new Set<string>();
   #timer: NodeJS.Timeout | undefined;
   #changes: Promise<void> = Promise.resolve();
   readonly #closing = new AbortController();
 
-  constructor(session: ConsumerSession, onError: (error: RedisStreamsError) => void) {
+  /** @param search streams that are read as soon as they exist */
+  constructor(session: ConsumerSession, onError: (error: RedisStreamsError) => void, search?: StreamSearchOptions) {
     this.#session = session;
     this.#onError = onError;
     const { control, logger } = session.environment;
     const { shardDiscoveryInterval: interval } = session.options;
     if (interval !== false) this.#discovery = new ShardDiscovery({ reading: control.reading, interval, logger });
+    const streamOf = (key: string): string => (this.#discovery ? streamOfShard(key) : key);
+    if (search) this.#search = new StreamSearch(search, control.reading, streamOf);
   }
 
   /**
@@ -47,6 +59,12 @@ export class StreamAssignment {
     return outsideContext(async () => {
       const partitions = await this.#repeatUntil(streamKeys, deadline, () => this.#find(streamKeys));
       await this.#repeatUntil(streamKeys, deadline, () => this.#session.open(partitions));
+      const search = this.#search;
+      if (search) {
+        const { name } = search.options;
+        const found = await this.#repeatUntil([name], deadline, () => search.all());
+        await this.#repeatUntil([name], deadline, () => this.#addFound(search, found, false));
+      }
       this.#scheduleLook();
     });
   }
@@ -82,6 +100,23 @@ export class StreamAssignment {
     });
   }
 
+  /**
+   * Ends the reading of a stream that the search has found, and of no other; the search finds it again if it exists and is still
+   * wanted.
+   */
+  async drop(streamKey: string): Promise<void> {
+    const isFound = this.#session.partitions.current.some((each) => each.streamKey === streamKey && each.mustExist);
+    if (!isFound) return;
+    await this.unassign(streamKey, undefined);
+    this.#search?.options.onDropped([streamKey]);
+  }
+
+  /** A stream that the search has found does not exist any more. */
+  async vanished(streamKey: string): Promise<void> {
+    this.#logGone([streamKey]);
+    await this.drop(streamKey);
+  }
+
   /** Resolves when the change that runs is over, or soon: its server may stand still, and the session refuses it later. */
   async close(): Promise<void> {
     this.#closing.abort();
@@ -90,7 +125,7 @@ export class StreamAssignment {
   }
 
   #scheduleLook(): void {
-    const dueIn = this.#discovery?.dueIn ?? Infinity;
+    const dueIn = Math.min(this.#discovery?.dueIn ?? Infinity, this.#search?.dueIn ?? Infinity);
     clearTimeout(this.#timer);
     if (this.#isClosed || dueIn === Infinity) return;
     this.#timer = setTimeout(() => void this.#look(), dueIn);
@@ -101,11 +136,80 @@ export class StreamAssignment {
     try {
       await this.#change(async () => this.#add((await this.#discovery?.look()) ?? [], true));
     } catch (error) {
-      if (this.#isClosed) return;
       const keys = new Set(this.#session.partitions.current.map(({ streamKey }) => streamKey));
-      this.#onError(toPublicError(error, [...keys].join("', '"), 'looking for shards of'));
+      if (!this.#isClosed) this.#onError(toPublicError(error, [...keys].join("', '"), 'looking for shards of'));
     }
+    if (this.#search?.dueIn === 0) await this.#searchAgain(this.#search);
     this.#scheduleLook();
+  }
+
+  /** Never rejects. An outage is reported once. */
+  async #searchAgain(search: StreamSearch): Promise<void> {
+    try {
+      await this.#change(() => this.#lookForStreams(search));
+      this.#searchFailure = undefined;
+    } catch (error) {
+      const failure = toPublicError(error, search.options.name, 'looking for the streams of');
+      if (!this.#isClosed && failure.code !== this.#searchFailure) this.#onError(failure);
+      this.#searchFailure = failure.code;
+    }
+  }
+
+  async #lookForStreams(search: StreamSearch): Promise<void> {
+    const { streams, isComplete } = await search.look();
+    await this.#addFound(search, streams, true);
+    if (!isComplete) return;
+    const found = this.#session.partitions.current.filter(({ mustExist }) => mustExist);
+    const gone = new Set(await search.gone(found.map(({ key }) => key)));
+    const left = new Set(found.filter(({ key }) => !gone.has(key)).map(({ streamKey }) => streamKey));
+    const unwanted = found.filter(({ streamKey }) => !left.has(streamKey));
+    if (unwanted.length === 0) return;
+    for (const { streamKey } of unwanted) this.#discovery?.unwatch(streamKey);
+    await this.#session.remove(unwanted);
+    const streamKeys = [...new Set(unwanted.map(({ streamKey }) => streamKey))];
+    this.#logGone(streamKeys);
+    search.options.onDropped(streamKeys);
+  }
+
+  #logGone(streamKeys: readonly string[]): void {
+    this.#session.environment.logger.log(`Gone, and no longer read: ${listNames(streamKeys.map(quoted))}`);
+  }
+
+  /** One that cannot be opened holds up no other; it is reported once, and tried again with every walk. */
+  async #addFound(search: StreamSearch, streamKeys: readonly string[], isAllNew: boolean): Promise<void> {
+    const current = new Set(this.#session.partitions.current.map(({ streamKey }) => streamKey));
+    const added = streamKeys.filter((streamKey) => !current.has(streamKey));
+    if (added.length === 0) return;
+    await search.options.onFound(added);
+    if (isAllNew) this.#session.environment.logger.log(`Found, and read from now on: ${listNames(added.map(quoted))}`);
+    try {
+      await this.#addExisting(added, isAllNew);
+    } catch (error) {
+      if (toPublicError(error, added.join("', '"), 'opening').retryable) throw error;
+      for (const streamKey of added) await this.#addAlone(search, streamKey, isAllNew);
+      return;
+    }
+    for (const streamKey of added) this.#refused.delete(streamKey);
+  }
+
+  async #addAlone(search: StreamSearch, streamKey: string, isAllNew: boolean): Promise<void> {
+    try {
+      await this.#addExisting([streamKey], isAllNew);
+      this.#refused.delete(streamKey);
+    } catch (error) {
+      const failure = toPublicError(error, streamKey, 'opening');
+      if (failure.retryable || failure instanceof ClosedError) throw failure;
+      this.#discovery?.unwatch(streamKey);
+      search.options.onDropped([streamKey]);
+      if (!this.#refused.has(streamKey)) this.#onError(failure);
+      this.#refused.add(streamKey);
+    }
+  }
+
+  async #addExisting(streamKeys: readonly string[], isAllNew: boolean): Promise<void> {
+    const partitions = await this.#find(streamKeys);
+    for (const partition of partitions) partition.mustExist = true;
+    await this.#add(partitions, isAllNew);
   }
 
   /** Repeats the work while it fails for reasons that may pass. Nothing of it may remain after a failure. */

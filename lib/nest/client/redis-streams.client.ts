@@ -250,7 +250,7 @@ export class ClientRedisStreams extends ClientProxy<RedisStreamsEvents> {
 
   /** @throws InvalidOptionError for a pattern that cannot be a stream */
   #streamOf({ pattern }: ReadPacket): string {
-    const route = streamOfPattern(pattern, (text) => this.normalizePattern(text));
+    const route = streamOfPattern(pattern, 'send', (text) => this.normalizePattern(text));
     return this.#resolved.streams.get(route) ?? route;
   }
 

@@ -4,6 +4,7 @@ import type { ConsumerMode } from '../../engine/options/options.js';
 import { InvalidOptionError } from '../../errors.js';
 import type { FailurePolicy } from './failure-policy.js';
 import { resolveHandlerExtras } from '../redis-streams.options.js';
+import { Wildcard, hasWildcard, wildcardRule } from '../wildcard.js';
 import type { StandardSchemaV1 } from '../standard-schema.js';
 import type {
   AckMode,
@@ -18,6 +19,8 @@ export interface HandlerBinding {
   readonly pattern: string;
   /** The pattern, unless the option `streams` gives it another one. */
   readonly streamKey: string;
+  /** Of a pattern for several streams; its text is `streamKey`. */
+  readonly wildcard: Wildcard | undefined;
   readonly mode: ConsumerMode;
   readonly ack: AckMode;
   /** Undefined: the limit of the server, shared with other handlers. */
@@ -194,9 +197,11 @@ function join(
     );
   }
   const limits = members.flatMap(({ extras }) => extras.concurrency ?? []);
+  const streamKey = server.streams.get(pattern) ?? pattern;
   return {
     pattern,
-    streamKey: server.streams.get(pattern) ?? pattern,
+    streamKey,
+    wildcard: wildcardOf(pattern, streamKey, server),
     mode,
     batch,
     ack: members.some(({ extras }) => (extras.ack ?? server.ack) === 'manual') ? 'manual' : 'auto',
@@ -208,4 +213,13 @@ function join(
     eventHandlers: members.filter(({ handler }) => handler.isEventHandler).map(({ handler }) => handler),
     requestHandler: members.find(({ handler }) => !handler.isEventHandler)?.handler,
   };
+}
+
+/** Another name of a wildcard is a wildcard too; the name of a single stream is its key, whatever it contains. */
+function wildcardOf(pattern: string, streamKey: string, { wildcards }: ResolvedServerOptions): Wildcard | undefined {
+  const isOfObject = pattern.startsWith('{"');
+  if (!wildcards || isOfObject || !hasWildcard(pattern)) return undefined;
+  const rule = hasWildcard(streamKey) ? wildcardRule(streamKey) : "must have '*' or '>' as its pattern has";
+  if (rule) throw new InvalidOptionError(`streams['${pattern}']`, rule, streamKey);
+  return new Wildcard(streamKey);
 }

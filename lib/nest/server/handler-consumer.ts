@@ -6,13 +6,15 @@ import type { Delivery, Settlement } from '../../engine/settling/settlement.js';
 import { GroupRateLimit, InstanceRateLimit } from '../../engine/settling/rate-limit.js';
 import type { RateLimit } from '../../engine/settling/rate-limit.js';
 import { Dispatcher } from '../../engine/settling/dispatcher.js';
+import type { ConsumerMode } from '../../engine/options/options.js';
 import { resolveConsumerOptions } from '../../engine/options/resolve-options.js';
 import type { ResolvedConsumerOptions } from '../../engine/options/resolve-options.js';
 import { StreamAssignment } from '../../engine/consuming/stream-assignment.js';
+import type { StreamSearchOptions } from '../../engine/consuming/stream-search.js';
 import { AdaptivePrefetch } from '../../engine/consuming/reading/adaptive-prefetch.js';
 import type { StreamMessage } from '../../engine/messages/stream-message.js';
 import type { RedisStreamer } from '../../engine/streamer.js';
-import { ShutdownTimeoutError } from '../../errors.js';
+import { ShutdownTimeoutError, StreamMissingError } from '../../errors.js';
 import type { RedisStreamsError } from '../../errors.js';
 import { within } from '../../shared/backoff.js';
 import { monotonicNow } from '../../shared/clock.js';
@@ -28,6 +30,7 @@ import type { HandlerBinding, HandlerGroup } from './handler-binding.js';
 import type { RuntimeControl } from './runtime-control.js';
 import type { ServerReporter } from './server-reporter.js';
 import { StreamScopes } from './stream-scopes.js';
+import type { WildcardOwners } from './wildcard-owners.js';
 
 /** How long replies of the last handlers may be on their way, in milliseconds. */
 const REPLIES_LIMIT = 1_000;
@@ -45,6 +48,9 @@ export interface HandlerConsumerOptions {
   readonly options: ServerRedisStreamsOptions;
   readonly group: HandlerGroup;
   readonly control: RuntimeControl;
+  readonly owners: WildcardOwners;
+  /** Milliseconds between two looks for streams; undefined without wildcards. */
+  readonly lookInterval: number | undefined;
   readonly server: MessageHandling;
   readonly requests: RequestResponder;
   readonly reporter: ServerReporter;
@@ -67,7 +73,8 @@ export class HandlerConsumer {
   readonly #scopes = new StreamScopes();
   readonly #scopeOfPattern = new Map<string, ContextScope>();
 
-  constructor({ streamer, options, group, control, server, requests, reporter }: HandlerConsumerOptions) {
+  constructor(given: HandlerConsumerOptions) {
+    const { streamer, options, group, control, server, requests, reporter } = given;
     this.#streamer = streamer;
     this.#control = control;
     this.#server = server;
@@ -77,7 +84,8 @@ export class HandlerConsumer {
     for (const [pattern, binding] of group.bindings) {
       const scope = this.#scopeOf(binding);
       this.#scopeOfPattern.set(pattern, scope);
-      for (const streamKey of [binding.streamKey, ...control.addedTo(pattern)]) this.#scopes.open(streamKey, scope);
+      const own = binding.wildcard ? [] : [binding.streamKey];
+      for (const streamKey of [...own, ...control.addedTo(pattern)]) this.#scopes.open(streamKey, scope);
     }
     const isSizeOpen = options.batchSize === undefined && options.prefetch === undefined;
     const capacity = {
@@ -86,8 +94,14 @@ export class HandlerConsumer {
       adaptivePrefetch: isSizeOpen ? new AdaptivePrefetch(this.#consumer, group.concurrency) : undefined,
     };
     const onError = (error: RedisStreamsError): void => reporter.failed(error);
-    this.#session = streamer.createSession(this.#consumer, capacity, { onStreamFailure: onError, onError });
-    this.#assignment = new StreamAssignment(this.#session, onError);
+    this.#session = streamer.createSession(this.#consumer, capacity, {
+      onStreamFailure: (error, { streamKey, mustExist }) => {
+        if (mustExist && error instanceof StreamMissingError) void this.#assignment.vanished(streamKey);
+        else onError(error);
+      },
+      onError,
+    });
+    this.#assignment = new StreamAssignment(this.#session, onError, this.#searchFor(given));
     this.#dispatcher = new Dispatcher({
       session: this.#session,
       concurrency: group.concurrency,
@@ -98,6 +112,15 @@ export class HandlerConsumer {
       deliver: (deliveries) => this.#deliver(deliveries),
       storeDeadLetter: (message, settlement) => this.#storeDeadLetter(message, settlement),
     });
+  }
+
+  get mode(): ConsumerMode {
+    return this.#consumer.mode;
+  }
+
+  /** The streams of a pattern that are read now. */
+  streamsOf(pattern: string): readonly string[] {
+    return this.#scopes.streamsOf(pattern);
   }
 
   /** Resolves when every start position is fixed on the server. @param deadline on the monotonic clock */
@@ -112,6 +135,11 @@ export class HandlerConsumer {
     await this.#session.pausing.set(
       streamKeys.filter((streamKey) => this.#control.isPaused(this.#scopes.patternOf(streamKey))),
     );
+  }
+
+  /** Ends the reading of a stream that a wildcard has found, so that another pattern may have it. */
+  async yieldStream(streamKey: string): Promise<void> {
+    await this.#assignment.drop(streamKey);
   }
 
   /** Does nothing for a pattern that has no handlers here. @throws RedisStreamsError */
@@ -207,6 +235,29 @@ export class HandlerConsumer {
     if (stored.trimmed instanceof Error) this.#reporter.failed(stored.trimmed);
     const trimmed = typeof stored.trimmed === 'number' ? stored.trimmed : undefined;
     this.#reporter.deadLettered({ message, group, reason, error, deadLetterStream, deadLetterId, trimmed });
+  }
+
+  /** The streams of wildcards; undefined when no pattern is one. */
+  #searchFor({ group, owners, lookInterval }: HandlerConsumerOptions): StreamSearchOptions | undefined {
+    const wildcards = [...group.bindings.values()].flatMap(({ wildcard }) => wildcard?.text ?? []);
+    if (lookInterval === undefined || wildcards.length === 0) return undefined;
+    const isRealTime = group.mode === 'real-time';
+    const scopeOf = (streamKey: string): ContextScope | undefined => {
+      const owner = owners.ownerOf(streamKey, isRealTime);
+      return owner && group.bindings.get(owner.pattern) === owner ? this.#scopeOfPattern.get(owner.pattern) : undefined;
+    };
+    return {
+      name: wildcards.join("', '"),
+      interval: lookInterval,
+      isWanted: (streamKey) => scopeOf(streamKey) !== undefined,
+      onFound: async (streamKeys) => {
+        for (const streamKey of streamKeys) this.#scopes.open(streamKey, scopeOf(streamKey) as ContextScope);
+        await this.applyPauses();
+      },
+      onDropped: (streamKeys) => {
+        for (const streamKey of streamKeys) this.#scopes.close(streamKey);
+      },
+    };
   }
 
   #rateLimitOf(

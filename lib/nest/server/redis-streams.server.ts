@@ -25,7 +25,7 @@ import { streamOfPattern } from '../stream-pattern.js';
 import { EventProcessor } from './event-processor.js';
 import { ACKNOWLEDGED } from './failure-policy.js';
 import { eventHandlersOf, groupHandlers } from './handler-binding.js';
-import type { HandlerGroup } from './handler-binding.js';
+import type { HandlerBinding, HandlerGroup } from './handler-binding.js';
 import { HandlerConsumer } from './handler-consumer.js';
 import { HandlerRegistry } from './handler-registry.js';
 import { HandlerRunner } from './handler-runner.js';
@@ -33,6 +33,7 @@ import { ProcessingHooks } from './processing-hooks.js';
 import { RuntimeControl } from './runtime-control.js';
 import { ServerReporter } from './server-reporter.js';
 import { startLine } from './start-line.js';
+import { WildcardOwners } from './wildcard-owners.js';
 
 /** How long consumers may take to leave after their handlers, in milliseconds: Redis may not answer. */
 const LEAVING_LIMIT = 1_000;
@@ -156,16 +157,26 @@ export class ServerRedisStreams
     }
     const { group, consumer } = this.#options;
     const server = this.#streamer.connections.describe();
-    this.#logger.log(startLine({ groups, control: this.#control, group, consumer, server }));
+    const control = this.#control;
+    const found = ({ pattern, mode }: HandlerBinding): number => {
+      const consumers = this.#consumers.filter((each) => each.mode === mode);
+      return consumers.flatMap((each) => each.streamsOf(pattern)).length - control.addedTo(pattern).length;
+    };
+    this.#logger.log(startLine({ groups, control, found, group, consumer, server }));
   }
 
   /** Opens one consumer for the handlers that share their settings, and one for each handler that has its own. */
   async bindEvents(): Promise<void> {
-    for (const group of await this.#groupHandlers()) {
+    const groups = await this.#groupHandlers();
+    const { replyPrefix } = this.#resolved;
+    const owners = new WildcardOwners({ groups, control: this.#control, replyPrefix });
+    for (const group of groups) {
       this.#requireOpen();
       const consumer = new HandlerConsumer({
         group,
         control: this.#control,
+        owners,
+        lookInterval: this.#resolved.wildcards?.interval,
         server: this,
         streamer: this.#streamer,
         options: this.#options,
@@ -179,7 +190,8 @@ export class ServerRedisStreams
 
   /** @throws InvalidOptionError for a pattern that cannot be a stream */
   #routeOf(pattern: unknown): string {
-    return streamOfPattern(pattern, (text) => this.normalizePattern(text));
+    const use = this.#resolved.wildcards ? 'on' : 'off';
+    return streamOfPattern(pattern, use, (text: unknown) => this.normalizePattern(text as string));
   }
 
   async #groupHandlers(): Promise<HandlerGroup[]> {
@@ -232,6 +244,7 @@ export class ServerRedisStreams
       try {
         if (this.#listening) await this.#groupHandlers();
         asked.push(...consumers);
+        await Promise.all(asked.map((consumer) => consumer.yieldStream(streamKey)));
         await Promise.all(asked.map((consumer) => consumer.addStream(route, streamKey)));
       } catch (error) {
         this.#control.remove(route, streamKey);

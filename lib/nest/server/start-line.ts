@@ -1,13 +1,13 @@
+import { listNames } from '../../shared/list-names.js';
 import { eventHandlersOf } from './handler-binding.js';
 import type { HandlerBinding, HandlerGroup } from './handler-binding.js';
 import type { RuntimeControl } from './runtime-control.js';
 
-/** Streams that the line names; a service may have hundreds. */
-const MAX_NAMED = 20;
-
 export interface StartLine {
   readonly groups: readonly HandlerGroup[];
   readonly control: Pick<RuntimeControl, 'isPaused' | 'addedTo'>;
+  /** How many streams a wildcard has found. */
+  readonly found: (binding: HandlerBinding) => number;
   /** Undefined when every handler is in real-time mode. */
   readonly group: string | undefined;
   /** Undefined when the name is generated. */
@@ -17,19 +17,23 @@ export interface StartLine {
 }
 
 /** What a server reads and how, for its log when it has started: the first thing that is asked for when something is wrong. */
-export function startLine({ groups, control, group, consumer, server }: StartLine): string {
+export function startLine({ groups, control, found, group, consumer, server }: StartLine): string {
+  const bindings = groups.flatMap((each) => [...each.bindings.values()]);
+  const number = bindings.reduce(
+    (sum, each) => sum + (each.wildcard ? found(each) : 1) + control.addedTo(each.pattern).length,
+    0,
+  );
   const streams = groups.flatMap((each) =>
     [...each.bindings.values()].flatMap((binding) => {
       const { pattern, streamKey } = binding;
       const details = detailsOf(binding, each, control.isPaused(pattern));
       const own = streamKey === pattern ? `'${pattern}'` : `'${streamKey}' for '${pattern}'`;
-      return [own, ...control.addedTo(pattern).map((added) => `'${added}'`)].map((name) => `${name} (${details})`);
+      const matching = binding.wildcard ? `${count(found(binding), 'stream')} now, ` : '';
+      return [`${own} (${matching}${details})`, ...control.addedTo(pattern).map((added) => `'${added}' (${details})`)];
     }),
   );
-  const left = streams.length - MAX_NAMED;
-  const named = streams.slice(0, MAX_NAMED).join(', ') + (left > 0 ? `, and ${left} more` : '');
   const member = group === undefined ? '' : ` for the group '${group}'${consumer ? ` as '${consumer}'` : ''}`;
-  return `Reading ${count(streams.length, 'stream')}${member} from ${server}: ${named}`;
+  return `Reading ${count(number, 'stream')}${member} from ${server}: ${listNames(streams)}`;
 }
 
 function detailsOf(

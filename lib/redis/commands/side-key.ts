@@ -23,6 +23,9 @@ const FEATURES = Object.freeze({
   cancelled: 'the cancellation of requests',
 });
 
+/** How the keys begin, after the prefix of the connection. */
+export const SIDE_KEY_PREFIX = 'nrs:';
+
 export type SideKeyKind = keyof typeof FEATURES;
 
 /**
@@ -43,7 +46,7 @@ export function sideKey(keyPrefix: string, kind: SideKeyKind, key: string, ...pa
   const tag = hashTagOf(key);
   const last = tag === undefined ? parts.length - 1 : -1;
   const written = parts.map((part, index) => (index === last ? part : part.replace(/[%:]/g, encodeURIComponent)));
-  const name = [`${keyPrefix}nrs:{${tag ?? key}}`, kind, key, ...written].join(':');
+  const name = [`${keyPrefix}${SIDE_KEY_PREFIX}{${tag ?? key}}`, kind, key, ...written].join(':');
   // A prefix with an opening brace begins another tag.
   const isInSlot = hashTagOf(name) === (tag ?? key) && (tag !== undefined || !/[{}]/.test(key));
   if (isInSlot) return name;

@@ -52,7 +52,8 @@ export class GroupReader implements StreamReader {
   }
 
   async open(partition: Partition, isAllNew: boolean): Promise<void> {
-    const { control, mkStream, autoStreamReset, groups, group } = this.#options;
+    const { control, autoStreamReset, groups, group } = this.#options;
+    const mkStream = this.#options.mkStream && !partition.mustExist;
     const info = await control.streamInfo(partition.key);
     if (!info && !mkStream) {
       partition.failure = new StreamMissingError(partition.key);
@@ -157,6 +158,10 @@ export class GroupReader implements StreamReader {
   async #createAgain(partition: Partition): Promise<void> {
     const { control, groups, group, logger } = this.#options;
     const info = await control.streamInfo(partition.key);
+    if (!info && partition.mustExist) {
+      partition.failure = new StreamMissingError(partition.key);
+      return;
+    }
     const isSameStream = info !== undefined && compareEntryIds(info.lastGeneratedId, partition.position) >= 0;
     const start = isSameStream ? partition.position : ID_BEFORE_ALL;
     if (await groups.createGroup(partition.key, group, start, true)) {

@@ -9,7 +9,7 @@ import { metricsOf, takeTurns, valuesOf } from './turns.js';
 import type { Outcome } from './turns.js';
 
 /** One of two ways to run the same contender. */
-export interface Side {
+interface Side {
   readonly name: string;
   readonly setting: Setting;
   readonly env?: NodeJS.ProcessEnv;
@@ -17,10 +17,10 @@ export interface Side {
 
 export type Sides = readonly [Side, Side];
 
-export type Verdict = 'better' | 'same' | 'worse';
+type Verdict = 'better' | 'same' | 'worse';
 
 /** One metric of an entrant, on both sides. */
-export interface ComparedMetric {
+interface ComparedMetric {
   readonly metric: Metric;
   readonly figures: readonly [Summary, Summary];
   /** First side / second side. */

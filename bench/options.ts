@@ -6,7 +6,7 @@ import type { RowName } from './rows.js';
 const MODES = ['targets', 'against', 'cluster', 'wire-table'] as const;
 
 /** `targets` measures what the table promises; the others compare two ways to run the same contenders. */
-export type Mode = (typeof MODES)[number];
+type Mode = (typeof MODES)[number];
 
 export interface Options {
   readonly mode: Mode;

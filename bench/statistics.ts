@@ -35,7 +35,7 @@ export function ratioOf(values: readonly number[], baseline: readonly number[]):
 }
 
 /** Computes a percentile with linear interpolation between neighbors. */
-export function quantile(values: readonly number[], share: number): number {
+function quantile(values: readonly number[], share: number): number {
   const sorted = [...values].sort((a, b) => a - b);
   const position = (sorted.length - 1) * share;
   const below = sorted[Math.floor(position)] ?? Number.NaN;

@@ -13,7 +13,7 @@ import { connectionOf, keyOf } from './setting.js';
 /** The group of every server in the benchmarks. */
 export const GROUP = 'bench';
 
-export type NestClient = Pick<ClientProxy, 'connect' | 'emit' | 'send' | 'close'>;
+type NestClient = Pick<ClientProxy, 'connect' | 'emit' | 'send' | 'close'>;
 
 /** A microservice and a client of it, in one process. */
 export interface NestApp {

@@ -85,7 +85,7 @@ export class PacketCodec {
  * @returns a promise where the schema is asynchronous
  * @throws PayloadInvalidError
  */
-export function checkPayload({ pattern, data }: ReadPacket): Promise<unknown> | undefined {
+function checkPayload({ pattern, data }: ReadPacket): Promise<unknown> | undefined {
   const schema = data instanceof RedisStreamsRecord ? RedisStreamsRecord.schemaOf(data) : undefined;
   if (!schema) return undefined;
   const checking = validate(schema, String(pattern), (data as RedisStreamsRecord).data);

@@ -191,7 +191,7 @@ export const SERVER_DEFAULTS = Object.freeze({
   replyPrefix: 'reply:',
 } as const) satisfies ServerRedisStreamsOptions;
 
-export const CLIENT_DEFAULTS = Object.freeze({ requestTimeout: 60_000, replyPrefix: 'reply:' } as const);
+const CLIENT_DEFAULTS = Object.freeze({ requestTimeout: 60_000, replyPrefix: 'reply:' } as const);
 
 const DEFAULT_BATCH_TIMEOUT = 50;
 const WILDCARD_DEFAULTS = Object.freeze({ interval: 5_000 });

@@ -42,7 +42,7 @@ export function useServers(): () => ConformanceServers {
 }
 
 /** Opens a way before the tests of a describe block, with the environment that belongs to it. */
-export function useWay(way: Way, servers: () => ConformanceServers): () => OpenWay {
+function useWay(way: Way, servers: () => ConformanceServers): () => OpenWay {
   const name = 'NESTJS_REDIS_STREAMS_WIRE';
   const before = process.env[name];
   let open: OpenWay | undefined;
@@ -189,6 +189,6 @@ export class CommandBench {
   }
 }
 
-export function versionIn(info: string): number {
+function versionIn(info: string): number {
   return Number.parseFloat(/^redis_version:(\d+\.\d+)/m.exec(info)?.[1] ?? '0');
 }

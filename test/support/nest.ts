@@ -32,14 +32,14 @@ export class LogLines implements RedisStreamsLogger {
   debug = (message: string): void => void this.details.push(message);
 }
 
-export interface Served {
+interface Served {
   readonly app: INestMicroservice;
   readonly server: ServerRedisStreams;
   readonly log: LogLines;
 }
 
 /** The parts of a test's application, and a function that configures it before it listens. */
-export interface AppParts extends ModuleMetadata {
+interface AppParts extends ModuleMetadata {
   readonly configure?: (app: INestMicroservice) => void;
 }
 

@@ -6,7 +6,7 @@ import type { Redis } from 'ioredis';
 import type { RedisServer } from './redis-server.js';
 import { until } from './until.js';
 
-export interface FaultTarget {
+interface FaultTarget {
   readonly server: RedisServer;
   readonly admin: Redis;
   /** A second client, for commands that block. */

@@ -19,7 +19,7 @@ export interface RetryOptions {
 
 export type RetryPolicy = Required<RetryOptions>;
 
-export const DEFAULT_RETRY = Object.freeze({
+const DEFAULT_RETRY = Object.freeze({
   attempts: 5,
   delay: 1_000,
   factor: 2,

@@ -10,7 +10,7 @@ import { isMisconfiguration } from './connect-failure.js';
 import type { RedisConnection } from './redis-connection.js';
 
 /** The connection that serves a key. */
-export interface Route {
+interface Route {
   readonly connection: RedisConnection;
   /** Each command needs ASKING before it. */
   readonly isAsking: boolean;

@@ -4,7 +4,7 @@ import type { RedisStreamsError } from '../../../lib/errors.js';
 import type { SeededRandom } from './seeded-random.ts';
 
 /** The header, or the beginning of a payload, that names a message: `<producer>:<n>|`. */
-export const NAME_HEADER = 'name';
+const NAME_HEADER = 'name';
 
 /** What became of a message, as far as its sender knows. */
 export type Outcome = 'open' | 'confirmed' | 'uncertain' | 'failed' | 'unknown';

@@ -19,7 +19,7 @@ import type { RefusedPartitions } from './refused-partitions.js';
 import type { ReadPage, StreamReader } from './stream-reader.js';
 
 /** The connection on which a loop reads. */
-export interface ReadConnection {
+interface ReadConnection {
   readonly epoch: number;
   ready(signal: AbortSignal): Promise<unknown>;
   /** Replaces the client of this epoch by a new one. */

@@ -177,6 +177,32 @@ describe('a pattern with a wildcard', () => {
     },
   );
 
+  it('a server that is closed while streams appear reports no failure, and its successor reads on', async () => {
+    const root = uniqueName('orders');
+    const seen: string[] = [];
+    const controller = noting(`${root}.*`, seen);
+    let sent = 0;
+    for (let round = 0; round < 3; round += 1) {
+      const { server, log } = await nest.serve(controller, WILDCARDS);
+      const reachable = sent + 10;
+      while (sent < reachable || seen.length === 0) await nest.emit(`${root}.${sent}`, sent++);
+      await server.close();
+      expect(log.errors).toEqual([]);
+    }
+    await nest.serve(controller, WILDCARDS);
+    await until('all are handled', () => new Set(seen).size === sent);
+    expect(seen).toHaveLength(sent);
+  });
+
+  it('a key that is no text is left alone', async () => {
+    const root = uniqueName('orders');
+    const seen: string[] = [];
+    await nest.redis.xadd(Buffer.concat([Buffer.from(`${root}.`), Buffer.from([0xff, 0xfe])]), '*', 'msg', '1');
+    const { log } = await nest.serve(noting(`${root}.>`, seen), WILDCARDS);
+    await untilLookedTwice(seen, root);
+    expect(withoutProbes([...log.messages.slice(1), ...log.errors])).toEqual([]);
+  });
+
   it('a stream that is added to another pattern changes over, and back when it is removed', async () => {
     const root = uniqueName('orders');
     const seen: string[] = [];

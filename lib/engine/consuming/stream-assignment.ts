@@ -185,7 +185,7 @@ export class StreamAssignment {
     try {
       await this.#addExisting(added, isAllNew);
     } catch (error) {
-      if (toPublicError(error, added.join("', '"), 'opening').retryable) throw error;
+      if (this.#isClosed || toPublicError(error, added.join("', '"), 'opening').retryable) throw error;
       for (const streamKey of added) await this.#addAlone(search, streamKey, isAllNew);
       return;
     }
@@ -198,7 +198,7 @@ export class StreamAssignment {
       this.#refused.delete(streamKey);
     } catch (error) {
       const failure = toPublicError(error, streamKey, 'opening');
-      if (failure.retryable || failure instanceof ClosedError) throw failure;
+      if (this.#isClosed || failure.retryable) throw failure;
       this.#discovery?.unwatch(streamKey);
       search.options.onDropped([streamKey]);
       if (!this.#refused.has(streamKey)) this.#onError(failure);

@@ -4,6 +4,9 @@ import type { ReadCommands } from '../../redis/commands/stream-commands.js';
 /** Most pages of SCAN, of about 500 keys each, in one look. */
 const PAGES_PER_LOOK = 100;
 
+/** In place of bytes that are no UTF-8; a key that has such bytes cannot be named as a string. */
+const REPLACEMENT = '\uFFFD';
+
 /** Which streams a consumer reads beside those that it names, as far as they exist. */
 export interface StreamSearchOptions {
   /** For errors: what is looked for, such as `orders.*`. */
@@ -93,7 +96,8 @@ export class StreamSearch {
   async #page(): Promise<string[]> {
     const { cursor, streams } = await this.#reading.scan(this.#cursor);
     this.#cursor = cursor;
-    const wanted = [...new Set(streams.map(this.#streamOf))].filter(this.options.isWanted);
+    const readable = streams.filter((key) => !key.includes(REPLACEMENT));
+    const wanted = [...new Set(readable.map(this.#streamOf))].filter(this.options.isWanted);
     for (const streamKey of wanted) this.#seen.add(streamKey);
     return wanted;
   }

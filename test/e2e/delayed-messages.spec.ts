@@ -42,6 +42,17 @@ it('an event whose client was closed is moved by the server', async () => {
   await until('it is handled', () => seen.length === 1);
 });
 
+it('an event that is the first of its stream, and whose client was closed, is found by a wildcard', async () => {
+  const root = uniqueName('orders');
+  const seen: unknown[] = [];
+  const handler = onEvent(`${root}.*`, (data: unknown) => void seen.push(data));
+  await nest.serve(handler, { wildcards: { interval: 100 } });
+  const client = new ClientRedisStreams({ connection: nest.url });
+  await firstValueFrom(client.emit(`${root}.eu`, new RedisStreamsRecordBuilder({ order: 1 }).setDelay(200).build()));
+  await client.close();
+  await until('it is handled', () => seen.length === 1);
+});
+
 it('an event that waits can be listed and cancelled through the engine of the client', async () => {
   const pattern = uniqueName('orders');
   const client = nest.client();

@@ -65,7 +65,7 @@ function callOf(
   if (due) {
     const time = 'at' in due ? ['at', due.at] : ['in', due.in];
     const args = [token, ...time, Math.max(repeatedFor, MIN_MEMORY), within, lifetime, ...trimOf(trim), ...fields];
-    return { script: SCHEDULE, keys: [...delayedKeys(sender, streamKey), ...records], args };
+    return { script: SCHEDULE, keys: [...delayedKeys(sender, streamKey), sender.key(streamKey), ...records], args };
   }
   const askedId = partialIds ? id : id.replace(/-\*$/, '?');
   const args = [token, within, lifetime, limit.length, ...limit, askedId, ...fields];

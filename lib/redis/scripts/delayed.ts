@@ -19,14 +19,17 @@ local now = time[1] * 1000 + math.floor(time[2] / 1000)
 local function whole(number) return string.format('%.0f', number) end`;
 
 /**
- * KEYS: `delayed`, `waiting`, `moved`, and with a deduplication id its record. ARGV: token, 'in' or 'at', the delay or the time,
- * for how long the send may be repeated, within, lifetime of the record, kind and value of the trim limit, names and values.
- * Returns the id. A repetition finds the message where it is.
+ * KEYS: `delayed`, `waiting`, `moved`, the stream, and with a deduplication id its record. ARGV: token, 'in' or 'at', the delay or
+ * the time, for how long the send may be repeated, within, lifetime of the record, kind and value of the trim limit, names and
+ * values. Returns the id. A repetition finds the message where it is.
+ *
+ * A stream that does not exist is created, without an entry: consumers find shards by their streams, and move what waits for
+ * those that they have found. Where that is not permitted, it is left to the first append.
  */
 export const SCHEDULE = script(
   'schedule',
   `${NOW}${DEDUPLICATION}
-local token, record = ARGV[1], KEYS[4]
+local token, record = ARGV[1], KEYS[5]
 local first = record and firstOf(record, token)
 if first then return first end
 local function idOf(due) return token .. '@' .. whole(due) end
@@ -45,6 +48,7 @@ if type(stored) == 'table' then
   return stored
 end
 if record then noted(record, idOf(due), token, ARGV[5], ARGV[6]) end
+if redis.pcall('EXISTS', KEYS[4]) == 0 then redis.pcall('XADD', KEYS[4], 'MAXLEN', 0, '*', '', '') end
 return idOf(due)`,
 );
 

@@ -29,7 +29,7 @@ describe('a delayed message', () => {
 
     expect(receipt.deliverAt).toBeInstanceOf(Date);
     expect(receipt).toMatchObject({ streamKey: stream, shardId: 0, sequence: 0n, timestamp: receipt.deliverAt });
-    expect(await streams.redis.exists(stream)).toBe(0);
+    expect(await streams.redis.xlen(stream)).toBe(0);
     await until('it is appended', async () => (await streams.redis.xlen(stream)) === 1);
     const [[id, fields] = ['', []]] = await streams.redis.xrange(stream, '-', '+');
     expect(fields).toEqual(['msg', 'later', 'h:kind', 'ü']);
@@ -97,6 +97,19 @@ describe('a delayed message', () => {
     await consumer.end();
   });
 
+  it('that is the first one of a shard, and whose producer is gone, is found by a consumer of the stream', async () => {
+    const stream = uniqueName('delayed');
+    const options = { mode: 'resumable', group: 'g', mkStream: true, shardDiscoveryInterval: 50 } as const;
+    const consumer = await (await streams.connect()).createConsumer(stream, options);
+    const sending = await streams.connect();
+    const producer = await sending.createProducer(stream, { sharder: new KeyHashSharder(4) });
+    const { shardId } = await producer.send('later', { key: 'k', delay: 200 });
+    await sending.disconnect();
+    const [message] = await take(consumer, 1);
+    expect([message?.text(), message?.shardId, message?.deliveryCount]).toEqual(['later', shardId, 1]);
+    await consumer.end();
+  });
+
   it('is appended once, in order of time, by five movers at the same time', async () => {
     const stream = uniqueName('delayed');
     const options = { mode: 'load-balanced', group: 'g', mkStream: true } as const;
@@ -127,7 +140,7 @@ describe('a delayed message', () => {
     expect(await streams.redis.xlen(aged)).toBeLessThanOrEqual(301);
   });
 
-  it('is one of 10,000 that cost a few commands a second while they wait, and two keys', async () => {
+  it('is one of 10,000 that cost a few commands a second while they wait, and two keys beside the stream', async () => {
     // Of its own: other tests use the shared one at the same time.
     const server = await bench.server({ args: ['--appendonly', 'no'] });
     const admin = bench.admin(server.url);
@@ -141,7 +154,7 @@ describe('a delayed message', () => {
     const made = (await calls()) - before;
     // A step a second has three commands in its script; this client has two.
     expect(made).toBeLessThan((20 * (performance.now() - start)) / 1_000);
-    expect((await admin.keys('*')).sort()).toEqual(['nrs:{s}:delayed:s', 'nrs:{s}:waiting:s']);
+    expect((await admin.keys('*')).sort()).toEqual(['nrs:{s}:delayed:s', 'nrs:{s}:waiting:s', 's']);
   });
 
   it('of a stream whose key has another type waits, is reported once, and is moved when that is cured', async () => {

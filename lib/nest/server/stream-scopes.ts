@@ -4,8 +4,8 @@ import type { StreamMessage } from '../../engine/messages/stream-message.js';
 import type { ContextScope } from '../redis-streams.context.js';
 
 /**
- * Which scope handles the messages of a stream: the one place that knows which streams a pattern has. A pattern has one
- * stream or several, and a stream has one scope while it is open.
+ * Which scope handles the messages of a stream that a consumer reads. A pattern has one stream, several, or none as a wildcard
+ * that has found none; a stream has one scope while it is open.
  *
  * A message keeps the scope that it was first handled in, so that one that still runs when its stream is closed, or is opened
  * for another pattern, is settled by the rules of its own pattern. It never reads anything.

@@ -24,7 +24,7 @@ export const EXACTLY_ONCE = allow('hget hset hkeys hdel pexpire');
 
 /** The permissions that delayed messages need in addition to scripts. */
 export const DELAYED = allow(`get set pttl hget hset hdel zadd zrem zscore zrank zcount zrange zrangebyscore
-  zremrangebyscore`);
+  zremrangebyscore pexpire`);
 
 /** The permissions that a client needs in a cluster. */
 export const CLUSTER = allow('cluster|slots cluster|info cluster|shards asking');

@@ -18,6 +18,13 @@ local time = redis.call('TIME')
 local now = time[1] * 1000 + math.floor(time[2] / 1000)
 local function whole(number) return string.format('%.0f', number) end`;
 
+/** `expireAt(key, time)` has `moved` expire with the last of its tokens, for no step may come that removes them. */
+const EXPIRY = `
+local function expireAt(key, time)
+  local left = redis.pcall('PTTL', key)
+  if type(left) == 'number' and left < time - now then redis.pcall('PEXPIRE', key, whole(time - now)) end
+end`;
+
 /**
  * KEYS: `delayed`, `waiting`, `moved`, the stream, and with a deduplication id its record. ARGV: token, 'in' or 'at', the delay or
  * the time, for how long the send may be repeated, within, lifetime of the record, kind and value of the trim limit, names and
@@ -62,9 +69,9 @@ return idOf(due)`,
  */
 export const MOVE_DUE = script(
   'move-due',
-  `${NOW}
+  `${NOW}${EXPIRY}
 redis.call('ZREMRANGEBYSCORE', KEYS[4], '-inf', '(' .. whole(now))
-local moved, lost, size, failure = 0, 0, 0, nil
+local moved, lost, size, last, failure = 0, 0, 0, 0, nil
 local due = redis.call('ZRANGEBYSCORE', KEYS[2], '-inf', whole(now), 'LIMIT', 0, ARGV[1])
 if #due > 0 then
   redis.call('ZREM', KEYS[2], '')
@@ -91,7 +98,10 @@ for _, token in ipairs(due) do
       redis.pcall('XTRIM', KEYS[1], 'MINID', '~', whole(math.max(0, now - content[4])))
     end
     moved = moved + 1
-    if tonumber(content[1]) > now then redis.call('ZADD', KEYS[4], content[1], token) end
+    if tonumber(content[1]) > now then
+      redis.call('ZADD', KEYS[4], content[1], token)
+      last = math.max(last, tonumber(content[1]))
+    end
   else
     lost = lost + 1
   end
@@ -100,6 +110,7 @@ for _, token in ipairs(due) do
   size = size + #(packed or '')
   if size >= tonumber(ARGV[2]) then break end
 end
+if last > 0 then expireAt(KEYS[4], last) end
 local next = redis.call('ZRANGE', KEYS[2], 0, 0, 'WITHSCORES')[2]
 local wait = next and math.max(0, next - now) or -1
 return { moved, wait, lost, failure or false }`,
@@ -111,14 +122,17 @@ return { moved, wait, lost, failure or false }`,
  */
 export const CANCEL_DELAYED = script(
   'cancel-delayed',
-  `${NOW}
+  `${NOW}${EXPIRY}
 local token = ARGV[1]
 local packed = redis.call('HGET', KEYS[2], token)
 if redis.call('ZREM', KEYS[1], token) == 0 then return 0 end
 redis.call('HDEL', KEYS[2], token)
 local isRead, content = pcall(cmsgpack.unpack, packed or '')
 if not packed or not isRead or type(content) ~= 'table' then return 1 end
-if tonumber(content[1]) > now then redis.call('ZADD', KEYS[3], content[1], token) end
+if tonumber(content[1]) > now then
+  redis.call('ZADD', KEYS[3], content[1], token)
+  expireAt(KEYS[3], tonumber(content[1]))
+end
 local record = content[2]
 if record == '' then return 1 end
 local first = string.match(redis.call('GET', record) or '', '^%S+ (%S+) ')

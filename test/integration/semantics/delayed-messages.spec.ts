@@ -157,6 +157,21 @@ describe('a delayed message', () => {
     expect((await admin.keys('*')).sort()).toEqual(['nrs:{s}:delayed:s', 'nrs:{s}:waiting:s', 's']);
   });
 
+  it.each([
+    ['moved', 10],
+    ['cancelled', HOUR],
+  ])('that was %s is remembered by a key that expires with the last of its tokens', async (what, delay) => {
+    const stream = uniqueName('delayed');
+    const streamer = await streams.connect();
+    const receipt = await (await streamer.createProducer(stream)).send('x', { delay });
+    if (what === 'cancelled') await (await streamer.createManager()).cancelDelayed(stream, receipt.id);
+    const key = `nrs:{${stream}}:moved:${stream}`;
+    await until('it is remembered', async () => (await streams.redis.zcard(key)) === 1);
+    const left = await streams.redis.pttl(key);
+    expect(left).toBeGreaterThan(500_000);
+    expect(left).toBeLessThanOrEqual(600_000);
+  });
+
   it('of a stream whose key has another type waits, is reported once, and is moved when that is cured', async () => {
     const stream = uniqueName('delayed');
     await streams.redis.lpush(stream, 'x');

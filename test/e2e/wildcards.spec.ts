@@ -2,6 +2,7 @@ import { describe, expect, it } from '@jest/globals';
 import type { Type } from '@nestjs/common';
 import { lastValueFrom } from 'rxjs';
 
+import { RedisStreamsRecordBuilder } from '../../lib/index.js';
 import type { HandlerExtras, RedisStreamsContext, ServerRedisStreamsOptions } from '../../lib/index.js';
 import { setUser } from '../support/acl.js';
 import { onEvent, onRequest } from '../support/controllers.js';
@@ -267,6 +268,17 @@ describe('a pattern with a wildcard', () => {
       WILDCARDS,
     );
     expect(await lastValueFrom(nest.client().send(`${root}.a`, 'x'))).toBe(`${root}.a x`);
+  });
+
+  it('a delayed message for a stream that does not exist yet arrives, though its producer is gone', async () => {
+    const root = uniqueName('reminders');
+    const seen: string[] = [];
+    await nest.serve(noting(`${root}.*`, seen), WILDCARDS);
+    const client = nest.client();
+    await lastValueFrom(client.emit(`${root}.a`, new RedisStreamsRecordBuilder('late').setDelay(1_500).build()));
+    await client.close();
+    await until('it is handled', () => seen.length === 1);
+    expect(seen).toEqual([`${root}.* ${root}.a late`]);
   });
 
   it('one stream that may not be read holds up no other, and is reported once', async () => {

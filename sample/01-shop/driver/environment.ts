@@ -5,9 +5,9 @@ import { RedisStreamer } from '../../../lib/index.js';
 import type { GroupDetails } from '../../../lib/index.js';
 import { acquireRedis } from '../../../test/support/redis-server.js';
 import type { RedisHandle } from '../../../test/support/redis-server.js';
+import { Service } from '../../driver/service.js';
+import type { ServiceEvent } from '../../driver/service.js';
 import type { Screen } from './screen.js';
-import { Service } from './service.js';
-import type { ServiceEvent } from './service.js';
 
 const STREAM = 'orders';
 
@@ -30,11 +30,11 @@ export class ShopEnvironment {
     return new ShopEnvironment(await acquireRedis(), screen, onEvent);
   }
 
-  /** Starts a service, or restarts it with the same name. */
+  /** Starts a service, or restarts it with the same name. The program is a file of this sample without its extension. */
   start(name: string, program: string): Service {
     const service = new Service({
       name,
-      program,
+      program: new URL(`../${program}.js`, import.meta.url),
       env: { REDIS_URL: this.redis.url, SHOP_KEY_PREFIX: this.#keyPrefix },
       onEvent: (event) => this.#onEvent(name, event),
       onText: (line) => this.#screen.say(`${name}: ${line}`),

@@ -1,4 +1,4 @@
-import type { ServiceEvent } from './service.js';
+import type { ServiceEvent } from '../../driver/service.js';
 
 /** The orders that one service, or one instance of it, has handled. */
 export class Tally {

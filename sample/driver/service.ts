@@ -14,8 +14,8 @@ export interface ServiceEvent {
 export interface ServiceOptions {
   /** Name of the process, for example `orders-2`. */
   readonly name: string;
-  /** File in the parent folder without its extension, for example `orders`. */
-  readonly program: string;
+  /** The compiled file, in the folder of a sample. */
+  readonly program: URL;
   readonly env: Readonly<Record<string, string>>;
   readonly onEvent: (event: ServiceEvent) => void;
   /** Called with any other line that it prints: Nest's warnings and errors. */
@@ -24,7 +24,7 @@ export interface ServiceOptions {
 
 const STOP_LIMIT = 15_000;
 
-/** One service of the shop, in a process of its own. */
+/** One service of a sample, in a process of its own. */
 export class Service {
   readonly name: string;
   /** Resolves with the signal or exit code once the process has ended and its last line was read. */
@@ -34,8 +34,9 @@ export class Service {
 
   constructor({ name, program, env, onEvent, onText }: ServiceOptions) {
     this.name = name;
-    const exitWithParent = new URL('./exit-with-parent.js', import.meta.url).href;
-    const entry = fileURLToPath(new URL(`../${program}.js`, import.meta.url));
+    // By the place of the program: a test runs this file itself from its source.
+    const exitWithParent = new URL('../driver/exit-with-parent.js', program).href;
+    const entry = fileURLToPath(program);
     this.#child = spawn(process.execPath, ['--enable-source-maps', '--import', exitWithParent, entry], {
       env: { ...process.env, ...env, INSTANCE: name, PORT: '0' },
       stdio: ['pipe', 'pipe', 'pipe'],
@@ -73,7 +74,7 @@ export class Service {
     await this.ended;
   }
 
-  /** SIGTERM: the service finishes the orders that it is handling. False when it had to be killed. */
+  /** SIGTERM: the service finishes what it is handling. False when it had to be killed. */
   async stop(): Promise<boolean> {
     this.#child.kill('SIGTERM');
     const limit = setTimeout(() => this.#child.kill('SIGKILL'), STOP_LIMIT);

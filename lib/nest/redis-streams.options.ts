@@ -25,7 +25,7 @@ import type { StandardSchemaV1 } from './standard-schema.js';
 /** Options that server, client and module share. All times are milliseconds. */
 export interface RedisStreamsCommonOptions {
   /** How to reach Redis. Default: the environment variable `REDIS_URL`, else `redis://127.0.0.1:6379`. */
-  connection?: RedisStreamsConnection;
+  connection?: RedisStreamsConnection | undefined;
   /** Put before every stream key. Default none. */
   keyPrefix?: string;
   /**

@@ -261,6 +261,7 @@ export class TestServerRedisStreams
     const end = this.#clock.elapsed + ms;
     const outcomes: TimedOutcome[] = [];
     for (;;) {
+      await this.#streams.stored();
       this.#streams.moveDue();
       const readers = await this.#allReaders();
       const next = firstBy(readers, (reader) => reader.nextOrder);

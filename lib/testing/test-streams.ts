@@ -56,6 +56,8 @@ export class TestStreams implements Pick<AppendCommands, 'appendTrimmed'>, Pick<
   /** In the order of their times. */
   #delayed: DelayedTestEntry[] = [];
   readonly #firsts = new Map<string, FirstSend>();
+  /** Sends whose serializer or schema has not ended. */
+  readonly #encoding = new Set<Promise<Receipt>>();
   /** Of the last id of each stream. */
   readonly #lastTimes = new Map<string, number>();
   #count = 0;
@@ -86,9 +88,16 @@ export class TestStreams implements Pick<AppendCommands, 'appendTrimmed'>, Pick<
   send(route: string, packet: ReadPacket): Receipt | Promise<Receipt> {
     const encoded = this.#codec.encode(packet);
     const streamKey = this.streamOf(route);
-    return encoded instanceof Promise
-      ? encoded.then((each) => this.#store(streamKey, each))
-      : this.#store(streamKey, encoded);
+    if (!(encoded instanceof Promise)) return this.#store(streamKey, encoded);
+    const storing = encoded.then((each) => this.#store(streamKey, each));
+    this.#encoding.add(storing);
+    void storing.catch(() => undefined).finally(() => this.#encoding.delete(storing));
+    return storing;
+  }
+
+  /** Resolves when everything that was sent before is stored, or refused. */
+  async stored(): Promise<void> {
+    await Promise.allSettled(this.#encoding);
   }
 
   #store(streamKey: string, { payload, options }: EncodedPacket): Receipt {

@@ -1,8 +1,17 @@
 import { describe, expect, it, jest } from '@jest/globals';
+import { Injectable } from '@nestjs/common';
 import { NestFactory } from '@nestjs/core';
+import { Test } from '@nestjs/testing';
 import { firstValueFrom, toArray } from 'rxjs';
 
-import { ClientRedisStreams, RedisStreamsContext, RedisStreamsRecordBuilder } from '../../lib/index.js';
+import {
+  ClientRedisStreams,
+  RedisStreamer,
+  RedisStreamsContext,
+  RedisStreamsModule,
+  RedisStreamsRecordBuilder,
+  ServerRedisStreams,
+} from '../../lib/index.js';
 import type { HandlerExtras } from '../../lib/index.js';
 import { TestClientRedisStreams, TestServerRedisStreams } from '../../lib/testing.js';
 import type { TestServerOptions } from '../../lib/testing.js';
@@ -76,6 +85,14 @@ describe('the time of the test server', () => {
     await server.advanceTime(2_500);
     expect(seen).toEqual(['', '+', '++']);
     expect(server.now.getTime() - Date.now()).toBeGreaterThan(2_400);
+  });
+
+  it('an event whose serializer is asynchronous is handled, although the test does not wait for its receipt', async () => {
+    const serializer = { serialize: async (data: unknown) => Promise.resolve(`"${String(data)}"`) };
+    const { client, server, seen } = await record({}, { serializer: serializer as never });
+    client.emit('orders', 'later');
+    await server.advanceTime(0);
+    expect(seen).toEqual(['later']);
   });
 
   it('lists and cancels delayed messages by the manager of the client', async () => {
@@ -360,4 +377,44 @@ describe('wildcards of the test server', () => {
   it('are refused where the option is not set, with the word that turns them on', async () => {
     await expect(serve([onEvent('orders.*', () => undefined)])).rejects.toThrow(/wildcards: true/);
   });
+});
+
+it('test client and server replace the client, the server and the engine of the module, in a hybrid application too', async () => {
+  const seen: unknown[] = [];
+
+  @Injectable()
+  class Orders {
+    constructor(
+      readonly client: ClientRedisStreams,
+      readonly server: ServerRedisStreams,
+      readonly streamer: RedisStreamer,
+    ) {}
+  }
+  const server = new TestServerRedisStreams();
+  const client = new TestClientRedisStreams(server);
+  const module = await Test.createTestingModule({
+    imports: [RedisStreamsModule.forRoot({ group: 'orders-service' })],
+    controllers: [onEvent('orders', (data) => seen.push(data))],
+    providers: [Orders],
+  })
+    .overrideProvider(ClientRedisStreams)
+    .useValue(client)
+    .overrideProvider(ServerRedisStreams)
+    .useValue(server)
+    .overrideProvider(RedisStreamer)
+    .useValue(client.unwrap())
+    .compile();
+  const app = module.createNestApplication({ logger: false });
+  app.connectMicroservice({ strategy: app.get(ServerRedisStreams) });
+  await app.startAllMicroservices();
+  const orders = app.get(Orders);
+  await orders.server.pause('orders');
+  await emit(orders.client, build(1).setDelay(HOUR).build());
+  expect(await (await orders.streamer.createManager()).delayed('orders')).toHaveLength(1);
+  await server.advanceTime(HOUR);
+  expect(seen).toEqual([]);
+  await orders.server.resume();
+  await server.advanceTime(0);
+  expect(seen).toEqual([1]);
+  await app.close();
 });

@@ -185,9 +185,9 @@ describe('a pattern with a wildcard', () => {
     let sent = 0;
     for (let round = 0; round < 3; round += 1) {
       const { server, log } = await nest.serve(controller, WILDCARDS);
-      for (const end = sent + 10; sent < end; ) await nest.emit(`${root}.${sent}`, sent++);
+      for (const end = sent + 10; sent < end;) await nest.emit(`${root}.${sent}`, sent++);
       await until('it has found the first ones', () => seen.length > 15 * round);
-      for (const end = sent + 5; sent < end; ) await nest.emit(`${root}.${sent}`, sent++);
+      for (const end = sent + 5; sent < end;) await nest.emit(`${root}.${sent}`, sent++);
       await server.close();
       expect(log.errors).toEqual([]);
     }

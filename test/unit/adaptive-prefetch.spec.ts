@@ -43,6 +43,17 @@ describe('adaptive prefetch', () => {
     expect(prefetch.size).toEqual(MINIMUM);
   });
 
+  it('is no more than may be started in 50 ms, so that other instances have the rest', () => {
+    const sizeAt = (maxRate: number): number => {
+      const prefetch = new AdaptivePrefetch(MINIMUM, CONCURRENCY, maxRate);
+      for (let count = 0; count < 200; count += 1) prefetch.handled(1, 0.1);
+      return prefetch.size.prefetch;
+    };
+    expect(sizeAt(10 / 1_000)).toBe(MINIMUM.prefetch);
+    expect(sizeAt(5_000 / 1_000)).toBe(250);
+    expect(sizeAt(Infinity)).toBe(1_000);
+  });
+
   it('shrinks when handlers become slow', () => {
     const prefetch = after(0.1);
     for (let count = 0; count < 5; count += 1) prefetch.handled(1, 500);

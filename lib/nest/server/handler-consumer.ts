@@ -88,10 +88,12 @@ export class HandlerConsumer {
       for (const streamKey of [...own, ...control.addedTo(pattern)]) this.#scopes.open(streamKey, scope);
     }
     const isSizeOpen = options.batchSize === undefined && options.prefetch === undefined;
+    const { concurrency, rateLimit } = group;
+    const maxRate = rateLimit && rateLimit.max / rateLimit.per;
     const capacity = {
-      inHandlers: group.concurrency * (group.batch?.size ?? 1),
+      inHandlers: concurrency * (group.batch?.size ?? 1),
       holdsUntilReleased: true,
-      adaptivePrefetch: isSizeOpen ? new AdaptivePrefetch(this.#consumer, group.concurrency) : undefined,
+      adaptivePrefetch: isSizeOpen ? new AdaptivePrefetch(this.#consumer, concurrency, maxRate) : undefined,
     };
     const onError = (error: RedisStreamsError): void => reporter.failed(error);
     this.#session = streamer.createSession(this.#consumer, capacity, {
@@ -104,7 +106,7 @@ export class HandlerConsumer {
     this.#assignment = new StreamAssignment(this.#session, onError, this.#searchFor(given));
     this.#dispatcher = new Dispatcher({
       session: this.#session,
-      concurrency: group.concurrency,
+      concurrency,
       batch: group.batch,
       keyOf: group.ordered ? queueKeyOf : undefined,
       rateLimit: this.#rateLimitOf(group, onError),

@@ -18,11 +18,6 @@ export type OwnedState = 'buffered' | 'running' | 'settled' | 'waiting' | 'skipp
 /** What has paused a partition: the application, or the group as a whole. */
 export type PauseReason = 'consumer' | 'group';
 
-/** The stream that a key is a shard of, where shards are read; or the key itself. */
-export function streamOfShard(key: string): string {
-  return key.replace(/:(?:0|[1-9]\d*)$/, '');
-}
-
 /**
  * One stream, or one shard of it, that a consumer reads: its position, and which of its entries this process owns.
  * It is data with names and decides nothing; the read loop and its readers do.

@@ -6,9 +6,9 @@ import { monotonicNow } from '../../shared/clock.js';
 import { withResolvers } from '../../shared/deferred.js';
 import { listNames, quoted } from '../../shared/list-names.js';
 import { toPublicError } from '../../redis/commands/redis-error.js';
-import { shardKey } from '../messages/stream-message.js';
+import { shardKey, streamOfShard } from '../messages/stream-message.js';
 import type { ConsumerSession } from './consumer-session.js';
-import { Partition, streamOfShard } from './partition.js';
+import { Partition } from './partition.js';
 import { ShardDiscovery } from './shard-discovery.js';
 import { StreamSearch } from './stream-search.js';
 import type { StreamSearchOptions } from './stream-search.js';
@@ -111,10 +111,14 @@ export class StreamAssignment {
     this.#search?.options.onDropped([streamKey]);
   }
 
-  /** A stream that the search has found does not exist any more. */
+  /** A stream that the search has found does not exist any more. Never rejects. */
   async vanished(streamKey: string): Promise<void> {
     this.#logGone([streamKey]);
-    await this.drop(streamKey);
+    try {
+      await this.drop(streamKey);
+    } catch (error) {
+      if (!this.#isClosed) this.#onError(toPublicError(error, streamKey, 'ending the reading of'));
+    }
   }
 
   /** Resolves when the change that runs is over, or soon: its server may stand still, and the session refuses it later. */

@@ -23,6 +23,11 @@ export function shardKey(streamKey: string, shardId: number, isSharded: boolean)
   return isSharded ? `${streamKey}:${shardId}` : streamKey;
 }
 
+/** The stream that a key is a shard of, where shards are read; or the key itself. */
+export function streamOfShard(key: string): string {
+  return key.replace(/:(?:0|[1-9]\d*)$/, '');
+}
+
 const EMPTY = Buffer.alloc(0);
 const NO_HEADERS: Readonly<Record<string, string>> = Object.freeze({});
 

@@ -1,5 +1,6 @@
 import type { MessageHandler } from '@nestjs/microservices';
 
+import { streamOfShard } from '../../engine/messages/stream-message.js';
 import type { ConsumerMode } from '../../engine/options/options.js';
 import { InvalidOptionError } from '../../errors.js';
 import type { FailurePolicy } from './failure-policy.js';
@@ -114,7 +115,7 @@ function refuseOwnDeadLetters(groups: readonly HandlerGroup[], shards: boolean):
 }
 
 export function isShardOf(streamKey: string, key: string): boolean {
-  return key.startsWith(`${streamKey}:`) && /^(?:0|[1-9]\d*)$/.test(key.slice(streamKey.length + 1));
+  return key !== streamKey && streamOfShard(key) === streamKey;
 }
 
 /**

@@ -147,6 +147,11 @@ describe('RedisServer', () => {
     expect({ isRunning: isRunning(pid ?? 0), isThere: existsSync(dir) }).toEqual({ isRunning: false, isThere: false });
   });
 
+  it('does not take another server on its port for its own', async () => {
+    const { port } = await started();
+    await expect(RedisServer.start({ port })).rejects.toThrow(/address already in use/i);
+  });
+
   it('repeats the log of a server that refuses to start', async () => {
     await expect(RedisServer.start({ args: ['--maxmemory', 'plenty'] })).rejects.toThrow(
       /ended with code 1.*maxmemory/s,

@@ -4,6 +4,7 @@ import { existsSync, readFileSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { createInterface } from 'node:readline';
 import type { Readable, Writable } from 'node:stream';
+import { setTimeout as pause } from 'node:timers/promises';
 import { fileURLToPath } from 'node:url';
 import { freePort } from './free-port.ts';
 import { requireServerBinary } from './server-binary.ts';
@@ -28,6 +29,9 @@ type SupervisorEvent = { dir?: string; pid?: number; failed?: string; exit?: str
 
 const HOST = '127.0.0.1';
 const START_LIMIT = 20_000;
+/** What a server, or a Sentinel, logs when it has its port. */
+const LISTENING = /Ready to accept connections|Sentinel ID is/;
+const LOG_INTERVAL = 10;
 const DURABLE = ['--save', '', '--appendonly', 'yes', '--appendfsync', 'always'];
 const SUPERVISOR = fileURLToPath(new URL('./redis-supervisor.mjs', import.meta.url));
 
@@ -142,15 +146,30 @@ export class RedisServer {
 
   async #launch(): Promise<void> {
     this.#exited = new Promise((resolve) => (this.#onExit = resolve));
+    const logged = existsSync(join(this.#dir, 'server.log')) ? this.log.length : 0;
     const place = ['--port', String(this.port), '--bind', HOST, '--dir', this.#dir];
     const settings = this.#config === undefined ? [...place, ...DURABLE] : [this.#configFile(this.#config), ...place];
     this.#supervisor.stdin.write(`${JSON.stringify([this.#bin, ...settings, ...this.#args])}\n`);
     const { failed } = await this.#untilEvent(({ pid, failed: reason }) => (pid ?? reason) !== undefined);
     if (failed !== undefined) throw new Error(`${this.#bin} cannot be started: ${failed}`);
 
-    if (await untilAnswering(HOST, this.port, START_LIMIT, () => this.#pid === undefined)) return;
+    const isGone = (): boolean => this.#pid === undefined;
+    if ((await untilAnswering(HOST, this.port, START_LIMIT, isGone)) && (await this.#isListening(logged))) return;
     const state = this.#pid === undefined ? `ended with ${await this.#exited}` : `did not answer in ${START_LIMIT} ms`;
     throw new Error(`${this.#bin} ${state}. The end of its log:\n${this.log.split('\n').slice(-20).join('\n')}`);
+  }
+
+  /**
+   * Whether this server is the one that answers: where two start on one port at the same moment, the one that gets it answers
+   * for the other, which ends soon. @param logged length of the log before this start
+   */
+  async #isListening(logged: number): Promise<boolean> {
+    const deadline = Date.now() + START_LIMIT;
+    while (this.#pid !== undefined && Date.now() < deadline) {
+      if (LISTENING.test(this.log.slice(logged))) return true;
+      await pause(LOG_INTERVAL);
+    }
+    return false;
   }
 
   /** Written only once, so that changes which the server made to it survive a restart. */

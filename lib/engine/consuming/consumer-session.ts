@@ -193,6 +193,7 @@ export class ConsumerSession implements LiveSession, ReadLoopListener, RetryList
       partition.handedOut = partition.position;
     }
     await this.pausing.prepare(partitions);
+    this.pausing.mark(partitions);
     this.partitions.add(partitions);
     await this.#loops.assign(this.partitions.current);
     const { onError } = this.#listeners;

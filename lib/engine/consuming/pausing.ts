@@ -81,6 +81,10 @@ export class Pausing {
       }
     }
     await Promise.all([...this.#watches.values()].map((watch) => watch.known()));
+  }
+
+  /** After {@link prepare}, in the same step in which the partitions become current: a pause in between would miss them. */
+  mark(partitions: readonly Partition[]): void {
     for (const partition of partitions) partition.pausedBy = this.#reasonOf(partition.streamKey);
   }
 

@@ -1,5 +1,6 @@
+export type { DeliveryOutcome, TimedOutcome } from './testing/delivery-outcome.js';
 export { TestClientRedisStreams } from './testing/test-client.js';
 export type { SentMessage } from './testing/test-client.js';
 export { TestServerRedisStreams } from './testing/test-server.js';
-export type { DeliveryOutcome, TestMessage, TestServerOptions, TimedOutcome } from './testing/test-server.js';
+export type { TestMessage, TestServerOptions } from './testing/test-server.js';
 export type { AdvanceTimers } from './testing/virtual-clock.js';

@@ -9,6 +9,8 @@ export interface TestDelivery {
   readonly streamKey: string;
   readonly entry: TestEntry;
   readonly deliveryCount: number;
+  /** By the clock of this process, as in dead letters. Undefined when it has not failed before. */
+  readonly firstFailure?: Date | undefined;
 }
 
 /** A message that failed. */
@@ -80,8 +82,9 @@ export class TestReader {
     return messages;
   }
 
-  retryLater({ entry, streamKey, deliveryCount }: TestDelivery, delay: number): void {
-    const delivery = { entry, streamKey, deliveryCount: deliveryCount + 1 };
+  retryLater(failed: TestDelivery, delay: number): void {
+    const { deliveryCount, firstFailure = new Date() } = failed;
+    const delivery = { ...failed, deliveryCount: deliveryCount + 1, firstFailure };
     this.#retries.push({ delivery, due: this.#streams.clock.elapsed + delay });
     this.#retries.sort((one, other) => one.due - other.due);
   }

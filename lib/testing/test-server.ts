@@ -19,7 +19,7 @@ import { EventProcessor } from '../nest/server/event-processor.js';
 import { eventHandlersOf, groupHandlers } from '../nest/server/handler-binding.js';
 import type { HandlerBinding, HandlerGroup } from '../nest/server/handler-binding.js';
 import { HandlerRegistry } from '../nest/server/handler-registry.js';
-import { HandlerRunner, failureOf } from '../nest/server/handler-runner.js';
+import { HandlerRunner } from '../nest/server/handler-runner.js';
 import { PacketCodec, resolveDeserializer, resolveSerializer } from '../nest/packet-codec.js';
 import type { Clock } from '../nest/deadlines.js';
 import { ProcessingHooks } from '../nest/server/processing-hooks.js';
@@ -34,6 +34,8 @@ import { RedisStreamsRecord } from '../nest/redis-streams.record.js';
 import { WildcardOwners } from '../nest/server/wildcard-owners.js';
 import { streamOfPattern } from '../nest/stream-pattern.js';
 import type { WildcardUse } from '../nest/stream-pattern.js';
+import { outcomeOf } from './delivery-outcome.js';
+import type { DeliveryOutcome, TimedOutcome } from './delivery-outcome.js';
 import { TestReader } from './test-reader.js';
 import type { TestDelivery } from './test-reader.js';
 import { TestStreams, toFields } from './test-streams.js';
@@ -88,27 +90,6 @@ const CONSUMER = 'test';
 const MOST_DELIVERIES = 10_000;
 /** 100 years. */
 const MOST_TIME = 100 * 365 * 24 * 3_600_000;
-
-/** How the handling of a message ended. */
-export interface DeliveryOutcome {
-  /** `unsettled`: a handler with manual acknowledgement has not settled its message. */
-  readonly settlement: 'ack' | 'retry' | 'dead-letter' | 'pending' | 'unsettled';
-  /** Of a retry: milliseconds until the next delivery. */
-  readonly delay?: number;
-  /** Of a dead letter. */
-  readonly reason?: string;
-  /** The error that the handler threw, before Nest's exception filters. */
-  readonly error?: unknown;
-}
-
-/** The outcome of a message that {@link TestServerRedisStreams.advanceTime} gave to its handlers. */
-export interface TimedOutcome extends DeliveryOutcome {
-  readonly pattern: string;
-  readonly stream: string;
-  readonly id: string;
-  /** Over 1 for a retry. */
-  readonly deliveryCount: number;
-}
 
 /**
  * Replaces `ServerRedisStreams` in the tests of an application: it runs handlers directly, through pipes, guards,
@@ -397,18 +378,24 @@ export class TestServerRedisStreams
     const contexts = deliveries.map((delivery) => this.#createContext(binding, delivery));
     if (!binding.batch) for (const context of contexts) await this.#events.process(context);
     else for (const batch of batchesOf(contexts)) await this.#events.processBatch(batch);
-    for (const context of contexts) await this.#storeDeadLetter(binding, context);
+    for (const [index, context] of contexts.entries()) {
+      await this.#storeDeadLetter(binding, context, deliveries[index]?.firstFailure);
+    }
     return contexts.map(outcomeOf);
   }
 
-  async #storeDeadLetter({ failurePolicy }: HandlerBinding, context: RedisStreamsContext): Promise<void> {
+  async #storeDeadLetter(
+    { failurePolicy }: HandlerBinding,
+    context: RedisStreamsContext,
+    firstFailure = new Date(),
+  ): Promise<void> {
     const { message, settlement } = RedisStreamsContext.deliveryOf(context);
     if (settlement?.kind !== 'dead-letter') return;
     const { reason, error } = settlement;
     const group = this.#options.group as string;
     const target = failurePolicy.deadLetter as ResolvedDeadLetter;
     const { streamKey: key } = message;
-    const letter = { message, key, group, consumer: CONSUMER, reason, error, firstFailure: this.now, target };
+    const letter = { message, key, group, consumer: CONSUMER, reason, error, firstFailure, target };
     const { streamKey: deadLetterStream, id: deadLetterId } = await storeDeadLetter(letter, this.#streams);
     this.#reporter.deadLettered({ message, group, reason, error, deadLetterStream, deadLetterId, trimmed: 0 });
   }
@@ -476,13 +463,4 @@ function batchesOf(contexts: readonly RedisStreamsContext[]): RedisStreamsContex
   const isFirst = (context: RedisStreamsContext): boolean => context.getDeliveryCount() === 1;
   const alone = contexts.filter((context) => !isFirst(context)).map((context) => [context]);
   return [contexts.filter(isFirst), ...alone];
-}
-
-function outcomeOf(context: RedisStreamsContext): DeliveryOutcome {
-  const { settlement } = RedisStreamsContext.deliveryOf(context);
-  const error = failureOf(context);
-  const failure = error === undefined ? {} : { error };
-  if (!settlement) return { settlement: 'unsettled', ...failure };
-  const { kind, ...details } = settlement;
-  return { settlement: kind, ...failure, ...details };
 }

@@ -186,7 +186,10 @@ describe('the time of the test server', () => {
     const retry = { attempts: 3, delay: 1_000, jitter: 0 };
     const controllers = [
       onEvent('orders', fail, { retry }),
-      onEvent('orders.dead', (data, context) => letters.push([data, context.getHeader('dead-letter-reason')])),
+      onEvent('orders.dead', (data, context) => {
+        const header = (name: string) => String(context.getHeader(`dead-letter-${name}`));
+        letters.push([data, header('reason'), header('first-failure') <= header('last-failure')]);
+      }),
     ];
     const onDeadLetter = ({ deadLetterStream }: { deadLetterStream: string }) => void reported.push(deadLetterStream);
     const { client, server } = await serve(controllers, { onDeadLetter });
@@ -204,7 +207,7 @@ describe('the time of the test server', () => {
       ['orders', 'dead-letter', 3],
       ['orders.dead', 'ack', 1],
     ]);
-    expect(letters).toEqual([[1, 'failed 3 times']]);
+    expect(letters).toEqual([[1, 'failed 3 times', true]]);
     expect(reported).toEqual(['orders.dead']);
     expect(await settlements(HOUR)).toEqual([]);
   });

@@ -1,0 +1,33 @@
+import { failureOf } from '../nest/server/handler-runner.js';
+import { RedisStreamsContext } from '../nest/redis-streams.context.js';
+
+/** How the handling of a message ended. */
+export interface DeliveryOutcome {
+  /** `unsettled`: a handler with manual acknowledgement has not settled its message. */
+  readonly settlement: 'ack' | 'retry' | 'dead-letter' | 'pending' | 'unsettled';
+  /** Of a retry: milliseconds until the next delivery. */
+  readonly delay?: number;
+  /** Of a dead letter. */
+  readonly reason?: string;
+  /** The error that the handler threw, before Nest's exception filters. */
+  readonly error?: unknown;
+}
+
+/** The outcome of a message that `advanceTime` of a test server gave to its handlers. */
+export interface TimedOutcome extends DeliveryOutcome {
+  readonly pattern: string;
+  readonly stream: string;
+  readonly id: string;
+  /** Over 1 for a retry. */
+  readonly deliveryCount: number;
+}
+
+/** Of a message whose handlers have ended. */
+export function outcomeOf(context: RedisStreamsContext): DeliveryOutcome {
+  const { settlement } = RedisStreamsContext.deliveryOf(context);
+  const error = failureOf(context);
+  const failure = error === undefined ? {} : { error };
+  if (!settlement) return { settlement: 'unsettled', ...failure };
+  const { kind, ...details } = settlement;
+  return { settlement: kind, ...failure, ...details };
+}

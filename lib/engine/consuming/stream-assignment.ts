@@ -185,21 +185,17 @@ export class StreamAssignment {
     const added = streamKeys.filter((streamKey) => !current.has(streamKey));
     if (added.length === 0) return;
     await search.options.onFound(added);
-    if (isAllNew) this.#session.environment.logger.log(`Found, and read from now on: ${listNames(added.map(quoted))}`);
     try {
       await this.#addExisting(added, isAllNew);
     } catch (error) {
       if (this.#isClosed || toPublicError(error, added.join("', '"), 'opening').retryable) throw error;
       for (const streamKey of added) await this.#addAlone(search, streamKey, isAllNew);
-      return;
     }
-    for (const streamKey of added) this.#refused.delete(streamKey);
   }
 
   async #addAlone(search: StreamSearch, streamKey: string, isAllNew: boolean): Promise<void> {
     try {
       await this.#addExisting([streamKey], isAllNew);
-      this.#refused.delete(streamKey);
     } catch (error) {
       const failure = toPublicError(error, streamKey, 'opening');
       if (this.#isClosed || failure.retryable) throw failure;
@@ -214,6 +210,9 @@ export class StreamAssignment {
     const partitions = await this.#find(streamKeys);
     for (const partition of partitions) partition.mustExist = true;
     await this.#add(partitions, isAllNew);
+    for (const streamKey of streamKeys) this.#refused.delete(streamKey);
+    if (!isAllNew) return;
+    this.#session.environment.logger.log(`Found, and read from now on: ${listNames(streamKeys.map(quoted))}`);
   }
 
   /** Repeats the work while it fails for reasons that may pass. Nothing of it may remain after a failure. */

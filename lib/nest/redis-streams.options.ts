@@ -123,7 +123,7 @@ export interface ServerRedisStreamsOptions extends RedisStreamsCommonOptions {
   /**
    * Patterns may be wildcards, in the words of NATS: `orders.*` are all streams of one more word, `orders.>` those of one or
    * more. Streams that exist at the start are read as `autoStreamReset` says, those that appear later from their beginning, as
-   * soon as a look has found them: every `interval` milliseconds (from 100, default 5,000) the server goes through up to 50,000
+   * soon as a look has found them: every `interval` milliseconds (from 100, default 1,000) the server goes through up to 10,000
    * keys of each. Redis must permit SCAN. Default false: a pattern with `*` or `>` is refused.
    */
   wildcards?: boolean | WildcardOptions;
@@ -137,7 +137,7 @@ export interface ServerRedisStreamsOptions extends RedisStreamsCommonOptions {
 
 /** How streams are found that a wildcard matches. */
 export interface WildcardOptions {
-  /** Milliseconds between two looks, at least 100. Default 5,000. */
+  /** Milliseconds between two looks, at least 100. Default 1,000. */
   interval?: number;
 }
 
@@ -194,7 +194,7 @@ export const SERVER_DEFAULTS = Object.freeze({
 const CLIENT_DEFAULTS = Object.freeze({ requestTimeout: 60_000, replyPrefix: 'reply:' } as const);
 
 const DEFAULT_BATCH_TIMEOUT = 50;
-const WILDCARD_DEFAULTS = Object.freeze({ interval: 5_000 });
+const WILDCARD_DEFAULTS = Object.freeze({ interval: 1_000 });
 
 /** Keys of streams by pattern, where they differ. */
 export type StreamNames = ReadonlyMap<string, string>;

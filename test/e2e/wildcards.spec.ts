@@ -205,26 +205,31 @@ describe('a pattern with a wildcard', () => {
     expect(withoutProbes([...log.messages.slice(1), ...log.errors])).toEqual([]);
   });
 
-  it('a stream that is added to another pattern changes over, and back when it is removed', async () => {
-    const root = uniqueName('orders');
-    const seen: string[] = [];
-    const pattern = uniqueName('vip');
-    const { server } = await nest.serve(
-      [noting(`${root}.*`, seen), noting(pattern, seen, { concurrency: 1 })],
-      WILDCARDS,
-    );
-    const handled = async (n: number, by: string): Promise<void> => {
-      await nest.emit(`${root}.a`, n);
-      await until(`${n} is handled`, () => seen.includes(`${by} ${root}.a ${n}`));
-    };
-    await handled(1, `${root}.*`);
-    await server.addStream(pattern, `${root}.a`);
-    await handled(2, pattern);
-    await server.removeStream(pattern, `${root}.a`);
-    await handled(3, `${root}.*`);
-    expect(seen).toHaveLength(3);
-    await nest.untilSettled(`${root}.a`);
-  });
+  it.each(['load-balanced', 'real-time'] as const)(
+    'a stream that is added to another pattern changes over, and back when it is removed, and nothing of it is repeated (%s)',
+    async (mode) => {
+      const root = uniqueName('orders');
+      const seen: string[] = [];
+      const pattern = uniqueName('vip');
+      const { server, log } = await nest.serve([noting(`${root}.*`, seen), noting(pattern, seen, { concurrency: 1 })], {
+        ...WILDCARDS,
+        mode,
+      });
+      const found = `Found, and read from now on: '${root}.a'`;
+      const handled = async (n: number, by: string): Promise<void> => {
+        await nest.emit(`${root}.a`, n);
+        await until(`${n} is handled`, () => seen.includes(`${by} ${root}.a ${n}`));
+      };
+      await handled(1, `${root}.*`);
+      await server.addStream(pattern, `${root}.a`);
+      await handled(2, pattern);
+      await server.removeStream(pattern, `${root}.a`);
+      await until('it is found again', () => log.messages.filter((line) => line === found).length === 2);
+      await handled(3, `${root}.*`);
+      expect(seen).toHaveLength(3);
+      if (mode === 'load-balanced') await nest.untilSettled(`${root}.a`);
+    },
+  );
 
   it('a paused one reads nothing, also of streams that appear', async () => {
     const root = uniqueName('orders');

@@ -28,6 +28,8 @@ export class StreamAssignment {
   readonly #discovery: ShardDiscovery | undefined;
   /** Undefined when every stream has been named. */
   readonly #search: StreamSearch | undefined;
+  /** Streams that were found and dropped: when the search finds them again, they are not new. */
+  readonly #dropped = new Set<string>();
   /** Code of the last search, if it has failed. */
   #searchFailure: string | undefined;
   /** Streams that were found and cannot be read, for a reason that was reported. */
@@ -107,6 +109,7 @@ export class StreamAssignment {
   async drop(streamKey: string): Promise<void> {
     const isFound = this.#session.partitions.current.some((each) => each.streamKey === streamKey && each.mustExist);
     if (!isFound) return;
+    this.#dropped.add(streamKey);
     await this.unassign(streamKey, undefined);
     this.#search?.options.onDropped([streamKey]);
   }
@@ -116,6 +119,8 @@ export class StreamAssignment {
     this.#logGone([streamKey]);
     try {
       await this.drop(streamKey);
+      // One that comes in its place is new.
+      this.#dropped.delete(streamKey);
     } catch (error) {
       if (!this.#isClosed) this.#onError(toPublicError(error, streamKey, 'ending the reading of'));
     }
@@ -209,8 +214,17 @@ export class StreamAssignment {
   async #addExisting(streamKeys: readonly string[], isAllNew: boolean): Promise<void> {
     const partitions = await this.#find(streamKeys);
     for (const partition of partitions) partition.mustExist = true;
-    await this.#add(partitions, isAllNew);
-    for (const streamKey of streamKeys) this.#refused.delete(streamKey);
+    const isBack = ({ streamKey }: Partition): boolean => this.#dropped.has(streamKey);
+    const back = partitions.filter(isBack);
+    await this.#add(
+      partitions.filter((partition) => !isBack(partition)),
+      isAllNew,
+    );
+    await this.#add(back, false);
+    for (const streamKey of streamKeys) {
+      this.#refused.delete(streamKey);
+      this.#dropped.delete(streamKey);
+    }
     if (!isAllNew) return;
     this.#session.environment.logger.log(`Found, and read from now on: ${listNames(streamKeys.map(quoted))}`);
   }

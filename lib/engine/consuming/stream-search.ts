@@ -2,7 +2,7 @@ import { monotonicNow } from '../../shared/clock.js';
 import type { ReadCommands } from '../../redis/commands/stream-commands.js';
 
 /** Most pages of SCAN, of about 500 keys each, in one look. */
-const PAGES_PER_LOOK = 100;
+const PAGES_PER_LOOK = 20;
 
 /** In place of bytes that are no UTF-8; a key that has such bytes cannot be named as a string. */
 const REPLACEMENT = '\uFFFD';
@@ -23,7 +23,7 @@ export interface StreamSearchOptions {
 /**
  * Finds the streams that a consumer wants, on all masters: at the start with a whole walk through the keyspace (SCAN), later
  * with looks of at most {@link PAGES_PER_LOOK} pages, each of which continues where the last one stopped. So a new stream in a
- * keyspace of n keys is found within n ÷ 50,000 looks.
+ * keyspace of n keys is found within n ÷ 10,000 looks.
  *
  * It never reads a stream, and remembers none: the caller knows which of them it reads.
  */

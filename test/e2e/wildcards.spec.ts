@@ -5,6 +5,7 @@ import { lastValueFrom } from 'rxjs';
 import { RedisStreamsRecordBuilder } from '../../lib/index.js';
 import type { HandlerExtras, RedisStreamsContext, ServerRedisStreamsOptions } from '../../lib/index.js';
 import { setUser } from '../support/acl.js';
+import { cutConnections } from '../support/connections.js';
 import { onEvent, onRequest } from '../support/controllers.js';
 import { GROUP, useNest } from '../support/nest.js';
 import { RedisCluster } from '../support/redis-cluster.js';
@@ -194,6 +195,18 @@ describe('a pattern with a wildcard', () => {
     await nest.serve(controller, WILDCARDS);
     await until('all are handled', () => new Set(seen).size === sent);
     expect(seen).toHaveLength(sent);
+  });
+
+  it('streams that appear are found though the connections are lost again and again', async () => {
+    const root = uniqueName('orders');
+    const seen: string[] = [];
+    await nest.serve(noting(`${root}.*`, seen), WILDCARDS);
+    for (let round = 0; round < 5; round += 1) {
+      await cutConnections(nest.redis, nest.url);
+      await nest.emit(`${root}.${round}`, round);
+      await until('it is handled', () => seen.includes(`${root}.* ${root}.${round} ${round}`));
+    }
+    expect(new Set(seen).size).toBe(5);
   });
 
   it('a key that is no text is left alone', async () => {

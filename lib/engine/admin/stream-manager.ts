@@ -187,8 +187,8 @@ export class StreamManager implements AsyncDisposable {
 
   /**
    * Moves a whole group: it continues after an id or a time, at the beginning, or at the end. A position past the
-   * last entry is the end as well. Pending entries stay pending. A server that has a message in its buffer or in a handler does not
-   * handle it once more because of the move; what it has settled is handled again.
+   * last entry is the end as well. Pending entries stay pending. A server that has a message in its buffer or in a handler
+   * does not handle it once more because of the move; what it has settled is handled again.
    */
   async setGroupPosition(streamKey: string, group: string, to: RewindTarget | Date): Promise<void> {
     check.name('streamKey', streamKey);

@@ -24,8 +24,8 @@ export const REPLY_STREAM_TTL = 120_000;
 export const TTL_RENEWAL = 30_000;
 
 /**
- * Longest correlation id, and longest name of a reply stream after its prefix, in characters. The server writes the one to the other with
- * each reply, and remembers the name: who may send a request must not choose how much that is.
+ * Longest correlation id, and longest name of a reply stream after its prefix, in characters. The server writes the one to
+ * the other with each reply, and remembers the name: who may send a request must not choose how much that is.
  */
 export const MAX_HEADER_LENGTH = 512;
 

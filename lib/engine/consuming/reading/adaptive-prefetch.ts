@@ -16,9 +16,9 @@ const WEIGHT = 1 / 16;
 
 /**
  * Chooses the prefetch where no option sets it: as many messages as the handlers process in 50 ms, within bounds. Slow
- * handlers, and those with a rate limit, get few, because no other instance can take a message that is buffered here. Fast ones get many, because they
- * would otherwise wait for the network: from `emit` to handler, pages of 500 messages reach 2.3 times the rate of Nest's
- * own Redis transport, pages of 10 only 1.4 times.
+ * handlers, and those with a rate limit, get few, because no other instance can take a message that is buffered here. Fast
+ * ones get many, because they would otherwise wait for the network: from `emit` to handler, pages of 500 messages reach 2.3
+ * times the rate of Nest's own Redis transport, pages of 10 only 1.4 times.
  */
 export class AdaptivePrefetch {
   readonly #minimum: PrefetchSize;

@@ -71,14 +71,30 @@ export interface StreamerHealth {
   readonly loops: readonly LoopHealth[];
 }
 
-/** The part of a loop's health that is known without asking the server. */
-export interface LocalLoopHealth
+/** One read loop, as far as it is known without asking Redis. */
+export interface LoopStats
   extends
     LoopReport,
     Pick<
       LoopHealth,
       'mode' | 'group' | 'consumer' | 'nameConflict' | 'reconnects' | 'buffered' | 'inFlight' | 'oldestHandler'
     > {
+  /** That it reads, without the numbers of shards. */
+  readonly streamKeys: readonly string[];
+}
+
+/** The state of a streamer, as far as it is known without asking Redis. */
+export interface StreamerStats {
+  readonly status: RedisStreamsStatus;
+  /** Sum over all connections. */
+  readonly reconnects: number;
+  /** Messages of its producers that Redis has not accepted yet. */
+  readonly queued: number;
+  readonly loops: readonly LoopStats[];
+}
+
+/** The part of a loop's health that is known without asking the server. */
+export interface LocalLoopHealth extends Omit<LoopStats, 'streamKeys'> {
   /** For how long every place for a handler has been taken, without a change; undefined while one is free. */
   readonly allBusyFor: number | undefined;
   readonly partitions: readonly Partition[];
@@ -100,6 +116,10 @@ export interface HealthOptions {
 
 export const HEALTH_OPTIONS = optionNames<HealthOptions>({ timeout: true, maxOldestHandler: true });
 export const HEALTH_DEFAULTS = Object.freeze({ timeout: 1_000, maxOldestHandler: 300_000 }) satisfies HealthOptions;
+
+export function loopStats({ partitions, allBusyFor: _, ...loop }: LocalLoopHealth): LoopStats {
+  return { ...loop, streamKeys: [...new Set(partitions.map(({ streamKey }) => streamKey))] };
+}
 
 /** Adds the numbers that only the server knows, and waits for them at most `timeout` milliseconds. */
 export async function loopHealth(

@@ -24,8 +24,8 @@ import type { SessionCapacity, SessionListeners } from './consuming/consumer-ses
 import type { BasicConsumer, ConsumerFor, OnlyOptionsOf } from './consuming/consumer-types.js';
 import { GroupPauses } from './consuming/group-pauses.js';
 import { DelayedMover } from './delayed/delayed-mover.js';
-import { HEALTH_DEFAULTS, HEALTH_OPTIONS, loopHealth } from './health.js';
-import type { HealthOptions, StreamerHealth } from './health.js';
+import { HEALTH_DEFAULTS, HEALTH_OPTIONS, loopHealth, loopStats } from './health.js';
+import type { HealthOptions, StreamerHealth, StreamerStats } from './health.js';
 import { Inbox } from './admin/inbox.js';
 import type { InboxOptions } from './admin/inbox.js';
 import { check, definedOptions } from '../shared/option-checks.js';
@@ -273,6 +273,14 @@ export class RedisStreamer extends EventEmitter<{ status: [status: RedisStreamsS
     const { status, reconnects } = this.#connections;
     const isHealthy = status !== 'disconnected' && loops.every((loop) => loop.isHealthy);
     return { isHealthy, status, reconnects, loops };
+  }
+
+  /** The state as far as it is known without asking Redis. */
+  stats(): StreamerStats {
+    const { status, reconnects } = this.#connections;
+    const queued = [...this.#producers].reduce((sum, producer) => sum + producer.queued, 0);
+    const loops = [...this.#sessions].flatMap((session) => session.health()).map(loopStats);
+    return { status, reconnects, queued, loops };
   }
 
   /**

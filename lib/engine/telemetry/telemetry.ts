@@ -1,0 +1,133 @@
+import type { RedisStreamsError } from '../../errors.js';
+import type { RedisStreamsStatus } from '../../redis/connection/redis-connections.js';
+import type { HealthOptions, StreamerHealth, StreamerStats } from '../health.js';
+import type { StreamMessage } from '../messages/stream-message.js';
+
+/**
+ * Follows what happens to messages, for traces and metrics. Given as the option `telemetry` of a streamer, server, client or
+ * module. Every method is optional, and is called on the way of a message, so it must be quick; one that throws is reported
+ * once in the log, and the message takes its way without it.
+ */
+export interface Telemetry {
+  /**
+   * A streamer starts to use it: that of a server, of a client, or one of the application. The function that is returned is
+   * called when the streamer has disconnected.
+   */
+  attach?(source: TelemetrySource): (() => void) | undefined;
+  /** A message is about to be sent. What is returned is ended once, with the outcome. */
+  startSend?(message: SentMessageDetails): SendOperation | undefined;
+  /** Handlers are about to be given a message, or a batch of messages of one stream or of streams of one pattern. */
+  startProcess?(messages: readonly StreamMessage[], details: ProcessDetails): ProcessOperation | undefined;
+  /** `next()` of a consumer without handlers was called. */
+  startReceive?(details: ReceiveDetails): ReceiveOperation | undefined;
+  /** A request, `client.send()`, was subscribed to. */
+  startRequest?(details: RequestDetails): RequestOperation | undefined;
+  /** A message is in its stream of dead letters. */
+  deadLettered?(details: DeadLetteredDetails): void;
+  /** A failure in the background, or of a send that nothing awaits: what is logged and emitted as `error`, too. */
+  failed?(error: RedisStreamsError, source: TelemetrySource): void;
+}
+
+/** A streamer, for what is asked rather than counted. */
+export interface TelemetrySource {
+  readonly status: RedisStreamsStatus;
+  /** The address that was configured; the first one of a cluster or of sentinels. Undefined where a function makes the clients. */
+  readonly server: { readonly host: string; readonly port: number } | undefined;
+  /** What is known without asking Redis. */
+  stats(): StreamerStats;
+  /** Asks Redis, too. */
+  health(options?: HealthOptions): Promise<StreamerHealth>;
+}
+
+/** What is sent: a message of the application, a request, or an answer to one. */
+export type SentMessageKind = 'message' | 'request' | 'reply';
+
+export interface SentMessageDetails {
+  readonly kind: SentMessageKind;
+  /** Without the number of a shard. */
+  readonly streamKey: string;
+  /** Undefined when the stream is not sharded. */
+  readonly shardId: number | undefined;
+  /** Bytes of the payload. */
+  readonly size: number;
+  /** Whether it waits beside its stream until it is due. */
+  readonly isDelayed: boolean;
+  /** What is added here is stored with the message. */
+  readonly headers: Record<string, string>;
+  readonly source: TelemetrySource;
+}
+
+export interface SendOperation {
+  /** The entry id, or why the message was not accepted. */
+  end(outcome: { readonly id?: string; readonly error?: Error }): void;
+}
+
+export interface ProcessDetails {
+  readonly kind: 'event' | 'request';
+  readonly pattern: string;
+  /** Without the number of a shard; that of the first message. */
+  readonly streamKey: string;
+  /** Undefined when the stream is not sharded, or the messages of a batch are of several shards. */
+  readonly shardId: number | undefined;
+  /** Undefined in real-time mode. */
+  readonly group: string | undefined;
+  readonly consumer: string | undefined;
+  /** Whether the handler is given its messages in batches. */
+  readonly isBatch: boolean;
+  readonly source: TelemetrySource;
+}
+
+/** What became of one message. */
+export interface ProcessOutcome {
+  readonly message: StreamMessage;
+  /** Undefined while a handler with `ack: 'manual'` has not decided. */
+  readonly settlement: 'ack' | 'retry' | 'dead-letter' | 'pending' | undefined;
+  /** Of the retry, in milliseconds. */
+  readonly delay: number | undefined;
+  /** Of the dead letter. */
+  readonly reason: string | undefined;
+  /** With which the handler failed. */
+  readonly error: unknown;
+  /** Whether it was read after its time and reached no handler. */
+  readonly isExpired: boolean;
+}
+
+export interface ProcessOperation {
+  /** Runs the handlers, in a context of its own for instance. Must call the function once, and return what it returns. */
+  run?<T>(work: () => T): T;
+  /** The handlers have ended. One outcome for each message, in their order. */
+  end(outcomes: readonly ProcessOutcome[]): void;
+}
+
+export interface ReceiveDetails {
+  readonly streamKeys: readonly string[];
+  readonly group: string | undefined;
+  readonly consumer: string | undefined;
+  readonly source: TelemetrySource;
+}
+
+export interface ReceiveOperation {
+  end(outcome: { readonly message?: StreamMessage; readonly error?: unknown }): void;
+}
+
+export interface RequestDetails {
+  readonly pattern: string;
+  /** Without the number of a shard. */
+  readonly streamKey: string;
+  readonly source: TelemetrySource;
+}
+
+export interface RequestOperation {
+  /** Sends the request, in a context of its own for instance. Must call the function once, and return what it returns. */
+  run?<T>(work: () => T): T;
+  /** Answered to the end, failed, or given up by its subscriber. */
+  end(outcome: { readonly error?: unknown; readonly isCancelled?: boolean }): void;
+}
+
+export interface DeadLetteredDetails {
+  readonly message: StreamMessage;
+  readonly pattern: string;
+  readonly group: string;
+  readonly deadLetterStream: string;
+  readonly reason: string;
+}

@@ -21,6 +21,8 @@ export interface MessageDelivery {
   /** @internal */
   readonly signal: AbortSignal;
   /** @internal */
+  readonly abortReason: AbortReason | undefined;
+  /** @internal */
   abort(reason: AbortReason): void;
   /** @internal On the monotonic clock. */
   set deadline(deadline: number | undefined);

@@ -1,5 +1,5 @@
 import { describe, expect, it } from '@jest/globals';
-import { interval, lastValueFrom, take, toArray } from 'rxjs';
+import { interval, lastValueFrom, of, take, toArray } from 'rxjs';
 
 import { HandlingAbortedError, RedisStreamsRecordBuilder } from '../../lib/index.js';
 import type { ExpiredEvent, RedisStreamsContext } from '../../lib/index.js';
@@ -104,11 +104,33 @@ describe('the signal of a handler', () => {
         reasons.push(await aborted(context.getSignal()));
       }),
     );
-    const client = nest.client({ requestTimeout: 300 });
+    const client = nest.client({ requestTimeout: 1_500 });
     await expect(lastValueFrom(client.send(pattern, {}))).rejects.toMatchObject({ code: 'ERR_REQUEST_TIMEOUT' });
     await until('it is aborted', () => reasons.length === 1);
     expect(reasons).toEqual([expect.objectContaining({ reason: 'deadline' })]);
     await nest.untilSettled(pattern);
+  });
+
+  it.each([
+    ['a value', () => 'late'],
+    ['an error', () => Promise.reject(new Error('late'))],
+    ['an Observable', () => of('late', 'later')],
+  ])('is aborted at the deadline, after which %s of the handler is no answer', async (_, answer) => {
+    const pattern = uniqueName('signal');
+    const reply = `reply:${uniqueName('late')}`;
+    let isAborted = false;
+    const handle = async (_data: never, context: RedisStreamsContext): Promise<unknown> => {
+      await aborted(context.getSignal());
+      isAborted = true;
+      return answer();
+    };
+    await nest.serve(onRequest(pattern, handle));
+    const deadline = String(Date.now() + 1_500);
+    const headers = ['h:correlation-id', 'c', 'h:reply-to', reply, 'h:deadline', deadline];
+    await addRaw(nest.redis, pattern, 'msg', '1', ...headers);
+    await until('it is aborted', () => isAborted);
+    await nest.untilSettled(pattern);
+    expect(await nest.redis.exists(reply)).toBe(0);
   });
 
   it('is not aborted at the deadline while the values of an answer arrive in time', async () => {

@@ -58,6 +58,11 @@ export class Delivery {
     return this.#controller !== undefined;
   }
 
+  /** Why the signal is aborted, or would be if it were asked for; undefined while the handler has a purpose. */
+  get abortReason(): AbortReason | undefined {
+    return this.#abortion?.reason;
+  }
+
   /** The first call wins. */
   abort(reason: AbortReason): void {
     if (this.#abortion) return;

@@ -7,7 +7,7 @@ import type { StreamProducer } from '../../engine/producing/stream-producer.js';
 import type { Payload } from '../../engine/messages/outgoing-message.js';
 import { errorText } from '../../shared/error-text.js';
 import type { PacketCodec } from '../packet-codec.js';
-import type { RedisStreamsContext } from '../redis-streams.context.js';
+import { RedisStreamsContext } from '../redis-streams.context.js';
 import { REQUEST_HEADERS, partHeader } from './request-headers.js';
 import type { RequestInfo } from './request-headers.js';
 
@@ -33,6 +33,9 @@ export interface ReplyOutlet {
  * usual single value and the end of the Observable become one reply. The others are numbered: one whose confirmation was lost is
  * stored twice, and the client drops the second. After a value that cannot be encoded or stored it
  * writes an error in place of it, unsubscribes from the Observable, and writes nothing more.
+ *
+ * A handler whose signal is aborted at the deadline ends without a result, which must not look like an answer: nothing is
+ * written then, and the client fails with its time-out.
  */
 export class ReplyWriter {
   readonly request: RequestInfo;
@@ -120,15 +123,28 @@ export class ReplyWriter {
   }
 
   complete(): void {
+    if (this.#isTooLate) {
+      this.abandon();
+      return;
+    }
     this.#isComplete = true;
     this.#flush();
   }
 
   /** The last reply: an error as data, in the form that Nest's exception filters gave it. */
   fail(error: unknown): void {
+    if (this.#isTooLate) {
+      this.abandon();
+      return;
+    }
     this.#flush();
     this.#isComplete = true;
     this.#write(error instanceof Error ? { name: error.name, message: error.message } : error, ERROR);
+  }
+
+  /** The signal was aborted at the deadline before the first reply. */
+  get #isTooLate(): boolean {
+    return this.#number === 0 && RedisStreamsContext.deliveryOf(this.context).abortReason === 'deadline';
   }
 
   #flush(): void {

@@ -34,6 +34,8 @@ export interface LoopHealth extends LoopReport {
   /** Undefined in real-time mode. */
   readonly group: string | undefined;
   readonly consumer: string | undefined;
+  /** Whether it reads the answers to the requests of a client, from a stream that only this client reads. */
+  readonly isForReplies: boolean;
   /**
    * Another live process reads under the same consumer name. It does not make the loop unhealthy: a new instance that is not
    * healthy would keep the old one alive. Undefined when none was seen lately, and for names that are generated.
@@ -77,7 +79,15 @@ export interface LoopStats
     LoopReport,
     Pick<
       LoopHealth,
-      'mode' | 'group' | 'consumer' | 'nameConflict' | 'reconnects' | 'buffered' | 'inFlight' | 'oldestHandler'
+      | 'mode'
+      | 'group'
+      | 'consumer'
+      | 'isForReplies'
+      | 'nameConflict'
+      | 'reconnects'
+      | 'buffered'
+      | 'inFlight'
+      | 'oldestHandler'
     > {
   /** That it reads, without the numbers of shards. */
   readonly streamKeys: readonly string[];

@@ -178,7 +178,11 @@ export class RedisStreamer extends EventEmitter<{ status: [status: RedisStreamsS
    * @internal
    */
   createReplyConsumer(streamKey: string, options: RealTimeOptions): Promise<BasicConsumer> {
-    return this.#openConsumer(streamKey, options, { ...this.#environment(), moveDelayed: () => () => undefined });
+    return this.#openConsumer(streamKey, options, {
+      ...this.#environment(),
+      isForReplies: true,
+      moveDelayed: () => () => undefined,
+    });
   }
 
   async #openConsumer(
@@ -340,6 +344,7 @@ export class RedisStreamer extends EventEmitter<{ status: [status: RedisStreamsS
       openReader: (streamKey) => this.#openReader(streamKey),
       moveDelayed: (streamKey, onError) => this.#mover.attach(streamKey, onError),
       address: this.#connections.address,
+      isForReplies: false,
       isCluster: () => this.#connections.isCluster,
       messageField: this.#options.messageField,
       blockTimeout: this.#options.blockTimeout,

@@ -47,6 +47,8 @@ export interface ConsumerEnvironment {
   readonly openReader: (streamKey: string | undefined) => ReaderConnection;
   /** Looks for delayed messages of a stream or shard until the function that it returns is called. */
   readonly moveDelayed: (streamKey: string, onError: (error: RedisStreamsError) => void) => () => void;
+  /** Whether the consumer reads the answers to the requests of a client. */
+  readonly isForReplies: boolean;
   /** In Cluster one command cannot read streams of different slots. */
   readonly isCluster: () => boolean;
   /** Of Redis, for messages; without credentials. */

@@ -302,6 +302,7 @@ export class ConsumerSession implements LiveSession, ReadLoopListener, RetryList
       mode,
       group,
       consumer: group === undefined ? undefined : consumer,
+      isForReplies: this.environment.isForReplies,
       nameConflict: this.#nameLease?.conflict,
       buffered:
         this.buffer.count((message) => report.partitions.includes(partitionOf(message))) +

@@ -2,7 +2,8 @@ import type { ConsumerNameInUseError, RedisStreamsError } from '../errors.js';
 import { pause } from '../shared/backoff.js';
 import { optionNames } from '../shared/option-checks.js';
 import type { RedisStreamsStatus } from '../redis/connection/redis-connections.js';
-import type { StreamCommands } from '../redis/commands/stream-commands.js';
+import { entryIdTime, nextEntryId } from '../redis/commands/entry-id.js';
+import type { GroupInfo, StreamCommands } from '../redis/commands/stream-commands.js';
 import type { Partition, PauseReason } from './consuming/partition.js';
 import type { LoopReport } from './consuming/reading/loop-watchdog.js';
 import type { ConsumerMode } from './options/options.js';
@@ -11,8 +12,18 @@ import type { ConsumerMode } from './options/options.js';
 export interface StreamHealth {
   readonly streamKey: string;
   readonly shardId: number;
-  /** Entries that were not delivered to the group yet; undefined where the server does not know it (before Redis 7.0). */
+  /** Entries in the stream, delivered or not. */
+  readonly entries: number | undefined;
+  /**
+   * Entries that were not delivered to the group yet. Undefined where there are some and the server does not know how many:
+   * before Redis 7.0, and after entries were deleted.
+   */
   readonly lag: number | undefined;
+  /**
+   * Age of the oldest entry that was not delivered to the group yet, in seconds by the clock of Redis; 0 when there is none.
+   * Known also where {@link lag} is not.
+   */
+  readonly lagSeconds: number | undefined;
   /** Entries that were delivered to a consumer of the group and not acknowledged. */
   readonly pending: number | undefined;
   /** Idle time of the oldest pending entry, in milliseconds; undefined also when there is none. */
@@ -52,8 +63,11 @@ export interface LoopHealth extends LoopReport {
    * handlers.
    */
   readonly oldestHandler: number | undefined;
-  /** Sum over its streams; undefined unless it is known for each of them. */
+  /** Sum over its streams, as `lag` and `pending` are; undefined unless it is known for each of them. */
+  readonly entries: number | undefined;
   readonly lag: number | undefined;
+  /** The largest of its streams; undefined unless it is known for each of them. */
+  readonly lagSeconds: number | undefined;
   readonly pending: number | undefined;
   /** The longest idle time of its streams. */
   readonly oldestPendingIdle: number | undefined;
@@ -131,30 +145,39 @@ export function loopStats({ partitions, allBusyFor: _, ...loop }: LocalLoopHealt
   return { ...loop, streamKeys: [...new Set(partitions.map(({ streamKey }) => streamKey))] };
 }
 
+/** What is asked of the server. */
+type HealthCommands = Pick<StreamCommands, 'groups' | 'pending' | 'reading' | 'clock'>;
+
+type StreamNumbers = Pick<StreamHealth, 'entries' | 'lag' | 'lagSeconds' | 'pending' | 'oldestPendingIdle'>;
+
+const UNKNOWN: StreamNumbers = Object.freeze({
+  entries: undefined,
+  lag: undefined,
+  lagSeconds: undefined,
+  pending: undefined,
+  oldestPendingIdle: undefined,
+});
+
 /** Adds the numbers that only the server knows, and waits for them at most `timeout` milliseconds. */
 export async function loopHealth(
   local: LocalLoopHealth,
-  commands: Pick<StreamCommands, 'groups' | 'pending'>,
+  commands: HealthCommands,
   { timeout, maxOldestHandler }: Required<HealthOptions>,
 ): Promise<LoopHealth> {
   const { partitions, allBusyFor = 0, ...loop } = local;
+  const limit = new AbortController();
+  const late = pause(timeout, limit.signal).then(() => undefined);
+  // Undefined when the work fails, or is not done in time: one refused command leaves the other numbers.
+  const inTime: InTime = (work) => Promise.race([work.catch(() => undefined), late]);
   const streams = await Promise.all(
     partitions.map(async (partition) => {
       const { streamKey, shardId, pausedBy, failure, refusal } = partition;
-      const known = failure ? undefined : await inTime(groupNumbers(partition, local.group, commands), timeout);
-      return {
-        lag: undefined,
-        pending: undefined,
-        oldestPendingIdle: undefined,
-        ...known,
-        streamKey,
-        shardId,
-        pausedBy,
-        failure,
-        refusal,
-      };
+      const known = failure ? UNKNOWN : await streamNumbers(partition.key, local.group, commands, inTime);
+      return { ...known, streamKey, shardId, pausedBy, failure, refusal };
     }),
   );
+  limit.abort();
+  const idle = streams.flatMap(({ oldestPendingIdle }) => oldestPendingIdle ?? []);
   return {
     ...loop,
     streams,
@@ -162,36 +185,62 @@ export async function loopHealth(
       local.isHealthy &&
       allBusyFor <= maxOldestHandler &&
       streams.every(({ failure, refusal }) => !failure && !refusal),
+    entries: sumOf(streams.map(({ entries }) => entries)),
     lag: sumOf(streams.map(({ lag }) => lag)),
+    lagSeconds: largestOf(streams.map(({ lagSeconds }) => lagSeconds)),
     pending: sumOf(streams.map(({ pending }) => pending)),
-    oldestPendingIdle: streams.reduce<number | undefined>(
-      (longest, { oldestPendingIdle: idle }) => (idle === undefined ? longest : Math.max(longest ?? 0, idle)),
-      undefined,
-    ),
+    oldestPendingIdle: idle.length > 0 ? Math.max(...idle) : undefined,
   };
 }
 
-async function groupNumbers(
-  { key }: Partition,
+type InTime = <T>(work: Promise<T>) => Promise<T | undefined>;
+
+async function streamNumbers(
+  key: string,
   group: string | undefined,
-  { groups, pending }: Pick<StreamCommands, 'groups' | 'pending'>,
-): Promise<Pick<StreamHealth, 'lag' | 'pending' | 'oldestPendingIdle'> | undefined> {
-  if (group === undefined) return undefined;
-  const [all, [oldest]] = await Promise.all([groups.groups(key), pending.pending(key, group, { count: 1 })]);
-  const info = all.find(({ name }) => name === group);
-  return info && { lag: info.lag, pending: info.pending, oldestPendingIdle: oldest?.idle };
+  commands: HealthCommands,
+  inTime: InTime,
+): Promise<StreamNumbers> {
+  const { groups, pending, reading } = commands;
+  const length = inTime(reading.length(key));
+  if (group === undefined) return { ...UNKNOWN, entries: await length };
+  const [entries, all, oldest] = await Promise.all([
+    length,
+    inTime(groups.groups(key)),
+    inTime(pending.pending(key, group, { count: 1 })),
+  ]);
+  const info = all?.find(({ name }) => name === group);
+  if (!info) return { ...UNKNOWN, entries };
+  const lag = await lagOf(key, info, commands, inTime);
+  return { entries, ...lag, pending: info.pending, oldestPendingIdle: oldest?.[0]?.idle };
 }
 
-/** Undefined when the work fails or takes longer. */
-async function inTime<T>(work: Promise<T>, timeout: number): Promise<T | undefined> {
-  const limit = new AbortController();
-  const late = pause(timeout, limit.signal).then(() => undefined);
-  const done = work.catch(() => undefined);
-  const result = await Promise.race([done, late]);
-  limit.abort();
-  return result;
+/**
+ * How far a group is behind, in entries and in time. Where nothing is behind its position, nothing is late, whatever the server
+ * counts: it does not count before Redis 7.0, and after deletions its count may be unknown or too high.
+ */
+async function lagOf(
+  key: string,
+  { lag, lastDeliveredId }: GroupInfo,
+  { reading, clock }: HealthCommands,
+  inTime: InTime,
+): Promise<Pick<StreamNumbers, 'lag' | 'lagSeconds'>> {
+  const next = nextEntryId(lastDeliveredId);
+  if (lag === 0 || next === undefined) return { lag: 0, lagSeconds: 0 };
+  const [waiting] = await Promise.all([
+    inTime(reading.range(key, next, '+', 1)),
+    clock.isCurrent(key) ? undefined : inTime(clock.ask(key)),
+  ]);
+  if (!waiting) return { lag, lagSeconds: undefined };
+  const [oldest] = waiting;
+  if (!oldest) return { lag: 0, lagSeconds: 0 };
+  return { lag, lagSeconds: Math.max(0, Math.round(clock.now(key)) - entryIdTime(oldest.id)) / 1_000 };
 }
 
 function sumOf(numbers: ReadonlyArray<number | undefined>): number | undefined {
   return numbers.reduce((sum, number) => (sum === undefined || number === undefined ? undefined : sum + number), 0);
+}
+
+function largestOf(numbers: ReadonlyArray<number | undefined>): number | undefined {
+  return numbers.every((number) => number !== undefined) ? Math.max(0, ...numbers) : undefined;
 }

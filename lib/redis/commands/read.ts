@@ -89,6 +89,11 @@ export class RedisReadCommands implements ReadCommands {
     }
   }
 
+  async length(streamKey: string): Promise<number> {
+    const key = this.#sender.key(streamKey);
+    return Number(await this.#sender.text(key, ['XLEN', key]));
+  }
+
   async isStream(streamKey: string): Promise<boolean> {
     const key = this.#sender.key(streamKey);
     return (await this.#sender.text(key, ['TYPE', key])) === 'stream';

@@ -147,6 +147,8 @@ export interface ReadCommands {
   /** One page of stream keys, without our key prefix. */
   scan(cursor: string): Promise<{ cursor: string; streams: string[] }>;
   streamInfo(streamKey: string): Promise<StreamInfo | undefined>;
+  /** Number of entries; 0 for a stream that does not exist. */
+  length(streamKey: string): Promise<number>;
   isStream(streamKey: string): Promise<boolean>;
 }
 

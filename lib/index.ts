@@ -28,6 +28,7 @@ export type {
 export { RedisStreamsRecord, RedisStreamsRecordBuilder } from './nest/redis-streams.record.js';
 export type { RecordDelivery } from './nest/redis-streams.record.js';
 export { ServerRedisStreams } from './nest/server/redis-streams.server.js';
+export type { ServerHealth } from './nest/server/redis-streams.server.js';
 export { InjectRedisStreams, getRedisStreamsToken } from './nest/redis-streams.tokens.js';
 export type { StandardSchemaResult, StandardSchemaV1 } from './nest/standard-schema.js';
 export { StreamCatalog, streamCatalog } from './nest/stream-catalog.js';

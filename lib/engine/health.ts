@@ -1,6 +1,6 @@
 import type { ConsumerNameInUseError, RedisStreamsError } from '../errors.js';
 import { pause } from '../shared/backoff.js';
-import { optionNames } from '../shared/option-checks.js';
+import { check, definedOptions, optionNames } from '../shared/option-checks.js';
 import type { RedisStreamsStatus } from '../redis/connection/redis-connections.js';
 import { entryIdTime, nextEntryId } from '../redis/commands/entry-id.js';
 import type { GroupInfo, StreamCommands } from '../redis/commands/stream-commands.js';
@@ -63,6 +63,11 @@ export interface LoopHealth extends LoopReport {
    * handlers.
    */
   readonly oldestHandler: number | undefined;
+  /**
+   * For how long every place for a handler of its consumer has been taken, without a change, in milliseconds; undefined while one
+   * is free.
+   */
+  readonly allBusyFor: number | undefined;
   /** Sum over its streams, as `lag` and `pending` are; undefined unless it is known for each of them. */
   readonly entries: number | undefined;
   readonly lag: number | undefined;
@@ -82,6 +87,8 @@ export interface StreamerHealth {
    */
   readonly isHealthy: boolean;
   readonly status: RedisStreamsStatus;
+  /** Whether it was disconnected for good; `status` is `disconnected` also before the first connection. */
+  readonly isClosed: boolean;
   /** Sum over all connections. */
   readonly reconnects: number;
   readonly loops: readonly LoopHealth[];
@@ -102,6 +109,7 @@ export interface LoopStats
       | 'buffered'
       | 'inFlight'
       | 'oldestHandler'
+      | 'allBusyFor'
     > {
   /** That it reads, without the numbers of shards. */
   readonly streamKeys: readonly string[];
@@ -110,6 +118,8 @@ export interface LoopStats
 /** The state of a streamer, as far as it is known without asking Redis. */
 export interface StreamerStats {
   readonly status: RedisStreamsStatus;
+  /** Whether it was disconnected for good. */
+  readonly isClosed: boolean;
   /** Sum over all connections. */
   readonly reconnects: number;
   /** Messages of its producers that Redis has not accepted yet. */
@@ -119,8 +129,6 @@ export interface StreamerStats {
 
 /** The part of a loop's health that is known without asking the server. */
 export interface LocalLoopHealth extends Omit<LoopStats, 'streamKeys'> {
-  /** For how long every place for a handler has been taken, without a change; undefined while one is free. */
-  readonly allBusyFor: number | undefined;
   readonly partitions: readonly Partition[];
 }
 
@@ -130,18 +138,27 @@ export interface HealthOptions {
    * How long to wait for the server, in milliseconds; what it has not answered by then is undefined. At least 1, default
    * 1,000.
    */
-  timeout?: number;
+  timeout?: number | undefined;
   /**
    * A consumer is unhealthy when all of its handlers have been running for longer than this, in milliseconds: nothing is
    * handled any more. At least 1, default 300,000 (5 minutes).
    */
-  maxOldestHandler?: number;
+  maxOldestHandler?: number | undefined;
 }
 
-export const HEALTH_OPTIONS = optionNames<HealthOptions>({ timeout: true, maxOldestHandler: true });
-export const HEALTH_DEFAULTS = Object.freeze({ timeout: 1_000, maxOldestHandler: 300_000 }) satisfies HealthOptions;
+const HEALTH_OPTIONS = optionNames<HealthOptions>({ timeout: true, maxOldestHandler: true });
+const HEALTH_DEFAULTS = Object.freeze({ timeout: 1_000, maxOldestHandler: 300_000 }) satisfies HealthOptions;
 
-export function loopStats({ partitions, allBusyFor: _, ...loop }: LocalLoopHealth): LoopStats {
+/** @throws InvalidOptionError */
+export function resolveHealthOptions(options: HealthOptions): Required<HealthOptions> {
+  check.options('', options, HEALTH_OPTIONS);
+  const resolved = { ...HEALTH_DEFAULTS, ...definedOptions(options) };
+  check.time('timeout', resolved.timeout, 1);
+  check.integer('maxOldestHandler', resolved.maxOldestHandler, 1);
+  return resolved;
+}
+
+export function loopStats({ partitions, ...loop }: LocalLoopHealth): LoopStats {
   return { ...loop, streamKeys: [...new Set(partitions.map(({ streamKey }) => streamKey))] };
 }
 
@@ -164,7 +181,7 @@ export async function loopHealth(
   commands: HealthCommands,
   { timeout, maxOldestHandler }: Required<HealthOptions>,
 ): Promise<LoopHealth> {
-  const { partitions, allBusyFor = 0, ...loop } = local;
+  const { partitions, ...loop } = local;
   const limit = new AbortController();
   const late = pause(timeout, limit.signal).then(() => undefined);
   // Undefined when the work fails, or is not done in time: one refused command leaves the other numbers.
@@ -183,7 +200,7 @@ export async function loopHealth(
     streams,
     isHealthy:
       local.isHealthy &&
-      allBusyFor <= maxOldestHandler &&
+      (local.allBusyFor ?? 0) <= maxOldestHandler &&
       streams.every(({ failure, refusal }) => !failure && !refusal),
     entries: sumOf(streams.map(({ entries }) => entries)),
     lag: sumOf(streams.map(({ lag }) => lag)),

@@ -24,11 +24,10 @@ import type { SessionCapacity, SessionListeners } from './consuming/consumer-ses
 import type { BasicConsumer, ConsumerFor, OnlyOptionsOf } from './consuming/consumer-types.js';
 import { GroupPauses } from './consuming/group-pauses.js';
 import { DelayedMover } from './delayed/delayed-mover.js';
-import { HEALTH_DEFAULTS, HEALTH_OPTIONS, loopHealth, loopStats } from './health.js';
+import { loopHealth, loopStats, resolveHealthOptions } from './health.js';
 import type { HealthOptions, StreamerHealth, StreamerStats } from './health.js';
 import { Inbox } from './admin/inbox.js';
 import type { InboxOptions } from './admin/inbox.js';
-import { check, definedOptions } from '../shared/option-checks.js';
 import type { ConsumerOptions, ProducerOptions, RealTimeOptions, StreamerOptions } from './options/options.js';
 import {
   resolveConsumerOptions,
@@ -123,6 +122,12 @@ export class RedisStreamer extends EventEmitter<{ status: [status: RedisStreamsS
 
   get status(): RedisStreamsStatus {
     return this.#connections.status;
+  }
+
+  /** Whether a connection was ever asked for, which is made on first use. @internal */
+  get isUsed(): boolean {
+    const { writer, control } = this.#connections;
+    return writer.isCluster !== undefined || control.isCluster !== undefined;
   }
 
   /** @internal */
@@ -268,15 +273,12 @@ export class RedisStreamer extends EventEmitter<{ status: [status: RedisStreamsS
    * @throws InvalidOptionError
    */
   async health(options: HealthOptions = {}): Promise<StreamerHealth> {
-    check.options('', options, HEALTH_OPTIONS);
-    const limits = { ...HEALTH_DEFAULTS, ...definedOptions(options) };
-    check.time('timeout', limits.timeout, 1);
-    check.integer('maxOldestHandler', limits.maxOldestHandler, 1);
+    const limits = resolveHealthOptions(options);
     const local = [...this.#sessions].flatMap((session) => session.health());
     const loops = await Promise.all(local.map((loop) => loopHealth(loop, this.#control, limits)));
     const { status, reconnects } = this.#connections;
     const isHealthy = status !== 'disconnected' && loops.every((loop) => loop.isHealthy);
-    return { isHealthy, status, reconnects, loops };
+    return { isHealthy, status, isClosed: this.#disconnecting !== undefined, reconnects, loops };
   }
 
   /** The state as far as it is known without asking Redis. */
@@ -284,7 +286,7 @@ export class RedisStreamer extends EventEmitter<{ status: [status: RedisStreamsS
     const { status, reconnects } = this.#connections;
     const queued = [...this.#producers].reduce((sum, producer) => sum + producer.queued, 0);
     const loops = [...this.#sessions].flatMap((session) => session.health()).map(loopStats);
-    return { status, reconnects, queued, loops };
+    return { status, isClosed: this.#disconnecting !== undefined, reconnects, queued, loops };
   }
 
   /**

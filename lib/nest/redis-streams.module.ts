@@ -16,6 +16,8 @@ import { check, optionNames } from '../shared/option-checks.js';
 import { ClientRedisStreams } from './client/redis-streams.client.js';
 import { checkOptionNames } from './redis-streams.options.js';
 import type { ClientRedisStreamsOptions, ServerRedisStreamsOptions } from './redis-streams.options.js';
+import { RedisStreamsHealthIndicator } from './health/redis-streams-health.indicator.js';
+import type { HealthSources } from './health/redis-streams-health.indicator.js';
 import { ServerRedisStreams } from './server/redis-streams.server.js';
 import { getRedisStreamsToken } from './redis-streams.tokens.js';
 
@@ -101,6 +103,25 @@ function defineModule(scope: RedisStreamsModuleScope, optionsProviders: Provider
       useFactory: (options: RedisStreamsModuleOptions) => new RedisStreamer(options.connection, options),
     },
     { provide: getRedisStreamsToken(name, ServerRedisStreams), inject, useFactory: createServer },
+    {
+      provide: getRedisStreamsToken(name, RedisStreamsHealthIndicator),
+      inject: [
+        ...inject,
+        getRedisStreamsToken(name, ServerRedisStreams),
+        getRedisStreamsToken(name),
+        getRedisStreamsToken(name, RedisStreamer),
+      ],
+      useFactory: (
+        options: RedisStreamsModuleOptions,
+        server: ServerRedisStreams,
+        client: ClientRedisStreams,
+        streamer: RedisStreamer,
+      ) =>
+        new RedisStreamsHealthIndicator(
+          () => partsInUse(hasServer(options) ? server : undefined, client, streamer),
+          name === undefined ? undefined : `redis-streams:${name}`,
+        ),
+    },
   ];
   return {
     module: RedisStreamsModule,
@@ -143,8 +164,29 @@ function moduleOptions(options: RedisStreamsModuleOptions, others?: readonly str
 }
 
 function createServer(options: RedisStreamsModuleOptions): ServerRedisStreams {
-  if (options.group !== undefined || options.mode === 'real-time') return new ServerRedisStreams(options);
-  return unconfiguredServer(options.group);
+  return hasServer(options) ? new ServerRedisStreams(options) : unconfiguredServer(options.group);
+}
+
+function hasServer({ group, mode }: RedisStreamsModuleOptions): boolean {
+  return group !== undefined || mode === 'real-time';
+}
+
+/**
+ * What a health check looks at: the server, and what else of the module has been used, because a check must not open connections
+ * that the application does not need. Without a server it is the client, used or not: an instance may wait for being ready before
+ * it is given its first message to send.
+ */
+function partsInUse(
+  server: ServerRedisStreams | undefined,
+  client: ClientRedisStreams,
+  streamer: RedisStreamer,
+): HealthSources {
+  const isClientUsed = client.unwrap<RedisStreamer>().isUsed;
+  return {
+    ...(server && { server }),
+    ...((isClientUsed || !server) && { client }),
+    ...(streamer.isUsed && { streamer }),
+  };
 }
 
 /**

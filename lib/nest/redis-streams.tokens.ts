@@ -3,6 +3,7 @@ import type { InjectionToken, Type } from '@nestjs/common';
 
 import { RedisStreamer } from '../engine/streamer.js';
 import { ClientRedisStreams } from './client/redis-streams.client.js';
+import { RedisStreamsHealthIndicator } from './health/redis-streams-health.indicator.js';
 import { ServerRedisStreams } from './server/redis-streams.server.js';
 
 /** Written out, because a bundler that minifies gives several classes the same name. */
@@ -10,11 +11,12 @@ const PROVIDED = new Map<Type, string>([
   [ClientRedisStreams, 'ClientRedisStreams'],
   [RedisStreamer, 'RedisStreamer'],
   [ServerRedisStreams, 'ServerRedisStreams'],
+  [RedisStreamsHealthIndicator, 'RedisStreamsHealthIndicator'],
 ]);
 
 /**
- * The token of a provider of `RedisStreamsModule`: of the client, or of the given class, `RedisStreamer` or
- * `ServerRedisStreams`. For the connection without a name it is the class itself; else a symbol, because the package may
+ * The token of a provider of `RedisStreamsModule`: of the client, or of the given class, `RedisStreamer`,
+ * `ServerRedisStreams` or `RedisStreamsHealthIndicator`. For the connection without a name it is the class itself; else a symbol, because the package may
  * be loaded twice (ESM and CommonJS).
  */
 export function getRedisStreamsToken(name?: string, type: Type = ClientRedisStreams): InjectionToken {

@@ -37,6 +37,7 @@ function compile(files: readonly Snippet[]): ts.Program {
   const paths = {
     'nestjs-redis-streams': [PUBLIC_API],
     'nestjs-redis-streams/engine': [join(ROOT, 'lib/engine.ts')],
+    'nestjs-redis-streams/terminus': [join(ROOT, 'lib/terminus.ts')],
     'nestjs-redis-streams/testing': [join(ROOT, 'lib/testing.ts')],
   };
   const host = ts.createCompilerHost({ ...options, paths });

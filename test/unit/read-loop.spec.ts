@@ -90,18 +90,42 @@ describe('read loop: the watchdog', () => {
   it('abandons a read that never comes back, drops its connection, and starts the next read', async () => {
     scene = new Scene();
     await jest.advanceTimersByTimeAsync(LIMIT / 2);
-    expect(scene.loop.report()).toMatchObject({ state: 'reading', isHealthy: true, restarts: 0 });
+    expect(scene.loop.report()).toMatchObject({ state: 'reading', isHealthy: true, isStalled: false, restarts: 0 });
     await jest.advanceTimersByTimeAsync(LIMIT);
 
     expect(scene.errors).toEqual([expect.any(ReadLoopStalledError)]);
     expect(scene.dropped).toEqual([1]);
     expect(scene.reads).toHaveLength(2);
-    expect(scene.loop.report()).toMatchObject({ isHealthy: false, restarts: 1, lastReadAge: undefined });
+    expect(scene.loop.report()).toMatchObject({
+      isHealthy: false,
+      isStalled: true,
+      restarts: 1,
+      lastReadAge: undefined,
+    });
 
     scene.reads[1]?.resolve(scene.page('1-1'));
     await jest.advanceTimersByTimeAsync(1);
     expect(scene.pages).toEqual([{ id: '1-1', isLate: false }]);
-    expect(scene.loop.report()).toMatchObject({ state: 'reading', isHealthy: true, lastReadAge: expect.any(Number) });
+    const read = { lastReadAge: expect.any(Number) };
+    expect(scene.loop.report()).toMatchObject({ state: 'reading', isHealthy: true, isStalled: false, ...read });
+  });
+
+  it('reports a loop that it has restarted as stalled until a read succeeds, but not while the connection is away', async () => {
+    scene = new Scene();
+    await jest.advanceTimersByTimeAsync(1.5 * LIMIT);
+    expect(scene.loop.report()).toMatchObject({ restarts: 1, isStalled: true });
+    scene.liveSince = undefined;
+    expect(scene.loop.report()).toMatchObject({ isHealthy: false, isStalled: false });
+  });
+
+  it('does not report a loop as stalled that has not read for long because the connection was away', async () => {
+    scene = new Scene();
+    scene.liveSince = undefined;
+    await jest.advanceTimersByTimeAsync(5 * LIMIT);
+    expect(scene.loop.report()).toMatchObject({ isHealthy: false, isStalled: false, restarts: 0 });
+    scene.liveSince = monotonicNow();
+    await jest.advanceTimersByTimeAsync(LIMIT / 2);
+    expect(scene.loop.report()).toMatchObject({ isHealthy: false, isStalled: false, restarts: 0 });
   });
 
   it('delivers the entries of an abandoned read as late, and starts no read because of them', async () => {

@@ -3,12 +3,15 @@ import type { ReadPacket, WritePacket } from '@nestjs/microservices';
 import { ClientProxy } from '@nestjs/microservices';
 import { Observable } from 'rxjs';
 
+import { resolveHealthOptions } from '../../engine/health.js';
+import type { HealthOptions, StreamerHealth } from '../../engine/health.js';
 import type { Receipt } from '../../engine/messages/receipt.js';
 import { SendPromise } from '../../engine/messages/send-promise.js';
 import type { StreamProducer } from '../../engine/producing/stream-producer.js';
 import { RedisStreamer } from '../../engine/streamer.js';
 import { BatchSendError, ClosedError, InvalidOptionError } from '../../errors.js';
 import type { RedisStreamsError } from '../../errors.js';
+import { within } from '../../shared/backoff.js';
 import { errorText } from '../../shared/error-text.js';
 import { safeLogger } from '../../shared/logger.js';
 import type { RedisStreamsLogger } from '../../shared/logger.js';
@@ -41,6 +44,8 @@ export class ClientRedisStreams extends ClientProxy<RedisStreamsEvents> {
   #producer: StreamProducer;
   #requests: RequestSender;
   #closing: Promise<void> | undefined;
+  /** The attempt to connect that {@link health} has begun. */
+  #reaching: Promise<void> | undefined;
 
   /** Makes no connection; the first message, or {@link connect}, does. @throws InvalidOptionError */
   constructor(options: ClientRedisStreamsOptions = {}) {
@@ -207,6 +212,25 @@ export class ClientRedisStreams extends ClientProxy<RedisStreamsEvents> {
       codec: this.#codec,
       logger: this.#log,
     });
+  }
+
+  /**
+   * The state of the connections, and of the loop that reads answers; see {@link RedisStreamer.health}. A client that was never
+   * connected connects first, so that it becomes ready without a message; that waits at most `timeout` milliseconds (default
+   * 1,000) and continues in the background. @throws InvalidOptionError
+   */
+  async health(options: HealthOptions = {}): Promise<StreamerHealth> {
+    const { timeout } = resolveHealthOptions(options);
+    const streamer = this.#streamer;
+    if (streamer.status === 'disconnected' && !this.#closing) {
+      // One attempt at a time; it reports its failures in the log.
+      this.#reaching ??= streamer
+        .connect()
+        .catch(() => undefined)
+        .finally(() => (this.#reaching = undefined));
+      await within(timeout, this.#reaching);
+    }
+    return streamer.health(options);
   }
 
   override on<E extends keyof RedisStreamsEvents>(event: E, callback: RedisStreamsEvents[E]): void {

@@ -38,6 +38,12 @@ import { WildcardOwners } from './wildcard-owners.js';
 /** How long consumers may take to leave after their handlers, in milliseconds: Redis may not answer. */
 const LEAVING_LIMIT = 1_000;
 
+/** The state of a server. */
+export interface ServerHealth extends StreamerHealth {
+  /** True when `listen()` has completed, which takes until the position of every stream is fixed, and before `close()`. */
+  readonly isListening: boolean;
+}
+
 /**
  * The transport strategy: reads the streams that handlers are bound to, one stream for each pattern, and passes their
  * messages to the handlers. Given to `NestFactory.createMicroservice` or `connectMicroservice` as `strategy`.
@@ -408,8 +414,9 @@ export class ServerRedisStreams
    * The state of the connections and of every read loop; see {@link RedisStreamer.health}. Asks Redis, and answers within
    * `timeout` milliseconds (default 1,000) whether Redis does or not. @throws InvalidOptionError
    */
-  health(options?: HealthOptions): Promise<StreamerHealth> {
-    return this.#streamer.health(options);
+  async health(options?: HealthOptions): Promise<ServerHealth> {
+    const health = await this.#streamer.health(options);
+    return { ...health, isListening: this.#isStarted && !this.#closing };
   }
 
   override on<E extends keyof RedisStreamsEvents>(event: E, callback: RedisStreamsEvents[E]): void {

@@ -5,6 +5,7 @@ import { Controller, Module } from '@nestjs/common';
 import { NestFactory } from '@nestjs/core';
 import { Ctx, EventPattern, Payload, Server, type MicroserviceOptions } from '@nestjs/microservices';
 import { ClientRedisStreams, RedisStreamsContext, ServerRedisStreams } from 'nestjs-redis-streams';
+import { RedisStreamsHealthIndicator } from 'nestjs-redis-streams/terminus';
 import { firstValueFrom } from 'rxjs';
 
 // The smallest application that sends itself one message. It is copied beside a package.json, compiled there
@@ -60,6 +61,8 @@ async function main(): Promise<void> {
   const client = new ClientRedisStreams({ connection });
   await firstValueFrom(client.emit(stream, { id: 42 }));
   expectEqual(await received, `order 42 from ${stream}`, 'what the handler received');
+  const { parts } = await new RedisStreamsHealthIndicator({ server: strategy, client }).isHealthy('parts');
+  expectEqual(parts.message ?? parts.status, 'up', 'the health of server and client');
   await client.close();
   await app.close();
   console.log('message received');

@@ -13,6 +13,7 @@ import {
 } from 'nestjs-redis-streams';
 import { RedisStreamer } from 'nestjs-redis-streams/engine';
 import type { StreamManager } from 'nestjs-redis-streams/engine';
+import { RedisStreamsHealthIndicator } from 'nestjs-redis-streams/terminus';
 import { TestClientRedisStreams, TestServerRedisStreams } from 'nestjs-redis-streams/testing';
 import type { TimedOutcome } from 'nestjs-redis-streams/testing';
 import { firstValueFrom } from 'rxjs';
@@ -78,6 +79,7 @@ async function withRedis(): Promise<void> {
   const streamer = await RedisStreamer.connect(connection);
   const manager: StreamManager = await streamer.createManager();
   assert.equal((await manager.range(stream, '-', '+')).length, 1);
+  assert.equal((await new RedisStreamsHealthIndicator({ strategy }).isHealthy('x')).x.status, 'up');
   await Promise.all([streamer.disconnect(), client.close()]);
   await app.close();
 }

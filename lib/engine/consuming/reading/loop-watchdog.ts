@@ -25,6 +25,11 @@ export interface LoopReport {
   readonly state: LoopState | 'stalled' | 'paused';
   /** False when no read has succeeded for longer than a read may take, though the loop has streams and room. */
   readonly isHealthy: boolean;
+  /**
+   * True while its current step takes longer than any step may, and after the watchdog has restarted it for that, until a read
+   * succeeds. Never because a connection is lost: in an outage it is false, and {@link isHealthy} too, after a while.
+   */
+  readonly isStalled: boolean;
   /** Milliseconds since the server last answered a read, with entries or without; undefined before the first answer. */
   readonly lastReadAge: number | undefined;
   /** How often the watchdog has restarted the loop. */
@@ -53,6 +58,8 @@ export class LoopWatchdog {
   #progressAt = monotonicNow();
   #lastReadAt: number | undefined;
   #restarts = 0;
+  /** The watchdog has restarted the loop, and no read has succeeded since. */
+  #hasNotReadSince = false;
   #timer: NodeJS.Timeout | undefined;
 
   constructor(options: LoopWatchdogOptions) {
@@ -63,6 +70,7 @@ export class LoopWatchdog {
     this.#timer ??= setInterval(() => {
       if (!this.#isOverdue()) return;
       this.#restarts += 1;
+      this.#hasNotReadSince = true;
       this.#since = monotonicNow();
       this.#options.onStalled();
     }, this.#options.limit / CHECKS_PER_LIMIT);
@@ -84,6 +92,7 @@ export class LoopWatchdog {
   readSucceeded(): void {
     this.#lastReadAt = monotonicNow();
     this.#progressAt = this.#lastReadAt;
+    this.#hasNotReadSince = false;
   }
 
   report(): Omit<LoopReport, 'refusal'> & { readonly state: LoopState | 'stalled' } {
@@ -91,6 +100,7 @@ export class LoopWatchdog {
     const isStalled = this.#isOverdue();
     return {
       state: isStalled ? 'stalled' : this.#state,
+      isStalled: isStalled || (this.#hasNotReadSince && this.#options.liveSince() !== undefined),
       isHealthy: !isStalled && (this.#isWaitingForOthers || now - this.#progressAt <= this.#options.limit),
       lastReadAge: this.#lastReadAt === undefined ? undefined : Math.round(now - this.#lastReadAt),
       restarts: this.#restarts,

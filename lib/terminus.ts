@@ -1,0 +1,9 @@
+export { RedisStreamsHealthIndicator } from './nest/health/redis-streams-health.indicator.js';
+export type {
+  HealthCheckOptions,
+  HealthCheckResult,
+  HealthCheckState,
+  HealthDetails,
+  HealthSource,
+  HealthSources,
+} from './nest/health/redis-streams-health.indicator.js';

@@ -40,13 +40,15 @@ export type { RedriveOptions, RedriveResult } from './engine/admin/redrive.js';
 export { KeyHashSharder, PseudoRandomSharder, RoundRobinSharder } from './engine/producing/sharder.js';
 export type { BasicConsumer as StreamConsumer } from './engine/consuming/consumer-types.js';
 export { StreamManager } from './engine/admin/stream-manager.js';
+export type { DelayedMessage, DelayedQuery, PendingQuery, RangeBound } from './engine/admin/stream-manager.js';
+export type { GroupDetails, ShardDetails, StreamDetails } from './engine/admin/stream-details.js';
 export type {
-  GroupDetails,
-  DelayedMessage,
-  DelayedQuery,
-  PendingQuery,
-  RangeBound,
-} from './engine/admin/stream-manager.js';
+  DeadLetterError,
+  DeadLetterMessage,
+  DeadLetterOrigin,
+  DeadLetterPlace,
+  DeadLetterQuery,
+} from './engine/admin/dead-letters.js';
 export { StreamMessage } from './engine/messages/stream-message.js';
 export type { StreamShard } from './engine/messages/stream-message.js';
 export { StreamProducer } from './engine/producing/stream-producer.js';

@@ -185,7 +185,7 @@ export async function loopHealth(
   const limit = new AbortController();
   const late = pause(timeout, limit.signal).then(() => undefined);
   // Undefined when the work fails, or is not done in time: one refused command leaves the other numbers.
-  const inTime: InTime = (work) => Promise.race([work.catch(() => undefined), late]);
+  const inTime: Attempt = (work) => Promise.race([work.catch(() => undefined), late]);
   const streams = await Promise.all(
     partitions.map(async (partition) => {
       const { streamKey, shardId, pausedBy, failure, refusal } = partition;
@@ -210,13 +210,14 @@ export async function loopHealth(
   };
 }
 
-type InTime = <T>(work: Promise<T>) => Promise<T | undefined>;
+/** Undefined for what the server does not tell. */
+type Attempt = <T>(work: Promise<T>) => Promise<T | undefined>;
 
 async function streamNumbers(
   key: string,
   group: string | undefined,
   commands: HealthCommands,
-  inTime: InTime,
+  inTime: Attempt,
 ): Promise<StreamNumbers> {
   const { groups, pending, reading } = commands;
   const length = inTime(reading.length(key));
@@ -236,17 +237,17 @@ async function streamNumbers(
  * How far a group is behind, in entries and in time. Where nothing is behind its position, nothing is late, whatever the server
  * counts: it does not count before Redis 7.0, and after deletions its count may be unknown or too high.
  */
-async function lagOf(
+export async function lagOf(
   key: string,
-  { lag, lastDeliveredId }: GroupInfo,
-  { reading, clock }: HealthCommands,
-  inTime: InTime,
+  { lag, lastDeliveredId }: Pick<GroupInfo, 'lag' | 'lastDeliveredId'>,
+  { reading, clock }: Pick<StreamCommands, 'reading' | 'clock'>,
+  attempt: Attempt,
 ): Promise<Pick<StreamNumbers, 'lag' | 'lagSeconds'>> {
   const next = nextEntryId(lastDeliveredId);
   if (lag === 0 || next === undefined) return { lag: 0, lagSeconds: 0 };
   const [waiting] = await Promise.all([
-    inTime(reading.range(key, next, '+', 1)),
-    clock.isCurrent(key) ? undefined : inTime(clock.ask(key)),
+    attempt(reading.range(key, next, '+', 1)),
+    clock.isCurrent(key) ? undefined : attempt(clock.ask(key)),
   ]);
   if (!waiting) return { lag, lagSeconds: undefined };
   const [oldest] = waiting;
@@ -254,10 +255,12 @@ async function lagOf(
   return { lag, lagSeconds: Math.max(0, Math.round(clock.now(key)) - entryIdTime(oldest.id)) / 1_000 };
 }
 
-function sumOf(numbers: ReadonlyArray<number | undefined>): number | undefined {
+/** Undefined unless each of them is known. */
+export function sumOf(numbers: ReadonlyArray<number | undefined>): number | undefined {
   return numbers.reduce((sum, number) => (sum === undefined || number === undefined ? undefined : sum + number), 0);
 }
 
-function largestOf(numbers: ReadonlyArray<number | undefined>): number | undefined {
+/** The same; 0 without numbers. */
+export function largestOf(numbers: ReadonlyArray<number | undefined>): number | undefined {
   return numbers.every((number) => number !== undefined) ? Math.max(0, ...numbers) : undefined;
 }

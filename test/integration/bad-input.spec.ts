@@ -109,6 +109,12 @@ describe('a misspelled option is refused with the nearest right one', () => {
       "did you mean 'consumer'?",
       async () => (await manager()).pending('s', 'g', wrong({ consumers: 'c' })),
     ],
+    ['reasons', "did you mean 'reason'?", async () => (await manager()).deadLetters('s', wrong({ reasons: 'x' }))],
+    [
+      'stream',
+      "did you mean 'deadLetterStream'?",
+      async () => (await manager()).removeDeadLetter('s', '1-0', wrong({ stream: 's' })),
+    ],
     ['dryrun', "did you mean 'dryRun'?", async () => (await manager()).redrive('s', wrong({ dryrun: true }))],
     ['options.keepfor', "did you mean 'keepFor'?", async () => trim({ keepfor: 5 })],
     ['options.interval', 'the options are deadAfter, deadGroups, dryRun, keepFor', async () => trim({ interval: 500 })],
@@ -319,6 +325,10 @@ describe('keys and ranges', () => {
     await expect(producer.trimMinTimestamp(key, new Date())).rejects.toMatchObject(failure);
     await expect(manager.range(key, '-', '+')).rejects.toMatchObject(failure);
     await expect(manager.groups(key)).rejects.toMatchObject(failure);
+    await expect(manager.info(key)).rejects.toMatchObject(failure);
+    await expect(manager.consumers(key, 'g')).rejects.toMatchObject(failure);
+    await expect(manager.deadLetters('s', { deadLetterStream: key })).rejects.toMatchObject(failure);
+    await expect(manager.removeDeadLetter('s', '1-0', { deadLetterStream: key })).rejects.toMatchObject(failure);
   });
 
   it('reports a key that turns into another type to its consumer, which continues with its other streams', async () => {
@@ -360,5 +370,33 @@ describe('keys and ranges', () => {
     await expect(manager.setGroupPosition('s', 'g', wrong(null))).rejects.toMatchObject({ option: 'to' });
     await expect(manager.setGroupPosition('s', 'g', new Date(-1))).rejects.toMatchObject({ option: 'to' });
     await expect(manager.removeConsumer('s', 'g', '')).rejects.toEqual(refused('consumer', '', 'non-empty'));
+    await expect(manager.info('')).rejects.toEqual(refused('streamKey', '', 'non-empty'));
+    await expect(manager.consumers('s', wrong(5))).rejects.toEqual(refused('group', 5, 'non-empty'));
+  });
+
+  it('refuses invalid queries for dead letters, and ids that are none', async () => {
+    const manager = await unconnected().createManager();
+    const find = async (query: object) => manager.deadLetters('s', wrong(query));
+    const remove = async (id: unknown) => manager.removeDeadLetter('s', wrong(id));
+
+    await expect(manager.deadLetters('')).rejects.toEqual(refused('streamKey', '', 'non-empty'));
+    await expect(find({ reason: '' })).rejects.toEqual(refused('reason', '', 'non-empty'));
+    await expect(find({ reason: /x/ })).rejects.toMatchObject({ option: 'reason' });
+    await expect(find({ group: '' })).rejects.toEqual(refused('group', '', 'non-empty'));
+    await expect(find({ deadLetterStream: '' })).rejects.toEqual(refused('deadLetterStream', '', 'non-empty'));
+    await expect(find({ since: '2026-01-01' })).rejects.toEqual(refused('since', '2026-01-01', 'valid Date'));
+    await expect(find({ since: new Date(-1) })).rejects.toMatchObject({ option: 'since' });
+    await expect(find({ until: new Date(Number.NaN) })).rejects.toMatchObject({ option: 'until' });
+    await expect(find({ until: new Date(8.64e15) })).rejects.toMatchObject({ option: 'until' });
+    const swapped = { since: new Date(2), until: new Date(1) };
+    await expect(find(swapped)).rejects.toEqual(refused('until', swapped.until, "not be before 'since'"));
+    await expect(find({ count: 0 })).rejects.toEqual(refused('count', 0, 'from 1 to 10000'));
+    await expect(find({ count: 10_001 })).rejects.toEqual(refused('count', 10_001, 'from 1 to 10000'));
+    await expect(find({ after: 'x' })).rejects.toEqual(refused('after', 'x', 'entry id'));
+    await expect(find({ after: '-' })).rejects.toEqual(refused('after', '-', 'entry id'));
+    for (const id of ['x', '-', '5', '5-', '1-0 2-0', '1-18446744073709551616', '5-*']) {
+      await expect(remove(id)).rejects.toEqual(refused('id', id, 'entry id'));
+    }
+    for (const id of ['', undefined, 5, ['1-0']]) await expect(remove(id)).rejects.toMatchObject({ option: 'id' });
   });
 });

@@ -39,17 +39,23 @@ describe('replies of Redis', () => {
 
   it('of XPENDING and XINFO become objects', () => {
     expect(parsePending([['1-0', 'c', '7', 2]])).toEqual([{ id: '1-0', consumer: 'c', idle: 7, deliveryCount: 2 }]);
-    expect(parseStreamInfo(['length', 3, 'last-generated-id', '9-1', 'first-entry', null])).toEqual({
+    const info = ['length', 3, 'last-generated-id', '9-1'];
+    expect(parseStreamInfo([...info, 'first-entry', null, 'last-entry', null])).toEqual({
       length: 3,
       lastGeneratedId: '9-1',
+    });
+    expect(parseStreamInfo([...info, 'first-entry', ['2-0', []], 'last-entry', ['8-0', []]])).toMatchObject({
+      firstId: '2-0',
+      lastId: '8-0',
     });
     const old = ['name', 'g', 'consumers', 1, 'pending', 2, 'last-delivered-id', '5-0'];
     expect(parseGroups([old, [...old, 'entries-read', 5, 'lag', 4], [...old, 'lag', null]])).toEqual(
       [undefined, 4, undefined].map((lag) => ({ name: 'g', consumers: 1, pending: 2, lastDeliveredId: '5-0', lag })),
     );
-    expect(parseConsumers([['name', 'c', 'pending', 1, 'idle', 9, 'inactive', 9]])).toEqual([
-      { name: 'c', pending: 1, idle: 9 },
-    ]);
+    const consumer = ['name', 'c', 'pending', 1, 'idle', 9];
+    expect(parseConsumers([consumer, [...consumer, 'inactive', 12], [...consumer, 'inactive', -1]])).toEqual(
+      [undefined, 12, undefined].map((inactive) => ({ name: 'c', pending: 1, idle: 9, inactive })),
+    );
   });
 
   it('of claims tell what is ours, what is not any more, and what was deleted', () => {

@@ -1,9 +1,9 @@
 import { HEADER_PREFIX } from '../../constants.js';
-import { isEntryId, nextEntryId } from '../../redis/commands/entry-id.js';
 import { toPublicError } from '../../redis/commands/redis-error.js';
 import type { AppendCommands, PendingCommands, ReadCommands } from '../../redis/commands/stream-commands.js';
-import { DEAD_LETTER_HEADERS } from '../settling/dead-letter.js';
 import { StreamMessage } from '../messages/stream-message.js';
+import { entriesBetween, originOf } from './dead-letters.js';
+import type { DeadLetterOrigin } from './dead-letters.js';
 
 /** Header of an entry that was appended again for one group; servers of other groups acknowledge it without handling it. */
 export const REDRIVE_GROUP_HEADER = 'redrive-group';
@@ -30,14 +30,6 @@ export interface RedriveCommands {
   readonly pending: Pick<PendingCommands, 'forcePending' | 'isPending'>;
 }
 
-interface Origin {
-  readonly key: string;
-  readonly id: string;
-  readonly group: string;
-  readonly consumer: string;
-}
-
-const PAGE = 100;
 /** Longer than any reasonable claim idle, so that the next scan claims the entry: 30 days in milliseconds. */
 const LONG_IDLE = 30 * 24 * 3_600_000;
 
@@ -54,42 +46,25 @@ export async function redrive(
 ): Promise<RedriveResult> {
   const shard = { streamKey: deadLetterStream, shardId: 0, key: deadLetterStream };
   let [redriven, skipped] = [0, 0];
-  let from = '-';
-  for (;;) {
-    const page = await commands.reading.range(deadLetterStream, from, '+', PAGE);
-    for (const entry of page) {
-      if (redriven >= limit) return { redriven, skipped };
-      const message = StreamMessage.create(shard, entry, messageField);
-      const origin = originOf(message);
-      // An entry that is still pending is about to be acknowledged, which would undo the redrive.
-      if (!origin || !(await filter(message)) || (await isPending(origin, commands))) {
-        skipped += 1;
-        continue;
-      }
-      if (!dryRun) {
-        await putBack(message, origin, commands);
-        await commands.appending.remove(deadLetterStream, [message.id]);
-      }
-      redriven += 1;
+  for await (const entry of entriesBetween(deadLetterStream, '-', '+', commands.reading)) {
+    if (redriven >= limit) break;
+    const message = StreamMessage.create(shard, entry, messageField);
+    const origin = originOf(message);
+    // An entry that is still pending is about to be acknowledged, which would undo the redrive.
+    if (!origin || !(await filter(message)) || (await isPending(origin, commands))) {
+      skipped += 1;
+      continue;
     }
-    const last = page.at(-1);
-    if (!last || page.length < PAGE) return { redriven, skipped };
-    const next = nextEntryId(last.id);
-    if (next === undefined) return { redriven, skipped };
-    from = next;
+    if (!dryRun) {
+      await putBack(message, origin, commands);
+      await commands.appending.remove(deadLetterStream, [message.id]);
+    }
+    redriven += 1;
   }
+  return { redriven, skipped };
 }
 
-function originOf({ headers }: StreamMessage): Origin | undefined {
-  const key = headers[DEAD_LETTER_HEADERS.key];
-  const id = headers[DEAD_LETTER_HEADERS.id];
-  const group = headers[DEAD_LETTER_HEADERS.group];
-  const consumer = headers[DEAD_LETTER_HEADERS.consumer];
-  // An entry that another program has written must not stop the others.
-  return key && id && isEntryId(id) && group && consumer ? { key, id, group, consumer } : undefined;
-}
-
-async function isPending({ key, id, group }: Origin, { pending }: RedriveCommands): Promise<boolean> {
+async function isPending({ key, id, group }: DeadLetterOrigin, { pending }: RedriveCommands): Promise<boolean> {
   try {
     return await pending.isPending(key, group, id);
   } catch (error) {
@@ -97,7 +72,7 @@ async function isPending({ key, id, group }: Origin, { pending }: RedriveCommand
   }
 }
 
-async function putBack(message: StreamMessage, origin: Origin, commands: RedriveCommands): Promise<void> {
+async function putBack(message: StreamMessage, origin: DeadLetterOrigin, commands: RedriveCommands): Promise<void> {
   const { key, id, group, consumer } = origin;
   const [original] = await commands.reading.range(key, id, id, 1);
   if (original) return commands.pending.forcePending(key, group, consumer, [id], LONG_IDLE);

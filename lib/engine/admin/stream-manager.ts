@@ -2,29 +2,23 @@ import { ID_BEFORE_ALL } from '../../constants.js';
 import { ConsumerPendingError, GroupMissingError, InvalidOptionError } from '../../errors.js';
 import { isEntryId } from '../../redis/commands/entry-id.js';
 import { classifyRedisError, toPublicError } from '../../redis/commands/redis-error.js';
-import type {
-  GroupConsumerInfo,
-  GroupInfo,
-  PendingEntry,
-  StreamCommands,
-} from '../../redis/commands/stream-commands.js';
+import type { GroupConsumerInfo, PendingEntry, StreamCommands } from '../../redis/commands/stream-commands.js';
 import type { RewindTarget } from '../consuming/consumer-types.js';
 import { check, optionNames } from '../../shared/option-checks.js';
+import { listDeadLetters, removeDeadLetter, resolveDeadLetterPlace, resolveDeadLetterQuery } from './dead-letters.js';
+import type { DeadLetterMessage, DeadLetterPlace, DeadLetterQuery } from './dead-letters.js';
 import { redrive } from './redrive.js';
 import type { RedriveOptions, RedriveResult } from './redrive.js';
 import { resolveRetention, trimAcknowledged } from './retention.js';
 import type { TrimOptions, TrimResult } from './retention.js';
+import { consumersOf, groupDetails, streamDetails } from './stream-details.js';
+import type { GroupDetails, StreamDetails } from './stream-details.js';
 import { positionOf } from '../consuming/seek.js';
 import { delayedId, parseDelayedId } from '../messages/delayed-id.js';
 import { StreamMessage, shardKey } from '../messages/stream-message.js';
 
 /** A bound of a range: a time or an id that is included, a time that is excluded, or either end of the stream. */
 export type RangeBound = Date | { readonly after: Date } | { readonly before: Date } | '-' | '+' | (string & {});
-
-/** A consumer group, with its consumers. */
-export interface GroupDetails extends Omit<GroupInfo, 'consumers'> {
-  readonly consumers: readonly GroupConsumerInfo[];
-}
 
 export interface PendingQuery {
   /** Only entries of this consumer. */
@@ -142,19 +136,30 @@ export class StreamManager implements AsyncDisposable {
     });
   }
 
-  /** The consumer groups of a stream; an empty list when it does not exist. */
+  /**
+   * Length, memory, ids and groups of a stream. Of a stream with shards (`orders:0`, `orders:1`, … up to a gap of 32 numbers),
+   * of all shards together, and in `shards` of each. Of a stream that does not exist: no entries, no groups, no `shards`.
+   * @throws InvalidOptionError; WrongTypeError for a key that is no stream
+   */
+  async info(streamKey: string): Promise<StreamDetails> {
+    check.name('streamKey', streamKey);
+    return this.#on(streamKey, 'looking at', () => streamDetails(streamKey, this.#commands));
+  }
+
+  /** The consumer groups of a stream and its shards, see {@link info}; an empty list when it does not exist. */
   async groups(streamKey: string): Promise<GroupDetails[]> {
     check.name('streamKey', streamKey);
-    return this.#on(streamKey, 'looking at the groups of', async () => {
-      if (!(await this.#commands.reading.streamInfo(streamKey))) return [];
-      const groups = await this.#commands.groups.groups(streamKey);
-      return Promise.all(
-        groups.map(async (group) => ({
-          ...group,
-          consumers: await this.#commands.groups.consumers(streamKey, group.name),
-        })),
-      );
-    });
+    return this.#on(streamKey, 'looking at the groups of', () => groupDetails(streamKey, this.#commands));
+  }
+
+  /**
+   * The consumers that a group has on a stream and its shards, see {@link info}.
+   * @throws InvalidOptionError; GroupMissingError when the group, or the stream, does not exist
+   */
+  async consumers(streamKey: string, group: string): Promise<GroupConsumerInfo[]> {
+    check.name('streamKey', streamKey);
+    check.name('group', group);
+    return this.#on(streamKey, 'looking at consumers of', () => consumersOf(streamKey, group, this.#commands));
   }
 
   /**
@@ -202,6 +207,37 @@ export class StreamManager implements AsyncDisposable {
       const position = await positionOf(streamKey, target, this.#commands.reading);
       await this.#commands.groups.setGroupPosition(streamKey, group, position);
     });
+  }
+
+  /**
+   * One page of the dead letters of a stream, the oldest first. It takes the stream itself, `orders`, and looks at
+   * `orders.dead` or at {@link DeadLetterPlace.deadLetterStream}; {@link redrive} takes the stream of dead letters. A query that
+   * few match reads the stream of dead letters to its end: `since` and `until` limit that.
+   * @throws InvalidOptionError
+   * @example
+   * const [letter] = await manager.deadLetters('orders', { reason: 'timed out', since: new Date(Date.now() - 3_600_000) });
+   */
+  async deadLetters(streamKey: string, query: DeadLetterQuery = {}): Promise<DeadLetterMessage[]> {
+    check.name('streamKey', streamKey);
+    const resolved = resolveDeadLetterQuery(streamKey, query);
+    return this.#on(resolved.deadLetterStream, 'looking at dead letters in', () =>
+      listDeadLetters(resolved, this.#commands.reading, this.#messageField),
+    );
+  }
+
+  /**
+   * Deletes a dead letter for ever, its message with it; false when there is none with that id.
+   * @param id of {@link deadLetters}
+   * @throws InvalidOptionError
+   */
+  async removeDeadLetter(streamKey: string, id: string, place: DeadLetterPlace = {}): Promise<boolean> {
+    check.name('streamKey', streamKey);
+    check.name('id', id);
+    if (!isEntryId(id) || !id.includes('-')) throw new InvalidOptionError('id', "must be an entry id, 'ms-seq'", id);
+    const resolved = resolveDeadLetterPlace(streamKey, place);
+    return this.#on(resolved.deadLetterStream, 'deleting a dead letter in', () =>
+      removeDeadLetter(resolved, id, this.#commands, this.#messageField),
+    );
   }
 
   /**

@@ -19,6 +19,29 @@ const PAGES_AT_START = 400;
 /** Most keys whose number is too large that are reported. Other programs make the keys, and each is remembered. */
 const MAX_REPORTED = 100;
 
+/**
+ * The numbers of a stream's shards by one look, which probes as {@link ShardDiscovery} does and never walks through the
+ * keyspace: up to the first run of 32 numbers without a shard, and none where the first 8 have none.
+ */
+export async function probeShards(streamKey: string, reading: Pick<ReadCommands, 'isStream'>): Promise<number[]> {
+  const found = await shardsAmong(streamKey, range(0, FIRST_NUMBERS), reading);
+  let run = found;
+  for (let start = FIRST_NUMBERS; run.length > 0; start += RUN) {
+    run = await shardsAmong(streamKey, range(start, RUN), reading);
+    found.push(...run);
+  }
+  return found;
+}
+
+async function shardsAmong(
+  streamKey: string,
+  numbers: readonly number[],
+  reading: Pick<ReadCommands, 'isStream'>,
+): Promise<number[]> {
+  const areStreams = await Promise.all(numbers.map((id) => reading.isStream(shardKey(streamKey, id, true))));
+  return numbers.filter((_, index) => areStreams[index]);
+}
+
 /** When the next look is due: after the interval, or after a delay that doubles while looks find nothing. */
 class LookTimes {
   readonly #interval: number;
@@ -172,10 +195,7 @@ export class ShardDiscovery {
   async #probeNumbers(stream: WatchedStream, numbers: readonly number[]): Promise<void> {
     const { streamKey, shards } = stream;
     const unknown = numbers.filter((id) => !shards.has(id));
-    const areStreams = await Promise.all(
-      unknown.map((id) => this.#options.reading.isStream(shardKey(streamKey, id, true))),
-    );
-    for (const [index, id] of unknown.entries()) if (areStreams[index]) this.#note(stream, id);
+    for (const id of await shardsAmong(streamKey, unknown, this.#options.reading)) this.#note(stream, id);
   }
 
   /** The next pages of the walk, at most to its end. */

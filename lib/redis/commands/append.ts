@@ -160,9 +160,9 @@ export class RedisAppendCommands implements AppendCommands {
     }
   }
 
-  async remove(streamKey: string, ids: readonly string[]): Promise<void> {
+  async remove(streamKey: string, ids: readonly string[]): Promise<number> {
     const key = this.#sender.key(streamKey);
-    await this.#sender.text(key, ['XDEL', key, ...ids]);
+    return Number(await this.#sender.text(key, ['XDEL', key, ...ids]));
   }
 
   async expire(streamKey: string, ttl: number): Promise<void> {

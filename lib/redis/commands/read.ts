@@ -94,6 +94,12 @@ export class RedisReadCommands implements ReadCommands {
     return Number(await this.#sender.text(key, ['XLEN', key]));
   }
 
+  async memoryUsage(streamKey: string): Promise<number | undefined> {
+    const key = this.#sender.key(streamKey);
+    const bytes = await this.#sender.text(key, ['MEMORY', 'USAGE', key]);
+    return typeof bytes === 'number' ? bytes : undefined;
+  }
+
   async isStream(streamKey: string): Promise<boolean> {
     const key = this.#sender.key(streamKey);
     return (await this.#sender.text(key, ['TYPE', key])) === 'stream';

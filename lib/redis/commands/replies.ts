@@ -15,7 +15,16 @@ export function parsePending(reply: unknown): PendingEntry[] {
 
 export function parseStreamInfo(reply: unknown): StreamInfo {
   const info = toMap(reply);
-  return { length: Number(info.get('length')), lastGeneratedId: String(info.get('last-generated-id')) };
+  return {
+    length: Number(info.get('length')),
+    firstId: idOfEntry(info.get('first-entry')),
+    lastId: idOfEntry(info.get('last-entry')),
+    lastGeneratedId: String(info.get('last-generated-id')),
+  };
+}
+
+function idOfEntry(entry: unknown): string | undefined {
+  return Array.isArray(entry) ? String(entry[0]) : undefined;
 }
 
 export function parseGroups(reply: unknown): GroupInfo[] {
@@ -37,7 +46,13 @@ export function parseConsumers(reply: unknown): GroupConsumerInfo[] {
   if (!Array.isArray(reply)) return [];
   return reply.map((row) => {
     const info = toMap(row);
-    return { name: String(info.get('name')), pending: Number(info.get('pending')), idle: Number(info.get('idle')) };
+    const inactive = Number(info.get('inactive') ?? -1);
+    return {
+      name: String(info.get('name')),
+      pending: Number(info.get('pending')),
+      idle: Number(info.get('idle')),
+      inactive: inactive < 0 ? undefined : inactive,
+    };
   });
 }
 

@@ -115,8 +115,8 @@ export interface AppendCommands extends BatchWriter {
   /** Both return the number of removed entries. */
   trimMaxLen(streamKey: string, maxLen: number): Promise<number>;
   trimMinId(streamKey: string, minId: string): Promise<number>;
-  /** Deletes entries. */
-  remove(streamKey: string, ids: readonly string[]): Promise<void>;
+  /** Deletes entries; returns how many there were. */
+  remove(streamKey: string, ids: readonly string[]): Promise<number>;
   /** Removes the stream after that many milliseconds, unless this is called again before; with 0 at once. */
   expire(streamKey: string, ttl: number): Promise<void>;
 }
@@ -149,11 +149,16 @@ export interface ReadCommands {
   streamInfo(streamKey: string): Promise<StreamInfo | undefined>;
   /** Number of entries; 0 for a stream that does not exist. */
   length(streamKey: string): Promise<number>;
+  /** Bytes, as the server estimates them; undefined for a key that does not exist. */
+  memoryUsage(streamKey: string): Promise<number | undefined>;
   isStream(streamKey: string): Promise<boolean>;
 }
 
 export interface StreamInfo {
   readonly length: number;
+  /** Ids of the first and the last entry; undefined without entries. */
+  readonly firstId: string | undefined;
+  readonly lastId: string | undefined;
   readonly lastGeneratedId: string;
 }
 
@@ -267,6 +272,11 @@ export interface GroupConsumerInfo {
   readonly pending: number;
   /** Milliseconds since the consumer last attempted anything. */
   readonly idle: number;
+  /**
+   * Milliseconds since the consumer was last given or claimed an entry; undefined when it never was, and where the server does
+   * not know it (before Redis 7.2).
+   */
+  readonly inactive?: number | undefined;
 }
 
 export interface TrimStep {

@@ -208,13 +208,16 @@ export function readingCases(bench: CommandBench): void {
       expect(await reading.range(bench.key(), '-', '+')).toEqual([]);
     });
 
-    it('tells length and last id of a stream, and nothing of one that does not exist', async () => {
+    it('tells length, ids and memory of a stream, and nothing of one that does not exist', async () => {
       const key = bench.key();
       const { reading } = bench.control;
       expect(await reading.streamInfo(key)).toBeUndefined();
+      expect(await reading.memoryUsage(key)).toBeUndefined();
       expect(await reading.isStream(key)).toBe(false);
       const ids = await add(key, 'a', 'b');
-      expect(await reading.streamInfo(key)).toEqual({ length: 2, lastGeneratedId: ids[1] });
+      const [firstId, lastId] = ids;
+      expect(await reading.streamInfo(key)).toEqual({ length: 2, firstId, lastId, lastGeneratedId: lastId });
+      expect(await reading.memoryUsage(key)).toBeGreaterThan(0);
       expect(await reading.isStream(key)).toBe(true);
     });
 

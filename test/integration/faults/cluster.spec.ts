@@ -103,6 +103,37 @@ describe('streams of a cluster', () => {
   });
 });
 
+describe('a manager of a cluster', () => {
+  it('sums up shards on all nodes, and finds and deletes dead letters on the node of their stream', async () => {
+    const stream = 'managed';
+    const streamer = await bench.streamer(cluster.connection);
+    const manager = await streamer.createManager();
+    const keys = numbers(0, 5).map((shard) => `${stream}:${shard}`);
+    const nodes = new Set<ClusterNode>();
+    for (const key of keys) {
+      const node = await cluster.masterOf(key);
+      nodes.add(node);
+      await node.admin.xadd(key, '*', 'msg', 'x');
+      await node.admin.xgroup('CREATE', key, 'g', '0');
+      await node.admin.xreadgroup('GROUP', 'g', 'c', 'STREAMS', key, '>');
+    }
+    expect(nodes.size).toBe(3);
+    await manager.pauseGroup(stream, 'g');
+
+    const info = await manager.info(stream);
+    expect(info).toMatchObject({ length: 6, groups: [{ name: 'g', pending: 6, isPaused: true }] });
+    expect(info.memory).toBeGreaterThan(0);
+    expect(info.shards.map(({ key }) => key)).toEqual(keys);
+    expect(await manager.consumers(stream, 'g')).toMatchObject([{ name: 'c', pending: 6 }]);
+
+    const { admin } = await cluster.masterOf(`${stream}.dead`);
+    const id = String(await admin.xadd(`${stream}.dead`, '*', 'msg', 'x', 'h:dead-letter-reason', 'bad'));
+    expect(await manager.deadLetters(stream, { reason: 'bad' })).toMatchObject([{ id, reason: 'bad' }]);
+    expect(await manager.removeDeadLetter(stream, id)).toBe(true);
+    expect(await manager.deadLetters(stream)).toEqual([]);
+  });
+});
+
 describe('a connection to one node of a cluster', () => {
   it('that breaks during the reply to a read loses nothing', async () => {
     const [streamer, proxies] = await proxied();

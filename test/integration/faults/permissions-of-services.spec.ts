@@ -126,12 +126,35 @@ describe('a service with the documented permissions', () => {
     expect(await manager.hasGroups('s')).toBe(true);
     expect(await manager.groups('s')).toMatchObject([{ name: 'g', consumers: [{ name: 'me', pending: 3 }] }]);
     expect(await manager.pending('s', 'g')).toHaveLength(3);
+    expect(await manager.consumers('s', 'g')).toMatchObject([{ name: 'me', pending: 3 }]);
+    // The memory is unknown without a permission of its own.
+    const groups = [{ name: 'g', isPaused: false }];
+    expect(await manager.info('s')).toMatchObject({ length: 3, memory: undefined, groups });
+    expect(await manager.removeDeadLetter('s', String(await admin.xadd('app:s.dead', '*', 'msg', 'x')))).toBe(true);
+    expect(await manager.deadLetters('s')).toEqual([]);
+    await admin.del('app:s.dead');
     await manager.setGroupPosition('s', 'g', 'end');
     await expect(manager.removeConsumer('s', 'g', 'me')).rejects.toMatchObject({ code: 'ERR_CONSUMER_PENDING' });
     await producer.trimMaxLen('s', 0);
     await expect(manager.scan()).rejects.toMatchObject({ code: 'ERR_PERMISSION' });
     await setUser(admin, 'app', `${NEEDED} +scan`);
     expect(await manager.scan()).toEqual({ cursor: '0', streams: ['s'] });
+    await setUser(admin, 'app', `${NEEDED} +memory|usage`);
+    expect((await manager.info('s')).memory).toBeGreaterThan(0);
+  });
+
+  it('that is limited to the key of one stream sees the stream without shards and pauses', async () => {
+    const info = '-@all +xinfo|stream +xinfo|groups +xinfo|consumers +type +exists +info +ping +client|setname';
+    await admin.xadd('app:s', '1-0', 'msg', 'x');
+    await admin.xgroup('CREATE', 'app:s', 'g', '0');
+    await setUser(admin, 'app', `~app:s ${info}`);
+    const manager = await (await bench.streamer(urlFor(), PREFIX)).createManager();
+    const groups = [{ name: 'g', isPaused: undefined }];
+
+    expect(await manager.info('s')).toMatchObject({ length: 1, memory: undefined, groups, shards: [{ key: 's' }] });
+    await expect(manager.info('t')).rejects.toMatchObject({ code: 'ERR_PERMISSION' });
+    await setUser(admin, 'app', `~app:s ${info.replace('+type', '')}`);
+    expect(await manager.info('s')).toMatchObject({ length: 1, groups });
   });
 
   it('needs more permissions for delivery exactly-once, and fails with a clear error without them', async () => {

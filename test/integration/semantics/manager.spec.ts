@@ -63,7 +63,11 @@ describe('manager', () => {
     const [group, ...others] = await manager.groups(stream);
     expect(others).toEqual([]);
     expect(group).toMatchObject({ name: 'workers', pending: 5, lastDeliveredId: messages[4]?.id });
-    expect(group?.consumers).toEqual([{ name: 'one', pending: 5, idle: expect.any(Number) }]);
+    // Redis 7.2 and later tell it.
+    const inactive = group?.consumers[0]?.inactive;
+    expect(['number', 'undefined']).toContain(typeof inactive);
+    expect(group?.consumers).toEqual([{ name: 'one', pending: 5, idle: expect.any(Number), inactive }]);
+    expect(await manager.consumers(stream, 'workers')).toMatchObject([{ name: 'one', pending: 5 }]);
     expect([0, undefined]).toContain(group?.lag);
 
     const page = await manager.pending(stream, 'workers', { count: 2 });
@@ -75,6 +79,102 @@ describe('manager', () => {
     expect(rest.map(({ id }) => id)).toEqual(messages.slice(2).map(({ id }) => id));
     expect(await manager.pending(stream, 'workers', { minIdle: 3_600_000 })).toEqual([]);
     expect(await manager.pending(stream, 'workers', { consumer: 'nobody' })).toEqual([]);
+  });
+
+  it('info() returns length, memory, ids of the entries, and groups with their consumers and pauses', async () => {
+    const stream = uniqueName('stream');
+    const { redis } = streams;
+    const manager = await (await streams.connect()).createManager();
+    for (const id of ['1-0', '2-5', '7-1', '9-0']) await redis.xadd(stream, id, 'msg', 'x');
+    await redis.xgroup('CREATE', stream, 'workers', '0');
+    await redis.xgroup('CREATE', stream, 'others', '$');
+    await redis.xreadgroup('GROUP', 'workers', 'one', 'COUNT', 3, 'STREAMS', stream, '>');
+    await redis.xdel(stream, '9-0');
+    await manager.pauseGroup(stream, 'others');
+
+    const info = await manager.info(stream);
+    // The last id is that of an entry, not the last that was ever given.
+    expect(info).toMatchObject({ streamKey: stream, length: 3, firstId: '1-0', lastId: '7-1' });
+    expect(info.memory).toBeGreaterThan(0);
+    const groups = [
+      { name: 'others', pending: 0, lastDeliveredId: '9-0', consumers: [], isPaused: true },
+      { name: 'workers', pending: 3, lastDeliveredId: '7-1', consumers: [{ name: 'one' }], isPaused: false },
+    ].map((group) => ({ ...group, lag: 0, lagSeconds: 0 }));
+    expect(info.groups).toMatchObject(groups);
+    expect(await manager.groups(stream)).toMatchObject(groups);
+    const { streamKey, ...rest } = info;
+    expect(info.shards).toMatchObject([{ key: streamKey, shardId: 0, length: rest.length, lastId: rest.lastId }]);
+
+    await redis.xdel(stream, '1-0', '2-5', '7-1');
+    const empty = await manager.info(stream);
+    expect(empty).toMatchObject({ length: 0, firstId: undefined, lastId: undefined, groups });
+    expect(empty.shards).toHaveLength(1);
+  });
+
+  it('info() of a stream that does not exist has no shards, and consumers() refuses it', async () => {
+    const missing = uniqueName('missing');
+    const manager = await (await streams.connect()).createManager();
+
+    const nothing = { length: 0, memory: 0, firstId: undefined, lastId: undefined, groups: [], shards: [] };
+    expect(await manager.info(missing)).toEqual({ streamKey: missing, ...nothing });
+    const failure = { code: 'ERR_GROUP_MISSING', streamKey: missing, group: 'none' };
+    await expect(manager.consumers(missing, 'none')).rejects.toMatchObject(failure);
+    expect(await streams.redis.exists(missing)).toBe(0);
+  });
+
+  it('info(), groups() and consumers() of a stream with shards sum up its shards, and name each', async () => {
+    const stream = uniqueName('sharded');
+    const { redis } = streams;
+    const manager = await (await streams.connect()).createManager();
+    // 9 is found, because the gap is small; the others are no shards.
+    const lengths = { 0: 3, 1: 2, 9: 1 };
+    for (const [shard, length] of Object.entries(lengths)) {
+      const key = `${stream}:${shard}`;
+      for (let n = 1; n <= length; n += 1) await redis.xadd(key, `${n}-${shard}`, 'msg', 'x');
+      await redis.xgroup('CREATE', key, 'workers', '0');
+      await redis.xreadgroup('GROUP', 'workers', `only-${shard}`, 'COUNT', 1, 'STREAMS', key, '>');
+    }
+    await redis.xreadgroup('GROUP', 'workers', 'both', 'COUNT', 9, 'STREAMS', `${stream}:0`, `${stream}:1`, '>', '>');
+    await redis.xgroup('CREATE', `${stream}:1`, 'rare', '0');
+    for (const other of ['dead', '01', '1x', '-1']) await redis.xadd(`${stream}:${other}`, '*', 'msg', 'x');
+    await redis.set(`${stream}:2`, 'no stream');
+    await manager.pauseGroup(stream, 'workers');
+
+    const info = await manager.info(stream);
+    expect(info).toMatchObject({ streamKey: stream, length: 6, firstId: '1-0', lastId: '3-0' });
+    expect(info.shards).toMatchObject(
+      Object.entries(lengths).map(([shard, length]) => {
+        return { key: `${stream}:${shard}`, shardId: Number(shard), length, firstId: `1-${shard}` };
+      }),
+    );
+    expect(info.memory).toBe(info.shards.reduce((sum, { memory }) => sum + (memory ?? Number.NaN), 0));
+    const consumers = [
+      { name: 'both', pending: 3 },
+      { name: 'only-0', pending: 1 },
+      { name: 'only-1', pending: 1 },
+      { name: 'only-9', pending: 1 },
+    ];
+    const byName = <T extends { name: string }>(items: readonly T[] = []): T[] =>
+      [...items].sort((one, other) => (one.name < other.name ? -1 : 1));
+    const [rare, workers] = byName(info.groups);
+    expect(rare).toMatchObject({ name: 'rare', pending: 0, lastDeliveredId: '0-0', consumers: [], isPaused: false });
+    expect([2, undefined]).toContain(rare?.lag);
+    // Its oldest entry is of 1970.
+    expect(rare?.lagSeconds).toBeGreaterThan(1_000_000_000);
+    expect(workers).toMatchObject({ name: 'workers', pending: 6, lastDeliveredId: '1-9', isPaused: true });
+    expect(workers).toMatchObject({ lag: 0, lagSeconds: 0 });
+    expect(byName(workers?.consumers)).toMatchObject(consumers);
+    const [, again] = byName(await manager.groups(stream));
+    expect(again).toMatchObject({ name: 'workers', pending: 6, lastDeliveredId: '1-9', isPaused: true });
+    expect(byName(await manager.consumers(stream, 'workers'))).toMatchObject(consumers);
+
+    // By its own name a shard is a stream; it is paused with the stream whose shard it is.
+    const shard = await manager.info(`${stream}:1`);
+    expect(shard).toMatchObject({ length: 2, firstId: '1-1', lastId: '2-1', shards: [{ shardId: 0 }] });
+    expect(shard.groups.map(({ name, isPaused }) => `${name} ${isPaused}`).sort()).toEqual([
+      'rare false',
+      'workers true',
+    ]);
   });
 
   it('setGroupPosition() moves a whole group to an id, a time, the beginning or the end', async () => {
@@ -137,6 +237,7 @@ describe('manager', () => {
       const failure = { code: 'ERR_GROUP_MISSING', streamKey: key, group: 'none' };
       await expect(manager.setGroupPosition(key, 'none', 'end')).rejects.toMatchObject(failure);
       await expect(manager.pending(key, 'none')).rejects.toMatchObject(failure);
+      await expect(manager.consumers(key, 'none')).rejects.toMatchObject(failure);
       await expect(manager.removeConsumer(key, 'none', 'nobody')).rejects.toMatchObject(failure);
     }
   });

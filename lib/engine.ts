@@ -11,10 +11,10 @@ export type {
   OnlyOptionsOf,
   RewindTarget,
 } from './engine/consuming/consumer-types.js';
+export type { ConsumerMode } from './engine/options/consumer-mode.js';
 export type {
   AutoCommit,
   AutoStreamReset,
-  ConsumerMode,
   ConsumerOptions,
   Delivery,
   GroupOptions,
@@ -28,12 +28,34 @@ export type {
 } from './engine/options/options.js';
 export { DEAD_LETTER_HEADERS } from './engine/settling/dead-letter.js';
 export type { DeadLetterOptions } from './engine/settling/dead-letter.js';
-export type { HealthOptions, LoopHealth, StreamHealth, StreamerHealth } from './engine/health.js';
+export type {
+  HealthOptions,
+  LoopHealth,
+  LoopStats,
+  StreamHealth,
+  StreamerHealth,
+  StreamerStats,
+} from './engine/health.js';
 export { Inbox, idempotencyKey } from './engine/admin/inbox.js';
 export type { InboxOptions } from './engine/admin/inbox.js';
 export type { PauseReason } from './engine/consuming/partition.js';
 export type { LoopReport, LoopState } from './engine/consuming/reading/loop-watchdog.js';
 export type { RetentionOptions, TrimOptions, TrimResult } from './engine/admin/retention.js';
+export type {
+  DeadLetteredDetails,
+  ProcessDetails,
+  ProcessOperation,
+  ProcessOutcome,
+  ReceiveDetails,
+  ReceiveOperation,
+  RequestDetails,
+  RequestOperation,
+  SendOperation,
+  SentMessageDetails,
+  SentMessageKind,
+  Telemetry,
+  TelemetrySource,
+} from './engine/telemetry/telemetry.js';
 export type { RetryOptions } from './engine/settling/retry-policy.js';
 export { Receipt } from './engine/messages/receipt.js';
 export type { RedriveOptions, RedriveResult } from './engine/admin/redrive.js';

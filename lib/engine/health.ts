@@ -6,7 +6,7 @@ import { entryIdTime, nextEntryId } from '../redis/commands/entry-id.js';
 import type { GroupInfo, StreamCommands } from '../redis/commands/stream-commands.js';
 import type { Partition, PauseReason } from './consuming/partition.js';
 import type { LoopReport } from './consuming/reading/loop-watchdog.js';
-import type { ConsumerMode } from './options/options.js';
+import type { ConsumerMode } from './options/consumer-mode.js';
 
 /** One stream, or one shard of it, that a loop reads. The numbers are undefined when the server did not answer in time. */
 export interface StreamHealth {

@@ -37,6 +37,8 @@ import {
   resolveStreamerOptions,
 } from './options/resolve-options.js';
 import type { ResolvedConsumerOptions, ResolvedStreamerOptions } from './options/resolve-options.js';
+import { GuardedTelemetry } from './telemetry/guarded-telemetry.js';
+import type { Telemetry, TelemetrySource } from './telemetry/telemetry.js';
 import { SuspectTurn } from './settling/suspect-turn.js';
 import type { ConsumerEnvironment, LiveSession, ReaderConnection } from './consuming/consumer-environment.js';
 import { StreamConsumer } from './consuming/stream-consumer.js';
@@ -48,7 +50,10 @@ const CONNECT_TIMEOUT = 10_000;
 const REPLY_TIMEOUT = 10_000;
 
 /** The entrance to the engine: connections to one Redis, and the producers, consumers and managers that use them. */
-export class RedisStreamer extends EventEmitter<{ status: [status: RedisStreamsStatus] }> implements AsyncDisposable {
+export class RedisStreamer
+  extends EventEmitter<{ status: [status: RedisStreamsStatus] }>
+  implements AsyncDisposable, TelemetrySource
+{
   readonly #options: ResolvedStreamerOptions;
   readonly #logger: Required<RedisStreamsLogger>;
   readonly #connections: RedisConnections;
@@ -61,6 +66,7 @@ export class RedisStreamer extends EventEmitter<{ status: [status: RedisStreamsS
   readonly #consumers = new Set<StreamConsumer>();
   readonly #sessions = new Set<LiveSession>();
   readonly #groupPauses: GroupPauses;
+  readonly #telemetry: GuardedTelemetry | undefined;
   #disconnecting: Promise<void> | undefined;
 
   /** Makes no connection yet; {@link connect} does, or {@link RedisStreamer.connect} both. @throws InvalidOptionError */
@@ -80,6 +86,15 @@ export class RedisStreamer extends EventEmitter<{ status: [status: RedisStreamsS
     this.#control = this.#commands(this.#connections.control);
     this.#groupPauses = new GroupPauses(this.#control.pauses, this.#logger);
     this.#mover = new DelayedMover({ delayed: this.#control.delayed, logger: this.#logger });
+    const { telemetry } = this.#options;
+    if (telemetry.length > 0) this.#telemetry = this.#follow(telemetry);
+  }
+
+  /** A streamer that is never used has nothing to show. */
+  #follow(all: readonly Telemetry[]): GuardedTelemetry {
+    const telemetry = new GuardedTelemetry(all, this, this.#logger);
+    this.#connections.once('opening', () => telemetry.attach());
+    return telemetry;
   }
 
   /**
@@ -130,9 +145,20 @@ export class RedisStreamer extends EventEmitter<{ status: [status: RedisStreamsS
     return writer.isCluster !== undefined || control.isCluster !== undefined;
   }
 
+  /** Where Redis is, by the configuration: the first node of a cluster, the first of several sentinels. */
+  get server(): TelemetrySource['server'] {
+    const [, host, port] = /^\[?([^,\s]+?)\]?:(\d+)/.exec(this.#connections.address) ?? [];
+    return host === undefined ? undefined : { host, port: Number(port) };
+  }
+
   /** @internal */
   get connections(): RedisConnections {
     return this.#connections;
+  }
+
+  /** Undefined where none was given. @internal */
+  get telemetry(): GuardedTelemetry | undefined {
+    return this.#telemetry;
   }
 
   /** A producer that is anchored to one stream. @throws InvalidOptionError */
@@ -157,6 +183,7 @@ export class RedisStreamer extends EventEmitter<{ status: [status: RedisStreamsS
       timeout: this.#options.timeout,
       connectTimeout: this.#options.connectTimeout,
       logger: this.#logger,
+      telemetry: this.#telemetry,
       onScheduled: (streamKey, due, onError) => {
         const wait = 'in' in due ? due.in : due.at - this.#control.clock.now(streamKey);
         this.#mover.expect(streamKey, wait, onError);
@@ -187,6 +214,7 @@ export class RedisStreamer extends EventEmitter<{ status: [status: RedisStreamsS
       ...this.#environment(),
       isForReplies: true,
       moveDelayed: () => () => undefined,
+      telemetry: undefined,
     });
   }
 
@@ -324,6 +352,7 @@ export class RedisStreamer extends EventEmitter<{ status: [status: RedisStreamsS
     for (const producer of this.#producers) producer.giveUp();
     for (const session of this.#sessions) session.giveUp();
     await Promise.all([closing, ending]);
+    this.#telemetry?.detach();
   }
 
   /** A server that is leaving sends its last answers over producers, which therefore end after it. Never rejects. */
@@ -352,6 +381,7 @@ export class RedisStreamer extends EventEmitter<{ status: [status: RedisStreamsS
       blockTimeout: this.#options.blockTimeout,
       timeout: this.#options.timeout,
       logger: this.#logger,
+      telemetry: this.#telemetry,
     };
   }
 

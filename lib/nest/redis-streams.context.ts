@@ -18,6 +18,10 @@ export interface MessageDelivery {
   readonly settlement: Settlement | undefined;
   /** @internal False when the message was settled before. */
   settle(settlement: Settlement): boolean;
+  /** @internal With which the handler failed. */
+  failure: unknown;
+  /** @internal It was read after its time, and reached no handler. */
+  isExpired: boolean;
   /** @internal */
   readonly signal: AbortSignal;
   /** @internal */

@@ -5,15 +5,11 @@ import type { DeadLetterOptions } from '../engine/settling/dead-letter.js';
 import { check, definedOptions, optionNames, pickOptions } from '../shared/option-checks.js';
 import { DEFAULTS } from '../engine/options/options.js';
 import { PRODUCER_OPTIONS, resolveConsumerOptions } from '../engine/options/resolve-options.js';
-import type {
-  AutoCommit,
-  AutoStreamReset,
-  ConsumerMode,
-  ConsumerOptions,
-  ProducerOptions,
-} from '../engine/options/options.js';
+import type { ConsumerMode } from '../engine/options/consumer-mode.js';
+import type { AutoCommit, AutoStreamReset, ConsumerOptions, ProducerOptions } from '../engine/options/options.js';
 import type { RetentionOptions } from '../engine/admin/retention.js';
 import { resolveRetry } from '../engine/settling/retry-policy.js';
+import type { Telemetry } from '../engine/telemetry/telemetry.js';
 import type { RetryOptions } from '../engine/settling/retry-policy.js';
 import { InvalidOptionError } from '../errors.js';
 import type { RedisStreamsLogger } from '../shared/logger.js';
@@ -61,6 +57,8 @@ export interface RedisStreamsCommonOptions {
   replyPrefix?: string;
   /** Default: Nest's logger. */
   logger?: RedisStreamsLogger;
+  /** Follows what happens to messages: `openTelemetry()`, `prometheus()`, or one of your own. Default: none. */
+  telemetry?: Telemetry | readonly Telemetry[];
 }
 
 /** Options of {@link ClientRedisStreams}. */
@@ -243,6 +241,7 @@ export const TRANSPORT_OPTIONS = optionNames<ClientRedisStreamsOptions & ServerR
   replyPrefix: true,
   maxPayload: true,
   logger: true,
+  telemetry: true,
   // Of the client.
   sharder: true,
   maxLen: true,

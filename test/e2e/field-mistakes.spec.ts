@@ -137,7 +137,7 @@ it('every option of the server is checked: an invalid value of each is refused',
     concurrency: true, connectTimeout: true,
     connection: true, consumer: true, consumerExpiry: true, deadLetter: true, deserializer: true, group: true, keyPrefix: true,
     maxPayload: true, messageField: true, mode: true, onDeadLetter: true, prefetch: true, replyPrefix: true, retention: true, retry: true,
-    serializer: true, shards: true, shutdownTimeout: true, streams: true, timeout: true,
+    serializer: true, shards: true, shutdownTimeout: true, streams: true, telemetry: true, timeout: true,
     wildcards: true,
   }; // prettier-ignore
   for (const name of Object.keys(names)) {
@@ -149,7 +149,8 @@ it('every option of the client is checked: an invalid value of each is refused',
   const names: Record<keyof Omit<ClientRedisStreamsOptions, 'logger'>, true> = {
     blockTimeout: true, connectTimeout: true, connection: true, delivery: true, deserializer: true, keyPrefix: true, maxBatch: true,
     maxLen: true, maxPayload: true, maxQueued: true, maxQueuedBytes: true, messageField: true, minAge: true, replyPrefix: true,
-    requestTimeout: true, serializer: true, sharder: true, shutdownTimeout: true, streams: true, timeout: true,
+    requestTimeout: true, serializer: true, sharder: true, shutdownTimeout: true, streams: true,
+    telemetry: true, timeout: true,
   }; // prettier-ignore
   for (const name of Object.keys(names)) {
     expect([name, refusal(() => new ClientRedisStreams({ [name]: SENSELESS }))]).toEqual([name, name]);

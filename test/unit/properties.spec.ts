@@ -234,6 +234,7 @@ describe('messages', () => {
       } as never,
       messageField: 'msg',
       timeout: 1_000,
+      telemetry: undefined,
       logger: safeLogger({ error: () => undefined, warn: () => undefined, log: () => undefined }),
     });
     await fc.assert(

@@ -5,6 +5,7 @@ import type { RedisConnection } from '../../redis/connection/redis-connection.js
 import type { ReadCommands, StreamCommands } from '../../redis/commands/stream-commands.js';
 import type { LocalLoopHealth } from '../health.js';
 import type { GroupPauses } from './group-pauses.js';
+import type { GuardedTelemetry } from '../telemetry/guarded-telemetry.js';
 import type { SuspectTurn } from '../settling/suspect-turn.js';
 
 /** A connection for blocking reads. */
@@ -59,4 +60,6 @@ export interface ConsumerEnvironment {
   /** How long a start waits for Redis, and a commit repeats its acknowledgements through an outage, in milliseconds. */
   readonly timeout: number;
   readonly logger: Required<RedisStreamsLogger>;
+  /** Undefined where none was given. */
+  readonly telemetry: GuardedTelemetry | undefined;
 }

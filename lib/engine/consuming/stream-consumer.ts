@@ -18,6 +18,7 @@ import type { ConsumerEnvironment } from './consumer-environment.js';
 import { moveTo } from './seek.js';
 import type { SeekTarget } from './seek.js';
 import { StreamAssignment } from './stream-assignment.js';
+import type { GuardedTelemetry } from '../telemetry/guarded-telemetry.js';
 import { StreamMessage } from '../messages/stream-message.js';
 import type { StreamShard } from '../messages/stream-message.js';
 
@@ -70,7 +71,25 @@ export class StreamConsumer extends EventEmitter<{ error: [error: RedisStreamsEr
     await this.#assignment.open(streamKeys, deadline);
   }
 
-  next({ signal }: { signal?: AbortSignal } = {}): Promise<StreamMessage> {
+  next(options: { signal?: AbortSignal } = {}): Promise<StreamMessage> {
+    const { telemetry } = this.#environment;
+    return telemetry?.followsReceives ? this.#followedNext(telemetry, options) : this.#next(options);
+  }
+
+  async #followedNext(telemetry: GuardedTelemetry, options: { signal?: AbortSignal }): Promise<StreamMessage> {
+    const streamKeys = [...new Set(this.#session.partitions.current.map(({ streamKey }) => streamKey))];
+    const operation = telemetry.startReceive({ streamKeys, group: this.groupId, consumer: this.consumerId });
+    try {
+      const message = await this.#next(options);
+      operation.end({ message });
+      return message;
+    } catch (error) {
+      operation.end({ error });
+      throw error;
+    }
+  }
+
+  #next({ signal }: { signal?: AbortSignal }): Promise<StreamMessage> {
     if (signal?.aborted) return Promise.reject(signal.reason as Error);
     if (this.#ending) return Promise.reject(new ConsumerEndedError());
     const message = this.#waiting.length === 0 ? this.#session.handOut() : undefined;
@@ -194,6 +213,7 @@ export class StreamConsumer extends EventEmitter<{ error: [error: RedisStreamsEr
 
   /** Each failure is reported once: to a call that waits, otherwise to the next one. Other calls wait for other partitions. */
   #failStream(error: RedisStreamsError): void {
+    this.#environment.telemetry?.failed(error);
     this.#failures.push(error);
     while (this.#waiting.length > 0) {
       const failure = this.#nextFailure();
@@ -250,6 +270,7 @@ export class StreamConsumer extends EventEmitter<{ error: [error: RedisStreamsEr
   }
 
   #report(error: RedisStreamsError): void {
+    this.#environment.telemetry?.failed(error);
     try {
       if (this.listenerCount('error') > 0) this.emit('error', error);
       else this.#environment.logger.error(error.message);

@@ -1,5 +1,6 @@
 import type { RedisStreamsLogger } from '../../shared/logger.js';
 import type { RetentionOptions } from '../admin/retention.js';
+import type { Telemetry } from '../telemetry/telemetry.js';
 
 /** Options of {@link RedisStreamer}. All times are milliseconds. */
 export interface StreamerOptions {
@@ -28,6 +29,8 @@ export interface StreamerOptions {
   shutdownTimeout?: number;
   /** Default: warnings and errors go to the console. */
   logger?: RedisStreamsLogger;
+  /** Follows what happens to messages: `openTelemetry()`, `prometheus()`, or one of your own. Default: none. */
+  telemetry?: Telemetry | readonly Telemetry[];
 }
 
 /**
@@ -169,8 +172,6 @@ export interface LoadBalancedOptions extends GroupOptions {
 }
 
 export type ConsumerOptions = RealTimeOptions | ResumableOptions | LoadBalancedOptions;
-export type ConsumerMode = ConsumerOptions['mode'];
-
 /** The only defaults of streamers, producers and consumers. */
 export const DEFAULTS = Object.freeze({
   streamer: Object.freeze({
@@ -180,6 +181,7 @@ export const DEFAULTS = Object.freeze({
     connectTimeout: 10_000,
     blockTimeout: 10_000,
     shutdownTimeout: 10_000,
+    telemetry: Object.freeze([]),
   }),
   producer: Object.freeze({
     maxBatch: 500,

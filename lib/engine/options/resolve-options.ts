@@ -4,14 +4,16 @@ import { hostname } from 'node:os';
 
 import { CallbackError, InvalidOptionError } from '../../errors.js';
 import { resolveRetention } from '../admin/retention.js';
+import { resolveTelemetry } from '../telemetry/guarded-telemetry.js';
+import type { Telemetry } from '../telemetry/telemetry.js';
 import type { ResolvedRetention, RetentionOptions } from '../admin/retention.js';
 
 import { check, checkSpelling, definedOptions, optionNames } from '../../shared/option-checks.js';
 import { DEFAULTS } from './options.js';
+import type { ConsumerMode } from './consumer-mode.js';
 import type {
   AutoCommit,
   AutoStreamReset,
-  ConsumerMode,
   ConsumerOptions,
   Delivery,
   LoadBalancedOptions,
@@ -29,6 +31,7 @@ export interface ResolvedStreamerOptions {
   /** Never more than `timeout`. */
   readonly connectTimeout: number;
   readonly blockTimeout: number;
+  readonly telemetry: readonly Telemetry[];
   readonly shutdownTimeout: number;
 }
 
@@ -73,6 +76,7 @@ const STREAMER_OPTIONS = optionNames<StreamerOptions>({
   blockTimeout: true,
   shutdownTimeout: true,
   logger: true,
+  telemetry: true,
 });
 
 /** For a caller whose options are those of a streamer alone. @throws InvalidOptionError */
@@ -100,7 +104,8 @@ export function resolveStreamerOptions(options: StreamerOptions): ResolvedStream
   check.integer('blockTimeout', blockTimeout, 100, 60_000);
   check.time('shutdownTimeout', shutdownTimeout, 0);
   const limited = Math.min(connectTimeout, timeout);
-  return { keyPrefix, messageField, timeout, connectTimeout: limited, blockTimeout, shutdownTimeout };
+  const telemetry = resolveTelemetry(resolved.telemetry);
+  return { keyPrefix, messageField, timeout, connectTimeout: limited, blockTimeout, shutdownTimeout, telemetry };
 }
 
 export const PRODUCER_OPTIONS = optionNames<ProducerOptions>({

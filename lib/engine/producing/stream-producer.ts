@@ -33,6 +33,8 @@ import { shardKey } from '../messages/stream-message.js';
 import { check } from '../../shared/option-checks.js';
 import type { Sharder } from '../options/options.js';
 import type { ResolvedProducerOptions } from '../options/resolve-options.js';
+import type { GuardedTelemetry } from '../telemetry/guarded-telemetry.js';
+import type { SentMessageKind } from '../telemetry/telemetry.js';
 import { PseudoRandomSharder, RoundRobinSharder, fnv1a } from './sharder.js';
 import { WritePipeline } from './write-pipeline.js';
 
@@ -44,6 +46,8 @@ export interface ProducerEnvironment {
   /** The same until Redis has been reached for the first time. */
   readonly connectTimeout: number;
   readonly logger: Required<RedisStreamsLogger>;
+  /** Undefined where none was given. */
+  readonly telemetry: GuardedTelemetry | undefined;
   /** A message waits beside the stream or shard until it is due. */
   readonly onScheduled?: (
     streamKey: string,
@@ -157,9 +161,15 @@ export class StreamProducer extends EventEmitter<{ error: [error: RedisStreamsEr
    * saves a promise for each message. Never throws.
    * @internal
    */
-  post(streamKey: string, payload: Payload, options: SendOptions | undefined, onSettled: OnSettled): void {
+  post(
+    streamKey: string,
+    payload: Payload,
+    options: SendOptions | undefined,
+    onSettled: OnSettled,
+    kind?: SentMessageKind,
+  ): void {
     try {
-      this.#push(streamKey, payload, options, onSettled);
+      this.#push(streamKey, payload, options, onSettled, kind);
     } catch (error) {
       onSettled(error as RedisStreamsError);
     }
@@ -280,18 +290,48 @@ export class StreamProducer extends EventEmitter<{ error: [error: RedisStreamsEr
     payload: Payload,
     options: SendOptions | undefined,
     onSettled?: OnSettled,
+    kind: SentMessageKind = 'message',
   ): MessageWithReceipt | MessageWithoutReceipt {
     if (this.#ending) throw new ProducerEndedError();
     check.name('streamKey', streamKey);
     this.#requireMemory(streamKey);
     if (options) checkSendOptions(options);
     const bytes = bytesOf(payload);
+    const shardId = this.#shardOf(streamKey, payload, options);
+    const { telemetry } = this.#environment;
+    if (!telemetry?.followsSends) return this.#queue(streamKey, shardId, payload, bytes, options, onSettled);
+    const headers = { ...options?.headers };
+    const operation = telemetry.startSend({
+      kind,
+      streamKey,
+      shardId: this.#options.sharder && shardId,
+      size: bytes,
+      isDelayed: options?.delay !== undefined || options?.deliverAt !== undefined,
+      headers,
+    });
+    try {
+      const message = this.#queue(streamKey, shardId, payload, bytes, { ...options, headers }, onSettled);
+      message.operation = operation;
+      return message;
+    } catch (error) {
+      operation.end({ error: error as Error });
+      throw error;
+    }
+  }
+
+  #queue(
+    streamKey: string,
+    shardId: number,
+    payload: Payload,
+    bytes: number,
+    options: SendOptions | undefined,
+    onSettled: OnSettled | undefined,
+  ): MessageWithReceipt | MessageWithoutReceipt {
     const more = options?.headers && headerFields(options.headers);
     const headerBytes = more ? lengthOf(more) : 0;
     if (bytes + headerBytes > this.#maxPayload)
       throw new PayloadTooLargeError(streamKey, bytes + headerBytes, this.#maxPayload);
     if (more && more.length > MAX_SCRIPT_FIELDS - 2) this.#requireFewHeaders(more.length / 2, options);
-    const shardId = this.#shardOf(streamKey, payload, options);
     const key = shardKey(streamKey, shardId, this.#options.sharder !== undefined);
     const id = entryIdFor(options?.timestamp);
     const conditions = options && this.#conditionsOf(key, options);
@@ -363,6 +403,7 @@ export class StreamProducer extends EventEmitter<{ error: [error: RedisStreamsEr
 
   /** Without a listener for `error` the logger gets the failure; it also gets what a listener throws. */
   readonly #report = (error: RedisStreamsError): void => {
+    this.#environment.telemetry?.failed(error);
     try {
       if (this.listenerCount('error') > 0) this.emit('error', error);
       else this.#log(error);

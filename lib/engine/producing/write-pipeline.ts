@@ -54,6 +54,9 @@ const MIN_MEMORY = 24 * 3_600_000;
 /** Share of `maxQueued` and `maxQueuedBytes`: it lasts while a producer that waited fills the queue again. */
 const LOW_WATER = 0.5;
 
+/** The id was not asked for, or is that of a message that waits. */
+const ACCEPTED = Object.freeze({});
+
 interface Round extends FlushRound {
   done: Deferred<void> | undefined;
 }
@@ -287,12 +290,15 @@ export class WritePipeline implements LanePipeline {
   #accept(message: OutgoingMessage, id: string): void {
     this.#release(message);
     if (message.conditions?.due) this.#options.onScheduled?.(message);
+    message.operation?.end(id === '' || message.conditions?.due ? ACCEPTED : { id });
     message.accepted(id);
   }
 
   #fail(message: OutgoingMessage, error: Error): void {
     this.#release(message);
-    message.failed(this.#neverConnected(error) ?? publicError(message, error));
+    const failure = this.#neverConnected(error) ?? publicError(message, error);
+    message.operation?.end({ error: failure });
+    message.failed(failure);
   }
 
   /** Of the last attempt the error knows only the rest of the time. */

@@ -17,6 +17,10 @@ export type Settlement =
 /** One message that was given to a handler. The first settlement wins; a later one changes nothing. */
 export class Delivery {
   readonly message: StreamMessage;
+  /** With which its handler failed; for telemetry. */
+  failure: unknown;
+  /** It was read after its time, and reached no handler. */
+  isExpired = false;
   readonly #apply: (message: StreamMessage, settlement: Settlement) => void;
   #settlement: Settlement | undefined;
   /** Made when a handler asks for its signal. */

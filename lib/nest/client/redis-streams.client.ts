@@ -1,3 +1,5 @@
+import { AsyncResource } from 'node:async_hooks';
+
 import { Logger } from '@nestjs/common';
 import type { ReadPacket, WritePacket } from '@nestjs/microservices';
 import { ClientProxy } from '@nestjs/microservices';
@@ -8,6 +10,7 @@ import type { HealthOptions, StreamerHealth } from '../../engine/health.js';
 import type { Receipt } from '../../engine/messages/receipt.js';
 import { SendPromise } from '../../engine/messages/send-promise.js';
 import type { StreamProducer } from '../../engine/producing/stream-producer.js';
+import type { GuardedTelemetry } from '../../engine/telemetry/guarded-telemetry.js';
 import { RedisStreamer } from '../../engine/streamer.js';
 import { BatchSendError, ClosedError, InvalidOptionError } from '../../errors.js';
 import type { RedisStreamsError } from '../../errors.js';
@@ -165,8 +168,32 @@ export class ClientRedisStreams extends ClientProxy<RedisStreamsEvents> {
    * Sends the packet of one request. Its replies, or its failure, go to the callback; the function returned gives it up.
    */
   protected publish(packet: ReadPacket, callback: (packet: WritePacket) => void): () => void {
+    const { telemetry } = this.#streamer;
+    if (telemetry?.followsRequests) return this.#publishFollowed(telemetry, packet, callback);
     const request = this.#requests.send(this.#streamOf(packet), packet, callback);
     return () => this.#requests.giveUp(request);
+  }
+
+  #publishFollowed(
+    telemetry: GuardedTelemetry,
+    packet: ReadPacket,
+    callback: (packet: WritePacket) => void,
+  ): () => void {
+    const streamKey = this.#streamOf(packet);
+    const operation = telemetry.startRequest({ pattern: this.normalizePattern(packet.pattern as string), streamKey });
+    // The subscriber's context is that of its own call, not that of the operation.
+    const give = AsyncResource.bind(callback);
+    const request = operation.run(() =>
+      this.#requests.send(streamKey, packet, (reply) => {
+        if (reply.err) operation.end({ error: reply.err as unknown });
+        else if (reply.isDisposed) operation.end({});
+        give(reply);
+      }),
+    );
+    return () => {
+      this.#requests.giveUp(request);
+      operation.end({ isCancelled: true });
+    };
   }
 
   /**
@@ -279,8 +306,14 @@ export class ClientRedisStreams extends ClientProxy<RedisStreamsEvents> {
   }
 
   #failed(error: unknown): SendPromise {
-    return SendPromise.follow(Promise.reject<Receipt>(error as Error), this.#report);
+    return SendPromise.follow(Promise.reject<Receipt>(error as Error), this.#reportRefused);
   }
+
+  /** The producer has not seen it. */
+  readonly #reportRefused = (error: RedisStreamsError): void => {
+    this.#streamer.telemetry?.failed(error);
+    this.#report(error);
+  };
 
   readonly #report = (error: RedisStreamsError): void => {
     this.#log.error(errorText(error));

@@ -212,7 +212,7 @@ export class ReplyWriter {
     const { correlationId, replyTo } = this.request;
     const all: Record<string, string> = { [REQUEST_HEADERS.correlationId]: correlationId, ...headers };
     if (headers === MORE) all[REQUEST_HEADERS.part] = this.#nextPart();
-    this.#outlet.producer.post(replyTo, payload, { headers: all }, this.#onStored);
+    this.#outlet.producer.post(replyTo, payload, { headers: all }, this.#onStored, 'reply');
   }
 
   #nextPart(): string {

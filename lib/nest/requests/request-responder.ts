@@ -133,6 +133,7 @@ export class RequestResponder implements ReplyOutlet {
       if (requestHandler) await this.#options.hooks.around(context, () => this.#run(requestHandler, writer));
       else writer.fail({ status: 'error', message: NO_HANDLER });
     } catch (error) {
+      RedisStreamsContext.deliveryOf(context).failure = error;
       writer.fail(error);
     }
     if (!writer.isWritten) this.#underWay.add(writer);

@@ -120,9 +120,10 @@ export class RequestSender {
       [REQUEST_HEADERS.replyTo]: this.#inbox.streamKey,
       [REQUEST_HEADERS.deadline]: String(this.#deadlineOf(request)),
     };
-    this.#options.producer.post(request.pattern, payload, { ...options, headers }, (failure) => {
+    const onSettled = (failure: unknown): void => {
       if (failure) this.#inbox.fail(request, failure);
-    });
+    };
+    this.#options.producer.post(request.pattern, payload, { ...options, headers }, onSettled, 'request');
   }
 }
 

@@ -125,7 +125,9 @@ export class EventProcessor {
     const message = context.getMessage();
     const expiresAt = expiryOf(message);
     return hasPassed(expiresAt, message, this.#clock())?.then((isOver) => {
-      if (isOver && RedisStreamsContext.deliveryOf(context).settle(ACKNOWLEDGED)) {
+      const delivery = RedisStreamsContext.deliveryOf(context);
+      if (isOver && delivery.settle(ACKNOWLEDGED)) {
+        delivery.isExpired = true;
         this.#reporter.expired(message, expiresAt);
       }
       return isOver;

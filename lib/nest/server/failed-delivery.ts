@@ -26,6 +26,7 @@ export function settleFailed(
   reporter: ServerReporter,
 ): void {
   const { message } = delivery;
+  delivery.failure = error;
   const settlement = canRetry
     ? settlementOf(error, message.deliveryCount, binding.failurePolicy, reporter)
     : LEFT_PENDING;

@@ -1,7 +1,7 @@
 import type { MessageHandler } from '@nestjs/microservices';
 
 import { streamOfShard } from '../../engine/messages/stream-message.js';
-import type { ConsumerMode } from '../../engine/options/options.js';
+import type { ConsumerMode } from '../../engine/options/consumer-mode.js';
 import { InvalidOptionError } from '../../errors.js';
 import type { FailurePolicy } from './failure-policy.js';
 import { resolveHandlerExtras } from '../redis-streams.options.js';

@@ -6,7 +6,7 @@ import type { Delivery, Settlement } from '../../engine/settling/settlement.js';
 import { GroupRateLimit, InstanceRateLimit } from '../../engine/settling/rate-limit.js';
 import type { RateLimit } from '../../engine/settling/rate-limit.js';
 import { Dispatcher } from '../../engine/settling/dispatcher.js';
-import type { ConsumerMode } from '../../engine/options/options.js';
+import type { ConsumerMode } from '../../engine/options/consumer-mode.js';
 import { resolveConsumerOptions } from '../../engine/options/resolve-options.js';
 import type { ResolvedConsumerOptions } from '../../engine/options/resolve-options.js';
 import { StreamAssignment } from '../../engine/consuming/stream-assignment.js';
@@ -236,6 +236,7 @@ export class HandlerConsumer {
     // The next dead letter deletes what this one could not.
     if (stored.trimmed instanceof Error) this.#reporter.failed(stored.trimmed);
     const trimmed = typeof stored.trimmed === 'number' ? stored.trimmed : undefined;
+    this.#streamer.telemetry?.deadLettered({ message, pattern: binding.pattern, group, deadLetterStream, reason });
     this.#reporter.deadLettered({ message, group, reason, error, deadLetterStream, deadLetterId, trimmed });
   }
 

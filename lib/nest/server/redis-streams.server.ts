@@ -6,6 +6,7 @@ import { REDIS_STREAMS_TRANSPORT } from '../../constants.js';
 import type { HealthOptions, StreamerHealth } from '../../engine/health.js';
 import { REDRIVE_GROUP_HEADER } from '../../engine/admin/redrive.js';
 import { RedisStreamer } from '../../engine/streamer.js';
+import type { ProcessDetails } from '../../engine/telemetry/telemetry.js';
 import { ClosedError, InvalidOptionError } from '../../errors.js';
 import { check } from '../../shared/option-checks.js';
 import { safeLogger } from '../../shared/logger.js';
@@ -24,6 +25,7 @@ import { RequestResponder } from '../requests/request-responder.js';
 import { streamOfPattern } from '../stream-pattern.js';
 import { EventProcessor } from './event-processor.js';
 import { ACKNOWLEDGED } from './failure-policy.js';
+import { handleFollowed } from './followed-handling.js';
 import { eventHandlersOf, groupHandlers } from './handler-binding.js';
 import type { HandlerBinding, HandlerGroup } from './handler-binding.js';
 import { HandlerConsumer } from './handler-consumer.js';
@@ -90,7 +92,9 @@ export class ServerRedisStreams
     this.#resolved = resolveServerOptions(options);
     this.#logger = safeLogger(options.logger ?? new Logger('ServerRedisStreams'));
     this.#listeners = new EventListeners(this.#logger);
-    this.#reporter = new ServerReporter(this.#logger, this.#listeners, options.onDeadLetter);
+    this.#reporter = new ServerReporter(this.#logger, this.#listeners, options.onDeadLetter, (error) =>
+      this.#streamer.telemetry?.failed(error),
+    );
     this.initializeSerializer(options);
     this.initializeDeserializer(options);
     this.#codec = new PacketCodec(
@@ -309,7 +313,9 @@ export class ServerRedisStreams
       RedisStreamsContext.deliveryOf(context).settle(ACKNOWLEDGED);
       return Promise.resolve();
     }
-    return request ? this.#requests.respond(request, context) : this.#events.process(context);
+    const handle = (): Promise<void> =>
+      request ? this.#requests.respond(request, context) : this.#events.process(context);
+    return this.#followed(request ? 'request' : 'event', [context], handle);
   }
 
   /**
@@ -323,8 +329,18 @@ export class ServerRedisStreams
       if (requestInfoOf(context.getMessage()) || isForAnotherGroup(context)) handling.push(this.handleMessage(context));
       else events.push(context);
     }
-    handling.push(this.#events.processBatch(events));
+    handling.push(this.#followed('event', events, () => this.#events.processBatch(events)));
     await Promise.all(handling);
+  }
+
+  #followed(
+    kind: ProcessDetails['kind'],
+    contexts: readonly RedisStreamsContext[],
+    handle: () => Promise<void>,
+  ): Promise<void> {
+    const { telemetry } = this.#streamer;
+    if (!telemetry?.followsHandlers || contexts.length === 0) return handle();
+    return handleFollowed(telemetry, kind, contexts, handle);
   }
 
   /**

@@ -14,6 +14,7 @@ export class ServerReporter {
   readonly #logger: Required<RedisStreamsLogger>;
   readonly #listeners: EventListeners;
   readonly #onDeadLetter: ServerRedisStreamsOptions['onDeadLetter'];
+  readonly #onFailure: (error: RedisStreamsError) => void;
   /** Streams of dead letters of which it has warned that they are trimmed. */
   readonly #trimmed = new Set<string>();
   #expired = 0;
@@ -24,15 +25,18 @@ export class ServerReporter {
     logger: Required<RedisStreamsLogger>,
     listeners: EventListeners,
     onDeadLetter?: ServerRedisStreamsOptions['onDeadLetter'],
+    onFailure: (error: RedisStreamsError) => void = () => undefined,
   ) {
     this.#logger = logger;
     this.#listeners = listeners;
     this.#onDeadLetter = onDeadLetter;
+    this.#onFailure = onFailure;
   }
 
   /** A read, an acknowledgement or the end of a consumer failed. */
   failed(error: RedisStreamsError): void {
     this.#logger.error(error.message);
+    this.#onFailure(error);
     this.#listeners.emit('error', error);
   }
 
@@ -73,6 +77,7 @@ export class ServerReporter {
   callbackFailed(name: string, error: unknown): void {
     const failure = new CallbackError(name, error);
     this.#logger.error(`${failure.message}${error instanceof Error && error.stack ? `\n${error.stack}` : ''}`);
+    this.#onFailure(failure);
     this.#listeners.emit('error', failure);
   }
 

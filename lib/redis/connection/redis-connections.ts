@@ -24,6 +24,8 @@ export type RedisStreamsStatus = 'connected' | 'reconnecting' | 'disconnected';
 
 interface ConnectionsEvents {
   status: [status: RedisStreamsStatus];
+  /** The first connection, or one of another role, is needed. */
+  opening: [];
 }
 
 /**
@@ -162,6 +164,7 @@ export class RedisConnections extends EventEmitter<ConnectionsEvents> {
   /** @throws ClosedError: a client that is created after {@link close} would never be closed */
   #createRouter(role: ConnectionRole): ConnectionRouter {
     if (this.#isClosed) throw new ClosedError('The connection to Redis');
+    this.emit('opening');
     if (this.#factory.isCluster()) return new ClusterRouter(this.#clusterNodes(), role);
     const connection = this.#single(role);
     this.#watch(connection);

@@ -1,0 +1,53 @@
+import type { GuardedTelemetry } from '../../engine/telemetry/guarded-telemetry.js';
+import type { ProcessDetails, ProcessOutcome } from '../../engine/telemetry/telemetry.js';
+import { StreamMessage } from '../../engine/messages/stream-message.js';
+import { RedisStreamsContext } from '../redis-streams.context.js';
+
+/** Handles a message, or the batch of one handler, in the operation that the telemetry starts for it. */
+export async function handleFollowed(
+  telemetry: GuardedTelemetry,
+  kind: ProcessDetails['kind'],
+  contexts: readonly RedisStreamsContext[],
+  handle: () => Promise<void>,
+): Promise<void> {
+  const messages = contexts.map((context) => context.getMessage());
+  const operation = telemetry.startProcess(messages, detailsOf(kind, contexts, messages));
+  try {
+    await operation.run(handle);
+  } finally {
+    operation.end(contexts.map(outcomeOf));
+  }
+}
+
+function detailsOf(
+  kind: ProcessDetails['kind'],
+  contexts: readonly RedisStreamsContext[],
+  messages: readonly StreamMessage[],
+): Omit<ProcessDetails, 'source'> {
+  const [first] = messages as readonly [StreamMessage];
+  const { binding, group, consumer } = RedisStreamsContext.scopeOf(contexts[0] as RedisStreamsContext);
+  const { streamKey, shardId } = first;
+  const isSharded = StreamMessage.shardOf(first).key !== streamKey;
+  const isOneShard = messages.every((message) => message.streamKey === streamKey && message.shardId === shardId);
+  return {
+    kind,
+    pattern: binding.pattern,
+    streamKey,
+    shardId: isSharded && isOneShard ? shardId : undefined,
+    group,
+    consumer,
+    isBatch: binding.batch !== undefined,
+  };
+}
+
+function outcomeOf(context: RedisStreamsContext): ProcessOutcome {
+  const { settlement, failure, isExpired } = RedisStreamsContext.deliveryOf(context);
+  return {
+    message: context.getMessage(),
+    settlement: settlement?.kind,
+    delay: settlement?.kind === 'retry' ? settlement.delay : undefined,
+    reason: settlement?.kind === 'dead-letter' ? settlement.reason : undefined,
+    error: failure,
+    isExpired,
+  };
+}

@@ -53,6 +53,8 @@ const nest = (range: string) => ({
   rxjs: '7.8.2',
 });
 
+const PROM_CLIENT = { 'prom-client': '15.1.3' };
+
 const NEST_PROGRAM: Program = { name: 'main', title: 'a message passes from client to handler', build: 'esm' };
 const ENGINE_PROGRAM: Program = { name: 'engine', title: 'the engine loads neither Nest nor rxjs', build: 'esm' };
 
@@ -112,7 +114,7 @@ const APPS: readonly App[] = [
   {
     title: 'Nest 11.2, CommonJS, ioredis 5',
     type: 'commonjs',
-    dependencies: { ...nest('~11.2.0'), ...OPEN_TELEMETRY, ioredis: '5.11.1' },
+    dependencies: { ...nest('~11.2.0'), ...OPEN_TELEMETRY, ...PROM_CLIENT, ioredis: '5.11.1' },
     programs: [
       NEST_PROGRAM,
       ENGINE_PROGRAM,
@@ -137,7 +139,7 @@ const APPS: readonly App[] = [
   {
     title: 'Nest 12, ESM, ioredis 6',
     type: 'module',
-    dependencies: { ...nest('^12.0.0'), ioredis: '6.0.0' },
+    dependencies: { ...nest('^12.0.0'), ...PROM_CLIENT, ioredis: '6.0.0' },
     programs: [NEST_PROGRAM, ENGINE_PROGRAM, NODE10_PROGRAM, bundled('esm'), bundledWithoutIoredis('esm')],
   },
   {

@@ -9,6 +9,8 @@ const DOCUMENTS = ['README.md', ...readdirSync(join(ROOT, 'docs')).map((name) =>
   name.endsWith('.md'),
 );
 const PUBLIC_API = join(ROOT, 'lib/index.ts');
+/** Entry points whose options are in tables, too. */
+const ENTRY_POINTS = [PUBLIC_API, join(ROOT, 'lib/prometheus.ts')];
 
 /** A code block, at the line of its document where it begins. */
 interface Snippet {
@@ -37,6 +39,7 @@ function compile(files: readonly Snippet[]): ts.Program {
   const paths = {
     'nestjs-redis-streams': [PUBLIC_API],
     'nestjs-redis-streams/engine': [join(ROOT, 'lib/engine.ts')],
+    'nestjs-redis-streams/prometheus': [join(ROOT, 'lib/prometheus.ts')],
     'nestjs-redis-streams/terminus': [join(ROOT, 'lib/terminus.ts')],
     'nestjs-redis-streams/testing': [join(ROOT, 'lib/testing.ts')],
   };
@@ -45,7 +48,7 @@ function compile(files: readonly Snippet[]): ts.Program {
   const onDisk = { fileExists: host.fileExists.bind(host), readFile: host.readFile.bind(host) };
   host.fileExists = (path) => inMemory.has(path) || onDisk.fileExists(path);
   host.readFile = (path) => inMemory.get(path) ?? onDisk.readFile(path);
-  return ts.createProgram([PUBLIC_API, ...inMemory.keys()], { ...options, paths }, host);
+  return ts.createProgram([...ENTRY_POINTS, ...inMemory.keys()], { ...options, paths }, host);
 }
 
 function complaints({ file, title }: Snippet): string[] {
@@ -61,9 +64,11 @@ function complaints({ file, title }: Snippet): string[] {
 /** The options of an exported interface, by name. */
 function optionsOf(name: string): string[] {
   const checker = program.getTypeChecker();
-  const api = program.getSourceFile(PUBLIC_API);
-  const module = api && checker.getSymbolAtLocation(api);
-  const symbol = module && checker.getExportsOfModule(module).find((exported) => exported.name === name);
+  const symbol = ENTRY_POINTS.flatMap((path) => {
+    const api = program.getSourceFile(path);
+    const module = api && checker.getSymbolAtLocation(api);
+    return module ? checker.getExportsOfModule(module) : [];
+  }).find((exported) => exported.name === name);
   if (!symbol) throw new Error(`${name} is not exported`);
   return checker
     .getDeclaredTypeOfSymbol(checker.getAliasedSymbol(symbol))

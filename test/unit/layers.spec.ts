@@ -80,6 +80,15 @@ describe('lib/', () => {
     expect([...new Set(found.map(layerOf))].sort()).toEqual(['nest', 'testing']);
   });
 
+  it('imports prom-client in prometheus/ only, which only its entry point reaches', () => {
+    const found = importing(/^prom-client$/);
+    expect([...new Set(found.map(layerOf))]).toEqual(['prometheus']);
+    for (const entry of ['index.ts', 'engine.ts', 'testing.ts'])
+      expect(reachableFrom(graph, entry).filter((file) => layerOf(file) === 'prometheus')).toEqual([]);
+    const reached = reachableFrom(graph, 'prometheus.ts');
+    expect(reached.filter((file) => ['nest', 'testing'].includes(layerOf(file)))).toEqual([]);
+  });
+
   it('reaches neither Nest nor rxjs from the entry point of the engine', () => {
     const reached = reachableFrom(graph, 'engine.ts');
     const used = [...new Set(reached.flatMap((file) => packages.get(file) ?? []))];

@@ -48,6 +48,19 @@ async function expectOneCopy(): Promise<void> {
   expectEqual(imported.ServerRedisStreams, ServerRedisStreams, 'the class that import() gives');
 }
 
+/** What is optional is loaded by its own entry point only. */
+async function expectMetrics(): Promise<void> {
+  const isLoaded = (): boolean =>
+    Object.keys(createRequire(join(process.cwd(), 'main.js')).cache).some((file) => file.includes('/prom-client/'));
+  expectEqual(isLoaded(), false, 'whether prom-client was loaded before its entry point');
+  const { prometheus } = await import('nestjs-redis-streams/prometheus');
+  prometheus();
+  expectEqual(isLoaded(), true, 'whether prom-client was loaded by its entry point');
+  const { register } = await import('prom-client');
+  const text = await register.metrics();
+  expectEqual(/^# TYPE redis_streams_group_lag gauge$/m.test(text), true, 'whether the metrics are registered');
+}
+
 async function main(): Promise<void> {
   await expectOneCopy();
   const strategy = new ServerRedisStreams({ connection, group: 'package-check' });
@@ -65,6 +78,7 @@ async function main(): Promise<void> {
   expectEqual(parts.message ?? parts.status, 'up', 'the health of server and client');
   await client.close();
   await app.close();
+  await expectMetrics();
   console.log('message received');
 }
 

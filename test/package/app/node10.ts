@@ -13,9 +13,11 @@ import {
 } from 'nestjs-redis-streams';
 import { RedisStreamer } from 'nestjs-redis-streams/engine';
 import type { StreamManager } from 'nestjs-redis-streams/engine';
+import { prometheus } from 'nestjs-redis-streams/prometheus';
 import { RedisStreamsHealthIndicator } from 'nestjs-redis-streams/terminus';
 import { TestClientRedisStreams, TestServerRedisStreams } from 'nestjs-redis-streams/testing';
 import type { TimedOutcome } from 'nestjs-redis-streams/testing';
+import { Registry } from 'prom-client';
 import { firstValueFrom } from 'rxjs';
 
 // Every entry point as a project has it whose TypeScript resolves modules as before 4.7, without the exports of packages:
@@ -67,14 +69,17 @@ async function inTests(): Promise<void> {
 
 async function withRedis(): Promise<void> {
   const streams = { orders: stream, reminders: `${stream}.reminders`, sum: `${stream}.sum` };
-  const strategy = new ServerRedisStreams({ connection, group: 'package-check', streams });
+  const registry = new Registry();
+  const telemetry = prometheus({ registry });
+  const strategy = new ServerRedisStreams({ connection, group: 'package-check', streams, telemetry });
   const app = await NestFactory.createMicroservice(AppModule, { strategy, logger: ['error', 'warn'] });
   const received = new Promise<void>((resolve) => (onHandled = resolve));
   await app.listen();
-  const client = new ClientRedisStreams({ connection, streams });
+  const client = new ClientRedisStreams({ connection, streams, telemetry });
   await firstValueFrom(events.client(client).emit('orders', { id: 2 }));
   await received;
   assert.deepEqual(handled, [[2, 'orders']]);
+  assert.match(await registry.metrics(), /^redis_streams_messages_sent_total\{stream=".*",outcome="sent"\} 1$/m);
 
   const streamer = await RedisStreamer.connect(connection);
   const manager: StreamManager = await streamer.createManager();

@@ -1,0 +1,89 @@
+import { register } from 'prom-client';
+import type { OpenMetricsContentType, Registry } from 'prom-client';
+
+import { InvalidOptionError } from '../errors.js';
+import { check, definedOptions, optionNames } from '../shared/option-checks.js';
+import { consoleLogger, safeLogger } from '../shared/logger.js';
+import type { RedisStreamsLogger } from '../shared/logger.js';
+
+/** A registry of prom-client, for the text format of Prometheus or for OpenMetrics. */
+export type MetricsRegistry = Registry | Registry<OpenMetricsContentType>;
+
+export interface PrometheusOptions {
+  /** Where the metrics are registered. Default: the global registry of prom-client, `register`. */
+  registry?: MetricsRegistry;
+  /** What all names begin with. Default `redis_streams_`. */
+  prefix?: string;
+  /**
+   * For how long what Redis was asked for is shown, in milliseconds: lag, pending, entries. At least 0 (asked at each scrape),
+   * default 15,000.
+   */
+  pollInterval?: number;
+  /**
+   * How long a scrape waits for Redis, in milliseconds; what is not known by then is left out. At least 1, default 1,000. It must
+   * be less than `scrape_timeout` of Prometheus.
+   */
+  timeout?: number;
+  /**
+   * Distinct values of each of the labels `stream`, `group`, `pattern` and `code`. Further ones are counted together as
+   * `(other)`, which is logged once. At least 1, default 200.
+   */
+  maxLabelValues?: number;
+  /**
+   * Upper limits of the buckets of all durations, in seconds and ascending. Default: 15 buckets from 0.001 to 60.
+   */
+  buckets?: readonly number[];
+  /** Gets the warning about `maxLabelValues`. Default: the console. */
+  logger?: RedisStreamsLogger;
+}
+
+export type ResolvedPrometheusOptions = Required<PrometheusOptions>;
+
+const OPTIONS = optionNames<PrometheusOptions>({
+  registry: true,
+  prefix: true,
+  pollInterval: true,
+  timeout: true,
+  maxLabelValues: true,
+  buckets: true,
+  logger: true,
+});
+
+const DEFAULTS = Object.freeze({
+  prefix: 'redis_streams_',
+  pollInterval: 15_000,
+  timeout: 1_000,
+  maxLabelValues: 200,
+  buckets: Object.freeze([0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60]),
+}) satisfies PrometheusOptions;
+
+/** The options that all users of one registry share. */
+export const SHARED_OPTIONS = ['pollInterval', 'timeout', 'maxLabelValues', 'buckets'] as const;
+
+/** @throws InvalidOptionError */
+export function resolvePrometheusOptions(options: PrometheusOptions): ResolvedPrometheusOptions {
+  check.options('', options, OPTIONS);
+  const resolved = { registry: register, logger: consoleLogger, ...DEFAULTS, ...definedOptions(options) };
+  checkRegistry(resolved.registry);
+  check.string('prefix', resolved.prefix);
+  if (!/^(?:[a-zA-Z_:][\w:]*)?$/.test(resolved.prefix))
+    throw new InvalidOptionError('prefix', 'must have letters, digits and _ only, no digit first', resolved.prefix);
+  check.time('pollInterval', resolved.pollInterval, 0);
+  check.time('timeout', resolved.timeout, 1);
+  check.integer('maxLabelValues', resolved.maxLabelValues, 1);
+  checkBuckets(resolved.buckets);
+  return { ...resolved, logger: safeLogger(resolved.logger) };
+}
+
+function checkRegistry(registry: Partial<MetricsRegistry>): void {
+  const isRegistry = typeof registry?.registerMetric === 'function' && typeof registry.getSingleMetric === 'function';
+  if (!isRegistry) throw InvalidOptionError.withoutValue('registry', 'must be a Registry of prom-client');
+}
+
+function checkBuckets(buckets: unknown): void {
+  const isList =
+    Array.isArray(buckets) &&
+    buckets.length > 0 &&
+    buckets.every((bound, index) => Number.isFinite(bound) && bound > (index === 0 ? 0 : buckets[index - 1]));
+  if (!isList) throw new InvalidOptionError('buckets', 'must be a list of ascending numbers above 0', buckets);
+}

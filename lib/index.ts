@@ -8,6 +8,7 @@ export { RedisStreamsContext } from './nest/redis-streams.context.js';
 export type { ContextScope, MessageDelivery } from './nest/redis-streams.context.js';
 export type { DeadLetterEvent, ExpiredEvent, RedisStreamsEvents, RetryEvent } from './nest/redis-streams.events.js';
 export type { PatternFactory } from './nest/server/handler-registry.js';
+export type { LagAnswer, LagEndpointOptions } from './nest/lag/lag-endpoint.js';
 export { RedisStreamsModule } from './nest/redis-streams.module.js';
 export type {
   RedisStreamsModuleAsyncOptions,

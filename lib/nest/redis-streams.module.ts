@@ -19,17 +19,21 @@ import type { ClientRedisStreamsOptions, ServerRedisStreamsOptions } from './red
 import { RedisStreamsHealthIndicator } from './health/redis-streams-health.indicator.js';
 import type { HealthSources } from './health/redis-streams-health.indicator.js';
 import { ServerRedisStreams } from './server/redis-streams.server.js';
-import { getRedisStreamsToken } from './redis-streams.tokens.js';
+import { getRedisStreamsToken, optionsToken } from './redis-streams.tokens.js';
+import { lagController } from './lag/lag-endpoint.js';
+import type { LagEndpointOptions } from './lag/lag-endpoint.js';
 
 /** Options of the client and, where `group` or `mode: 'real-time'` is given, of the server. */
 export interface RedisStreamsModuleOptions extends ClientRedisStreamsOptions, ServerRedisStreamsOptions {}
 
-/** Name of the connection where there are several, and visibility of its providers. */
+/** What is decided when the module is defined: its name where there are several, and what it offers to whom. */
 export interface RedisStreamsModuleScope {
   /** Default: the connection without a name. */
   name?: string;
   /** Whether other modules can inject the providers without importing the module. Default false. */
   isGlobal?: boolean;
+  /** Adds `GET lag` to the application: how far a group is behind, for autoscalers as KEDA. Default: there is no such endpoint. */
+  lagEndpoint?: LagEndpointOptions;
 }
 
 /** Implemented by the class of `useClass` or `useExisting`: makes the options. */
@@ -47,6 +51,7 @@ export interface RedisStreamsModuleAsyncOptions extends RedisStreamsModuleScope,
 const ASYNC_OPTIONS = optionNames<RedisStreamsModuleAsyncOptions>({
   name: true,
   isGlobal: true,
+  lagEndpoint: true,
   imports: true,
   inject: true,
   useFactory: true,
@@ -69,16 +74,16 @@ export class RedisStreamsModule implements OnApplicationShutdown {
 
   /** @throws InvalidOptionError, when the application is created */
   static forRoot(options: RedisStreamsModuleOptions & RedisStreamsModuleScope = {}): DynamicModule {
-    const { name, isGlobal, ...rest } = options;
-    return defineModule({ name, isGlobal }, [
-      { provide: optionsToken(name), useFactory: () => moduleOptions(rest, ['name', 'isGlobal']) },
+    const { name, isGlobal, lagEndpoint, ...rest } = options;
+    return defineModule({ name, isGlobal, lagEndpoint }, [
+      { provide: optionsToken(name), useFactory: () => moduleOptions(rest, ['name', 'isGlobal', 'lagEndpoint']) },
     ]);
   }
 
   /** @throws InvalidOptionError unless one of `useFactory`, `useClass` and `useExisting` is given */
   static forRootAsync(options: RedisStreamsModuleAsyncOptions): DynamicModule {
-    const { name, isGlobal, imports } = options;
-    return { ...defineModule({ name, isGlobal }, optionsProviders(options)), imports: imports ?? [] };
+    const { imports } = options;
+    return defineModule(options, optionsProviders(options), imports);
   }
 
   async onApplicationShutdown(): Promise<void> {
@@ -88,8 +93,11 @@ export class RedisStreamsModule implements OnApplicationShutdown {
   }
 }
 
-function defineModule(scope: RedisStreamsModuleScope, optionsProviders: Provider[]): DynamicModule {
-  const { name, isGlobal } = scope;
+function defineModule(
+  { name, isGlobal, lagEndpoint }: RedisStreamsModuleScope,
+  optionsProviders: Provider[],
+  imports: ModuleMetadata['imports'] = [],
+): DynamicModule {
   const inject = [optionsToken(name)];
   const providers: Provider[] = [
     {
@@ -126,13 +134,11 @@ function defineModule(scope: RedisStreamsModuleScope, optionsProviders: Provider
   return {
     module: RedisStreamsModule,
     global: isGlobal ?? false,
+    imports: [...imports, ...(lagEndpoint?.imports ?? [])],
+    controllers: lagEndpoint ? [lagController(name, lagEndpoint)] : [],
     providers: [{ provide: SCOPE, useValue: { name } }, ...optionsProviders, ...providers],
     exports: providers.map((provider) => (provider as { provide: InjectionToken }).provide),
   };
-}
-
-function optionsToken(name: string | undefined): InjectionToken {
-  return Symbol.for(`nestjs-redis-streams:options:${name ?? ''}`);
 }
 
 function optionsProviders(options: RedisStreamsModuleAsyncOptions): Provider[] {

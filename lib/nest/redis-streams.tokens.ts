@@ -23,6 +23,11 @@ export function getRedisStreamsToken(name?: string, type: Type = ClientRedisStre
   return name === undefined ? type : Symbol.for(`nestjs-redis-streams:${PROVIDED.get(type) ?? type.name}:${name}`);
 }
 
+/** The token of the options of a module. @internal */
+export function optionsToken(name: string | undefined): InjectionToken {
+  return Symbol.for(`nestjs-redis-streams:options:${name ?? ''}`);
+}
+
 /**
  * Injects the {@link ClientRedisStreams} of `RedisStreamsModule`, or an instance of the given class; `name` picks the
  * connection.

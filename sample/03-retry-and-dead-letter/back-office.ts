@@ -26,13 +26,13 @@ export class BackOffice {
     return (await manager.pending(PAYMENTS, 'payments-service')).length;
   }
 
-  /** A dead letter is the original message, with headers that give the reason. */
+  /** A dead letter is the original message, with the reason. */
   async deadLetters(): Promise<string[]> {
     const manager = await this.streamer.createManager();
-    const messages = await manager.range(DEAD_LETTERS, '-', '+');
-    return messages.map((message) => {
-      const { id } = message.json<Payment>();
-      return `${id} (${message.headers[DEAD_LETTER_HEADERS.reason]})`;
+    const deadLetters = await manager.deadLetters(PAYMENTS);
+    return deadLetters.map(({ payload, reason }) => {
+      const { id } = JSON.parse(payload.toString()) as Payment;
+      return `${id} (${reason})`;
     });
   }
 

@@ -302,6 +302,23 @@ describe('ids at both ends of their range', () => {
   });
 });
 
+it('groups and consumers whose names are no UTF-8 do not keep the manager from listing the others', async () => {
+  const stream = uniqueName('names');
+  const { redis } = streams;
+  const [group, consumer] = [Buffer.from([0xff, 0xfe, 0]), Buffer.from([0xc0])];
+  await addAt(stream, '1-0');
+  await redis.call('XGROUP', 'CREATE', stream, group, '0');
+  await redis.call('XREADGROUP', 'GROUP', group, consumer, 'STREAMS', stream, '>');
+  for (const name of ['__proto__', '']) await redis.xgroup('CREATE', stream, name, '0');
+  await redis.call('XREADGROUP', 'GROUP', '__proto__', consumer, 'STREAMS', stream, '>');
+  const manager = await (await streams.connect()).createManager();
+
+  const { groups } = await manager.info(stream);
+  expect(new Set(groups.map(({ name }) => name))).toEqual(new Set([group.toString(), '__proto__', '']));
+  expect(groups.find(({ name }) => name === group.toString())).toMatchObject({ pending: 1, consumers: [] });
+  expect(await manager.consumers(stream, '__proto__')).toMatchObject([{ name: consumer.toString(), pending: 1 }]);
+});
+
 describe('stream keys', () => {
   const KEYS = [...NAMES_OF_EVERY_OBJECT, 'a*', 'a[b-z]?', '\\*', '*', ' ', 'line\r\nbreak', 'grüße:👩‍👩‍👧', '{tag}{', '0'];
 

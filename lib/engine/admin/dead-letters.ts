@@ -165,7 +165,7 @@ export async function listDeadLetters(
   const found: DeadLetterMessage[] = [];
   if (from === undefined) return found;
   const shard = { streamKey: deadLetterStream, shardId: 0, key: deadLetterStream };
-  for await (const entry of entriesBetween(deadLetterStream, from, to, reading)) {
+  for await (const entry of entriesBetween(deadLetterStream, from, to, reading, count)) {
     const message = StreamMessage.create(shard, entry, messageField);
     if (!matches(message.headers)) continue;
     found.push(describe(message));
@@ -196,14 +196,18 @@ export function originOf({ headers }: Pick<StreamMessage, 'headers'>): DeadLette
   return { streamKey: headers[names.stream] ?? key, key, id, group, consumer };
 }
 
-/** All entries from one id to another, oldest first, read in pages of limited size. */
+/**
+ * All entries from one id to another, oldest first, read in pages of limited size.
+ * @param wanted how many may suffice, for the first page
+ */
 export async function* entriesBetween(
   streamKey: string,
   from: string,
   to: string,
   reading: Pick<ReadCommands, 'range'>,
+  wanted = FIRST_PAGE,
 ): AsyncGenerator<StreamEntry> {
-  let count = FIRST_PAGE;
+  let count = Math.min(wanted, FIRST_PAGE);
   for (let start: string | undefined = from; start !== undefined;) {
     const page = await reading.range(streamKey, start, to, count);
     yield* page;

@@ -120,13 +120,12 @@ async function groupsOf({ streamKey, key }: StoredShard, commands: DetailCommand
     Promise.all(groups.map((group) => lagOf(key, group, commands, unlessRefused))),
     ...pausedUnder.map((stream) => commands.pauses.arePaused(names.map((group) => ({ streamKey: stream, group })))),
   ]);
-  return groups.flatMap((group, index) => {
-    const own = consumers[index];
-    if (!own) return [];
+  return groups.map((group, index) => {
     const answers = pauses.map((answer) => answer[index]);
     const isRead = answers.every((answer) => answer === false);
     const isPaused = answers.includes(true) || (isRead ? false : undefined);
-    return [{ ...group, ...lags[index], consumers: own, isPaused }];
+    // Without consumers: a group that was removed after it was listed, or whose name is no UTF-8, so that it cannot be asked for.
+    return { ...group, ...lags[index], consumers: consumers[index] ?? [], isPaused };
   });
 }
 

@@ -41,6 +41,7 @@ function compile(files: readonly Snippet[]): ts.Program {
     'nestjs-redis-streams/engine': [join(ROOT, 'lib/engine.ts')],
     'nestjs-redis-streams/prometheus': [join(ROOT, 'lib/prometheus.ts')],
     'nestjs-redis-streams/terminus': [join(ROOT, 'lib/terminus.ts')],
+    'nestjs-redis-streams/opentelemetry': [join(ROOT, 'lib/opentelemetry.ts')],
     'nestjs-redis-streams/testing': [join(ROOT, 'lib/testing.ts')],
   };
   const host = ts.createCompilerHost({ ...options, paths });

@@ -97,6 +97,16 @@ describe('lib/', () => {
     expect(used.filter((name) => !name.startsWith('node:'))).toEqual(['ioredis']);
   });
 
+  it('imports OpenTelemetry in opentelemetry/ only, which no other entry point reaches and which knows no Nest', () => {
+    const found = importing(/^@opentelemetry\//);
+    expect(found).toContain('opentelemetry/open-telemetry.ts');
+    expect([...new Set(found.map(layerOf))]).toEqual(['opentelemetry']);
+    const others = files.filter((file) => layerOf(file) === 'entry' && file !== 'opentelemetry.ts');
+    const reached = others.flatMap((file) => reachableFrom(graph, file)).map(layerOf);
+    expect(reached).not.toContain('opentelemetry');
+    expect(reachableFrom(graph, 'opentelemetry.ts').map(layerOf)).not.toContain('nest');
+  });
+
   it(`has no file over ${MAX_LINES} lines`, () => {
     expect(files.filter((file) => lineCount(file) > MAX_LINES)).toEqual([]);
   });

@@ -1,4 +1,4 @@
-import { metrics } from '@opentelemetry/api';
+import { createNoopMeter, metrics } from '@opentelemetry/api';
 import type { Attributes, Counter, Histogram, Meter, MeterProvider } from '@opentelemetry/api';
 
 import { DURATION_BUCKETS, METRICS, SCOPE } from './conventions.js';
@@ -28,6 +28,11 @@ export class Meters {
 
   constructor(provider: MeterProvider | undefined) {
     this.#given = provider;
+  }
+
+  /** Whether there is a provider that does something. */
+  get isRegistered(): boolean {
+    return metrics.getMeterProvider().getMeter(SCOPE) !== createNoopMeter();
   }
 
   /** @param milliseconds of a send, a receive or a request */

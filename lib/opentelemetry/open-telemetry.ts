@@ -1,4 +1,4 @@
-import { context, SpanKind, trace } from '@opentelemetry/api';
+import { context, ProxyTracerProvider, SpanKind, trace } from '@opentelemetry/api';
 import type { Context, Link, MeterProvider, Span, TextMapPropagator, Tracer, TracerProvider } from '@opentelemetry/api';
 
 import type { StreamMessage } from '../engine/messages/stream-message.js';
@@ -59,6 +59,7 @@ export function openTelemetry(options: OpenTelemetryOptions = {}): Telemetry {
   requireMethod('propagator', propagator, 'inject');
   return new OpenTelemetry({
     tracer: (tracerProvider ?? trace).getTracer(SCOPE),
+    isAwaited: tracerProvider === undefined && meterProvider === undefined && propagator === undefined,
     meters: new Meters(meterProvider),
     propagation: new Propagation(propagator),
     isLinked: parent === 'link',
@@ -76,6 +77,8 @@ interface Parts {
   readonly meters: Meters;
   readonly propagation: Propagation;
   readonly isLinked: boolean;
+  /** Nothing was given, so it depends on an SDK that is registered now or later. */
+  readonly isAwaited: boolean;
 }
 
 interface StartedSpan {
@@ -90,16 +93,27 @@ class OpenTelemetry implements Telemetry {
   readonly #meters: Meters;
   readonly #propagation: Propagation;
   readonly #isLinked: boolean;
+  #isAwaited: boolean;
   readonly #sends = new Destinations(SPANS.send);
   readonly #processes = new Destinations(SPANS.process);
   readonly #receives = new Destinations(SPANS.receive);
   readonly #requests = new Destinations(SPANS.request);
 
-  constructor({ tracer, meters, propagation, isLinked }: Parts) {
+  constructor({ tracer, meters, propagation, isLinked, isAwaited }: Parts) {
     this.#tracer = tracer;
     this.#meters = meters;
     this.#propagation = propagation;
     this.#isLinked = isLinked;
+    this.#isAwaited = isAwaited;
+  }
+
+  /** Until an SDK is registered, a message costs this check. */
+  get #isOff(): boolean {
+    if (!this.#isAwaited) return false;
+    const provider = trace.getTracerProvider();
+    const hasTracer = !(provider instanceof ProxyTracerProvider) || provider.getDelegateTracer(SCOPE) !== undefined;
+    this.#isAwaited = !hasTracer && !this.#meters.isRegistered && !this.#propagation.isRegistered;
+    return this.#isAwaited;
   }
 
   startSend({
@@ -112,7 +126,7 @@ class OpenTelemetry implements Telemetry {
     source,
   }: SentMessageDetails): SendOperation | undefined {
     // An answer belongs to the spans of its request at both ends. Its stream is one of this client alone: a name without bound.
-    if (kind === 'reply') return undefined;
+    if (kind === 'reply' || this.#isOff) return undefined;
     const destination = this.#sends.of(source, streamKey);
     const active = context.active();
     const creation = this.#propagation.isIn(headers) ? this.#propagation.creationOf(headers) : undefined;
@@ -133,7 +147,8 @@ class OpenTelemetry implements Telemetry {
     return new SendSpan(span, destination, this.#meters);
   }
 
-  startRequest({ streamKey, source }: RequestDetails): RequestOperation {
+  startRequest({ streamKey, source }: RequestDetails): RequestOperation | undefined {
+    if (this.#isOff) return undefined;
     const destination = this.#requests.of(source, streamKey);
     const { kind, attributes, spanName } = destination;
     const active = context.active();
@@ -143,7 +158,7 @@ class OpenTelemetry implements Telemetry {
 
   startProcess(messages: readonly StreamMessage[], details: ProcessDetails): ProcessOperation | undefined {
     const [first] = messages;
-    if (!first) return undefined;
+    if (!first || this.#isOff) return undefined;
     const { pattern, streamKey, isBatch, source } = details;
     const isMixed = isBatch && messages.some((message) => message.streamKey !== streamKey);
     const destination = this.#processes.ofPattern(source, pattern, isMixed ? undefined : streamKey, details);
@@ -155,7 +170,8 @@ class OpenTelemetry implements Telemetry {
     return operation;
   }
 
-  startReceive({ streamKeys, group, consumer, source }: ReceiveDetails): ReceiveOperation {
+  startReceive({ streamKeys, group, consumer, source }: ReceiveDetails): ReceiveOperation | undefined {
+    if (this.#isOff) return undefined;
     const reader = { group, consumer };
     const expected = this.#receives.of(source, streamKeys.length === 1 ? streamKeys[0] : undefined, reader);
     const { spanName, kind, attributes } = expected;

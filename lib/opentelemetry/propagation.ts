@@ -24,6 +24,11 @@ export class Propagation {
     this.#given = propagator;
   }
 
+  /** Whether there is a propagator that does something. */
+  get isRegistered(): boolean {
+    return propagation.fields().length > 0;
+  }
+
   inject(from: Context, headers: Record<string, string>): void {
     if (this.#given) this.#given.inject(from, headers, setter);
     else propagation.inject(from, headers, setter);

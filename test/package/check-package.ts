@@ -31,7 +31,7 @@ interface App {
 
 /** A file of `test/package/app`, without its suffix. */
 interface Program {
-  name: 'main' | 'engine' | 'bundle' | 'node10';
+  name: 'main' | 'engine' | 'opentelemetry' | 'bundle' | 'node10';
   title: string;
   flags?: readonly string[];
   /** The folder of the package that the program must have loaded, and the one that it must not. */
@@ -80,9 +80,17 @@ const bundledWithoutIoredis = (format: 'esm' | 'cjs'): Program => ({
 
 /** It does not know ioredis 6 yet. */
 const OPEN_TELEMETRY = {
+  '@opentelemetry/api': '1.9.1',
   '@opentelemetry/instrumentation': '0.218.0',
   '@opentelemetry/instrumentation-ioredis': '0.66.0',
   '@opentelemetry/sdk-trace-node': '2.12.1',
+};
+
+/** The application with Nest 12 has no `@opentelemetry/api`: the main entry point does not need it. */
+const OPEN_TELEMETRY_PROGRAM: Program = {
+  name: 'opentelemetry',
+  title: 'openTelemetry() makes spans with the SDK of the application',
+  build: 'esm',
 };
 
 /** Instrumentation as applications load it. `main` checks in the same process that all ways of loading give one copy. */
@@ -125,6 +133,8 @@ const APPS: readonly App[] = [
         build: 'cjs',
       },
       ...traced(NEST_PROGRAM),
+      OPEN_TELEMETRY_PROGRAM,
+      { ...OPEN_TELEMETRY_PROGRAM, title: 'the same with the CommonJS build', flags: [COMMONJS_BUILD], build: 'cjs' },
       NODE10_PROGRAM,
       {
         ...NODE10_PROGRAM,
@@ -146,7 +156,11 @@ const APPS: readonly App[] = [
     title: 'no Nest and no rxjs installed, ESM, ioredis 5.4.1',
     type: 'module',
     dependencies: { '@types/node': '20.19.43', ...OPEN_TELEMETRY, ioredis: '5.4.1' },
-    programs: [{ ...ENGINE_PROGRAM, title: 'a message passes through the engine' }, ...traced(ENGINE_PROGRAM)],
+    programs: [
+      { ...ENGINE_PROGRAM, title: 'a message passes through the engine' },
+      ...traced(ENGINE_PROGRAM),
+      OPEN_TELEMETRY_PROGRAM,
+    ],
   },
 ];
 

@@ -310,7 +310,9 @@ export class StreamProducer extends EventEmitter<{ error: [error: RedisStreamsEr
       headers,
     });
     try {
-      const message = this.#queue(streamKey, shardId, payload, bytes, { ...options, headers }, onSettled);
+      // A message without headers and options takes a shorter way.
+      const all = options?.headers || Object.keys(headers).length > 0 ? { ...options, headers } : options;
+      const message = this.#queue(streamKey, shardId, payload, bytes, all, onSettled);
       message.operation = operation;
       return message;
     } catch (error) {

@@ -195,6 +195,7 @@ class GuardedOperation<Outcome> {
 
   /** The context of the first one is the outermost. */
   run<T>(work: () => T): T {
+    if (!this.#operations.some(({ run }) => run)) return work();
     const nested = this.#operations.reduceRight<() => T>(
       (inner, operation) => () => this.#telemetry.runGuarded(this.#name, operation, inner),
       work,

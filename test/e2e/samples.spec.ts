@@ -55,6 +55,16 @@ const SAMPLES = {
     'relay-2 was killed after 320 orders, and is restarted',
     /^(\d+) orders, \1 events, \1 bookings, in order$/,
   ],
+  '08-observability': [
+    'POST /orders [SERVER, gateway]',
+    '  send orders [PRODUCER, gateway]',
+    '    process orders [CONSUMER, orders]',
+    '      send payments [PRODUCER, orders]',
+    /^ {8}process payments \[CONSUMER, payments\] ✗ the bank does not answer \(messaging\.redis\.retry\)$/,
+    /^ {8}process payments \[CONSUMER, payments\] \(messaging\.redis\.redelivery\)$/,
+    /^redis_streams_messages_handled_total\{.*pattern="payments",outcome="ack"\} 1$/,
+    /^redis_streams_dead_letters_total\{.*\} 1$/,
+  ],
 } as const;
 const NAMES = Object.keys(SAMPLES) as Array<keyof typeof SAMPLES>;
 

@@ -61,7 +61,7 @@ function print(span: ReadableSpan, indent: string): void {
   const error = status.code === SpanStatusCode.ERROR ? ` ✗ ${status.message}` : '';
   const happened = events.filter((event) => event.name !== 'exception').map((event) => ` (${event.name})`);
   console.log(
-    `${indent}${name} [${SpanKind[kind]}, ${resource.attributes['service.name']}]${error}${happened.join('')}`,
+    `${indent}${name} [${SpanKind[kind]}, ${String(resource.attributes['service.name'])}]${error}${happened.join('')}`,
   );
   const children = spans
     .getFinishedSpans()

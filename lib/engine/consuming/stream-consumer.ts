@@ -78,13 +78,14 @@ export class StreamConsumer extends EventEmitter<{ error: [error: RedisStreamsEr
 
   async #followedNext(telemetry: GuardedTelemetry, options: { signal?: AbortSignal }): Promise<StreamMessage> {
     const streamKeys = [...new Set(this.#session.partitions.current.map(({ streamKey }) => streamKey))];
-    const operation = telemetry.startReceive({ streamKeys, group: this.groupId, consumer: this.consumerId });
+    const { groupId: group, consumerId: consumer } = this;
+    const operation = telemetry.startReceive({ streamKeys, group, consumer, source: telemetry.source });
     try {
       const message = await this.#next(options);
-      operation.end({ message });
+      operation?.end({ message });
       return message;
     } catch (error) {
-      operation.end({ error });
+      operation?.end({ error });
       throw error;
     }
   }

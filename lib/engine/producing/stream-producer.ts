@@ -308,6 +308,7 @@ export class StreamProducer extends EventEmitter<{ error: [error: RedisStreamsEr
       size: bytes,
       isDelayed: options?.delay !== undefined || options?.deliverAt !== undefined,
       headers,
+      source: telemetry.source,
     });
     try {
       // A message without headers and options takes a shorter way.
@@ -316,7 +317,7 @@ export class StreamProducer extends EventEmitter<{ error: [error: RedisStreamsEr
       message.operation = operation;
       return message;
     } catch (error) {
-      operation.end({ error: error as Error });
+      operation?.end({ error: error as Error });
       throw error;
     }
   }

@@ -7,7 +7,6 @@ import type { StreamMessage } from '../messages/stream-message.js';
 import type {
   DeadLetteredDetails,
   ProcessDetails,
-  ProcessOperation,
   ProcessOutcome,
   ReceiveDetails,
   ReceiveOperation,
@@ -48,6 +47,25 @@ export function resolveTelemetry(given: Telemetry | readonly Telemetry[] | undef
   return all as readonly Telemetry[];
 }
 
+/** How one method of a telemetry is called; a constant, because this happens for each message. */
+type Start<A, B, Outcome> = (telemetry: Telemetry, first: A, second: B) => Operation<Outcome> | undefined;
+
+type ReceiveOutcome = Parameters<ReceiveOperation['end']>[0];
+type RequestOutcome = Parameters<RequestOperation['end']>[0];
+type SendOutcome = Parameters<SendOperation['end']>[0];
+
+const startSend: Start<SentMessageDetails, undefined, SendOutcome> = (telemetry, details) =>
+  telemetry.startSend?.(details);
+const startProcess: Start<readonly StreamMessage[], ProcessDetails, readonly ProcessOutcome[]> = (
+  telemetry,
+  messages,
+  details,
+) => telemetry.startProcess?.(messages, details);
+const startReceive: Start<ReceiveDetails, undefined, ReceiveOutcome> = (telemetry, details) =>
+  telemetry.startReceive?.(details);
+const startRequest: Start<RequestDetails, undefined, RequestOutcome> = (telemetry, details) =>
+  telemetry.startRequest?.(details);
+
 /**
  * All that follow the messages of one streamer, as one that never throws: the first failure of each method is logged, and the
  * message takes its way. The engine has none of these where no telemetry was given, so that nothing is asked for a message.
@@ -58,154 +76,157 @@ export class GuardedTelemetry {
   readonly followsHandlers: boolean;
   readonly followsReceives: boolean;
   readonly followsRequests: boolean;
+  readonly source: TelemetrySource;
   readonly #all: readonly Telemetry[];
-  readonly #source: TelemetrySource;
   readonly #logger: RedisStreamsLogger;
   readonly #reported = new Set<string>();
   #detach: Array<() => void> | undefined;
 
   constructor(all: readonly Telemetry[], source: TelemetrySource, logger: RedisStreamsLogger) {
     this.#all = all;
-    this.#source = source;
+    this.source = source;
     this.#logger = logger;
-    this.followsSends = all.some(({ startSend }) => startSend);
-    this.followsHandlers = all.some(({ startProcess }) => startProcess);
-    this.followsReceives = all.some(({ startReceive }) => startReceive);
-    this.followsRequests = all.some(({ startRequest }) => startRequest);
+    this.followsSends = all.some((telemetry) => telemetry.startSend);
+    this.followsHandlers = all.some((telemetry) => telemetry.startProcess);
+    this.followsReceives = all.some((telemetry) => telemetry.startReceive);
+    this.followsRequests = all.some((telemetry) => telemetry.startRequest);
   }
 
   attach(): void {
-    this.#detach ??= this.#each('attach', (telemetry) => telemetry.attach?.(this.#source));
+    this.#detach ??= this.#all.flatMap(
+      (telemetry) => this.guard('attach', () => telemetry.attach?.(this.source)) ?? [],
+    );
   }
 
   detach(): void {
-    for (const detach of this.#detach ?? []) this.#guard('attach', detach);
+    for (const detach of this.#detach ?? []) this.guard('attach', detach);
     this.#detach = [];
   }
 
-  startSend(message: Omit<SentMessageDetails, 'source'>): SendOperation {
-    const details = { ...message, source: this.#source };
-    return this.#follow('startSend', (telemetry) => telemetry.startSend?.(details));
+  startSend(message: SentMessageDetails): FollowedOperation<SendOutcome> | undefined {
+    return this.#start('startSend', startSend, message, undefined);
   }
 
   startProcess(
     messages: readonly StreamMessage[],
-    handling: Omit<ProcessDetails, 'source'>,
-  ): Required<ProcessOperation> {
-    const details = { ...handling, source: this.#source };
-    return this.#follow<readonly ProcessOutcome[]>('startProcess', (telemetry) =>
-      telemetry.startProcess?.(messages, details),
-    );
+    details: ProcessDetails,
+  ): FollowedOperation<readonly ProcessOutcome[]> | undefined {
+    return this.#start('startProcess', startProcess, messages, details);
   }
 
-  startReceive(receiving: Omit<ReceiveDetails, 'source'>): ReceiveOperation {
-    const details = { ...receiving, source: this.#source };
-    return this.#follow('startReceive', (telemetry) => telemetry.startReceive?.(details));
+  startReceive(details: ReceiveDetails): FollowedOperation<ReceiveOutcome> | undefined {
+    return this.#start('startReceive', startReceive, details, undefined);
   }
 
-  startRequest(request: Omit<RequestDetails, 'source'>): Required<RequestOperation> {
-    const details = { ...request, source: this.#source };
-    return this.#follow<{ readonly error?: unknown; readonly isCancelled?: boolean }>('startRequest', (telemetry) =>
-      telemetry.startRequest?.(details),
-    );
+  startRequest(details: RequestDetails): FollowedOperation<RequestOutcome> | undefined {
+    return this.#start('startRequest', startRequest, details, undefined);
   }
 
   deadLettered(details: DeadLetteredDetails): void {
-    this.#each('deadLettered', (telemetry) => telemetry.deadLettered?.(details));
+    for (const telemetry of this.#all) this.guard('deadLettered', () => telemetry.deadLettered?.(details));
   }
 
   failed(error: RedisStreamsError): void {
-    this.#each('failed', (telemetry) => telemetry.failed?.(error, this.#source));
+    for (const telemetry of this.#all) this.guard('failed', () => telemetry.failed?.(error, this.source));
   }
 
-  /** @internal For the operations. */
-  runGuarded<T>(name: string, operation: Operation<never>, work: () => T): T {
-    if (!operation.run) return work();
-    let outcome: { readonly value: T } | { readonly error: unknown } | undefined;
-    const once = (): T => {
-      try {
-        const value = work();
-        outcome = { value };
-        return value;
-      } catch (error) {
-        outcome = { error };
-        throw error;
-      }
-    };
-    try {
-      operation.run(once);
-    } catch (error) {
-      if (!outcome || !('error' in outcome)) this.#report(name, error);
-    }
-    const ended = outcome as { readonly value: T } | { readonly error: unknown } | undefined;
-    if (!ended) return work();
-    if ('error' in ended) throw ended.error;
-    return ended.value;
-  }
-
-  /** @internal For the operations. */
-  endGuarded<Outcome>(name: string, operation: Operation<Outcome>, outcome: Outcome): void {
-    this.#guard(name, () => operation.end(outcome));
-  }
-
-  #follow<Outcome>(
-    name: keyof Telemetry,
-    start: (telemetry: Telemetry) => Operation<Outcome> | undefined,
-  ): GuardedOperation<Outcome> {
-    return new GuardedOperation(this, name, this.#each(name, start));
-  }
-
-  #each<T>(name: keyof Telemetry, call: (telemetry: Telemetry) => T | undefined): T[] {
-    const results: T[] = [];
-    for (const telemetry of this.#all) {
-      const result = this.#guard(name, () => call(telemetry));
-      if (result !== undefined) results.push(result);
-    }
-    return results;
-  }
-
-  #guard<T>(name: string, call: () => T): T | undefined {
+  /** What the call returns; undefined when it throws, which is reported. */
+  guard<T>(name: keyof Telemetry, call: () => T): T | undefined {
     try {
       return call();
     } catch (error) {
-      this.#report(name, error);
+      this.report(name, error);
       return undefined;
     }
   }
 
-  #report(name: string, error: unknown): void {
+  report(name: keyof Telemetry, error: unknown): void {
     if (this.#reported.has(name)) return;
     this.#reported.add(name);
     this.#logger.error(`A telemetry failed in ${name}(), which is reported once: ${errorText(error)}`);
   }
+
+  #start<A, B, Outcome>(
+    name: keyof Telemetry,
+    start: Start<A, B, Outcome>,
+    first: A,
+    second: B,
+  ): FollowedOperation<Outcome> | undefined {
+    let started: FollowedOperation<Outcome> | undefined;
+    for (const telemetry of this.#all) {
+      try {
+        const operation = start(telemetry, first, second);
+        if (operation) started = new FollowedOperation(this, name, operation, started);
+      } catch (error) {
+        this.report(name, error);
+      }
+    }
+    return started;
+  }
 }
 
-/** What every telemetry has started for one message, batch or request. Ends once. */
-class GuardedOperation<Outcome> {
+/** What the telemetries have started for one message, batch or request: the last of them, which knows the one before. */
+class FollowedOperation<Outcome> {
   readonly #telemetry: GuardedTelemetry;
-  readonly #name: string;
-  readonly #operations: ReadonlyArray<Operation<Outcome>>;
+  readonly #name: keyof Telemetry;
+  readonly #operation: Operation<Outcome>;
+  readonly #previous: FollowedOperation<Outcome> | undefined;
   #hasEnded = false;
 
-  constructor(telemetry: GuardedTelemetry, name: string, operations: ReadonlyArray<Operation<Outcome>>) {
+  constructor(
+    telemetry: GuardedTelemetry,
+    name: keyof Telemetry,
+    operation: Operation<Outcome>,
+    previous: FollowedOperation<Outcome> | undefined,
+  ) {
     this.#telemetry = telemetry;
     this.#name = name;
-    this.#operations = operations;
+    this.#operation = operation;
+    this.#previous = previous;
   }
 
-  /** The context of the first one is the outermost. */
+  /** Calls the work once, whatever the operations do; the context of the first one is the outermost. */
   run<T>(work: () => T): T {
-    if (!this.#operations.some(({ run }) => run)) return work();
-    const nested = this.#operations.reduceRight<() => T>(
-      (inner, operation) => () => this.#telemetry.runGuarded(this.#name, operation, inner),
-      work,
-    );
-    return nested();
+    return this.#previous ? this.#previous.run(() => this.#runWithin(work)) : this.#runWithin(work);
   }
 
+  /** Only the first call has an effect. */
   end(outcome: Outcome): void {
     if (this.#hasEnded) return;
     this.#hasEnded = true;
-    for (const operation of this.#operations) this.#telemetry.endGuarded(this.#name, operation, outcome);
+    this.#previous?.end(outcome);
+    try {
+      this.#operation.end(outcome);
+    } catch (error) {
+      this.#telemetry.report(this.#name, error);
+    }
   }
+
+  #runWithin<T>(work: () => T): T {
+    if (!this.#operation.run) return work();
+    let result: { readonly value: T } | { readonly error: unknown } | undefined;
+    const once = (): T => {
+      result ??= resultOf(work);
+      return valueOf(result);
+    };
+    try {
+      this.#operation.run(once);
+    } catch (error) {
+      if (!result || !('error' in result)) this.#telemetry.report(this.#name, error);
+    }
+    return once();
+  }
+}
+
+function resultOf<T>(work: () => T): { readonly value: T } | { readonly error: unknown } {
+  try {
+    return { value: work() };
+  } catch (error) {
+    return { error };
+  }
+}
+
+function valueOf<T>(result: { readonly value: T } | { readonly error: unknown }): T {
+  if ('error' in result) throw result.error;
+  return result.value;
 }

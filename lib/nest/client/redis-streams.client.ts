@@ -10,7 +10,6 @@ import type { HealthOptions, StreamerHealth } from '../../engine/health.js';
 import type { Receipt } from '../../engine/messages/receipt.js';
 import { SendPromise } from '../../engine/messages/send-promise.js';
 import type { StreamProducer } from '../../engine/producing/stream-producer.js';
-import type { GuardedTelemetry } from '../../engine/telemetry/guarded-telemetry.js';
 import { RedisStreamer } from '../../engine/streamer.js';
 import { BatchSendError, ClosedError, InvalidOptionError } from '../../errors.js';
 import type { RedisStreamsError } from '../../errors.js';
@@ -168,32 +167,29 @@ export class ClientRedisStreams extends ClientProxy<RedisStreamsEvents> {
    * Sends the packet of one request. Its replies, or its failure, go to the callback; the function returned gives it up.
    */
   protected publish(packet: ReadPacket, callback: (packet: WritePacket) => void): () => void {
-    const { telemetry } = this.#streamer;
-    if (telemetry?.followsRequests) return this.#publishFollowed(telemetry, packet, callback);
-    const request = this.#requests.send(this.#streamOf(packet), packet, callback);
-    return () => this.#requests.giveUp(request);
-  }
-
-  #publishFollowed(
-    telemetry: GuardedTelemetry,
-    packet: ReadPacket,
-    callback: (packet: WritePacket) => void,
-  ): () => void {
     const streamKey = this.#streamOf(packet);
-    const operation = telemetry.startRequest({ pattern: this.normalizePattern(packet.pattern as string), streamKey });
+    const { telemetry } = this.#streamer;
+    if (!telemetry?.followsRequests) return this.#send(streamKey, packet, callback);
+    const pattern = this.normalizePattern(packet.pattern as string);
+    const operation = telemetry.startRequest({ pattern, streamKey, source: telemetry.source });
+    if (!operation) return this.#send(streamKey, packet, callback);
     // The subscriber's context is that of its own call, not that of the operation.
     const give = AsyncResource.bind(callback);
-    const request = operation.run(() =>
-      this.#requests.send(streamKey, packet, (reply) => {
-        if (reply.err) operation.end({ error: reply.err as unknown });
-        else if (reply.isDisposed) operation.end({});
-        give(reply);
-      }),
-    );
+    const onReply = (reply: WritePacket): void => {
+      if (reply.err) operation.end({ error: reply.err as unknown });
+      else if (reply.isDisposed) operation.end({});
+      give(reply);
+    };
+    const giveUp = operation.run(() => this.#send(streamKey, packet, onReply));
     return () => {
-      this.#requests.giveUp(request);
+      giveUp();
       operation.end({ isCancelled: true });
     };
+  }
+
+  #send(streamKey: string, packet: ReadPacket, callback: (packet: WritePacket) => void): () => void {
+    const request = this.#requests.send(streamKey, packet, callback);
+    return () => this.#requests.giveUp(request);
   }
 
   /**

@@ -4,26 +4,28 @@ import { StreamMessage } from '../../engine/messages/stream-message.js';
 import { RedisStreamsContext } from '../redis-streams.context.js';
 
 /** Handles a message, or the batch of one handler, in the operation that the telemetry starts for it. */
-export async function handleFollowed(
+export function handleFollowed(
   telemetry: GuardedTelemetry,
   kind: ProcessDetails['kind'],
   contexts: readonly RedisStreamsContext[],
   handle: () => Promise<void>,
 ): Promise<void> {
   const messages = contexts.map((context) => context.getMessage());
-  const operation = telemetry.startProcess(messages, detailsOf(kind, contexts, messages));
-  try {
-    await operation.run(handle);
-  } finally {
-    operation.end(contexts.map(outcomeOf));
-  }
+  const operation = telemetry.startProcess(messages, detailsOf(telemetry, kind, contexts, messages));
+  if (!operation) return handle();
+  const end = (): void => operation.end(contexts.map(outcomeOf));
+  return operation.run(handle).then(end, (error: unknown) => {
+    end();
+    throw error;
+  });
 }
 
 function detailsOf(
+  { source }: GuardedTelemetry,
   kind: ProcessDetails['kind'],
   contexts: readonly RedisStreamsContext[],
   messages: readonly StreamMessage[],
-): Omit<ProcessDetails, 'source'> {
+): ProcessDetails {
   const [first] = messages as readonly [StreamMessage];
   const { binding, group, consumer } = RedisStreamsContext.scopeOf(contexts[0] as RedisStreamsContext);
   const { streamKey, shardId } = first;
@@ -37,6 +39,7 @@ function detailsOf(
     group,
     consumer,
     isBatch: binding.batch !== undefined,
+    source,
   };
 }
 

@@ -6,7 +6,6 @@ import { REDIS_STREAMS_TRANSPORT } from '../../constants.js';
 import type { HealthOptions, StreamerHealth } from '../../engine/health.js';
 import { REDRIVE_GROUP_HEADER } from '../../engine/admin/redrive.js';
 import { RedisStreamer } from '../../engine/streamer.js';
-import type { ProcessDetails } from '../../engine/telemetry/telemetry.js';
 import { ClosedError, InvalidOptionError } from '../../errors.js';
 import { check } from '../../shared/option-checks.js';
 import { safeLogger } from '../../shared/logger.js';
@@ -21,6 +20,7 @@ import type { RedisStreamsEvents } from '../redis-streams.events.js';
 import { SERVER_DEFAULTS, resolveServerOptions } from '../redis-streams.options.js';
 import type { ResolvedServerOptions, ServerRedisStreamsOptions } from '../redis-streams.options.js';
 import { requestInfoOf } from '../requests/request-headers.js';
+import type { RequestInfo } from '../requests/request-headers.js';
 import { RequestResponder } from '../requests/request-responder.js';
 import { streamOfPattern } from '../stream-pattern.js';
 import { EventProcessor } from './event-processor.js';
@@ -313,9 +313,13 @@ export class ServerRedisStreams
       RedisStreamsContext.deliveryOf(context).settle(ACKNOWLEDGED);
       return Promise.resolve();
     }
-    const handle = (): Promise<void> =>
-      request ? this.#requests.respond(request, context) : this.#events.process(context);
-    return this.#followed(request ? 'request' : 'event', [context], handle);
+    const { telemetry } = this.#streamer;
+    if (!telemetry?.followsHandlers) return this.#handle(request, context);
+    return handleFollowed(telemetry, request ? 'request' : 'event', [context], () => this.#handle(request, context));
+  }
+
+  #handle(request: RequestInfo | undefined, context: RedisStreamsContext): Promise<void> {
+    return request ? this.#requests.respond(request, context) : this.#events.process(context);
   }
 
   /**
@@ -329,18 +333,11 @@ export class ServerRedisStreams
       if (requestInfoOf(context.getMessage()) || isForAnotherGroup(context)) handling.push(this.handleMessage(context));
       else events.push(context);
     }
-    handling.push(this.#followed('event', events, () => this.#events.processBatch(events)));
-    await Promise.all(handling);
-  }
-
-  #followed(
-    kind: ProcessDetails['kind'],
-    contexts: readonly RedisStreamsContext[],
-    handle: () => Promise<void>,
-  ): Promise<void> {
     const { telemetry } = this.#streamer;
-    if (!telemetry?.followsHandlers || contexts.length === 0) return handle();
-    return handleFollowed(telemetry, kind, contexts, handle);
+    const handle = (): Promise<void> => this.#events.processBatch(events);
+    const isFollowed = telemetry?.followsHandlers && events.length > 0;
+    handling.push(isFollowed ? handleFollowed(telemetry, 'event', events, handle) : handle());
+    await Promise.all(handling);
   }
 
   /**

@@ -1,3 +1,5 @@
+import { setImmediate } from 'node:timers/promises';
+
 import { describe, expect, it } from '@jest/globals';
 import { Injectable, VersioningType } from '@nestjs/common';
 import type { CanActivate, ExecutionContext, INestApplication } from '@nestjs/common';
@@ -6,6 +8,7 @@ import { firstValueFrom } from 'rxjs';
 
 import { ClientRedisStreams, RedisStreamsModule, ServerRedisStreams } from '../../lib/index.js';
 import type { LagEndpointOptions, RedisStreamsModuleOptions } from '../../lib/index.js';
+import { lagController } from '../../lib/nest/lag/lag-endpoint.js';
 import { moduleOf, onEvent } from '../support/controllers.js';
 import { freePort } from '../support/free-port.js';
 import { LogLines, QUIET, useNest } from '../support/nest.js';
@@ -122,6 +125,26 @@ describe('GET lag', () => {
       streams: ['mails.a', 'mails.b', 'mails.b:0'],
     });
     expect((await ask('/lag?pattern=other.>')).body).toMatchObject({ backlog: 0, streams: [] });
+    for (const pattern of ['constructor', '__proto__']) {
+      expect(await ask(`/lag?pattern=${pattern}`)).toMatchObject({ status: 200, body: { backlog: 0, streams: [] } });
+    }
+  });
+
+  it('looks no further for the streams of a wildcard once it has answered that it took too long', async () => {
+    let pages = 0;
+    const scan = async (): Promise<object> => {
+      await setImmediate();
+      pages += 1;
+      return { cursor: '1', streams: [] };
+    };
+    const streamer = { createManager: () => Promise.resolve({ scan }) };
+    const controller = new (lagController(undefined, { guards: [], timeout: 5 }))({ wildcards: true }, streamer) as {
+      lag(query: unknown): Promise<unknown>;
+    };
+    await expect(controller.lag({ group: 'g', pattern: 'orders.*' })).rejects.toMatchObject({ status: 503 });
+    const asked = pages;
+    for (let turn = 0; turn < 10; turn += 1) await setImmediate();
+    expect(pages - asked).toBeLessThanOrEqual(1);
   });
 
   it('has guards of its own, which may inject providers, below the global prefix, and without a version', async () => {

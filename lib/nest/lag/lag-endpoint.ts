@@ -102,7 +102,7 @@ export function lagController(name: string | undefined, endpoint: LagEndpointOpt
       });
       late.catch(() => undefined);
       try {
-        return await Promise.race([answer(question, this.#streamer), late]);
+        return await Promise.race([answer(question, this.#streamer, limit.signal), late]);
       } catch (error) {
         if (error instanceof RedisStreamsError) throw unavailable(error.message, error.code);
         throw error;
@@ -134,7 +134,8 @@ function questionOf(query: unknown, options: ModuleOptions): Question {
   if (isOne(stream)) return { group, stream, wildcard: undefined, replyPrefix };
   try {
     const route = streamOfPattern(pattern, options.wildcards ? 'on' : 'off', (text: string) => text);
-    const key = options.streams?.[route] ?? route;
+    const { streams = {} } = options;
+    const key = (Object.hasOwn(streams, route) && streams[route]) || route;
     return { group, stream: key, wildcard: hasWildcard(route) ? new Wildcard(route) : undefined, replyPrefix };
   } catch (error) {
     if (error instanceof InvalidOptionError) throw new BadRequestException(error.message);
@@ -143,10 +144,10 @@ function questionOf(query: unknown, options: ModuleOptions): Question {
 }
 
 /** @throws RedisStreamsError */
-async function answer(question: Question, streamer: RedisStreamer): Promise<LagAnswer> {
+async function answer(question: Question, streamer: RedisStreamer, signal: AbortSignal): Promise<LagAnswer> {
   const manager = await streamer.createManager();
   const { group, wildcard, stream } = question;
-  const keys = wildcard ? await keysOf(wildcard, question.replyPrefix, manager) : [stream];
+  const keys = wildcard ? await keysOf(wildcard, question.replyPrefix, manager, signal) : [stream];
   const details = await Promise.all(keys.map((key) => manager.info(key)));
   const found = details.flatMap(({ streamKey, shards }) => {
     // A wildcard finds each shard by itself.
@@ -196,12 +197,21 @@ function partsOf({ streamKey, shards }: Pick<StreamDetails, 'streamKey' | 'shard
   });
 }
 
-/** The keys that a wildcard means, by a walk through the keyspace; without those that this package writes itself. */
-async function keysOf(wildcard: Wildcard, replyPrefix: string, manager: StreamManager): Promise<string[]> {
+/**
+ * The keys that a wildcard means, by a walk through the keyspace; without those that this package writes itself. The walk ends
+ * early when the signal is aborted: an autoscaler asks again, and its walks would add up.
+ */
+async function keysOf(
+  wildcard: Wildcard,
+  replyPrefix: string,
+  manager: StreamManager,
+  signal: AbortSignal,
+): Promise<string[]> {
   const found = new Set<string>();
   let cursor = '0';
   do {
     const page = await manager.scan(cursor);
+    signal.throwIfAborted();
     ({ cursor } = page);
     for (const key of page.streams) {
       const isOwn = key.endsWith(DEAD_LETTER_SUFFIX) || key.startsWith(replyPrefix) || key.startsWith(SIDE_KEY_PREFIX);

@@ -11,6 +11,7 @@ const ROWS = {
   consume: () => import('./rows/consume.js'),
   tail: () => import('./rows/tail.js'),
   'nest-emit': () => import('./rows/nest-emit.js'),
+  'nest-telemetry': () => import('./rows/nest-telemetry.js'),
   'nest-request': () => import('./rows/nest-request.js'),
   'nest-latency': () => import('./rows/nest-latency.js'),
   'idle-cpu': () => import('./rows/idle-cpu.js'),

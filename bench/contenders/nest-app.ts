@@ -37,7 +37,9 @@ export const nestRedis: ChosenTransport = ({ url }) => {
 
 export function redisStreams(options: Partial<ServerRedisStreamsOptions> = {}): ChosenTransport {
   return (setting) => {
-    const common = { connection: connectionOf(setting), replyPrefix: keyOf(setting, 'reply:') };
+    const { telemetry = [] } = options;
+    const followed = [telemetry].flat().length > 0 && { telemetry };
+    const common = { connection: connectionOf(setting), replyPrefix: keyOf(setting, 'reply:'), ...followed };
     const strategy = new ServerRedisStreams({ ...common, group: GROUP, ...options });
     return { client: new ClientRedisStreams(common), server: { strategy } };
   };

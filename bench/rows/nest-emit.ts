@@ -17,7 +17,7 @@ const DEFAULTS = 'nestjs-redis-streams, defaults';
 const TUNED = 'nestjs-redis-streams, 200 at a time';
 
 /** `emit`, up to the return of the `@EventPattern` handler. */
-function emitting(name: string, stream: string, transport: ChosenTransport): Entrant {
+export function emitting(name: string, stream: string, transport: ChosenTransport): Entrant {
   return {
     name,
     async open(setting) {

@@ -1,0 +1,68 @@
+import { MeterProvider, PeriodicExportingMetricReader } from '@opentelemetry/sdk-metrics';
+import type { PushMetricExporter } from '@opentelemetry/sdk-metrics';
+import {
+  BatchSpanProcessor,
+  NodeTracerProvider,
+  ParentBasedSampler,
+  TraceIdRatioBasedSampler,
+} from '@opentelemetry/sdk-trace-node';
+import type { SpanExporter } from '@opentelemetry/sdk-trace-node';
+import { Registry } from 'prom-client';
+
+import type { Telemetry } from '../../lib/index.js';
+import { openTelemetry } from '../../lib/opentelemetry.js';
+import { prometheus } from '../../lib/prometheus.js';
+import { redisStreams } from '../contenders/nest-app.js';
+import type { Entrant, Row } from '../row.js';
+import { emitting } from './nest-emit.js';
+
+const NONE = 'no telemetry';
+
+/** The work of `nest-emit`, 200 at a time. The telemetry is made in the process of the entrant. */
+function followed(name: string, stream: string, telemetry: () => Telemetry[]): Entrant {
+  return {
+    name,
+    open: (setting) => {
+      const options = { batchSize: 200, prefetch: 1_000, concurrency: 200, telemetry: telemetry() };
+      return emitting(name, stream, redisStreams(options)).open(setting);
+    },
+  };
+}
+
+/** An SDK as services have one, but for its exporters, which drop what they are given. */
+function sdk(share: number): { tracerProvider: NodeTracerProvider; meterProvider: MeterProvider } {
+  const shutdown = (): Promise<void> => Promise.resolve();
+  const forceFlush = shutdown;
+  const spans: SpanExporter = { export: (_, done) => done({ code: 0 }), shutdown, forceFlush };
+  const metrics: PushMetricExporter = { export: (_, done) => done({ code: 0 }), shutdown, forceFlush };
+  const tracerProvider = new NodeTracerProvider({
+    sampler: new ParentBasedSampler({ root: new TraceIdRatioBasedSampler(share) }),
+    spanProcessors: [new BatchSpanProcessor(spans)],
+  });
+  tracerProvider.register();
+  return {
+    tracerProvider,
+    meterProvider: new MeterProvider({ readers: [new PeriodicExportingMetricReader({ exporter: metrics })] }),
+  };
+}
+
+const scraped = (): Telemetry => prometheus({ registry: new Registry() });
+const traced = (share: number): Telemetry => openTelemetry(sdk(share));
+
+export const row: Row = {
+  title: 'Nest: telemetry on the way from emit() to the handler',
+  note: `The work of nest-emit at 200 at a time, without telemetry and with it in client and server. OpenTelemetry's SDK has a batch span
+processor and a periodic reader, whose exporters drop everything. Most of its cost is the SDK's own: two spans and two histogram
+records for each message.`,
+  metrics: ['rate', 'cpu'],
+  baseline: NONE,
+  entrants: [
+    followed(NONE, 'none', () => []),
+    followed('prometheus()', 'prometheus', () => [scraped()]),
+    followed('openTelemetry() without an SDK', 'no-sdk', () => [openTelemetry()]),
+    followed('openTelemetry(), 1 of 100 traces', 'sampled', () => [traced(0.01)]),
+    followed('openTelemetry(), every trace', 'traced', () => [traced(1)]),
+    followed('both, every trace', 'both', () => [traced(1), scraped()]),
+  ],
+  targets: [],
+};

@@ -1,4 +1,4 @@
-import { Inject, Module } from '@nestjs/common';
+import { Inject, Logger, Module } from '@nestjs/common';
 import type {
   DynamicModule,
   InjectionToken,
@@ -108,7 +108,8 @@ function defineModule(
     {
       provide: getRedisStreamsToken(name, RedisStreamer),
       inject,
-      useFactory: (options: RedisStreamsModuleOptions) => new RedisStreamer(options.connection, options),
+      useFactory: (options: RedisStreamsModuleOptions) =>
+        new RedisStreamer(options.connection, { ...options, logger: options.logger ?? new Logger('RedisStreamer') }),
     },
     { provide: getRedisStreamsToken(name, ServerRedisStreams), inject, useFactory: createServer },
     {

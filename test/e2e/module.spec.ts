@@ -141,6 +141,26 @@ it('RedisStreamer is injectable, makes no connection by itself, and connects on 
   expect(streamer.status).toBe('connected');
 });
 
+it("RedisStreamer of the module logs to Nest's logger, as its client and server do, unless another logger is given", async () => {
+  const failing = {
+    startSend: () => {
+      throw new Error('no spans today');
+    },
+  };
+  const report = /A telemetry failed in startSend\(\).*no spans today/;
+  const [nestLines, ownLines] = [new LogLines(), new LogLines()];
+  for (const logger of [undefined, ownLines]) {
+    const imports = [
+      RedisStreamsModule.forRoot({ connection: nest.url, telemetry: failing, ...(logger && { logger }) }),
+    ];
+    const app = await NestFactory.createApplicationContext(moduleOf({ imports }), { logger: nestLines });
+    nest.closeLater(app);
+    await (await app.get(RedisStreamer).createProducer(uniqueName('logged'))).send('x');
+  }
+
+  for (const lines of [nestLines, ownLines]) expect(lines.errors.filter((line) => report.test(line))).toHaveLength(1);
+});
+
 it('ServerRedisStreams from the container serves handlers through connectMicroservice in a hybrid application', async () => {
   const [events, requests] = [uniqueName('events'), uniqueName('requests')];
   const seen: unknown[] = [];

@@ -1,6 +1,7 @@
 import type { ConsumerNameInUseError, RedisStreamsError } from '../errors.js';
 import { pause } from '../shared/backoff.js';
 import { check, definedOptions, optionNames } from '../shared/option-checks.js';
+import { largestOf, sumOf } from '../shared/sums.js';
 import type { RedisStreamsStatus } from '../redis/connection/redis-connections.js';
 import { entryIdTime, nextEntryId } from '../redis/commands/entry-id.js';
 import type { GroupInfo, StreamCommands } from '../redis/commands/stream-commands.js';
@@ -39,8 +40,10 @@ export interface StreamHealth {
   readonly refusal: RedisStreamsError | undefined;
 }
 
-/** One read loop: a consumer has one, in Cluster one for each stream shard. */
-export interface LoopHealth extends LoopReport {
+/** One read loop, as far as it is known without asking Redis: a consumer has one, in Cluster one for each stream shard. */
+export interface LoopStats extends LoopReport {
+  /** That it reads, without the numbers of shards. */
+  readonly streamKeys: readonly string[];
   readonly mode: ConsumerMode;
   /** Undefined in real-time mode. */
   readonly group: string | undefined;
@@ -68,6 +71,10 @@ export interface LoopHealth extends LoopReport {
    * is free.
    */
   readonly allBusyFor: number | undefined;
+}
+
+/** One read loop, with what Redis knows of its streams. */
+export interface LoopHealth extends LoopStats {
   /** Sum over its streams, as `lag` and `pending` are; undefined unless it is known for each of them. */
   readonly entries: number | undefined;
   readonly lag: number | undefined;
@@ -92,27 +99,6 @@ export interface StreamerHealth {
   /** Sum over all connections. */
   readonly reconnects: number;
   readonly loops: readonly LoopHealth[];
-}
-
-/** One read loop, as far as it is known without asking Redis. */
-export interface LoopStats
-  extends
-    LoopReport,
-    Pick<
-      LoopHealth,
-      | 'mode'
-      | 'group'
-      | 'consumer'
-      | 'isForReplies'
-      | 'nameConflict'
-      | 'reconnects'
-      | 'buffered'
-      | 'inFlight'
-      | 'oldestHandler'
-      | 'allBusyFor'
-    > {
-  /** That it reads, without the numbers of shards. */
-  readonly streamKeys: readonly string[];
 }
 
 /** The state of a streamer, as far as it is known without asking Redis. */
@@ -162,7 +148,7 @@ export function loopStats({ partitions, ...loop }: LocalLoopHealth): LoopStats {
   return { ...loop, streamKeys: [...new Set(partitions.map(({ streamKey }) => streamKey))] };
 }
 
-/** What is asked of the server. */
+/** For the numbers that only the server knows. */
 type HealthCommands = Pick<StreamCommands, 'groups' | 'pending' | 'reading' | 'clock'>;
 
 type StreamNumbers = Pick<StreamHealth, 'entries' | 'lag' | 'lagSeconds' | 'pending' | 'oldestPendingIdle'>;
@@ -181,7 +167,7 @@ export async function loopHealth(
   commands: HealthCommands,
   { timeout, maxOldestHandler }: Required<HealthOptions>,
 ): Promise<LoopHealth> {
-  const { partitions, ...loop } = local;
+  const { partitions } = local;
   const limit = new AbortController();
   const late = pause(timeout, limit.signal).then(() => undefined);
   // Undefined when the work fails, or is not done in time: one refused command leaves the other numbers.
@@ -196,7 +182,7 @@ export async function loopHealth(
   limit.abort();
   const idle = streams.flatMap(({ oldestPendingIdle }) => oldestPendingIdle ?? []);
   return {
-    ...loop,
+    ...loopStats(local),
     streams,
     isHealthy:
       local.isHealthy &&
@@ -253,14 +239,4 @@ export async function lagOf(
   const [oldest] = waiting;
   if (!oldest) return { lag: 0, lagSeconds: 0 };
   return { lag, lagSeconds: Math.max(0, Math.round(clock.now(key)) - entryIdTime(oldest.id)) / 1_000 };
-}
-
-/** Undefined unless each of them is known. */
-export function sumOf(numbers: ReadonlyArray<number | undefined>): number | undefined {
-  return numbers.reduce((sum, number) => (sum === undefined || number === undefined ? undefined : sum + number), 0);
-}
-
-/** The same; 0 without numbers. */
-export function largestOf(numbers: ReadonlyArray<number | undefined>): number | undefined {
-  return numbers.every((number) => number !== undefined) ? Math.max(0, ...numbers) : undefined;
 }

@@ -6,6 +6,7 @@ import { ClosedError } from '../errors.js';
 import { monotonicNow } from '../shared/clock.js';
 import { consoleLogger, safeLogger } from '../shared/logger.js';
 import type { RedisStreamsLogger } from '../shared/logger.js';
+import { sumOf } from '../shared/sums.js';
 import type { RedisStreamsConnection } from '../redis/connection/connection-target.js';
 import type { ConnectionRouter } from '../redis/connection/connection-router.js';
 import { RedisConnections } from '../redis/connection/redis-connections.js';
@@ -312,7 +313,7 @@ export class RedisStreamer
   /** The state as far as it is known without asking Redis. */
   stats(): StreamerStats {
     const { status, reconnects } = this.#connections;
-    const queued = [...this.#producers].reduce((sum, producer) => sum + producer.queued, 0);
+    const queued = sumOf(Array.from(this.#producers, (producer) => producer.queued));
     const loops = [...this.#sessions].flatMap((session) => session.health()).map(loopStats);
     return { status, isClosed: this.#disconnecting !== undefined, reconnects, queued, loops };
   }

@@ -18,7 +18,7 @@ export interface MessageDelivery {
   readonly settlement: Settlement | undefined;
   /** @internal False when the message was settled before. */
   settle(settlement: Settlement): boolean;
-  /** @internal With which the handler failed. */
+  /** @internal The error with which the handler failed. */
   failure: unknown;
   /** @internal It was read after its time, and reached no handler. */
   isExpired: boolean;

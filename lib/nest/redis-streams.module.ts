@@ -26,13 +26,13 @@ import type { LagEndpointOptions } from './lag/lag-endpoint.js';
 /** Options of the client and, where `group` or `mode: 'real-time'` is given, of the server. */
 export interface RedisStreamsModuleOptions extends ClientRedisStreamsOptions, ServerRedisStreamsOptions {}
 
-/** What is decided when the module is defined: its name where there are several, and what it offers to whom. */
+/** The options that are needed to define the module, before a factory has made the others. */
 export interface RedisStreamsModuleScope {
   /** Default: the connection without a name. */
   name?: string;
   /** Whether other modules can inject the providers without importing the module. Default false. */
   isGlobal?: boolean;
-  /** Adds `GET lag` to the application: how far a group is behind, for autoscalers as KEDA. Default: there is no such endpoint. */
+  /** Adds `GET lag` to the application: how far a group is behind, for an autoscaler like KEDA. Default: no endpoint. */
   lagEndpoint?: LagEndpointOptions;
 }
 

@@ -16,8 +16,8 @@ const PROVIDED = new Map<Type, string>([
 
 /**
  * The token of a provider of `RedisStreamsModule`: of the client, or of the given class, `RedisStreamer`,
- * `ServerRedisStreams` or `RedisStreamsHealthIndicator`. For the connection without a name it is the class itself; else a symbol, because the package may
- * be loaded twice (ESM and CommonJS).
+ * `ServerRedisStreams` or `RedisStreamsHealthIndicator`. For the connection without a name it is the class itself; else a
+ * symbol, because the package may be loaded twice (ESM and CommonJS).
  */
 export function getRedisStreamsToken(name?: string, type: Type = ClientRedisStreams): InjectionToken {
   return name === undefined ? type : Symbol.for(`nestjs-redis-streams:${PROVIDED.get(type) ?? type.name}:${name}`);

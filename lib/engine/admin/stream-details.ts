@@ -2,7 +2,8 @@ import { GroupMissingError } from '../../errors.js';
 import { compareEntryIds } from '../../redis/commands/entry-id.js';
 import { classifyRedisError } from '../../redis/commands/redis-error.js';
 import type { GroupConsumerInfo, GroupInfo, StreamCommands } from '../../redis/commands/stream-commands.js';
-import { lagOf, largestOf, sumOf } from '../health.js';
+import { largestOf, sumOf } from '../../shared/sums.js';
+import { lagOf } from '../health.js';
 import { probeShards } from '../consuming/shard-discovery.js';
 import { shardKey, streamOfShard } from '../messages/stream-message.js';
 import type { StoredShard } from '../messages/stream-message.js';
@@ -54,7 +55,7 @@ export async function streamDetails(streamKey: string, commands: DetailCommands)
   const shards = found.filter((shard) => shard !== undefined);
   return {
     streamKey,
-    length: shards.reduce((sum, { length }) => sum + length, 0),
+    length: sumOf(shards.map(({ length }) => length)),
     memory: sumOf(shards.map(({ memory }) => memory)),
     firstId: outermostId(
       shards.map(({ firstId }) => firstId),
@@ -156,7 +157,7 @@ function groupsTogether(shards: ReadonlyArray<Pick<ShardDetails, 'groups'>>): Gr
     const all = [first, ...others];
     return {
       ...first,
-      pending: all.reduce((sum, { pending }) => sum + pending, 0),
+      pending: sumOf(all.map(({ pending }) => pending)),
       lag: sumOf(all.map(({ lag }) => lag)),
       lagSeconds: largestOf(all.map(({ lagSeconds }) => lagSeconds)),
       lastDeliveredId: all.map(({ lastDeliveredId }) => lastDeliveredId).reduce(lowerId),
@@ -174,7 +175,7 @@ function consumersTogether(shards: ReadonlyArray<readonly GroupConsumerInfo[]>):
     const inactive = all.flatMap((part) => part.inactive ?? []);
     return {
       name,
-      pending: all.reduce((sum, { pending }) => sum + pending, 0),
+      pending: sumOf(all.map(({ pending }) => pending)),
       idle: Math.min(...all.map(({ idle }) => idle)),
       inactive: inactive.length > 0 ? Math.min(...inactive) : undefined,
     };

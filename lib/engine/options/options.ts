@@ -172,6 +172,7 @@ export interface LoadBalancedOptions extends GroupOptions {
 }
 
 export type ConsumerOptions = RealTimeOptions | ResumableOptions | LoadBalancedOptions;
+
 /** The only defaults of streamers, producers and consumers. */
 export const DEFAULTS = Object.freeze({
   streamer: Object.freeze({

@@ -4,9 +4,9 @@ import { hostname } from 'node:os';
 
 import { CallbackError, InvalidOptionError } from '../../errors.js';
 import { resolveRetention } from '../admin/retention.js';
+import type { ResolvedRetention, RetentionOptions } from '../admin/retention.js';
 import { resolveTelemetry } from '../telemetry/guarded-telemetry.js';
 import type { Telemetry } from '../telemetry/telemetry.js';
-import type { ResolvedRetention, RetentionOptions } from '../admin/retention.js';
 
 import { check, checkSpelling, definedOptions, optionNames } from '../../shared/option-checks.js';
 import { DEFAULTS } from './options.js';
@@ -31,8 +31,8 @@ export interface ResolvedStreamerOptions {
   /** Never more than `timeout`. */
   readonly connectTimeout: number;
   readonly blockTimeout: number;
-  readonly telemetry: readonly Telemetry[];
   readonly shutdownTimeout: number;
+  readonly telemetry: readonly Telemetry[];
 }
 
 export interface ResolvedProducerOptions {

@@ -17,7 +17,7 @@ export type Settlement =
 /** One message that was given to a handler. The first settlement wins; a later one changes nothing. */
 export class Delivery {
   readonly message: StreamMessage;
-  /** With which its handler failed; for telemetry. */
+  /** The error with which its handler failed, for telemetry. */
   failure: unknown;
   /** It was read after its time, and reached no handler. */
   isExpired = false;

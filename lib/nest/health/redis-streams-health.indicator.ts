@@ -5,6 +5,7 @@ import type { RedisStreamsStatus } from '../../redis/connection/redis-connection
 import { errorText } from '../../shared/error-text.js';
 import { listNames, quoted } from '../../shared/list-names.js';
 import { check, definedOptions, optionNames } from '../../shared/option-checks.js';
+import { largestOf, sumOf } from '../../shared/sums.js';
 import type { ClientRedisStreams } from '../client/redis-streams.client.js';
 import type { ServerHealth, ServerRedisStreams } from '../server/redis-streams.server.js';
 
@@ -74,7 +75,7 @@ const OPTIONS = optionNames<HealthCheckOptions>({
   maxOldestHandler: true,
   timeout: true,
 });
-/** A cluster has a loop for each shard. */
+/** In the message: a cluster has a loop for each shard. */
 const MOST_PROBLEMS = 5;
 
 /**
@@ -109,13 +110,14 @@ export class RedisStreamsHealthIndicator {
   async #check(options: HealthCheckOptions): Promise<HealthCheckState> {
     try {
       const limits = resolveLimits(options);
-      const look = limits.of === 'liveness' ? lookAtLife : lookAtReadiness;
+      const checkPart = limits.of === 'liveness' ? checkLiveness : checkReadiness;
       const parts = Object.entries(this.#sources());
-      const looks = await Promise.all(parts.map(async ([name, source]) => ({ name, ...(await look(source, limits)) })));
-      const details = Object.fromEntries(looks.map(({ name, details: found }) => [name, definedOptions(found)]));
-      const problems = looks.flatMap(({ name, problems: found }) => found.map((problem) => `${name} ${problem}`));
+      const checked = await Promise.all(
+        parts.map(async ([name, source]) => ({ name, ...(await checkPart(source, limits)) })),
+      );
+      const problems = checked.flatMap(({ name, problems: found }) => found.map((problem) => `${name} ${problem}`));
       return {
-        ...details,
+        ...Object.fromEntries(checked.map(({ name, details }) => [name, definedOptions(details)])),
         ...(problems.length === 0 ? { status: 'up' } : { status: 'down', message: shortened(problems) }),
       };
     } catch (error) {
@@ -129,7 +131,7 @@ function shortened(problems: readonly string[]): string {
   return problems.slice(0, MOST_PROBLEMS).join('; ') + (left > 0 ? `; and ${left} more` : '');
 }
 
-interface Look {
+interface CheckedPart {
   readonly problems: readonly string[];
   readonly details: { readonly [Name in keyof HealthDetails]: HealthDetails[Name] | undefined };
 }
@@ -148,21 +150,18 @@ function resolveLimits(options: HealthCheckOptions): Limits {
 }
 
 /** Without asking Redis: a probe that has to wait in an outage would fail, and every instance would be restarted. */
-async function lookAtLife(source: HealthSource, limits: Limits): Promise<Look> {
+async function checkLiveness(source: HealthSource, limits: Limits): Promise<CheckedPart> {
   const streamer = 'unwrap' in source ? source.unwrap<RedisStreamer>() : source;
   const { status, isClosed, loops } = streamer.stats();
-  const problems = loops.flatMap((loop) => deadLoop(loop, loop.streamKeys, limits));
+  const problems = loops.flatMap((loop) => livenessProblems(loop, limits));
   return { problems: [...(isClosed ? ['is closed'] : []), ...problems], details: { status } };
 }
 
-async function lookAtReadiness(source: HealthSource, limits: Limits): Promise<Look> {
+async function checkReadiness(source: HealthSource, limits: Limits): Promise<CheckedPart> {
   const { timeout, maxOldestHandler } = limits;
   const health: StreamerHealth & Partial<ServerHealth> = await source.health({ timeout, maxOldestHandler });
   const { status, isListening, loops } = health;
-  const ofGroups = loops.filter(({ group }) => group !== undefined).flatMap(({ streams }) => streams);
-  const lags = ofGroups.map(({ lag }) => lag);
-  const ages = ofGroups.map(({ lagSeconds }) => lagSeconds);
-  const pending = ofGroups.map((stream) => stream.pending);
+  const ofGroups = loops.filter(({ group }) => group !== undefined);
   const handlers = loops.flatMap(({ oldestHandler }) => oldestHandler ?? []);
   return {
     problems: [
@@ -173,10 +172,12 @@ async function lookAtReadiness(source: HealthSource, limits: Limits): Promise<Lo
     details: {
       status,
       isListening,
-      lag: ifKnown(lags, sum),
-      lagSeconds: ifKnown(ages, largest),
-      pending: ifKnown(pending, sum),
-      oldestHandler: ifKnown(handlers, largest),
+      ...(ofGroups.length > 0 && {
+        lag: sumOf(ofGroups.map(({ lag }) => lag)),
+        lagSeconds: largestOf(ofGroups.map(({ lagSeconds }) => lagSeconds)),
+        pending: sumOf(ofGroups.map(({ pending }) => pending)),
+      }),
+      ...(handlers.length > 0 && { oldestHandler: largestOf(handlers) }),
     },
   };
 }
@@ -188,17 +189,17 @@ function connectionProblems({ status, isClosed, isListening }: StreamerHealth & 
   return status === 'connected' ? [] : ['is not connected to Redis'];
 }
 
-function deadLoop(loop: LoopStats | LoopHealth, streamKeys: readonly string[], { maxOldestHandler }: Limits): string[] {
-  const of = named(streamKeys);
+function livenessProblems(loop: LoopStats, { maxOldestHandler }: Limits): string[] {
+  const of = named(loop.streamKeys);
   if (loop.isStalled) return [`has a read loop that stands still: ${of}`];
   if ((loop.allBusyFor ?? 0) <= maxOldestHandler) return [];
   return [`has had no free handler for ${loop.allBusyFor} ms: ${of}`];
 }
 
 function loopProblems(loop: LoopHealth, limits: Limits): string[] {
-  const streamKeys = [...new Set(loop.streams.map(({ streamKey }) => streamKey))];
-  const dead = deadLoop(loop, streamKeys, limits);
-  if (dead.length > 0) return dead;
+  const { streamKeys } = loop;
+  const ofLiveness = livenessProblems(loop, limits);
+  if (ofLiveness.length > 0) return ofLiveness;
   const refused = loop.streams.filter(({ failure, refusal }) => failure ?? refusal);
   if (refused.length > 0) {
     return refused.map(
@@ -225,9 +226,9 @@ function streamProblems(loops: readonly LoopHealth[], limits: Limits): string[] 
     }
   }
   return [...parts].flatMap(([name, streams]) => {
-    const lag = sum(streams.map((stream) => stream.lag ?? 0));
-    const lagSeconds = Math.max(...streams.map((stream) => stream.lagSeconds ?? 0));
-    const pending = sum(streams.map((stream) => stream.pending ?? 0));
+    const lag = sumOf(streams.map((stream) => stream.lag ?? 0));
+    const lagSeconds = largestOf(streams.map((stream) => stream.lagSeconds ?? 0));
+    const pending = sumOf(streams.map((stream) => stream.pending ?? 0));
     return [
       ...(lag > limits.maxLag ? [`has a lag of ${lag} entries in ${name}, more than ${limits.maxLag}`] : []),
       ...(lagSeconds > limits.maxLagSeconds
@@ -240,21 +241,4 @@ function streamProblems(loops: readonly LoopHealth[], limits: Limits): string[] 
   });
 }
 
-function largest(numbers: readonly number[]): number {
-  return Math.max(...numbers);
-}
-
 const named = (streamKeys: readonly string[]): string => listNames(streamKeys.map(quoted));
-
-function sum(numbers: readonly number[]): number {
-  return numbers.reduce((total, number) => total + number, 0);
-}
-
-/** Undefined unless each number is known. */
-function ifKnown(
-  numbers: ReadonlyArray<number | undefined>,
-  add: (known: readonly number[]) => number,
-): number | undefined {
-  const known = numbers.filter((number) => number !== undefined);
-  return known.length === numbers.length && known.length > 0 ? add(known) : undefined;
-}

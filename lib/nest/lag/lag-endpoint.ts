@@ -11,14 +11,15 @@ import {
 } from '@nestjs/common';
 import type { CanActivate, ModuleMetadata, Type } from '@nestjs/common';
 
-import { SIDE_KEY_PREFIX } from '../../redis/commands/side-key.js';
 import type { StreamDetails } from '../../engine/admin/stream-details.js';
 import type { StreamManager } from '../../engine/admin/stream-manager.js';
 import { DEAD_LETTER_SUFFIX } from '../../engine/settling/dead-letter.js';
 import { RedisStreamer } from '../../engine/streamer.js';
 import { InvalidOptionError, RedisStreamsError } from '../../errors.js';
+import { SIDE_KEY_PREFIX } from '../../redis/commands/side-key.js';
 import { pause } from '../../shared/backoff.js';
 import { check, optionNames } from '../../shared/option-checks.js';
+import { largestOf, sumOf } from '../../shared/sums.js';
 import { SERVER_DEFAULTS } from '../redis-streams.options.js';
 import type { ServerRedisStreamsOptions } from '../redis-streams.options.js';
 import { getRedisStreamsToken, optionsToken } from '../redis-streams.tokens.js';
@@ -28,8 +29,8 @@ import { Wildcard, hasWildcard } from '../wildcard.js';
 /** `GET lag` of `RedisStreamsModule`: how far a group is behind, for autoscalers. */
 export interface LagEndpointOptions {
   /**
-   * Who may ask, as `@UseGuards()` takes it, beside the global guards of the application. `[]` lets everyone ask who reaches the
-   * port; that must be said. A guard that injects providers needs their module in {@link imports}.
+   * Guards as `@UseGuards()` takes them, beside the global guards of the application. Without a default: `[]` admits every caller
+   * that reaches the port. A guard that injects providers needs their module in {@link imports}.
    */
   guards: ReadonlyArray<Type<CanActivate> | CanActivate>;
   /** Modules of the providers that the guards inject. Default none. */
@@ -73,7 +74,7 @@ export function lagController(name: string | undefined, endpoint: LagEndpointOpt
   check.options('lagEndpoint', endpoint, OPTIONS);
   const { guards, path = name === undefined ? 'lag' : `lag/${name}`, timeout = DEFAULT_TIMEOUT } = endpoint;
   if (!Array.isArray(guards)) {
-    throw new InvalidOptionError('lagEndpoint.guards', 'must be a list of guards; [] lets everyone ask', guards);
+    throw new InvalidOptionError('lagEndpoint.guards', 'must be a list of guards; [] admits every caller', guards);
   }
   check.string('lagEndpoint.path', path);
   check.time('lagEndpoint.timeout', timeout, 1);
@@ -122,7 +123,7 @@ interface Question {
   readonly replyPrefix: string;
 }
 
-/** @throws BadRequestException that says what is missing */
+/** @throws BadRequestException that names the missing parameter */
 function questionOf(query: unknown, options: ModuleOptions): Question {
   const { stream, pattern, group = options.group } = query as Record<string, unknown>;
   if (typeof group !== 'string' || group === '') throw new BadRequestException("'group' must be given once");
@@ -155,16 +156,15 @@ async function answer(question: Question, streamer: RedisStreamer, signal: Abort
     return asked.length > 0 ? [{ streamKey, shards: asked }] : [];
   });
   const parts = found.flatMap((each) => partsOf(each, group));
-  const total = (numbers: readonly number[]): number => numbers.reduce((sum, number) => sum + number, 0);
-  const [lag, pending] = [total(parts.map((part) => part.lag)), total(parts.map((part) => part.pending))];
-  const ages = parts.flatMap((part) => part.lagSeconds ?? []);
+  const [lag, pending] = [sumOf(parts.map((part) => part.lag)), sumOf(parts.map((part) => part.pending))];
+  const lagSeconds = largestOf(parts.map((part) => part.lagSeconds));
   return {
     backlog: lag + pending,
     lag,
     isLagExact: parts.every((part) => part.isExact),
-    ...(ages.length === parts.length && { lagSeconds: Math.max(0, ...ages) }),
+    ...(lagSeconds !== undefined && { lagSeconds }),
     pending,
-    entries: total(parts.map(({ entries }) => entries)),
+    entries: sumOf(parts.map(({ entries }) => entries)),
     group,
     streams: found.map(({ streamKey }) => streamKey),
   };

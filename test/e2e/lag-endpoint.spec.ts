@@ -15,7 +15,7 @@ import { LogLines, QUIET, useNest } from '../support/nest.js';
 import { until } from '../support/until.js';
 
 const nest = useNest();
-const OPEN: LagEndpointOptions = { guards: [] };
+const OPEN: LagEndpointOptions = { guards: [], timeout: 10_000 };
 
 const options = (extra: RedisStreamsModuleOptions = {}): RedisStreamsModuleOptions => ({
   connection: nest.url,
@@ -83,7 +83,7 @@ describe('GET lag', () => {
     expect((await ask('/lag?stream=orders')).body).toEqual({ ...idle, entries: 1, streams: ['orders'] });
   });
 
-  it('counts what waits and what is pending, and says so where the server does not know how many wait: that is never 0', async () => {
+  it('counts what waits and what is pending, and marks a lag that the server does not know, which is never 0', async () => {
     const { ask } = await serve([RedisStreamsModule.forRoot({ ...options(), lagEndpoint: OPEN })]);
     const body = async (): Promise<unknown> => (await ask('/lag?stream=s&group=g')).body;
     for (let n = 1; n <= 4; n += 1) await nest.redis.xadd('s', `${n}-0`, 'msg', 'x');

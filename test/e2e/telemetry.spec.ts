@@ -164,9 +164,11 @@ describe('telemetry', () => {
       }),
       { telemetry },
     );
-    const client = nest.client({ telemetry, requestTimeout: 1_000 });
+    const client = nest.client({ telemetry });
+    const impatient = nest.client({ telemetry, requestTimeout: 50 });
+    await impatient.connect();
     await expect(lastValueFrom(client.send(pattern, 'fail'))).rejects.toBeDefined();
-    await expect(lastValueFrom(client.send(pattern, 'hang'))).rejects.toMatchObject({ code: 'ERR_REQUEST_TIMEOUT' });
+    await expect(lastValueFrom(impatient.send(pattern, 'hang'))).rejects.toMatchObject({ code: 'ERR_REQUEST_TIMEOUT' });
     client.send(pattern, 'hang').subscribe().unsubscribe();
     await expect(lastValueFrom(client.send('', 1))).rejects.toMatchObject({ code: 'ERR_INVALID_OPTION' });
     expect(telemetry.requested.map(({ outcome }) => outcome)).toEqual([
@@ -195,6 +197,7 @@ describe('telemetry', () => {
     });
     await producer.sendTo(key, 'a', { key: 'k' });
     producer.enqueueTo(key, 'b', { key: 'k' });
+    await producer.flush();
     await producer.sendTo(key, 'c', { delay: 60_000, key: 'k' });
     await expect(producer.sendTo(key, 'd'.repeat(101))).rejects.toMatchObject({ code: 'ERR_PAYLOAD_TOO_LARGE' });
     expect(telemetry.sent.map(({ isDelayed, outcome }) => [isDelayed, outcome])).toEqual([
@@ -228,7 +231,7 @@ describe('telemetry', () => {
     expect(telemetry.sources.size).toBe(0);
   });
 
-  it('is attached once a connection is needed, and detached at the end, by module, client and server', async () => {
+  it('is attached once a connection is needed, and detached when the application has closed', async () => {
     const telemetry = new RecordingTelemetry();
     const pattern = uniqueName('telemetry');
     const module = RedisStreamsModule.forRoot({ connection: nest.url, group: 'g', telemetry });

@@ -57,7 +57,7 @@ export interface RedisStreamsCommonOptions {
   replyPrefix?: string;
   /** Default: Nest's logger. */
   logger?: RedisStreamsLogger;
-  /** Follows what happens to messages: `openTelemetry()`, `prometheus()`, or one of your own. Default: none. */
+  /** Traces and metrics: `openTelemetry()`, `prometheus()`, a {@link Telemetry} of your own, or several. Default: none. */
   telemetry?: Telemetry | readonly Telemetry[];
 }
 

@@ -75,5 +75,5 @@ export const DURATION_BUCKETS = Object.freeze([
   0.005, 0.01, 0.025, 0.05, 0.075, 0.1, 0.25, 0.5, 0.75, 1, 2.5, 5, 7.5, 10,
 ]);
 
-/** The `error.type` of what is no Error, and of further names where there are too many. */
+/** The `error.type` of a thrown value that is no Error, and of every name beyond the limit. */
 export const OTHER_ERROR = '_OTHER';

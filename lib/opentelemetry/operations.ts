@@ -165,7 +165,7 @@ export class ReceiveSpan implements ReceiveOperation {
   }
 }
 
-/** Adds what is known of one message alone. */
+/** Adds the attributes of one message. */
 export function describeMessage(span: Span, { id, payload, deliveryCount }: StreamMessage): void {
   span.setAttribute(ATTRIBUTES.messageId, id);
   span.setAttribute(ATTRIBUTES.bodySize, payload.length);

@@ -2,7 +2,7 @@ import type { StreamerHealth, StreamerStats } from '../engine/health.js';
 import type { TelemetrySource } from '../engine/telemetry/telemetry.js';
 import { monotonicNow } from '../shared/clock.js';
 
-/** Of the time of a scrape: what is known by then is shown, though a part is missing. */
+/** Of the time of a scrape: an answer in which one number is missing must be there before the scrape gives up. */
 const SHARE_OF_REDIS = 0.8;
 
 /** What a streamer has counted since it was last looked at. */
@@ -11,7 +11,7 @@ export interface SourceCounts {
   readonly restarts: ReadonlyMap<string, number>;
 }
 
-/** What is known of one streamer at the moment of a scrape. */
+/** One streamer at the moment of a scrape. */
 export interface SourceReport {
   readonly server: TelemetrySource['server'];
   readonly stats: StreamerStats;

@@ -12,15 +12,15 @@ export type MetricsRegistry = Registry | Registry<OpenMetricsContentType>;
 export interface PrometheusOptions {
   /** Where the metrics are registered. Default: the global registry of prom-client, `register`. */
   registry?: MetricsRegistry;
-  /** What all names begin with. Default `redis_streams_`. */
+  /** Beginning of all names: letters, digits, `_` and `:`, no digit first. Default `redis_streams_`. */
   prefix?: string;
   /**
-   * For how long what Redis was asked for is shown, in milliseconds: lag, pending, entries. At least 0 (asked at each scrape),
-   * default 15,000.
+   * How long an answer of Redis (lag, pending, entries) is shown before a scrape asks again, in milliseconds. At least 0 (each
+   * scrape asks), default 15,000.
    */
   pollInterval?: number;
   /**
-   * How long a scrape waits for Redis, in milliseconds; what is not known by then is left out. At least 1, default 1,000. It must
+   * How long a scrape waits for Redis, in milliseconds; numbers that are not known by then are left out. At least 1, default 1,000. It must
    * be less than `scrape_timeout` of Prometheus.
    */
   timeout?: number;

@@ -15,7 +15,7 @@ export interface Observation {
 
 /**
  * The streamers that use the telemetry. It has no timer and no connection: it looks at them when it is scraped. What a streamer
- * has counted stays when it disconnects; what is measured, and what Redis was asked for, disappears with it.
+ * has counted stays when it disconnects; its gauges disappear with it.
  */
 export class SourceList {
   readonly restarts: Series<Total>;

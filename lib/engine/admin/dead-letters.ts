@@ -51,7 +51,7 @@ export interface DeadLetterOrigin {
   readonly consumer: string;
 }
 
-/** A message in a stream of dead letters. What its headers do not tell is undefined: any program may append to the stream. */
+/** A message in a stream of dead letters. A field without a header is undefined: any program may append to the stream. */
 export interface DeadLetterMessage {
   /** For {@link StreamManager.removeDeadLetter}. Not the id that the message had. */
   readonly id: string;
@@ -156,7 +156,7 @@ function startOf(since: Date | undefined, after: string | undefined): string | u
   return next !== undefined && compareEntryIds(next, first) < 0 ? first : next;
 }
 
-/** Reads on until the page is full: in the memory there are the dead letters of the page, and one bounded page of entries. */
+/** Reads until the page is full. In memory are the dead letters of that page, and one page of entries of limited size. */
 export async function listDeadLetters(
   { deadLetterStream, from, to, count, matches }: ResolvedDeadLetterQuery,
   reading: Pick<ReadCommands, 'range'>,

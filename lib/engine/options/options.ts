@@ -29,7 +29,7 @@ export interface StreamerOptions {
   shutdownTimeout?: number;
   /** Default: warnings and errors go to the console. */
   logger?: RedisStreamsLogger;
-  /** Follows what happens to messages: `openTelemetry()`, `prometheus()`, or one of your own. Default: none. */
+  /** Traces and metrics: `openTelemetry()`, `prometheus()`, a {@link Telemetry} of your own, or several. Default: none. */
   telemetry?: Telemetry | readonly Telemetry[];
 }
 

@@ -4,19 +4,19 @@ import type { HealthOptions, StreamerHealth, StreamerStats } from '../health.js'
 import type { StreamMessage } from '../messages/stream-message.js';
 
 /**
- * Follows what happens to messages, for traces and metrics. Given as the option `telemetry` of a streamer, server, client or
- * module. Every method is optional, and is called on the way of a message, so it must be quick; one that throws is reported
- * once in the log, and the message takes its way without it.
+ * Follows messages, for traces and metrics: the option `telemetry` of a streamer, server, client or module. Every method is
+ * optional. A message waits for the methods that are called for it, so they must be quick. The first error that a method throws
+ * is logged; the message is sent or handled all the same.
  */
 export interface Telemetry {
   /**
-   * A streamer starts to use it: that of a server, of a client, or one of the application. The function that is returned is
-   * called when the streamer has disconnected.
+   * A streamer, also that of a server or client, opens its first connection. The returned function is called when the streamer
+   * has disconnected.
    */
   attach?(source: TelemetrySource): (() => void) | undefined;
-  /** A message is about to be sent. What is returned is ended once, with the outcome. */
+  /** A message is about to be sent. The returned operation is ended once, with the outcome. */
   startSend?(message: SentMessageDetails): SendOperation | undefined;
-  /** Handlers are about to be given a message, or a batch of messages of one stream or of streams of one pattern. */
+  /** Handlers are about to receive a message, or a batch: messages of one stream, or of the streams of one pattern. */
   startProcess?(messages: readonly StreamMessage[], details: ProcessDetails): ProcessOperation | undefined;
   /** `next()` of a consumer without handlers was called. */
   startReceive?(details: ReceiveDetails): ReceiveOperation | undefined;
@@ -24,22 +24,22 @@ export interface Telemetry {
   startRequest?(details: RequestDetails): RequestOperation | undefined;
   /** A message is in its stream of dead letters. */
   deadLettered?(details: DeadLetteredDetails): void;
-  /** A failure in the background, or of a send that nothing awaits: what is logged and emitted as `error`, too. */
+  /** A failure in the background, or of a send that nothing awaits. It is logged and emitted as `error`, too. */
   failed?(error: RedisStreamsError, source: TelemetrySource): void;
 }
 
-/** A streamer, for what is asked rather than counted. */
+/** A streamer, for the numbers that are asked for and not counted. */
 export interface TelemetrySource {
   readonly status: RedisStreamsStatus;
   /** The address that was configured; the first one of a cluster or of sentinels. Undefined where a function makes the clients. */
   readonly server: { readonly host: string; readonly port: number } | undefined;
-  /** What is known without asking Redis. */
+  /** The state as far as it is known without asking Redis. */
   stats(): StreamerStats;
-  /** Asks Redis, too. */
+  /** The state with the numbers that only Redis knows; rejects only for a wrong option. */
   health(options?: HealthOptions): Promise<StreamerHealth>;
 }
 
-/** What is sent: a message of the application, a request, or an answer to one. */
+/** A message of the application, a request, or an answer to one. */
 export type SentMessageKind = 'message' | 'request' | 'reply';
 
 export interface SentMessageDetails {
@@ -52,7 +52,7 @@ export interface SentMessageDetails {
   readonly size: number;
   /** Whether it waits beside its stream until it is due. */
   readonly isDelayed: boolean;
-  /** What is added here is stored with the message. */
+  /** Headers that are added here are stored with the message. */
   readonly headers: Record<string, string>;
   readonly source: TelemetrySource;
 }
@@ -77,18 +77,18 @@ export interface ProcessDetails {
   readonly source: TelemetrySource;
 }
 
-/** What became of one message. */
+/** The outcome of one message. */
 export interface ProcessOutcome {
   readonly message: StreamMessage;
   /** Undefined while a handler with `ack: 'manual'` has not decided. */
   readonly settlement: 'ack' | 'retry' | 'dead-letter' | 'pending' | undefined;
-  /** Of the retry, in milliseconds. */
+  /** Until the retry, in milliseconds. */
   readonly delay: number | undefined;
   /** Of the dead letter. */
   readonly reason: string | undefined;
-  /** With which the handler failed. */
+  /** The error with which the handler failed; undefined when it did not. */
   readonly error: unknown;
-  /** Whether it was read after its time and reached no handler. */
+  /** Whether it was read after its expiry or deadline, and reached no handler. */
   readonly isExpired: boolean;
 }
 
@@ -120,7 +120,7 @@ export interface RequestDetails {
 export interface RequestOperation {
   /** Sends the request, in a context of its own for instance. Must call the function once, and return what it returns. */
   run?<T>(work: () => T): T;
-  /** Answered to the end, failed, or given up by its subscriber. */
+  /** The last answer has arrived, the request has failed, or its subscriber has unsubscribed. */
   end(outcome: { readonly error?: unknown; readonly isCancelled?: boolean }): void;
 }
 

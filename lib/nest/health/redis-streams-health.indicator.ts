@@ -37,7 +37,7 @@ export interface HealthCheckOptions extends HealthOptions {
   maxPending?: number;
 }
 
-/** The state of one part. What is not known is left out. */
+/** The state of one part. Numbers that are not known are left out. */
 export interface HealthDetails {
   readonly status: RedisStreamsStatus;
   /** Of a server. */
@@ -57,7 +57,7 @@ export type HealthCheckState = {
   readonly message?: string;
 } & Readonly<Record<string, unknown>>;
 
-/** What Terminus takes from an indicator. */
+/** The result that Terminus expects of an indicator. */
 export type HealthCheckResult<Key extends string = string> = Record<Key, HealthCheckState>;
 
 interface Limits extends Required<HealthOptions> {
@@ -216,7 +216,7 @@ function isUnknown({ entries, lag, lagSeconds, pending }: StreamHealth): boolean
   return (entries ?? lag ?? lagSeconds ?? pending) === undefined;
 }
 
-/** The limits hold for a stream as a whole. Of what is known in part, that part counts. */
+/** The limits hold for a stream as a whole; a number that is not known counts as 0. */
 function streamProblems(loops: readonly LoopHealth[], limits: Limits): string[] {
   const parts = new Map<string, StreamHealth[]>();
   for (const { group, streams } of loops) {

@@ -41,7 +41,7 @@ export interface LagEndpointOptions {
   timeout?: number;
 }
 
-/** What `GET lag` answers. */
+/** The answer of `GET lag`. */
 export interface LagAnswer {
   /** `lag` and `pending` together: messages that are not handled yet. */
   readonly backlog: number;

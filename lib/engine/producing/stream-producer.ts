@@ -311,8 +311,8 @@ export class StreamProducer extends EventEmitter<{ error: [error: RedisStreamsEr
       source: telemetry.source,
     });
     try {
-      // A message without headers and options takes a shorter way.
-      const all = options?.headers || Object.keys(headers).length > 0 ? { ...options, headers } : options;
+      // A message without headers takes a shorter way.
+      const all = Object.keys(headers).length > 0 ? { ...options, headers } : options;
       const message = this.#queue(streamKey, shardId, payload, bytes, all, onSettled);
       message.operation = operation;
       return message;

@@ -67,8 +67,8 @@ const startRequest: Start<RequestDetails, undefined, RequestOutcome> = (telemetr
   telemetry.startRequest?.(details);
 
 /**
- * All that follow the messages of one streamer, as one that never throws: the first failure of each method is logged, and the
- * message takes its way. The engine has none of these where no telemetry was given, so that nothing is asked for a message.
+ * The telemetries of one streamer, as one that never throws: the first failure of each method is logged, and the message is
+ * sent or handled all the same. Where no telemetry was given there is none of these, so that a message costs nothing more.
  */
 export class GuardedTelemetry {
   /** Whether any of them wants to know of sends, and so on; what none of them wants is not even described. */
@@ -94,12 +94,12 @@ export class GuardedTelemetry {
 
   attach(): void {
     this.#detach ??= this.#all.flatMap(
-      (telemetry) => this.guard('attach', () => telemetry.attach?.(this.source)) ?? [],
+      (telemetry) => this.#guard('attach', () => telemetry.attach?.(this.source)) ?? [],
     );
   }
 
   detach(): void {
-    for (const detach of this.#detach ?? []) this.guard('attach', detach);
+    for (const detach of this.#detach ?? []) this.#guard('attach', detach);
     this.#detach = [];
   }
 
@@ -123,27 +123,30 @@ export class GuardedTelemetry {
   }
 
   deadLettered(details: DeadLetteredDetails): void {
-    for (const telemetry of this.#all) this.guard('deadLettered', () => telemetry.deadLettered?.(details));
+    for (const telemetry of this.#all) this.#guard('deadLettered', () => telemetry.deadLettered?.(details));
   }
 
   failed(error: RedisStreamsError): void {
-    for (const telemetry of this.#all) this.guard('failed', () => telemetry.failed?.(error, this.source));
+    for (const telemetry of this.#all) this.#guard('failed', () => telemetry.failed?.(error, this.source));
+  }
+
+  /** Logs the first failure of a method, or of what it returned. @internal */
+  report(name: keyof Telemetry, error: unknown): void {
+    if (this.#reported.has(name)) return;
+    this.#reported.add(name);
+    this.#logger.error(
+      `A telemetry failed in ${name}() or in what that returned, which is reported once: ${errorText(error)}`,
+    );
   }
 
   /** What the call returns; undefined when it throws, which is reported. */
-  guard<T>(name: keyof Telemetry, call: () => T): T | undefined {
+  #guard<T>(name: keyof Telemetry, call: () => T): T | undefined {
     try {
       return call();
     } catch (error) {
       this.report(name, error);
       return undefined;
     }
-  }
-
-  report(name: keyof Telemetry, error: unknown): void {
-    if (this.#reported.has(name)) return;
-    this.#reported.add(name);
-    this.#logger.error(`A telemetry failed in ${name}(), which is reported once: ${errorText(error)}`);
   }
 
   #start<A, B, Outcome>(

@@ -1,3 +1,5 @@
+import { setImmediate } from 'node:timers/promises';
+
 import { describe, expect, it } from '@jest/globals';
 import { NEVER, firstValueFrom, lastValueFrom, of, toArray } from 'rxjs';
 
@@ -288,6 +290,44 @@ describe('telemetry', () => {
       expect.stringContaining('startProcess() or in what that returned, which is reported once: '),
       expect.stringContaining('startSend()'),
     ]);
+  });
+
+  it.each<[string, Telemetry['startProcess'] | (() => unknown)]>([
+    ['returns null', () => null],
+    ['is async and rejects', () => Promise.reject(new Error('broken'))],
+    ['has an end that is async and rejects', () => ({ end: () => Promise.reject(new Error('broken')) })],
+    ['has no end', () => ({ run: (work: () => unknown) => work() })],
+    ['does not run the work', () => ({ run: () => undefined, end: () => undefined })],
+    ['runs the work twice', () => ({ run: (work: () => unknown) => [work(), work()], end: () => undefined })],
+    [
+      'is async around the work',
+      () => ({
+        run: async (work: () => unknown) => {
+          await setImmediate();
+          await work();
+          throw new Error('broken');
+        },
+        end: () => undefined,
+      }),
+    ],
+  ])('that %s has each message handled once all the same', async (_, start) => {
+    const pattern = uniqueName('telemetry');
+    const notify = (): Promise<never> => Promise.reject(new Error('broken'));
+    const follow = { attach: notify, deadLettered: notify, failed: notify, startSend: start, startProcess: start };
+    const telemetry = [follow, new RecordingTelemetry(), follow] as unknown as Telemetry[];
+    const handled: unknown[] = [];
+    const handle = (data: string): void => {
+      handled.push(data);
+      if (data === 'bad') throw new RedisStreamsDeadLetterException('bad');
+    };
+    await nest.serve(onEvent(pattern, handle), { telemetry });
+    const client = nest.client({ telemetry });
+    for (const data of ['good', 'bad', 'last']) await firstValueFrom(client.emit(pattern, data));
+    await until('all are handled', () => handled.includes('last'));
+    await nest.untilSettled(pattern);
+    // What is left of the last one would be seen in this turn.
+    await setImmediate();
+    expect(handled).toEqual(['good', 'bad', 'last']);
   });
 
   it.each([[null], [{}], ['prometheus'], [() => undefined], [[undefined]], [{ startSend: 1 }]])(

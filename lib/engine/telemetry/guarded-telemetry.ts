@@ -139,10 +139,17 @@ export class GuardedTelemetry {
     );
   }
 
+  /** What must return nothing may be async all the same, and a rejection that nothing handles would end the process. */
+  watch(name: keyof Telemetry, result: unknown): void {
+    if (result instanceof Promise) result.catch((error: unknown) => this.report(name, error));
+  }
+
   /** What the call returns; undefined when it throws, which is reported. */
   #guard<T>(name: keyof Telemetry, call: () => T): T | undefined {
     try {
-      return call();
+      const result = call();
+      this.watch(name, result);
+      return result;
     } catch (error) {
       this.report(name, error);
       return undefined;
@@ -159,6 +166,7 @@ export class GuardedTelemetry {
     for (const telemetry of this.#all) {
       try {
         const operation = start(telemetry, first, second);
+        this.watch(name, operation);
         if (operation) started = new FollowedOperation(this, name, operation, started);
       } catch (error) {
         this.report(name, error);
@@ -199,7 +207,7 @@ class FollowedOperation<Outcome> {
     this.#hasEnded = true;
     this.#previous?.end(outcome);
     try {
-      this.#operation.end(outcome);
+      this.#telemetry.watch(this.#name, this.#operation.end(outcome));
     } catch (error) {
       this.#telemetry.report(this.#name, error);
     }
@@ -213,7 +221,9 @@ class FollowedOperation<Outcome> {
       return valueOf(result);
     };
     try {
-      this.#operation.run(once);
+      const returned: unknown = this.#operation.run(once);
+      // What is not from the work is of a run that is async.
+      if (!result || !('value' in result) || returned !== result.value) this.#telemetry.watch(this.#name, returned);
     } catch (error) {
       if (!result || !('error' in result)) this.#telemetry.report(this.#name, error);
     }

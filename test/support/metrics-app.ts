@@ -30,7 +30,8 @@ export async function metricsApp(
   const url = `${await app.getUrl()}/metrics`;
   const scrape = async (): Promise<Exposition> => {
     const response = await fetch(url, { headers: { connection: 'close' } });
-    if (response.headers.get('content-type') !== registry.contentType) throw new Error('another content type');
+    const type = response.headers.get('content-type') ?? '';
+    if (parametersOf(type) !== parametersOf(registry.contentType)) throw new Error(`another content type: ${type}`);
     return parseExposition(await response.text());
   };
   return { app, scrape };
@@ -48,4 +49,9 @@ function metricsController(registry: Registry): Type {
   Header('Content-Type', registry.contentType)(prototype, 'metrics', method);
   Controller('metrics')(MetricsController);
   return MetricsController;
+}
+
+/** Express orders them by name. */
+function parametersOf(contentType: string): string {
+  return contentType.split(/; */).sort().join(';');
 }

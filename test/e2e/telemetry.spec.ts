@@ -95,6 +95,23 @@ describe('telemetry', () => {
     ]);
   });
 
+  it('ends with the server for a handler that does not, whose message stays pending', async () => {
+    const pattern = uniqueName('telemetry');
+    const telemetry = new RecordingTelemetry();
+    const { app } = await nest.serve(
+      onEvent(pattern, () => new Promise(() => undefined)),
+      {
+        telemetry,
+        shutdownTimeout: 100,
+      },
+    );
+    await nest.emit(pattern, 1);
+    await until('it runs', () => telemetry.processed.length === 1);
+    await app.close();
+    expect(telemetry.processed[0]?.outcomes).toEqual([{ ...SETTLED, settlement: undefined }]);
+    expect(await nest.pending(pattern)).toBe(1);
+  });
+
   it('learns of messages that reach no handler: expired, undecodable', async () => {
     const pattern = uniqueName('telemetry');
     const telemetry = new RecordingTelemetry();

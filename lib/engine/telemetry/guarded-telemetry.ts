@@ -139,7 +139,7 @@ export class GuardedTelemetry {
     );
   }
 
-  /** What must return nothing may be async all the same, and a rejection that nothing handles would end the process. */
+  /** What must return nothing may be async all the same, and a rejection that nothing handles would end the process. @internal */
   watch(name: keyof Telemetry, result: unknown): void {
     if (result instanceof Promise) result.catch((error: unknown) => this.report(name, error));
   }

@@ -3,21 +3,38 @@ import type { ProcessDetails, ProcessOutcome } from '../../engine/telemetry/tele
 import { StreamMessage } from '../../engine/messages/stream-message.js';
 import { RedisStreamsContext } from '../redis-streams.context.js';
 
-/** Handles a message, or the batch of one handler, in the operation that the telemetry starts for it. */
-export function handleFollowed(
-  telemetry: GuardedTelemetry,
-  kind: ProcessDetails['kind'],
-  contexts: readonly RedisStreamsContext[],
-  handle: () => Promise<void>,
-): Promise<void> {
-  const messages = contexts.map((context) => context.getMessage());
-  const operation = telemetry.startProcess(messages, detailsOf(telemetry, kind, contexts, messages));
-  if (!operation) return handle();
-  const end = (): void => operation.end(contexts.map(outcomeOf));
-  return operation.run(handle).then(end, (error: unknown) => {
-    end();
-    throw error;
-  });
+/**
+ * Has the telemetry follow the handlers of a server. It knows those that run, because a handler may still run when the server has
+ * closed, and what follows it must end all the same.
+ */
+export class FollowedHandling {
+  readonly #running = new Set<() => void>();
+
+  /** Handles a message, or the batch of one handler, in the operation that the telemetry starts for it. */
+  handle(
+    telemetry: GuardedTelemetry,
+    kind: ProcessDetails['kind'],
+    contexts: readonly RedisStreamsContext[],
+    handle: () => Promise<void>,
+  ): Promise<void> {
+    const messages = contexts.map((context) => context.getMessage());
+    const operation = telemetry.startProcess(messages, detailsOf(telemetry, kind, contexts, messages));
+    if (!operation) return handle();
+    const end = (): void => {
+      this.#running.delete(end);
+      operation.end(contexts.map(outcomeOf));
+    };
+    this.#running.add(end);
+    return operation.run(handle).then(end, (error: unknown) => {
+      end();
+      throw error;
+    });
+  }
+
+  /** Ends the operations of handlers that still run; their messages stay pending. */
+  giveUp(): void {
+    for (const end of this.#running) end();
+  }
 }
 
 function detailsOf(

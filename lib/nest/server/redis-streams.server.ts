@@ -25,7 +25,7 @@ import { RequestResponder } from '../requests/request-responder.js';
 import { streamOfPattern } from '../stream-pattern.js';
 import { EventProcessor } from './event-processor.js';
 import { ACKNOWLEDGED } from './failure-policy.js';
-import { handleFollowed } from './followed-handling.js';
+import { FollowedHandling } from './followed-handling.js';
 import { eventHandlersOf, groupHandlers } from './handler-binding.js';
 import type { HandlerBinding, HandlerGroup } from './handler-binding.js';
 import { HandlerConsumer } from './handler-consumer.js';
@@ -71,6 +71,7 @@ export class ServerRedisStreams
   readonly #hooks: ProcessingHooks;
   readonly #runner: HandlerRunner;
   readonly #events: EventProcessor;
+  readonly #followed = new FollowedHandling();
   #requests: RequestResponder;
   readonly #handlers = new HandlerRegistry((pattern) => this.#routeOf(pattern));
   readonly #control = new RuntimeControl();
@@ -315,7 +316,9 @@ export class ServerRedisStreams
     }
     const { telemetry } = this.#streamer;
     if (!telemetry?.followsHandlers) return this.#handle(request, context);
-    return handleFollowed(telemetry, request ? 'request' : 'event', [context], () => this.#handle(request, context));
+    return this.#followed.handle(telemetry, request ? 'request' : 'event', [context], () =>
+      this.#handle(request, context),
+    );
   }
 
   #handle(request: RequestInfo | undefined, context: RedisStreamsContext): Promise<void> {
@@ -336,7 +339,7 @@ export class ServerRedisStreams
     const { telemetry } = this.#streamer;
     const handle = (): Promise<void> => this.#events.processBatch(events);
     const isFollowed = telemetry?.followsHandlers && events.length > 0;
-    handling.push(isFollowed ? handleFollowed(telemetry, 'event', events, handle) : handle());
+    handling.push(isFollowed ? this.#followed.handle(telemetry, 'event', events, handle) : handle());
     await Promise.all(handling);
   }
 
@@ -382,6 +385,7 @@ export class ServerRedisStreams
     await this.#listening?.catch(() => undefined);
     await Promise.all(this.#consumers.map((consumer) => consumer.close(timeout)));
     this.#requests.close();
+    this.#followed.giveUp();
   }
 
   /** Another `listen()` may have done it, or the server may have been closed again, while this one waited. */

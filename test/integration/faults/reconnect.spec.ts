@@ -124,7 +124,7 @@ describe('a peer that accepts connections and never answers', () => {
     expect((error as Error).message).toMatch(
       /within 500 ms; last cause: (it does not answer|not ready within 500 ms)$/,
     );
-    expect(Date.now() - begin).toBeLessThan(1_500);
+    expect(Date.now() - begin).toBeLessThan(5_000);
     await until('no connection or timer is left', () => {
       proxy.cut();
       return handles().length <= before;
@@ -141,7 +141,7 @@ describe('a peer that accepts connections and never answers', () => {
       await streamer.disconnect();
 
       expect(await connecting).toBe('ERR_CLOSED');
-      expect(Date.now() - begin).toBeLessThan(1_000);
+      expect(Date.now() - begin).toBeLessThan(5_000);
     }
   });
 

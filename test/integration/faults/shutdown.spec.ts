@@ -39,6 +39,9 @@ const durationOf = async (work: Promise<unknown>): Promise<number> => {
   return Date.now() - begin;
 };
 
+/** With a margin for a machine that does other work; a blocked read would last for ten seconds. */
+const WITHIN_A_SECOND = 4_000;
+
 /** The number of timers and sockets that keep this process alive. */
 const handles = (): number => process.getActiveResourcesInfo().filter((name) => /Timeout|TCPSocket/.test(name)).length;
 
@@ -48,7 +51,7 @@ describe('ending while a read is blocked', () => {
     const waiting = consumer.next().catch((error: unknown) => error);
     await untilBlocked();
 
-    expect(await durationOf(consumer.end())).toBeLessThan(1_000);
+    expect(await durationOf(consumer.end())).toBeLessThan(WITHIN_A_SECOND);
     expect(await waiting).toBeInstanceOf(ConsumerEndedError);
   });
 
@@ -61,7 +64,7 @@ describe('ending while a read is blocked', () => {
     await (await other.createProducer('s')).send('x');
     await untilBlocked(3);
 
-    expect(await durationOf(other.disconnect())).toBeLessThan(1_000);
+    expect(await durationOf(other.disconnect())).toBeLessThan(WITHIN_A_SECOND);
     await until('all connections are gone', async () => {
       return !String(await admin.client('LIST')).includes('nestjs-redis-streams:reader');
     });

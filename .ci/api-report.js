@@ -15,7 +15,7 @@ import { Extractor, ExtractorConfig, ExtractorLogLevel } from '@microsoft/api-ex
 const FORGOTTEN_EXPORT = ExtractorLogLevel.Error;
 
 /** The main one first: a symbol that it exports is public, so the others may refer to it. */
-const ENTRY_POINTS = ['index', 'engine', 'opentelemetry', 'prometheus', 'terminus', 'testing'];
+const ENTRY_POINTS = ['index', 'engine', 'file', 'opentelemetry', 'prometheus', 'terminus', 'testing'];
 
 const root = fileURLToPath(new URL('..', import.meta.url));
 const ignored = { default: { logLevel: ExtractorLogLevel.None } };

@@ -187,6 +187,18 @@ export class PayloadTooLargeError extends RedisStreamsError {
   }
 }
 
+/** A file of messages is damaged, was cut, or is no such file. */
+export class FileDamagedError extends RedisStreamsError {
+  override readonly name: string = 'FileDamagedError';
+  /** Where in the file, in bytes from its beginning. */
+  readonly offset: number;
+
+  constructor(offset: number, reason: string) {
+    super('ERR_FILE_DAMAGED', `The file is damaged at byte ${offset}: ${reason}`);
+    this.offset = offset;
+  }
+}
+
 /** Redis refuses the time: the stream already has a later entry. */
 export class TimestampRefusedError extends RedisStreamsError {
   override readonly name: string = 'TimestampRefusedError';

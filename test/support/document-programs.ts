@@ -14,6 +14,7 @@ const LIMIT = 20_000;
 const PACKAGE = {
   'nestjs-redis-streams': join(ROOT, 'lib/index.ts'),
   'nestjs-redis-streams/engine': join(ROOT, 'lib/engine.ts'),
+  'nestjs-redis-streams/file': join(ROOT, 'lib/file.ts'),
   'nestjs-redis-streams/prometheus': join(ROOT, 'lib/prometheus.ts'),
   'nestjs-redis-streams/terminus': join(ROOT, 'lib/terminus.ts'),
   'nestjs-redis-streams/opentelemetry': join(ROOT, 'lib/opentelemetry.ts'),

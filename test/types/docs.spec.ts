@@ -39,6 +39,7 @@ function compile(files: readonly Snippet[]): ts.Program {
   const paths = {
     'nestjs-redis-streams': [PUBLIC_API],
     'nestjs-redis-streams/engine': [join(ROOT, 'lib/engine.ts')],
+    'nestjs-redis-streams/file': [join(ROOT, 'lib/file.ts')],
     'nestjs-redis-streams/prometheus': [join(ROOT, 'lib/prometheus.ts')],
     'nestjs-redis-streams/terminus': [join(ROOT, 'lib/terminus.ts')],
     'nestjs-redis-streams/opentelemetry': [join(ROOT, 'lib/opentelemetry.ts')],

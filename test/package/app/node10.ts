@@ -13,6 +13,7 @@ import {
 } from 'nestjs-redis-streams';
 import { RedisStreamer } from 'nestjs-redis-streams/engine';
 import type { StreamManager } from 'nestjs-redis-streams/engine';
+import { SsEncoder } from 'nestjs-redis-streams/file';
 import { prometheus } from 'nestjs-redis-streams/prometheus';
 import { RedisStreamsHealthIndicator } from 'nestjs-redis-streams/terminus';
 import { TestClientRedisStreams, TestServerRedisStreams } from 'nestjs-redis-streams/testing';
@@ -68,6 +69,7 @@ async function inTests(): Promise<void> {
 }
 
 async function withRedis(): Promise<void> {
+  assert.equal(new SsEncoder({ fileName: 'orders.ss' }).bytesWritten, 0);
   const streams = { orders: stream, reminders: `${stream}.reminders`, sum: `${stream}.sum` };
   const registry = new Registry();
   const telemetry = prometheus({ registry });

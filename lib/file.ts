@@ -1,0 +1,5 @@
+export { SsDecoder } from './file/ss-decoder.js';
+export type { SsDecoderOptions } from './file/ss-decoder.js';
+export { SsEncoder } from './file/ss-encoder.js';
+export type { SsEncoderOptions } from './file/ss-encoder.js';
+export type { SsHeader, SsMessage } from './file/ss-format.js';

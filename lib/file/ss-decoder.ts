@@ -242,7 +242,7 @@ export class SsDecoder extends Transform {
           remaining = yield* this.#beacon();
         }
         while (remaining > 0) {
-          // Each beacon counts anew: the one before may be what is damaged.
+          // The count of this beacon replaces that of the one before, which may be the damaged part.
           if (this.#isAtBeacon) remaining = yield* this.#beacon();
           if (remaining === 0) break;
           const part = yield Math.min(remaining, this.#interval - (this.#offset % this.#interval));

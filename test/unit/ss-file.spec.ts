@@ -144,7 +144,7 @@ describe('a .ss file', () => {
     );
   });
 
-  it('ends with the message that says so, and what follows is not read', async () => {
+  it('ends with its end-of-stream message, and bytes behind that are not read', async () => {
     const file = await encode([message('a', 1, '1')], { endOfStream: true });
     const { messages, error } = await decode(Buffer.concat([file, Buffer.from('rubbish')]));
     expect([messages.length, error]).toEqual([1, undefined]);

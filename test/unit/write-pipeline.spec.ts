@@ -333,21 +333,20 @@ describe('write pipeline', () => {
       const known = new Map<number, Outcomes>();
       const stored: string[] = [];
       let attempts = 0;
+      let revokedBelow = 0;
       const write = async ({ requests, once }: WriteBatch): Promise<Outcomes> => {
         const ids = requests.map(({ id }) => id);
         const number = once?.batch as number;
         attempts += 1;
-        if (once?.revokes) {
-          if (!known.has(number))
-            known.set(
-              number,
-              ids.map(() => new BatchRevoked()),
-            );
-          return known.get(number) as Outcomes;
+        const before = known.get(number);
+        if (once?.revokesBelow !== undefined) {
+          if (!before) revokedBelow = Math.max(revokedBelow, once.revokesBelow);
+          return before ?? ids.map(() => new BatchRevoked());
         }
         if (!read(ids, attempts)) return ids.map(failure);
-        if (!known.has(number)) stored.push(...ids);
-        known.set(number, known.get(number) ?? ids);
+        if (!before && number < revokedBelow) return ids.map(() => new BatchRevoked());
+        if (!before) stored.push(...ids);
+        known.set(number, before ?? ids);
         return keepsReply ? (known.get(number) as Outcomes) : ids.map(failure);
       };
       return { write, stored };
@@ -365,6 +364,37 @@ describe('write pipeline', () => {
       await pipeline.flush();
       expect(settled).toEqual(['1', '2', outcome, '4', '5', '6']);
       expect(stored).toEqual(['1', '2', '4', '5', '6']);
+    });
+
+    it.each([
+      ['a lost connection', lost],
+      ['a protocol error', () => reply('ERR Protocol error: invalid bulk length')],
+    ])('keeps the order of what was in flight behind a batch that was revoked (%s)', async (_, failure) => {
+      let isClosed = true;
+      // The first four requests are on a connection that ends with the first of them.
+      const read = (_ids: string[], attempt: number): boolean => attempt > 4;
+      const { write, stored } = remembering(read, () => (isClosed ? failure() : lost()));
+      const { pipeline, settled, push } = setUp({ ...ONCE, maxBatch: 2 }, { write });
+      const ids = Array.from({ length: 8 }, (_, id) => `${id}`);
+      for (const id of ids) push(id);
+      await turn();
+      isClosed = false;
+      await pipeline.flush();
+      expect(stored).toEqual(ids);
+      expect(settled).toEqual(ids);
+    });
+
+    it('sends a batch again under a new number when the server has revoked it with one before it', async () => {
+      const numbers: Array<number | undefined> = [];
+      const write = async ({ requests, once }: WriteBatch): Promise<Outcomes> => {
+        numbers.push(once?.batch);
+        return requests.map(({ id }) => (numbers.length <= 2 ? new BatchRevoked() : id));
+      };
+      const { pipeline, settled, push } = setUp({ ...ONCE, maxBatch: 2 }, { write });
+      for (const id of ['1', '2', '3', '4']) push(id);
+      await pipeline.flush();
+      expect(settled).toEqual(['1', '2', '3', '4']);
+      expect(numbers).toEqual([1, 2, 3, 4]);
     });
 
     it('does not split a batch that turns out to be appended', async () => {

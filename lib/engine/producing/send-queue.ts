@@ -89,6 +89,7 @@ export class SendQueue<T extends Sendable> {
   #head = 0;
   /** In their old order. */
   #repeats: Array<Batch<T>> = [];
+  #mustRenumber = false;
   /** Batches that have been taken and are not back. */
   inFlight = 0;
   /** The lane of the batches in flight, or of the last ones. */
@@ -124,8 +125,17 @@ export class SendQueue<T extends Sendable> {
     else this.#repeats.splice(index, 0, batch);
   }
 
-  /** @param number the number of a new batch; repeated ones keep theirs */
+  /** The server has revoked the numbers of all batches that were sent: those to repeat get new ones when the next is taken. */
+  renumber(): void {
+    this.#mustRenumber = true;
+  }
+
+  /** @param number the number of a new batch; repeated ones keep theirs, unless these were revoked */
   next(maxBatch: number, number: () => number): Batch<T> | undefined {
+    if (this.#mustRenumber) {
+      this.#repeats = this.#repeats.map((batch) => ({ ...batch, number: number(), span: 1 }));
+      this.#mustRenumber = false;
+    }
     const repeated = this.#repeats.shift();
     if (repeated) return repeated;
     if (this.#head === this.#waiting.length) return undefined;

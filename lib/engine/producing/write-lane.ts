@@ -77,8 +77,8 @@ const REDIRECTIONS_AT_ONCE = 2;
  * A batch during which connections end again and again may hold a message that a server or proxy cannot take. From the second
  * end on the batch is suspect: it is halved and its parts go alone, in order, so that the others pass and one message is left.
  * That message fails as uncertain; without a limit it would hold up the lane, and repeat its neighbours, until its deadline. A
- * batch that must not be appended twice is revoked before it is halved, so that no copy of it can arrive late; its message
- * fails as not sent.
+ * batch that must not be appended twice is revoked before it is halved, and with it those that were in flight behind it, so that
+ * no copy can arrive late; they go again under new numbers, and the message to blame fails as not sent.
  *
  * It never writes to a stream that is held, and never settles a message twice.
  */
@@ -225,7 +225,7 @@ export class WriteLane {
     } else {
       this.#repeat(written, repeats, outcomes, isBroken);
       if (concernsStreamOnly(outcomes)) stream.isHeld = true;
-      else if (!isRevoked) this.#isPaused = true;
+      else if (!(isRevoked && batch.mustRevoke)) this.#isPaused = true;
     }
     this.#end(batch);
   }
@@ -236,7 +236,10 @@ export class WriteLane {
     const isLost = isBroken && isSuspect(rest);
     // All entries of a script call have the same outcome, if it did not run.
     const [first = ''] = outcomes ?? [];
-    const canSplit = isKept ? isOfKind(first, 'revoked') : isLost && entries.length > 1;
+    const isRevoked = isOfKind(first, 'revoked');
+    // Those behind it were revoked with it.
+    if (isRevoked) rest.stream.renumber();
+    const canSplit = isKept ? isRevoked && rest.mustRevoke : isLost && entries.length > 1;
     if (canSplit) {
       for (const part of partsOf(rest)) part.stream.repeat(part);
       return;
@@ -303,8 +306,8 @@ export class WriteLane {
   }
 }
 
-function isSuspect({ breaks, isPart }: MessageBatch): boolean {
-  return isPart || breaks >= BREAKS_OF_SUSPECTS;
+function isSuspect({ breaks, isPart, mustRevoke }: MessageBatch): boolean {
+  return isPart || mustRevoke || breaks >= BREAKS_OF_SUSPECTS;
 }
 
 function isOfKind(outcome: string | Error, kind: RedisErrorKind): boolean {

@@ -162,13 +162,19 @@ export class WritePipeline implements LanePipeline {
     return this.#batches;
   }
 
-  writeBatchOf({ stream, entries, number, size, breaks, mustRevoke: revokes }: MessageBatch): WriteBatch {
+  writeBatchOf({ stream, entries, number, size, breaks, mustRevoke }: MessageBatch): WriteBatch {
     const { trim, producer, timeout } = this.#options;
     const conditions = conditionsOf(entries);
     const once =
       producer === undefined || conditions
         ? undefined
-        : { producer, batch: number, oldest: oldestOf(stream), remember: Math.max(2 * timeout, MIN_MEMORY), revokes };
+        : {
+            producer,
+            batch: number,
+            oldest: oldestOf(stream),
+            remember: Math.max(2 * timeout, MIN_MEMORY),
+            revokesBelow: mustRevoke ? this.#batches + 1 : undefined,
+          };
     const wantsIds = entries.some((entry) => entry.wantsId);
     // What ended a connection may end it again; its neighbours must not be stored once more each time.
     const isAtomic = breaks > 0;

@@ -1,7 +1,7 @@
 import { UnsupportedOperationError } from '../../errors.js';
 import type { LiveRoute } from '../connection/connection-router.js';
 import { APPEND_AT } from '../scripts/append-at.js';
-import { APPEND_SCRIPTS, appendCall, appendOutcomes, revokeCall } from '../scripts/append-batch.js';
+import { APPEND_SCRIPTS, REVOKED, appendCall, appendOutcomes, revokeCall } from '../scripts/append-batch.js';
 import { DROP_UNTIL } from '../scripts/drop-until.js';
 import { outcomeOf, unexpectedReply } from '../wire/append-reply.js';
 import type { AppendOutcomes } from '../wire/append-reply.js';
@@ -301,21 +301,26 @@ export class RedisAppendCommands implements AppendCommands {
     once: OnceSettings,
   ): Promise<AppendOutcomes> {
     const memory = this.#sender.sideKey('producer', streamKey, once.producer);
-    const call = once.revokes
-      ? revokeCall({ ...once, key, memory })
-      : appendCall({ ...once, key, memory, requests, limit, wantsIds });
+    const { revokesBelow } = once;
+    const call =
+      revokesBelow === undefined
+        ? appendCall({ ...once, key, memory, requests, limit, wantsIds })
+        : revokeCall({ ...once, key, memory, revokesBelow });
     if (!call) return refused(requests);
     const command: Command = ['EVALSHA', call.script.sha, call.keys.length, ...call.keys, ...call.args];
     return route.channel.command(command, 'utf8', settingsOf(route)).then(
       (replies) => {
         if (Array.isArray(replies)) return appendOutcomes(replies, requests.length, wantsIds);
-        const failure = once.revokes && replies === null ? new BatchRevoked() : unexpectedReply(replies);
+        const isRevoked = revokesBelow !== undefined && replies === null;
+        const failure = isRevoked ? new BatchRevoked() : unexpectedReply(replies);
         return requests.map(() => failure);
       },
       (error: unknown) => {
         // After SCRIPT FLUSH; the batch is repeated when they are loaded again.
         if (replyWord(error) === 'NOSCRIPT') this.#loaded.delete(route.channel);
-        return requests.map(() => error as Error);
+        const isRevoked = error instanceof ReplyError && error.message === REVOKED;
+        const failure = isRevoked ? new BatchRevoked() : (error as Error);
+        return requests.map(() => failure);
       },
     );
   }

@@ -35,10 +35,10 @@ export interface OnceSettings {
   /** How long the server remembers the batch, in milliseconds. */
   readonly remember: number;
   /**
-   * Asks whether the batch was appended, instead of appending it. If it was not, it never will be, and each of its entries
-   * fails with `BatchRevoked`: they may be sent again in other batches.
+   * Asks whether the batch was appended, instead of appending it. If it was not, it never will be, nor any other of the stream
+   * with a number below this one, and each of its entries fails with `BatchRevoked`: they may be sent again in other batches.
    */
-  readonly revokes?: boolean;
+  readonly revokesBelow?: number | undefined;
 }
 
 /** What a script decides about a message before it appends it. */

@@ -2,6 +2,9 @@ import { script } from './script.js';
 import type { Script } from './script.js';
 import type { AppendRequest, CommandArgument } from '../wire/resp-writer.js';
 
+/** What the copy of a batch is refused with that is settled or revoked. */
+export const REVOKED = 'ERR the batch was revoked';
+
 /** Returns the replies of a batch that was appended before. */
 const REMEMBERED = `
 local known = redis.call('HGET', KEYS[2], number)
@@ -78,15 +81,15 @@ end`;
  * noted before others are forgotten, because a memory that is empty for a moment is deleted, and a node that gives the slot
  * away may not create it again. Every command that can be refused runs before the entries are appended.
  *
- * A batch older than these is settled, and is a late copy: it was sent over a connection that stood still, the producer
- * gave the connection up and repeated the batch over another one, and then the network delivered the first copy after all.
- * It is not appended, and no producer waits for its reply.
+ * A batch older than these is settled or revoked, and is a late copy: it was sent over a connection that stood still, the
+ * producer gave the connection up and repeated the batch over another one, and then the network delivered the first copy after
+ * all. It is not appended.
  */
 const onlyOnce = (append: string): string => `
 local ttl, oldest, number = table.remove(ARGV), tonumber(table.remove(ARGV)), table.remove(ARGV)
 ${REMEMBERED}
 local settled = tonumber(redis.call('HGET', KEYS[2], 'oldest') or 0)
-if tonumber(number) < settled then return {} end
+if tonumber(number) < settled then return redis.error_reply('${REVOKED}') end
 oldest = math.max(oldest, settled)
 redis.call('HSET', KEYS[2], number, '', 'oldest', oldest)
 for _, other in ipairs(redis.call('HKEYS', KEYS[2])) do
@@ -105,23 +108,20 @@ const returning = (body: string): string => `${body}\nreturn replies`;
 const APPEND_VALUES_ONCE = script('append-values-once', returning(onlyOnce(VALUES)));
 const APPEND_ENTRIES_ONCE = script('append-entries-once', returning(onlyOnce(ENTRIES)));
 
-/** Stands in the memory for the replies of a revoked batch, whose late copy finds it there. */
-const REVOKED = '!ERR the batch was revoked\\n';
-
 /**
- * KEYS: those of an append, because a memory is only used together with its stream. ARGV: the batch's number, and the lifetime
- * of the memory in milliseconds. A batch that was appended answers as it did; any other will not be appended from now on, even
- * if a copy of it is still under way, and the script returns nil.
+ * KEYS: those of an append, because a memory is only used together with its stream. ARGV: the batch's number, a number above
+ * those of all batches that were ever sent, and the lifetime of the memory in milliseconds. A batch that was appended answers
+ * as it did. Any other will not be appended from now on, even if a copy of it is still under way, nor will those that were sent
+ * behind it, and the script returns nil.
  */
 const REVOKE_BATCH = script(
   'revoke-batch',
   `
-local number, revoked = ARGV[1], '${REVOKED}'
-if redis.call('HGET', KEYS[2], number) ~= revoked then
+local number = ARGV[1]
 ${REMEMBERED}
-end
-redis.call('HSET', KEYS[2], number, revoked)
-redis.call('PEXPIRE', KEYS[2], ARGV[2])
+local settled = tonumber(redis.call('HGET', KEYS[2], 'oldest') or 0)
+redis.call('HSET', KEYS[2], 'oldest', math.max(tonumber(ARGV[2]), settled))
+redis.call('PEXPIRE', KEYS[2], ARGV[3])
 return false`,
 );
 
@@ -169,14 +169,15 @@ export function appendCall(once: OnceBatch): AppendCall | undefined {
   return { script: isUniform ? APPEND_VALUES_ONCE : APPEND_ENTRIES_ONCE, keys: [key, memory], args };
 }
 
-/** The script call that revokes a batch. */
+/** The script call that revokes a batch, and all that were sent behind it. */
 export function revokeCall({
   key,
   memory,
   batch,
+  revokesBelow,
   remember,
-}: Pick<OnceBatch, 'key' | 'memory' | 'batch' | 'remember'>): AppendCall {
-  return { script: REVOKE_BATCH, keys: [key, memory], args: [batch, remember] };
+}: Pick<OnceBatch, 'key' | 'memory' | 'batch' | 'remember'> & { revokesBelow: number }): AppendCall {
+  return { script: REVOKE_BATCH, keys: [key, memory], args: [batch, revokesBelow, remember] };
 }
 
 /** The outcome of each entry; undefined when all were appended and no caller wants ids. */

@@ -1,0 +1,40 @@
+import { readFileSync } from 'node:fs';
+import { Command, CommanderError } from 'commander';
+import { CheckFoundError, EXIT, exitCodeOf, failureText } from './failure.js';
+import { Output } from './output.js';
+import { addGlobalOptions } from './session.js';
+import { addConsole } from './commands/console.js';
+import { addLs } from './commands/ls.js';
+
+/** Every command, in the order of the help. A command is one file, whose function adds it to the program. */
+const COMMANDS: ReadonlyArray<(program: Command) => void> = [addLs, addConsole];
+
+/** The program with all of its commands; it has read no arguments yet. */
+export function createProgram(): Command {
+  const { version } = JSON.parse(readFileSync(new URL('../package.json', import.meta.url), 'utf8')) as {
+    version: string;
+  };
+  const program = new Command('nrs')
+    .description('Looks into Redis Streams and their consumer groups, and repairs them.')
+    .version(version, '-V, --version', 'print the version')
+    .helpCommand('help [command]', 'print the help of a command')
+    .showHelpAfterError('(add --help for the options and examples)')
+    .configureHelp({ sortOptions: true, showGlobalOptions: true })
+    .exitOverride();
+  addGlobalOptions(program);
+  for (const add of COMMANDS) add(program);
+  return program;
+}
+
+/** Runs one command line; resolves with the exit code. Never rejects. */
+export async function runTool(args: readonly string[]): Promise<number> {
+  try {
+    await createProgram().parseAsync(args, { from: 'user' });
+    return EXIT.done;
+  } catch (error) {
+    // Commander has printed its own message; the help and the version end with code 0.
+    if (error instanceof CommanderError) return error.exitCode === 0 ? EXIT.done : EXIT.usage;
+    if (!(error instanceof CheckFoundError)) await new Output({ isJson: false }).note(`nrs: ${failureText(error)}`);
+    return exitCodeOf(error);
+  }
+}

@@ -1,0 +1,184 @@
+import { Cluster, Redis } from 'ioredis';
+import type { Command } from 'commander';
+import { PermissionError, RedisStreamer } from 'nestjs-redis-streams/engine';
+import type { RedisStreamsConnection, StreamManager } from 'nestjs-redis-streams/engine';
+import { FailedError, UsageError } from './failure.js';
+import { Output } from './output.js';
+import { ask, askHidden, canAsk } from './terminal.js';
+import { durationOf } from './time.js';
+
+/** What every command takes. */
+export interface GlobalOptions {
+  url?: string;
+  cluster?: boolean;
+  prefix?: string;
+  timeout: string;
+  json?: boolean;
+  yes?: boolean;
+}
+
+export function addGlobalOptions(program: Command): void {
+  program
+    .option('--url <url>', 'where Redis is; default: REDIS_URL, else redis://127.0.0.1:6379')
+    .option('--cluster', 'the URL is that of one node of a cluster')
+    .option('--prefix <prefix>', 'put before the name of each key, as keyPrefix of the application')
+    .option('--timeout <time>', 'give up when Redis is not reached, or does not answer, in this time', '10s')
+    .option('--json', 'print JSON')
+    .option('-y, --yes', 'do it without a question');
+}
+
+/**
+ * What a command works with: the connection, which is opened on first use, what it prints to, and the questions that it asks.
+ * One command has one session; {@link action} ends it.
+ */
+export class Session {
+  readonly output: Output;
+  readonly #options: GlobalOptions;
+  #streamer: Promise<RedisStreamer> | undefined;
+  #redis: Redis | Cluster | undefined;
+  /** That of the URL goes first. */
+  #password: string | undefined = process.env['REDIS_PASSWORD'] ?? process.env['REDISCLI_AUTH'];
+  #interruption: AbortController | undefined;
+
+  constructor(options: GlobalOptions) {
+    this.#options = options;
+    this.output = new Output({ isJson: options.json === true });
+  }
+
+  /** Prefix of all keys, which the methods of streamer and manager put before them. */
+  get prefix(): string {
+    return this.#options.prefix ?? '';
+  }
+
+  async manager(): Promise<StreamManager> {
+    return (await this.streamer()).createManager();
+  }
+
+  /** @throws UsageError, InvalidOptionError, or why Redis cannot be used */
+  streamer(): Promise<RedisStreamer> {
+    this.#streamer ??= this.#connect();
+    return this.#streamer;
+  }
+
+  /** A client for the little that the library has no method for. It is reached when {@link streamer} was. */
+  async redis(): Promise<Redis | Cluster> {
+    await this.streamer();
+    this.#redis ??= this.#client();
+    return this.#redis;
+  }
+
+  /**
+   * Asks at a terminal whether to go ahead; elsewhere `--yes` is the answer.
+   * @throws UsageError without a terminal and `--yes`, FailedError when the answer is no
+   */
+  async confirm(question: string): Promise<void> {
+    if (this.#options.yes) return;
+    if (!canAsk()) throw new UsageError(`${question} Without a terminal this needs --yes`);
+    await this.output.note(question);
+    const answer = await ask('Go ahead? [y/N] ');
+    if (!/^y(es)?$/i.test(answer?.trim() ?? '')) throw new FailedError('Nothing was changed');
+  }
+
+  /** Aborts at Ctrl+C and SIGTERM, which then no longer end the process: the command has to. */
+  interruption(): AbortSignal {
+    if (!this.#interruption) {
+      const interruption = new AbortController();
+      this.#interruption = interruption;
+      for (const signal of ['SIGINT', 'SIGTERM'] as const) {
+        process.once(signal, () => interruption.abort(new Error(`Interrupted by ${signal}`)));
+      }
+    }
+    return this.#interruption.signal;
+  }
+
+  async end(): Promise<void> {
+    this.#redis?.disconnect();
+    const streamer = await this.#streamer?.catch(() => undefined);
+    await streamer?.disconnect();
+  }
+
+  async #connect(): Promise<RedisStreamer> {
+    try {
+      return await this.#tryToConnect();
+    } catch (error) {
+      if (!(error instanceof PermissionError) || this.#password !== undefined || !canAsk()) throw error;
+      this.#password = await askHidden('Password of Redis: ');
+      return this.#tryToConnect();
+    }
+  }
+
+  async #tryToConnect(): Promise<RedisStreamer> {
+    // Before, each attempt that fails would be noted, and the error of the last one says the same.
+    let isConnected = false;
+    const note = (message: string): void => {
+      if (isConnected) void this.output.note(`nrs: ${message}`);
+    };
+    const streamer = await RedisStreamer.connect(this.#connection(), {
+      keyPrefix: this.prefix,
+      timeout: this.#timeout,
+      logger: { error: note, warn: note, log: () => undefined },
+    });
+    isConnected = true;
+    return streamer;
+  }
+
+  get #timeout(): number {
+    const { timeout } = this.#options;
+    const milliseconds = durationOf(timeout);
+    if (milliseconds === undefined) throw new UsageError(`--timeout must be a time such as 10s; got '${timeout}'`);
+    return milliseconds;
+  }
+
+  #connection(): RedisStreamsConnection {
+    const url = this.#url;
+    return this.#options.cluster ? { cluster: [url] } : url;
+  }
+
+  get #url(): string {
+    const url = this.#options.url ?? process.env['REDIS_URL'] ?? 'redis://127.0.0.1:6379';
+    if (this.#password === undefined || !URL.canParse(url)) return url;
+    const complete = new URL(url);
+    if (complete.password === '') complete.password = encodeURIComponent(this.#password);
+    return complete.href;
+  }
+
+  #client(): Redis | Cluster {
+    const { protocol, hostname, port, username, password, pathname } = new URL(this.#url);
+    const access = {
+      username: decodeURIComponent(username) || undefined,
+      password: decodeURIComponent(password) || undefined,
+      tls: protocol === 'rediss:' ? {} : undefined,
+    };
+    const node = { host: hostname.replace(/^\[|\]$/g, ''), port: Number(port || 6379) };
+    const client = this.#options.cluster
+      ? new Cluster([node], { redisOptions: access })
+      : new Redis({ ...node, ...access, db: Number(pathname.slice(1) || 0), maxRetriesPerRequest: 1 });
+    // What fails, fails the command that was called; without a listener it would be printed as well.
+    client.on('error', () => undefined);
+    return client;
+  }
+}
+
+/**
+ * The action of a command: gives it a session, its arguments and its options, those of the program included.
+ * @param run throws what ends the command with another exit code than 0
+ */
+export function action<Args extends readonly unknown[], Options extends object = object>(
+  run: (session: Session, args: Args, options: Options & GlobalOptions) => Promise<void>,
+) {
+  return async (...given: unknown[]): Promise<void> => {
+    const command = given.at(-1) as Command;
+    const options = command.optsWithGlobals<Options & GlobalOptions>();
+    const session = new Session(options);
+    try {
+      await run(session, command.processedArgs as unknown as Args, options);
+    } finally {
+      await session.end();
+    }
+  };
+}
+
+/** Examples for the end of a command's help: what to type, and what that does. */
+export function examples(...pairs: ReadonlyArray<readonly [command: string, effect: string]>): string {
+  return `\nExamples:\n${pairs.map(([command, effect]) => `  $ ${command}\n      ${effect}`).join('\n')}\n`;
+}

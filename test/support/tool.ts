@@ -1,0 +1,77 @@
+import { spawn } from 'node:child_process';
+import type { ChildProcessWithoutNullStreams } from 'node:child_process';
+import { once } from 'node:events';
+import { fileURLToPath } from 'node:url';
+import { until } from './until.js';
+
+/** The built tool; `npm run test:cli` builds it first. */
+const MAIN = fileURLToPath(new URL('../../packages/cli/dist/main.js', import.meta.url));
+/** Milliseconds; a command that does not end by then has left a connection or a timer open. */
+const LIMIT = 30_000;
+
+export interface ToolResult {
+  readonly code: number | null;
+  readonly stdout: string;
+  readonly stderr: string;
+}
+
+export interface ToolOptions {
+  /** Of Redis; undefined leaves the choice to the tool. */
+  url?: string;
+  input?: string | Uint8Array;
+  env?: NodeJS.ProcessEnv;
+}
+
+/** Runs the tool to its end, without a terminal. */
+export async function runTool(args: readonly string[], options: ToolOptions = {}): Promise<ToolResult> {
+  const tool = new RunningTool(args, options);
+  tool.child.stdin.end(options.input);
+  return tool.ended;
+}
+
+/** A tool that runs until the test ends it. */
+export class RunningTool {
+  readonly child: ChildProcessWithoutNullStreams;
+  readonly ended: Promise<ToolResult>;
+  readonly #printed: { stdout: Buffer[]; stderr: Buffer[] } = { stdout: [], stderr: [] };
+
+  /** @param isAtTerminal on a pseudo-terminal, which has both outputs in `stdout` */
+  constructor(args: readonly string[], { url, env }: ToolOptions = {}, isAtTerminal = false) {
+    const all = [MAIN, ...args, ...(url === undefined ? [] : ['--url', url])];
+    const inherited = { ...process.env, REDIS_URL: undefined, REDIS_PASSWORD: undefined, REDISCLI_AUTH: undefined };
+    const settings = { env: { ...inherited, NODE_OPTIONS: undefined, ...env } };
+    this.child = isAtTerminal
+      ? spawn('script', ['-qec', [process.execPath, ...all].map(quoted).join(' '), '/dev/null'], settings)
+      : spawn(process.execPath, all, settings);
+    this.child.stdin.on('error', () => undefined);
+    this.child.stdout.on('data', (chunk: Buffer) => this.#printed.stdout.push(chunk));
+    this.child.stderr.on('data', (chunk: Buffer) => this.#printed.stderr.push(chunk));
+    this.ended = this.#end();
+  }
+
+  get stdout(): string {
+    return Buffer.concat(this.#printed.stdout).toString();
+  }
+
+  get stderr(): string {
+    return Buffer.concat(this.#printed.stderr).toString();
+  }
+
+  async untilPrinted(text: string | RegExp): Promise<void> {
+    const isPrinted = (): boolean => (typeof text === 'string' ? this.stdout.includes(text) : text.test(this.stdout));
+    await until(`the tool has printed ${String(text)}`, isPrinted, LIMIT).catch((error: Error) => {
+      throw new Error(`${error.message}; it has printed:\n${this.stdout}${this.stderr}`, { cause: error });
+    });
+  }
+
+  async #end(): Promise<ToolResult> {
+    const limit = setTimeout(() => this.child.kill('SIGKILL'), LIMIT);
+    const [code] = (await once(this.child, 'close')) as [number | null];
+    clearTimeout(limit);
+    return { code, stdout: this.stdout, stderr: this.stderr };
+  }
+}
+
+function quoted(word: string): string {
+  return `'${word.replaceAll("'", `'\\''`)}'`;
+}

@@ -1,84 +1,16 @@
 import { setImmediate as turn } from 'node:timers/promises';
-import { afterEach, describe, expect, it } from '@jest/globals';
-import { withResolvers } from '../../lib/shared/deferred.js';
-import { OutgoingMessage } from '../../lib/engine/messages/outgoing-message.js';
-import { WritePipeline } from '../../lib/engine/producing/write-pipeline.js';
-import type { WritePipelineOptions } from '../../lib/engine/producing/write-pipeline.js';
+import { describe, expect, it } from '@jest/globals';
+
 import { ConnectionError } from '../../lib/errors.js';
-import type { RedisStreamsError } from '../../lib/errors.js';
-import type { BatchWriter, WriteBatch } from '../../lib/redis/commands/stream-commands.js';
-import { BatchRevoked } from '../../lib/redis/commands/redis-error.js';
+import type { WriteBatch } from '../../lib/redis/commands/stream-commands.js';
+import { UnexpectedReply } from '../../lib/redis/wire/resp-reader.js';
+import { lost, reply, setUpPipeline } from '../support/pipeline-bench.js';
+import type { Append } from '../support/pipeline-bench.js';
 import { until } from '../support/until.js';
-import { ReplyError, UnexpectedReply } from '../../lib/redis/wire/resp-reader.js';
-
-type Outcomes = Array<string | Error>;
-
-/** An append that was asked for, to be answered by the test. */
-interface Append {
-  readonly streamKey: string;
-  readonly ids: string[];
-  answer(outcomes?: Outcomes): void;
-  fail(error: Error): void;
-}
-
-const open: WritePipeline[] = [];
-afterEach(() => {
-  for (const pipeline of open.splice(0)) pipeline.close();
-});
-
-function setUp(options: Partial<WritePipelineOptions> = {}, writer: Partial<BatchWriter> = {}) {
-  const appends: Append[] = [];
-  const settled: string[] = [];
-  const write = ({ streamKey, requests }: WriteBatch): Promise<Outcomes> => {
-    const { promise, resolve } = withResolvers<Outcomes>();
-    const ids = requests.map(({ id }) => id);
-    const fail = (error: Error): void => resolve(ids.map(() => error));
-    appends.push({ streamKey, ids, answer: (outcomes = ids) => resolve(outcomes), fail });
-    return promise;
-  };
-  const pipeline = new WritePipeline({
-    writer: {
-      wasReached: true,
-      laneOf: () => '',
-      canWrite: () => true,
-      payloadLimit: () => undefined,
-      prepare: async () => undefined,
-      write,
-      ...writer,
-    },
-    delivery: 'at-least-once',
-    timeout: 60_000,
-    connectTimeout: 10_000,
-    maxBatch: 500,
-    maxQueued: 1_000,
-    maxQueuedBytes: 1_000,
-    trim: {},
-    ...options,
-  });
-  open.push(pipeline);
-  class TestMessage extends OutgoingMessage {
-    override get wantsId(): boolean {
-      return true;
-    }
-    accepted(accepted: string): void {
-      settled.push(accepted);
-    }
-    failed({ code }: RedisStreamsError): void {
-      settled.push(`${this.id}: ${code}`);
-    }
-  }
-  const push = (id: string, key = 's', size = 1, payload = ''): void => {
-    pipeline.push(new TestMessage({ key, id, name: 'msg', payload, more: undefined, size }));
-  };
-  return { pipeline, appends, settled, push };
-}
-
-const lost = (): Error => new ConnectionError('the connection broke');
-const reply = (message: string): Error => new ReplyError(message);
 
 describe('write pipeline', () => {
   it('sends what is pushed in one turn as one batch', async () => {
-    const { appends, push } = setUp();
+    const { appends, push } = setUpPipeline();
     for (const id of ['1', '2', '3']) push(id);
     expect(appends).toHaveLength(0);
     await turn();
@@ -89,7 +21,7 @@ describe('write pipeline', () => {
   });
 
   it('makes batches of messages for one stream, of maxBatch at most, and lets streams take turns', async () => {
-    const { appends, push } = setUp({ maxBatch: 2 });
+    const { appends, push } = setUpPipeline({ maxBatch: 2 });
     for (const id of ['1', '2', '3']) push(id, 'a');
     push('4', 'b');
     push('5', 'a');
@@ -103,7 +35,7 @@ describe('write pipeline', () => {
   });
 
   it('makes smaller batches of large messages, so that none holds up the server for long', async () => {
-    const { appends, push } = setUp({ maxQueuedBytes: 100_000_000 });
+    const { appends, push } = setUpPipeline({ maxQueuedBytes: 100_000_000 });
     for (const id of ['1', '2', '3']) push(id, 's', 4_000_000);
     push('4', 's', 20_000_000);
     await turn();
@@ -112,7 +44,7 @@ describe('write pipeline', () => {
   });
 
   it('has four full batches under way at most, and sends the next one when one is back', async () => {
-    const { appends, push } = setUp({ maxBatch: 1 });
+    const { appends, push } = setUpPipeline({ maxBatch: 1 });
     for (const id of ['1', '2', '3', '4', '5', '6']) push(id);
     await turn();
     expect(appends).toHaveLength(4);
@@ -122,7 +54,7 @@ describe('write pipeline', () => {
   });
 
   it('settles each message by its own outcome', async () => {
-    const { appends, settled, push } = setUp();
+    const { appends, settled, push } = setUpPipeline();
     for (const id of ['1-*', '2', '3', '4']) push(id);
     await turn();
     const smaller = reply('ERR The ID specified in XADD is equal or smaller than the target stream top item');
@@ -133,7 +65,7 @@ describe('write pipeline', () => {
   });
 
   it('at-least-once: repeats what was lost, in its old order and before anything newer', async () => {
-    const { appends, settled, push } = setUp({ maxBatch: 1 });
+    const { appends, settled, push } = setUpPipeline({ maxBatch: 1 });
     for (const id of ['1', '2', '3']) push(id);
     await turn();
     // The replies come back in any order.
@@ -152,7 +84,7 @@ describe('write pipeline', () => {
   });
 
   it('at-most-once: reports what was lost as uncertain, and does not repeat it', async () => {
-    const { appends, settled, push } = setUp({ delivery: 'at-most-once' });
+    const { appends, settled, push } = setUpPipeline({ delivery: 'at-most-once' });
     push('1');
     await turn();
     appends[0]?.fail(lost());
@@ -163,7 +95,7 @@ describe('write pipeline', () => {
   });
 
   it('at-most-once: repeats what the server refused for the moment, because that did nothing', async () => {
-    const { appends, settled, push } = setUp({ delivery: 'at-most-once' });
+    const { appends, settled, push } = setUpPipeline({ delivery: 'at-most-once' });
     push('1');
     await turn();
     appends[0]?.answer([reply('LOADING the dataset')]);
@@ -175,7 +107,7 @@ describe('write pipeline', () => {
   });
 
   it('gives up when the time is over, and says whether the message may be in the stream', async () => {
-    const { appends, settled, push } = setUp({ timeout: 0 });
+    const { appends, settled, push } = setUpPipeline({ timeout: 0 });
     push('1');
     await turn();
     appends[0]?.fail(lost());
@@ -189,7 +121,7 @@ describe('write pipeline', () => {
   });
 
   it('is bounded by count, messages under way included', async () => {
-    const { pipeline, appends, push } = setUp({ maxQueued: 2 });
+    const { pipeline, appends, push } = setUpPipeline({ maxQueued: 2 });
     push('1');
     push('2');
     expect(() => push('3')).toThrow(expect.objectContaining({ code: 'ERR_QUEUE_FULL' }));
@@ -203,7 +135,7 @@ describe('write pipeline', () => {
   });
 
   it('takes a message of any size while less than half of its bytes are queued, so a producer that waits for room has it', async () => {
-    const { pipeline, push } = setUp({ maxQueuedBytes: 10 });
+    const { pipeline, push } = setUpPipeline({ maxQueuedBytes: 10 });
     push('1', 's', 4);
     expect(pipeline.isBelowLowWater).toBe(true);
     push('2', 's', 9);
@@ -211,7 +143,7 @@ describe('write pipeline', () => {
   });
 
   it('gives room to one waiter after the other, so that all of them together do not overfill it', async () => {
-    const { pipeline, push } = setUp(
+    const { pipeline, push } = setUpPipeline(
       { maxQueued: 10 },
       { write: async ({ requests }) => (await turn(), requests.map(({ id }) => id)) },
     );
@@ -227,7 +159,7 @@ describe('write pipeline', () => {
   });
 
   it('is bounded by bytes, but takes one message that is larger than all of them', async () => {
-    const { appends, push } = setUp({ maxQueuedBytes: 10 });
+    const { appends, push } = setUpPipeline({ maxQueuedBytes: 10 });
     push('1', 's', 50);
     expect(() => push('2')).toThrow(expect.objectContaining({ code: 'ERR_QUEUE_FULL' }));
     await turn();
@@ -237,188 +169,8 @@ describe('write pipeline', () => {
     expect(() => push('3')).toThrow(expect.objectContaining({ code: 'ERR_QUEUE_FULL' }));
   });
 
-  it.each([1, 3, 7])(
-    'halves a batch that ended its connection twice until one message is to blame, the others pass in order (message %i)',
-    async (guilty) => {
-      const written: string[][] = [];
-      const passed: string[] = [];
-      const write = async ({ requests }: WriteBatch): Promise<Outcomes> => {
-        const ids = requests.map(({ id }) => id);
-        written.push(ids);
-        if (ids.includes(`${guilty}`)) return ids.map(lost);
-        passed.push(...ids);
-        return ids;
-      };
-      const { pipeline, settled, push } = setUp({}, { write });
-      const ids = Array.from({ length: 8 }, (_, id) => `${id}`);
-      for (const id of ids) push(id);
-      await pipeline.flush();
-
-      expect(settled).toEqual(ids.map((id) => (id === `${guilty}` ? `${id}: ERR_SEND_UNCERTAIN` : id)));
-      expect(passed).toEqual(ids.filter((id) => id !== `${guilty}`));
-      expect(written[0]).toEqual(written[1]);
-    },
-  );
-
-  it('blames a message that nothing was answered beside, too, once it has ended connections for seconds', async () => {
-    let isCut = false;
-    // What is behind it on the connection is lost with it.
-    const write = async ({ requests }: WriteBatch): Promise<Outcomes> => {
-      const ids = requests.map(({ id }) => id);
-      isCut ||= ids.includes('guilty');
-      if (!isCut) return ids;
-      await turn();
-      isCut = false;
-      return ids.map(lost);
-    };
-    const { pipeline, settled, push } = setUp({}, { write });
-    const begin = performance.now();
-    push('guilty');
-    await turn();
-    push('2');
-    await pipeline.flush();
-    expect(settled).toEqual(['guilty: ERR_SEND_UNCERTAIN', '2']);
-    expect(performance.now() - begin).toBeGreaterThan(9_500);
-  });
-
-  it('blames no message when all of a batch end their connections for seconds', async () => {
-    const begin = performance.now();
-    const write = async ({ requests }: WriteBatch): Promise<Outcomes> =>
-      requests.map(({ id }) => (performance.now() - begin < 3_000 ? lost() : id));
-    const { pipeline, settled, push } = setUp({}, { write });
-    for (const id of ['1', '2', '3']) push(id);
-    await pipeline.flush();
-    expect(settled).toEqual(['1', '2', '3']);
-  });
-
-  it('writes a suspect batch soon, however busy the other streams of its lane are', async () => {
-    let breaks = 0;
-    let others = 0;
-    const write = async ({ streamKey, requests }: WriteBatch): Promise<Outcomes> => {
-      const ids = requests.map(({ id }) => id);
-      if (streamKey === 'b') {
-        await turn();
-        return ids;
-      }
-      breaks += 1;
-      return breaks < 4 ? ids.map(lost) : ids;
-    };
-    const { settled, push } = setUp({}, { write });
-    push('suspect', 'a');
-    await until('the suspect is confirmed beside a busy stream', async () => {
-      push(`${(others += 1)}`, 'b');
-      await turn();
-      return settled.includes('suspect');
-    });
-    expect(others).toBeGreaterThan(10);
-  });
-
-  it('does not blame the only message that it has: the network may be cut again and again', async () => {
-    let attempts = 0;
-    const write = async ({ requests }: WriteBatch): Promise<Outcomes> => {
-      attempts += 1;
-      return requests.map(({ id }) => (attempts < 7 ? lost() : id));
-    };
-    const { pipeline, settled, push } = setUp({}, { write });
-    push('1');
-    await pipeline.flush();
-    expect(settled).toEqual(['1']);
-  });
-
-  describe('exactly-once', () => {
-    const ONCE = { delivery: 'exactly-once', producer: 'p' } as const;
-
-    /** Remembers batches as the server does; `read` is false for a batch that it could not read. */
-    function remembering(read: (ids: string[], attempt: number) => boolean, failure: () => Error, keepsReply = true) {
-      const known = new Map<number, Outcomes>();
-      const stored: string[] = [];
-      let attempts = 0;
-      let revokedBelow = 0;
-      const write = async ({ requests, once }: WriteBatch): Promise<Outcomes> => {
-        const ids = requests.map(({ id }) => id);
-        const number = once?.batch as number;
-        attempts += 1;
-        const before = known.get(number);
-        if (once?.revokesBelow !== undefined) {
-          if (!before) revokedBelow = Math.max(revokedBelow, once.revokesBelow);
-          return before ?? ids.map(() => new BatchRevoked());
-        }
-        if (!read(ids, attempts)) return ids.map(failure);
-        if (!before && number < revokedBelow) return ids.map(() => new BatchRevoked());
-        if (!before) stored.push(...ids);
-        known.set(number, before ?? ids);
-        return keepsReply ? (known.get(number) as Outcomes) : ids.map(failure);
-      };
-      return { write, stored };
-    }
-
-    it.each([
-      ['a lost connection', lost, 'large: ERR_SEND_FAILED'],
-      ['a protocol error', () => reply('ERR Protocol error: invalid bulk length'), 'large: ERR_SEND_FAILED'],
-    ])('splits a batch that the server could not read, after it was revoked (%s)', async (_, failure, outcome) => {
-      const { write, stored } = remembering((ids) => !ids.includes('large'), failure);
-      const { pipeline, settled, push } = setUp(ONCE, { write });
-      for (const id of ['1', '2', 'large', '4', '5']) push(id);
-      await pipeline.flush();
-      push('6');
-      await pipeline.flush();
-      expect(settled).toEqual(['1', '2', outcome, '4', '5', '6']);
-      expect(stored).toEqual(['1', '2', '4', '5', '6']);
-    });
-
-    it.each([
-      ['a lost connection', lost],
-      ['a protocol error', () => reply('ERR Protocol error: invalid bulk length')],
-    ])('keeps the order of what was in flight behind a batch that was revoked (%s)', async (_, failure) => {
-      let isClosed = true;
-      // The first four requests are on a connection that ends with the first of them.
-      const read = (_ids: string[], attempt: number): boolean => attempt > 4;
-      const { write, stored } = remembering(read, () => (isClosed ? failure() : lost()));
-      const { pipeline, settled, push } = setUp({ ...ONCE, maxBatch: 2 }, { write });
-      const ids = Array.from({ length: 8 }, (_, id) => `${id}`);
-      for (const id of ids) push(id);
-      await turn();
-      isClosed = false;
-      await pipeline.flush();
-      expect(stored).toEqual(ids);
-      expect(settled).toEqual(ids);
-    });
-
-    it('sends a batch again under a new number when the server has revoked it with one before it', async () => {
-      const numbers: Array<number | undefined> = [];
-      const write = async ({ requests, once }: WriteBatch): Promise<Outcomes> => {
-        numbers.push(once?.batch);
-        return requests.map(({ id }) => (numbers.length <= 2 ? new BatchRevoked() : id));
-      };
-      const { pipeline, settled, push } = setUp({ ...ONCE, maxBatch: 2 }, { write });
-      for (const id of ['1', '2', '3', '4']) push(id);
-      await pipeline.flush();
-      expect(settled).toEqual(['1', '2', '3', '4']);
-      expect(numbers).toEqual([1, 2, 3, 4]);
-    });
-
-    it('does not split a batch that turns out to be appended', async () => {
-      const { write, stored } = remembering(() => true, lost, false);
-      const { pipeline, settled, push } = setUp(ONCE, { write });
-      push('1');
-      push('2');
-      await pipeline.flush();
-      expect(settled).toEqual(['1', '2']);
-      expect(stored).toEqual(['1', '2']);
-    });
-
-    it('does not blame the only message that it has: the network may be cut again and again', async () => {
-      const { write, stored } = remembering((_ids, attempt) => attempt > 8, lost);
-      const { pipeline, settled, push } = setUp(ONCE, { write });
-      push('1');
-      await pipeline.flush();
-      expect(settled).toEqual(['1']);
-      expect(stored).toEqual(['1']);
-    });
-  });
-
   it('an answer that is no id makes its message uncertain, and no other', async () => {
-    const { appends, settled, push } = setUp();
+    const { appends, settled, push } = setUpPipeline();
     for (const id of ['1', '2', '3']) push(id);
     await turn();
     appends[0]?.answer(['1', new UnexpectedReply('null'), '3']);
@@ -428,7 +180,7 @@ describe('write pipeline', () => {
   });
 
   it('refuses what is over the limit of the server, and sends its neighbours', async () => {
-    const { appends, settled, push } = setUp({ maxQueuedBytes: 1_000 }, { payloadLimit: () => 10 });
+    const { appends, settled, push } = setUpPipeline({ maxQueuedBytes: 1_000 }, { payloadLimit: () => 10 });
     push('1');
     push('2', 's', 11, 'x'.repeat(11));
     push('3', 's', 10, 'x'.repeat(10));
@@ -438,7 +190,7 @@ describe('write pipeline', () => {
   });
 
   it('flush waits for what was pushed before it, and for nothing that came later', async () => {
-    const { pipeline, appends, push } = setUp();
+    const { pipeline, appends, push } = setUpPipeline();
     await pipeline.flush();
     const done: string[] = [];
     push('1');
@@ -458,7 +210,7 @@ describe('write pipeline', () => {
   });
 
   it('flush is not kept waiting by messages that are pushed after it', async () => {
-    const { pipeline, appends, push } = setUp();
+    const { pipeline, appends, push } = setUpPipeline();
     push('1');
     const flush = pipeline.flush();
     push('2');
@@ -494,7 +246,7 @@ describe('order of a stream', () => {
       };
       // The way of a batch is named by its first message; each must be prepared at first, and again after a failure.
       const wayOf = ({ requests }: WriteBatch): string => (requests[0]?.id ?? '').slice(-1);
-      const { pipeline, push } = setUp(
+      const { pipeline, push } = setUpPipeline(
         { maxBatch: 3, timeout: 60_000 },
         {
           laneOf: (streamKey) => (streamKey === 'c' ? 'other' : ''),
@@ -530,7 +282,10 @@ describe('order of a stream', () => {
 
   it('holds when a stream moves to another node: it is written there only when all of it in flight is back', async () => {
     let node = 'one';
-    const { appends, settled, push } = setUp({ maxBatch: 2 }, { laneOf: (key) => (key === 's' ? node : 'one') });
+    const { appends, settled, push } = setUpPipeline(
+      { maxBatch: 2 },
+      { laneOf: (key) => (key === 's' ? node : 'one') },
+    );
     for (const id of ['1', '2', '3', '4']) push(id);
     push('x', 'other');
     await turn();
@@ -562,7 +317,7 @@ describe('order of a stream', () => {
   it.each(['TRYAGAIN Multiple keys request during rehashing of slot', 'CLUSTERDOWN Hash slot not served'])(
     'a stream that is refused for its slot alone waits, and holds up no other stream of its node: %s',
     async (text) => {
-      const { appends, settled, push } = setUp({ maxBatch: 1 });
+      const { appends, settled, push } = setUpPipeline({ maxBatch: 1 });
       push('1', 's');
       await turn();
       for (let round = 0; round < 4; round += 1) {
@@ -584,7 +339,7 @@ describe('order of a stream', () => {
 
   it('settles a batch whose write fails in an unexpected way, and continues', async () => {
     let isBroken = true;
-    const { settled, push } = setUp(
+    const { settled, push } = setUpPipeline(
       {},
       {
         write: async ({ requests }) => {
@@ -602,7 +357,7 @@ describe('order of a stream', () => {
   });
 
   it('a node that stands still holds up no other node', async () => {
-    const { appends, push } = setUp({ maxBatch: 1 }, { laneOf: (key) => key });
+    const { appends, push } = setUpPipeline({ maxBatch: 1 }, { laneOf: (key) => key });
     for (let count = 0; count < 10; count += 1) push(String(count), 'still');
     for (let count = 0; count < 4; count += 1) push(String(count), 'alive');
     await turn();

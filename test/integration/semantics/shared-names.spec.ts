@@ -2,12 +2,8 @@ import { setTimeout as pause } from 'node:timers/promises';
 import { afterAll, beforeAll, describe, expect, it, jest } from '@jest/globals';
 import type { Redis } from 'ioredis';
 
-import type { RedisStreamsConnection, ServerRedisStreamsOptions } from '../../../lib/index.js';
 import { NEEDED, PROMPT_UNBLOCK, SCRIPTS, setUser } from '../../support/acl.js';
 import { FaultBench } from '../../support/fault-bench.js';
-import { useNestProcesses } from '../../support/nest-process.js';
-import type { NestProcess } from '../../support/nest-process.js';
-import { RedisCluster } from '../../support/redis-cluster.js';
 import { uniqueName } from '../../support/redis.js';
 import { RedisServer } from '../../support/redis-server.js';
 import { endClient, nodeClient } from '../../support/node-client.js';
@@ -15,7 +11,6 @@ import { until } from '../../support/until.js';
 
 jest.setTimeout(60_000);
 const bench = new FaultBench();
-const startService = useNestProcesses();
 let server: RedisServer;
 let admin: Redis;
 
@@ -28,42 +23,10 @@ afterAll(async () => {
   await server.stop();
 });
 
-/** A live process reads under the same name. */
-const IN_USE = 'ERR_CONSUMER_NAME_IN_USE';
-/** Both processes have noticed each other by then. */
-const NOTICE_LIMIT = 15_000;
-/** Longer than two looks of the lease, and than its life. */
-const QUIET_TIME = 11_000;
+/** Two consumers have noticed each other by then, on a machine that is busy, too. */
+const NOTICE_LIMIT = 30_000;
 
-const errorsOf = (service: NestProcess): string[] => service.events.flatMap(({ error }) => error ?? []);
-
-const serve = (pattern: string, options: Partial<ServerRedisStreamsOptions> = {}): Promise<NestProcess> =>
-  startService({
-    pattern,
-    isSilent: true,
-    options: { connection: server.url, group: 'g', consumer: 'worker', ...options },
-  });
-
-async function bothNotice(pattern: string, options: Partial<ServerRedisStreamsOptions>): Promise<void> {
-  const services = [await serve(pattern, options), await serve(pattern, options)];
-  await until('both report it', () => services.every((service) => errorsOf(service).includes(IN_USE)), NOTICE_LIMIT);
-}
-
-describe('two live processes with one consumer name', () => {
-  it('both report it, in load-balanced mode with a name that was given', async () => {
-    await bothNotice(uniqueName('names'), {});
-  });
-
-  it('both report it, in resumable mode, where the name is derived', async () => {
-    await bothNotice(uniqueName('names'), { mode: 'resumable', consumer: undefined });
-  });
-
-  it('both report it in Cluster', async () => {
-    const cluster = await RedisCluster.start();
-    bench.endLater(() => cluster.stop());
-    await bothNotice(uniqueName('names'), { connection: cluster.connection as RedisStreamsConnection });
-  });
-
+describe('two live consumers with one name', () => {
   it('is shown by health(), which stays healthy: a rollout must not wait for the old process', async () => {
     const stream = uniqueName('names');
     const [one, other] = await Promise.all([bench.streamer(server.url), bench.streamer(server.url)]);
@@ -75,36 +38,15 @@ describe('two live processes with one consumer name', () => {
     await until('both report it', () => errors.length === 2, NOTICE_LIMIT);
     const { isHealthy, loops } = await one.health();
     expect(isHealthy).toBe(true);
-    expect(loops[0]?.nameConflict).toMatchObject({ code: IN_USE, streamKey: stream, group: 'g', consumer: 'worker' });
+    expect(loops[0]?.nameConflict).toMatchObject({
+      code: 'ERR_CONSUMER_NAME_IN_USE',
+      streamKey: stream,
+      group: 'g',
+      consumer: 'worker',
+    });
 
     await other.disconnect();
     await until('the conflict is over', async () => !(await one.health()).loops[0]?.nameConflict, NOTICE_LIMIT);
-  });
-});
-
-describe('one process after the other with one consumer name', () => {
-  it('is no conflict when the first was killed and the next starts at once', async () => {
-    const pattern = uniqueName('names');
-    const key = `nrs:{${pattern}}:lease:${pattern}:g:worker`;
-    const first = await serve(pattern);
-    await until('the name is held', async () => (await admin.exists(key)) === 1);
-    first.kill('SIGKILL');
-    await first.ended;
-    expect(await admin.exists(key)).toBe(1);
-    const second = await serve(pattern);
-    await pause(QUIET_TIME);
-    expect(errorsOf(second)).toEqual([]);
-  });
-
-  it('is no conflict when the first was closed; the closed one leaves no key', async () => {
-    const pattern = uniqueName('names');
-    const first = await serve(pattern);
-    first.kill('SIGTERM');
-    await first.ended;
-    await until('the key is gone', async () => (await admin.keys(`nrs:{${pattern}}:lease:*`)).length === 0);
-    const second = await serve(pattern);
-    await pause(QUIET_TIME);
-    expect(errorsOf(second)).toEqual([]);
   });
 });
 

@@ -5,11 +5,11 @@ import {
   RedisStreamer,
   RedisStreamsRetryException,
   RoundRobinSharder,
-} from '../../lib/index.js';
-import type { ConsumerOptions, ProducerOptions, SendOptions, StreamerOptions } from '../../lib/index.js';
-import { resolveConsumerOptions, resolveProducerOptions } from '../../lib/engine/options/resolve-options.js';
-import { uniqueName } from '../support/redis.js';
-import { useStreams } from '../support/streams.js';
+} from '../../../lib/index.js';
+import type { ConsumerOptions, ProducerOptions, SendOptions, StreamerOptions } from '../../../lib/index.js';
+import { resolveConsumerOptions, resolveProducerOptions } from '../../../lib/engine/options/resolve-options.js';
+import { uniqueName } from '../../support/redis.js';
+import { useStreams } from '../../support/streams.js';
 
 const streams = useStreams();
 

@@ -1,7 +1,7 @@
 import { expect, it } from '@jest/globals';
 
-import { programsOf, useDocumentPrograms } from '../support/document-programs.js';
-import { useStreams } from '../support/streams.js';
+import { programsOf, useDocumentPrograms } from '../../support/document-programs.js';
+import { useStreams } from '../../support/streams.js';
 
 const run = useDocumentPrograms();
 // Empties the database before each test.

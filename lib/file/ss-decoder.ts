@@ -5,7 +5,7 @@ import type { TransformCallback } from 'node:stream';
 import { FileDamagedError } from '../errors.js';
 import { check, optionNames } from '../shared/option-checks.js';
 import { crc16 } from './crc16.js';
-import { END_OF_STREAM, FILE_MARK, HEADER_NUMBERS_SIZE, HEADER_SIZE, LINE_END } from './ss-format.js';
+import { END_OF_STREAM, FILE_MARK, HEADER_NUMBERS_SIZE, HEADER_SIZE, LINE_END, MAX_FILE_NAME } from './ss-format.js';
 import type { SsHeader, SsMessage } from './ss-format.js';
 
 export interface SsDecoderOptions {
@@ -14,9 +14,18 @@ export interface SsDecoderOptions {
    * Default false: the first one ends the stream with a {@link FileDamagedError}.
    */
   salvage?: boolean;
+  /**
+   * Most bytes of one payload; a message that tells of more counts as damaged, before they are held in memory.
+   * 0 to 4,294,967,295, default 536,870,912: Redis permits no larger one by default.
+   */
+  maxPayload?: number;
 }
 
-const OPTIONS = optionNames<SsDecoderOptions>({ salvage: true });
+const OPTIONS = optionNames<SsDecoderOptions>({ salvage: true, maxPayload: true });
+const DEFAULT_MAX_PAYLOAD = 512 * 1024 * 1024;
+const MAX_U32 = 0xffff_ffff;
+/** Bytes that are skipped at once, so that they are not all held. */
+const SKIPPED_AT_ONCE = 64 * 1024;
 
 /** Asks for the next bytes of the file, so many of them. */
 type Parser<T> = Generator<number, T, Buffer>;
@@ -48,6 +57,7 @@ class DamagedBeforeBeacon extends FileDamagedError {
  */
 export class SsDecoder extends Transform {
   readonly #salvage: boolean;
+  readonly #maxPayload: number;
   readonly #parser: Parser<void>;
   readonly #chunks: Buffer[] = [];
   /** Bytes of the chunks. */
@@ -66,9 +76,11 @@ export class SsDecoder extends Transform {
   constructor(options: SsDecoderOptions = {}) {
     super({ readableObjectMode: true });
     check.options('', options, OPTIONS);
-    const { salvage = false } = options;
+    const { salvage = false, maxPayload = DEFAULT_MAX_PAYLOAD } = options;
     check.boolean('salvage', salvage);
+    check.integer('maxPayload', maxPayload, 0, MAX_U32);
     this.#salvage = salvage;
+    this.#maxPayload = maxPayload;
     this.#parser = this.#parse();
     this.#wanted = this.#parser.next().value as number;
   }
@@ -87,13 +99,15 @@ export class SsDecoder extends Transform {
   }
 
   override _flush(callback: TransformCallback): void {
+    const hasHeader = this.#interval !== Infinity;
     const hasBegun = this.#begun !== undefined && this.#begun < this.#offset;
-    if (this.#wanted === undefined || (!hasBegun && this.#held === 0)) {
+    if (this.#wanted === undefined || (hasHeader && !hasBegun && this.#held === 0)) {
       callback();
       return;
     }
-    const cut = new FileDamagedError(this.#begun ?? this.#offset, 'the file ends in the middle of a message');
-    if (this.#salvage && this.#interval !== Infinity) {
+    const place = hasHeader ? 'in the middle of a message' : 'in its header';
+    const cut = new FileDamagedError(this.#begun ?? this.#offset, `the file ends ${place}`);
+    if (this.#salvage && hasHeader) {
       this.emit('damaged', cut);
       callback();
     } else {
@@ -122,20 +136,28 @@ export class SsDecoder extends Transform {
       return first.subarray(0, size);
     }
     const parts: Buffer[] = [];
+    let used = 0;
     for (let left = size; left > 0;) {
-      const chunk = this.#chunks[0] as Buffer;
+      const chunk = this.#chunks[used] as Buffer;
       const part = chunk.subarray(0, left);
       parts.push(part);
       left -= part.length;
-      if (part.length === chunk.length) this.#chunks.shift();
-      else this.#chunks[0] = chunk.subarray(part.length);
+      if (part.length === chunk.length) used += 1;
+      else this.#chunks[used] = chunk.subarray(part.length);
     }
+    this.#chunks.splice(0, used);
     return parts.length === 1 ? (parts[0] as Buffer) : Buffer.concat(parts);
   }
 
   *#parse(): Parser<void> {
-    const header = decodeFileHeader(yield HEADER_SIZE);
+    this.#begun = 0;
+    const mark = yield FILE_MARK.length;
+    checkMark(mark);
+    const { header, damage } = decodeFileHeader(Buffer.concat([mark, yield HEADER_SIZE - mark.length]));
+    if (damage && !this.#salvage) throw damage;
     this.#interval = header.beaconInterval;
+    this.#begun = undefined;
+    if (damage) this.emit('damaged', damage);
     this.emit('header', header);
     for (;;) {
       try {
@@ -164,6 +186,7 @@ export class SsDecoder extends Transform {
     const size = numbers.readUInt32BE(HEADER_NUMBERS_SIZE);
     const left = this.#leftByBeacon ?? size + 3;
     if (left !== size + 3) throw new DamagedBeforeBeacon(start, left, size + 3);
+    if (size > this.#maxPayload) throw new FileDamagedError(start, `a message tells of ${size} bytes of payload`);
     const payload = yield* this.#read(size, size + 3);
     const end = yield* this.#read(3, 3);
     if (end[2] !== LINE_END) throw new FileDamagedError(start, 'a message does not end where it should');
@@ -174,7 +197,7 @@ export class SsDecoder extends Transform {
     const timestamp = new Date(Number(numbers.readBigUInt64BE(16)));
     if (Number.isNaN(timestamp.getTime())) throw new DamagedMessage(start, 'the time of a message is out of range');
     const streamKey = head.subarray(0, length);
-    if (!isUtf8(streamKey)) throw new DamagedMessage(start, 'the stream key of a message is no UTF-8');
+    if (length === 0 || !isUtf8(streamKey)) throw new DamagedMessage(start, 'the stream key of a message is no text');
     return {
       streamKey: streamKey.toString(),
       shardId: numbers.readBigUInt64BE(0),
@@ -193,7 +216,7 @@ export class SsDecoder extends Transform {
     for (let missing = size; missing > 0;) {
       if (this.#isAtBeacon) yield* this.#beaconWithin(left === undefined ? undefined : left - (size - missing));
       this.#begun ??= this.#offset;
-      const part = yield Math.min(missing, this.#interval - (this.#offset % this.#interval));
+      const part = yield Math.min(missing, this.#toBeacon);
       parts.push(part);
       missing -= part.length;
       if (this.#leftByBeacon !== undefined) this.#leftByBeacon -= part.length;
@@ -203,6 +226,11 @@ export class SsDecoder extends Transform {
 
   get #isAtBeacon(): boolean {
     return this.#offset > HEADER_SIZE - 1 && this.#offset % this.#interval === 0;
+  }
+
+  /** Bytes up to the next beacon. */
+  get #toBeacon(): number {
+    return this.#interval - (this.#offset % this.#interval);
   }
 
   /** @param expected bytes that follow of the message; undefined where that is not known yet */
@@ -238,14 +266,14 @@ export class SsDecoder extends Transform {
     for (;;) {
       try {
         if (remaining === undefined) {
-          while (!this.#isAtBeacon) yield this.#interval - (this.#offset % this.#interval);
+          while (!this.#isAtBeacon) yield Math.min(SKIPPED_AT_ONCE, this.#toBeacon);
           remaining = yield* this.#beacon();
         }
         while (remaining > 0) {
           // The count of this beacon replaces that of the one before, which may be the damaged part.
           if (this.#isAtBeacon) remaining = yield* this.#beacon();
           if (remaining === 0) break;
-          const part = yield Math.min(remaining, this.#interval - (this.#offset % this.#interval));
+          const part = yield Math.min(remaining, SKIPPED_AT_ONCE, this.#toBeacon);
           remaining -= part.length;
         }
         return;
@@ -258,22 +286,35 @@ export class SsDecoder extends Transform {
 }
 
 /** @throws FileDamagedError */
-function decodeFileHeader(bytes: Buffer): SsHeader {
-  if (!bytes.subarray(0, 2).equals(FILE_MARK.subarray(0, 2)))
+function checkMark(bytes: Buffer): void {
+  if (!bytes.subarray(0, 2).equals(FILE_MARK.subarray(0, 2))) {
     throw new FileDamagedError(0, 'it is no SeaStreamer file');
-  if (bytes[2] !== FILE_MARK[2]) throw new FileDamagedError(2, `it has version ${bytes[2]} of the format, not 1`);
-  const length = bytes[3] as number;
-  const numbers = 4 + length;
-  if (numbers + 12 >= HEADER_SIZE || bytes[HEADER_SIZE - 1] !== LINE_END) {
-    throw new FileDamagedError(3, 'its header is damaged');
   }
-  const beaconInterval = bytes.readUInt32BE(numbers + 8);
-  if (beaconInterval < HEADER_SIZE) throw new FileDamagedError(numbers + 8, `its beacon interval is ${beaconInterval}`);
-  return {
-    fileName: bytes.toString('utf8', 4, numbers),
-    createdAt: new Date(Number(bytes.readBigUInt64BE(numbers))),
-    beaconInterval,
-  };
+  if (bytes[2] !== FILE_MARK[2]) throw new FileDamagedError(2, `it has version ${bytes[2]} of the format, not 1`);
+}
+
+/**
+ * The header, and its first damage among the parts that reading does not depend on.
+ * @throws FileDamagedError where the distance of the beacons is not known
+ */
+function decodeFileHeader(bytes: Buffer): { header: SsHeader; damage: FileDamagedError | undefined } {
+  const nameAt = FILE_MARK.length + 1;
+  const length = bytes[FILE_MARK.length] as number;
+  if (length > MAX_FILE_NAME) throw new FileDamagedError(FILE_MARK.length, 'the file name in its header is too long');
+  const timeAt = nameAt + length;
+  const intervalAt = timeAt + 8;
+  const beaconInterval = bytes.readUInt32BE(intervalAt);
+  if (beaconInterval < HEADER_SIZE) throw new FileDamagedError(intervalAt, `its beacon interval is ${beaconInterval}`);
+  const name = bytes.subarray(nameAt, timeAt);
+  const createdAt = new Date(Number(bytes.readBigUInt64BE(timeAt)));
+  const rules: ReadonlyArray<[isSound: boolean, offset: number, reason: string]> = [
+    [isUtf8(name), nameAt, 'the file name in its header is no text'],
+    [!Number.isNaN(createdAt.getTime()), timeAt, 'the time in its header is out of range'],
+    [bytes[HEADER_SIZE - 1] === LINE_END, HEADER_SIZE - 1, 'its header does not end where it should'],
+  ];
+  const broken = rules.find(([isSound]) => !isSound);
+  const damage = broken && new FileDamagedError(broken[1], broken[2]);
+  return { header: { fileName: name.toString(), createdAt, beaconInterval }, damage };
 }
 
 function isEnd({ streamKey, payload }: SsMessage): boolean {

@@ -11,6 +11,7 @@ import {
   LINE_END,
   encodeFileHeader,
   encodeMessageHeader,
+  MAX_MESSAGE_OVERHEAD,
   maxMarkers,
 } from './ss-format.js';
 import type { SsMessage } from './ss-format.js';
@@ -34,6 +35,12 @@ const OPTIONS = optionNames<SsEncoderOptions>({
 });
 const MAX_U32 = 0xffff_ffff;
 const MAX_U64 = 2n ** 64n - 1n;
+/** Beacons count the bytes of a whole message. */
+const MAX_PAYLOAD = MAX_U32 - MAX_MESSAGE_OVERHEAD;
+/** Of the size of a payload. */
+const SIZE_BYTES = 4;
+/** Up to this size a message is copied into one piece, because a stream of Node.js costs more for each piece than the copy. */
+const MAX_COPIED = 64 * 1024;
 
 /** Of one stream and shard, for the markers of beacons. */
 interface LastMessage {
@@ -85,6 +92,7 @@ export class SsEncoder extends Transform {
 
   override _transform(message: SsMessage, _encoding: BufferEncoding, callback: TransformCallback): void {
     try {
+      checkMessage(message);
       this.#writeMessage(message);
       callback();
     } catch (error) {
@@ -103,16 +111,14 @@ export class SsEncoder extends Transform {
 
   /** @throws InvalidOptionError before anything of the message is written */
   #writeMessage(message: SsMessage): void {
-    checkMessage(message);
     const { payload } = message;
-    const header = encodeMessageHeader(message);
-    const size = Buffer.alloc(4);
-    size.writeUInt32BE(payload.length);
+    const start = encodeMessageHeader(message, SIZE_BYTES);
+    start.writeUInt32BE(payload.length, start.length - SIZE_BYTES);
     const checksum = crc16(payload);
     const end = Buffer.from([checksum >> 8, checksum & 0xff, LINE_END]);
     this.#note(message, end.subarray(0, 2));
-    const parts = [header, size, payload, end];
-    let left = parts.reduce((sum, { length }) => sum + length, 0);
+    const parts = payload.length > MAX_COPIED ? [start, payload, end] : [Buffer.concat([start, payload, end])];
+    let left = start.length + payload.length + end.length;
     for (const part of parts) left = this.#write(part, left);
   }
 
@@ -180,8 +186,9 @@ function resolveOptions(options: SsEncoderOptions): Required<SsEncoderOptions> {
 }
 
 function encodeMarker({ streamKey, shardId, sequence, time, checksum }: LastMessage): Buffer {
-  const header = encodeMessageHeader({ streamKey, shardId, sequence, timestamp: new Date(time) });
-  return Buffer.concat([header, Buffer.from([checksum >> 8, checksum & 0xff])]);
+  const marker = encodeMessageHeader({ streamKey, shardId, sequence, timestamp: new Date(time) }, 2);
+  marker.writeUInt16BE(checksum, marker.length - 2);
+  return marker;
 }
 
 function inOrder(one: LastMessage, other: LastMessage): number {
@@ -192,11 +199,16 @@ function inOrder(one: LastMessage, other: LastMessage): number {
 /** @throws InvalidOptionError */
 function checkMessage({ streamKey, shardId, sequence, timestamp, payload }: SsMessage): void {
   check.name('streamKey', streamKey);
+  if (streamKey === END_OF_STREAM.streamKey) {
+    throw new InvalidOptionError('streamKey', 'must not be the one that ends a file', streamKey);
+  }
   checkU64('shardId', shardId);
   checkU64('sequence', sequence);
   check.date('timestamp', timestamp);
   if (!(payload instanceof Uint8Array)) throw new InvalidOptionError('payload', 'must be a Uint8Array', payload);
-  if (payload.length > MAX_U32) throw new InvalidOptionError('payload', 'must have less than 4 GiB', payload.length);
+  if (payload.length > MAX_PAYLOAD) {
+    throw new InvalidOptionError('payload', `must have at most ${MAX_PAYLOAD} bytes`, payload.length);
+  }
 }
 
 function checkU64(name: string, value: unknown): void {

@@ -15,6 +15,8 @@ export const FILE_MARK = Buffer.from([0x53, 0x73, 0x01]);
 export const HEADER_SIZE = 128;
 /** Ends header, messages and beacons, and begins a beacon, so that an editor shows lines. */
 export const LINE_END = 0x0d;
+/** What the header has room for beside the mark, the length of the name, two numbers and the line end. */
+export const MAX_FILE_NAME = HEADER_SIZE - 3 - 1 - 12 - 1;
 export const DEFAULT_BEACON_INTERVAL = 1024 * 1024;
 const MAX_TEXT = 255;
 /** 0x0D, remaining bytes, number of markers, 0x0D. */
@@ -22,6 +24,10 @@ const EMPTY_BEACON_SIZE = 7;
 /** Shard id, sequence, timestamp. */
 export const HEADER_NUMBERS_SIZE = 24;
 const MAX_MARKER_SIZE = 1 + MAX_TEXT + HEADER_NUMBERS_SIZE + 2;
+/** Size and checksum of the payload, and 0x0D. */
+const PAYLOAD_FRAME_SIZE = 7;
+/** Of a message, without its payload. */
+export const MAX_MESSAGE_OVERHEAD = 1 + MAX_TEXT + HEADER_NUMBERS_SIZE + PAYLOAD_FRAME_SIZE;
 
 /** The message that may be the last one of a file. */
 export const END_OF_STREAM = Object.freeze({ streamKey: 'SEA_STREAMER_INTERNAL', payload: 'EOS' });
@@ -30,6 +36,7 @@ export const END_OF_STREAM = Object.freeze({ streamKey: 'SEA_STREAMER_INTERNAL',
 export interface SsHeader {
   /** The name that the file had when it was written. */
   readonly fileName: string;
+  /** Not a valid date where the file is damaged there, and salvaged. */
   readonly createdAt: Date;
   /** Distance between two beacons in bytes. */
   readonly beaconInterval: number;
@@ -53,34 +60,39 @@ export function maxMarkers(beaconInterval: number): number {
 }
 
 /** @throws InvalidOptionError when it has more than 255 bytes */
-function encodeText(name: string, text: string): Buffer {
-  const bytes = Buffer.from(text);
-  if (bytes.length > MAX_TEXT) {
-    throw new InvalidOptionError(name, `must have at most ${MAX_TEXT} bytes in UTF-8`, `${text.slice(0, 20)}…`);
-  }
-  return Buffer.concat([Buffer.from([bytes.length]), bytes]);
+function textSize(name: string, text: string): number {
+  const size = Buffer.byteLength(text);
+  if (size <= MAX_TEXT) return size;
+  throw new InvalidOptionError(name, `must have at most ${MAX_TEXT} bytes in UTF-8`, `${text.slice(0, 20)}…`);
 }
 
-/** The header of a message or a marker. @throws InvalidOptionError */
-export function encodeMessageHeader({ streamKey, shardId, sequence, timestamp }: Omit<SsMessage, 'payload'>): Buffer {
-  const numbers = Buffer.alloc(HEADER_NUMBERS_SIZE);
-  numbers.writeBigUInt64BE(shardId, 0);
-  numbers.writeBigUInt64BE(sequence, 8);
-  numbers.writeBigUInt64BE(BigInt(timestamp.getTime()), 16);
-  return Buffer.concat([encodeText('streamKey', streamKey), numbers]);
+/**
+ * The header of a message or a marker.
+ * @param room bytes that are left free behind it, for the caller
+ * @throws InvalidOptionError
+ */
+export function encodeMessageHeader(message: Omit<SsMessage, 'payload'>, room: number): Buffer {
+  const { streamKey, shardId, sequence, timestamp } = message;
+  const size = textSize('streamKey', streamKey);
+  const header = Buffer.alloc(1 + size + HEADER_NUMBERS_SIZE + room);
+  let offset = header.writeUInt8(size);
+  offset += header.write(streamKey, offset);
+  offset = header.writeBigUInt64BE(shardId, offset);
+  offset = header.writeBigUInt64BE(sequence, offset);
+  header.writeBigUInt64BE(BigInt(timestamp.getTime()), offset);
+  return header;
 }
 
 /** @throws InvalidOptionError */
 export function encodeFileHeader({ fileName, createdAt, beaconInterval }: SsHeader): Buffer {
   const header = Buffer.alloc(HEADER_SIZE);
-  const name = encodeText('fileName', fileName);
-  if (FILE_MARK.length + name.length + 12 >= HEADER_SIZE) {
-    const most = HEADER_SIZE - FILE_MARK.length - 14;
-    throw new InvalidOptionError('fileName', `must have at most ${most} bytes in UTF-8`, fileName);
+  const size = Buffer.byteLength(fileName);
+  if (size > MAX_FILE_NAME) {
+    throw new InvalidOptionError('fileName', `must have at most ${MAX_FILE_NAME} bytes in UTF-8`, fileName);
   }
-  FILE_MARK.copy(header, 0);
-  name.copy(header, FILE_MARK.length);
-  let offset = FILE_MARK.length + name.length;
+  let offset = FILE_MARK.copy(header);
+  offset = header.writeUInt8(size, offset);
+  offset += header.write(fileName, offset);
   offset = header.writeBigUInt64BE(BigInt(createdAt.getTime()), offset);
   header.writeUInt32BE(beaconInterval, offset);
   header[HEADER_SIZE - 1] = LINE_END;

@@ -1,11 +1,13 @@
-import { Readable } from 'node:stream';
+import { Readable, Writable } from 'node:stream';
 import { pipeline } from 'node:stream/promises';
+import { setImmediate } from 'node:timers/promises';
 import { describe, expect, it } from '@jest/globals';
 import fc from 'fast-check';
 
 import { crc16 } from '../../lib/file/crc16.js';
+import type { FileDamagedError } from '../../lib/engine.js';
 import { SsDecoder, SsEncoder } from '../../lib/file.js';
-import type { SsEncoderOptions, SsHeader, SsMessage } from '../../lib/file.js';
+import type { SsDecoderOptions, SsEncoderOptions, SsHeader, SsMessage } from '../../lib/file.js';
 
 const CREATED = new Date(1_700_000_000_000);
 
@@ -21,11 +23,16 @@ interface Decoded {
   readonly header: SsHeader | undefined;
   readonly messages: SsMessage[];
   readonly damages: number[];
-  readonly error: { readonly code: string; readonly offset: number } | undefined;
+  readonly error: FileDamagedError | undefined;
 }
 
-async function decode(file: Buffer, { salvage = false, piece = 1_000 } = {}): Promise<Decoded> {
-  const decoder = new SsDecoder({ salvage });
+interface DecodeOptions extends SsDecoderOptions {
+  /** Bytes of one chunk. */
+  readonly piece?: number;
+}
+
+async function decode(file: Buffer, { piece = 1_000, ...options }: DecodeOptions = {}): Promise<Decoded> {
+  const decoder = new SsDecoder(options);
   const messages: SsMessage[] = [];
   const damages: number[] = [];
   let header: SsHeader | undefined;
@@ -144,6 +151,66 @@ describe('a .ss file', () => {
     );
   });
 
+  it('has the longest names, payloads without bytes, and payloads that several beacons cut', async () => {
+    const large = Buffer.from(Uint8Array.from({ length: 3 * 1024 * 1024 }, (_, index) => (index * 31) >> 3));
+    const messages = [
+      message('ä'.repeat(127) + 'a', 1, '', 2n ** 64n - 1n),
+      message('orders', 2, large),
+      message('orders', 3, ''),
+    ];
+    const fileName = 'ü'.repeat(55) + 'u';
+    const file = await encode(messages, { fileName });
+    for (const offset of [1, 2, 3].map((number) => number * 1024 * 1024)) expect(file[offset]).toBe(0x0d);
+    const decoded = await decode(file, { piece: 65_536 });
+    expect(decoded.error).toBeUndefined();
+    expect(decoded.header?.fileName).toBe(fileName);
+    expect(plain(decoded.messages)).toEqual(plain(messages));
+  });
+
+  it('names its streams and shards in turn, where a beacon has no room for all of them', async () => {
+    const messages = Array.from({ length: 40 }, (_, number) =>
+      message('a', number, 'x'.repeat(200), BigInt(number % 5)),
+    );
+    const file = await encode(messages, { beaconInterval: 1200 });
+    // Half of 1193 bytes has room for two markers of up to 282 bytes; here a marker has 28.
+    const shards: bigint[] = [];
+    for (let offset = 1200; offset < file.length; offset += 1200) {
+      expect(file[offset + 5]).toBe(2);
+      for (const marker of [0, 1]) shards.push(file.readBigUInt64BE(offset + 6 + 28 * marker + 2));
+    }
+    expect(shards.slice(0, 6)).toEqual([0n, 1n, 2n, 3n, 4n, 0n]);
+  });
+
+  it('is written and read no faster than the other end takes it', async () => {
+    let written = 0;
+    function* endless(): Generator<SsMessage> {
+      for (;;) yield message('orders', (written += 1), 'x'.repeat(1_000));
+    }
+    const encoder = new SsEncoder({ beaconInterval: 4_096 });
+    const decoder = new SsDecoder();
+    const file = pipeline(endless(), encoder, decoder);
+    let read = 0;
+    for await (const { sequence } of decoder as AsyncIterable<SsMessage>) {
+      read += 1;
+      expect(sequence & 0xffffn).toBe(BigInt(read));
+      // In between are the buffers of both, each of a few messages.
+      expect(written - read).toBeLessThan(200);
+      if (read % 50 === 0) await setImmediate();
+      if (read === 500) break;
+    }
+    await expect(file).rejects.toThrow();
+    expect([encoder.destroyed, decoder.destroyed]).toEqual([true, true]);
+  });
+
+  it('ends with an error of a listener', async () => {
+    const decoder = new SsDecoder();
+    decoder.on('header', () => {
+      throw new RangeError('too old');
+    });
+    const file = await encode([message('a', 1, '1')]);
+    await expect(pipeline(pieces(file, 50), decoder, new Writable({ objectMode: true }))).rejects.toThrow('too old');
+  });
+
   it('ends with its end-of-stream message, and bytes behind that are not read', async () => {
     const file = await encode([message('a', 1, '1')], { endOfStream: true });
     const { messages, error } = await decode(Buffer.concat([file, Buffer.from('rubbish')]));
@@ -156,14 +223,28 @@ describe('a .ss file', () => {
     ['createdAt', { createdAt: new Date(Number.NaN) }],
     ['endOfStream', { endOfStream: 1 }],
     ['name', { name: 'a.ss' }],
-  ])('is refused with a wrong option: %s', (name, options) => {
+  ])('is not written with a wrong option: %s', (name, options) => {
     expect(() => new SsEncoder(options)).toThrow(
+      expect.objectContaining({ code: 'ERR_INVALID_OPTION', message: expect.stringContaining(name) }),
+    );
+  });
+
+  it.each<[string, object]>([
+    ['salvage', { salvage: 'yes' }],
+    ['maxPayload', { maxPayload: -1 }],
+    ['maxPayload', { maxPayload: 2 ** 32 }],
+    ['beaconInterval', { beaconInterval: 1024 }],
+  ])('is not read with a wrong option: %s', (name, options) => {
+    expect(() => new SsDecoder(options)).toThrow(
       expect.objectContaining({ code: 'ERR_INVALID_OPTION', message: expect.stringContaining(name) }),
     );
   });
 
   it.each<[string, Partial<SsMessage>]>([
     ['streamKey', { streamKey: 'ä'.repeat(128) }],
+    ['streamKey', { streamKey: '' }],
+    // Its readers would stop there.
+    ['streamKey', { streamKey: 'SEA_STREAMER_INTERNAL', payload: Buffer.from('EOS') }],
     ['shardId', { shardId: 2n ** 64n }],
     ['sequence', { sequence: -1n }],
     ['timestamp', { timestamp: new Date(-1) }],
@@ -230,12 +311,60 @@ describe('a damaged .ss file', () => {
   });
 
   it.each([
-    ['empty', Buffer.alloc(0), undefined],
-    ['of another kind', Buffer.alloc(200, 'text'), 0],
-    ['of another version', Buffer.from([0x53, 0x73, 2, ...Buffer.alloc(200)]), 2],
-    ['cut in its header', Buffer.from([0x53, 0x73, 1]), 0],
-  ])('or one that is %s is told apart', async (_, file, offset) => {
-    const { error, messages: found } = await decode(file, { salvage: true });
-    expect([error?.offset, found]).toEqual([offset, []]);
+    ['empty', Buffer.alloc(0), 0, 'ends in its header'],
+    ['of another kind', Buffer.alloc(200, 'text'), 0, 'no SeaStreamer file'],
+    ['of another kind and short', Buffer.from('{}\n'), 0, 'no SeaStreamer file'],
+    ['of another version', Buffer.from([0x53, 0x73, 2, ...Buffer.alloc(200)]), 2, 'version 2'],
+    ['cut in its mark', Buffer.from([0x53]), 0, 'ends in its header'],
+    ['cut in its header', Buffer.from([0x53, 0x73, 1]), 0, 'ends in its header'],
+    ['without a usable beacon interval', Buffer.from([0x53, 0x73, 1, ...Buffer.alloc(200)]), 12, 'interval is 0'],
+  ])('or one that is %s is told apart', async (_, file, offset, reason) => {
+    for (const salvage of [false, true]) {
+      const { error, messages: found } = await decode(file, { salvage });
+      expect([error?.offset, found]).toEqual([offset, []]);
+      expect(error?.message).toContain(reason);
+    }
+  });
+
+  it('is named also where its header is damaged, and gives all messages with salvage', async () => {
+    const file = await encode(messages, { ...options, fileName: 'abc' });
+    const header: Array<[offset: number, value: number]> = [
+      [4, 0xff], // of the name: no UTF-8
+      [7, 0xff], // of the time: too late for a date
+      [127, 0],
+    ];
+    for (const [offset, value] of header) {
+      const damaged = Buffer.from(file);
+      damaged[offset] = value;
+      expect((await decode(damaged)).error).toMatchObject({ code: 'ERR_FILE_DAMAGED', offset });
+      const saved = await decode(damaged, { salvage: true });
+      expect([saved.error, saved.damages]).toEqual([undefined, [offset]]);
+      expect(plain(saved.messages)).toEqual(plain(messages));
+    }
+  });
+
+  it('is not held in memory for a length that it does not have', async () => {
+    // Without beacons for 4 GiB, nothing contradicts the length until the file ends.
+    const file = await encode(messages, { beaconInterval: 2 ** 32 - 1 });
+    const size = 128 + 1 + 'payments'.length + 24;
+    file.writeUInt32BE(2 ** 32 - 1, size);
+    const { error } = await decode(file);
+    expect(error).toMatchObject({ offset: 128, message: expect.stringContaining('4294967295 bytes') });
+    const small = await decode(await encode(messages), { maxPayload: 50 });
+    expect(small.error?.message).toContain('bytes of payload');
+    // Behind those with 30, 35, 40, 45 and 50 bytes, to each of which its header and its frame add.
+    const names = messages.slice(0, 5).reduce((sum, { streamKey }) => sum + streamKey.length, 0);
+    expect(small.error?.offset).toBe(128 + 200 + names + 5 * (1 + 24 + 4 + 3));
+  });
+
+  it('gives with salvage what is behind a part that was overwritten with zeros', async () => {
+    const file = await encode(messages, options);
+    const damaged = Buffer.from(file).fill(0, 340, 900);
+    const { messages: found, error } = await decode(damaged, { salvage: true });
+    expect(error).toBeUndefined();
+    const all = plain(messages);
+    expect(all).toEqual(expect.arrayContaining(plain(found)));
+    expect(plain(found).at(-1)).toEqual(all.at(-1));
+    expect(found.length).toBeGreaterThan(3);
   });
 });

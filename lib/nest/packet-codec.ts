@@ -1,7 +1,7 @@
 import type { Deserializer, ReadPacket, Serializer } from '@nestjs/microservices';
 
 import type { Payload, SendOptions } from '../engine/messages/outgoing-message.js';
-import { StreamMessage } from '../engine/messages/stream-message.js';
+import type { StreamMessage } from '../engine/messages/stream-message.js';
 import { InvalidOptionError, PayloadDecodeError } from '../errors.js';
 import { isPromise } from '../shared/callbacks.js';
 import { EXPIRES_AT_HEADER } from './deadlines.js';
@@ -119,7 +119,7 @@ function requireSize(message: StreamMessage, limit: number): void {
 
 /** Bytes of what a handler is given: the payload, or without one all fields; headers as far as they are out of the ordinary. */
 function sizeOf(message: StreamMessage): number {
-  const stored = StreamMessage.storedFieldsOf(message).reduce((sum, { length }) => sum + length, 0);
+  const stored = message.storedFields.reduce((sum, { length }) => sum + length, 0);
   if (!message.hasPayload) return stored;
   const { length } = message.payload;
   return length + Math.max(0, stored - length - FREE_HEADERS);

@@ -21,9 +21,9 @@ describe('a message that waits', () => {
     StreamMessage.detach(message);
 
     expect({ ...message.toJSON(), fields: [...message.fields] }).toEqual(before);
-    const kept = [message.payload, ...message.fields.values(), ...StreamMessage.storedFieldsOf(message)];
+    const kept = [message.payload, ...message.fields.values(), ...message.storedFields];
     for (const part of kept) expect(part.buffer.byteLength).toBe(SIZE);
-    expect(StreamMessage.storedFieldsOf(message).map(String)).toEqual(FIELDS);
+    expect(message.storedFields.map(String)).toEqual(FIELDS);
   });
 
   it('is not copied when the bytes in which it came are not much more than its own', () => {

@@ -83,7 +83,7 @@ async function putBack(message: StreamMessage, origin: DeadLetterOrigin, command
 
 /** The fields of the message without the headers of its dead letter. */
 function originalFields(message: StreamMessage): Buffer[] {
-  const stored = StreamMessage.storedFieldsOf(message);
+  const stored = message.storedFields;
   return stored.filter((_, index) => {
     const name = stored[index - (index % 2)] as Buffer;
     return !name.toString('latin1').startsWith(`${HEADER_PREFIX}dead-letter-`);

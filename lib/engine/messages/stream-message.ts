@@ -104,6 +104,14 @@ export class StreamMessage implements StreamShard {
     return this.#fields;
   }
 
+  /**
+   * Names and values in turn, byte for byte, for an entry that is copied: {@link fields} has no invalid UTF-8 in its names, and
+   * only one of two fields with the same name.
+   */
+  get storedFields(): readonly Buffer[] {
+    return this.#raw;
+  }
+
   /** The headers, without their prefix. A header may have any name, so ask for it with `Object.hasOwn` where that matters. */
   get headers(): Readonly<Record<string, string>> {
     return (this.#headers ??= this.#readHeaders());
@@ -151,15 +159,6 @@ export class StreamMessage implements StreamShard {
    */
   static isSuspect(message: StreamMessage): boolean {
     return message.#isSuspect;
-  }
-
-  /**
-   * Names and values in turn, byte for byte, for an entry that is copied: {@link fields} has no invalid UTF-8, and only one
-   * of two fields with the same name.
-   * @internal
-   */
-  static storedFieldsOf(message: StreamMessage): readonly Buffer[] {
-    return message.#raw;
   }
 
   /**

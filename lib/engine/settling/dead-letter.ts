@@ -5,7 +5,7 @@ import type { RedisStreamsError } from '../../errors.js';
 import { toPublicError } from '../../redis/commands/redis-error.js';
 import type { AppendCommands } from '../../redis/commands/stream-commands.js';
 import { check, optionNames } from '../../shared/option-checks.js';
-import { StreamMessage } from '../messages/stream-message.js';
+import type { StreamMessage } from '../messages/stream-message.js';
 
 /** The stream for messages that cannot be processed. */
 export interface DeadLetterOptions {
@@ -95,7 +95,7 @@ export async function storeDeadLetter(
 ): Promise<StoredDeadLetter> {
   const { message, target } = letter;
   const streamKey = target.stream ?? message.streamKey + DEAD_LETTER_SUFFIX;
-  const fields: Array<string | Buffer> = [...StreamMessage.storedFieldsOf(message)];
+  const fields: Array<string | Buffer> = [...message.storedFields];
   for (const [name, value] of Object.entries(describe(letter))) fields.push(HEADER_PREFIX + name, value);
   const { outcome, trimmed } = await appending.appendTrimmed(streamKey, { id: '*', fields }, target.maxLen);
   if (typeof outcome !== 'string') throw toPublicError(outcome, streamKey, 'writing a dead letter to');

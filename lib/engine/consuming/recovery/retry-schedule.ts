@@ -178,5 +178,5 @@ function mayClaim({ refusal, isPaused }: Partition): boolean {
 
 /** The message once more, for the stream that had its entry was deleted. */
 function copyOf(message: StreamMessage, deliveryCount: number): StreamEntry {
-  return { id: message.id, fields: StreamMessage.storedFieldsOf(message), deliveryCount };
+  return { id: message.id, fields: message.storedFields, deliveryCount };
 }

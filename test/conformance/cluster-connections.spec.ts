@@ -101,7 +101,7 @@ describe('a master that stands still', () => {
       for (let n = 0; n < 100; n += 1) {
         await Promise.all([producer.sendTo(keys[1], `${n}`), producer.sendTo(keys[2], `${n}`)]);
       }
-      await until('the others are read', () => read.get(keys[1]) === 101 && read.get(keys[2]) === 101, 5_000);
+      await until('the others are read', () => read.get(keys[1]) === 101 && read.get(keys[2]) === 101, 10_000);
       expect(confirmed).toBe(0);
       server.resume();
       isStopped = false;

@@ -212,14 +212,14 @@ it("Nest's own ClientsModule creates a client by customClass, and closes it with
 it('when Redis is down at start, the application starts all the same; emit waits, then fails', async () => {
   const connection = `redis://127.0.0.1:${await freePort()}`;
   const begin = Date.now();
-  const app = await start([RedisStreamsModule.forRoot(options({ connection, timeout: 2_000 }))]);
-  expect(Date.now() - begin).toBeLessThan(1_500);
+  const app = await start([RedisStreamsModule.forRoot(options({ connection, timeout: 4_000 }))]);
+  expect(Date.now() - begin).toBeLessThan(3_500);
 
   await expect(firstValueFrom(app.get(Checkout).client.emit('x', 1))).rejects.toMatchObject({
     name: expect.stringMatching(/Error$/),
     code: expect.stringMatching(/^ERR_/),
   });
-  expect(Date.now() - begin).toBeGreaterThanOrEqual(1_950);
+  expect(Date.now() - begin).toBeGreaterThanOrEqual(3_950);
 });
 
 /** Options that the compiler refuses in a literal, but not in what a configuration service returns. */

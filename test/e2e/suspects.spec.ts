@@ -85,7 +85,7 @@ describe('messages that a crash has left behind, and that wait for their turn', 
     await startInstance(bench, [onEvent('a', handle)], optionsOf({ mode }));
     await until('the first is handled', () => handled.length === 1);
     await takeAway();
-    await until('all are handled', () => handled.length === COUNT, 6_000);
+    await until('all are handled', () => handled.length === COUNT, 15_000);
     expect(handled).toEqual([0, 1, 2, 3, 4]);
     await until('nothing is pending', async () => (await admin.xpending('a', 'g').catch(() => [0]))[0] === 0);
     expect(handled).toHaveLength(COUNT);
@@ -104,8 +104,8 @@ describe('messages that a crash has left behind, and that wait for their turn', 
     await until('the first is handled', () => handled.length === 1);
     await admin.acl('SETUSER', 'default', 'resetkeys', '~b', '~nrs:*');
 
-    await until('all of b are handled', () => handled.filter((name) => name.startsWith('b')).length === COUNT, 8_000);
+    await until('all of b are handled', () => handled.filter((name) => name.startsWith('b')).length === COUNT, 15_000);
     await admin.acl('SETUSER', 'default', 'allkeys');
-    await until('all are handled', () => handled.length === 2 * COUNT, 10_000);
+    await until('all are handled', () => handled.length === 2 * COUNT, 15_000);
   });
 });

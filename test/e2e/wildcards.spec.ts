@@ -376,7 +376,7 @@ describe('a pattern with a wildcard', () => {
 
 describe('a wildcard in a cluster', () => {
   it('finds the streams of every master, also those that appear later', async () => {
-    const cluster = await RedisCluster.start({ nodeTimeout: 1_000 });
+    const cluster = await RedisCluster.start();
     nest.closeLater({ close: () => cluster.stop() });
     const seen: string[] = [];
     const names = Array.from({ length: 12 }, (_, index) => `orders.${index}`);

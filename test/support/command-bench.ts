@@ -16,7 +16,7 @@ import { uniqueName } from './redis.js';
 import type { OpenWay, Way } from './ways.js';
 
 /** Milliseconds. */
-const TIMES = { connectTimeout: 10_000, replyTimeout: 10_000, blockTimeout: 2_000 };
+const TIMES = { connectTimeout: 10_000, replyTimeout: 10_000, blockTimeout: 10_000 };
 const TIMEOUT = 10_000;
 
 /** A reader connection and its commands. */

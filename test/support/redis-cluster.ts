@@ -17,7 +17,7 @@ export interface ClusterNode {
 export interface RedisClusterOptions {
   /** Starts one replica for each master. Default: false. */
   replicas?: boolean;
-  /** Milliseconds without an answer after which a node counts as failed. */
+  /** Milliseconds without an answer after which a node counts as failed; long by default, for machines that are busy. */
   nodeTimeout?: number;
   /** Further arguments of every server. */
   args?: readonly string[];
@@ -37,7 +37,7 @@ export class RedisCluster {
 
   static async start({
     replicas = false,
-    nodeTimeout = 2_000,
+    nodeTimeout = 10_000,
     args = [],
   }: RedisClusterOptions = {}): Promise<RedisCluster> {
     const count = replicas ? 2 * MASTERS : MASTERS;

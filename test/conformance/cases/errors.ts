@@ -102,7 +102,7 @@ export function errorCases(bench: CommandBench): void {
       const read = reading.readGroup({ group: 'g', consumer: 'c', streamKeys: [key], count: 1 });
       expect((await read).map((page) => page.entries.length)).toEqual([1]);
       const blocked = reading
-        .readGroup({ group: 'g', consumer: 'c', streamKeys: [key], count: 1, block: 2_000 })
+        .readGroup({ group: 'g', consumer: 'c', streamKeys: [key], count: 1, block: 10_000 })
         .catch((error: unknown) => error);
       await until('the read blocks', async () => /blocked_clients:[1-9]/.test(await admin.info('clients')));
       await killBlocked();
@@ -112,7 +112,7 @@ export function errorCases(bench: CommandBench): void {
       expect(classifyRedisError(error)).toBe('connection');
       await until('the connection is replaced', () => connection.epoch > epoch && connection.channel !== undefined);
       await admin.xadd(key, '*', 'msg', 'y');
-      const pages = await reading.readGroup({ group: 'g', consumer: 'c', streamKeys: [key], count: 1, block: 2_000 });
+      const pages = await reading.readGroup({ group: 'g', consumer: 'c', streamKeys: [key], count: 1, block: 10_000 });
       expect(pages.map((page) => page.entries.map(({ fields }) => String(fields?.[1])))).toEqual([['y']]);
 
       async function killBlocked(): Promise<void> {

@@ -8,7 +8,7 @@ import { until } from '../../support/until.js';
 import { FIELDS } from './appending.js';
 
 /** Milliseconds that a read blocks whose entries arrive, or that is ended, before that. */
-const LONG = 2_000;
+const LONG = 10_000;
 
 const textOf = ({ fields }: StreamEntry): string => String(fields?.[1]);
 const shown = (pages: readonly StreamPage[]) => pages.map(({ streamKey, entries }) => [streamKey, entries.map(textOf)]);

@@ -103,7 +103,7 @@ describe('a connection that the server ends because it is idle', () => {
     await wait(1.5 * SILENCE);
     await server.kill();
 
-    await until('it is seen', () => statuses.includes('reconnecting'), 2_000);
+    await until('it is seen', () => statuses.includes('reconnecting'), 5_000);
     expect(lines.join('\n')).toMatch(/lost, reconnecting/);
     const sending = producer.send('during');
     await server.restart();

@@ -157,7 +157,7 @@ describe('a connection to one node of a cluster', () => {
     proxy.cut('rst', 'reader');
     proxy.delay(0);
 
-    await until('the message is handled', () => ledger.handled === 1, 5_000);
+    await until('the message is handled', () => ledger.handled === 1);
     expect(counts).toEqual([1]);
   });
 
@@ -199,10 +199,10 @@ describe('a node of a cluster that stands still', () => {
     const messages = await take(consumer, 3);
     proxies[0]?.stall();
     for (const message of messages) consumer.ack(message);
-    await until('the first acks are on the server', isAcknowledged, 1_000);
+    await until('the first acks are on the server', isAcknowledged, 5_000);
     await round(keys.slice(1));
 
-    await until('the next acks are on the server', isAcknowledged, 1_000);
+    await until('the next acks are on the server', isAcknowledged, 5_000);
     proxies[0]?.cut();
     proxies[0]?.unstall();
   });

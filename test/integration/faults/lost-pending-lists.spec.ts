@@ -87,7 +87,7 @@ describe('a message that waits for its retry', () => {
     await until('all have failed', () => handler.failed.size === 50);
     await takeAway();
 
-    await until('all have succeeded', () => handler.isDone, 8_000);
+    await until('all have succeeded', () => handler.isDone, 15_000);
     expect(handler.succeeded.sort((a, b) => a - b)).toEqual(range(50));
     await until('nothing is pending', async () => (await admin.xpending('s', 'g').catch(() => [0]))[0] === 0);
   });
@@ -100,7 +100,7 @@ describe('a message that waits for its retry', () => {
     await until('all are pending', async () => (await admin.xpending('s', 'g'))[0] === 5);
     await admin.xgroup('DELCONSUMER', 's', 'g', 'me');
 
-    await until('all are pending again', async () => (await admin.xpending('s', 'g'))[0] === 5, 3_000);
+    await until('all are pending again', async () => (await admin.xpending('s', 'g'))[0] === 5);
   });
 });
 
@@ -140,7 +140,7 @@ describe('a message in a handler, or behind it', () => {
     await send(8);
     await until('all are read', async () => (await admin.xpending('s', 'g'))[0] === 8);
     await admin.xgroup('DELCONSUMER', 's', 'g', 'me');
-    await until('all are pending again', async () => (await admin.xpending('s', 'g'))[0] === 8, 8_000);
+    await until('all are pending again', async () => (await admin.xpending('s', 'g'))[0] === 8, 15_000);
     release();
 
     await until('all are handled', () => handled.length === 8);

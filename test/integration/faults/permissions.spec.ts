@@ -38,7 +38,7 @@ describe('credentials that are refused', () => {
     expect(error).toMatchObject({ code: 'ERR_PERMISSION', retryable: false });
     expect((error as Error).message).toContain(`127.0.0.1:${server.port}`);
     expect(`${inspect(error, { depth: 9 })} ${bench.log.join(' ')}`).not.toMatch(/secret/);
-    expect(Date.now() - begin).toBeLessThan(2_000);
+    expect(Date.now() - begin).toBeLessThan(5_000);
   });
 
   it.each([

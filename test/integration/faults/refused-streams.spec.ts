@@ -44,9 +44,9 @@ describe('a stream that the user may not read any more', () => {
       await permit('orders', 'refunds');
       await until('the refusal is reported', () => reported.length > 0);
       for (const key of STREAMS) await admin.xadd(key, '*', 'msg', '1');
-      await until('the others are read', () => received.length === 2, 2_000);
+      await until('the others are read', () => received.length === 2, 8_000);
       for (const key of STREAMS) await admin.xadd(key, '*', 'msg', '2');
-      await until('the others are read further', () => received.length === 4, 2_000);
+      await until('the others are read further', () => received.length === 4, 8_000);
       expect(received.sort()).toEqual(['orders 1', 'orders 2', 'refunds 1', 'refunds 2']);
       expect(reported).toEqual([
         expect.objectContaining({ code: 'ERR_PERMISSION', message: expect.stringContaining("'payments'") }),
@@ -61,7 +61,7 @@ describe('a stream that the user may not read any more', () => {
       ]);
 
       await permit('*');
-      await until('all is received', () => received.length === 6, 8_000);
+      await until('all is received', () => received.length === 6, 15_000);
       expect(received.slice(4)).toEqual(['payments 1', 'payments 2']);
       expect(await streamer.health()).toMatchObject({ isHealthy: true });
     },
@@ -78,7 +78,7 @@ describe('a stream that the user may not read any more', () => {
     await permit('orders');
     await until('two are reported', () => reported.length === 2);
     await admin.xadd('orders', '*', 'msg', 'x');
-    await until('the other is read', () => received.length === 1, 2_000);
+    await until('the other is read', () => received.length === 1, 8_000);
     await permit('none');
     await until('the whole loop is refused', async () => (await streamer.health()).loops[0]?.refusal !== undefined);
     for (const key of STREAMS) await admin.xadd(key, '*', 'msg', 'x');
@@ -88,7 +88,7 @@ describe('a stream that the user may not read any more', () => {
 
     await permit('*');
     await until('all is received', () => received.length === 4, 10_000);
-    await until('it is healthy', async () => (await streamer.health()).isHealthy, 8_000);
+    await until('it is healthy', async () => (await streamer.health()).isHealthy, 15_000);
   });
 
   it('does not prevent that entries of dead consumers are claimed from the others', async () => {

@@ -133,7 +133,7 @@ describe('a read that is blocked', () => {
     streamer.on('status', (status) => statuses.push(status));
     await untilBlocked();
     await admin.call('REPLICAOF', '127.0.0.1', '1');
-    await until('the reader has reconnected', () => statuses.includes('reconnecting'), 5_000);
+    await until('the reader has reconnected', () => statuses.includes('reconnecting'));
     await admin.call('REPLICAOF', 'NO', 'ONE');
     await admin.xadd('s', '*', 'msg', 'x');
 

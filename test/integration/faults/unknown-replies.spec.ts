@@ -52,7 +52,7 @@ describe('a reply to a read that says nothing about the stream', () => {
       expect(reported).toHaveLength(1);
 
       proxy.relay();
-      await until('all is received', () => received.length === 2, 8_000);
+      await until('all is received', () => received.length === 2, 15_000);
       expect(received.sort()).toEqual(['of s', 'of t']);
       expect(await streamer.health()).toMatchObject({ isHealthy: true, loops: [{ refusal: undefined }] });
     },
@@ -87,7 +87,7 @@ describe('a reply to XACK that says nothing about the entries', () => {
       expect(reported).toEqual([expect.stringContaining(reply.slice(1))]);
 
       proxy.relay();
-      await until('all are acknowledged', async () => (await admin.xpending('s', 'g'))[0] === 0, 8_000);
+      await until('all are acknowledged', async () => (await admin.xpending('s', 'g'))[0] === 0, 15_000);
       await until('it is healthy', async () => (await streamer.health()).isHealthy);
     },
   );
@@ -111,7 +111,7 @@ describe('a reply to XACK that says nothing about the entries', () => {
     await until('an attempt was refused', () => proxy.answers > 0);
     let isOver = false;
     void consumer.end().then(() => (isOver = true));
-    await until('the consumer has ended', () => isOver, 2_500);
+    await until('the consumer has ended', () => isOver, 4_000);
     expect((await admin.xpending('s', 'g'))[0]).toBe(1);
   });
 });

@@ -29,6 +29,13 @@ export async function runTool(args: readonly string[], options: ToolOptions = {}
   return tool.ended;
 }
 
+/** Runs the tool with `--json`, which must succeed, and parses what it prints. */
+export async function runToolForJson<T>(args: readonly string[], options: ToolOptions = {}): Promise<T> {
+  const { code, stdout, stderr } = await runTool([...args, '--json'], options);
+  if (code !== 0) throw new Error(`nrs ${args.join(' ')} ended with ${code}: ${stderr}`);
+  return JSON.parse(stdout) as T;
+}
+
 /** A tool that runs until the test ends it. */
 export class RunningTool {
   readonly child: ChildProcessWithoutNullStreams;
@@ -57,9 +64,19 @@ export class RunningTool {
     return Buffer.concat(this.#printed.stderr).toString();
   }
 
-  async untilPrinted(text: string | RegExp): Promise<void> {
-    const isPrinted = (): boolean => (typeof text === 'string' ? this.stdout.includes(text) : text.test(this.stdout));
-    await until(`the tool has printed ${String(text)}`, isPrinted, LIMIT).catch((error: Error) => {
+  /** To the standard output; at a terminal also what it notes. */
+  untilPrinted(text: string | RegExp): Promise<void> {
+    return this.#untilShown(text, () => this.stdout);
+  }
+
+  /** To the standard error. */
+  untilNoted(text: string | RegExp): Promise<void> {
+    return this.#untilShown(text, () => this.stderr);
+  }
+
+  async #untilShown(text: string | RegExp, shown: () => string): Promise<void> {
+    const isShown = (): boolean => (typeof text === 'string' ? shown().includes(text) : text.test(shown()));
+    await until(`the tool has printed ${String(text)}`, isShown, LIMIT).catch((error: Error) => {
       throw new Error(`${error.message}; it has printed:\n${this.stdout}${this.stderr}`, { cause: error });
     });
   }

@@ -33,5 +33,7 @@ export function failureText(error: unknown): string {
     error instanceof RedisStreamsError ||
     'code' in error ||
     error.name === 'ReplyError';
-  return isExpected ? error.message : (error.stack ?? error.message);
+  if (!isExpected) return error.stack ?? error.message;
+  const isNodeOfCluster = /: MOVED \d/.test(error.message);
+  return isNodeOfCluster ? `${error.message}. The server is a node of a cluster: add --cluster` : error.message;
 }

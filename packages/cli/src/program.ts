@@ -3,11 +3,46 @@ import { Command, CommanderError } from 'commander';
 import { CheckFoundError, EXIT, exitCodeOf, failureText } from './failure.js';
 import { Output } from './output.js';
 import { addGlobalOptions } from './session.js';
+import { addComplete, addCompletion } from './commands/completion.js';
 import { addConsole } from './commands/console.js';
+import { addConsumers } from './commands/consumers.js';
+import { addDead } from './commands/dead.js';
+import { addDelayed } from './commands/delayed.js';
+import { addDoctor } from './commands/doctor.js';
+import { addGet } from './commands/get.js';
+import { addGroups } from './commands/groups.js';
+import { addInfo } from './commands/info.js';
+import { addLag } from './commands/lag.js';
 import { addLs } from './commands/ls.js';
+import { addPause, addResume } from './commands/pause.js';
+import { addPending } from './commands/pending.js';
+import { addSeek } from './commands/seek.js';
+import { addSend } from './commands/send.js';
+import { addTail } from './commands/tail.js';
+import { addTrim } from './commands/trim.js';
 
 /** Every command, in the order of the help. A command is one file, whose function adds it to the program. */
-const COMMANDS: ReadonlyArray<(program: Command) => void> = [addLs, addConsole];
+const COMMANDS: ReadonlyArray<(program: Command) => void> = [
+  addLs,
+  addInfo,
+  addTail,
+  addGet,
+  addSend,
+  addGroups,
+  addLag,
+  addPending,
+  addSeek,
+  addDead,
+  addTrim,
+  addConsumers,
+  addDelayed,
+  addPause,
+  addResume,
+  addDoctor,
+  addConsole,
+  addCompletion,
+  addComplete,
+];
 
 /** The program with all of its commands; it has read no arguments yet. */
 export function createProgram(): Command {

@@ -1,4 +1,5 @@
 import { Cluster, Redis } from 'ioredis';
+import type { RedisOptions } from 'ioredis';
 import type { Command } from 'commander';
 import { PermissionError, RedisStreamer } from 'nestjs-redis-streams/engine';
 import type { RedisStreamsConnection, StreamManager } from 'nestjs-redis-streams/engine';
@@ -50,6 +51,11 @@ export class Session {
     return this.#options.prefix ?? '';
   }
 
+  /** The user of the connection. */
+  get username(): string {
+    return decodeURIComponent(new URL(this.#url).username) || 'default';
+  }
+
   async manager(): Promise<StreamManager> {
     return (await this.streamer()).createManager();
   }
@@ -73,7 +79,10 @@ export class Session {
    */
   async confirm(question: string): Promise<void> {
     if (this.#options.yes) return;
-    if (!canAsk()) throw new UsageError(`${question} Without a terminal this needs --yes`);
+    if (!canAsk()) {
+      const [effect] = question.split('\n');
+      throw new UsageError(`Without a terminal this needs --yes. ${effect}`);
+    }
     await this.output.note(question);
     const answer = await ask('Go ahead? [y/N] ');
     if (!/^y(es)?$/i.test(answer?.trim() ?? '')) throw new FailedError('Nothing was changed');
@@ -101,7 +110,7 @@ export class Session {
     try {
       return await this.#tryToConnect();
     } catch (error) {
-      if (!(error instanceof PermissionError) || this.#password !== undefined || !canAsk()) throw error;
+      if (!isLoginMissing(error) || this.#password !== undefined || !canAsk()) throw error;
       this.#password = await askHidden('Password of Redis: ');
       return this.#tryToConnect();
     }
@@ -142,21 +151,31 @@ export class Session {
     return complete.href;
   }
 
+  /** The streamer was connected with the same URL, and has checked it. */
   #client(): Redis | Cluster {
-    const { protocol, hostname, port, username, password, pathname } = new URL(this.#url);
-    const access = {
-      username: decodeURIComponent(username) || undefined,
-      password: decodeURIComponent(password) || undefined,
-      tls: protocol === 'rediss:' ? {} : undefined,
-    };
-    const node = { host: hostname.replace(/^\[|\]$/g, ''), port: Number(port || 6379) };
-    const client = this.#options.cluster
-      ? new Cluster([node], { redisOptions: access })
-      : new Redis({ ...node, ...access, db: Number(pathname.slice(1) || 0), maxRetriesPerRequest: 1 });
+    const url = this.#url;
+    const client = this.#options.cluster ? clusterOf(new URL(url)) : new Redis(url, { maxRetriesPerRequest: 1 });
     // What fails, fails the command that was called; without a listener it would be printed as well.
     client.on('error', () => undefined);
     return client;
   }
+}
+
+/** Whether the server wants a password, and none was given. */
+function isLoginMissing(error: unknown): boolean {
+  return error instanceof PermissionError && error.cause instanceof Error && error.cause.message.startsWith('NOAUTH');
+}
+
+/** Nodes that are discovered are reached with the user and password of the one that is given. */
+function clusterOf({ protocol, hostname, port, username, password }: URL): Cluster {
+  const redisOptions: RedisOptions = {
+    username: decodeURIComponent(username) || undefined,
+    password: decodeURIComponent(password) || undefined,
+    ...(protocol === 'rediss:' && { tls: {} }),
+    maxRetriesPerRequest: 1,
+  };
+  const node = { host: hostname.replace(/^\[|\]$/g, ''), port: Number(port || 6379) };
+  return new Cluster([node], { redisOptions });
 }
 
 /**

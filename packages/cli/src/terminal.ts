@@ -6,18 +6,20 @@ export function canAsk(): boolean {
   return process.stdin.isTTY === true && process.stderr.isTTY === true;
 }
 
-/** Undefined when the input ends without an answer, or the question is interrupted. */
+/** Undefined when the input ends without an answer. */
 export async function ask(question: string): Promise<string | undefined> {
   return askOn(process.stderr, question);
 }
 
 /** The same, and what is typed is not shown. */
 export async function askHidden(question: string): Promise<string | undefined> {
-  process.stderr.write(question);
   const silent = new Writable({ write: (_chunk, _encoding, done) => done() });
-  const answer = await askOn(silent, '');
+  const answer = askOn(silent, '');
+  // Not before: until the answer is awaited, the terminal shows what is typed.
+  process.stderr.write(question);
+  const text = await answer;
   process.stderr.write('\n');
-  return answer;
+  return text;
 }
 
 async function askOn(output: NodeJS.WritableStream, question: string): Promise<string | undefined> {

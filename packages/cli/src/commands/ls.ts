@@ -1,7 +1,8 @@
 import type { Command } from 'commander';
-import type { StreamDetails, StreamManager } from 'nestjs-redis-streams/engine';
+import type { StreamDetails } from 'nestjs-redis-streams/engine';
 import { readableBytes } from '../numbers.js';
 import { action, examples } from '../session.js';
+import { streamKeysOf } from '../streams.js';
 
 export function addLs(program: Command): void {
   program
@@ -19,7 +20,7 @@ export function addLs(program: Command): void {
       action<[pattern?: string]>(async (session, [pattern]) => {
         const manager = await session.manager();
         const found: StreamDetails[] = [];
-        for (const key of (await streamsOf(manager)).filter(matching(pattern))) found.push(await manager.info(key));
+        for (const key of (await streamKeysOf(manager)).filter(matching(pattern))) found.push(await manager.info(key));
         const { output } = session;
         const listed = found.map(({ streamKey, length, memory, firstId, lastId, groups, shards }) => ({
           streamKey,
@@ -43,18 +44,6 @@ export function addLs(program: Command): void {
         );
       }),
     );
-}
-
-/** The keys of all streams, in the order of their names; shards by their own names. */
-async function streamsOf(manager: StreamManager): Promise<string[]> {
-  const streams = new Set<string>();
-  let cursor = '0';
-  do {
-    const page = await manager.scan(cursor);
-    for (const key of page.streams) streams.add(key);
-    cursor = page.cursor;
-  } while (cursor !== '0');
-  return [...streams].sort();
 }
 
 function matching(pattern = '*'): (key: string) => boolean {

@@ -1,0 +1,99 @@
+import type { Command } from 'commander';
+import { ConsumerPendingError } from 'nestjs-redis-streams/engine';
+import { UsageError } from '../failure.js';
+import { counted } from '../numbers.js';
+import { action, examples } from '../session.js';
+import { existingGroup } from '../streams.js';
+import { durationOf, readableDuration } from '../time.js';
+
+interface PruneFlags {
+  idle: string;
+  dryRun?: boolean;
+}
+
+export function addConsumers(program: Command): void {
+  const consumers = program.command('consumers').description('list the consumers of a group, or remove dead ones');
+  addLs(consumers);
+  addPrune(consumers);
+}
+
+function addLs(consumers: Command): void {
+  consumers
+    .command('ls')
+    .description('list the consumers of a group')
+    .argument('<key>', 'the stream')
+    .argument('<group>', 'the consumer group')
+    .addHelpText('after', examples(['nrs consumers ls orders workers', 'lists who reads orders in the group workers']))
+    .action(
+      action<[key: string, group: string]>(async (session, [key, group]) => {
+        const manager = await session.manager();
+        await existingGroup(manager, key, group);
+        const found = await manager.consumers(key, group);
+        const { output } = session;
+        if (output.isJson) return output.json(found);
+        await output.table(
+          ['CONSUMER', 'PENDING', 'LAST SEEN', 'LAST MESSAGE'],
+          found.map(({ name, pending, idle, inactive }) => [
+            name,
+            pending,
+            `${readableDuration(idle)} ago`,
+            inactive === undefined ? undefined : `${readableDuration(inactive)} ago`,
+          ]),
+        );
+      }),
+    );
+}
+
+function addPrune(consumers: Command): void {
+  consumers
+    .command('prune')
+    .description('remove consumers that were not seen for a while and have nothing pending')
+    .argument('<key>', 'the stream')
+    .argument('<group>', 'the consumer group')
+    .option('--idle <time>', 'how long they were not seen; those that read are seen every few seconds', '1h')
+    .option('--dry-run', 'only list them')
+    .addHelpText(
+      'after',
+      examples(
+        ['nrs consumers prune orders workers --dry-run', 'lists the dead consumers'],
+        ['nrs consumers prune orders workers --idle 1d --yes', 'removes those of yesterday, without a question'],
+      ),
+    )
+    .action(
+      action<[key: string, group: string], PruneFlags>(async (session, [key, group], { idle, dryRun }) => {
+        const least = durationOf(idle);
+        if (least === undefined) throw new UsageError(`--idle must be a time such as 1h; got '${idle}'`);
+        const manager = await session.manager();
+        const places = await existingGroup(manager, key, group);
+        const names = (await manager.consumers(key, group))
+          .filter((consumer) => consumer.idle >= least && consumer.pending === 0)
+          .map(({ name }) => name);
+        if (!dryRun && names.length > 0) {
+          await session.confirm(`Removes ${counted(names.length, 'consumer')} of '${group}': ${names.join(', ')}.`);
+        }
+        const removed: string[] = [];
+        for (const name of names) {
+          let isRemoved = true;
+          for (const { shard, group: on } of dryRun ? [] : places) {
+            if (!on.consumers.some((consumer) => consumer.name === name)) continue;
+            try {
+              await manager.removeConsumer(shard.key, group, name);
+            } catch (error) {
+              // It was given a message since it was listed: it lives.
+              if (!(error instanceof ConsumerPendingError)) throw error;
+              isRemoved = false;
+            }
+          }
+          if (isRemoved) removed.push(name);
+        }
+        const { output } = session;
+        if (output.isJson) {
+          return output.json(
+            removed.map((name) => ({ streamKey: key, group, consumer: name, dryRun: dryRun === true })),
+          );
+        }
+        await output.line(`${dryRun ? 'Would remove' : 'Removed'} ${counted(removed.length, 'consumer')} of ${group}`);
+        for (const name of removed) await output.line(`  ${name}`);
+      }),
+    );
+}

@@ -1,0 +1,56 @@
+import type { Command } from 'commander';
+import { addDeadLetterOptions, pickDeadLetters } from '../dead-letters.js';
+import type { DeadLetterFlags } from '../dead-letters.js';
+import { counted, countOf } from '../numbers.js';
+import { action, examples } from '../session.js';
+
+interface RedriveFlags extends DeadLetterFlags {
+  limit?: string;
+  dryRun?: boolean;
+}
+
+export function addDeadRedrive(dead: Command): void {
+  addDeadLetterOptions(
+    dead.command('redrive').description('return dead letters to the group that they came from, and to no other'),
+  )
+    .argument('<key>', 'the stream')
+    .argument('[id...]', 'ids of dead letters; default: all')
+    .option('--limit <number>', 'at most so many, the oldest first')
+    .option('--dry-run', 'only count them')
+    .addHelpText(
+      'after',
+      examples(
+        ['nrs dead redrive orders --dry-run', 'counts what would be returned'],
+        ['nrs dead redrive orders --reason TimeoutError', 'returns what timed out'],
+        ['nrs dead redrive orders 1764270506123-0 --yes', 'returns one, without a question'],
+      ),
+    )
+    .action(
+      action<[key: string, ids: string[]], RedriveFlags>(async (session, [key, ids], { limit, dryRun, ...flags }) => {
+        const most = limit === undefined ? Infinity : countOf('--limit', limit);
+        const manager = await session.manager();
+        const place = flags.dead ?? `${key}.dead`;
+        const selected = await pickDeadLetters(manager, key, ids, flags, ({ id }) => id);
+        const wanted = new Set(selected);
+        const select = {
+          filter: ({ id }: { id: string }) => wanted.has(id),
+          ...(limit !== undefined && { limit: most }),
+        };
+        const { output } = session;
+        const expected = Math.min(wanted.size, most);
+        if (!dryRun && expected > 0) {
+          await session.confirm(`Returns ${counted(expected, 'dead letter')} of '${key}' to the group of each.`);
+        }
+        const { redriven } =
+          expected === 0 ? { redriven: 0 } : await manager.redrive(place, { ...select, dryRun: dryRun === true });
+        const skipped = expected - redriven;
+        if (output.isJson) return output.json([{ streamKey: key, redriven, skipped, dryRun: dryRun === true }]);
+        await output.line(`${dryRun ? 'Would return' : 'Returned'} ${counted(redriven, 'dead letter')} of ${key}`);
+        if (skipped > 0) {
+          await output.note(
+            `nrs: Skipped ${skipped}: their headers name no origin, or their messages are still pending in the group`,
+          );
+        }
+      }),
+    );
+}

@@ -1,0 +1,47 @@
+import type { Command } from 'commander';
+import { addDeadLetterOptions, hasFilter, pickDeadLetters } from '../dead-letters.js';
+import type { DeadLetterFlags } from '../dead-letters.js';
+import { UsageError } from '../failure.js';
+import { counted } from '../numbers.js';
+import { action, examples } from '../session.js';
+
+interface RmFlags extends DeadLetterFlags {
+  all?: boolean;
+  dryRun?: boolean;
+}
+
+export function addDeadRm(dead: Command): void {
+  addDeadLetterOptions(dead.command('rm').description('delete dead letters for ever, their messages with them'))
+    .argument('<key>', 'the stream')
+    .argument('[id...]', 'ids of dead letters')
+    .option('--all', 'all of them, where neither ids nor a filter are given')
+    .option('--dry-run', 'only count them')
+    .addHelpText(
+      'after',
+      examples(
+        ['nrs dead rm orders 1764270506123-0', 'deletes one dead letter'],
+        ['nrs dead rm orders --until 30d --dry-run', 'counts those older than 30 days'],
+        ['nrs dead rm orders --all --yes', 'deletes all, without a question'],
+      ),
+    )
+    .action(
+      action<[key: string, ids: string[]], RmFlags>(async (session, [key, ids], { all, dryRun, ...flags }) => {
+        // A list of ids that a script computed may be empty by mistake.
+        if (ids.length === 0 && !hasFilter(flags) && !all) {
+          throw new UsageError('dead rm needs ids, a filter such as --reason, or --all');
+        }
+        if (ids.length > 0 && all) throw new UsageError('dead rm takes ids or --all, not both');
+        const manager = await session.manager();
+        const selected = await pickDeadLetters(manager, key, ids, flags, ({ id }) => id);
+        const place = flags.dead === undefined ? {} : { deadLetterStream: flags.dead };
+        let removed = dryRun ? selected.length : 0;
+        if (!dryRun && selected.length > 0) {
+          await session.confirm(`Deletes ${counted(selected.length, 'dead letter')} of '${key}' for ever.`);
+          for (const id of selected) if (await manager.removeDeadLetter(key, id, place)) removed += 1;
+        }
+        const { output } = session;
+        if (output.isJson) return output.json([{ streamKey: key, removed, dryRun: dryRun === true }]);
+        await output.line(`${dryRun ? 'Would delete' : 'Deleted'} ${counted(removed, 'dead letter')} of ${key}`);
+      }),
+    );
+}

@@ -1,0 +1,67 @@
+import type { Command } from 'commander';
+import { checkConsumerNames } from '../doctor/consumer-names.js';
+import type { Finding, Level } from '../doctor/finding.js';
+import { checkPermissions } from '../doctor/permissions.js';
+import { checkServers } from '../doctor/servers.js';
+import { checkStreams } from '../doctor/streams.js';
+import { CheckFoundError, UsageError } from '../failure.js';
+import { countOf } from '../numbers.js';
+import type { Output } from '../output.js';
+import { printable } from '../printable.js';
+import { action, examples } from '../session.js';
+import { existingStream, streamKeysOf } from '../streams.js';
+import { durationOf } from '../time.js';
+
+interface DoctorFlags {
+  deadAfter: string;
+  maxPending: string;
+}
+
+const LEVELS: readonly Level[] = ['danger', 'warning', 'note', 'ok'];
+const STYLES = { danger: 'red', warning: 'yellow', note: 'cyan', ok: 'green' } as const;
+
+export function addDoctor(program: Command): void {
+  program
+    .command('doctor')
+    .description(
+      'look for what goes wrong with streams: servers, permissions, groups, names; exit with 3 if messages can be lost',
+    )
+    .argument('[key...]', 'the streams; default: all')
+    .option('--dead-after <time>', 'a group that was not read for this time is dead', '7d')
+    .option('--max-pending <number>', 'so many pending entries of a group are too many', '10000')
+    .addHelpText(
+      'after',
+      examples(
+        ['nrs doctor', 'looks at servers and all streams; it takes 8 seconds where consumers are alive'],
+        ['nrs doctor orders --json', 'looks at one stream, for a monitoring system'],
+      ),
+    )
+    .action(
+      action<[keys: string[]], DoctorFlags>(async (session, [keys], { deadAfter, maxPending }) => {
+        const limits = { deadAfter: durationOf(deadAfter) ?? NaN, maxPending: countOf('--max-pending', maxPending, 0) };
+        if (Number.isNaN(limits.deadAfter)) {
+          throw new UsageError(`--dead-after must be a time such as 7d; got '${deadAfter}'`);
+        }
+        const manager = await session.manager();
+        const redis = await session.redis();
+        for (const key of keys) await existingStream(manager, key);
+        const streams = keys.length > 0 ? keys : await streamKeysOf(manager);
+        const findings = [
+          ...(await checkServers(redis)),
+          ...(await checkPermissions(redis, session.username, session.prefix)),
+          ...(await checkStreams(manager, streams, limits)),
+          ...(await checkConsumerNames(redis, session.prefix)),
+        ].sort((one, other) => LEVELS.indexOf(one.level) - LEVELS.indexOf(other.level));
+        const { output } = session;
+        if (output.isJson) await output.json(findings);
+        else for (const finding of findings) await print(finding, output);
+        if (findings.some(({ level }) => level === 'danger')) throw new CheckFoundError();
+      }),
+    );
+}
+
+async function print({ level, check, subject, message, advice }: Finding, output: Output): Promise<void> {
+  const name = output.styled(STYLES[level], level.padEnd(7));
+  await output.line(`${name}  ${check.padEnd(14)}  ${printable(`${subject}: ${message}`)}`);
+  if (advice !== undefined) await output.line(`${' '.repeat(25)}→ ${printable(advice)}`);
+}

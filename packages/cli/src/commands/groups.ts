@@ -1,0 +1,30 @@
+import type { Command } from 'commander';
+import type { GroupDetails } from 'nestjs-redis-streams/engine';
+import { action, examples } from '../session.js';
+import { existingStream } from '../streams.js';
+import { readableDuration } from '../time.js';
+
+export const GROUP_HEAD = ['GROUP', 'CONSUMERS', 'PENDING', 'LAG', 'BEHIND', 'LAST DELIVERED', 'STATE'];
+
+/** A group in a table with {@link GROUP_HEAD}. */
+export function groupRow(group: GroupDetails): Array<string | number | undefined> {
+  const { name, consumers, pending, lag, lagSeconds, lastDeliveredId, isPaused } = group;
+  const behind = lagSeconds === undefined ? undefined : readableDuration(lagSeconds * 1_000);
+  return [name, consumers.length, pending, lag, behind, lastDeliveredId, isPaused ? 'paused' : ''];
+}
+
+export function addGroups(program: Command): void {
+  program
+    .command('groups')
+    .description('list the consumer groups of a stream')
+    .argument('<key>', 'the stream')
+    .addHelpText('after', examples(['nrs groups orders', 'lists the groups of orders, with what waits for each']))
+    .action(
+      action<[key: string]>(async (session, [key]) => {
+        const { groups } = await existingStream(await session.manager(), key);
+        const { output } = session;
+        if (output.isJson) return output.json(groups);
+        await output.table(GROUP_HEAD, groups.map(groupRow));
+      }),
+    );
+}

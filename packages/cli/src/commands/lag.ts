@@ -1,0 +1,146 @@
+import { setTimeout as pause } from 'node:timers/promises';
+import type { Command } from 'commander';
+import type { StreamManager } from 'nestjs-redis-streams/engine';
+import { messagesOf } from '../entries.js';
+import { CheckFoundError, UsageError } from '../failure.js';
+import type { Output } from '../output.js';
+import { printable } from '../printable.js';
+import { action, examples } from '../session.js';
+import type { Session } from '../session.js';
+import { existingStream } from '../streams.js';
+import { durationOf, readableDuration } from '../time.js';
+
+interface LagOptions {
+  watch?: boolean;
+  interval: string;
+  check?: string;
+  group?: string;
+}
+
+/** What a group has not handled yet. */
+interface GroupLag {
+  readonly group: string;
+  /** Entries that were not delivered; undefined where the server does not count them. */
+  readonly lag: number | undefined;
+  readonly lagSeconds: number | undefined;
+  readonly pending: number;
+  readonly consumers: number;
+}
+
+const HEAD = ['GROUP', 'LAG', 'BEHIND', 'PENDING', 'CONSUMERS'];
+const CLEAR_SCREEN = '\u001b[H\u001b[J';
+
+export function addLag(program: Command): void {
+  program
+    .command('lag')
+    .description('show how many messages wait for each group, and for how long')
+    .argument('<key>', 'the stream')
+    .option('--group <group>', 'only this group')
+    .option('-w, --watch', 'show it again and again, until Ctrl+C')
+    .option('--interval <time>', 'time between two looks of --watch', '2s')
+    .option('--check <max=N>', 'exit with 3 when more than N messages wait for a group')
+    .addHelpText(
+      'after',
+      examples(
+        ['nrs lag orders --watch', 'shows the lag of all groups of orders every two seconds'],
+        [
+          'nrs lag orders --check max=1000',
+          'for cron and CI: exits with 3 when a group is more than 1000 messages behind',
+        ],
+      ),
+    )
+    .action(
+      action<[key: string], LagOptions>(async (session, [key], options) => {
+        if (options.watch && options.check !== undefined)
+          throw new UsageError('--watch and --check exclude each other');
+        const max = options.check === undefined ? undefined : maxOf(options.check);
+        const manager = await session.manager();
+        const lags = (): Promise<GroupLag[]> => lagsOf(manager, key, options.group);
+        if (options.watch) return watch(session, key, lags, options.interval);
+        const found = await lags();
+        const counted =
+          max === undefined ? found : await Promise.all(found.map((each) => known(manager, key, each, max)));
+        await print(session.output, counted);
+        if (max === undefined) return;
+        const late = counted.filter(({ lag }) => lag === undefined || lag > max);
+        if (late.length === 0) return;
+        const names = late.map(({ group, lag }) => `'${group}' (${lag ?? 'unknown'})`).join(', ');
+        await session.output.note(`nrs: More than ${max} messages of '${key}' wait for ${names}`);
+        throw new CheckFoundError();
+      }),
+    );
+}
+
+function maxOf(text: string): number {
+  const [, max] = /^max=(\d{1,15})$/.exec(text) ?? [];
+  if (max === undefined) throw new UsageError(`--check must be max=N, as max=1000; got '${text}'`);
+  return Number(max);
+}
+
+async function lagsOf(manager: StreamManager, key: string, only: string | undefined): Promise<GroupLag[]> {
+  const { groups } = await existingStream(manager, key);
+  if (only !== undefined && !groups.some(({ name }) => name === only)) {
+    throw new UsageError(`The stream '${key}' has no group '${only}'`);
+  }
+  return groups
+    .filter(({ name }) => only === undefined || name === only)
+    .map(({ name, lag, lagSeconds, pending, consumers }) => ({
+      group: name,
+      lag,
+      lagSeconds,
+      pending,
+      consumers: consumers.length,
+    }));
+}
+
+/** Where the server does not count, the entries behind the group's position are read, one more than are of interest. */
+async function known(manager: StreamManager, key: string, lag: GroupLag, max: number): Promise<GroupLag> {
+  if (lag.lag !== undefined) return lag;
+  let count = 0;
+  for (const { key: place, groups } of (await manager.info(key)).shards) {
+    const group = groups.find(({ name }) => name === lag.group);
+    if (!group) continue;
+    for await (const { id } of messagesOf(manager, place, group.lastDeliveredId, '+')) {
+      if (id !== group.lastDeliveredId) count += 1;
+      if (count > max) return { ...lag, lag: count };
+    }
+  }
+  return { ...lag, lag: count };
+}
+
+async function print(output: Output, lags: readonly GroupLag[]): Promise<void> {
+  if (output.isJson) return output.json(lags);
+  await output.table(HEAD, lags.map(row));
+}
+
+function row({ group, lag, lagSeconds, pending, consumers }: GroupLag): Array<string | number | undefined> {
+  const behind = lagSeconds === undefined ? undefined : readableDuration(lagSeconds * 1_000);
+  return [group, lag, behind, pending, consumers];
+}
+
+/** At a terminal the table is drawn over the last one; elsewhere each look is a line for each group. */
+async function watch(session: Session, key: string, lags: () => Promise<GroupLag[]>, interval: string): Promise<void> {
+  const milliseconds = durationOf(interval);
+  if (milliseconds === undefined || milliseconds < 100) {
+    throw new UsageError(`--interval must be a time such as 2s, at least 100ms; got '${interval}'`);
+  }
+  const { output } = session;
+  const signal = session.interruption();
+  while (!signal.aborted) {
+    const found = await lags();
+    const time = new Date();
+    if (output.isJson) {
+      for (const lag of found) await output.json({ time, streamKey: key, ...lag });
+    } else if (output.isTerminal) {
+      const title = `${printable(key)}  ${time.toTimeString().slice(0, 8)}  (every ${readableDuration(milliseconds)}, Ctrl+C ends)`;
+      await output.line(`${CLEAR_SCREEN}${output.styled('bold', title)}\n\n${output.tableText(HEAD, found.map(row))}`);
+    } else {
+      for (const lag of found) await output.line([time.toISOString(), ...textOf(lag)].join('  '));
+    }
+    await pause(milliseconds, undefined, { signal }).catch(() => undefined);
+  }
+}
+
+function textOf(lag: GroupLag): string[] {
+  return row(lag).map((cell, index) => `${HEAD[index]?.toLowerCase()}=${printable(String(cell ?? '-'))}`);
+}

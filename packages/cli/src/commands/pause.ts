@@ -1,0 +1,54 @@
+import type { Command } from 'commander';
+import { action, examples } from '../session.js';
+
+export function addPause(program: Command): void {
+  addPausing(program, {
+    name: 'pause',
+    description: 'pause a group in every process, until it is resumed',
+    effect: 'Pauses',
+    done: 'Paused',
+    example: 'stops the group workers on orders within two seconds; what its handlers have begun ends',
+  });
+}
+
+export function addResume(program: Command): void {
+  addPausing(program, {
+    name: 'resume',
+    description: 'end the pause of a group',
+    effect: 'Resumes',
+    done: 'Resumed',
+    example: 'lets the group workers read orders again',
+  });
+}
+
+interface Pausing {
+  readonly name: 'pause' | 'resume';
+  readonly description: string;
+  readonly effect: string;
+  readonly done: string;
+  readonly example: string;
+}
+
+function addPausing(program: Command, { name, description, effect, done, example }: Pausing): void {
+  const isPaused = name === 'pause';
+  program
+    .command(name)
+    .description(description)
+    .argument('<key>', 'the stream; its shards are included')
+    .argument('<group>', 'the consumer group, which need not exist yet')
+    .addHelpText('after', examples([`nrs ${name} orders workers`, example]))
+    .action(
+      action<[key: string, group: string]>(async (session, [key, group]) => {
+        const manager = await session.manager();
+        const { groups } = await manager.info(key);
+        const isKnown = groups.some((each) => each.name === group);
+        const hint = isKnown ? '' : ' No group of that name exists yet.';
+        await session.confirm(`${effect} the group '${group}' of '${key}' in every process.${hint}`);
+        await (isPaused ? manager.pauseGroup(key, group) : manager.resumeGroup(key, group));
+        const { output } = session;
+        if (output.isJson) return output.json([{ streamKey: key, group, isPaused }]);
+        await output.line(`${done} ${group} of ${key}`);
+        if (!isKnown) await output.note(`nrs: The stream '${key}' has no group '${group}' yet`);
+      }),
+    );
+}

@@ -1,0 +1,94 @@
+import type { Command } from 'commander';
+import { KeyHashSharder, RoundRobinSharder } from 'nestjs-redis-streams/engine';
+import type { ProducerOptions, Receipt, SendOptions } from 'nestjs-redis-streams/engine';
+import { UsageError } from '../failure.js';
+import { linesOf } from '../lines.js';
+import { action, examples } from '../session.js';
+import type { Session } from '../session.js';
+
+interface SendFlags {
+  header?: string[];
+  key?: string;
+  shards?: string;
+}
+
+/** Lines that are sent before the first of them is confirmed. */
+const MOST_WAITING = 1_000;
+
+export function addSend(program: Command): void {
+  program
+    .command('send')
+    .description('append messages to a stream, and print their ids')
+    .argument('<key>', 'the stream')
+    .argument('[payload]', 'the payload; without it each line of the standard input is one')
+    .option('--header <name=value>', 'a header; may be given several times', (value: string, all?: string[]) => [
+      ...(all ?? []),
+      value,
+    ])
+    .option('--key <key>', 'choose the shard by this key, as KeyHashSharder does')
+    .option('--shards <number>', 'how many shards the stream has; default: as many as there are')
+    .addHelpText(
+      'after',
+      examples(
+        [`nrs send orders '{"id":7}' --header source=ops`, 'appends one message with a header'],
+        ['nrs send orders < orders.jsonl', 'appends each line of a file'],
+        ["nrs send orders --key customer-7 '{}'", 'appends to the shard of that key'],
+      ),
+    )
+    .action(
+      action<[streamKey: string, payload?: string], SendFlags>(async (session, [streamKey, payload], flags) => {
+        const options: SendOptions = {
+          ...(flags.header && { headers: headersOf(flags.header) }),
+          ...(flags.key !== undefined && { key: flags.key }),
+        };
+        const sharder = await sharderOf(session, streamKey, flags);
+        const producer = await (await session.streamer()).createProducer(streamKey, sharder);
+        if (payload !== undefined) return print(session, [await producer.send(payload, options)]);
+        // In the order of the lines, and a line that fails ends the command.
+        const waiting: Array<Promise<Receipt>> = [];
+        const receipts: Receipt[] = [];
+        const settleFirst = async (): Promise<void> => {
+          const receipt = await (waiting.shift() as Promise<Receipt>);
+          if (session.output.isJson) receipts.push(receipt);
+          else await print(session, [receipt]);
+        };
+        for await (const line of linesOf(process.stdin)) {
+          waiting.push(producer.send(line, options));
+          if (waiting.length >= MOST_WAITING) await settleFirst();
+        }
+        while (waiting.length > 0) await settleFirst();
+        if (session.output.isJson) await print(session, receipts);
+      }),
+    );
+}
+
+async function print({ output }: Session, receipts: readonly Receipt[]): Promise<void> {
+  if (output.isJson) return output.json(receipts);
+  for (const { id } of receipts) await output.line(id);
+}
+
+function headersOf(pairs: readonly string[]): Record<string, string> {
+  return Object.fromEntries(
+    pairs.map((pair) => {
+      const at = pair.indexOf('=');
+      if (at < 1) throw new UsageError(`--header must be name=value; got '${pair}'`);
+      return [pair.slice(0, at), pair.slice(at + 1)];
+    }),
+  );
+}
+
+/** A stream that has shards gets the message into one of them. */
+async function sharderOf(session: Session, streamKey: string, { key, shards }: SendFlags): Promise<ProducerOptions> {
+  if (shards !== undefined && !/^[1-9]\d*$/.test(shards)) {
+    throw new UsageError(`--shards must be a number of shards, at least 1; got '${shards}'`);
+  }
+  const count = shards === undefined ? await shardsOf(session, streamKey) : Number(shards);
+  if (count === 0) return {};
+  return { sharder: key === undefined ? new RoundRobinSharder(count) : new KeyHashSharder(count) };
+}
+
+async function shardsOf(session: Session, streamKey: string): Promise<number> {
+  const { shards } = await (await session.manager()).info(streamKey);
+  if (shards.length === 0 || shards.some(({ key }) => key === streamKey)) return 0;
+  return Math.max(...shards.map(({ shardId }) => shardId)) + 1;
+}

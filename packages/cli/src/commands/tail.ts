@@ -1,0 +1,97 @@
+import { setTimeout as pause } from 'node:timers/promises';
+import type { Command } from 'commander';
+import { ConnectionError } from 'nestjs-redis-streams/engine';
+import type { RangeBound, ShardDetails, StreamManager } from 'nestjs-redis-streams/engine';
+import { entriesOf, nextId } from '../entries.js';
+import type { Entry } from '../entries.js';
+import { messageJson, messageLine } from '../messages.js';
+import { printable } from '../printable.js';
+import { action, examples } from '../session.js';
+import type { Session } from '../session.js';
+import { existingStream } from '../streams.js';
+import { timeOf } from '../time.js';
+
+interface TailOptions {
+  since?: string;
+  follow?: boolean;
+}
+
+/** Milliseconds between two looks for messages. */
+const INTERVAL = 250;
+/** Every how many looks new shards are looked for. */
+const LOOKS_PER_DISCOVERY = 20;
+
+export function addTail(program: Command): void {
+  program
+    .command('tail')
+    .description('print the messages of streams, from the beginning to the end, or as they come')
+    .argument('<key...>', 'the streams')
+    .option('--since <time>', 'only messages since an ISO date, milliseconds, or a time ago such as 10m')
+    .option('-f, --follow', 'print what comes from now on (with --since: from then on), until Ctrl+C')
+    .addHelpText(
+      'after',
+      examples(
+        ['nrs tail orders', 'prints all messages of orders, with those of its shards, and ends'],
+        ['nrs tail orders --since 10m', 'prints those of the last ten minutes'],
+        ['nrs tail orders payments --follow --json', 'prints what comes, one JSON object a line'],
+      ),
+    )
+    .action(
+      action<[keys: string[]], TailOptions>(async (session, [keys], { since, follow }) => {
+        const from = since === undefined ? undefined : timeOf('--since', since);
+        const manager = await session.manager();
+        if (follow) return tailOn(session, manager, keys, from);
+        for (const key of keys) {
+          const { shards } = await existingStream(manager, key);
+          for await (const entry of entriesOf(manager, key, shards, () => from)) {
+            await print(session, entry, keys.length > 1, shards.length > 1);
+          }
+        }
+      }),
+    );
+}
+
+/**
+ * Asks again and again for what is behind the last message: a consumer would take part in the delivery of delayed messages,
+ * and this must change nothing on the server.
+ */
+async function tailOn(session: Session, manager: StreamManager, keys: readonly string[], since?: Date): Promise<void> {
+  const signal = session.interruption();
+  const positions = new Map<string, RangeBound>();
+  const shards = new Map<string, readonly ShardDetails[]>();
+  const discover = async (from: (shard: ShardDetails) => RangeBound): Promise<void> => {
+    for (const key of keys) {
+      const found = (await manager.info(key)).shards;
+      for (const shard of found) if (!positions.has(shard.key)) positions.set(shard.key, from(shard));
+      shards.set(key, found);
+    }
+  };
+  const look = async (): Promise<void> => {
+    for (const [key, places] of shards) {
+      for await (const entry of entriesOf(manager, key, places, (place) => positions.get(place))) {
+        if (signal.aborted) return;
+        await print(session, entry, keys.length > 1, places.length > 1);
+        const place = places.find(({ shardId }) => shardId === entry.shardId);
+        if (place) positions.set(place.key, nextId(entry.message.id) ?? '+');
+      }
+    }
+  };
+  await discover(({ lastId }) => since ?? (lastId === undefined ? '-' : (nextId(lastId) ?? '+')));
+  await session.output.note(`Following ${keys.join(', ')}; Ctrl+C ends`);
+  for (let looks = 1; !signal.aborted; looks += 1) {
+    try {
+      await look();
+      if (looks % LOOKS_PER_DISCOVERY === 0) await discover(() => since ?? '-');
+    } catch (error) {
+      // The streamer connects again, and has noted why it had to.
+      if (!(error instanceof ConnectionError)) throw error;
+    }
+    await pause(INTERVAL, undefined, { signal }).catch(() => undefined);
+  }
+}
+
+async function print({ output }: Session, entry: Entry, isOneOfSeveral: boolean, isSharded: boolean): Promise<void> {
+  if (output.isJson) return output.json(messageJson(entry));
+  const stream = isOneOfSeveral ? `${output.styled('green', printable(entry.streamKey))}  ` : '';
+  await output.line(stream + messageLine(entry, output, isSharded));
+}

@@ -1,0 +1,126 @@
+import type { Command } from 'commander';
+import type { ShardDetails, StreamManager } from 'nestjs-redis-streams/engine';
+import { messagesOf } from '../entries.js';
+import { UsageError } from '../failure.js';
+import { counted, countOf } from '../numbers.js';
+import { serverTime } from '../server.js';
+import { action, examples } from '../session.js';
+import type { Session } from '../session.js';
+import { existingStream } from '../streams.js';
+import { durationOf } from '../time.js';
+
+interface TrimFlags {
+  maxLen?: string;
+  minAge?: string;
+  dryRun?: boolean;
+}
+
+/** What was, or would be, deleted of one key. */
+interface Trimmed {
+  readonly shardId: number;
+  readonly trimmed: number;
+  readonly firstKept?: string | undefined;
+  readonly keptFor?: string | undefined;
+}
+
+type Trim = (shard: ShardDetails, dryRun: boolean) => Promise<Trimmed>;
+
+export function addTrim(program: Command): void {
+  program
+    .command('trim')
+    .description('delete old messages: what every group has acknowledged, or by number or age')
+    .argument('<key>', 'the stream')
+    .option('--max-len <number>', 'keep so many messages, the newest, of each shard; whether they were read or not')
+    .option('--min-age <time>', 'delete what is older: milliseconds, or 7d; whether it was read or not')
+    .option('--dry-run', 'only count what would be deleted')
+    .addHelpText(
+      'after',
+      examples(
+        ['nrs trim orders', 'deletes what every group of orders has acknowledged'],
+        ['nrs trim orders --max-len 100000 --dry-run', 'counts what would be deleted'],
+        ['nrs trim orders --min-age 7d --yes', 'deletes what is older than a week, without a question'],
+      ),
+    )
+    .action(
+      action<[key: string], TrimFlags>(async (session, [key], { maxLen, minAge, dryRun }) => {
+        if (maxLen !== undefined && minAge !== undefined)
+          throw new UsageError('--max-len and --min-age exclude each other');
+        const [trim, effect] = await trimmer(session, maxLen, minAge);
+        const manager = await session.manager();
+        const { shards } = await existingStream(manager, key);
+        if (!dryRun) await session.confirm(`Deletes from '${key}' ${effect}.`);
+        const trimmed: Trimmed[] = [];
+        for (const shard of shards) trimmed.push(await trim(shard, dryRun === true));
+        const { output } = session;
+        if (output.isJson)
+          return output.json(trimmed.map((each) => ({ streamKey: key, ...each, dryRun: dryRun === true })));
+        const total = trimmed.reduce((sum, each) => sum + each.trimmed, 0);
+        await output.line(`${dryRun ? 'Would delete' : 'Deleted'} ${counted(total, 'message')} of ${key}`);
+        for (const { shardId, firstKept, keptFor } of trimmed) {
+          if (keptFor === undefined || firstKept === undefined) continue;
+          const place = shards.length > 1 ? `of shard ${shardId} ` : '';
+          await output.note(`${firstKept} ${place}and what follows stay for the group '${keptFor}'`);
+        }
+      }),
+    );
+}
+
+/** How a key is trimmed, and what that deletes. */
+async function trimmer(session: Session, maxLen?: string, minAge?: string): Promise<[Trim, effect: string]> {
+  if (maxLen !== undefined) {
+    const kept = countOf('--max-len', maxLen, 0);
+    return [
+      trimToLength(session, kept),
+      `all but the newest ${counted(kept, 'message')}, whether they were read or not`,
+    ];
+  }
+  if (minAge !== undefined) {
+    const age = /^\d+$/.test(minAge) ? Number(minAge) : durationOf(minAge);
+    if (age === undefined) throw new UsageError(`--min-age must be milliseconds or a time such as 7d; got '${minAge}'`);
+    return [
+      trimToAge(session, age),
+      `what is older than ${minAge}${/\d$/.test(minAge) ? ' ms' : ''}, whether it was read or not`,
+    ];
+  }
+  const manager = await session.manager();
+  const trim: Trim = async ({ key, shardId }, dryRun) => {
+    const { trimmed, firstKept, keptFor } = await manager.trimAcknowledged(key, { dryRun });
+    return { shardId, trimmed, firstKept, keptFor };
+  };
+  return [trim, 'what every group has acknowledged'];
+}
+
+/** Exactly, which the producers of the library do not do, because it costs them more. */
+function trimToLength(session: Session, kept: number): Trim {
+  return async ({ key, shardId, length }, dryRun) => {
+    if (dryRun) return { shardId, trimmed: Math.max(0, length - kept) };
+    const redis = await session.redis();
+    return { shardId, trimmed: Number(await redis.call('XTRIM', session.prefix + key, 'MAXLEN', '=', kept)) };
+  };
+}
+
+/** By the clock of Redis, which the ids are of. */
+function trimToAge(session: Session, age: number): Trim {
+  return async ({ key, shardId }, dryRun) => {
+    const redis = await session.redis();
+    const from = new Date(Math.max(0, (await serverTime(redis, session.prefix + key)) - age));
+    const manager = await session.manager();
+    if (dryRun) return { shardId, trimmed: await countBefore(manager, key, from) };
+    try {
+      const trimmed = await redis.call('XTRIM', session.prefix + key, 'MINID', '=', from.getTime());
+      return { shardId, trimmed: Number(trimmed) };
+    } catch (error) {
+      // Redis 6.0 has no MINID.
+      if (!(error instanceof Error && /syntax error/i.test(error.message))) throw error;
+      const producer = await (await session.streamer()).createGenericProducer();
+      return { shardId, trimmed: await producer.trimMinTimestamp(key, from) };
+    }
+  };
+}
+
+async function countBefore(manager: StreamManager, key: string, before: Date): Promise<number> {
+  const messages = messagesOf(manager, key, '-', { before });
+  let count = 0;
+  while (!(await messages.next()).done) count += 1;
+  return count;
+}

@@ -1,0 +1,83 @@
+import type { Command } from 'commander';
+import type { DeadLetterMessage, DeadLetterQuery, StreamManager } from 'nestjs-redis-streams/engine';
+import { FailedError, UsageError } from './failure.js';
+import { timeOf } from './time.js';
+
+/** Which dead letters a command is about. */
+export interface DeadLetterFlags {
+  dead?: string;
+  reason?: string;
+  group?: string;
+  since?: string;
+  until?: string;
+}
+
+const PAGE = 250;
+
+export function addDeadLetterOptions(command: Command): Command {
+  return command
+    .option('--dead <stream>', 'the stream of dead letters; default: <key>.dead')
+    .option('--reason <text>', 'only those whose reason or error contains this text')
+    .option('--group <group>', 'only those of this consumer group')
+    .option('--since <time>', 'only those stored since an ISO date, milliseconds, or a time ago such as 10m')
+    .option('--until <time>', 'only those stored until then');
+}
+
+export function hasFilter({ reason, group, since, until }: DeadLetterFlags): boolean {
+  return [reason, group, since, until].some((value) => value !== undefined);
+}
+
+/** The dead letters of a stream that the flags describe, oldest first. */
+export async function* deadLettersOf(
+  manager: StreamManager,
+  key: string,
+  { dead, reason, group, since, until }: DeadLetterFlags,
+): AsyncGenerator<DeadLetterMessage> {
+  const query: DeadLetterQuery = {
+    count: PAGE,
+    ...(dead !== undefined && { deadLetterStream: dead }),
+    ...(reason !== undefined && { reason }),
+    ...(group !== undefined && { group }),
+    ...(since !== undefined && { since: timeOf('--since', since) }),
+    ...(until !== undefined && { until: timeOf('--until', until) }),
+  };
+  for (let after: string | undefined; ;) {
+    const page = await manager.deadLetters(key, { ...query, ...(after !== undefined && { after }) });
+    yield* page;
+    after = page.at(-1)?.id;
+    if (page.length < PAGE || after === undefined) return;
+  }
+}
+
+/**
+ * The dead letters with these ids that the flags describe, or all that they describe. Only what `pick` takes of each stays in
+ * memory.
+ * @throws FailedError for an id that none has
+ */
+export async function pickDeadLetters<T>(
+  manager: StreamManager,
+  key: string,
+  ids: readonly string[],
+  flags: DeadLetterFlags,
+  pick: (letter: DeadLetterMessage) => T,
+): Promise<T[]> {
+  const invalid = ids.find((id) => !/^\d+-\d+$/.test(id));
+  if (invalid !== undefined) throw new UsageError(`The id of a dead letter is that of an entry; got '${invalid}'`);
+  const wanted = new Set(ids);
+  const missing = new Set(ids);
+  const picked: T[] = [];
+  for await (const letter of deadLettersOf(manager, key, flags)) {
+    if (wanted.size > 0 && !wanted.has(letter.id)) continue;
+    missing.delete(letter.id);
+    picked.push(pick(letter));
+    if (wanted.size > 0 && missing.size === 0) break;
+  }
+  const [absent] = missing;
+  if (absent !== undefined) throw new FailedError(`The stream '${key}' has no dead letter ${absent}`);
+  return picked;
+}
+
+/** The error that was thrown, else the reason. */
+export function causeOf({ reason, error }: DeadLetterMessage): string | undefined {
+  return error ? `${error.name}: ${error.message}` : reason;
+}

@@ -1,0 +1,96 @@
+import { randomUUID } from 'node:crypto';
+import type { Cluster, Redis } from 'ioredis';
+import type { Finding } from './finding.js';
+
+interface Need {
+  readonly level: 'warning' | 'note';
+  readonly purpose: string;
+  /** Each is called in a way that changes nothing: on a key that does not exist. */
+  readonly calls: ReadonlyArray<(key: string) => readonly [command: string, ...args: string[]]>;
+}
+
+const NEEDS: readonly Need[] = [
+  {
+    level: 'warning',
+    purpose: 'reading',
+    calls: [
+      (key) => ['XRANGE', key, '-', '+', 'COUNT', '1'],
+      (key) => ['XREAD', 'COUNT', '1', 'STREAMS', key, '$'],
+      (key) => ['XLEN', key],
+      (key) => ['XINFO', 'STREAM', key],
+    ],
+  },
+  {
+    level: 'warning',
+    purpose: 'consumer groups',
+    calls: [
+      (key) => ['XREADGROUP', 'GROUP', 'g', 'c', 'COUNT', '1', 'STREAMS', key, '>'],
+      (key) => ['XACK', key, 'g', '0-1'],
+      (key) => ['XPENDING', key, 'g', '-', '+', '1'],
+      (key) => ['XCLAIM', key, 'g', 'c', '0', '0-1'],
+      (key) => ['XGROUP', 'SETID', key, 'g', '$'],
+    ],
+  },
+  {
+    level: 'warning',
+    purpose: 'sending and dead letters',
+    calls: [
+      (key) => ['XADD', key, 'NOMKSTREAM', '*', 'msg', ''],
+      (key) => ['XDEL', key, '0-1'],
+      (key) => ['XTRIM', key, 'MAXLEN', '0'],
+    ],
+  },
+  {
+    level: 'warning',
+    purpose: 'delayed messages, deduplication, exactly-once and trimming',
+    calls: [(key) => ['EVAL', 'return 1', '1', key]],
+  },
+  {
+    level: 'note',
+    purpose: 'what it makes faster or shows',
+    calls: [
+      () => ['TIME'],
+      () => ['CLIENT', 'ID'],
+      (key) => ['TYPE', key],
+      (key) => ['MEMORY', 'USAGE', key],
+      () => ['SCAN', '0', 'COUNT', '1'],
+    ],
+  },
+];
+
+/** Which commands the user may not use, found by calling each on a key that does not exist. */
+export async function checkPermissions(redis: Redis | Cluster, subject: string, prefix: string): Promise<Finding[]> {
+  const key = `${prefix}nrs-doctor-${randomUUID()}`;
+  const check = 'permissions';
+  const findings: Finding[] = [];
+  for (const { level, purpose, calls } of NEEDS) {
+    const refused: string[] = [];
+    for (const call of calls) {
+      const [command, ...args] = call(key);
+      if (await isRefused(redis, command, args)) refused.push(nameOf(command, args));
+    }
+    if (refused.length === 0) continue;
+    findings.push({
+      level,
+      check,
+      subject,
+      message: `${refused.join(', ')} not permitted: needed for ${purpose}`,
+      advice: `ACL SETUSER ${subject} ${refused.map((name) => `+${name.toLowerCase().replace(' ', '|')}`).join(' ')}`,
+    });
+  }
+  return findings.length > 0 ? findings : [{ level: 'ok', check, subject, message: 'all commands are permitted' }];
+}
+
+async function isRefused(redis: Redis | Cluster, command: string, args: readonly string[]): Promise<boolean> {
+  try {
+    await redis.call(command, ...args);
+    return false;
+  } catch (error) {
+    // Of other errors, as NOGROUP, the command is permitted; of a key, only this one may be refused.
+    return error instanceof Error && /^NOPERM\b.*\b(?:command|subcommand)\b/i.test(error.message);
+  }
+}
+
+function nameOf(command: string, [first]: readonly string[]): string {
+  return ['XINFO', 'XGROUP', 'CLIENT', 'MEMORY'].includes(command) ? `${command} ${first}` : command;
+}

@@ -1,0 +1,160 @@
+import { Cluster } from 'ioredis';
+import type { Redis } from 'ioredis';
+import { mastersOf } from '../server.js';
+import type { Finding } from './finding.js';
+
+type Info = ReadonlyMap<string, string>;
+
+/** A clock that is further off makes delays and deadlines wrong, in milliseconds. */
+const LARGEST_SKEW = 1_000;
+
+const FEATURES: ReadonlyArray<readonly [major: number, minor: number, loss: string]> = [
+  [6, 2, 'claims, trims by age and single-step commands are done in slower ways'],
+  [7, 0, 'lag is unknown in Redis itself after deletions, and ids of nanoseconds are refused'],
+  [7, 2, 'when a consumer last got a message is unknown, and WAITAOF is missing'],
+];
+
+/** Versions, eviction, persistence and clocks of all servers that hold keys. */
+export async function checkServers(redis: Redis | Cluster): Promise<Finding[]> {
+  const findings: Finding[] = [];
+  for (const node of await mastersOf(redis)) {
+    const subject = `${node.options.host}:${node.options.port}`;
+    const info = await infoOf(node);
+    if (info.size === 0) {
+      findings.push({
+        level: 'warning',
+        check: 'server',
+        subject,
+        message: 'INFO is not permitted: version, eviction and persistence are unknown',
+        advice: 'run the doctor as a user with +info, and +config|get where possible',
+      });
+    } else {
+      findings.push(
+        checkVersion(subject, info),
+        checkEviction(subject, info),
+        ...(await checkPersistence(subject, node, info)),
+        ...checkRole(subject, info),
+      );
+    }
+    findings.push(await checkClock(subject, node));
+  }
+  return findings;
+}
+
+async function infoOf(node: Redis): Promise<Info> {
+  const text = await node.info().catch(() => '');
+  return new Map(
+    text.split('\r\n').flatMap((line) => {
+      const at = line.indexOf(':');
+      return at > 0 ? [[line.slice(0, at), line.slice(at + 1)] as const] : [];
+    }),
+  );
+}
+
+function checkVersion(subject: string, info: Info): Finding {
+  const valkey = info.get('valkey_version');
+  const name = valkey === undefined ? `Redis ${info.get('redis_version')}` : `Valkey ${valkey}`;
+  const [major = 0, minor = 0] = (valkey ?? info.get('redis_version') ?? '').split('.').map(Number);
+  const isBelow = ([wanted, wantedMinor]: (typeof FEATURES)[number]): boolean =>
+    major < wanted || (major === wanted && minor < wantedMinor);
+  const missing = valkey === undefined ? FEATURES.filter(isBelow) : [];
+  const check = 'version';
+  if (missing.length === 0) return { level: 'ok', check, subject, message: `${name} has all features` };
+  return {
+    level: 'note',
+    check,
+    subject,
+    message: `${name}: ${missing.map(([, , loss]) => loss).join('; ')}`,
+    advice: 'everything is done in another way; Redis 7.2 or later has all of it',
+  };
+}
+
+function checkEviction(subject: string, info: Info): Finding {
+  const policy = info.get('maxmemory_policy') ?? 'unknown';
+  const limit = Number(info.get('maxmemory') ?? 0);
+  const limited = limit > 0 ? `with a limit of ${info.get('maxmemory_human')}` : 'though no limit is set now';
+  const check = 'eviction';
+  if (policy.startsWith('allkeys')) {
+    return {
+      level: 'danger',
+      check,
+      subject,
+      message: `maxmemory-policy is ${policy}, ${limited}: whole streams are deleted when memory is short`,
+      advice: 'CONFIG SET maxmemory-policy noeviction, and in the configuration of the server',
+    };
+  }
+  if (policy.startsWith('volatile')) {
+    return {
+      level: 'warning',
+      check,
+      subject,
+      message: `maxmemory-policy is ${policy}, ${limited}: streams stay, and keys with an expiry go (deduplication, leases, inboxes)`,
+      advice: 'CONFIG SET maxmemory-policy noeviction, or keep streams on a server of their own',
+    };
+  }
+  return { level: 'ok', check, subject, message: `maxmemory-policy is ${policy}` };
+}
+
+async function checkPersistence(subject: string, node: Redis, info: Info): Promise<Finding[]> {
+  const check = 'persistence';
+  const findings: Finding[] = [];
+  if (info.get('aof_last_write_status') === 'err' || info.get('rdb_last_bgsave_status') === 'err') {
+    findings.push({
+      level: 'danger',
+      check,
+      subject,
+      message: 'the last attempt to write to disk failed',
+      advice: 'look at the log of the server and at the space on its disk',
+    });
+  }
+  if (info.get('aof_enabled') === '1') {
+    return [...findings, { level: 'ok', check, subject, message: 'the append-only file is on' }];
+  }
+  const snapshots = await configOf(node, 'save');
+  const advice = 'CONFIG SET appendonly yes, and in the configuration of the server';
+  if (snapshots === '') {
+    const message = 'neither the append-only file nor snapshots are on: a restart loses all messages';
+    return [...findings, { level: 'danger', check, subject, message, advice }];
+  }
+  const message =
+    snapshots === undefined
+      ? 'the append-only file is off, and whether snapshots are taken is unknown (CONFIG GET is not permitted)'
+      : `only snapshots are on (${snapshots}): a crash loses what came since the last one`;
+  return [...findings, { level: 'warning', check, subject, message, advice }];
+}
+
+/** Undefined where it is not permitted. */
+async function configOf(node: Redis, name: string): Promise<string | undefined> {
+  try {
+    const reply: unknown = await node.call('CONFIG', 'GET', name);
+    const values = Array.isArray(reply) ? (reply as unknown[]) : Object.entries(Object(reply) as object).flat();
+    return typeof values[1] === 'string' ? values[1] : undefined;
+  } catch {
+    // Managed services have no CONFIG.
+    return undefined;
+  }
+}
+
+function checkRole(subject: string, info: Info): Finding[] {
+  if (info.get('role') !== 'slave') return [];
+  const message = 'this server is a replica: nothing can be sent to it';
+  return [{ level: 'warning', check: 'role', subject, message, advice: 'use the address of its master' }];
+}
+
+async function checkClock(subject: string, node: Redis): Promise<Finding> {
+  const check = 'clock';
+  try {
+    const before = Date.now();
+    const [seconds, microseconds] = await node.time();
+    const after = Date.now();
+    const time = Number(seconds) * 1_000 + Number(microseconds) / 1_000;
+    const skew = time < before ? time - before : Math.max(0, time - after);
+    const message = `the clock differs from that of this machine by ${Math.abs(Math.round(skew))} ms`;
+    if (Math.abs(skew) <= LARGEST_SKEW) return { level: 'ok', check, subject, message };
+    const advice =
+      'let NTP set both clocks: times such as --since 10m are taken from this machine, ids from the server';
+    return { level: 'warning', check, subject, message, advice };
+  } catch {
+    return { level: 'note', check, subject, message: 'the clock is unknown: TIME is not permitted' };
+  }
+}

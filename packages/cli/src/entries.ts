@@ -1,0 +1,93 @@
+import type { RangeBound, StreamManager, StreamMessage } from 'nestjs-redis-streams/engine';
+
+/** Entries of a page: few at first, then as many as have about these bytes. */
+const FIRST_PAGE = 16;
+const LARGEST_PAGE = 1_000;
+const PAGE_BYTES = 1024 * 1024;
+
+/** One key of a stream: the stream itself, or one of its shards. */
+export interface Place {
+  readonly key: string;
+  readonly shardId: number;
+}
+
+/** An entry, and where it is: `range()` takes a shard for a stream of its own. */
+export interface Entry {
+  readonly streamKey: string;
+  readonly shardId: number;
+  readonly message: StreamMessage;
+}
+
+/** The entries of one key, oldest first, read in pages of limited size: memory does not grow with the stream. */
+export async function* messagesOf(
+  manager: Pick<StreamManager, 'range'>,
+  key: string,
+  from: RangeBound,
+  to: RangeBound,
+): AsyncGenerator<StreamMessage> {
+  let count = FIRST_PAGE;
+  for (let start: RangeBound | undefined = from; start !== undefined;) {
+    const page: StreamMessage[] = await manager.range(key, start, to, { count });
+    yield* page;
+    const last = page.at(-1);
+    if (!last || page.length < count) return;
+    start = nextId(last.id);
+    const bytes = page.reduce((sum, message) => sum + sizeOf(message), 0);
+    count = Math.min(LARGEST_PAGE, Math.max(1, Math.floor((PAGE_BYTES * page.length) / Math.max(1, bytes))));
+  }
+}
+
+/**
+ * The entries of a stream and its shards, in the order of their ids.
+ * @param from where to begin in each key
+ */
+export async function* entriesOf(
+  manager: Pick<StreamManager, 'range'>,
+  streamKey: string,
+  places: readonly Place[],
+  from: (key: string) => RangeBound | undefined,
+  to: RangeBound = '+',
+): AsyncGenerator<Entry> {
+  const sources = places.map(({ key, shardId }) => ({
+    shardId,
+    messages: messagesOf(manager, key, from(key) ?? '-', to),
+  }));
+  const next = async (source: (typeof sources)[number]) => {
+    const { value } = (await source.messages.next()) as IteratorResult<StreamMessage, undefined>;
+    return value === undefined ? [] : [{ source, message: value }];
+  };
+  const heads = (await Promise.all(sources.map(next))).flat();
+  for (;;) {
+    const first = heads.reduce<(typeof heads)[number] | undefined>(
+      (lowest, head) => (lowest && compareIds(lowest.message.id, head.message.id) <= 0 ? lowest : head),
+      undefined,
+    );
+    if (!first) return;
+    yield { streamKey, shardId: first.source.shardId, message: first.message };
+    heads.splice(heads.indexOf(first), 1, ...(await next(first.source)));
+  }
+}
+
+/** Negative when the first id is lower. */
+export function compareIds(one: string, other: string): number {
+  const [[time, counter], [otherTime, otherCounter]] = [partsOf(one), partsOf(other)];
+  const [a, b] = time === otherTime ? [counter, otherCounter] : [time, otherTime];
+  return a < b ? -1 : Number(a > b);
+}
+
+/** The id behind another; undefined behind the last that there can be. */
+export function nextId(id: string): string | undefined {
+  const [time, counter] = partsOf(id);
+  const largest = 2n ** 64n - 1n;
+  if (counter < largest) return `${time}-${counter + 1n}`;
+  return time < largest ? `${time + 1n}-0` : undefined;
+}
+
+function partsOf(id: string): [time: bigint, counter: bigint] {
+  const [time = '0', counter = '0'] = id.split('-');
+  return [BigInt(time), BigInt(counter)];
+}
+
+function sizeOf({ fields }: StreamMessage): number {
+  return [...fields].reduce((sum, [name, value]) => sum + name.length + value.length, 0);
+}

@@ -1,0 +1,55 @@
+import type { DeadLetterMessage } from 'nestjs-redis-streams/engine';
+import type { Entry } from './entries.js';
+import type { Output } from './output.js';
+import { printable, printableBytes, utf8 } from './printable.js';
+
+/** At a terminal a payload is cut here, in bytes; elsewhere it is whole. */
+const LONGEST_AT_TERMINAL = 2_000;
+
+/** A message as `--json` has it; bytes that are no UTF-8 are base64. `fields` are those of an entry without a payload. */
+export function messageJson({ streamKey, shardId, message }: Entry): Record<string, unknown> {
+  const { id, headers, hasPayload, fields } = message;
+  return {
+    id,
+    streamKey,
+    shardId,
+    timestamp: timestampOf(message),
+    headers,
+    ...payloadJson(message.payload),
+    ...(hasPayload ? {} : { fields: Object.fromEntries([...fields].map(([name, value]) => [name, textOf(value)])) }),
+  };
+}
+
+export function payloadJson(payload: Uint8Array): { payload: string; encoding: 'utf8' | 'base64' } {
+  const text = utf8(payload);
+  return text === undefined
+    ? { payload: Buffer.from(payload).toString('base64'), encoding: 'base64' }
+    : { payload: text, encoding: 'utf8' };
+}
+
+/** A dead letter as `--json` has it. */
+export function deadLetterJson({ payload, ...letter }: DeadLetterMessage): Record<string, unknown> {
+  return { ...letter, ...payloadJson(payload) };
+}
+
+/** A message on one line: id, shard where there are several, payload, headers. */
+export function messageLine({ shardId, message }: Entry, output: Output, isSharded: boolean): string {
+  const longest = output.isTerminal ? LONGEST_AT_TERMINAL : Infinity;
+  const headers = Object.entries(message.headers).map(([name, value]) => `${name}=${value}`);
+  const fields = [...message.fields].map(([name, value]) => `${printable(name)}=${printableBytes(value, longest)}`);
+  return [
+    output.styled('cyan', message.id),
+    ...(isSharded ? [`shard ${shardId}`] : []),
+    message.hasPayload ? printableBytes(message.payload, longest) : fields.join(' '),
+    ...(headers.length > 0 && message.hasPayload ? [output.styled('dim', printable(headers.join(' ')))] : []),
+  ].join('  ');
+}
+
+/** Undefined for an id that has no time in milliseconds. */
+export function timestampOf({ timestamp }: { readonly timestamp: Date }): string | undefined {
+  return Number.isNaN(timestamp.getTime()) ? undefined : timestamp.toISOString();
+}
+
+function textOf(bytes: Uint8Array): string {
+  return utf8(bytes) ?? `base64:${Buffer.from(bytes).toString('base64')}`;
+}

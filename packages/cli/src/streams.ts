@@ -1,0 +1,35 @@
+import type { GroupDetails, ShardDetails, StreamDetails, StreamManager } from 'nestjs-redis-streams/engine';
+import { FailedError } from './failure.js';
+
+/** A stream that exists. @throws FailedError, or why the key is no stream */
+export async function existingStream(manager: StreamManager, streamKey: string): Promise<StreamDetails> {
+  const details = await manager.info(streamKey);
+  if (details.shards.length === 0) throw new FailedError(`There is no stream '${streamKey}'`);
+  return details;
+}
+
+/** The group on each key of the stream that has it. @throws FailedError when none has */
+export async function existingGroup(
+  manager: StreamManager,
+  streamKey: string,
+  name: string,
+): Promise<Array<{ shard: ShardDetails; group: GroupDetails }>> {
+  const { shards } = await existingStream(manager, streamKey);
+  const found = shards.flatMap((shard) =>
+    shard.groups.filter((group) => group.name === name).map((group) => ({ shard, group })),
+  );
+  if (found.length === 0) throw new FailedError(`The stream '${streamKey}' has no group '${name}'`);
+  return found;
+}
+
+/** The keys of all streams, in the order of their names; shards by their own names. */
+export async function streamKeysOf(manager: StreamManager): Promise<string[]> {
+  const streams = new Set<string>();
+  let cursor = '0';
+  do {
+    const page = await manager.scan(cursor);
+    for (const key of page.streams) streams.add(key);
+    cursor = page.cursor;
+  } while (cursor !== '0');
+  return [...streams].sort();
+}

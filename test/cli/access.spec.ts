@@ -1,0 +1,95 @@
+import { afterAll, beforeAll, describe, expect, it } from '@jest/globals';
+import { Redis } from 'ioredis';
+import { RedisServer } from '../support/redis-server.js';
+import { RunningTool, runTool } from '../support/tool.js';
+
+const PASSWORD = 's3cret p@ss/word';
+
+describe('access', () => {
+  let server: RedisServer;
+  let redis: Redis;
+  beforeAll(async () => {
+    server = await RedisServer.start({ args: ['--requirepass', PASSWORD] });
+    redis = new Redis({ port: server.port, password: PASSWORD });
+    await redis.xadd('orders', '1-0', 'msg', 'x');
+    await redis.xgroup('CREATE', 'orders', 'workers', '0');
+    await redis.xadd('orders.dead', '1-0', 'msg', 'x');
+  });
+  afterAll(async () => {
+    await redis.quit();
+    await server.stop();
+  });
+  const urlWith = (password: string): string => `redis://:${encodeURIComponent(password)}@127.0.0.1:${server.port}`;
+
+  it('takes the password from the URL or from the environment', async () => {
+    const found = await Promise.all([
+      runTool(['ls', 'orders'], { url: urlWith(PASSWORD) }),
+      runTool(['ls', 'orders'], { url: server.url, env: { REDIS_PASSWORD: PASSWORD } }),
+      runTool(['trim', 'orders', '--max-len', '5', '--yes'], { url: server.url, env: { REDISCLI_AUTH: PASSWORD } }),
+    ]);
+    expect(found.map(({ code, stderr }) => [code, stderr])).toEqual(found.map(() => [0, '']));
+  });
+
+  it('exits with 1 for a wrong password or none, and prints it nowhere', async () => {
+    const wrong = 'wr0ng p@ss';
+    const failed = await Promise.all([
+      runTool(['ls'], { url: urlWith(wrong) }),
+      runTool(['ls'], { url: server.url, env: { REDIS_PASSWORD: wrong } }),
+      runTool(['doctor'], { url: server.url }),
+    ]);
+    for (const { code, stdout, stderr } of failed) {
+      expect({ code, stdout }).toEqual({ code: 1, stdout: '' });
+      expect(stderr).toMatch(/refused the login/);
+      expect(stderr).not.toContain(wrong);
+      expect(stderr).not.toContain(encodeURIComponent(wrong));
+    }
+    const invalid = await runTool(['ls'], { url: `${urlWith(wrong)}/none` });
+    expect(invalid.code).toBe(2);
+    expect(invalid.stderr).not.toMatch(/wr0ng/);
+  });
+
+  it('asks for the password at a terminal, without showing what is typed', async () => {
+    const tool = new RunningTool(['ls', 'orders'], { url: server.url }, true);
+    await tool.untilPrinted('Password of Redis: ');
+    tool.child.stdin.write(`${PASSWORD}\r`);
+    const { code, stdout } = await tool.ended;
+    expect(stdout).toMatch(/orders/);
+    expect(stdout).not.toContain(PASSWORD);
+    expect(code).toBe(0);
+  });
+
+  it.each([
+    ['y', 0, 0],
+    ['n', 1, 1],
+    ['', 1, 1],
+  ])('asks before it deletes at a terminal, and answered with %j exits with %i', async (answer, exit, left) => {
+    await redis.xadd('orders.dead', '*', 'msg', 'x');
+    await redis.xtrim('orders.dead', 'MAXLEN', 1);
+    const tool = new RunningTool(['dead', 'rm', 'orders', '--all'], { url: urlWith(PASSWORD) }, true);
+    await tool.untilPrinted('Go ahead? [y/N] ');
+    tool.child.stdin.write(`${answer}\r`);
+    const { code, stdout } = await tool.ended;
+    expect(stdout).toContain("Deletes 1 dead letter of 'orders' for ever.");
+    expect({ code, left: await redis.xlen('orders.dead') }).toEqual({ code: exit, left });
+  });
+
+  it('lag --watch draws the table again at a terminal', async () => {
+    const tool = new RunningTool(['lag', 'orders', '--watch', '--interval', '100ms'], { url: urlWith(PASSWORD) }, true);
+    await tool.untilPrinted(/(?:orders {2}\d\d:\d\d:\d\d [^]*workers {2}1 [^]*){2}/);
+    tool.child.stdin.write('\u0003');
+    expect((await tool.ended).code).toBe(0);
+  });
+
+  it('doctor names the commands that a user may not use', async () => {
+    await redis.call('ACL', 'SETUSER', 'reader', 'on', '>pw', '~*', '+@read', '+@connection', '+info', '-memory');
+    const { code, stdout } = await runTool(['doctor', '--json'], { url: `redis://reader:pw@127.0.0.1:${server.port}` });
+    expect(code).toBe(0);
+    const found = (JSON.parse(stdout) as Array<Record<string, string>>).filter(({ check }) => check === 'permissions');
+    expect(found.map(({ subject }) => subject)).toEqual(found.map(() => 'reader'));
+    const messages = found.map(({ message }) => message).join('\n');
+    expect(messages).toMatch(/XREADGROUP, XACK.* not permitted: needed for consumer groups/);
+    expect(messages).toMatch(/XADD.* not permitted/);
+    expect(messages).toMatch(/EVAL not permitted/);
+    expect(messages).not.toMatch(/XRANGE|XLEN/);
+  });
+});

@@ -1,0 +1,106 @@
+import { afterAll, beforeAll, beforeEach, describe, expect, it } from '@jest/globals';
+import { Redis } from 'ioredis';
+import { RedisServer } from '../support/redis-server.js';
+import { runTool } from '../support/tool.js';
+
+interface Finding {
+  level: string;
+  check: string;
+  subject: string;
+  message: string;
+  advice?: string;
+}
+
+describe('doctor', () => {
+  let server: RedisServer;
+  let redis: Redis;
+  beforeAll(async () => {
+    server = await RedisServer.start();
+    redis = new Redis(server.url);
+  });
+  beforeEach(() => redis.flushall());
+  afterAll(async () => {
+    await redis.quit();
+    await server.stop();
+  });
+
+  async function doctor(...args: string[]): Promise<{ code: number | null; findings: Finding[] }> {
+    const { code, stdout, stderr } = await runTool(['doctor', '--json', ...args], { url: server.url });
+    expect(stderr).toBe('');
+    return { code, findings: JSON.parse(stdout) as Finding[] };
+  }
+
+  it('exits with 0 where nothing can be lost', async () => {
+    const { code, findings } = await doctor();
+    expect(code).toBe(0);
+    expect(findings.filter(({ level }) => level === 'danger' || level === 'warning')).toEqual([]);
+    const checks = ['version', 'eviction', 'persistence', 'clock', 'permissions', 'groups', 'consumer names'];
+    expect(findings.map(({ check }) => check).sort()).toEqual(checks.sort());
+  });
+
+  it.each([
+    ['a policy that deletes whole streams', { 'maxmemory-policy': 'allkeys-lru' }, 'eviction', 'danger', 3],
+    ['no persistence at all', { appendonly: 'no', save: '' }, 'persistence', 'danger', 3],
+    ['a policy that deletes keys with an expiry', { 'maxmemory-policy': 'volatile-ttl' }, 'eviction', 'warning', 0],
+    ['snapshots only', { appendonly: 'no', save: '3600 1' }, 'persistence', 'warning', 0],
+  ])('finds %s', async (_case, settings, check, level, exit) => {
+    const names = Object.keys(settings);
+    const before = await Promise.all(
+      names.map(async (name) => [name, String(((await redis.config('GET', name)) as string[])[1])] as const),
+    );
+    for (const [name, value] of Object.entries(settings)) await redis.config('SET', name, value);
+    const { code, findings } = await doctor();
+    for (const [name, value] of before) await redis.config('SET', name, value);
+    expect(findings.filter((finding) => finding.check === check)).toMatchObject([
+      { level, advice: expect.stringMatching(/CONFIG SET/) },
+    ]);
+    expect(code).toBe(exit);
+  });
+
+  it('finds dead groups, long pending lists, paused groups and dead letters', async () => {
+    await redis.xadd('orders', '1-0', 'msg', 'x');
+    await redis.xadd('orders', '2-0', 'msg', 'x');
+    await redis.xgroup('CREATE', 'orders', 'gone', '0');
+    await redis.xgroup('CREATE', 'orders', 'slow', '0');
+    await redis.xreadgroup('GROUP', 'slow', 'w1', 'COUNT', 2, 'STREAMS', 'orders', '>');
+    await redis.xgroup('CREATE', 'orders', 'waiting', '0');
+    await redis.xadd('orders.dead', '*', 'msg', 'x');
+    await runTool(['pause', 'orders', 'waiting', '--yes'], { url: server.url });
+    const { code, findings } = await doctor('--dead-after', '1h', '--max-pending', '1');
+    const found = findings.filter(({ check }) => ['groups', 'pending', 'dead letters'].includes(check));
+    expect(found).toMatchObject([
+      {
+        level: 'warning',
+        check: 'groups',
+        subject: 'gone of orders',
+        advice: expect.stringMatching(/XGROUP DESTROY orders gone/),
+      },
+      {
+        level: 'warning',
+        check: 'pending',
+        subject: 'slow of orders',
+        message: expect.stringMatching(/^2 pending entries/),
+      },
+      { level: 'note', check: 'groups', subject: 'waiting of orders', message: 'the group is paused' },
+      { level: 'note', check: 'dead letters', subject: 'orders.dead', advice: 'nrs dead ls orders' },
+    ]);
+    expect(code).toBe(0);
+  });
+
+  it('finds a consumer name that two live processes have', async () => {
+    // As two consumers write their leases in turn, and a third has its name for itself.
+    const lease = (consumer: string, holder: string) =>
+      redis.set(`nrs:{orders}:lease:orders:workers:${consumer}`, holder, 'PX', 60_000);
+    await Promise.all([lease('same', 'first'), lease('other', 'third')]);
+    let turns = 0;
+    const writing = setInterval(() => {
+      turns += 1;
+      void lease('same', turns % 2 === 0 ? 'first' : 'second');
+      void lease('other', 'third');
+    }, 500);
+    const { findings } = await doctor().finally(() => clearInterval(writing));
+    expect(findings.filter(({ check }) => check === 'consumer names')).toMatchObject([
+      { level: 'warning', subject: 'orders:workers:same', advice: expect.stringMatching(/a name of its own/) },
+    ]);
+  });
+});

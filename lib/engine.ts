@@ -1,12 +1,14 @@
 export * from './errors.js';
 export type { RedisStreamsLogger } from './shared/logger.js';
 export type { ClusterConnection, RedisClient, RedisStreamsConnection } from './redis/connection/connection-target.js';
+export { parseStreamUrl } from './redis/connection/stream-url.js';
+export type { StreamUrl } from './redis/connection/stream-url.js';
 export type { RedisStreamsStatus } from './redis/connection/redis-connections.js';
+export { entryId } from './redis/commands/entry-id.js';
 export type { GroupConsumerInfo, GroupInfo, PendingEntry, RedisEffect } from './redis/commands/stream-commands.js';
 export type {
   AcknowledgingConsumer,
   BasicConsumer,
-  CommittingConsumer,
   ConsumerFor,
   OnlyOptionsOf,
   RewindTarget,

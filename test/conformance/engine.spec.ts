@@ -5,7 +5,6 @@ import type {
   AcknowledgingConsumer,
   AutoCommit,
   BasicConsumer,
-  CommittingConsumer,
   Delivery,
   Payload,
 } from '../../lib/index.js';
@@ -128,7 +127,7 @@ describe.each(WAYS)('the engine over $name:', (way) => {
       if (autoCommit === 'rolling' || autoCommit === 'disabled') {
         expect(await pending()).toBe(50);
         for (const message of messages) (consumer as AcknowledgingConsumer).ack(message);
-        if (autoCommit === 'disabled') await (consumer as CommittingConsumer).commit();
+        if (autoCommit === 'disabled') await (consumer as AcknowledgingConsumer).commit();
       }
       await until('nothing is pending', async () => (await pending()) === 0);
     },

@@ -1,7 +1,7 @@
 import { setTimeout as pause } from 'node:timers/promises';
 import { beforeEach, describe, expect, it, jest } from '@jest/globals';
 
-import type { CommittingConsumer, StreamMessage, StreamProducer } from '../../lib/index.js';
+import type { AcknowledgingConsumer, StreamMessage, StreamProducer } from '../../lib/index.js';
 import { AckAudit, GROUP } from '../support/ack-audit.js';
 import { FaultBench, drain } from '../support/fault-bench.js';
 import type { FaultProxy, LinkRole } from '../support/fault-proxy.js';
@@ -125,7 +125,7 @@ it('delayed commits all reach the server when connections break', async () => {
 
 describe('commit()', () => {
   /** Handles messages concurrently and in no order, and checks after each commit() that the server has the acks. */
-  async function workers(consumer: CommittingConsumer, missed: string[]): Promise<void> {
+  async function workers(consumer: AcknowledgingConsumer, missed: string[]): Promise<void> {
     const commitEach = async (message: StreamMessage): Promise<void> => {
       await pause(Math.random() * 20);
       if (!audit.handle(message)) return;

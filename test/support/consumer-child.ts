@@ -1,4 +1,4 @@
-import type { CommittingConsumer } from '../../lib/engine/consuming/consumer-types.js';
+import type { AcknowledgingConsumer } from '../../lib/engine/consuming/consumer-types.js';
 import type { ResumableOptions } from '../../lib/engine/options/options.js';
 import type { StreamMessage } from '../../lib/engine/messages/stream-message.js';
 import { RedisStreamer } from '../../lib/engine/streamer.js';
@@ -10,7 +10,7 @@ const input = JSON.parse(process.argv[2] as string) as ConsumerChildInput;
 async function run(): Promise<void> {
   const streamer = await RedisStreamer.connect(input.url);
   const options = input.options as ResumableOptions & { autoCommit: 'disabled' };
-  const consumer: CommittingConsumer = await streamer.createConsumer(input.streamKey, options);
+  const consumer: AcknowledgingConsumer = await streamer.createConsumer(input.streamKey, options);
   const messages: StreamMessage[] = [];
   while (messages.length < input.read) messages.push(await consumer.next());
   for (const message of messages.slice(0, input.ack)) consumer.ack(message);

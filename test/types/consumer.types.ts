@@ -1,7 +1,6 @@
 import type {
   AcknowledgingConsumer,
   BasicConsumer,
-  CommittingConsumer,
   ConsumerOptions,
   RedisStreamer,
   StreamConsumer,
@@ -64,7 +63,6 @@ export async function resumable(): Promise<void> {
   immediate.ack(message);
   // @ts-expect-error immediate has nothing to acknowledge
   immediate.ackWith('a', 0, '1-1');
-  // @ts-expect-error rolling commits by itself
   await rolling.commit();
 
   // @ts-expect-error claiming is for load-balanced mode
@@ -90,9 +88,9 @@ export async function loadBalanced(): Promise<void> {
 
   // @ts-expect-error delayed acknowledges by itself
   delayed.ack(message);
-  // @ts-expect-error rolling commits by itself
+  // @ts-expect-error delayed commits by itself
+  await delayed.commit();
   await rolling.commit();
-  // @ts-expect-error which of the two it is, nobody knows here
   await either.commit();
 }
 
@@ -122,7 +120,7 @@ export async function unknownOptions(options: ConsumerOptions): Promise<BasicCon
 }
 
 export async function assignable(): Promise<[BasicConsumer, AcknowledgingConsumer, StreamConsumer]> {
-  const disabled: CommittingConsumer = await streamer.createConsumer('a', {
+  const disabled: AcknowledgingConsumer = await streamer.createConsumer('a', {
     mode: 'resumable',
     autoCommit: 'disabled',
   });

@@ -55,7 +55,11 @@ describe('a URL', () => {
   });
 
   it.each([
-    ['redis://h:6379/mykey', 'connection.db', 'got "mykey"'],
+    [
+      'redis://h:6379/mykey',
+      'connection.db',
+      'parseStreamUrl() takes a URL that names streams in its place; got "mykey"',
+    ],
     ['redis://h:6379/-1', 'connection.db', 'got "-1"'],
     ['redis://h:6379/1/2', 'connection.db', 'got "1/2"'],
     ['redis://h:0', 'connection.port', 'from 1 to 65535'],

@@ -1,6 +1,7 @@
 import { describe, expect, it } from '@jest/globals';
 import {
   compareEntryIds,
+  entryId,
   entryIdSequence,
   entryIdTime,
   isEntryId,
@@ -59,6 +60,19 @@ describe('entry ids', () => {
     for (const id of ['1-65536', `${2n ** 48n}-0`]) {
       expect(() => entryIdSequence(id)).toThrow(expect.objectContaining({ code: 'ERR_SEQUENCE_OVERFLOW', id }));
     }
+  });
+
+  it('are made of a sequence again', () => {
+    const ids = ['0-0', '1-2', '1700000000123-65535', `${2n ** 48n - 1n}-65535`];
+    for (const id of ids) expect(entryId.fromSequence(entryId.toSequence(id))).toBe(id);
+    for (const wrong of [-1n, 2n ** 80n, 5, '5', undefined]) {
+      expect(() => entryId.fromSequence(wrong as bigint)).toThrow(
+        expect.objectContaining({ code: 'ERR_INVALID_OPTION', option: 'sequence' }),
+      );
+    }
+    expect(() => entryId.toSequence('-')).toThrow(
+      expect.objectContaining({ code: 'ERR_INVALID_OPTION', option: 'id' }),
+    );
   });
 
   it('tell their time', () => {

@@ -39,3 +39,23 @@ describe('a message that waits', () => {
     expect([message.payload.length, message.hasPayload]).toEqual([0, false]);
   });
 });
+
+describe('a message', () => {
+  const message = (payload: Buffer): StreamMessage =>
+    StreamMessage.create(
+      { streamKey: 'orders', shardId: 3, key: 'orders:3' },
+      { id: '7-2', fields: [Buffer.from('msg'), payload], deliveryCount: 1 },
+      'msg',
+    );
+
+  it('is identified by stream, shard and sequence, as with sea-streamer', () => {
+    expect(message(Buffer.from('x')).identifier).toEqual({ streamKey: 'orders', shardId: 3, sequence: 458_754n });
+  });
+
+  it('has text in which what is not UTF-8 is replaced, or refused with fatal', () => {
+    const broken = message(Buffer.from([0x61, 0xc3, 0x28]));
+    expect(broken.text()).toBe('a\ufffd(');
+    expect(() => broken.text({ fatal: true })).toThrow(expect.objectContaining({ code: 'ERR_PAYLOAD_DECODE' }));
+    expect(message(Buffer.from('größer\ufeff')).text({ fatal: true })).toBe('größer\ufeff');
+  });
+});

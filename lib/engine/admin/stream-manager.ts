@@ -13,7 +13,7 @@ import { resolveRetention, trimAcknowledged } from './retention.js';
 import type { TrimOptions, TrimResult } from './retention.js';
 import { consumersOf, groupDetails, streamDetails } from './stream-details.js';
 import type { GroupDetails, StreamDetails } from './stream-details.js';
-import { positionOf } from '../consuming/seek.js';
+import { positionOf, resolveRewindTarget } from '../consuming/seek.js';
 import { delayedId, parseDelayedId } from '../messages/delayed-id.js';
 import { StreamMessage, shardKey } from '../messages/stream-message.js';
 
@@ -199,11 +199,8 @@ export class StreamManager implements AsyncDisposable {
     check.name('streamKey', streamKey);
     check.name('group', group);
     if (to instanceof Date) check.date('to', to);
-    else if (typeof to === 'object' ? !isEntryId(String(to?.id)) : to !== 'beginning' && to !== 'end') {
-      throw new InvalidOptionError('to', "must be a Date, 'beginning', 'end' or { id: 'ms-seq' }", to);
-    }
+    const target = to instanceof Date ? { after: to } : resolveRewindTarget(to, 'a Date, ');
     await this.#onGroup(streamKey, group, 'moving a group of', async () => {
-      const target = to instanceof Date ? { after: to } : to;
       const position = await positionOf(streamKey, target, this.#commands.reading);
       await this.#commands.groups.setGroupPosition(streamKey, group, position);
     });

@@ -2,8 +2,8 @@ import type { ConsumerOptions, LoadBalancedOptions, ResumableOptions } from '../
 import type { RedisStreamsError } from '../../errors.js';
 import type { StreamMessage, StreamShard } from '../messages/stream-message.js';
 
-/** A position in a stream: its beginning, its end, or right after an entry. */
-export type RewindTarget = 'beginning' | 'end' | { readonly id: string };
+/** A position in a stream: its beginning, its end, or right after an entry, which its id or its sequence names. */
+export type RewindTarget = 'beginning' | 'end' | { readonly id: string } | { readonly sequence: bigint };
 
 /** The methods of every consumer. */
 export interface BasicConsumer extends AsyncIterable<StreamMessage>, AsyncDisposable {
@@ -61,21 +61,18 @@ export interface AcknowledgingConsumer extends BasicConsumer {
   ack(message: StreamMessage): void;
   /** The same for a message of which only the id is known. */
   ackWith(streamKey: string, shardId: number, id: string): void;
-}
-
-/** A consumer whose acknowledgements are sent by {@link commit} only. */
-export interface CommittingConsumer extends AcknowledgingConsumer {
-  /** Resolves when the server has confirmed every acknowledgement that was queued before. */
+  /**
+   * Sends the acknowledgements that are queued, with `rolling` before their interval is over. Resolves when the server has
+   * confirmed every one that was queued before.
+   */
   commit(): Promise<void>;
 }
 
 /** The methods of a consumer with these options. */
 export type ConsumerFor<O extends ConsumerOptions> = O extends ResumableOptions | LoadBalancedOptions
-  ? O extends { autoCommit: 'disabled' }
-    ? CommittingConsumer
-    : O extends { autoCommit: 'rolling' | 'disabled' }
-      ? AcknowledgingConsumer
-      : BasicConsumer
+  ? O extends { autoCommit: 'rolling' | 'disabled' }
+    ? AcknowledgingConsumer
+    : BasicConsumer
   : BasicConsumer;
 
 /** Refuses options that the mode does not have, misspelt ones included: TypeScript accepts them where a type is inferred. */

@@ -1,5 +1,6 @@
 import { ID_BEFORE_ALL } from '../../constants.js';
-import { compareEntryIds, lastIdOfMillisecond } from '../../redis/commands/entry-id.js';
+import { InvalidOptionError } from '../../errors.js';
+import { compareEntryIds, entryIdOfSequence, isEntryId, lastIdOfMillisecond } from '../../redis/commands/entry-id.js';
 import { toPublicError } from '../../redis/commands/redis-error.js';
 import type { ReadCommands } from '../../redis/commands/stream-commands.js';
 import type { Partition } from './partition.js';
@@ -7,7 +8,18 @@ import type { ConsumerSession } from './consumer-session.js';
 import type { RewindTarget } from './consumer-types.js';
 
 /** Where reading continues. With a time or an id it continues after that one, which is not read again. */
-export type SeekTarget = RewindTarget | { readonly after: Date };
+export type SeekTarget = 'beginning' | 'end' | { readonly id: string } | { readonly after: Date };
+
+/** @throws InvalidOptionError with what else may be given in its place, if anything */
+export function resolveRewindTarget(to: RewindTarget, others = ''): SeekTarget {
+  if (to === 'beginning' || to === 'end') return to;
+  if (typeof to === 'object' && to !== null) {
+    if ('id' in to && typeof to.id === 'string' && isEntryId(to.id)) return { id: to.id };
+    if ('sequence' in to) return { id: entryIdOfSequence(to.sequence) };
+  }
+  const rule = `must be ${others}'beginning', 'end', { id: 'ms-seq' } or { sequence }`;
+  throw new InvalidOptionError('to', rule, to);
+}
 
 /**
  * The id after which reading continues: at most that of the last entry. A time or an id past it, as the present time is on a

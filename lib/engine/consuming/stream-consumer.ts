@@ -10,12 +10,12 @@ import { isEntryId } from '../../redis/commands/entry-id.js';
 import { partitionOf } from './partition.js';
 import type { Partition } from './partition.js';
 import { ConsumerSession } from './consumer-session.js';
-import type { CommittingConsumer, RewindTarget } from './consumer-types.js';
+import type { AcknowledgingConsumer, RewindTarget } from './consumer-types.js';
 import { check } from '../../shared/option-checks.js';
 import { resolveStreamKeys } from '../options/resolve-options.js';
 import type { ResolvedConsumerOptions } from '../options/resolve-options.js';
 import type { ConsumerEnvironment } from './consumer-environment.js';
-import { moveTo } from './seek.js';
+import { moveTo, resolveRewindTarget } from './seek.js';
 import type { SeekTarget } from './seek.js';
 import { StreamAssignment } from './stream-assignment.js';
 import type { GuardedTelemetry } from '../telemetry/guarded-telemetry.js';
@@ -29,7 +29,10 @@ import type { StreamShard } from '../messages/stream-message.js';
  * It has every method that a consumer may have. Which of them are valid follows from the options: at compile time by
  * {@link ConsumerFor}, at run time by errors.
  */
-export class StreamConsumer extends EventEmitter<{ error: [error: RedisStreamsError] }> implements CommittingConsumer {
+export class StreamConsumer
+  extends EventEmitter<{ error: [error: RedisStreamsError] }>
+  implements AcknowledgingConsumer
+{
   readonly #options: ResolvedConsumerOptions;
   readonly #environment: ConsumerEnvironment;
   readonly #session: ConsumerSession;
@@ -129,13 +132,7 @@ export class StreamConsumer extends EventEmitter<{ error: [error: RedisStreamsEr
   }
 
   async commit(): Promise<void> {
-    if (this.#options.autoCommit !== 'disabled' || this.#options.group === undefined) {
-      throw new UnsupportedOperationError(
-        'commit()',
-        "is for autoCommit 'disabled' only; the other policies commit in the background",
-      );
-    }
-    if (this.#ending) throw new ConsumerEndedError();
+    this.#requireAcks('commit()');
     await this.#session.commit();
   }
 
@@ -145,11 +142,7 @@ export class StreamConsumer extends EventEmitter<{ error: [error: RedisStreamsEr
   }
 
   async rewind(to: RewindTarget): Promise<void> {
-    const isId = typeof to === 'object' && to !== null && typeof to.id === 'string' && isEntryId(to.id);
-    if (to !== 'beginning' && to !== 'end' && !isId) {
-      throw new InvalidOptionError('to', "must be 'beginning', 'end' or { id: 'ms-seq' }", to);
-    }
-    await this.#move(to);
+    await this.#move(resolveRewindTarget(to));
   }
 
   get isPaused(): boolean {

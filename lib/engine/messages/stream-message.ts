@@ -1,3 +1,5 @@
+import { isUtf8 } from 'node:buffer';
+
 import { PayloadDecodeError } from '../../errors.js';
 import { entryIdSequence, entryIdTime } from '../../redis/commands/entry-id.js';
 import { FieldSchema } from '../../redis/wire/field-schema.js';
@@ -117,8 +119,19 @@ export class StreamMessage implements StreamShard {
     return (this.#headers ??= this.#readHeaders());
   }
 
-  /** The payload as UTF-8. */
-  text(): string {
+  /** By which sea-streamer names a message. */
+  get identifier(): StreamShard & { readonly sequence: bigint } {
+    return { streamKey: this.streamKey, shardId: this.shardId, sequence: this.sequence };
+  }
+
+  /**
+   * The payload as UTF-8. What is not UTF-8 becomes U+FFFD, or with `fatal` an error.
+   * @throws PayloadDecodeError with `fatal` only
+   */
+  text({ fatal = false }: { fatal?: boolean } = {}): string {
+    if (fatal && !isUtf8(this.payload)) {
+      throw new PayloadDecodeError(`The payload of entry ${this.id} of '${this.streamKey}' is not UTF-8`);
+    }
     return this.payload.toString();
   }
 

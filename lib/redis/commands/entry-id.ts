@@ -1,5 +1,5 @@
 import { MAX_ID_MILLISECONDS, MAX_SEQUENCE_IN_MILLISECOND } from '../../constants.js';
-import { SequenceOverflowError } from '../../errors.js';
+import { InvalidOptionError, SequenceOverflowError } from '../../errors.js';
 
 /** The two 64-bit halves of an entry id. */
 export interface EntryIdParts {
@@ -9,6 +9,7 @@ export interface EntryIdParts {
 
 const ENTRY_ID = /^(\d{1,20})(?:-(\d{1,20}))?$/;
 const MAX_UINT64 = 0xffff_ffff_ffff_ffffn;
+const MAX_SEQUENCE = (MAX_UINT64 << 16n) | MAX_SEQUENCE_IN_MILLISECOND;
 
 /** Parses `ms-seq` or `ms` (then the counter is 0); undefined when the text is no entry id. */
 export function parseEntryId(id: string): EntryIdParts | undefined {
@@ -59,6 +60,28 @@ export function entryIdSequence(id: string): bigint {
   if (counter > MAX_SEQUENCE_IN_MILLISECOND || milliseconds > MAX_ID_MILLISECONDS) throw new SequenceOverflowError(id);
   return (milliseconds << 16n) | counter;
 }
+
+/** The id whose {@link entryIdSequence} this is. @throws InvalidOptionError */
+export function entryIdOfSequence(sequence: bigint): string {
+  if (typeof sequence !== 'bigint' || sequence < 0n || sequence > MAX_SEQUENCE) {
+    throw new InvalidOptionError('sequence', 'must be a bigint, as of message.sequence', sequence);
+  }
+  return `${sequence >> 16n}-${sequence & MAX_SEQUENCE_IN_MILLISECOND}`;
+}
+
+/** Between the id of an entry, `ms-seq`, and the number that sea-streamer has in its place, `ms << 16 | seq`. */
+export const entryId = Object.freeze({
+  /** @throws InvalidOptionError unless it is a bigint from 0 on that an id can have */
+  fromSequence(sequence: bigint): string {
+    return entryIdOfSequence(sequence);
+  },
+  /** @throws InvalidOptionError when it is no entry id; SequenceOverflowError when its time has over 48 bits, or its counter over 16 */
+  toSequence(id: string): bigint {
+    if (typeof id !== 'string' || !isEntryId(id))
+      throw new InvalidOptionError('id', "must be an entry id 'ms-seq'", id);
+    return entryIdSequence(id);
+  },
+});
 
 function requireEntryId(id: string): EntryIdParts {
   const parts = parseEntryId(id);

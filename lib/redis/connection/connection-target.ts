@@ -200,6 +200,10 @@ function optionsOfUrl(at: string, url: string): Record<string, unknown> {
     throw InvalidOptionError.withoutValue(at, trimmed.includes('@') ? VALID_URL : VALID_URL_WITHOUT_LOGIN);
   }
   const { protocol, username, password, hostname, port, pathname, searchParams } = new URL(trimmed);
+  if (!/^\/?\d*$/.test(pathname)) {
+    const rule = 'must be the number of a database; parseStreamUrl() takes a URL that names streams in its place';
+    throw new InvalidOptionError(`${at}.db`, rule, pathname.slice(1));
+  }
   const options: Record<string, unknown> = {
     host: hostname.replace(/^\[|\]$/g, '') || undefined,
     port: port || undefined,

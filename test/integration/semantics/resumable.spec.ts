@@ -132,7 +132,7 @@ describe('resumable', () => {
     expect(messages.map(({ deliveryCount }) => deliveryCount)).toEqual([2, 2, 2, 2, 2, 1, 1, 1, 1, 1]);
   });
 
-  it('scenario 5: commit() is refused with rolling, which sends acks by itself', async () => {
+  it('scenario 5: rolling sends acks by itself, and at once with commit()', async () => {
     const [stream, group] = [uniqueName('stream'), uniqueName('group')];
     const streamer = await streams.connect();
     await sendNumbers(await streamer.createProducer(stream), 0, 4);
@@ -141,35 +141,48 @@ describe('resumable', () => {
       group,
       autoStreamReset: 'earliest',
       autoCommit: 'rolling',
-      autoCommitInterval: 50,
+      autoCommitInterval: 600_000,
     });
-    for (const message of await take(consumer, 4)) consumer.ack(message);
+    const messages = await take(consumer, 5);
+    for (const message of messages.slice(0, 4)) consumer.ack(message);
+    await consumer.commit();
+    expect(await pendingOf(streams.redis, stream, group)).toHaveLength(1);
+    await consumer.end();
 
+    const quick = { mode: 'resumable', group, autoCommit: 'rolling', autoCommitInterval: 50 } as const;
+    const next = await streamer.createConsumer(stream, quick);
+    for (const message of await take(next, 1)) next.ack(message);
     await until(
-      'the acks have reached the server',
-      async () => (await pendingOf(streams.redis, stream, group)).length === 1,
-    );
-    const commit = (consumer as unknown as { commit(): Promise<void> }).commit();
-    await expect(commit).rejects.toMatchObject({ code: 'ERR_UNSUPPORTED_OPERATION' });
-    await expect(commit).rejects.toThrow(/commit\(\).*'disabled'/);
-  });
-
-  it.each(['immediate', 'delayed'] as const)('scenario 6: ack() is refused with %s', async (autoCommit) => {
-    const stream = uniqueName('stream');
-    const streamer = await streams.connect();
-    await sendNumbers(await streamer.createProducer(stream), 0, 0);
-    const options = { mode: 'resumable', group: uniqueName('group'), autoStreamReset: 'earliest', autoCommit } as const;
-    const consumer = await streamer.createConsumer(stream, options);
-    const [message] = (await take(consumer, 1)) as [StreamMessage];
-
-    const acking = consumer as unknown as { ack(message: StreamMessage): void };
-    expect(() => acking.ack(message)).toThrow(
-      expect.objectContaining({
-        code: 'ERR_UNSUPPORTED_OPERATION',
-        message: expect.stringMatching(new RegExp(`ack\\(\\).*'${autoCommit}'.*'rolling' or 'disabled'`)),
-      }),
+      'the ack has reached the server',
+      async () => (await pendingOf(streams.redis, stream, group)).length === 0,
     );
   });
+
+  it.each(['immediate', 'delayed'] as const)(
+    'scenario 6: ack() and commit() are refused with %s',
+    async (autoCommit) => {
+      const stream = uniqueName('stream');
+      const streamer = await streams.connect();
+      await sendNumbers(await streamer.createProducer(stream), 0, 0);
+      const options = {
+        mode: 'resumable',
+        group: uniqueName('group'),
+        autoStreamReset: 'earliest',
+        autoCommit,
+      } as const;
+      const consumer = await streamer.createConsumer(stream, options);
+      const [message] = (await take(consumer, 1)) as [StreamMessage];
+
+      const acking = consumer as unknown as { ack(message: StreamMessage): void; commit(): Promise<void> };
+      await expect(acking.commit()).rejects.toMatchObject({ code: 'ERR_UNSUPPORTED_OPERATION' });
+      expect(() => acking.ack(message)).toThrow(
+        expect.objectContaining({
+          code: 'ERR_UNSUPPORTED_OPERATION',
+          message: expect.stringMatching(new RegExp(`ack\\(\\).*'${autoCommit}'.*'rolling' or 'disabled'`)),
+        }),
+      );
+    },
+  );
 
   it.each(['rolling', 'disabled'] as const)(
     'scenario 6: end() commits acked messages before the consumer leaves (%s)',

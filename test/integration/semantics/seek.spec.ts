@@ -46,6 +46,8 @@ describe('seek and rewind', () => {
       expect(await takeTexts(consumer, 10)).toEqual(numbers(0, 9));
       await consumer.rewind({ id: receipt.id });
       expect(await takeTexts(consumer, 10)).toEqual(numbers(30, 39));
+      await consumer.rewind({ sequence: receipt.sequence });
+      expect(await takeTexts(consumer, 10)).toEqual(numbers(30, 39));
       await consumer.seek(receipt.timestamp);
       expect(await takeTexts(consumer, 10)).toEqual(numbers(30, 39));
       await consumer.rewind('end');

@@ -43,6 +43,7 @@ const config: Config = {
       globalTeardown: '<rootDir>/test/support/integrity-teardown.ts',
     },
     { ...shared, displayName: 'conformance', testMatch: ['<rootDir>/test/conformance/**/*.spec.ts'] },
+    { ...withRedis, displayName: 'interop', testMatch: ['<rootDir>/test/interop/**/*.spec.ts'] },
     { ...withRedis, displayName: 'e2e', testMatch: ['<rootDir>/test/e2e/**/*.spec.ts'] },
     { ...withRedis, displayName: 'cli', testMatch: ['<rootDir>/test/cli/**/*.spec.ts'] },
     { ...shared, displayName: 'types', testMatch: ['<rootDir>/test/types/**/*.spec.ts'] },

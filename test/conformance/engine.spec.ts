@@ -1,13 +1,7 @@
 import { randomBytes } from 'node:crypto';
 import { describe, expect, it } from '@jest/globals';
 
-import type {
-  AcknowledgingConsumer,
-  AutoCommit,
-  BasicConsumer,
-  Delivery,
-  Payload,
-} from '../../lib/index.js';
+import type { AcknowledgingConsumer, AutoCommit, BasicConsumer, Delivery, Payload } from '../../lib/index.js';
 import type { ConsumerOptions } from '../../lib/engine/options/options.js';
 import { CommandBench, useServers } from '../support/command-bench.js';
 import { EngineBench } from '../support/engine-bench.js';

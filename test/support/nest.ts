@@ -9,8 +9,10 @@ import { ClientRedisStreams, ServerRedisStreams } from '../../lib/index.js';
 import type {
   ClientRedisStreamsOptions,
   Receipt,
+  RedisStreamer,
   RedisStreamsLogger,
   ServerRedisStreamsOptions,
+  StreamerOptions,
 } from '../../lib/index.js';
 import { moduleOf } from './controllers.js';
 import { pendingOf, useStreams } from './streams.js';
@@ -51,6 +53,8 @@ export interface TestNest {
   /** Starts a listening microservice with the given controllers. */
   serve(parts: Type | Type[] | AppParts, options?: Partial<ServerRedisStreamsOptions>): Promise<Served>;
   client(options?: ClientRedisStreamsOptions): ClientRedisStreams;
+  /** Creates a streamer that is disconnected after the test. */
+  connect(options?: StreamerOptions): Promise<RedisStreamer>;
   /** Emits through a client of the test and waits for the receipt. */
   emit(pattern: unknown, data: unknown): Promise<Receipt>;
   /** Closes the given object after the test. */
@@ -100,6 +104,7 @@ export function useNest(): TestNest {
       return streams.redis;
     },
     client,
+    connect: (options) => streams.connect(options),
     pending,
     async serve(parts, options = {}) {
       const log = new LogLines();

@@ -1,3 +1,4 @@
+import { ROOT_CONTEXT, SpanKind, context, propagation, trace } from '@opentelemetry/api';
 import { MeterProvider, PeriodicExportingMetricReader } from '@opentelemetry/sdk-metrics';
 import type { PushMetricExporter } from '@opentelemetry/sdk-metrics';
 import {
@@ -46,21 +47,69 @@ function sdk(share: number): { tracerProvider: NodeTracerProvider; meterProvider
   };
 }
 
+const setter = { set: (headers: Record<string, string>, name: string, value: string) => void (headers[name] = value) };
+const getter = {
+  get: (headers: Readonly<Record<string, string>>, name: string) => headers[name],
+  keys: (headers: object) => Object.keys(headers),
+};
+
+/** The calls of the SDK that two spans, two durations and one trace need, and nothing else: no outcome, no event, no batch. */
+function bare(share: number): Telemetry {
+  const { tracerProvider, meterProvider } = sdk(share);
+  const tracer = tracerProvider.getTracer('bare');
+  const sent = meterProvider.getMeter('bare').createHistogram('sent', { unit: 's' });
+  const handled = meterProvider.getMeter('bare').createHistogram('handled', { unit: 's' });
+  const attributes = {
+    'messaging.system': 'redis',
+    'messaging.operation.name': 'send',
+    'messaging.destination.name': 'orders',
+    'messaging.consumer.group.name': 'orders-service',
+    'server.address': 'localhost',
+    'server.port': 6379,
+  };
+  return {
+    startSend: ({ headers }) => {
+      const span = tracer.startSpan('send', { kind: SpanKind.PRODUCER, attributes });
+      propagation.inject(trace.setSpan(context.active(), span), headers, setter);
+      return {
+        end: (_, duration) => {
+          sent.record(duration / 1_000, attributes);
+          span.end();
+        },
+      };
+    },
+    startProcess: ([message]) => {
+      const parent = propagation.extract(ROOT_CONTEXT, message?.headers ?? {}, getter);
+      const span = tracer.startSpan('process', { kind: SpanKind.CONSUMER, attributes }, parent);
+      const own = trace.setSpan(parent, span);
+      return {
+        run: (work) => context.with(own, work),
+        end: (_, duration) => {
+          handled.record(duration / 1_000, attributes);
+          span.end();
+        },
+      };
+    },
+  };
+}
+
 const scraped = (): Telemetry => prometheus({ registry: new Registry() });
 const traced = (share: number): Telemetry => openTelemetry(sdk(share));
 
 export const row: Row = {
   title: 'Nest: telemetry on the way from emit() to the handler',
   note: `The work of nest-emit at 200 at a time, without telemetry and with it in client and server. OpenTelemetry's SDK has a batch span
-processor and a periodic reader, whose exporters drop everything. Most of its cost is the SDK's own: two spans and two histogram
-records for each message.`,
+processor and a periodic reader, whose exporters drop everything. "The SDK's calls alone" are two spans, two durations and one trace
+for each message, made without this package: what remains for openTelemetry() is the difference.`,
   metrics: ['rate', 'cpu'],
   baseline: NONE,
   entrants: [
     followed(NONE, 'none', () => []),
     followed('prometheus()', 'prometheus', () => [scraped()]),
     followed('openTelemetry() without an SDK', 'no-sdk', () => [openTelemetry()]),
+    followed("the SDK's calls alone, 1 of 100 traces", 'bare-sampled', () => [bare(0.01)]),
     followed('openTelemetry(), 1 of 100 traces', 'sampled', () => [traced(0.01)]),
+    followed("the SDK's calls alone, every trace", 'bare-traced', () => [bare(1)]),
     followed('openTelemetry(), every trace', 'traced', () => [traced(1)]),
     followed('both, every trace', 'both', () => [traced(1), scraped()]),
   ],

@@ -7,8 +7,11 @@ import type {
   ProcessOperation,
   ProcessOutcome,
   ReceiveOperation,
+  ReceiveOutcome,
   RequestOperation,
+  RequestOutcome,
   SendOperation,
+  SendOutcome,
 } from '../engine/telemetry/telemetry.js';
 import { RedisStreamsError } from '../errors.js';
 import { errorText } from '../shared/error-text.js';
@@ -21,7 +24,6 @@ export class SendSpan implements SendOperation {
   readonly #span: Span;
   readonly #destination: Destination;
   readonly #meters: Meters;
-  readonly #start = performance.now();
 
   constructor(span: Span, destination: Destination, meters: Meters) {
     this.#span = span;
@@ -29,11 +31,11 @@ export class SendSpan implements SendOperation {
     this.#meters = meters;
   }
 
-  end({ id, error }: { readonly id?: string; readonly error?: Error }): void {
+  end({ id, error }: SendOutcome, duration: number): void {
     const span = this.#span;
     if (id !== undefined && span.isRecording()) span.setAttribute(ATTRIBUTES.messageId, id);
     const attributes = this.#destination.metricAttributesOf(noteError(span, error));
-    this.#meters.operationEnded(performance.now() - this.#start, attributes);
+    this.#meters.operationEnded(duration, attributes);
     this.#meters.messageSent(attributes);
     span.end();
   }
@@ -45,7 +47,6 @@ export class RequestSpan implements RequestOperation {
   readonly #context: Context;
   readonly #destination: Destination;
   readonly #meters: Meters;
-  readonly #start = performance.now();
 
   constructor(span: Span, own: Context, destination: Destination, meters: Meters) {
     this.#span = span;
@@ -58,10 +59,10 @@ export class RequestSpan implements RequestOperation {
     return context.with(this.#context, work);
   }
 
-  end({ error, isCancelled }: { readonly error?: unknown; readonly isCancelled?: boolean }): void {
+  end({ error, isCancelled }: RequestOutcome, duration: number): void {
     if (isCancelled) this.#span.setAttribute(ATTRIBUTES.cancelled, true);
     const errorType = noteError(this.#span, error);
-    this.#meters.operationEnded(performance.now() - this.#start, this.#destination.metricAttributesOf(errorType));
+    this.#meters.operationEnded(duration, this.#destination.metricAttributesOf(errorType));
     this.#span.end();
   }
 }
@@ -73,7 +74,6 @@ export class ProcessSpan implements ProcessOperation {
   readonly #destination: Destination;
   readonly #meters: Meters;
   readonly #isBatch: boolean;
-  readonly #start = performance.now();
 
   constructor(span: Span, own: Context, destination: Destination, meters: Meters, isBatch: boolean) {
     this.#span = span;
@@ -96,7 +96,7 @@ export class ProcessSpan implements ProcessOperation {
     return context.with(this.#context, work);
   }
 
-  end(outcomes: readonly ProcessOutcome[]): void {
+  end(outcomes: readonly ProcessOutcome[], duration: number): void {
     let errorType: string | undefined;
     const noted = new Set<unknown>();
     for (const outcome of outcomes) {
@@ -109,7 +109,7 @@ export class ProcessSpan implements ProcessOperation {
       if (this.#span.isRecording()) this.#noteOutcome(outcome);
     }
     const attributes = this.#destination.metricAttributesOf(errorType);
-    this.#meters.processEnded(performance.now() - this.#start, attributes);
+    this.#meters.processEnded(duration, attributes);
     this.#span.end();
   }
 
@@ -133,7 +133,6 @@ export class ReceiveSpan implements ReceiveOperation {
   readonly #destinationOf: (message: StreamMessage | undefined) => Destination;
   readonly #link: (message: StreamMessage) => void;
   readonly #meters: Meters;
-  readonly #start = performance.now();
 
   constructor(
     span: Span,
@@ -147,7 +146,7 @@ export class ReceiveSpan implements ReceiveOperation {
     this.#meters = meters;
   }
 
-  end({ message, error }: { readonly message?: StreamMessage; readonly error?: unknown }): void {
+  end({ message, error }: ReceiveOutcome, duration: number): void {
     const destination = this.#destinationOf(message);
     if (message) {
       this.#meters.messagesConsumed(1, destination.metricAttributes);
@@ -160,7 +159,7 @@ export class ReceiveSpan implements ReceiveOperation {
       }
     }
     const attributes = destination.metricAttributesOf(noteError(this.#span, error));
-    this.#meters.operationEnded(performance.now() - this.#start, attributes);
+    this.#meters.operationEnded(duration, attributes);
     this.#span.end();
   }
 }

@@ -6,7 +6,9 @@ import type {
   ProcessOutcome,
   RequestDetails,
   RequestOperation,
+  RequestOutcome,
   SendOperation,
+  SendOutcome,
   SentMessageDetails,
   Telemetry,
   TelemetrySource,
@@ -72,9 +74,8 @@ export class PrometheusExporter implements Telemetry {
   }
 
   startRequest({ streamKey }: RequestDetails): RequestOperation {
-    const startedAt = performance.now();
     return {
-      end: (outcome) => this.#requestTimes.at(streamKey, requestResult(outcome)).observe(secondsSince(startedAt)),
+      end: (outcome, duration) => this.#requestTimes.at(streamKey, requestResult(outcome)).observe(duration / 1_000),
     };
   }
 
@@ -124,7 +125,6 @@ class Sending implements SendOperation {
   readonly #stream: string;
   readonly #sent: Series<ReturnType<typeof noneSent>>;
   readonly #times: Series<Durations>;
-  readonly #startedAt = performance.now();
 
   constructor(stream: string, sent: Series<ReturnType<typeof noneSent>>, times: Series<Durations>) {
     this.#stream = stream;
@@ -132,9 +132,9 @@ class Sending implements SendOperation {
     this.#times = times;
   }
 
-  end({ error }: { readonly error?: Error }): void {
+  end({ error }: SendOutcome, duration: number): void {
     this.#sent.at(this.#stream)[error === undefined ? 'sent' : 'failed'] += 1;
-    this.#times.at(this.#stream).observe(secondsSince(this.#startedAt));
+    this.#times.at(this.#stream).observe(duration / 1_000);
   }
 }
 
@@ -142,7 +142,6 @@ class Handling implements ProcessOperation {
   readonly #details: ProcessDetails;
   readonly #handled: Series<ReturnType<typeof noneHandled>>;
   readonly #times: Series<Durations>;
-  readonly #startedAt = performance.now();
 
   constructor(details: ProcessDetails, handled: Series<ReturnType<typeof noneHandled>>, times: Series<Durations>) {
     this.#details = details;
@@ -151,14 +150,14 @@ class Handling implements ProcessOperation {
   }
 
   /** A batch of a wildcard has messages of several streams, and the time of one call. */
-  end(outcomes: readonly ProcessOutcome[]): void {
+  end(outcomes: readonly ProcessOutcome[], duration: number): void {
     const { kind, streamKey, group, pattern } = this.#details;
     let hasRun = false;
     for (const outcome of outcomes) {
       hasRun ||= !outcome.isExpired;
       this.#handled.at(outcome.message.streamKey, group, pattern)[handledOutcome(outcome, kind)] += 1;
     }
-    if (hasRun) this.#times.at(streamKey, group, pattern).observe(secondsSince(this.#startedAt));
+    if (hasRun) this.#times.at(streamKey, group, pattern).observe(duration / 1_000);
   }
 }
 
@@ -174,20 +173,10 @@ function handledOutcome(
   return settlement ?? (kind === 'request' ? 'ack' : 'undecided');
 }
 
-function requestResult({
-  error,
-  isCancelled,
-}: {
-  readonly error?: unknown;
-  readonly isCancelled?: boolean;
-}): RequestResult {
+function requestResult({ error, isCancelled }: RequestOutcome): RequestResult {
   if (isCancelled) return 'cancelled';
   if (error === undefined) return 'answered';
   return (error as Partial<RedisStreamsError> | null)?.code === 'ERR_REQUEST_TIMEOUT' ? 'timeout' : 'failed';
-}
-
-function secondsSince(startedAt: number): number {
-  return (performance.now() - startedAt) / 1_000;
 }
 
 function limitsOf({ maxLabelValues, logger }: ResolvedPrometheusOptions): LabelLimits {

@@ -143,7 +143,7 @@ const outcome = (of: StreamMessage, overrides: Partial<ProcessOutcome> = {}): Pr
 /** Sends a message, and returns the headers with which it is stored. */
 function send(telemetry: Telemetry, overrides: Partial<SentMessageDetails> = {}): Record<string, string> {
   const details = sent(overrides);
-  telemetry.startSend?.(details)?.end({ id: '5-1' });
+  telemetry.startSend?.(details)?.end({ id: '5-1' }, 5);
   return details.headers;
 }
 
@@ -154,7 +154,10 @@ function handle(
   outcomes: Array<Partial<ProcessOutcome>> = [],
 ): void {
   const operation = telemetry.startProcess?.(messages, handled(details));
-  operation?.end(messages.map((each, index) => outcome(each, outcomes[index])));
+  operation?.end(
+    messages.map((each, index) => outcome(each, outcomes[index])),
+    5,
+  );
 }
 
 const COMMON = { 'messaging.system': 'redis', 'server.address': 'redis.test', 'server.port': 6380 };
@@ -220,7 +223,7 @@ describe('a message that is sent and handled', () => {
     const incoming = message(headers);
     const operation = telemetry.startProcess?.([incoming], handled());
     const tenant = operation?.run?.(() => propagation.getActiveBaggage()?.getEntry('tenant')?.value);
-    operation?.end([outcome(incoming)]);
+    operation?.end([outcome(incoming)], 5);
 
     const processing = span('process orders');
     expect(tenant).toBe('acme');
@@ -236,7 +239,7 @@ describe('a message that is sent and handled', () => {
       await Promise.resolve();
       return trace.getActiveSpan()?.spanContext().spanId;
     });
-    operation?.end([outcome(incoming)]);
+    operation?.end([outcome(incoming)], 5);
     expect(active).toBe(span('process orders').spanContext().spanId);
     expect(trace.getActiveSpan()).toBeUndefined();
   });
@@ -249,7 +252,7 @@ describe('a message that is sent and handled', () => {
 
   it('has the error of a send that failed', async () => {
     const { telemetry, span, collect } = setUp();
-    telemetry.startSend?.(sent())?.end({ error: new SendFailedError('orders', 'no memory') });
+    telemetry.startSend?.(sent())?.end({ error: new SendFailedError('orders', 'no memory') }, 5);
     const { attributes, status, events } = span('send orders');
     expect(attributes).toMatchObject({ 'error.type': 'ERR_SEND_FAILED' });
     expect(status).toEqual({ code: SpanStatusCode.ERROR, message: "Sending to 'orders' failed: no memory" });
@@ -309,7 +312,7 @@ describe('headers', () => {
     const incoming = message({ traceparent: TRACEPARENT, baggage: huge, tracestate: `a=${'b'.repeat(10_000)}` });
     const operation = telemetry.startProcess?.([incoming], handled());
     const onward = operation?.run?.(() => send(telemetry)) ?? {};
-    operation?.end([outcome(incoming)]);
+    operation?.end([outcome(incoming)], 5);
     expect(onward['baggage']?.length).toBeGreaterThan(1_000);
     expect(onward['baggage']?.length).toBeLessThanOrEqual(8_192);
     expect(onward).not.toHaveProperty('tracestate');
@@ -462,8 +465,8 @@ describe('a request', () => {
     );
     const reply = sent({ kind: 'reply', streamKey: 'sum.replies.4711' });
     handling?.run?.(() => expect(telemetry.startSend?.(reply)).toBeUndefined());
-    handling?.end([outcome(incoming)]);
-    request?.end({});
+    handling?.end([outcome(incoming)], 5);
+    request?.end({}, 5);
 
     expect(reply.headers).toEqual({});
     expect(spans().map(({ name }) => name)).toEqual(['send sum', 'process sum', 'request sum']);
@@ -475,7 +478,7 @@ describe('a request', () => {
 
   it('that its subscriber gives up has no error', async () => {
     const { telemetry, span, collect } = setUp();
-    telemetry.startRequest?.({ pattern: 'sum', streamKey: 'sum', source })?.end({ isCancelled: true });
+    telemetry.startRequest?.({ pattern: 'sum', streamKey: 'sum', source })?.end({ isCancelled: true }, 5);
     const { status, attributes } = span('request sum');
     expect(status.code).toBe(SpanStatusCode.UNSET);
     expect(attributes['messaging.redis.cancelled']).toBe(true);
@@ -486,7 +489,7 @@ describe('a request', () => {
 
   it('that fails has the error', () => {
     const { telemetry, span } = setUp();
-    telemetry.startRequest?.({ pattern: 'sum', streamKey: 'sum', source })?.end({ error: { status: 'error' } });
+    telemetry.startRequest?.({ pattern: 'sum', streamKey: 'sum', source })?.end({ error: { status: 'error' } }, 5);
     expect(span('request sum')).toMatchObject({
       status: { code: SpanStatusCode.ERROR, message: '{"status":"error"}' },
       attributes: { 'error.type': '_OTHER' },
@@ -500,7 +503,7 @@ describe('next()', () => {
   it('is a CLIENT span that links to the creation of its message', async () => {
     const { telemetry, span, collect } = setUp();
     const receiving = telemetry.startReceive?.(reading);
-    receiving?.end({ message: message(send(telemetry)) });
+    receiving?.end({ message: message(send(telemetry)) }, 5);
     const { kind, links, attributes } = span('receive orders');
     expect(kind).toBe(SpanKind.CLIENT);
     expect(links.map((link) => link.context.spanId)).toEqual([span('send orders').spanContext().spanId]);
@@ -521,8 +524,8 @@ describe('next()', () => {
   it('of several streams has the name of the stream whose message it hands out', () => {
     const { telemetry, spans } = setUp();
     const several = { ...reading, streamKeys: ['orders', 'payments'] };
-    telemetry.startReceive?.(several)?.end({ message: message({}, 1, 'payments') });
-    telemetry.startReceive?.(several)?.end({ error: new Error('closed') });
+    telemetry.startReceive?.(several)?.end({ message: message({}, 1, 'payments') }, 5);
+    telemetry.startReceive?.(several)?.end({ error: new Error('closed') }, 5);
     expect(spans().map(({ name, attributes }) => [name, attributes['messaging.destination.name']])).toEqual([
       ['receive payments', 'payments'],
       ['receive', undefined],
@@ -607,8 +610,8 @@ describe('without an SDK', () => {
     const incoming = message({ traceparent });
     const operation = telemetry.startProcess?.([incoming], handled());
     expect(operation?.run?.(() => send(telemetry))).toEqual({ traceparent });
-    operation?.end([outcome(incoming, { error: new Error('x'), settlement: 'retry' })]);
-    telemetry.startRequest?.({ pattern: 'a', streamKey: 'a', source })?.end({ isCancelled: true });
+    operation?.end([outcome(incoming, { error: new Error('x'), settlement: 'retry' })], 5);
+    telemetry.startRequest?.({ pattern: 'a', streamKey: 'a', source })?.end({ isCancelled: true }, 5);
     expect(send(openTelemetry())).toEqual({});
   });
 

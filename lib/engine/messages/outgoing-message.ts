@@ -2,7 +2,8 @@ import { HEADER_PREFIX } from '../../constants.js';
 import { InvalidOptionError } from '../../errors.js';
 import type { RedisStreamsError } from '../../errors.js';
 import type { AppendConditions, AppendRequest } from '../../redis/commands/stream-commands.js';
-import type { SendOperation } from '../telemetry/telemetry.js';
+import type { FollowedOperation } from '../telemetry/guarded-telemetry.js';
+import type { SendOutcome } from '../telemetry/telemetry.js';
 import { check, optionNames } from '../../shared/option-checks.js';
 import { delayedId, parseDelayedId } from './delayed-id.js';
 import type { DelayedId } from './delayed-id.js';
@@ -134,7 +135,7 @@ export abstract class OutgoingMessage implements AppendRequest {
   deadline = 0;
   round: FlushRound | undefined;
   /** What follows it for traces and metrics. */
-  operation: SendOperation | undefined;
+  operation: FollowedOperation<SendOutcome> | undefined;
   /** An append was sent and its reply was lost, so the message may be in the stream already. */
   isUncertain = false;
 

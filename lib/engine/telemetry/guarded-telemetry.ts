@@ -9,10 +9,10 @@ import type {
   ProcessDetails,
   ProcessOutcome,
   ReceiveDetails,
-  ReceiveOperation,
+  ReceiveOutcome,
   RequestDetails,
-  RequestOperation,
-  SendOperation,
+  RequestOutcome,
+  SendOutcome,
   SentMessageDetails,
   Telemetry,
   TelemetrySource,
@@ -31,7 +31,7 @@ const METHODS = optionNames<Required<Telemetry>>({
 /** Any operation, as far as all of them are alike. */
 interface Operation<Outcome> {
   run?<T>(work: () => T): T;
-  end(outcome: Outcome): void;
+  end(outcome: Outcome, duration: number): void;
 }
 
 /** @throws InvalidOptionError */
@@ -49,10 +49,6 @@ export function resolveTelemetry(given: Telemetry | readonly Telemetry[] | undef
 
 /** How one method of a telemetry is called; a constant, because this happens for each message. */
 type Start<A, B, Outcome> = (telemetry: Telemetry, first: A, second: B) => Operation<Outcome> | undefined;
-
-type ReceiveOutcome = Parameters<ReceiveOperation['end']>[0];
-type RequestOutcome = Parameters<RequestOperation['end']>[0];
-type SendOutcome = Parameters<SendOperation['end']>[0];
 
 const startSend: Start<SentMessageDetails, undefined, SendOutcome> = (telemetry, details) =>
   telemetry.startSend?.(details);
@@ -176,12 +172,16 @@ export class GuardedTelemetry {
   }
 }
 
-/** What the telemetries have started for one message, batch or request: the last of them, which knows the one before. */
-class FollowedOperation<Outcome> {
+/**
+ * What the telemetries have started for one message, batch or request: the last of them, which knows the one before. It reads the
+ * clock for all of them.
+ */
+export class FollowedOperation<Outcome> {
   readonly #telemetry: GuardedTelemetry;
   readonly #name: keyof Telemetry;
   readonly #operation: Operation<Outcome>;
   readonly #previous: FollowedOperation<Outcome> | undefined;
+  readonly #startedAt: number;
   #hasEnded = false;
 
   constructor(
@@ -194,6 +194,7 @@ class FollowedOperation<Outcome> {
     this.#name = name;
     this.#operation = operation;
     this.#previous = previous;
+    this.#startedAt = previous ? previous.#startedAt : performance.now();
   }
 
   /** Calls the work once, whatever the operations do; the context of the first one is the outermost. */
@@ -205,9 +206,13 @@ class FollowedOperation<Outcome> {
   end(outcome: Outcome): void {
     if (this.#hasEnded) return;
     this.#hasEnded = true;
-    this.#previous?.end(outcome);
+    this.#endAll(outcome, performance.now() - this.#startedAt);
+  }
+
+  #endAll(outcome: Outcome, duration: number): void {
+    if (this.#previous) this.#previous.#endAll(outcome, duration);
     try {
-      this.#telemetry.watch(this.#name, this.#operation.end(outcome));
+      this.#telemetry.watch(this.#name, this.#operation.end(outcome, duration));
     } catch (error) {
       this.#telemetry.report(this.#name, error);
     }

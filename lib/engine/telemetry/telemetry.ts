@@ -57,9 +57,18 @@ export interface SentMessageDetails {
   readonly source: TelemetrySource;
 }
 
+/** The entry id, or why the message was not accepted. */
+export interface SendOutcome {
+  readonly id?: string;
+  readonly error?: Error;
+}
+
 export interface SendOperation {
-  /** The entry id, or why the message was not accepted. */
-  end(outcome: { readonly id?: string; readonly error?: Error }): void;
+  /**
+   * Redis has accepted the message, or it has failed.
+   * @param duration since the operation was started, in milliseconds, as in all operations
+   */
+  end(outcome: SendOutcome, duration: number): void;
 }
 
 export interface ProcessDetails {
@@ -96,7 +105,7 @@ export interface ProcessOperation {
   /** Runs the handlers, in a context of its own for instance. Must call the function once, and return what it returns. */
   run?<T>(work: () => T): T;
   /** The handlers have ended. One outcome for each message, in their order. */
-  end(outcomes: readonly ProcessOutcome[]): void;
+  end(outcomes: readonly ProcessOutcome[], duration: number): void;
 }
 
 export interface ReceiveDetails {
@@ -106,8 +115,13 @@ export interface ReceiveDetails {
   readonly source: TelemetrySource;
 }
 
+export interface ReceiveOutcome {
+  readonly message?: StreamMessage;
+  readonly error?: unknown;
+}
+
 export interface ReceiveOperation {
-  end(outcome: { readonly message?: StreamMessage; readonly error?: unknown }): void;
+  end(outcome: ReceiveOutcome, duration: number): void;
 }
 
 export interface RequestDetails {
@@ -117,11 +131,16 @@ export interface RequestDetails {
   readonly source: TelemetrySource;
 }
 
+export interface RequestOutcome {
+  readonly error?: unknown;
+  readonly isCancelled?: boolean;
+}
+
 export interface RequestOperation {
   /** Sends the request, in a context of its own for instance. Must call the function once, and return what it returns. */
   run?<T>(work: () => T): T;
   /** The last answer has arrived, the request has failed, or its subscriber has unsubscribed. */
-  end(outcome: { readonly error?: unknown; readonly isCancelled?: boolean }): void;
+  end(outcome: RequestOutcome, duration: number): void;
 }
 
 export interface DeadLetteredDetails {

@@ -2,6 +2,7 @@ import type { GuardedTelemetry } from '../../engine/telemetry/guarded-telemetry.
 import type { ProcessDetails, ProcessOutcome } from '../../engine/telemetry/telemetry.js';
 import { StreamMessage } from '../../engine/messages/stream-message.js';
 import { RedisStreamsContext } from '../redis-streams.context.js';
+import type { ContextScope } from '../redis-streams.context.js';
 
 /**
  * Has the telemetry follow the handlers of a server. It knows those that run, because a handler may still run when the server has
@@ -9,6 +10,8 @@ import { RedisStreamsContext } from '../redis-streams.context.js';
  */
 export class FollowedHandling {
   readonly #running = new Set<() => void>();
+  /** The last ones of each consumer, because those of its next message are mostly equal. */
+  readonly #details = new WeakMap<ContextScope, ProcessDetails>();
 
   /** Handles a message, or the batch of one handler, in the operation that the telemetry starts for it. */
   handle(
@@ -18,7 +21,7 @@ export class FollowedHandling {
     handle: () => Promise<void>,
   ): Promise<void> {
     const messages = contexts.map((context) => context.getMessage());
-    const operation = telemetry.startProcess(messages, detailsOf(telemetry, kind, contexts, messages));
+    const operation = telemetry.startProcess(messages, this.#detailsOf(telemetry, kind, contexts, messages));
     if (!operation) return handle();
     const end = (): void => {
       this.#running.delete(end);
@@ -35,29 +38,35 @@ export class FollowedHandling {
   giveUp(): void {
     for (const end of this.#running) end();
   }
+
+  #detailsOf(
+    { source }: GuardedTelemetry,
+    kind: ProcessDetails['kind'],
+    contexts: readonly RedisStreamsContext[],
+    messages: readonly StreamMessage[],
+  ): ProcessDetails {
+    const [first] = messages as readonly [StreamMessage];
+    const scope = RedisStreamsContext.scopeOf(contexts[0] as RedisStreamsContext);
+    const { streamKey } = first;
+    const shardId = sharedShardOf(messages);
+    const last = this.#details.get(scope);
+    if (last?.kind === kind && last.streamKey === streamKey && last.shardId === shardId) return last;
+    const { binding, group, consumer } = scope;
+    const isBatch = binding.batch !== undefined;
+    const details = { kind, pattern: binding.pattern, streamKey, shardId, group, consumer, isBatch, source };
+    this.#details.set(scope, details);
+    return details;
+  }
 }
 
-function detailsOf(
-  { source }: GuardedTelemetry,
-  kind: ProcessDetails['kind'],
-  contexts: readonly RedisStreamsContext[],
-  messages: readonly StreamMessage[],
-): ProcessDetails {
+/** Undefined when the stream is not sharded, or the messages are of several shards. */
+function sharedShardOf(messages: readonly StreamMessage[]): number | undefined {
   const [first] = messages as readonly [StreamMessage];
-  const { binding, group, consumer } = RedisStreamsContext.scopeOf(contexts[0] as RedisStreamsContext);
   const { streamKey, shardId } = first;
-  const isSharded = StreamMessage.shardOf(first).key !== streamKey;
-  const isOneShard = messages.every((message) => message.streamKey === streamKey && message.shardId === shardId);
-  return {
-    kind,
-    pattern: binding.pattern,
-    streamKey,
-    shardId: isSharded && isOneShard ? shardId : undefined,
-    group,
-    consumer,
-    isBatch: binding.batch !== undefined,
-    source,
-  };
+  if (StreamMessage.shardOf(first).key === streamKey) return undefined;
+  return messages.every((message) => message.streamKey === streamKey && message.shardId === shardId)
+    ? shardId
+    : undefined;
 }
 
 function outcomeOf(context: RedisStreamsContext): ProcessOutcome {

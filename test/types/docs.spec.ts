@@ -117,14 +117,20 @@ describe('paths in the documents', () => {
   });
 });
 
-describe('the guarantees', () => {
-  const named = [...read('docs/guarantees.md').matchAll(/\]\(\.\.\/(test\/\S+) ["'](.*?)["']\)/g)].map(
-    ([, file = '', title = '']) => ({ file, title }),
-  );
-
-  it.each(named)("have the test '$title' in $file", ({ file, title }) => {
-    expect(read(file)).toContain(title);
+const testsIn = (document: string): Array<{ document: string; file: string; title: string }> =>
+  [...read(document).matchAll(/\]\(\.\.\/(test\/\S+) ["'](.*?)["']\)/g)].map(([, file = '', title = '']) => {
+    return { document, file, title };
   });
+
+describe('the guarantees, and what holds beside sea-streamer,', () => {
+  const named = testsIn('docs/guarantees.md');
+
+  it.each([...named, ...testsIn('docs/reference.md')])(
+    "have the test '$title' in $file ($document)",
+    ({ file, title }) => {
+      expect(read(file)).toContain(title);
+    },
+  );
 
   it('have a test each', () => {
     const rows = [...read('docs/guarantees.md').matchAll(/^\| (?!\*\*|guarantee)(.*?) \| (.*?)\|$/gms)];

@@ -1,5 +1,5 @@
 import type { Command } from 'commander';
-import type { RewindTarget, StreamManager } from 'nestjs-redis-streams/engine';
+import type { StreamManager } from 'nestjs-redis-streams/engine';
 import { compareIds, messagesOf } from '../entries.js';
 import { counted } from '../numbers.js';
 import { action, examples } from '../session.js';
@@ -10,6 +10,8 @@ interface SeekOptions {
   to: string;
   dryRun?: boolean;
 }
+
+type Target = Date | 'beginning' | 'end' | { readonly id: string };
 
 /** More are not counted: each of them has to be read. */
 const MOST_COUNTED = 1_000;
@@ -69,13 +71,13 @@ export function addSeek(program: Command): void {
     );
 }
 
-function targetOf(to: string): Date | RewindTarget {
+function targetOf(to: string): Target {
   if (to === 'beginning' || to === 'end') return to;
   return /^\d+-\d+$/.test(to) ? { id: to } : timeOf('--to', to);
 }
 
 /** How many messages follow the target, as far as {@link MOST_COUNTED} and one more. */
-async function countAfter(manager: StreamManager, key: string, target: Date | RewindTarget): Promise<number> {
+async function countAfter(manager: StreamManager, key: string, target: Target): Promise<number> {
   if (target === 'end') return 0;
   const from = target instanceof Date ? { after: target } : target === 'beginning' ? '-' : target.id;
   let count = 0;

@@ -77,5 +77,11 @@ describe('entry ids', () => {
 
   it('tell their time', () => {
     expect(entryIdTime('1700000000123-7')).toBe(1_700_000_000_123);
+    expect(entryIdTime('1700000000123999999-7')).toBe(1_700_000_000_123);
+  });
+
+  it('have a last one of a millisecond, which in a stream with nanoseconds is that of its last nanosecond', () => {
+    expect(lastIdOfMillisecond(5, '1700000000123-0')).toBe(`5-${MAX}`);
+    expect(lastIdOfMillisecond(5, '1700000000123000000-0')).toBe(`5999999-${MAX}`);
   });
 });

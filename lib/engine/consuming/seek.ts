@@ -34,7 +34,7 @@ export async function positionOf(
   if (target === 'beginning') return ID_BEFORE_ALL;
   const last = (await reading.streamInfo(streamKey))?.lastGeneratedId ?? ID_BEFORE_ALL;
   if (target === 'end') return last;
-  const wanted = 'id' in target ? target.id : lastIdOfMillisecond(target.after.getTime());
+  const wanted = 'id' in target ? target.id : lastIdOfMillisecond(target.after.getTime(), last);
   return compareEntryIds(wanted, last) < 0 ? wanted : last;
 }
 

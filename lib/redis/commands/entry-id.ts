@@ -8,6 +8,13 @@ export interface EntryIdParts {
 }
 
 const ENTRY_ID = /^(\d{1,20})(?:-(\d{1,20}))?$/;
+/**
+ * The last time of a Date. Ids past it have nanoseconds: sea-streamer can write those, and in milliseconds they would be no time.
+ * As nanoseconds it is in April 1970.
+ */
+const MAX_DATE = 8.64e15;
+/** In a millisecond. */
+const NANOSECONDS = 1_000_000n;
 const MAX_UINT64 = 0xffff_ffff_ffff_ffffn;
 const MAX_SEQUENCE = (MAX_UINT64 << 16n) | MAX_SEQUENCE_IN_MILLISECOND;
 
@@ -41,14 +48,19 @@ export function nextEntryId(id: string): string | undefined {
   return milliseconds < MAX_UINT64 ? `${milliseconds + 1n}-0` : undefined;
 }
 
-/** The last id that a millisecond can have: what comes behind it is of a later time. */
-export function lastIdOfMillisecond(milliseconds: number): string {
-  return `${milliseconds}-${MAX_UINT64}`;
+/**
+ * The last id that a millisecond can have: what comes behind it is of a later time.
+ * @param other id of the same stream, which shows whether its ids have nanoseconds
+ */
+export function lastIdOfMillisecond(milliseconds: number, other = '0'): string {
+  const hasNanoseconds = Number.parseInt(other, 10) > MAX_DATE;
+  return `${hasNanoseconds ? (BigInt(milliseconds) + 1n) * NANOSECONDS - 1n : milliseconds}-${MAX_UINT64}`;
 }
 
 /** Milliseconds since the epoch, rounded to what a number holds exactly. */
 export function entryIdTime(id: string): number {
-  return Number.parseInt(id, 10);
+  const time = Number.parseInt(id, 10);
+  return time > MAX_DATE ? Number(requireEntryId(id).milliseconds / NANOSECONDS) : time;
 }
 
 /**

@@ -1,3 +1,7 @@
+import { execFile } from 'node:child_process';
+import { readFileSync } from 'node:fs';
+import { fileURLToPath } from 'node:url';
+import { promisify } from 'node:util';
 import { describe, expect, it } from '@jest/globals';
 import { freePort } from '../support/free-port.js';
 import { redisUrl } from '../support/redis.js';
@@ -28,5 +32,68 @@ describe('the tool', () => {
   it('takes the URL from REDIS_URL', async () => {
     const { code, stdout } = await runTool(['ls', 'no-such-stream', '--json'], { env: { REDIS_URL: redisUrl() } });
     expect({ code, stdout }).toEqual({ code: 0, stdout: '[]\n' });
+  });
+
+  it('shows examples in the help of every command', async () => {
+    const script = `
+      const { createProgram } = await import(process.argv[1]);
+      const walk = (command, path) => command.commands.flatMap((each) => {
+        if (each._hidden || each.name() === 'help') return [];
+        const name = [...path, each.name()];
+        if (each.commands.length > 0) return walk(each, name);
+        let help = '';
+        each.configureOutput({ writeOut: (text) => (help += text) }).outputHelp();
+        return [[name.join(' '), help]];
+      });
+      console.log(JSON.stringify(walk(createProgram(), [])));`;
+    const program = new URL('../../packages/cli/dist/program.js', import.meta.url).href;
+    const { stdout } = await promisify(execFile)(process.execPath, ['--input-type=module', '-e', script, program]);
+    const helps = JSON.parse(stdout) as Array<[name: string, help: string]>;
+    expect(helps.map(([name]) => name)).toEqual(
+      expect.arrayContaining(['ls', 'dead redrive', 'consumers prune', 'doctor']),
+    );
+    const without = helps.filter(([name, help]) => !new RegExp(`Examples:\n {2}\\$ .*nrs ${name}`).test(help));
+    expect(without.map(([name]) => name)).toEqual([]);
+    for (const [, help] of helps) expect(help).toContain('--url <url>');
+  });
+
+  it('completes commands, options and choices', async () => {
+    const candidates = async (...words: string[]): Promise<string[]> =>
+      (await runTool(['complete', '--', ...words])).stdout.split('\n').filter(Boolean);
+    const [commands, dead, options, taken, shells] = await Promise.all([
+      candidates('d'),
+      candidates('--json', 'dead', ''),
+      candidates('lag', 'orders', '--w'),
+      candidates('lag', 'orders', '--check', ''),
+      candidates('completion', ''),
+    ]);
+    expect(commands).toEqual(expect.arrayContaining(['dead', 'delayed', 'doctor']));
+    expect(dead).toEqual(['ls', 'show', 'redrive', 'rm']);
+    expect(options).toEqual(['--watch']);
+    expect(taken).toEqual([]);
+    expect(shells).toEqual(['bash', 'zsh', 'fish']);
+  });
+
+  it('has a script for bash that completes what is typed', async () => {
+    const { stdout } = await runTool(['completion', 'bash']);
+    const main = fileURLToPath(new URL('../../packages/cli/dist/main.js', import.meta.url));
+    const script = `nrs() { "$NODE" "$MAIN" "$@"; }
+      eval "$SCRIPT"
+      COMP_WORDS=(nrs dead re) COMP_CWORD=2
+      _nrs_completion
+      echo "\${COMPREPLY[@]}"`;
+    const env = { ...process.env, NODE: process.execPath, MAIN: main, SCRIPT: stdout };
+    const found = await promisify(execFile)('bash', ['-c', script], { env });
+    expect(found.stdout).toBe('redrive\n');
+  });
+
+  it('depends on the library of the same version', () => {
+    const [library, tool] = ['../../package.json', '../../packages/cli/package.json'].map(
+      (path) => JSON.parse(readFileSync(new URL(path, import.meta.url), 'utf8')) as Record<string, unknown>,
+    );
+    expect(tool).toMatchObject({
+      version: library?.['version'],
+      dependencies: { 'nestjs-redis-streams': `^${String(library?.['version'])}` },
+    });
   });
 });

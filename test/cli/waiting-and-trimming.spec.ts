@@ -43,6 +43,15 @@ describe('delayed messages and trimming', () => {
     expect(await runToolForJson(['delayed', 'ls', key], { url })).toEqual([]);
   });
 
+  it('the id of a delayed message does not look like an option of a command', async () => {
+    const key = uniqueName('orders');
+    const streamer = await RedisStreamer.connect(url);
+    const producers = await Promise.all(Array.from({ length: 300 }, () => streamer.createProducer(key)));
+    const receipts = await Promise.all(producers.map((producer) => producer.send('x', { delay: 3_600_000 })));
+    await streamer.disconnect();
+    expect(receipts.map(({ id }) => id).filter((id) => id.startsWith('-'))).toEqual([]);
+  });
+
   it('trim deletes what every group has acknowledged', async () => {
     const key = uniqueName('orders');
     for (const id of ['1000-0', '2000-0', '3000-0']) await redis.xadd(key, id, 'msg', id);

@@ -83,7 +83,7 @@ export class StreamProducer extends EventEmitter<{ error: [error: RedisStreamsEr
   /** The last stream of which it is known that batches can be remembered beside it. */
   #rememberedStream: string | undefined;
   /** Distinguishes its messages with conditions from those of other producers. */
-  readonly #name = randomBytes(9).toString('base64url');
+  readonly #name = randomBytes(9).toString('hex');
   /** Messages with conditions so far. */
   #scripted = 0;
 

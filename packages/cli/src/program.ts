@@ -44,7 +44,10 @@ const COMMANDS: ReadonlyArray<(program: Command) => void> = [
   addComplete,
 ];
 
-/** The program with all of its commands; it has read no arguments yet. */
+/**
+ * The program with all of its commands; it has read no arguments yet.
+ * @public for the test of the help
+ */
 export function createProgram(): Command {
   const { version } = JSON.parse(readFileSync(new URL('../package.json', import.meta.url), 'utf8')) as {
     version: string;

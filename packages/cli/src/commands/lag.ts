@@ -3,6 +3,7 @@ import type { Command } from 'commander';
 import type { StreamManager } from 'nestjs-redis-streams/engine';
 import { messagesOf } from '../entries.js';
 import { CheckFoundError, UsageError } from '../failure.js';
+import { counted } from '../numbers.js';
 import type { Output } from '../output.js';
 import { printable } from '../printable.js';
 import { action, examples } from '../session.js';
@@ -58,14 +59,14 @@ export function addLag(program: Command): void {
         const lags = (): Promise<GroupLag[]> => lagsOf(manager, key, options.group);
         if (options.watch) return watch(session, key, lags, options.interval);
         const found = await lags();
-        const counted =
+        const complete =
           max === undefined ? found : await Promise.all(found.map((each) => known(manager, key, each, max)));
-        await print(session.output, counted);
+        await print(session.output, complete);
         if (max === undefined) return;
-        const late = counted.filter(({ lag }) => lag === undefined || lag > max);
+        const late = complete.filter(({ lag }) => lag === undefined || lag > max);
         if (late.length === 0) return;
         const names = late.map(({ group, lag }) => `'${group}' (${lag ?? 'unknown'})`).join(', ');
-        await session.output.note(`nrs: More than ${max} messages of '${key}' wait for ${names}`);
+        await session.output.note(`nrs: More than ${counted(max, 'message')} of '${key}' wait for ${names}`);
         throw new CheckFoundError();
       }),
     );

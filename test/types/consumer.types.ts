@@ -69,6 +69,9 @@ export async function resumable(): Promise<void> {
   await streamer.createConsumer('a', { mode: 'resumable', autoClaimInterval: 5 });
   // @ts-expect-error claiming is for load-balanced mode
   await streamer.createConsumer('a', { mode: 'resumable', autoClaimIdle: 5 });
+  await streamer.createConsumer('a', { mode: 'resumable', position: 'consumer' });
+  // @ts-expect-error a group of many readers has one position
+  await streamer.createConsumer('a', { mode: 'load-balanced', position: 'consumer' });
   // @ts-expect-error the shards of a resumable group have one reader
   await streamer.createConsumer('a', { mode: 'resumable', shardOwnership: 'shared' });
 }

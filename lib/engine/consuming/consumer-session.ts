@@ -219,7 +219,7 @@ export class ConsumerSession implements LiveSession, ReadLoopListener, RetryList
     if (!message) return undefined;
     const partition = partitionOf(message);
     partition.handedOut = message.id;
-    if (this.acknowledger.hasPending) partition.owned.set(message.id, 'running');
+    if (this.#isPending(partition)) partition.owned.set(message.id, 'running');
     if (!this.#capacity.holdsUntilReleased) this.acknowledger.acknowledgeAfterDelay(message);
     return message;
   }
@@ -234,7 +234,7 @@ export class ConsumerSession implements LiveSession, ReadLoopListener, RetryList
   invalidate(partition: Partition): void {
     partition.generation += 1;
     for (const { id } of this.#takeBuffered([partition])) {
-      if (this.acknowledger.hasPending) partition.owned.set(id, 'skipped');
+      if (this.#isPending(partition)) partition.owned.set(id, 'skipped');
     }
   }
 
@@ -327,7 +327,7 @@ export class ConsumerSession implements LiveSession, ReadLoopListener, RetryList
       const read: StreamMessage[] = partition.isPaused ? [] : messages;
       for (const entry of entries) {
         if (isLate ? partition.owned.has(entry.id) : this.#isInHand(partition, entry.id)) continue;
-        if (this.acknowledger.hasPending) partition.owned.set(entry.id, isCurrent ? 'buffered' : 'skipped');
+        if (this.#isPending(partition)) partition.owned.set(entry.id, isCurrent ? 'buffered' : 'skipped');
         if (isCurrent) read.push(StreamMessage.create(partition, entry, this.environment.messageField));
       }
       if (partition.isPaused) this.#onUnwanted(partition, read);
@@ -381,6 +381,11 @@ export class ConsumerSession implements LiveSession, ReadLoopListener, RetryList
     if (!this.#capacity.holdsUntilReleased) return false;
     const state = owned.get(id);
     return state === 'buffered' || state === 'running' || state === 'waiting';
+  }
+
+  /** Whether what is read of the partition is pending for this consumer on the server. */
+  #isPending(partition: Partition): boolean {
+    return this.acknowledger.hasPending && !partition.isOffGroup;
   }
 
   #leaveDelayed(partitions: readonly Partition[]): void {

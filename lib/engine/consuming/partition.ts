@@ -45,6 +45,11 @@ export class Partition implements StoredShard {
   hasRecoveredOnce = false;
   /** It was found by a search: when it vanishes, it is no longer read, and never created. */
   mustExist = false;
+  /**
+   * It was sought in with `position: 'consumer'`: from then on it is read without its group. Nothing that is read becomes pending,
+   * so that none of its entries is owned; an acknowledgement reaches an entry that the group delivered before.
+   */
+  isOffGroup = false;
   /** Why this partition is not read any more. */
   failure: RedisStreamsError | undefined;
   /** Nothing of it is read or handed out while this is set. */

@@ -46,12 +46,13 @@ export async function moveTo(session: ConsumerSession, target: SeekTarget): Prom
 }
 
 async function movePartition(session: ConsumerSession, partition: Partition, target: SeekTarget): Promise<void> {
-  const { group } = session.options;
+  const { group, position: moves } = session.options;
   const { reading, groups } = session.environment.control;
   try {
     const position = await positionOf(partition.key, target, reading);
-    if (group !== undefined) await groups.setGroupPosition(partition.key, group, position);
+    if (group !== undefined && moves === 'group') await groups.setGroupPosition(partition.key, group, position);
     session.invalidate(partition);
+    partition.isOffGroup = group !== undefined && moves === 'consumer';
     partition.position = position;
     partition.handedOut = position;
   } catch (error) {

@@ -155,6 +155,12 @@ export interface GroupOptions extends ReadingOptions {
 /** The only consumer of its group; it continues at the group's position. */
 export interface ResumableOptions extends GroupOptions {
   mode: 'resumable';
+  /**
+   * What seek() and rewind() move: the group, so that a later consumer continues from there; or this consumer alone, as sea-streamer
+   * does. Then it reads on without the group: what it reads is not pending and not delivered again, and a restart continues at the
+   * group's position. Default `group`.
+   */
+  position?: 'group' | 'consumer';
 }
 
 /** The consumers of a group share its messages; if one dies, the others claim its entries. */
@@ -201,10 +207,11 @@ export const DEFAULTS = Object.freeze({
     loadBalancedBatchSize: 10,
     shardDiscoveryInterval: 30_000,
     mkStream: false,
+    position: 'group',
     consumerExpiry: 3_600_000,
   }),
 } as const) satisfies {
   streamer: StreamerOptions;
   producer: ProducerOptions;
-  consumer: Omit<LoadBalancedOptions, 'mode'> & { loadBalancedBatchSize: number };
+  consumer: Omit<LoadBalancedOptions, 'mode'> & Omit<ResumableOptions, 'mode'> & { loadBalancedBatchSize: number };
 };

@@ -18,6 +18,7 @@ import type {
   Delivery,
   LoadBalancedOptions,
   ProducerOptions,
+  ResumableOptions,
   StreamerOptions,
   Sharder,
 } from './options.js';
@@ -64,6 +65,8 @@ export interface ResolvedConsumerOptions {
   readonly autoClaimInterval: number | false;
   readonly autoClaimIdle: number;
   readonly mkStream: boolean;
+  /** What seek() and rewind() move. */
+  readonly position: 'group' | 'consumer';
   readonly consumerExpiry: number | false;
   readonly retention: ResolvedRetention | false;
 }
@@ -156,6 +159,11 @@ function callFactory<T>(make: () => T): T {
   }
 }
 
+/** All options that a consumer of some mode has. */
+type AnyConsumerOptions = Omit<LoadBalancedOptions, 'mode'> &
+  Omit<ResumableOptions, 'mode'> &
+  Pick<ConsumerOptions, 'mode'>;
+
 const GROUP_OPTIONS = [
   'group',
   'consumer',
@@ -168,7 +176,7 @@ const GROUP_OPTIONS = [
 ] as const;
 const CLAIM_OPTIONS = ['autoClaimInterval', 'autoClaimIdle', 'shardOwnership'] as const;
 
-const CONSUMER_OPTIONS = optionNames<LoadBalancedOptions>({
+const CONSUMER_OPTIONS = optionNames<AnyConsumerOptions>({
   mode: true,
   autoStreamReset: true,
   batchSize: true,
@@ -185,16 +193,18 @@ const CONSUMER_OPTIONS = optionNames<LoadBalancedOptions>({
   autoClaimInterval: true,
   autoClaimIdle: true,
   shardOwnership: true,
+  position: true,
 });
 
 /** @throws InvalidOptionError */
 export function resolveConsumerOptions(options: ConsumerOptions): ResolvedConsumerOptions {
   check.oneOf('mode', options?.mode, ['real-time', 'resumable', 'load-balanced']);
   check.options('', options, CONSUMER_OPTIONS);
-  const given: Partial<LoadBalancedOptions> = definedOptions(options as LoadBalancedOptions);
+  const given: Partial<AnyConsumerOptions> = definedOptions(options as AnyConsumerOptions);
   const mode = options.mode;
   if (mode === 'real-time') refuse(given, GROUP_OPTIONS, 'makes no sense in real-time mode, which has no group');
   if (mode !== 'load-balanced') refuse(given, CLAIM_OPTIONS, 'is for load-balanced mode only');
+  if (mode !== 'resumable') refuse(given, ['position'], 'is for resumable mode only');
 
   const batchSize =
     given.batchSize ??
@@ -221,6 +231,7 @@ export function resolveConsumerOptions(options: ConsumerOptions): ResolvedConsum
   check.time('autoCommitDelay', resolved.autoCommitDelay, 0);
   check.time('autoCommitInterval', resolved.autoCommitInterval, 0);
   check.boolean('mkStream', resolved.mkStream);
+  check.oneOf('position', resolved.position, ['group', 'consumer']);
   checkInterval('autoClaimInterval', resolved.autoClaimInterval);
   if (resolved.consumerExpiry !== false) check.integer('consumerExpiry', resolved.consumerExpiry, 1_000);
   check.time('autoClaimIdle', resolved.autoClaimIdle, 100);

@@ -171,6 +171,8 @@ describe('consumer options', () => {
     [{ mode: 'real-time', autoClaimIdle: 500 }, 'autoClaimIdle', 500, 'load-balanced mode only'],
     [{ mode: 'resumable', autoClaimInterval: 500 }, 'autoClaimInterval', 500, 'load-balanced mode only'],
     [{ mode: 'resumable', autoClaimIdle: 500 }, 'autoClaimIdle', 500, 'load-balanced mode only'],
+    [{ mode: 'load-balanced', position: 'consumer' }, 'position', 'consumer', 'resumable mode only'],
+    [{ mode: 'resumable', position: 'all' }, 'position', 'all', "'group', 'consumer'"],
     [{ mode: 'resumable', shardOwnership: 'shared' }, 'shardOwnership', 'shared', 'load-balanced mode only'],
     [{ mode: 'load-balanced', shardOwnership: 'stolen' }, 'shardOwnership', 'stolen', "'shared'"],
     [{ mode: 'resumable', autoCommit: 'rolling', autoCommitDelay: 5 }, 'autoCommitDelay', 5, "'delayed' only"],

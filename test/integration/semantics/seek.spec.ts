@@ -1,5 +1,5 @@
 import { describe, expect, it } from '@jest/globals';
-import type { BasicConsumer, Receipt, RedisStreamer } from '../../../lib/index.js';
+import type { AcknowledgingConsumer, BasicConsumer, Receipt, RedisStreamer } from '../../../lib/index.js';
 import { uniqueName } from '../../support/redis.js';
 import { numbers, pendingOf, sendNumbers, take, takeTexts, useStreams } from '../../support/streams.js';
 import { until } from '../../support/until.js';
@@ -25,6 +25,16 @@ async function createConsumer(
         autoCommit: 'disabled',
         mkStream: true,
       });
+}
+
+const ids = async (stream: string): Promise<string[]> =>
+  (await streams.redis.xrange(stream, '-', '+')).map(([id]) => id);
+
+/** How many entries a group was given: up to its last-delivered-id. */
+async function deliveredOf(stream: string, group: string): Promise<number> {
+  const groups = (await streams.redis.xinfo('GROUPS', stream)) as string[][];
+  const last = groups.find((each) => each[1] === group)?.[7] as string;
+  return (await streams.redis.xrange(stream, '-', last)).length;
 }
 
 describe('seek and rewind', () => {
@@ -116,6 +126,44 @@ describe('seek and rewind', () => {
     const second = await streamer.createConsumer(stream, options);
     expect(await takeTexts(second, 3)).toEqual(numbers(7, 9));
   });
+
+  it.each([
+    ['disabled', [7, 9], 4],
+    ['immediate', [7, 9], 0],
+  ] as const)(
+    "with position 'consumer' a move leaves the group: pending entries and its position stay (%s)",
+    async (autoCommit, [first, last], pending) => {
+      const [stream, group] = [uniqueName('stream'), uniqueName('group')];
+      const streamer = await streams.connect();
+      const producer = await streamer.createProducer(stream);
+      await sendNumbers(producer, 0, 9);
+      const options = { mode: 'resumable', group, autoStreamReset: 'earliest', autoCommit, batchSize: 4 } as const;
+      const consumer = await streamer.createConsumer(stream, { ...options, position: 'consumer', prefetch: 4 });
+      const messages = await take(consumer, 4);
+      await until('the group is at the eighth message', async () => (await deliveredOf(stream, group)) === 8);
+      const [before] = (await streams.redis.xinfo('GROUPS', stream)) as unknown[][];
+
+      await consumer.rewind('beginning');
+      expect(await takeTexts(consumer, 10)).toEqual(numbers(0, 9));
+      await consumer.rewind({ id: (await ids(stream))[6] as string });
+      expect(await takeTexts(consumer, 3)).toEqual(numbers(first, last));
+      await sendNumbers(producer, 10, 11);
+      expect(await takeTexts(consumer, 2)).toEqual(numbers(10, 11));
+      if (autoCommit === 'disabled') {
+        // What the group has delivered before is still acknowledged.
+        const acking = consumer as AcknowledgingConsumer;
+        for (const message of messages) acking.ack(message);
+        await acking.commit();
+      }
+      await consumer.end();
+      const [after] = (await streams.redis.xinfo('GROUPS', stream)) as unknown[][];
+      expect(after?.[7]).toEqual(before?.[7]);
+      expect(await pendingOf(streams.redis, stream, group)).toHaveLength(pending);
+
+      const next = await streamer.createConsumer(stream, options);
+      expect(await takeTexts(next, 4 + pending)).toEqual(numbers(8 - pending, 11));
+    },
+  );
 
   it('acks of messages that were delivered before a move stay valid', async () => {
     const [stream, group] = [uniqueName('stream'), uniqueName('group')];

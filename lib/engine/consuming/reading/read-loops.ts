@@ -14,6 +14,7 @@ import type { LoopReport } from './loop-watchdog.js';
 import type { PeriodicTask } from './periodic-task.js';
 import { ReadLoop } from './read-loop.js';
 import type { ReadLoopListener } from './read-loop.js';
+import { OffGroupReader } from './stream-reader.js';
 import type { StreamReader } from './stream-reader.js';
 import { TailReader } from './tail-reader.js';
 
@@ -219,12 +220,11 @@ function readerFor(
   { connection, reading }: ReaderConnection,
   claims: Claims | undefined,
   { control, logger, blockTimeout }: ConsumerEnvironment,
-  { group, consumer, autoStreamReset, mkStream, autoCommit }: ResolvedConsumerOptions,
+  { group, consumer, autoStreamReset, mkStream, autoCommit, position }: ResolvedConsumerOptions,
 ): StreamReader {
-  if (group === undefined || !claims) {
-    return new TailReader({ reading, control: control.reading, autoStreamReset });
-  }
-  return new GroupReader({
+  const tail = new TailReader({ reading, control: control.reading, autoStreamReset });
+  if (group === undefined || !claims) return tail;
+  const ofGroup = new GroupReader({
     reading,
     control: control.reading,
     groups: control.groups,
@@ -239,6 +239,7 @@ function readerFor(
     blockTimeout,
     logger,
   });
+  return position === 'consumer' ? new OffGroupReader(ofGroup, tail) : ofGroup;
 }
 
 /** Undefined when either is. */

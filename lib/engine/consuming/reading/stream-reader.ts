@@ -35,6 +35,39 @@ export interface StreamReader {
   heal(partitions: readonly Partition[], error: unknown): Promise<void>;
 }
 
+/**
+ * Reads a resumable group with `position: 'consumer'`: as its member, until the first seek or rewind takes the partitions off
+ * the group; from then on without the group. A partition that is added later begins where the group is, and is off it as well:
+ * one read cannot be of both kinds.
+ */
+export class OffGroupReader implements StreamReader {
+  readonly #group: StreamReader;
+  readonly #tail: StreamReader;
+
+  constructor(group: StreamReader, tail: StreamReader) {
+    this.#group = group;
+    this.#tail = tail;
+  }
+
+  async open(partition: Partition, isAllNew: boolean): Promise<void> {
+    await this.#group.open(partition, isAllNew);
+  }
+
+  async read(partitions: readonly Partition[], budget: ReadBudget): Promise<ReadPage[]> {
+    return this.#readerOf(partitions).read(partitions, budget);
+  }
+
+  async heal(partitions: readonly Partition[], error: unknown): Promise<void> {
+    await this.#readerOf(partitions).heal(partitions, error);
+  }
+
+  #readerOf(partitions: readonly Partition[]): StreamReader {
+    if (!partitions.some(({ isOffGroup }) => isOffGroup)) return this.#group;
+    for (const partition of partitions) partition.isOffGroup = true;
+    return this.#tail;
+  }
+}
+
 /** For a read that Redis refuses with WRONGTYPE, which names no key: the partitions whose key has the wrong type fail. */
 export async function failWrongTypes(
   partitions: readonly Partition[],

@@ -80,7 +80,7 @@ export class Release {
   async giveBackTo(partition: Partition, messages: readonly StreamMessage[]): Promise<void> {
     const { consumer: options, commands } = this.#options;
     const { group, consumer, mode, autoCommit, autoClaimIdle } = options;
-    if (group === undefined) return;
+    if (group === undefined || partition.isOffGroup) return;
     const ids = messages.map(({ id }) => id);
     if (autoCommit !== 'immediate') {
       const entries = messages.map(({ id, deliveryCount }) => ({ id, deliveryCount: deliveryCount - 1 }));

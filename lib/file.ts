@@ -2,4 +2,4 @@ export { SsDecoder } from './file/ss-decoder.js';
 export type { SsDecoderOptions } from './file/ss-decoder.js';
 export { SsEncoder } from './file/ss-encoder.js';
 export type { SsEncoderOptions } from './file/ss-encoder.js';
-export type { SsHeader, SsMessage } from './file/ss-format.js';
+export type { SsFileMessage, SsHeader, SsMessage } from './file/ss-format.js';

@@ -6,7 +6,7 @@ import { FileDamagedError } from '../errors.js';
 import { check, optionNames } from '../shared/option-checks.js';
 import { crc16 } from './crc16.js';
 import { END_OF_STREAM, FILE_MARK, HEADER_NUMBERS_SIZE, HEADER_SIZE, LINE_END, MAX_FILE_NAME } from './ss-format.js';
-import type { SsHeader, SsMessage } from './ss-format.js';
+import type { SsFileMessage, SsHeader, SsMessage } from './ss-format.js';
 
 export interface SsDecoderOptions {
   /**
@@ -45,7 +45,7 @@ class DamagedBeforeBeacon extends FileDamagedError {
 }
 
 /**
- * Reads a SeaStreamer file (`.ss`): takes bytes, gives {@link SsMessage}s. Every message is checked by its checksum. It holds one
+ * Reads a SeaStreamer file (`.ss`): takes bytes, gives {@link SsFileMessage}s. Every message is checked by its checksum. It holds one
  * message at a time, in pieces no larger than the distance between two beacons.
  *
  * It emits `header` before the first message, and `damaged` with each {@link FileDamagedError} where `salvage` is set. The message
@@ -174,7 +174,7 @@ export class SsDecoder extends Transform {
     }
   }
 
-  *#message(): Parser<SsMessage> {
+  *#message(): Parser<SsFileMessage> {
     // A beacon may be all that the file still has.
     if (this.#isAtBeacon) yield* this.#beaconWithin(0);
     this.#begun = undefined;
@@ -199,6 +199,7 @@ export class SsDecoder extends Transform {
     const streamKey = head.subarray(0, length);
     if (length === 0 || !isUtf8(streamKey)) throw new DamagedMessage(start, 'the stream key of a message is no text');
     return {
+      offset: start,
       streamKey: streamKey.toString(),
       shardId: numbers.readBigUInt64BE(0),
       sequence: numbers.readBigUInt64BE(8),

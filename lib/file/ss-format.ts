@@ -54,6 +54,12 @@ export interface SsMessage {
   readonly payload: Uint8Array;
 }
 
+/** A message, and where it was found. */
+export interface SsFileMessage extends SsMessage {
+  /** Where the message begins, in bytes from the beginning of the file. */
+  readonly offset: number;
+}
+
 /** How many markers a beacon may have: they take at most half of the space between two beacons. */
 export function maxMarkers(beaconInterval: number): number {
   return Math.floor(Math.min(MAX_TEXT, (beaconInterval - EMPTY_BEACON_SIZE) / MAX_MARKER_SIZE) / 2);

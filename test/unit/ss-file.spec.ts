@@ -64,9 +64,9 @@ function message(streamKey: string, number: number, payload: string | Buffer, sh
   };
 }
 
-/** Comparable, also where a payload is of another class. */
+/** Comparable, also where a payload is of another class, and whether from a file or not. */
 const plain = (messages: readonly SsMessage[]): unknown[] =>
-  messages.map((each) => ({ ...each, payload: Buffer.from(each.payload).toString('hex') }));
+  messages.map((each) => ({ ...each, offset: undefined, payload: Buffer.from(each.payload).toString('hex') }));
 
 describe('the checksum of a .ss file', () => {
   it('is CRC-16/CDMA2000', () => {
@@ -163,6 +163,8 @@ describe('a .ss file', () => {
     for (const offset of [1, 2, 3].map((number) => number * 1024 * 1024)) expect(file[offset]).toBe(0x0d);
     const decoded = await decode(file, { piece: 65_536 });
     expect(decoded.error).toBeUndefined();
+    // 128 bytes of header, and 255 + 32 of a message without payload.
+    expect(decoded.messages.slice(0, 2)).toMatchObject([{ offset: 128 }, { offset: 128 + 255 + 32 }]);
     expect(decoded.header?.fileName).toBe(fileName);
     expect(plain(decoded.messages)).toEqual(plain(messages));
   });

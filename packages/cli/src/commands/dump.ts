@@ -1,0 +1,258 @@
+import { createWriteStream } from 'node:fs';
+import { open } from 'node:fs/promises';
+import { basename } from 'node:path';
+import { pipeline } from 'node:stream/promises';
+import type { Command } from 'commander';
+import { Option } from 'commander';
+import { PermissionError, SequenceOverflowError } from 'nestjs-redis-streams/engine';
+import type { RangeBound, StreamManager } from 'nestjs-redis-streams/engine';
+import { encoderOf, ssMessage } from '../dump-formats.js';
+import type { Dumped, DumpFormat } from '../dump-formats.js';
+import { compareIds, entriesOf } from '../entries.js';
+import { FailedError, UsageError } from '../failure.js';
+import { readableBytes } from '../numbers.js';
+import { Progress, readableCount } from '../progress.js';
+import { action, examples } from '../session.js';
+import type { Session } from '../session.js';
+import { existingStream, streamKeysOf } from '../streams.js';
+import { timeOf } from '../time.js';
+
+interface DumpOptions {
+  stream: string[];
+  output: string;
+  since?: string;
+  until?: string;
+  format?: DumpFormat;
+  force?: boolean;
+}
+
+/** A key to dump, and what the file calls it. */
+interface Source {
+  readonly key: string;
+  readonly streamKey: string;
+  readonly shardId: number;
+  readonly length: number;
+  readonly firstId: string | undefined;
+  readonly lastId: string | undefined;
+}
+
+/** The keys of one stream. */
+interface DumpedStream {
+  readonly name: string;
+  readonly sources: readonly Source[];
+  messages: number;
+}
+
+/** Stream keys that the reference's tools read. */
+const REFERENCE_KEY = /^[A-Za-z0-9._-]{1,249}$/;
+const MAX_MILLISECONDS = 2n ** 48n;
+const MAX_COUNTER = 2n ** 16n;
+
+export function addDump(program: Command): void {
+  program
+    .command('dump')
+    .description('write the messages of streams to a file')
+    .requiredOption('--stream <key...>', 'the streams, with their shards')
+    .requiredOption('--output <file>', 'the file')
+    .option('--since <time>', 'only messages since an ISO date, milliseconds, or a time ago such as 10m')
+    .option('--until <time>', 'only messages until then')
+    .addOption(
+      new Option(
+        '--format <format>',
+        'ss: SeaStreamer, payloads only; ndjson: headers too (default: by the name, else ss)',
+      ).choices(['ss', 'ndjson']),
+    )
+    .option('--force', 'overwrite the file')
+    .addHelpText(
+      'after',
+      examples(
+        ['nrs dump --stream orders --output orders.ss', 'writes all messages of orders, with those of its shards'],
+        [
+          'nrs dump --stream orders --stream payments --since 24h --output day.ndjson',
+          'writes those of the last day, with their headers, as lines of JSON',
+        ],
+      ),
+    )
+    .action(action<[], DumpOptions>(async (session, _args, options) => dump(session, options)));
+}
+
+async function dump(session: Session, options: DumpOptions): Promise<void> {
+  const { output: file, force = false } = options;
+  const format = options.format ?? (/\.(ndjson|jsonl)$/i.test(file) ? 'ndjson' : 'ss');
+  const since = options.since === undefined ? undefined : timeOf('--since', options.since);
+  const until = options.until === undefined ? undefined : timeOf('--until', options.until);
+  if (since && until && since > until) throw new UsageError('--since must be before --until');
+  const signal = session.interruption();
+  const manager = await session.manager();
+  const streams = await streamsOf(manager, [...new Set(options.stream)]);
+  if (format === 'ss') await checkForSs(session, streams);
+  const isWhole = since === undefined && until === undefined;
+  const total = isWhole ? sum(streams.flatMap(({ sources }) => sources.map(({ length }) => length))) : 0;
+
+  const handle = await openNew(file, force);
+  const encoder = encoderOf(format, basename(file));
+  const target = createWriteStream(file, { fd: handle, flush: true });
+  const progress = new Progress(session.output, 'Dumped', total);
+  const losses = { messages: 0 };
+  async function* messages(): AsyncGenerator<unknown> {
+    for (const stream of streams) {
+      for await (const dumped of messagesOf(manager, stream, since, until)) {
+        if (signal.aborted) return;
+        stream.messages += 1;
+        progress.add(1, dumped.message.payload.length);
+        if (format === 'ndjson') yield dumped;
+        else {
+          if (!isPayloadAlone(dumped)) losses.messages += 1;
+          yield ssMessage(dumped);
+        }
+      }
+    }
+  }
+  try {
+    await pipeline(messages, encoder, target);
+  } catch (error) {
+    throw dumpFailure(error, file, target.bytesWritten);
+  } finally {
+    progress.end();
+  }
+  if (losses.messages > 0) {
+    await session.output.note(
+      `${readableCount(losses.messages)} had headers or other fields, which a .ss file has no place for; --format ndjson keeps them`,
+    );
+  }
+  if (session.output.isJson) {
+    const dumped = streams.map(({ name, messages: count }) => ({ streamKey: name, messages: count, file, format }));
+    await session.output.json(dumped);
+  } else {
+    for (const { name, messages: count } of streams) await session.output.line(`${name}: ${readableCount(count)}`);
+    await session.output.line(`${file}: ${progress.summaryWith(target.bytesWritten)}`);
+  }
+  if (signal.aborted) {
+    const { message } = signal.reason as Error;
+    throw new FailedError(`${message}; ${file} is valid, and ends with the last message that is counted here`);
+  }
+}
+
+/** What is in the streams at this moment; what is appended later would keep a dump from ending. */
+async function streamsOf(manager: StreamManager, names: readonly string[]): Promise<DumpedStream[]> {
+  const streams: DumpedStream[] = [];
+  const all = await allKeys(manager);
+  for (const name of names) {
+    const shardName = new RegExp(`^${name.replace(/[\\^$.|?+*()[\]{}]/g, '\\$&')}:(0|[1-9]\\d{0,15})$`);
+    const far = all.filter((key) => shardName.test(key));
+    const { shards } = far.length > 0 ? await manager.info(name) : await existingStream(manager, name);
+    const found = shards.map(({ key, shardId, length, firstId, lastId }) => ({
+      key,
+      shardId,
+      length,
+      firstId,
+      lastId,
+    }));
+    // Numbers behind a large gap.
+    for (const key of far.filter((each) => found.every((shard) => shard.key !== each))) {
+      const { length, firstId, lastId } = await manager.info(key);
+      found.push({ key, shardId: Number(key.slice(name.length + 1)), length, firstId, lastId });
+    }
+    const filled = found.filter(({ length }) => length > 0);
+    // The file has no other mark of a stream with shards than a shard behind the first.
+    const isSharded = filled.some(({ shardId }) => shardId > 0) && filled.every(({ key }) => key !== name);
+    const sources = filled.map((shard) => ({
+      ...shard,
+      streamKey: isSharded ? name : shard.key,
+      shardId: isSharded ? shard.shardId : 0,
+    }));
+    streams.push({ name, sources, messages: 0 });
+  }
+  return streams;
+}
+
+/** Empty where the user may not list them; then shards up to a gap of 32 numbers are found. */
+async function allKeys(manager: StreamManager): Promise<string[]> {
+  try {
+    return await streamKeysOf(manager);
+  } catch (error) {
+    if (error instanceof PermissionError) return [];
+    throw error;
+  }
+}
+
+/** Those of the shards of a stream by their ids; those of streams under several names one after the other. */
+async function* messagesOf(
+  manager: StreamManager,
+  { sources }: DumpedStream,
+  since: Date | undefined,
+  until: Date | undefined,
+): AsyncGenerator<Dumped> {
+  for (const streamKey of new Set(sources.map((source) => source.streamKey))) {
+    const places = sources.filter((source) => source.streamKey === streamKey);
+    const lastId = places.reduce((last, place) => higherId(last, place.lastId ?? '0-0'), '0-0');
+    const unit = isNanoseconds(lastId) ? 1_000_000n : 1n;
+    const from: RangeBound = since ? `${BigInt(since.getTime()) * unit}-0` : '-';
+    const end = until ? `${(BigInt(until.getTime()) + 1n) * unit - 1n}-${2n ** 64n - 1n}` : lastId;
+    const to = compareIds(end, lastId) < 0 ? end : lastId;
+    yield* entriesOf(manager, streamKey, places, () => from, to);
+  }
+}
+
+/** @throws FailedError before the file is written */
+async function checkForSs({ output }: Session, streams: readonly DumpedStream[]): Promise<void> {
+  const sources = streams.flatMap((stream) => stream.sources);
+  for (const { key, firstId, lastId } of sources) {
+    for (const id of [firstId, lastId]) if (id !== undefined && !fitsSs(id)) throw unfit(key, id);
+  }
+  const foreign = sources.find(({ streamKey }) => !REFERENCE_KEY.test(streamKey));
+  if (!foreign) return;
+  const { streamKey } = foreign;
+  if (Buffer.byteLength(streamKey) > 255) {
+    throw new FailedError(`The key '${streamKey}' is too long for a .ss file; use --format ndjson`);
+  }
+  await output.note(
+    `The tools of SeaStreamer read stream keys of a-z A-Z 0-9 . _ - only, and will refuse '${streamKey}'; this tool loads it`,
+  );
+}
+
+function unfit(key: string, id: string): FailedError {
+  const why = isNanoseconds(id) ? 'is in nanoseconds' : 'is too large';
+  return new FailedError(`The id ${id} of '${key}' ${why}, and does not fit into a .ss file; use --format ndjson`);
+}
+
+function fitsSs(id: string): boolean {
+  const [milliseconds = '0', counter = '0'] = id.split('-');
+  return BigInt(milliseconds) < MAX_MILLISECONDS && BigInt(counter) < MAX_COUNTER;
+}
+
+function isNanoseconds(id: string): boolean {
+  return BigInt(id.split('-')[0] ?? '0') >= MAX_MILLISECONDS;
+}
+
+function higherId(one: string, other: string): string {
+  return compareIds(one, other) < 0 ? other : one;
+}
+
+/** Whether a .ss file keeps all of it. */
+function isPayloadAlone({ message }: Dumped): boolean {
+  return message.storedFields.length === 2 && message.hasPayload;
+}
+
+/** @throws FailedError when it exists, and is not to be overwritten */
+async function openNew(file: string, force: boolean): Promise<Awaited<ReturnType<typeof open>>> {
+  try {
+    return await open(file, force ? 'w' : 'wx');
+  } catch (error) {
+    if ((error as NodeJS.ErrnoException).code !== 'EEXIST') throw error;
+    throw new FailedError(`The file ${file} exists; --force overwrites it`);
+  }
+}
+
+function dumpFailure(error: unknown, file: string, written: number): unknown {
+  if (error instanceof SequenceOverflowError) {
+    return new FailedError(`${error.message}; use --format ndjson. ${file} is incomplete`);
+  }
+  if (!(error instanceof Error) || !('code' in error)) return error;
+  const kept = `${file} is incomplete, and has ${readableBytes(written)}`;
+  return new FailedError(`${error.message}; ${kept}. load --salvage reads what is whole`);
+}
+
+function sum(numbers: readonly number[]): number {
+  return numbers.reduce((total, number) => total + number, 0);
+}

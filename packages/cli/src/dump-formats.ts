@@ -1,0 +1,85 @@
+import { Transform } from 'node:stream';
+import type { TransformCallback } from 'node:stream';
+import type { StreamMessage } from 'nestjs-redis-streams/engine';
+import { SsEncoder } from 'nestjs-redis-streams/file';
+import type { SsMessage } from 'nestjs-redis-streams/file';
+import { payloadJson, timestampOf } from './messages.js';
+
+export type DumpFormat = 'ss' | 'ndjson';
+
+/** A message, and the stream and shard that the file names. */
+export interface Dumped {
+  readonly streamKey: string;
+  readonly shardId: number;
+  readonly message: StreamMessage;
+}
+
+/** A line of an ndjson file: a message as `--json` prints it. */
+export interface NdjsonMessage {
+  readonly id: string;
+  readonly streamKey: string;
+  readonly shardId: number;
+  readonly timestamp?: string | undefined;
+  readonly headers: Readonly<Record<string, string>>;
+  readonly payload: string;
+  readonly encoding: 'utf8' | 'base64';
+  /** Names and values in turn as base64, of an entry that is more than payload and headers. */
+  readonly storedFields?: readonly string[];
+}
+
+const PAYLOAD_FIELD = 'msg';
+const HEADER_PREFIX = 'h:';
+
+/** What the largest name in the header of a .ss file has, in bytes. */
+const MAX_FILE_NAME = 111;
+
+/** Takes {@link Dumped}, gives the bytes of the file. */
+export function encoderOf(format: DumpFormat, fileName: string): Transform {
+  if (format === 'ndjson') return new NdjsonEncoder();
+  let name = fileName;
+  while (Buffer.byteLength(name) > MAX_FILE_NAME) name = name.slice(0, -1);
+  return new SsEncoder({ fileName: name });
+}
+
+export function ssMessage({ streamKey, shardId, message }: Dumped): SsMessage {
+  const { sequence, timestamp, payload } = message;
+  return { streamKey, shardId: BigInt(shardId), sequence, timestamp, payload };
+}
+
+/** Whether an entry is a payload and headers, in the order in which they are stored by our producers. */
+function isPlain(message: StreamMessage): boolean {
+  const stored = message.storedFields;
+  const usual = usualFields(message.payload, message.headers);
+  return usual.length === stored.length && usual.every((field, index) => stored[index]?.equals(Buffer.from(field)));
+}
+
+/** The fields of an entry with this payload and these headers. */
+export function usualFields(payload: Buffer, headers: Readonly<Record<string, string>>): Array<string | Buffer> {
+  return [
+    PAYLOAD_FIELD,
+    payload,
+    ...Object.entries(headers).flatMap(([name, value]) => [`${HEADER_PREFIX}${name}`, value]),
+  ];
+}
+
+class NdjsonEncoder extends Transform {
+  constructor() {
+    super({ writableObjectMode: true });
+  }
+
+  override _transform(dumped: Dumped, _encoding: BufferEncoding, callback: TransformCallback): void {
+    callback(null, `${JSON.stringify(ndjsonMessage(dumped))}\n`);
+  }
+}
+
+function ndjsonMessage({ streamKey, shardId, message }: Dumped): NdjsonMessage {
+  return {
+    id: message.id,
+    streamKey,
+    shardId,
+    timestamp: timestampOf(message),
+    headers: message.headers,
+    ...payloadJson(message.payload),
+    ...(!isPlain(message) && { storedFields: message.storedFields.map((field) => field.toString('base64')) }),
+  };
+}

@@ -1,0 +1,67 @@
+import { FileDamagedError } from 'nestjs-redis-streams/engine';
+import { compareIds } from './entries.js';
+import type { FileMessage } from './dump-reader.js';
+
+/** A shard as the file has it. */
+interface SurveyedShard {
+  messages: number;
+  firstId: string | undefined;
+  lastId: string | undefined;
+}
+
+interface SurveyedStream {
+  readonly shards: Map<bigint, SurveyedShard>;
+  /** Messages with the id of an entry, and without one. */
+  withId: number;
+  withoutId: number;
+  /** Where the first message is whose id is not above that of the message before it. */
+  disorder: number | undefined;
+  /** Where the first message without an id is. */
+  noId: number | undefined;
+}
+
+/** What is in a file: found by the first reading, before anything is written. */
+export class Survey {
+  readonly streams = new Map<string, SurveyedStream>();
+  messages = 0;
+  bytes = 0;
+
+  add({ streamKey, shardId, id, offset, size }: FileMessage): void {
+    this.messages += 1;
+    this.bytes += size;
+    let stream = this.streams.get(streamKey);
+    if (!stream) {
+      stream = { shards: new Map(), withId: 0, withoutId: 0, disorder: undefined, noId: undefined };
+      this.streams.set(streamKey, stream);
+    }
+    let shard = stream.shards.get(shardId);
+    if (!shard) stream.shards.set(shardId, (shard = { messages: 0, firstId: id, lastId: undefined }));
+    shard.messages += 1;
+    if (id === undefined) {
+      stream.withoutId += 1;
+      stream.noId ??= offset;
+      return;
+    }
+    stream.withId += 1;
+    if (compareIds(id, shard.lastId ?? '0-0') <= 0) stream.disorder ??= offset;
+    else shard.lastId = id;
+  }
+
+  /**
+   * Numbers and time of a message have no checksum, but of an entry of Redis they say the same twice.
+   * @returns the first message where they do not, in a stream where others do
+   */
+  get contradiction(): FileDamagedError | undefined {
+    for (const { withId, noId } of this.streams.values())
+      if (withId > 0 && noId !== undefined) return contradictionAt(noId);
+    return undefined;
+  }
+
+  isContradictory({ streamKey, id }: FileMessage): boolean {
+    return id === undefined && (this.streams.get(streamKey)?.withId ?? 0) > 0;
+  }
+}
+
+export function contradictionAt(offset: number): FileDamagedError {
+  return new FileDamagedError(offset, 'the number of a message and its time contradict each other');
+}

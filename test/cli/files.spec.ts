@@ -329,7 +329,6 @@ describe('dump and load on a cluster', () => {
 
   it('bring back the shards of all nodes', async () => {
     const nodes = cluster.masters.map(({ server: { host, port } }) => ({ host, port }));
-    await using _closed = { [Symbol.asyncDispose]: async () => void (await redis.quit()) };
     const redis = new Cluster(nodes);
     const keys = Array.from({ length: 6 }, (_, shard) => `orders:${shard}`);
     for (const [index, key] of [...keys, ...keys].entries())
@@ -344,5 +343,6 @@ describe('dump and load on a cluster', () => {
     const loaded = await runTool(['load', '--cluster', '--input', file], { url });
     expect(loaded).toMatchObject({ code: 0, stdout: 'orders: 12 messages loaded, with their ids\n' });
     expect(await Promise.all(keys.map((key) => entriesOf(redis, key)))).toEqual(before);
+    await redis.quit();
   });
 });

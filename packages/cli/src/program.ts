@@ -9,10 +9,12 @@ import { addConsumers } from './commands/consumers.js';
 import { addDead } from './commands/dead.js';
 import { addDelayed } from './commands/delayed.js';
 import { addDoctor } from './commands/doctor.js';
+import { addDump } from './commands/dump.js';
 import { addGet } from './commands/get.js';
 import { addGroups } from './commands/groups.js';
 import { addInfo } from './commands/info.js';
 import { addLag } from './commands/lag.js';
+import { addLoad } from './commands/load.js';
 import { addLs } from './commands/ls.js';
 import { addPause, addResume } from './commands/pause.js';
 import { addPending } from './commands/pending.js';
@@ -38,6 +40,8 @@ const COMMANDS: ReadonlyArray<(program: Command) => void> = [
   addDelayed,
   addPause,
   addResume,
+  addDump,
+  addLoad,
   addDoctor,
   addConsole,
   addCompletion,

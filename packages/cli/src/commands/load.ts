@@ -228,7 +228,7 @@ async function append(session: Session, redis: Redis | Cluster, work: Work): Pro
     await flush();
   } catch (error) {
     const loaded = targets.map(({ streamKey, loaded: count, messages }) => `${streamKey}: ${count} of ${messages}`);
-    throw new FailedError(`${(error as Error).message}. Loaded until then: ${loaded.join(', ')}`);
+    throw new FailedError(`${(error as Error).message}; loaded until then: ${loaded.join(', ')}`);
   } finally {
     progress.end();
   }

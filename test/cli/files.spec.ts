@@ -322,19 +322,22 @@ describe('dump and load', () => {
 
 describe('dump and load on a cluster', () => {
   let cluster: RedisCluster;
+  let redis: Cluster;
   beforeAll(async () => {
     cluster = await RedisCluster.start();
+    redis = new Cluster(cluster.masters.map(({ server: { host, port } }) => ({ host, port })));
   });
-  afterAll(() => cluster.stop());
+  afterAll(async () => {
+    await redis.quit();
+    await cluster.stop();
+  });
 
   it('bring back the shards of all nodes', async () => {
-    const nodes = cluster.masters.map(({ server: { host, port } }) => ({ host, port }));
-    const redis = new Cluster(nodes);
     const keys = Array.from({ length: 6 }, (_, shard) => `orders:${shard}`);
     for (const [index, key] of [...keys, ...keys].entries())
       await redis.xadd(key, `${TIME + index}-1`, 'msg', `${index}`);
     const before = await Promise.all(keys.map((key) => entriesOf(redis, key)));
-    const url = `redis://${nodes[0]?.host}:${nodes[0]?.port}`;
+    const url = cluster.masters[0]?.server.url as string;
     const file = fileIn('cluster.ss');
     expect(await runTool(['dump', '--cluster', '--stream', 'orders', '--output', file], { url })).toMatchObject({
       code: 0,
@@ -343,6 +346,5 @@ describe('dump and load on a cluster', () => {
     const loaded = await runTool(['load', '--cluster', '--input', file], { url });
     expect(loaded).toMatchObject({ code: 0, stdout: 'orders: 12 messages loaded, with their ids\n' });
     expect(await Promise.all(keys.map((key) => entriesOf(redis, key)))).toEqual(before);
-    await redis.quit();
   });
 });

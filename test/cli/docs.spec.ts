@@ -86,4 +86,4 @@ it('docs/cli.md shows what the commands print', async () => {
   }
   if (IS_UPDATE) writeFileSync(DOCUMENT, updated);
   expect(blocks.length).toBeGreaterThan(10);
-}, 120_000);
+});

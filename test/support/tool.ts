@@ -2,12 +2,16 @@ import { spawn } from 'node:child_process';
 import type { ChildProcessWithoutNullStreams } from 'node:child_process';
 import { once } from 'node:events';
 import { fileURLToPath } from 'node:url';
+import { jest } from '@jest/globals';
 import { until } from './until.js';
 
 /** The built tool; `npm run test:cli` builds it first. */
 const MAIN = fileURLToPath(new URL('../../packages/cli/dist/main.js', import.meta.url));
 /** Milliseconds; a command that does not end by then has left a connection or a timer open. */
 const LIMIT = 30_000;
+
+// A test starts some processes one after another, each of which takes seconds on a busy machine.
+jest.setTimeout(4 * LIMIT);
 
 export interface ToolResult {
   readonly code: number | null;

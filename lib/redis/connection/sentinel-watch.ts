@@ -12,15 +12,19 @@ import { keepErrorsCaught, sentinelConnectorOf } from './take-over.js';
 /**
  * Follows the clients to Sentinels that ioredis makes inside one client: some ask for the master, one Sentinel after the other,
  * and some wait for failovers. ioredis does not tell why a Sentinel could not be asked, waits without a limit for one that does
- * not answer, and prints errors of the clients that wait for failovers to the console.
+ * not answer, prints errors of the clients that wait for failovers to the console, and ends these only in `disconnect()`: those of
+ * a client whose connection is lost would stay connected for ever, and keep the process alive.
  *
- * It keeps the reasons of one search for the master, and ends one question that takes too long.
+ * It keeps the reasons of one search for the master, ends one question that takes too long, and ends the clients that wait for
+ * failovers when the client itself has ended.
  */
 export class SentinelWatch {
   /** For the answer of one Sentinel, in milliseconds. */
   readonly #answerLimit: number;
   readonly #name: string | undefined;
   #reasons: Error[] = [];
+  /** For a failover. */
+  readonly #waiting = new Set<Redis>();
 
   /**
    * @param limit of the whole attempt to connect, in milliseconds: Sentinels that do not answer leave the others, and the
@@ -34,7 +38,10 @@ export class SentinelWatch {
     if (!connector) return;
     const connect = connector.connectToSentinel.bind(connector);
     const ask = connector.resolve.bind(connector);
-    let onClient: (sentinel: Redis) => void = () => undefined;
+    // A client that was ready before has them already.
+    for (const waiting of connector.failoverDetector?.sentinels ?? []) this.#waiting.add(waiting.client);
+    const onWaiting = (sentinel: Redis): unknown => this.#waiting.add(sentinel);
+    let onClient: (sentinel: Redis) => unknown = onWaiting;
     connector.connectToSentinel = (endpoint, options) => {
       const sentinel = connect(endpoint, options);
       // Those that wait for a failover have no listener of ioredis.
@@ -43,6 +50,10 @@ export class SentinelWatch {
       onClient(sentinel);
       return sentinel;
     };
+    client.once('end', () => {
+      // Ended twice, a client keeps the process alive for its disconnectTimeout.
+      for (const waiting of this.#waiting) if (waiting.status !== 'end') waiting.disconnect();
+    });
     connector.resolve = async (endpoint) => {
       const { promise: tooLate, reject } = withResolvers<never>();
       let sentinel: Redis | undefined;
@@ -51,7 +62,7 @@ export class SentinelWatch {
         sentinel = client.on('error', (error: Error) => (reported ??= error));
       };
       const asking = ask(endpoint);
-      onClient = () => undefined;
+      onClient = onWaiting;
       const timer = setTimeout(() => {
         reject(new Error(`it does not answer within ${Math.round(this.#answerLimit)} ms`));
         sentinel?.disconnect();

@@ -32,7 +32,8 @@ import { IoredisChannel } from './ioredis-channel.js';
  *
  * Of a client with Sentinels (sentinel-watch.ts), without which it still connects, and says less of why it cannot:
  *
- * - `client.connector` makes its clients to Sentinels by `connectToSentinel()`, and asks one after the other by `resolve()`.
+ * - `client.connector` makes its clients to Sentinels by `connectToSentinel()`, and asks one after the other by `resolve()`. Those
+ *   that it makes at other times wait for a failover, as do those of its `failoverDetector`.
  */
 
 /** A command of ioredis, as far as a refusal needs to know it. */
@@ -78,6 +79,7 @@ export function keepErrorsCaught(client: Redis): void {
 export interface SentinelConnector {
   connectToSentinel: (endpoint: Partial<SentinelAddress>, options?: RedisOptions) => Redis;
   resolve: (endpoint: Partial<SentinelAddress>) => Promise<unknown>;
+  readonly failoverDetector?: { readonly sentinels?: ReadonlyArray<{ readonly client: Redis }> } | null;
 }
 
 /** Undefined for a client without Sentinels, or with a `Connector` of the application. */

@@ -14,6 +14,8 @@ import { until } from '../../support/until.js';
 const bench = new FaultBench();
 const certificate = makeCertificate();
 afterAll(() => certificate.remove());
+/** How often a connection is lost. */
+const LOSSES = 3;
 const logger = { error: () => undefined, warn: () => undefined, log: () => undefined };
 
 /** A master, and Sentinels that watch it and do not know each other, each with its own access. */
@@ -25,6 +27,7 @@ interface Access {
 interface Sentinels {
   readonly options: RedisOptions & { sentinels: Array<{ host: string; port: number }> };
   readonly servers: ReadonlyArray<Awaited<ReturnType<FaultBench['server']>>>;
+  readonly master: Awaited<ReturnType<FaultBench['server']>>;
 }
 
 async function sentinels(accesses: readonly Access[], masterArgs: readonly string[] = []): Promise<Sentinels> {
@@ -44,7 +47,7 @@ async function sentinels(accesses: readonly Access[], masterArgs: readonly strin
     servers.push(server);
     nodes.push({ host: server.host, port: port ?? server.port });
   }
-  return { options: { sentinels: nodes, name: 'orders', updateSentinels: false }, servers };
+  return { options: { sentinels: nodes, name: 'orders', updateSentinels: false }, servers, master };
 }
 
 /** In every place where a first connection may fail. */
@@ -156,6 +159,45 @@ it('Sentinels that do not know the master are named in the error after timeout',
 });
 
 describe('the connections to Sentinels that wait for a failover', () => {
+  const OURS = 'nestjs-redis-streams';
+  /** Gives each client its name when it returns it. */
+  const readyClients = async (options: RedisOptions): Promise<() => Redis> => {
+    const pool = Array.from({ length: 2 * (LOSSES + 1) }, () => new Redis(options));
+    bench.endLater(() => pool.forEach((client) => client.disconnect()));
+    await until('all are ready', () => pool.every(({ status }) => status === 'ready'));
+    return () => {
+      const client = pool.shift() as Redis;
+      void client.client('SETNAME', OURS);
+      return client;
+    };
+  };
+
+  it.each<readonly [form: string, wrap: (options: RedisOptions) => unknown]>([
+    ...FORMS,
+    ['a function that returns a ready client', readyClients],
+  ])('end with the connection to the master, also when that is lost: %s', async (_, wrap) => {
+    const { master, options, servers } = await sentinels([{}]);
+    const [admin, sentinel] = [bench.admin(master.url), bench.admin(servers[0]?.url as string)];
+    const countOf = async (server: Redis, what: string): Promise<number> =>
+      String(await server.client('LIST')).split(what).length - 1;
+    const cut = async (): Promise<void> => {
+      for (const line of String(await admin.client('LIST')).split('\n')) {
+        if (line.includes(` name=${OURS}`)) await admin.client('KILL', 'ID', /id=(\d+)/.exec(line)?.[1] as string);
+      }
+    };
+    const connection = await wrap({ ...options, failoverDetector: true });
+    const streamer = await bench.streamer(connection as RedisStreamsConnection);
+    const { connections } = streamer;
+    for (let loss = 1; loss <= LOSSES; loss += 1) {
+      const before = connections.reconnects;
+      await cut();
+      await until('writer and control are back', () => connections.reconnects >= before + 2);
+    }
+    await until('each has one that waits', async () => (await countOf(sentinel, ' cmd=subscribe')) === 2);
+    await streamer.disconnect();
+    await until('none waits', async () => (await countOf(sentinel, ' cmd=subscribe')) === 0);
+  });
+
   const start = useChildProgram<ConsoleInput, ConsoleLine>('./console-child.ts');
 
   it.each<[what: string, odd: Access]>([

@@ -232,7 +232,8 @@ it.each([true, false])(
     await until('the third is in its handler', () => running.has(2));
     const settled = ordered ? 2 : 5;
     await until('those before it are settled', async () => {
-      return (await nest.redis.xpending(pattern, GROUP))[0] === 6 - settled;
+      // The first page may be smaller than the stream.
+      return begun.length === settled + 1 && (await nest.redis.xpending(pattern, GROUP))[0] === 6 - settled;
     });
     await nest.redis.xgroup('SETID', pattern, GROUP, '0');
     await until('the group has been read again', async () => {

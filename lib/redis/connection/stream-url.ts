@@ -28,7 +28,10 @@ export function parseStreamUrl(url: string): StreamUrl {
   if (scheme === undefined || nodes === undefined || path === undefined) {
     throw InvalidOptionError.withoutValue('url', FORM);
   }
-  const streamKeys = path.split(',').flatMap((key) => decodedKey(key) || []);
+  const streamKeys = path
+    .split(',')
+    .map(decodedKey)
+    .filter((key) => key !== '');
   if (streamKeys.length === 0) throw InvalidOptionError.withoutValue('url', `${FORM}; it names no stream`);
   const urls = nodes.split(',').map((node) => `${scheme}${node}`);
   const connection = urls.length === 1 ? (urls[0] as string) : { cluster: urls };

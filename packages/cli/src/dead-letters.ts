@@ -1,5 +1,6 @@
 import type { Command } from 'commander';
 import type { DeadLetterMessage, DeadLetterQuery, StreamManager } from 'nestjs-redis-streams/engine';
+import { isEntryId } from './entries.js';
 import { FailedError, UsageError } from './failure.js';
 import { timeOf } from './time.js';
 
@@ -61,7 +62,7 @@ export async function pickDeadLetters<T>(
   flags: DeadLetterFlags,
   pick: (letter: DeadLetterMessage) => T,
 ): Promise<T[]> {
-  const invalid = ids.find((id) => !/^\d+-\d+$/.test(id));
+  const invalid = ids.find((id) => !isEntryId(id));
   if (invalid !== undefined) throw new UsageError(`The id of a dead letter is that of an entry; got '${invalid}'`);
   const wanted = new Set(ids);
   const missing = new Set(ids);

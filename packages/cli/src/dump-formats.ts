@@ -3,16 +3,10 @@ import type { TransformCallback } from 'node:stream';
 import type { StreamMessage } from 'nestjs-redis-streams/engine';
 import { SsEncoder } from 'nestjs-redis-streams/file';
 import type { SsMessage } from 'nestjs-redis-streams/file';
+import type { Entry } from './entries.js';
 import { payloadJson, timestampOf } from './messages.js';
 
 export type DumpFormat = 'ss' | 'ndjson';
-
-/** A message, and the stream and shard that the file names. */
-export interface Dumped {
-  readonly streamKey: string;
-  readonly shardId: number;
-  readonly message: StreamMessage;
-}
 
 /** A line of an ndjson file: a message as `--json` prints it. */
 export interface NdjsonMessage {
@@ -33,7 +27,7 @@ const HEADER_PREFIX = 'h:';
 /** What the largest name in the header of a .ss file has, in bytes. */
 const MAX_FILE_NAME = 111;
 
-/** Takes {@link Dumped}, gives the bytes of the file. */
+/** Takes entries, or for a .ss file what {@link ssMessage} makes of them; gives the bytes of the file. */
 export function encoderOf(format: DumpFormat, fileName: string): Transform {
   if (format === 'ndjson') return new NdjsonEncoder();
   let name = fileName;
@@ -41,7 +35,7 @@ export function encoderOf(format: DumpFormat, fileName: string): Transform {
   return new SsEncoder({ fileName: name });
 }
 
-export function ssMessage({ streamKey, shardId, message }: Dumped): SsMessage {
+export function ssMessage({ streamKey, shardId, message }: Entry): SsMessage {
   const { sequence, timestamp, payload } = message;
   return { streamKey, shardId: BigInt(shardId), sequence, timestamp, payload };
 }
@@ -67,12 +61,12 @@ class NdjsonEncoder extends Transform {
     super({ writableObjectMode: true });
   }
 
-  override _transform(dumped: Dumped, _encoding: BufferEncoding, callback: TransformCallback): void {
-    callback(null, `${JSON.stringify(ndjsonMessage(dumped))}\n`);
+  override _transform(entry: Entry, _encoding: BufferEncoding, callback: TransformCallback): void {
+    callback(null, `${JSON.stringify(ndjsonMessage(entry))}\n`);
   }
 }
 
-function ndjsonMessage({ streamKey, shardId, message }: Dumped): NdjsonMessage {
+function ndjsonMessage({ streamKey, shardId, message }: Entry): NdjsonMessage {
   return {
     id: message.id,
     streamKey,

@@ -5,6 +5,7 @@ import { SsDecoder } from 'nestjs-redis-streams/file';
 import type { SsFileMessage } from 'nestjs-redis-streams/file';
 import { usualFields } from './dump-formats.js';
 import type { DumpFormat, NdjsonMessage } from './dump-formats.js';
+import { isEntryId } from './entries.js';
 import { FailedError } from './failure.js';
 
 /** A message of a file. */
@@ -29,7 +30,6 @@ const NEWLINE = 0x0a;
 const SS_MARK = 'Ss';
 /** Longest line of an ndjson file: a payload of 512 MiB as base64 does not fit into a string of Node.js. */
 const MAX_LINE = 512 * 1024 * 1024;
-const ID = /^\d{1,20}-\d{1,20}$/;
 
 /** By the first bytes of the file. @throws FailedError when it is neither */
 export async function formatOf(file: string): Promise<DumpFormat> {
@@ -124,7 +124,7 @@ function isNdjsonMessage(value: unknown): value is NdjsonMessage {
   if (typeof value !== 'object' || value === null) return false;
   const { id, streamKey, shardId, headers, payload, encoding, storedFields } = value as Record<string, unknown>;
   return (
-    (id === undefined || (typeof id === 'string' && ID.test(id))) &&
+    (id === undefined || (typeof id === 'string' && isEntryId(id))) &&
     typeof streamKey === 'string' &&
     streamKey !== '' &&
     Number.isSafeInteger(shardId) &&

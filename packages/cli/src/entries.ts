@@ -68,6 +68,12 @@ export async function* entriesOf(
   }
 }
 
+const ENTRY_ID = /^\d{1,20}-\d{1,20}$/;
+
+export function isEntryId(text: string): boolean {
+  return ENTRY_ID.test(text);
+}
+
 /** Negative when the first id is lower. */
 export function compareIds(one: string, other: string): number {
   const [[time, counter], [otherTime, otherCounter]] = [partsOf(one), partsOf(other)];

@@ -9,7 +9,7 @@ export function readableBytes(bytes: number | undefined): string | undefined {
   return `${power === 0 || value >= 10 ? Math.round(value) : value.toFixed(1)} ${units[power]}`;
 }
 
-/** @throws UsageError for what is no whole number of at least `min` */
+/** @throws UsageError unless the text is a whole number of at least `min` */
 export function countOf(option: string, text: string, min = 1): number {
   const count = /^\d{1,15}$/.test(text) ? Number(text) : NaN;
   if (count >= min) return count;

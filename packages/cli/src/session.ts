@@ -6,7 +6,7 @@ import type { RedisStreamsConnection, StreamManager } from 'nestjs-redis-streams
 import { FailedError, UsageError } from './failure.js';
 import { Output } from './output.js';
 import { ask, askHidden, canAsk } from './terminal.js';
-import { durationOf } from './time.js';
+import { durationOption } from './time.js';
 
 /** What every command takes. */
 export interface GlobalOptions {
@@ -132,10 +132,7 @@ export class Session {
   }
 
   get #timeout(): number {
-    const { timeout } = this.#options;
-    const milliseconds = durationOf(timeout);
-    if (milliseconds === undefined) throw new UsageError(`--timeout must be a time such as 10s; got '${timeout}'`);
-    return milliseconds;
+    return durationOption('--timeout', this.#options.timeout, '10s');
   }
 
   #connection(): RedisStreamsConnection {

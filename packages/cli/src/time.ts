@@ -32,6 +32,17 @@ export function durationOf(text: string): number | undefined {
   return count === undefined ? undefined : Math.round(Number(count) * (UNITS[unit] ?? NaN));
 }
 
+/**
+ * The duration of an option.
+ * @param example for the error
+ * @throws UsageError
+ */
+export function durationOption(option: string, text: string, example: string): number {
+  const duration = durationOf(text);
+  if (duration === undefined) throw new UsageError(`${option} must be a time such as ${example}; got '${text}'`);
+  return duration;
+}
+
 /** A duration for people: `850 ms`, `12 s`, `3 min`, `2 h`, `5 d`. */
 export function readableDuration(milliseconds: number): string {
   if (milliseconds < 1_000) return `${Math.round(milliseconds)} ms`;

@@ -1,10 +1,9 @@
 import type { Command } from 'commander';
 import { ConsumerPendingError } from 'nestjs-redis-streams/engine';
-import { UsageError } from '../failure.js';
 import { counted } from '../numbers.js';
 import { action, examples } from '../session.js';
 import { existingGroup } from '../streams.js';
-import { durationOf, readableDuration } from '../time.js';
+import { durationOption, readableDuration } from '../time.js';
 
 interface PruneFlags {
   idle: string;
@@ -61,8 +60,7 @@ function addPrune(consumers: Command): void {
     )
     .action(
       action<[key: string, group: string], PruneFlags>(async (session, [key, group], { idle, dryRun }) => {
-        const least = durationOf(idle);
-        if (least === undefined) throw new UsageError(`--idle must be a time such as 1h; got '${idle}'`);
+        const least = durationOption('--idle', idle, '1h');
         const manager = await session.manager();
         const places = await existingGroup(manager, key, group);
         const names = (await manager.consumers(key, group))

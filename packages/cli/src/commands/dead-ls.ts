@@ -14,7 +14,7 @@ export function addDeadLs(dead: Command): void {
     .addHelpText(
       'after',
       examples(
-        ['nrs dead ls orders', 'lists what is in orders.dead'],
+        ['nrs dead ls orders', 'lists the entries of orders.dead'],
         ['nrs dead ls orders --reason TimeoutError --since 1h', 'lists what timed out in the last hour'],
       ),
     )

@@ -4,13 +4,13 @@ import type { Finding, Level } from '../doctor/finding.js';
 import { checkPermissions } from '../doctor/permissions.js';
 import { checkServers } from '../doctor/servers.js';
 import { checkStreams } from '../doctor/streams.js';
-import { CheckFoundError, UsageError } from '../failure.js';
+import { CheckFoundError } from '../failure.js';
 import { countOf } from '../numbers.js';
 import type { Output } from '../output.js';
 import { printable } from '../printable.js';
 import { action, examples } from '../session.js';
 import { existingStream, streamKeysOf } from '../streams.js';
-import { durationOf } from '../time.js';
+import { durationOption } from '../time.js';
 
 interface DoctorFlags {
   deadAfter: string;
@@ -38,10 +38,10 @@ export function addDoctor(program: Command): void {
     )
     .action(
       action<[keys: string[]], DoctorFlags>(async (session, [keys], { deadAfter, maxPending }) => {
-        const limits = { deadAfter: durationOf(deadAfter) ?? NaN, maxPending: countOf('--max-pending', maxPending, 0) };
-        if (Number.isNaN(limits.deadAfter)) {
-          throw new UsageError(`--dead-after must be a time such as 7d; got '${deadAfter}'`);
-        }
+        const limits = {
+          deadAfter: durationOption('--dead-after', deadAfter, '7d'),
+          maxPending: countOf('--max-pending', maxPending, 0),
+        };
         const manager = await session.manager();
         const redis = await session.redis();
         for (const key of keys) await existingStream(manager, key);

@@ -7,8 +7,9 @@ import { Option } from 'commander';
 import { PermissionError, SequenceOverflowError } from 'nestjs-redis-streams/engine';
 import type { RangeBound, StreamManager } from 'nestjs-redis-streams/engine';
 import { encoderOf, ssMessage } from '../dump-formats.js';
-import type { Dumped, DumpFormat } from '../dump-formats.js';
+import type { DumpFormat } from '../dump-formats.js';
 import { compareIds, entriesOf } from '../entries.js';
+import type { Entry } from '../entries.js';
 import { FailedError, UsageError } from '../failure.js';
 import { readableBytes } from '../numbers.js';
 import { Progress, readableCount } from '../progress.js';
@@ -96,14 +97,14 @@ async function dump(session: Session, options: DumpOptions): Promise<void> {
   const losses = { messages: 0 };
   async function* messages(): AsyncGenerator<unknown> {
     for (const stream of streams) {
-      for await (const dumped of messagesOf(manager, stream, since, until)) {
+      for await (const entry of messagesOf(manager, stream, since, until)) {
         if (signal.aborted) return;
         stream.messages += 1;
-        progress.add(1, dumped.message.payload.length);
-        if (format === 'ndjson') yield dumped;
+        progress.add(1, entry.message.payload.length);
+        if (format === 'ndjson') yield entry;
         else {
-          if (!isPayloadAlone(dumped)) losses.messages += 1;
-          yield ssMessage(dumped);
+          if (!isPayloadAlone(entry)) losses.messages += 1;
+          yield ssMessage(entry);
         }
       }
     }
@@ -133,7 +134,7 @@ async function dump(session: Session, options: DumpOptions): Promise<void> {
   }
 }
 
-/** What is in the streams at this moment; what is appended later would keep a dump from ending. */
+/** The keys of the streams with the entries that they have now: those that come later would keep a dump from ending. */
 async function streamsOf(manager: StreamManager, names: readonly string[]): Promise<DumpedStream[]> {
   const streams: DumpedStream[] = [];
   const all = await allKeys(manager);
@@ -141,13 +142,7 @@ async function streamsOf(manager: StreamManager, names: readonly string[]): Prom
     const shardName = new RegExp(`^${name.replace(/[\\^$.|?+*()[\]{}]/g, '\\$&')}:(0|[1-9]\\d{0,15})$`);
     const far = all.filter((key) => shardName.test(key));
     const { shards } = far.length > 0 ? await manager.info(name) : await existingStream(manager, name);
-    const found = shards.map(({ key, shardId, length, firstId, lastId }) => ({
-      key,
-      shardId,
-      length,
-      firstId,
-      lastId,
-    }));
+    const found: Array<Omit<Source, 'streamKey'>> = [...shards];
     // Numbers behind a large gap.
     for (const key of far.filter((each) => found.every((shard) => shard.key !== each))) {
       const { length, firstId, lastId } = await manager.info(key);
@@ -182,7 +177,7 @@ async function* messagesOf(
   { sources }: DumpedStream,
   since: Date | undefined,
   until: Date | undefined,
-): AsyncGenerator<Dumped> {
+): AsyncGenerator<Entry> {
   for (const streamKey of new Set(sources.map((source) => source.streamKey))) {
     const places = sources.filter((source) => source.streamKey === streamKey);
     const lastId = places.reduce((last, place) => higherId(last, place.lastId ?? '0-0'), '0-0');
@@ -230,7 +225,7 @@ function higherId(one: string, other: string): string {
 }
 
 /** Whether a .ss file keeps all of it. */
-function isPayloadAlone({ message }: Dumped): boolean {
+function isPayloadAlone({ message }: Entry): boolean {
   return message.storedFields.length === 2 && message.hasPayload;
 }
 
@@ -250,7 +245,7 @@ function dumpFailure(error: unknown, file: string, written: number): unknown {
   }
   if (!(error instanceof Error) || !('code' in error)) return error;
   const kept = `${file} is incomplete, and has ${readableBytes(written)}`;
-  return new FailedError(`${error.message}; ${kept}. load --salvage reads what is whole`);
+  return new FailedError(`${error.message}; ${kept}. load --salvage reads the whole messages`);
 }
 
 function sum(numbers: readonly number[]): number {

@@ -1,4 +1,5 @@
 import type { Command } from 'commander';
+import { isEntryId } from '../entries.js';
 import type { Entry } from '../entries.js';
 import { FailedError, UsageError } from '../failure.js';
 import { messageJson, timestampOf } from '../messages.js';
@@ -15,8 +16,7 @@ export function addGet(program: Command): void {
     .addHelpText('after', examples(['nrs get orders 1764270506123-0', 'prints that message, with its headers']))
     .action(
       action<[key: string, id: string]>(async (session, [key, id]) => {
-        if (!/^\d+-\d+$/.test(id))
-          throw new UsageError(`The id must be that of an entry, 1764270506123-0; got '${id}'`);
+        if (!isEntryId(id)) throw new UsageError(`The id must be that of an entry, 1764270506123-0; got '${id}'`);
         const manager = await session.manager();
         const { shards } = await existingStream(manager, key);
         const found: Entry[] = [];

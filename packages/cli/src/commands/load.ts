@@ -53,7 +53,7 @@ export function addLoad(program: Command): void {
       ),
     )
     .option('--new-ids', 'with new ids')
-    .option('--salvage', 'load what is sound of a damaged file')
+    .option('--salvage', 'load the sound messages of a damaged file')
     .option('--dry-run', 'check the file, and load nothing')
     .addHelpText(
       'after',
@@ -113,7 +113,7 @@ async function checked(
     return { format, survey };
   } catch (error) {
     if (!(error instanceof FileDamagedError)) throw error;
-    const advice = salvage ? '' : '; --salvage loads what is sound';
+    const advice = salvage ? '' : '; --salvage loads the sound messages';
     throw new FailedError(`${file}: ${error.message}. Nothing was loaded${advice}`);
   } finally {
     progress.end();

@@ -1,6 +1,6 @@
 import type { Command } from 'commander';
 import type { StreamManager } from 'nestjs-redis-streams/engine';
-import { compareIds, messagesOf } from '../entries.js';
+import { compareIds, isEntryId, messagesOf } from '../entries.js';
 import { counted } from '../numbers.js';
 import { action, examples } from '../session.js';
 import { existingGroup } from '../streams.js';
@@ -73,7 +73,7 @@ export function addSeek(program: Command): void {
 
 function targetOf(to: string): Target {
   if (to === 'beginning' || to === 'end') return to;
-  return /^\d+-\d+$/.test(to) ? { id: to } : timeOf('--to', to);
+  return isEntryId(to) ? { id: to } : timeOf('--to', to);
 }
 
 /** How many messages follow the target, as far as {@link MOST_COUNTED} and one more. */

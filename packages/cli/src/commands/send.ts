@@ -1,8 +1,8 @@
+import type { Readable } from 'node:stream';
 import type { Command } from 'commander';
 import { KeyHashSharder, RoundRobinSharder } from 'nestjs-redis-streams/engine';
 import type { ProducerOptions, Receipt, SendOptions } from 'nestjs-redis-streams/engine';
 import { UsageError } from '../failure.js';
-import { linesOf } from '../lines.js';
 import { action, examples } from '../session.js';
 import type { Session } from '../session.js';
 
@@ -14,6 +14,7 @@ interface SendFlags {
 
 /** Lines that are sent before the first of them is confirmed. */
 const MOST_WAITING = 1_000;
+const NEWLINE = 10;
 
 export function addSend(program: Command): void {
   program
@@ -91,4 +92,19 @@ async function shardsOf(session: Session, streamKey: string): Promise<number> {
   const { shards } = await (await session.manager()).info(streamKey);
   if (shards.length === 0 || shards.some(({ key }) => key === streamKey)) return 0;
   return Math.max(...shards.map(({ shardId }) => shardId)) + 1;
+}
+
+/** The lines of an input as bytes, which need not be text, without their ends. */
+async function* linesOf(input: Readable): AsyncGenerator<Buffer> {
+  let parts: Buffer[] = [];
+  for await (const chunk of input as AsyncIterable<Buffer>) {
+    let start = 0;
+    for (let end = chunk.indexOf(NEWLINE); end !== -1; end = chunk.indexOf(NEWLINE, start)) {
+      yield Buffer.concat([...parts, chunk.subarray(start, end)]);
+      parts = [];
+      start = end + 1;
+    }
+    if (start < chunk.length) parts.push(chunk.subarray(start));
+  }
+  if (parts.length > 0) yield Buffer.concat(parts);
 }

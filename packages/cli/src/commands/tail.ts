@@ -52,7 +52,7 @@ export function addTail(program: Command): void {
 }
 
 /**
- * Asks again and again for what is behind the last message: a consumer would take part in the delivery of delayed messages,
+ * Asks again and again for entries behind the last one: a consumer would take part in the delivery of delayed messages,
  * and this must change nothing on the server.
  */
 async function tailOn(session: Session, manager: StreamManager, keys: readonly string[], since?: Date): Promise<void> {

@@ -31,14 +31,14 @@ export function addTrim(program: Command): void {
     .description('delete old messages: what every group has acknowledged, or by number or age')
     .argument('<key>', 'the stream')
     .option('--max-len <number>', 'keep so many messages, the newest, of each shard; whether they were read or not')
-    .option('--min-age <time>', 'delete what is older: milliseconds, or 7d; whether it was read or not')
+    .option('--min-age <time>', 'delete older messages: milliseconds, or 7d; whether they were read or not')
     .option('--dry-run', 'only count what would be deleted')
     .addHelpText(
       'after',
       examples(
         ['nrs trim orders', 'deletes what every group of orders has acknowledged'],
         ['nrs trim orders --max-len 100000 --dry-run', 'counts what would be deleted'],
-        ['nrs trim orders --min-age 7d --yes', 'deletes what is older than a week, without a question'],
+        ['nrs trim orders --min-age 7d --yes', 'deletes messages that are older than a week, without a question'],
       ),
     )
     .action(
@@ -79,7 +79,7 @@ async function trimmer(session: Session, maxLen?: string, minAge?: string): Prom
     if (age === undefined) throw new UsageError(`--min-age must be milliseconds or a time such as 7d; got '${minAge}'`);
     return [
       trimToAge(session, age),
-      `what is older than ${minAge}${/\d$/.test(minAge) ? ' ms' : ''}, whether it was read or not`,
+      `messages older than ${minAge}${/\d$/.test(minAge) ? ' ms' : ''}, whether they were read or not`,
     ];
   }
   const manager = await session.manager();

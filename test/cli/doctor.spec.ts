@@ -48,13 +48,16 @@ describe('doctor', () => {
     const before = await Promise.all(
       names.map(async (name) => [name, String(((await redis.config('GET', name)) as string[])[1])] as const),
     );
-    for (const [name, value] of Object.entries(settings)) await redis.config('SET', name, value);
-    const { code, findings } = await doctor();
-    for (const [name, value] of before) await redis.config('SET', name, value);
-    expect(findings.filter((finding) => finding.check === check)).toMatchObject([
-      { level, advice: expect.stringMatching(/CONFIG SET/) },
-    ]);
-    expect(code).toBe(exit);
+    try {
+      for (const [name, value] of Object.entries(settings)) await redis.config('SET', name, value);
+      const { code, findings } = await doctor();
+      expect(findings.filter((finding) => finding.check === check)).toMatchObject([
+        { level, advice: expect.stringMatching(/CONFIG SET/) },
+      ]);
+      expect(code).toBe(exit);
+    } finally {
+      for (const [name, value] of before) await redis.config('SET', name, value);
+    }
   });
 
   it('finds dead groups, long pending lists, paused groups and dead letters', async () => {

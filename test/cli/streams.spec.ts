@@ -209,6 +209,47 @@ describe('streams and messages', () => {
     expect(found[3]).toMatchObject({ fields: { other: 'field' } });
   });
 
+  it('names with control characters and ends of lines stay text in what commands report, too', async () => {
+    const hostile = `${uniqueName('orders')}\u001b[31m\nfake\r`;
+    await redis.xgroup('CREATE', hostile, hostile, '0', 'MKSTREAM');
+    await redis.xadd(hostile, '1-0', 'msg', 'x');
+    await redis.xreadgroup('GROUP', hostile, hostile, 'NOACK', 'STREAMS', hostile, '>');
+    const results = [];
+    for (const args of [
+      ['consumers', 'prune', hostile, hostile, '--idle', '0s', '--yes'],
+      ['trim', hostile, '--dry-run'],
+      ['dead', 'rm', hostile, '--all', '--dry-run'],
+      ['delayed', 'cancel', hostile, '--all', '--dry-run'],
+      ['resume', hostile, hostile],
+      ['get', hostile, '2-0'],
+    ]) {
+      results.push(await runTool(args, { url }));
+    }
+    expect(results.map(({ code }) => code)).toEqual([0, 0, 0, 0, 2, 1]);
+    for (const { stdout, stderr } of results) {
+      expect(stdout + stderr).toContain('\\u001b[31m\\nfake\\r');
+      expect(stdout + stderr).not.toMatch(/(?!\n)\p{Cc}|^fake/mu);
+    }
+  });
+
+  it('prints each row of a table of thousands, once and in order', async () => {
+    const key = uniqueName('orders');
+    const rows = 5_000;
+    const batch = redis.pipeline();
+    for (let id = 1; id <= rows; id += 1) batch.xadd(key, `${id}-0`, 'msg', '');
+    await batch.exec();
+    await redis.xgroup('CREATE', key, 'workers', '0');
+    await redis.xreadgroup('GROUP', 'workers', 'one', 'COUNT', rows, 'STREAMS', key, '>');
+    const { code, stdout } = await runTool(['pending', key, 'workers', '--count', String(rows)], { url });
+    expect(code).toBe(0);
+    const ids = stdout
+      .trimEnd()
+      .split('\n')
+      .slice(1)
+      .map((line) => line.split(' ')[0]);
+    expect(ids).toEqual(Array.from({ length: rows }, (_, index) => `${index + 1}-0`));
+  });
+
   it('sends and prints 3 MB in one message', async () => {
     const key = uniqueName('orders');
     const payload = 'x'.repeat(3 * 1024 * 1024);

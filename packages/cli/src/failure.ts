@@ -24,16 +24,16 @@ export function exitCodeOf(error: unknown): number {
   return EXIT.failed;
 }
 
-/** One line for the user. A defect of the tool comes with its stack. */
-export function failureText(error: unknown): string {
-  if (!(error instanceof Error)) return String(error);
+/** One line for the user. A defect of the tool comes with its stack, in several. */
+export function failureLines(error: unknown): string[] {
+  if (!(error instanceof Error)) return [String(error)];
   const isExpected =
     error instanceof UsageError ||
     error instanceof FailedError ||
     error instanceof RedisStreamsError ||
     'code' in error ||
     error.name === 'ReplyError';
-  if (!isExpected) return error.stack ?? error.message;
+  if (!isExpected) return (error.stack ?? error.message).split('\n');
   const isNodeOfCluster = /: MOVED \d/.test(error.message);
-  return isNodeOfCluster ? `${error.message}. The server is a node of a cluster: add --cluster` : error.message;
+  return [`${error.message}${isNodeOfCluster ? '. The server is a node of a cluster: add --cluster' : ''}`];
 }

@@ -21,14 +21,14 @@ export class Output {
     return process.stdout.isTTY === true;
   }
 
-  /** One line of results. Resolves when it is written, or the reader can take more. */
+  /** One line of results, of printable text. Resolves when it is written, or the reader can take more. */
   async line(text: string): Promise<void> {
     await write(process.stdout, `${text}\n`);
   }
 
-  /** One line beside the results, also with `--json`. */
-  async note(text: string): Promise<void> {
-    await write(process.stderr, `${text.split('\n').map(printable).join('\n')}\n`);
+  /** One line beside the results, also with `--json`, or several of them. They are made printable. */
+  async note(...lines: readonly string[]): Promise<void> {
+    await write(process.stderr, `${lines.map(printable).join('\n')}\n`);
   }
 
   /** A value as one line of JSON. */
@@ -36,9 +36,15 @@ export class Output {
     await this.line(printableJson(value));
   }
 
-  /** Rows under a head, without a frame, so that other programs can split them. Cells are made printable. */
+  /**
+   * Rows under a head, without a frame, so that other programs can split them. Cells are made printable. Columns are as wide as
+   * in {@link PIECE} rows.
+   */
   async table(head: readonly string[], rows: ReadonlyArray<ReadonlyArray<string | number | undefined>>): Promise<void> {
-    await this.line(this.tableText(head, rows));
+    await this.line(this.tableText(head, rows.slice(0, PIECE)));
+    for (let from = PIECE; from < rows.length; from += PIECE) {
+      await this.line(this.tableText([], rows.slice(from, from + PIECE)));
+    }
   }
 
   tableText(head: readonly string[], rows: ReadonlyArray<ReadonlyArray<string | number | undefined>>): string {
@@ -47,7 +53,7 @@ export class Output {
       chars: { ...NO_FRAME, middle: '  ' },
       style: { head: [], border: [], 'padding-left': 0, 'padding-right': 0 },
     });
-    table.push(...rows.map((cells) => cells.map((cell) => (cell === undefined ? '-' : printable(String(cell))))));
+    for (const cells of rows) table.push(cells.map((cell) => (cell === undefined ? '-' : printable(String(cell)))));
     return table
       .toString()
       .split('\n')
@@ -60,6 +66,9 @@ export class Output {
     return this.isTerminal && process.stdout.hasColors() ? styleText(style, text) : text;
   }
 }
+
+/** Rows that are laid out at once: the time that this takes grows with their square. */
+const PIECE = 1_000;
 
 const NO_FRAME = Object.fromEntries(
   ['top', 'bottom', 'left', 'right', 'mid'].flatMap((side) =>

@@ -1,6 +1,6 @@
 import { readFileSync } from 'node:fs';
 import { Command, CommanderError } from 'commander';
-import { CheckFoundError, EXIT, exitCodeOf, failureText } from './failure.js';
+import { CheckFoundError, EXIT, exitCodeOf, failureLines } from './failure.js';
 import { Output } from './output.js';
 import { addGlobalOptions } from './session.js';
 import { addComplete, addCompletion } from './commands/completion.js';
@@ -76,7 +76,10 @@ export async function runTool(args: readonly string[]): Promise<number> {
   } catch (error) {
     // Commander has printed its own message; the help and the version end with code 0.
     if (error instanceof CommanderError) return error.exitCode === 0 ? EXIT.done : EXIT.usage;
-    if (!(error instanceof CheckFoundError)) await new Output({ isJson: false }).note(`nrs: ${failureText(error)}`);
+    if (!(error instanceof CheckFoundError)) {
+      const [first, ...others] = failureLines(error);
+      await new Output({ isJson: false }).note(`nrs: ${first}`, ...others);
+    }
     return exitCodeOf(error);
   }
 }

@@ -77,13 +77,12 @@ export class Session {
    * Asks at a terminal whether to go ahead; elsewhere `--yes` is the answer.
    * @throws UsageError without a terminal and `--yes`, FailedError when the answer is no
    */
-  async confirm(question: string): Promise<void> {
+  async confirm(...question: readonly string[]): Promise<void> {
     if (this.#options.yes) return;
     if (!canAsk()) {
-      const [effect] = question.split('\n');
-      throw new UsageError(`Without a terminal this needs --yes. ${effect}`);
+      throw new UsageError(`Without a terminal this needs --yes. ${question[0]}`);
     }
-    await this.output.note(question);
+    await this.output.note(...question);
     const answer = await ask('Go ahead? [y/N] ');
     if (!/^y(es)?$/i.test(answer?.trim() ?? '')) throw new FailedError('Nothing was changed');
   }

@@ -1,6 +1,7 @@
 import type { Command } from 'commander';
 import { ConsumerPendingError } from 'nestjs-redis-streams/engine';
 import { counted } from '../numbers.js';
+import { printable } from '../printable.js';
 import { action, examples } from '../session.js';
 import { existingGroup } from '../streams.js';
 import { durationOption, readableDuration } from '../time.js';
@@ -90,8 +91,10 @@ function addPrune(consumers: Command): void {
             removed.map((name) => ({ streamKey: key, group, consumer: name, dryRun: dryRun === true })),
           );
         }
-        await output.line(`${dryRun ? 'Would remove' : 'Removed'} ${counted(removed.length, 'consumer')} of ${group}`);
-        for (const name of removed) await output.line(`  ${name}`);
+        await output.line(
+          `${dryRun ? 'Would remove' : 'Removed'} ${counted(removed.length, 'consumer')} of ${printable(group)}`,
+        );
+        for (const name of removed) await output.line(`  ${printable(name)}`);
       }),
     );
 }

@@ -2,6 +2,7 @@ import type { Command } from 'commander';
 import { addDeadLetterOptions, pickDeadLetters } from '../dead-letters.js';
 import type { DeadLetterFlags } from '../dead-letters.js';
 import { counted, countOf } from '../numbers.js';
+import { printable } from '../printable.js';
 import { action, examples } from '../session.js';
 
 interface RedriveFlags extends DeadLetterFlags {
@@ -45,7 +46,9 @@ export function addDeadRedrive(dead: Command): void {
           expected === 0 ? { redriven: 0 } : await manager.redrive(place, { ...select, dryRun: dryRun === true });
         const skipped = expected - redriven;
         if (output.isJson) return output.json([{ streamKey: key, redriven, skipped, dryRun: dryRun === true }]);
-        await output.line(`${dryRun ? 'Would return' : 'Returned'} ${counted(redriven, 'dead letter')} of ${key}`);
+        await output.line(
+          `${dryRun ? 'Would return' : 'Returned'} ${counted(redriven, 'dead letter')} of ${printable(key)}`,
+        );
         if (skipped > 0) {
           await output.note(
             `nrs: Skipped ${skipped}: their headers name no origin, or their messages are still pending in the group`,

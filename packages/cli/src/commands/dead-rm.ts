@@ -3,6 +3,7 @@ import { addDeadLetterOptions, hasFilter, pickDeadLetters } from '../dead-letter
 import type { DeadLetterFlags } from '../dead-letters.js';
 import { UsageError } from '../failure.js';
 import { counted } from '../numbers.js';
+import { printable } from '../printable.js';
 import { action, examples } from '../session.js';
 
 interface RmFlags extends DeadLetterFlags {
@@ -41,7 +42,9 @@ export function addDeadRm(dead: Command): void {
         }
         const { output } = session;
         if (output.isJson) return output.json([{ streamKey: key, removed, dryRun: dryRun === true }]);
-        await output.line(`${dryRun ? 'Would delete' : 'Deleted'} ${counted(removed, 'dead letter')} of ${key}`);
+        await output.line(
+          `${dryRun ? 'Would delete' : 'Deleted'} ${counted(removed, 'dead letter')} of ${printable(key)}`,
+        );
       }),
     );
 }

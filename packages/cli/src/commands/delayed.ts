@@ -3,7 +3,7 @@ import type { DelayedMessage, StreamManager } from 'nestjs-redis-streams/engine'
 import { FailedError, UsageError } from '../failure.js';
 import { payloadJson } from '../messages.js';
 import { counted, countOf } from '../numbers.js';
-import { printableBytes } from '../printable.js';
+import { printable, printableBytes } from '../printable.js';
 import { action, examples } from '../session.js';
 
 interface Waiting {
@@ -97,7 +97,7 @@ function addCancel(delayed: Command): void {
           }
           const cancelled = chosen.length - missing.length;
           const { output } = session;
-          const text = `${dryRun ? 'Would cancel' : 'Cancelled'} ${counted(cancelled, 'delayed message')} of ${key}`;
+          const text = `${dryRun ? 'Would cancel' : 'Cancelled'} ${counted(cancelled, 'delayed message')} of ${printable(key)}`;
           if (output.isJson) await output.json([{ streamKey: key, cancelled, dryRun: dryRun === true }]);
           else await output.line(text);
           // With --all, some may have become due.

@@ -12,6 +12,7 @@ import { compareIds, entriesOf } from '../entries.js';
 import type { Entry } from '../entries.js';
 import { FailedError, UsageError } from '../failure.js';
 import { readableBytes } from '../numbers.js';
+import { printable } from '../printable.js';
 import { Progress, readableCount } from '../progress.js';
 import { action, examples } from '../session.js';
 import type { Session } from '../session.js';
@@ -125,8 +126,9 @@ async function dump(session: Session, options: DumpOptions): Promise<void> {
     const dumped = streams.map(({ name, messages: count }) => ({ streamKey: name, messages: count, file, format }));
     await session.output.json(dumped);
   } else {
-    for (const { name, messages: count } of streams) await session.output.line(`${name}: ${readableCount(count)}`);
-    await session.output.line(`${file}: ${progress.summaryWith(target.bytesWritten)}`);
+    for (const { name, messages: count } of streams)
+      await session.output.line(`${printable(name)}: ${readableCount(count)}`);
+    await session.output.line(`${printable(file)}: ${progress.summaryWith(target.bytesWritten)}`);
   }
   if (signal.aborted) {
     const { message } = signal.reason as Error;

@@ -8,6 +8,7 @@ import type { DumpFormat } from '../dump-formats.js';
 import { compareIds } from '../entries.js';
 import { FailedError, UsageError } from '../failure.js';
 import { contradictionAt, Survey } from '../load-plan.js';
+import { printable } from '../printable.js';
 import { Progress, readableCount } from '../progress.js';
 import { action, examples } from '../session.js';
 import type { Session } from '../session.js';
@@ -76,7 +77,7 @@ async function load(session: Session, options: LoadOptions): Promise<void> {
   const redis = await session.redis();
   const targets = await targetsOf(redis, session.prefix, survey, options);
   const filled = targets.filter(({ entries }) => entries > 0);
-  if (filled.length > 0 && !dryRun) await session.confirm(filled.map(question).join('\n'));
+  if (filled.length > 0 && !dryRun) await session.confirm(...filled.map(question));
   if (!dryRun) await append(session, redis, { file, format, survey, targets, salvage, signal });
   await report(session, targets, dryRun);
 }
@@ -269,7 +270,7 @@ async function report({ output }: Session, targets: readonly Target[], dryRun: b
   if (targets.length === 0) await output.line('The file has no messages');
   for (const { streamKey, messages, loaded, keepsIds } of targets) {
     const done = dryRun ? `${readableCount(messages)} would be loaded` : `${readableCount(loaded)} loaded`;
-    await output.line(`${streamKey}: ${done}, with ${keepsIds ? 'their ids' : 'new ids'}`);
+    await output.line(`${printable(streamKey)}: ${done}, with ${keepsIds ? 'their ids' : 'new ids'}`);
   }
 }
 

@@ -1,4 +1,5 @@
 import type { Command } from 'commander';
+import { printable } from '../printable.js';
 import { action, examples } from '../session.js';
 
 export function addPause(program: Command): void {
@@ -47,7 +48,7 @@ function addPausing(program: Command, { name, description, effect, done, example
         await (isPaused ? manager.pauseGroup(key, group) : manager.resumeGroup(key, group));
         const { output } = session;
         if (output.isJson) return output.json([{ streamKey: key, group, isPaused }]);
-        await output.line(`${done} ${group} of ${key}`);
+        await output.line(`${done} ${printable(group)} of ${printable(key)}`);
         if (!isKnown) await output.note(`nrs: The stream '${key}' has no group '${group}' yet`);
       }),
     );

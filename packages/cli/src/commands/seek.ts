@@ -51,7 +51,7 @@ export function addSeek(program: Command): void {
         });
         const where = to === 'beginning' || to === 'end' ? `to the ${to}` : `to ${to}`;
         if (!dryRun) {
-          await session.confirm(`Moves the group '${name}' of '${key}' ${where}.\n${described.join('\n')}`);
+          await session.confirm(`Moves the group '${name}' of '${key}' ${where}.`, ...described);
           for (const { shard } of places) await manager.setGroupPosition(shard.key, name, target);
         }
         if (output.isJson) {

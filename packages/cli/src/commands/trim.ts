@@ -3,6 +3,7 @@ import type { ShardDetails, StreamManager } from 'nestjs-redis-streams/engine';
 import { messagesOf } from '../entries.js';
 import { UsageError } from '../failure.js';
 import { counted, countOf } from '../numbers.js';
+import { printable } from '../printable.js';
 import { serverTime } from '../server.js';
 import { action, examples } from '../session.js';
 import type { Session } from '../session.js';
@@ -55,7 +56,7 @@ export function addTrim(program: Command): void {
         if (output.isJson)
           return output.json(trimmed.map((each) => ({ streamKey: key, ...each, dryRun: dryRun === true })));
         const total = trimmed.reduce((sum, each) => sum + each.trimmed, 0);
-        await output.line(`${dryRun ? 'Would delete' : 'Deleted'} ${counted(total, 'message')} of ${key}`);
+        await output.line(`${dryRun ? 'Would delete' : 'Deleted'} ${counted(total, 'message')} of ${printable(key)}`);
         for (const { shardId, firstKept, keptFor } of trimmed) {
           if (keptFor === undefined || firstKept === undefined) continue;
           const place = shards.length > 1 ? `of shard ${shardId} ` : '';

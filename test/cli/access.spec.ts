@@ -46,6 +46,11 @@ describe('access', () => {
     const invalid = await runTool(['ls'], { url: `${urlWith(wrong)}/none` });
     expect(invalid.code).toBe(2);
     expect(invalid.stderr).not.toMatch(/wr0ng/);
+    for (const args of [[urlWith(wrong)], ['ls', '--timeout', urlWith(wrong)], ['ls', 'a', urlWith(wrong)]]) {
+      const misplaced = await runTool(args, { url: server.url });
+      expect(misplaced.code).toBe(2);
+      expect(misplaced.stderr).not.toMatch(/wr0ng/);
+    }
   });
 
   it('asks for the password at a terminal, without showing what is typed', async () => {

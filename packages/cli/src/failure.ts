@@ -37,3 +37,8 @@ export function failureLines(error: unknown): string[] {
   const isNodeOfCluster = /: MOVED \d/.test(error.message);
   return [`${error.message}${isNodeOfCluster ? '. The server is a node of a cluster: add --cluster' : ''}`];
 }
+
+/** A URL in the place of another argument is quoted in the error, which must not print its password. */
+export function withoutSecrets(text: string): string {
+  return text.replace(/\/\/\S*@/g, '//***@');
+}

@@ -1,6 +1,6 @@
 import { readFileSync } from 'node:fs';
 import { Command, CommanderError } from 'commander';
-import { CheckFoundError, EXIT, exitCodeOf, failureLines } from './failure.js';
+import { CheckFoundError, EXIT, exitCodeOf, failureLines, withoutSecrets } from './failure.js';
 import { Output } from './output.js';
 import { addGlobalOptions } from './session.js';
 import { addComplete, addCompletion } from './commands/completion.js';
@@ -62,6 +62,7 @@ export function createProgram(): Command {
     .helpCommand('help [command]', 'print the help of a command')
     .showHelpAfterError('(add --help for the options and examples)')
     .configureHelp({ sortOptions: true, showGlobalOptions: true })
+    .configureOutput({ outputError: (text, write) => write(withoutSecrets(text)) })
     .exitOverride();
   addGlobalOptions(program);
   for (const add of COMMANDS) add(program);
@@ -77,7 +78,7 @@ export async function runTool(args: readonly string[]): Promise<number> {
     // Commander has printed its own message; the help and the version end with code 0.
     if (error instanceof CommanderError) return error.exitCode === 0 ? EXIT.done : EXIT.usage;
     if (!(error instanceof CheckFoundError)) {
-      const [first, ...others] = failureLines(error);
+      const [first, ...others] = failureLines(error).map(withoutSecrets);
       await new Output({ isJson: false }).note(`nrs: ${first}`, ...others);
     }
     return exitCodeOf(error);

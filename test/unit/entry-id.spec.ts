@@ -78,6 +78,8 @@ describe('entry ids', () => {
   it('tell their time', () => {
     expect(entryIdTime('1700000000123-7')).toBe(1_700_000_000_123);
     expect(entryIdTime('1700000000123999999-7')).toBe(1_700_000_000_123);
+    // No time in either unit: more milliseconds than a Date takes, more nanoseconds than programs count.
+    expect(entryIdTime(`${MAX}-0`)).toBe(Number(MAX));
   });
 
   it('have a last one of a millisecond, which in a stream with nanoseconds is that of its last nanosecond', () => {

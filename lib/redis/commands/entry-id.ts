@@ -8,11 +8,10 @@ export interface EntryIdParts {
 }
 
 const ENTRY_ID = /^(\d{1,20})(?:-(\d{1,20}))?$/;
-/**
- * The last time of a Date. Ids past it have nanoseconds: sea-streamer can write those, and in milliseconds they would be no time.
- * As nanoseconds it is in April 1970.
- */
+/** The last time of a Date. As nanoseconds it is in April 1970. */
 const MAX_DATE = 8.64e15;
+/** The last time in nanoseconds that programs can have, who count them in 64 bits with a sign: in April 2262. */
+const MAX_NANOSECONDS = 2 ** 63;
 /** In a millisecond. */
 const NANOSECONDS = 1_000_000n;
 const MAX_UINT64 = 0xffff_ffff_ffff_ffffn;
@@ -53,14 +52,19 @@ export function nextEntryId(id: string): string | undefined {
  * @param other id of the same stream, which shows whether its ids have nanoseconds
  */
 export function lastIdOfMillisecond(milliseconds: number, other = '0'): string {
-  const hasNanoseconds = Number.parseInt(other, 10) > MAX_DATE;
+  const hasNanoseconds = isNanoseconds(Number.parseInt(other, 10));
   return `${hasNanoseconds ? (BigInt(milliseconds) + 1n) * NANOSECONDS - 1n : milliseconds}-${MAX_UINT64}`;
 }
 
 /** Milliseconds since the epoch, rounded to what a number holds exactly. */
 export function entryIdTime(id: string): number {
   const time = Number.parseInt(id, 10);
-  return time > MAX_DATE ? Number(requireEntryId(id).milliseconds / NANOSECONDS) : time;
+  return isNanoseconds(time) ? Number(requireEntryId(id).milliseconds / NANOSECONDS) : time;
+}
+
+/** Whether the first part of an id has nanoseconds: sea-streamer can write those, and in milliseconds they would be no time. */
+function isNanoseconds(time: number): boolean {
+  return time > MAX_DATE && time < MAX_NANOSECONDS;
 }
 
 /**

@@ -3,6 +3,10 @@ import { Redis } from 'ioredis';
 import { RedisServer } from '../support/redis-server.js';
 import { RunningTool, runTool } from '../support/tool.js';
 
+interface StreamRow {
+  readonly streamKey: string;
+}
+
 const PASSWORD = 's3cret p@ss/word';
 
 describe('access', () => {
@@ -83,6 +87,22 @@ describe('access', () => {
     await tool.untilPrinted(/(?:orders {2}\d\d:\d\d:\d\d [^]*workers {2}[1-] [^]*){2}/);
     tool.child.stdin.write('\u0003');
     expect((await tool.ended).code).toBe(0);
+  });
+
+  it('ls and doctor name the streams that a user may not read, and show the others', async () => {
+    await redis.call('ACL', 'SETUSER', 'clerk', 'on', '>pw', '~orders', '+@all');
+    const url = `redis://clerk:pw@127.0.0.1:${server.port}`;
+    const listed = await runTool(['ls', '--json'], { url });
+    expect({ code: listed.code, keys: (JSON.parse(listed.stdout) as StreamRow[]).map((row) => row.streamKey) }).toEqual(
+      {
+        code: 0,
+        keys: ['orders'],
+      },
+    );
+    expect(listed.stderr).toBe('Not listed, because the user may not read them: orders.dead\n');
+    const { stdout } = await runTool(['doctor', '--json'], { url });
+    const findings = JSON.parse(stdout) as Array<Record<string, string>>;
+    expect(findings).toContainEqual(expect.objectContaining({ level: 'warning', subject: 'orders.dead' }));
   });
 
   it('doctor names the commands that a user may not use', async () => {

@@ -195,6 +195,16 @@ describe('dump and load', () => {
     },
   );
 
+  it('load takes a last line of ndjson without its end', async () => {
+    const [key, file] = [uniqueName('orders'), fileIn('by-hand.ndjson')];
+    await seed(redis, key, 2);
+    await tool('dump', '--stream', key, '--output', file);
+    await redis.del(key);
+    await writeFile(file, (await readFile(file)).subarray(0, -1));
+    expect(await tool('load', '--input', file)).toMatchObject({ code: 0 });
+    expect(await redis.xlen(key)).toBe(2);
+  });
+
   it('load takes a number that contradicts the time of its message for damage', async () => {
     const [key, file] = [uniqueName('orders'), fileIn('number.ss')];
     await seed(redis, key, 3);

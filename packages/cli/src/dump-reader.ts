@@ -98,7 +98,11 @@ async function* readNdjson(file: string, { onDamage }: ReadOptions): AsyncGenera
     if (held <= MAX_LINE) parts.push(chunk.subarray(start));
     else parts = [];
   }
-  if (held > 0) damaged('the file ends in the middle of a line');
+  if (held === 0) return;
+  // A line that is complete may lack its end in a file that was written by hand.
+  const message = held > MAX_LINE ? 'a line is too long' : lineMessage(Buffer.concat(parts), offset);
+  if (typeof message === 'string') damaged('the file ends in the middle of a line');
+  else yield message;
 }
 
 /** The message of a line, or what is wrong with it. */

@@ -1,5 +1,8 @@
+import { PermissionError } from 'nestjs-redis-streams/engine';
 import type { GroupDetails, ShardDetails, StreamDetails, StreamManager } from 'nestjs-redis-streams/engine';
 import { FailedError } from './failure.js';
+
+const MOST_LISTED = 10;
 
 /** A stream that exists. @throws FailedError, or why the key is no stream */
 export async function existingStream(manager: StreamManager, streamKey: string): Promise<StreamDetails> {
@@ -20,6 +23,30 @@ export async function existingGroup(
   );
   if (found.length === 0) throw new FailedError(`The stream '${streamKey}' has no group '${name}'`);
   return found;
+}
+
+/** What is known of streams, and the keys of those that the user may not read. */
+export async function detailsOf(
+  manager: StreamManager,
+  keys: readonly string[],
+): Promise<{ found: StreamDetails[]; refused: string[] }> {
+  const found: StreamDetails[] = [];
+  const refused: string[] = [];
+  for (const key of keys) {
+    try {
+      found.push(await manager.info(key));
+    } catch (error) {
+      if (!(error instanceof PermissionError)) throw error;
+      refused.push(key);
+    }
+  }
+  return { found, refused };
+}
+
+/** Names for one line, of which the first ten are enough. */
+export function listed(names: readonly string[]): string {
+  const more = names.length - MOST_LISTED;
+  return names.slice(0, MOST_LISTED).join(', ') + (more > 0 ? ` and ${more} more` : '');
 }
 
 /** The keys of all streams, in the order of their names; shards by their own names. */

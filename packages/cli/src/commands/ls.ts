@@ -1,8 +1,7 @@
 import type { Command } from 'commander';
-import type { StreamDetails } from 'nestjs-redis-streams/engine';
 import { readableBytes } from '../numbers.js';
 import { action, examples } from '../session.js';
-import { streamKeysOf } from '../streams.js';
+import { detailsOf, listed, streamKeysOf } from '../streams.js';
 
 export function addLs(program: Command): void {
   program
@@ -19,10 +18,11 @@ export function addLs(program: Command): void {
     .action(
       action<[pattern?: string]>(async (session, [pattern]) => {
         const manager = await session.manager();
-        const found: StreamDetails[] = [];
-        for (const key of (await streamKeysOf(manager)).filter(matching(pattern))) found.push(await manager.info(key));
+        const keys = (await streamKeysOf(manager)).filter(matching(pattern));
+        const { found, refused } = await detailsOf(manager, keys);
         const { output } = session;
-        const listed = found.map(({ streamKey, length, memory, firstId, lastId, groups, shards }) => ({
+        if (refused.length > 0) await output.note(`Not listed, because the user may not read them: ${listed(refused)}`);
+        const rows = found.map(({ streamKey, length, memory, firstId, lastId, groups, shards }) => ({
           streamKey,
           length,
           memory,
@@ -31,10 +31,10 @@ export function addLs(program: Command): void {
           groups: groups.map(({ name }) => name),
           shards: shards.length,
         }));
-        if (output.isJson) return output.json(listed);
+        if (output.isJson) return output.json(rows);
         await output.table(
           ['STREAM', 'ENTRIES', 'MEMORY', 'LAST ID', 'GROUPS'],
-          listed.map((each) => [
+          rows.map((each) => [
             each.streamKey,
             each.length,
             readableBytes(each.memory),

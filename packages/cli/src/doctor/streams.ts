@@ -1,6 +1,7 @@
 import type { GroupDetails, StreamDetails, StreamManager } from 'nestjs-redis-streams/engine';
 import { counted } from '../numbers.js';
 import { readableDuration } from '../time.js';
+import { detailsOf, listed } from '../streams.js';
 import type { Finding } from './finding.js';
 
 export interface StreamLimits {
@@ -19,11 +20,10 @@ export async function checkStreams(
   limits: StreamLimits,
 ): Promise<Finding[]> {
   const findings: Finding[] = [];
-  let streams = 0;
   let groups = 0;
-  for (const key of keys) {
-    const details = await manager.info(key);
-    streams += 1;
+  const { found, refused } = await detailsOf(manager, keys);
+  for (const details of found) {
+    const key = details.streamKey;
     groups += details.groups.length;
     for (const group of details.groups) {
       findings.push(...checkGroup(key, group, limits), ...(await checkPending(manager, details, group, limits)));
@@ -39,8 +39,17 @@ export async function checkStreams(
       });
     }
   }
+  if (refused.length > 0) {
+    findings.push({
+      level: 'warning',
+      check: 'permissions',
+      subject: listed(refused),
+      message: 'the user may not read it, so that nothing is known of its groups',
+      advice: 'run this as a user that may, or permit the key: ACL SETUSER … %R~<key>',
+    });
+  }
   if (findings.some(({ level }) => level === 'warning')) return findings;
-  const message = `${counted(groups, 'group')} of ${counted(streams, 'stream')}: all alive, none with too much pending`;
+  const message = `${counted(groups, 'group')} of ${counted(found.length, 'stream')}: all alive, none with too much pending`;
   return [...findings, { level: 'ok', check: 'groups', subject: 'all streams', message }];
 }
 

@@ -36,7 +36,7 @@ interface Target {
   loaded: number;
 }
 
-/** Messages, and about how many bytes, that are appended at once; each batch as a whole or not at all. */
+/** Messages, and about how many bytes, that are appended at once. */
 const BATCH_MESSAGES = 500;
 const BATCH_BYTES = 1024 * 1024;
 /** Damaged parts that are printed one by one. */
@@ -235,7 +235,7 @@ async function append(session: Session, redis: Redis | Cluster, work: Work): Pro
   }
 }
 
-/** All of them or, when one is refused, none. */
+/** In one transaction, so that nothing comes in between. Where one is refused, those before it stay. */
 async function appendAll(
   redis: Redis | Cluster,
   key: string,

@@ -51,8 +51,9 @@ export class RunningTool {
     const all = [MAIN, ...args, ...(url === undefined ? [] : ['--url', url])];
     const inherited = { ...process.env, REDIS_URL: undefined, REDIS_PASSWORD: undefined, REDISCLI_AUTH: undefined };
     const settings = { env: { ...inherited, NODE_OPTIONS: undefined, ...env } };
+    // With `exec`, because some shells stay between: Ctrl+C would end the shell, whose exit code would be reported.
     this.child = isAtTerminal
-      ? spawn('script', ['-qec', [process.execPath, ...all].map(quoted).join(' '), '/dev/null'], settings)
+      ? spawn('script', ['-qec', `exec ${[process.execPath, ...all].map(quoted).join(' ')}`, '/dev/null'], settings)
       : spawn(process.execPath, all, settings);
     this.child.stdin.on('error', () => undefined);
     this.child.stdout.on('data', (chunk: Buffer) => this.#printed.stdout.push(chunk));

@@ -78,7 +78,7 @@ describe('access', () => {
     await tool.untilPrinted('Go ahead? [y/N] ');
     tool.child.stdin.write(`${answer}\r`);
     const { code, stdout } = await tool.ended;
-    expect(stdout).toContain("Deletes 1 dead letter of 'orders' for ever.");
+    expect(stdout).toContain("This deletes 1 dead letter of 'orders' permanently.");
     expect({ code, left: await redis.xlen('orders.dead') }).toEqual({ code: exit, left });
   });
 

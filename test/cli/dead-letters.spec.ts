@@ -69,6 +69,48 @@ describe('dead letters', () => {
     expect((await runTool(['dead', 'show', key, '9-0'], { url })).stderr).toMatch(/has no dead letter 9-0/);
   });
 
+  it('dead ls and dead show note when there are more than they list', async () => {
+    const key = await withDeadLetters();
+    const note = 'Listed only up to --count 2; there are more\n';
+    for (const command of ['ls', 'show']) {
+      const noted = async (count: string): Promise<string> =>
+        (await runTool(['dead', command, key, '--count', count], { url })).stderr;
+      expect([await noted('2'), await noted('3')]).toEqual([note, '']);
+    }
+  });
+
+  it('fails for a stream that does not exist, and for the stream of the dead letters itself', async () => {
+    const key = await withDeadLetters();
+    for (const command of [['ls'], ['show'], ['redrive', '--yes'], ['rm', '--all', '--yes']]) {
+      const [name = '', ...flags] = command;
+      const [missing, dead] = await Promise.all(
+        [`${key}-none`, `${key}.dead`].map((stream) => runTool(['dead', name, stream, ...flags], { url })),
+      );
+      expect(missing).toMatchObject({ code: 1, stdout: '', stderr: `nrs: There is no stream '${key}-none'\n` });
+      expect(dead).toMatchObject({ code: 1, stdout: '', stderr: expect.stringMatching(`are from: '${key}'\n$`) });
+    }
+    const clean = uniqueName('orders');
+    await redis.xadd(clean, '*', 'msg', 'x');
+    expect(await runToolForJson(['dead', 'ls', clean], { url })).toEqual([]);
+    expect(await redis.xlen(`${key}.dead`)).toBe(3);
+  });
+
+  it('dead show counts one delivery in the singular, with its one time', async () => {
+    const key = uniqueName('orders');
+    const time = '2026-11-27T10:00:00.000Z';
+    const headers = {
+      [DEAD_LETTER_HEADERS.stream]: key,
+      [DEAD_LETTER_HEADERS.deliveryCount]: '1',
+      [DEAD_LETTER_HEADERS.firstFailure]: time,
+      [DEAD_LETTER_HEADERS.lastFailure]: time,
+      [DEAD_LETTER_HEADERS.reason]: 'refused',
+    };
+    const fields = Object.entries(headers).flatMap(([name, value]) => [`h:${name}`, value]);
+    await redis.xadd(`${key}.dead`, '*', 'msg', 'x', ...fields);
+    const { stdout } = await runTool(['dead', 'show', key], { url });
+    expect(stdout).toContain(`\n  failed   1 delivery, ${time}\n`);
+  });
+
   it('dead redrive counts with --dry-run, refuses without --yes, and returns all, some, or one', async () => {
     const key = await withDeadLetters();
     const redrive = ['dead', 'redrive', key];

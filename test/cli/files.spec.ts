@@ -172,7 +172,7 @@ describe('dump and load', () => {
   });
 
   it.each(['ss', 'ndjson'])(
-    'load names the offset of the damage in a %s file and loads nothing, or with --salvage the sound messages',
+    'load names the offset of the damage in a %s file and loads nothing, or with --salvage the intact messages',
     async (format) => {
       const [key, file] = [uniqueName('orders'), fileIn(`damaged.${format}`)];
       await seed(redis, key, 20);

@@ -39,6 +39,10 @@ describe('groups', () => {
     expect(await runToolForJson(['pending', key, 'workers', '--count', '1'], { url })).toMatchObject(
       pending.slice(0, 1),
     );
+    const [cut, whole] = await Promise.all(
+      ['1', '2'].map((count) => runTool(['pending', key, 'workers', '--count', count], { url })),
+    );
+    expect([cut?.stderr, whole?.stderr]).toEqual(['Listed only up to --count 1; there are more\n', '']);
     expect(await runToolForJson(['pending', key, 'workers', '--consumer', 'w2'], { url })).toEqual([]);
     expect(await runToolForJson(['consumers', 'ls', key, 'workers'], { url })).toMatchObject([
       { name: 'w1', pending: 2 },
@@ -149,6 +153,7 @@ describe('groups', () => {
       ['pending', key, 'none'],
       ['consumers', 'ls', key, 'none'],
       ['seek', key, 'none', '--to', 'end'],
+      ['lag', key, '--group', 'none'],
     ]) {
       const { code, stdout, stderr } = await runTool(args, { url });
       expect({ code, stdout, stderr }).toEqual({

@@ -9,9 +9,12 @@ import { runTool } from '../support/tool.js';
 
 describe('the tool', () => {
   it.each([
-    ['an unknown command', ['frobnicate'], /unknown command 'frobnicate'/],
-    ['an unknown option', ['ls', '--frobnicate'], /unknown option '--frobnicate'/],
-    ['a wrong URL', ['ls', '--url', 'http://127.0.0.1'], /connection must be/],
+    ['an unknown command', ['frobnicate'], /^nrs: unknown command 'frobnicate'/],
+    ['an unknown option', ['ls', '--frobnicate'], /^nrs: unknown option '--frobnicate'/],
+    ['options that exclude each other', ['lag', 'x', '--watch', '--check', 'max=1'], /cannot be used with/],
+    ['a dump to the standard output', ['dump', '--stream', 'x', '--output', '-'], /--output must name a file/],
+    ['a position that is none', ['seek', 'x', 'y', '--to', 'there'], /--to must be beginning, end, an id, an ISO date/],
+    ['a wrong URL', ['ls', '--url', 'http://127.0.0.1'], /--url must be a URL that begins with redis:/],
     ['a wrong limit of time', ['ls', '--timeout', 'soon'], /--timeout must be a time such as 10s; got 'soon'/],
     ['the console, which is not built yet', ['console'], /not part of this version/],
   ])('exits with 2 and does nothing for %s', async (_case, args, message) => {
@@ -60,18 +63,20 @@ describe('the tool', () => {
   it('completes commands, options and choices', async () => {
     const candidates = async (...words: string[]): Promise<string[]> =>
       (await runTool(['complete', '--', ...words])).stdout.split('\n').filter(Boolean);
-    const [commands, dead, options, taken, shells] = await Promise.all([
+    const [commands, dead, options, taken, shells, formats] = await Promise.all([
       candidates('d'),
       candidates('--json', 'dead', ''),
       candidates('lag', 'orders', '--w'),
       candidates('lag', 'orders', '--check', ''),
       candidates('completion', ''),
+      candidates('dump', '--format', ''),
     ]);
     expect(commands).toEqual(expect.arrayContaining(['dead', 'delayed', 'doctor']));
-    expect(dead).toEqual(['ls', 'show', 'redrive', 'rm']);
+    expect(dead).toEqual(['ls', 'show', 'redrive', 'rm', 'help']);
     expect(options).toEqual(['--watch']);
     expect(taken).toEqual([]);
     expect(shells).toEqual(['bash', 'zsh', 'fish']);
+    expect(formats).toEqual(['ss', 'ndjson']);
   });
 
   it('has a script for bash that completes what is typed', async () => {
@@ -85,6 +90,12 @@ describe('the tool', () => {
     const env = { ...process.env, NODE: process.execPath, MAIN: main, SCRIPT: stdout };
     const found = await promisify(execFile)('bash', ['-c', script], { env });
     expect(found.stdout).toBe('redrive\n');
+  });
+
+  it('has a script for fish that completes file names where an option wants a file', async () => {
+    const { stdout } = await runTool(['completion', 'fish']);
+    expect(stdout).toMatch(/^complete -c nrs -n '__fish_seen_subcommand_from load' -l input -r -F$/m);
+    expect(stdout).toMatch(/^complete -c nrs -n '__fish_seen_subcommand_from dump' -l output -r -F$/m);
   });
 
   it('depends on the library of the same version', () => {

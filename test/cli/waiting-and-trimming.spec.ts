@@ -43,6 +43,27 @@ describe('delayed messages and trimming', () => {
     expect(await runToolForJson(['delayed', 'ls', key], { url })).toEqual([]);
   });
 
+  it('delayed ls lists the messages of all shards in the order of their times, and notes when there are more', async () => {
+    const key = uniqueName('orders');
+    const streamer = await RedisStreamer.connect(url);
+    for (const [shard, payload, delay] of [
+      [0, 'second', 7_200_000],
+      [1, 'first', 3_600_000],
+      [1, 'third', 9_000_000],
+    ] as const) {
+      await redis.xadd(`${key}:${shard}`, '*', 'msg', 'x');
+      const producer = await streamer.createProducer(`${key}:${shard}`);
+      await producer.send(payload, { delay });
+    }
+    await streamer.disconnect();
+    const list = async (count: string): Promise<unknown[]> => {
+      const { stdout, stderr } = await runTool(['delayed', 'ls', key, '--json', '--count', count], { url });
+      return [(JSON.parse(stdout) as Array<{ payload: string }>).map(({ payload }) => payload), stderr];
+    };
+    expect(await list('2')).toEqual([['first', 'second'], 'Listed only up to --count 2; there are more\n']);
+    expect(await list('3')).toEqual([['first', 'second', 'third'], '']);
+  });
+
   it('the id of a delayed message does not look like an option of a command', async () => {
     const key = uniqueName('orders');
     const streamer = await RedisStreamer.connect(url);
@@ -60,11 +81,20 @@ describe('delayed messages and trimming', () => {
     await redis.xack(key, 'workers', '1000-0');
     const dry = await runTool(['trim', key, '--dry-run'], { url });
     expect(dry).toMatchObject({ code: 0, stdout: `Would delete 1 message of ${key}\n` });
-    expect(dry.stderr).toContain("2000-0 and what follows stay for the group 'workers'");
+    expect(dry.stderr).toContain("Messages from 2000-0 on are kept for the group 'workers'");
     expect((await runTool(['trim', key], { url })).code).toBe(2);
     expect(await redis.xlen(key)).toBe(3);
     expect(await runToolForJson(['trim', key, '--yes'], { url })).toMatchObject([{ trimmed: 1, keptFor: 'workers' }]);
     expect(await redis.xlen(key)).toBe(2);
+  });
+
+  it('trim names the reason when it deletes nothing of a stream without groups', async () => {
+    const key = uniqueName('orders');
+    await redis.xadd(key, '1000-0', 'msg', 'x');
+    const { code, stdout, stderr } = await runTool(['trim', key, '--dry-run'], { url });
+    expect({ code, stdout }).toEqual({ code: 0, stdout: `Would delete 0 messages of ${key}\n` });
+    expect(stderr).toBe(`'${key}' has no group that could acknowledge messages; use --max-len or --min-age\n`);
+    expect((await runTool(['trim', key, '--max-len', '5', '--dry-run'], { url })).stderr).toBe('');
   });
 
   it('trim --max-len and --min-age delete exactly, on every shard', async () => {

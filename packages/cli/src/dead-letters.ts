@@ -2,7 +2,9 @@ import type { Command } from 'commander';
 import type { DeadLetterMessage, DeadLetterQuery, StreamManager } from 'nestjs-redis-streams/engine';
 import { isEntryId } from './entries.js';
 import { FailedError, UsageError } from './failure.js';
-import { timeOf } from './time.js';
+import { allPages } from './listing.js';
+import { existingStream } from './streams.js';
+import { TIME, timeOf } from './time.js';
 
 /** Which dead letters a command is about. */
 export interface DeadLetterFlags {
@@ -14,40 +16,52 @@ export interface DeadLetterFlags {
 }
 
 const PAGE = 250;
+const SUFFIX = '.dead';
 
 export function addDeadLetterOptions(command: Command): Command {
   return command
-    .option('--dead <stream>', 'the stream of dead letters; default: <key>.dead')
-    .option('--reason <text>', 'only those whose reason or error contains this text')
-    .option('--group <group>', 'only those of this consumer group')
-    .option('--since <time>', 'only those stored since an ISO date, milliseconds, or a time ago such as 10m')
-    .option('--until <time>', 'only those stored until then');
+    .option('--dead <stream>', 'the stream of dead letters (default: <key>.dead)')
+    .option('--reason <text>', 'those whose reason or error contains this text')
+    .option('--group <group>', 'those of this consumer group')
+    .option('--since <time>', `those stored since this time: ${TIME}`)
+    .option('--until <time>', 'those stored until this time');
 }
 
 export function hasFilter({ reason, group, since, until }: DeadLetterFlags): boolean {
   return [reason, group, since, until].some((value) => value !== undefined);
 }
 
-/** The dead letters of a stream that the flags describe, oldest first. */
+/** The dead letters of a stream that the flags describe, oldest first. @throws FailedError for a stream that does not exist */
 export async function* deadLettersOf(
   manager: StreamManager,
   key: string,
   { dead, reason, group, since, until }: DeadLetterFlags,
 ): AsyncGenerator<DeadLetterMessage> {
   const query: DeadLetterQuery = {
-    count: PAGE,
     ...(dead !== undefined && { deadLetterStream: dead }),
     ...(reason !== undefined && { reason }),
     ...(group !== undefined && { group }),
     ...(since !== undefined && { since: timeOf('--since', since) }),
     ...(until !== undefined && { until: timeOf('--until', until) }),
   };
-  for (let after: string | undefined; ;) {
-    const page = await manager.deadLetters(key, { ...query, ...(after !== undefined && { after }) });
-    yield* page;
-    after = page.at(-1)?.id;
-    if (page.length < PAGE || after === undefined) return;
+  let isEmpty = true;
+  for await (const letter of allPages(PAGE, (page) => manager.deadLetters(key, { ...query, ...page }))) {
+    isEmpty = false;
+    yield letter;
   }
+  if (isEmpty) await checkKey(manager, key, dead);
+}
+
+/** @throws FailedError for a key that can have no dead letters: a typing error would look like good news */
+async function checkKey(manager: StreamManager, key: string, dead: string | undefined): Promise<void> {
+  const place = await manager.info(dead ?? `${key}${SUFFIX}`);
+  if (place.shards.length > 0) return;
+  await existingStream(manager, key);
+  if (dead !== undefined || !key.endsWith(SUFFIX)) return;
+  const stream = key.slice(0, -SUFFIX.length);
+  throw new FailedError(
+    `'${key}' holds dead letters and has none itself; name the stream that they are from: '${stream}'`,
+  );
 }
 
 /**

@@ -4,19 +4,13 @@ import type { StreamMessage } from 'nestjs-redis-streams/engine';
 import { SsEncoder } from 'nestjs-redis-streams/file';
 import type { SsMessage } from 'nestjs-redis-streams/file';
 import type { Entry } from './entries.js';
-import { payloadJson, timestampOf } from './messages.js';
+import { messageJson } from './messages.js';
+import type { MessageJson } from './messages.js';
 
 export type DumpFormat = 'ss' | 'ndjson';
 
-/** A line of an ndjson file: a message as `--json` prints it. */
-export interface NdjsonMessage {
-  readonly id: string;
-  readonly streamKey: string;
-  readonly shardId: number;
-  readonly timestamp?: string | undefined;
-  readonly headers: Readonly<Record<string, string>>;
-  readonly payload: string;
-  readonly encoding: 'utf8' | 'base64';
+/** A line of an ndjson file. */
+export interface NdjsonMessage extends MessageJson {
   /** Names and values in turn as base64, of an entry that is more than payload and headers. */
   readonly storedFields?: readonly string[];
 }
@@ -66,14 +60,8 @@ class NdjsonEncoder extends Transform {
   }
 }
 
-function ndjsonMessage({ streamKey, shardId, message }: Entry): NdjsonMessage {
-  return {
-    id: message.id,
-    streamKey,
-    shardId,
-    timestamp: timestampOf(message),
-    headers: message.headers,
-    ...payloadJson(message.payload),
-    ...(!isPlain(message) && { storedFields: message.storedFields.map((field) => field.toString('base64')) }),
-  };
+function ndjsonMessage(entry: Entry): NdjsonMessage {
+  const { message } = entry;
+  if (isPlain(message)) return messageJson(entry);
+  return { ...messageJson(entry), storedFields: message.storedFields.map((field) => field.toString('base64')) };
 }

@@ -6,21 +6,37 @@ import { printable, printableBytes, utf8 } from './printable.js';
 /** At a terminal a payload is cut here, in bytes; elsewhere it is whole. */
 const LONGEST_AT_TERMINAL = 2_000;
 
-/** A message as `--json` has it; bytes that are no UTF-8 are base64. `fields` are those of an entry without a payload. */
-export function messageJson({ streamKey, shardId, message }: Entry): Record<string, unknown> {
-  const { id, headers, hasPayload, fields } = message;
+/** A message in JSON, as `--json` prints it and a line of an ndjson file has it. */
+export interface MessageJson extends PayloadJson {
+  readonly id: string;
+  readonly streamKey: string;
+  readonly shardId: number;
+  readonly timestamp?: string | undefined;
+  readonly headers: Readonly<Record<string, string>>;
+}
+
+/** Bytes that are no UTF-8 are base64. */
+export interface PayloadJson {
+  readonly payload: string;
+  readonly encoding: 'utf8' | 'base64';
+}
+
+export function messageJson({ streamKey, shardId, message }: Entry): MessageJson {
+  const { id, headers, payload } = message;
+  return { id, streamKey, shardId, timestamp: timestampOf(message), headers, ...payloadJson(payload) };
+}
+
+/** The same with the fields of an entry that has no payload. */
+export function shownJson(entry: Entry): MessageJson & { readonly fields?: Readonly<Record<string, string>> } {
+  const { hasPayload, fields } = entry.message;
+  if (hasPayload) return messageJson(entry);
   return {
-    id,
-    streamKey,
-    shardId,
-    timestamp: timestampOf(message),
-    headers,
-    ...payloadJson(message.payload),
-    ...(hasPayload ? {} : { fields: Object.fromEntries([...fields].map(([name, value]) => [name, textOf(value)])) }),
+    ...messageJson(entry),
+    fields: Object.fromEntries([...fields].map(([name, value]) => [name, textOf(value)])),
   };
 }
 
-export function payloadJson(payload: Uint8Array): { payload: string; encoding: 'utf8' | 'base64' } {
+export function payloadJson(payload: Uint8Array): PayloadJson {
   const text = utf8(payload);
   return text === undefined
     ? { payload: Buffer.from(payload).toString('base64'), encoding: 'base64' }

@@ -16,7 +16,7 @@ export function countOf(option: string, text: string, min = 1): number {
   throw new UsageError(`${option} must be a whole number, at least ${min}; got '${text}'`);
 }
 
-/** `1 message`, `3 messages`. */
-export function counted(count: number, noun: string): string {
-  return `${count} ${noun}${count === 1 ? '' : 's'}`;
+/** `1 message`, `3,000 messages`. */
+export function counted(count: number, noun: string, plural = `${noun}s`): string {
+  return `${count.toLocaleString('en')} ${count === 1 ? noun : plural}`;
 }

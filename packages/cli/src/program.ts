@@ -57,12 +57,12 @@ export function createProgram(): Command {
     version: string;
   };
   const program = new Command('nrs')
-    .description('Looks into Redis Streams and their consumer groups, and repairs them.')
+    .description('Inspects and repairs Redis Streams and their consumer groups.')
     .version(version, '-V, --version', 'print the version')
     .helpCommand('help [command]', 'print the help of a command')
     .showHelpAfterError('(add --help for the options and examples)')
     .configureHelp({ sortOptions: true, showGlobalOptions: true })
-    .configureOutput({ outputError: (text, write) => write(withoutSecrets(text)) })
+    .configureOutput({ outputError: (text, write) => write(withoutSecrets(text.replace(/^error:/, 'nrs:'))) })
     .exitOverride();
   addGlobalOptions(program);
   for (const add of COMMANDS) add(program);

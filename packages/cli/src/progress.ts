@@ -1,5 +1,5 @@
 import { SingleBar } from 'cli-progress';
-import { readableBytes } from './numbers.js';
+import { counted, readableBytes } from './numbers.js';
 import type { Output } from './output.js';
 import { readableDuration } from './time.js';
 
@@ -50,7 +50,7 @@ export class Progress {
   /** For the last line: `120,000 messages, 12 MiB, 3 s, 40,000/s`. @param size of the file in bytes */
   summaryWith(size: number): string {
     const { rate, taken } = this.#numbers();
-    return `${readableCount(this.#messages)}, ${readableBytes(size)}, ${taken}, ${rate}`;
+    return `${counted(this.#messages, 'message')}, ${readableBytes(size)}, ${taken}, ${rate}`;
   }
 
   #show(): void {
@@ -80,8 +80,4 @@ export class Progress {
       taken: readableDuration(taken),
     };
   }
-}
-
-export function readableCount(messages: number): string {
-  return `${messages.toLocaleString('en')} ${messages === 1 ? 'message' : 'messages'}`;
 }

@@ -18,14 +18,16 @@ export interface GlobalOptions {
   yes?: boolean;
 }
 
+const DEFAULT_URL = 'redis://127.0.0.1:6379';
+
 export function addGlobalOptions(program: Command): void {
   program
-    .option('--url <url>', 'where Redis is; default: REDIS_URL, else redis://127.0.0.1:6379')
-    .option('--cluster', 'the URL is that of one node of a cluster')
-    .option('--prefix <prefix>', 'put before the name of each key, as keyPrefix of the application')
-    .option('--timeout <time>', 'give up when Redis is not reached, or does not answer, in this time', '10s')
+    .option('--url <url>', `address of Redis (default: REDIS_URL, else ${DEFAULT_URL})`)
+    .option('--cluster', 'the server of the URL is a node of a Redis Cluster')
+    .option('--prefix <prefix>', 'prefix of every key, as keyPrefix of the application')
+    .option('--timeout <time>', 'time limit for connecting to Redis and for each answer', '10s')
     .option('--json', 'print JSON')
-    .option('-y, --yes', 'do it without a question');
+    .option('-y, --yes', 'do not ask for confirmation');
 }
 
 /**
@@ -80,7 +82,7 @@ export class Session {
   async confirm(...question: readonly string[]): Promise<void> {
     if (this.#options.yes) return;
     if (!canAsk()) {
-      throw new UsageError(`Without a terminal this needs --yes. ${question[0]}`);
+      throw new UsageError(`Without a terminal, --yes is required. ${question[0]}`);
     }
     await this.output.note(...question);
     const answer = await ask('Go ahead? [y/N] ');
@@ -140,7 +142,12 @@ export class Session {
   }
 
   get #url(): string {
-    const url = this.#options.url ?? process.env['REDIS_URL'] ?? 'redis://127.0.0.1:6379';
+    const { url: given } = this.#options;
+    const url = given ?? process.env['REDIS_URL'] ?? DEFAULT_URL;
+    if (!/^rediss?:\/\//.test(url)) {
+      const name = given === undefined ? 'REDIS_URL' : '--url';
+      throw new UsageError(`${name} must be a URL that begins with redis:// or rediss://; got '${url}'`);
+    }
     if (this.#password === undefined || !URL.canParse(url)) return url;
     const complete = new URL(url);
     if (complete.password === '') complete.password = encodeURIComponent(this.#password);

@@ -9,19 +9,27 @@ const UNITS: Readonly<Record<string, number>> = {
   w: 604_800_000,
 };
 
+/** What {@link timeOf} accepts, for the help and for errors. */
+export const TIME = 'an ISO date, milliseconds since 1970, or a time ago such as 10m';
+
 /**
- * A point in time: an ISO date, milliseconds since 1970, or a duration before now, `10m`.
+ * A point in time, as {@link TIME} describes it.
+ * @param accepted by the option, for the error
  * @throws UsageError
  */
-export function timeOf(option: string, text: string, now = Date.now()): Date {
+export function timeOf(option: string, text: string, accepted = TIME): Date {
   const ago = durationOf(text);
   const isIso = /^\d{4}-\d\d/.test(text);
-  const time = /^\d+$/.test(text) ? Number(text) : ago !== undefined ? now - ago : isIso ? Date.parse(text) : NaN;
+  const time = /^\d+$/.test(text)
+    ? Number(text)
+    : ago !== undefined
+      ? Date.now() - ago
+      : isIso
+        ? Date.parse(text)
+        : NaN;
   const date = new Date(time);
   if (Number.isNaN(date.getTime()) || time < 0) {
-    throw new UsageError(
-      `${option} must be an ISO date, milliseconds since 1970, or a time ago such as 10m; got '${text}'`,
-    );
+    throw new UsageError(`${option} must be ${accepted}; got '${text}'`);
   }
   return date;
 }

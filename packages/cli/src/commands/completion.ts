@@ -22,24 +22,25 @@ _nrs_completion() {
 }
 compdef _nrs_completion nrs nestjs-redis-streams`,
   fish: ['nrs', 'nestjs-redis-streams']
-    .map(
-      (name) =>
-        `complete -c ${name} -f -a '(${name} ${COMPLETE} -- (commandline -opc)[2..-1] (commandline -ct) 2>/dev/null)'`,
-    )
+    .flatMap((name) => [
+      `complete -c ${name} -f -a '(${name} ${COMPLETE} -- (commandline -opc)[2..-1] (commandline -ct) 2>/dev/null)'`,
+      `complete -c ${name} -n '__fish_seen_subcommand_from dump' -l output -r -F`,
+      `complete -c ${name} -n '__fish_seen_subcommand_from load' -l input -r -F`,
+    ])
     .join('\n'),
 } as const;
 
 export function addCompletion(program: Command): void {
   program
     .command('completion')
-    .description('print the script that completes commands and options in a shell')
+    .description('print the completion script of a shell')
     .addArgument(new Argument('<shell>', 'the shell').choices(Object.keys(SCRIPTS)))
     .addHelpText(
       'after',
       examples(
         ['source <(nrs completion bash)', 'in ~/.bashrc'],
-        ['source <(nrs completion zsh)', 'in ~/.zshrc, behind compinit'],
-        ['nrs completion fish > ~/.config/fish/completions/nrs.fish', 'once'],
+        ['source <(nrs completion zsh)', 'in ~/.zshrc, after compinit'],
+        ['nrs completion fish > ~/.config/fish/completions/nrs.fish', 'once, in a terminal'],
       ),
     )
     .action(async (shell: keyof typeof SCRIPTS) => new Output({ isJson: false }).line(SCRIPTS[shell]));
@@ -58,21 +59,25 @@ export function addComplete(program: Command): void {
 
 function candidatesFor(program: Command, words: readonly string[]): string[] {
   const [last = '', ...before] = [...words].reverse();
-  let [command, takesValue] = [program, false];
+  let command = program;
+  /** The option whose value comes next. */
+  let open: Option | undefined;
   for (const word of before.reverse()) {
-    const option = word.startsWith('-')
-      ? optionsOf(program, command).find(({ long, short }) => [long, short].includes(word))
-      : undefined;
-    if (!takesValue && !word.startsWith('-'))
-      command = command.commands.find((each) => each.name() === word) ?? command;
-    takesValue = option?.required ?? false;
+    if (open) open = undefined;
+    else if (!word.startsWith('-')) command = command.commands.find((each) => each.name() === word) ?? command;
+    else open = optionsOf(program, command).find((each) => each.required && [each.long, each.short].includes(word));
   }
-  if (takesValue) return [];
-  const found = last.startsWith('-')
-    ? ['--help', ...optionsOf(program, command).flatMap(({ long }) => long ?? [])]
-    : command.commands.map((each) => each.name()).filter((name) => name !== COMPLETE);
-  const choices = command.registeredArguments[0]?.argChoices ?? [];
-  return [...found, ...(last.startsWith('-') ? [] : choices)].filter((word) => word.startsWith(last));
+  return wordsAfter(program, command, open, last.startsWith('-')).filter((word) => word.startsWith(last));
+}
+
+function wordsAfter(program: Command, command: Command, open: Option | undefined, isOption: boolean): string[] {
+  if (open) return open.argChoices ?? [];
+  if (isOption) return ['--help', ...optionsOf(program, command).flatMap(({ long }) => long ?? [])];
+  const names = command
+    .createHelp()
+    .visibleCommands(command)
+    .map((each) => each.name());
+  return [...names, ...(command.registeredArguments[0]?.argChoices ?? [])];
 }
 
 function optionsOf(program: Command, command: Command): readonly Option[] {

@@ -12,7 +12,9 @@ interface PruneFlags {
 }
 
 export function addConsumers(program: Command): void {
-  const consumers = program.command('consumers').description('list the consumers of a group, or remove dead ones');
+  const consumers = program
+    .command('consumers')
+    .description('list the consumers of a group, or remove those that are gone');
   addLs(consumers);
   addPrune(consumers);
 }
@@ -23,7 +25,10 @@ function addLs(consumers: Command): void {
     .description('list the consumers of a group')
     .argument('<key>', 'the stream')
     .argument('<group>', 'the consumer group')
-    .addHelpText('after', examples(['nrs consumers ls orders workers', 'lists who reads orders in the group workers']))
+    .addHelpText(
+      'after',
+      examples(['nrs consumers ls orders workers', 'lists the consumers that read orders in the group workers']),
+    )
     .action(
       action<[key: string, group: string]>(async (session, [key, group]) => {
         const manager = await session.manager();
@@ -47,16 +52,19 @@ function addLs(consumers: Command): void {
 function addPrune(consumers: Command): void {
   consumers
     .command('prune')
-    .description('remove consumers that were not seen for a while and have nothing pending')
+    .description('remove consumers that are gone and have no pending entries')
     .argument('<key>', 'the stream')
     .argument('<group>', 'the consumer group')
-    .option('--idle <time>', 'how long they were not seen; those that read are seen every few seconds', '1h')
-    .option('--dry-run', 'only list them')
+    .option('--idle <time>', 'remove those that were idle for this time; a live consumer reads every few seconds', '1h')
+    .option('--dry-run', 'list them, and change nothing')
     .addHelpText(
       'after',
       examples(
-        ['nrs consumers prune orders workers --dry-run', 'lists the dead consumers'],
-        ['nrs consumers prune orders workers --idle 1d --yes', 'removes those of yesterday, without a question'],
+        ['nrs consumers prune orders workers --dry-run', 'lists the consumers that would be removed'],
+        [
+          'nrs consumers prune orders workers --idle 1d --yes',
+          'removes those that were idle for a day, and does not ask',
+        ],
       ),
     )
     .action(
@@ -68,7 +76,9 @@ function addPrune(consumers: Command): void {
           .filter((consumer) => consumer.idle >= least && consumer.pending === 0)
           .map(({ name }) => name);
         if (!dryRun && names.length > 0) {
-          await session.confirm(`Removes ${counted(names.length, 'consumer')} of '${group}': ${names.join(', ')}.`);
+          await session.confirm(
+            `This removes ${counted(names.length, 'consumer')} of '${group}': ${names.join(', ')}.`,
+          );
         }
         const removed: string[] = [];
         for (const name of names) {

@@ -1,16 +1,18 @@
 import type { Command } from 'commander';
+import type { DeadLetterMessage } from 'nestjs-redis-streams/engine';
 import { addDeadLetterOptions, causeOf, deadLettersOf } from '../dead-letters.js';
 import type { DeadLetterFlags } from '../dead-letters.js';
+import { addCount, limitOf, printFirst } from '../listing.js';
+import type { CountFlag } from '../listing.js';
 import { deadLetterJson } from '../messages.js';
-import { countOf } from '../numbers.js';
 import { action, examples } from '../session.js';
 
 const LONGEST_CAUSE = 80;
 
 export function addDeadLs(dead: Command): void {
-  addDeadLetterOptions(dead.command('ls').description('list the dead letters of a stream, the oldest first'))
-    .argument('<key>', 'the stream, orders: not that of its dead letters')
-    .option('--count <number>', 'at most so many', '100')
+  const command = dead.command('ls').description('list the dead letters of a stream, the oldest first');
+  addCount(addDeadLetterOptions(command), 100)
+    .argument('<key>', 'the stream itself: orders, not orders.dead')
     .addHelpText(
       'after',
       examples(
@@ -19,22 +21,21 @@ export function addDeadLs(dead: Command): void {
       ),
     )
     .action(
-      action<[key: string], DeadLetterFlags & { count: string }>(async (session, [key], { count, ...flags }) => {
-        const wanted = countOf('--count', count);
+      action<[key: string], DeadLetterFlags & CountFlag>(async (session, [key], flags) => {
+        const limit = limitOf(flags);
         const { output } = session;
-        const listed: unknown[] = [];
-        const rows: Array<Array<string | number | undefined>> = [];
-        for await (const letter of deadLettersOf(await session.manager(), key, flags)) {
-          if (output.isJson) listed.push(deadLetterJson(letter));
-          else {
-            const cause = causeOf(letter);
-            const shown = cause && cause.length > LONGEST_CAUSE ? `${cause.slice(0, LONGEST_CAUSE)}…` : cause;
-            rows.push([letter.id, letter.origin?.group, letter.origin?.id, letter.deliveryCount, shown]);
-          }
-          if (listed.length + rows.length === wanted) break;
-        }
-        if (output.isJson) return output.json(listed);
-        await output.table(['ID', 'GROUP', 'MESSAGE', 'DELIVERIES', 'CAUSE'], rows);
+        const found = deadLettersOf(await session.manager(), key, flags);
+        await printFirst(output, limit, found, async (letters) => {
+          if (output.isJson) return output.json(letters.map(deadLetterJson));
+          await output.table(['ID', 'GROUP', 'MESSAGE', 'DELIVERIES', 'CAUSE'], letters.map(row));
+        });
       }),
     );
+}
+
+function row(letter: DeadLetterMessage): Array<string | number | undefined> {
+  const { id, origin, deliveryCount } = letter;
+  const cause = causeOf(letter);
+  const shown = cause && cause.length > LONGEST_CAUSE ? `${cause.slice(0, LONGEST_CAUSE)}…` : cause;
+  return [id, origin?.group, origin?.id, deliveryCount, shown];
 }

@@ -11,19 +11,17 @@ interface RedriveFlags extends DeadLetterFlags {
 }
 
 export function addDeadRedrive(dead: Command): void {
-  addDeadLetterOptions(
-    dead.command('redrive').description('return dead letters to the group that they came from, and to no other'),
-  )
+  addDeadLetterOptions(dead.command('redrive').description('return dead letters to the groups that they came from'))
     .argument('<key>', 'the stream')
-    .argument('[id...]', 'ids of dead letters; default: all')
-    .option('--limit <number>', 'at most so many, the oldest first')
-    .option('--dry-run', 'only count them')
+    .argument('[id...]', 'ids of dead letters (default: all)')
+    .option('--limit <number>', 'return at most this many, the oldest first')
+    .option('--dry-run', 'count them, and change nothing')
     .addHelpText(
       'after',
       examples(
         ['nrs dead redrive orders --dry-run', 'counts what would be returned'],
         ['nrs dead redrive orders --reason TimeoutError', 'returns what timed out'],
-        ['nrs dead redrive orders 1764270506123-0 --yes', 'returns one, without a question'],
+        ['nrs dead redrive orders 1764270506123-0 --yes', 'returns one, and does not ask'],
       ),
     )
     .action(
@@ -40,7 +38,7 @@ export function addDeadRedrive(dead: Command): void {
         const { output } = session;
         const expected = Math.min(wanted.size, most);
         if (!dryRun && expected > 0) {
-          await session.confirm(`Returns ${counted(expected, 'dead letter')} of '${key}' to the group of each.`);
+          await session.confirm(`This returns ${counted(expected, 'dead letter')} of '${key}' to their groups.`);
         }
         const { redriven } =
           expected === 0 ? { redriven: 0 } : await manager.redrive(place, { ...select, dryRun: dryRun === true });

@@ -12,17 +12,17 @@ interface RmFlags extends DeadLetterFlags {
 }
 
 export function addDeadRm(dead: Command): void {
-  addDeadLetterOptions(dead.command('rm').description('delete dead letters for ever, their messages with them'))
+  addDeadLetterOptions(dead.command('rm').description('delete dead letters and their messages permanently'))
     .argument('<key>', 'the stream')
     .argument('[id...]', 'ids of dead letters')
-    .option('--all', 'all of them, where neither ids nor a filter are given')
-    .option('--dry-run', 'only count them')
+    .option('--all', 'delete all, where neither ids nor a filter are given')
+    .option('--dry-run', 'count them, and change nothing')
     .addHelpText(
       'after',
       examples(
         ['nrs dead rm orders 1764270506123-0', 'deletes one dead letter'],
         ['nrs dead rm orders --until 30d --dry-run', 'counts those older than 30 days'],
-        ['nrs dead rm orders --all --yes', 'deletes all, without a question'],
+        ['nrs dead rm orders --all --yes', 'deletes all, and does not ask'],
       ),
     )
     .action(
@@ -37,7 +37,7 @@ export function addDeadRm(dead: Command): void {
         const place = flags.dead === undefined ? {} : { deadLetterStream: flags.dead };
         let removed = dryRun ? selected.length : 0;
         if (!dryRun && selected.length > 0) {
-          await session.confirm(`Deletes ${counted(selected.length, 'dead letter')} of '${key}' for ever.`);
+          await session.confirm(`This deletes ${counted(selected.length, 'dead letter')} of '${key}' permanently.`);
           for (const id of selected) if (await manager.removeDeadLetter(key, id, place)) removed += 1;
         }
         const { output } = session;

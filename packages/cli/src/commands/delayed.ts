@@ -1,13 +1,14 @@
 import type { Command } from 'commander';
 import type { DelayedMessage, StreamManager } from 'nestjs-redis-streams/engine';
 import { FailedError, UsageError } from '../failure.js';
+import { addCount, allPages, limitOf, printFirst } from '../listing.js';
+import type { CountFlag } from '../listing.js';
 import { payloadJson } from '../messages.js';
-import { counted, countOf } from '../numbers.js';
+import { counted } from '../numbers.js';
 import { printable, printableBytes } from '../printable.js';
 import { action, examples } from '../session.js';
 
 interface Waiting {
-  readonly key: string;
   readonly shardId: number;
   readonly message: DelayedMessage;
 }
@@ -16,70 +17,50 @@ const PAGE = 250;
 const LONGEST_PAYLOAD = 60;
 
 export function addDelayed(program: Command): void {
-  const delayed = program.command('delayed').description('list or cancel the messages that wait until they are due');
+  const delayed = program.command('delayed').description('list or cancel delayed messages');
   addLs(delayed);
   addCancel(delayed);
 }
 
 function addLs(delayed: Command): void {
-  delayed
-    .command('ls')
-    .description('list the messages that wait, those that are due first at the beginning')
+  const command = delayed.command('ls').description('list delayed messages, the next one that is due first');
+  addCount(command, 100)
     .argument('<key>', 'the stream')
-    .option('--count <number>', 'at most so many of each shard', '100')
     .addHelpText('after', examples(['nrs delayed ls orders', 'lists what will be appended to orders, and when']))
     .action(
-      action<[key: string], { count: string }>(async (session, [key], { count }) => {
-        const wanted = countOf('--count', count);
-        const manager = await session.manager();
-        const found: Waiting[] = [];
-        for (const { key: place, shardId } of await placesOf(manager, key)) {
-          let left = wanted;
-          for await (const message of waitingIn(manager, place)) {
-            found.push({ key: place, shardId, message });
-            left -= 1;
-            if (left === 0) break;
-          }
-        }
-        found.sort((one, other) => one.message.deliverAt.getTime() - other.message.deliverAt.getTime());
+      action<[key: string], CountFlag>(async (session, [key], flags) => {
+        const limit = limitOf(flags);
         const { output } = session;
-        if (output.isJson) {
-          return output.json(
-            found.map(({ shardId, message: { id, deliverAt, headers, payload } }) => ({
-              id,
-              streamKey: key,
-              shardId,
-              deliverAt,
-              headers,
-              ...payloadJson(payload),
-            })),
-          );
-        }
-        await output.table(
-          ['ID', 'DUE', 'SHARD', 'PAYLOAD'],
-          found.map(({ shardId, message: { id, deliverAt, payload } }) => [
-            id,
-            deliverAt.toISOString(),
-            shardId,
-            printableBytes(payload, LONGEST_PAYLOAD),
-          ]),
-        );
+        const found = waitingOf(await session.manager(), key, limit + 1);
+        await printFirst(output, limit, found, async (waiting) => {
+          if (output.isJson) return output.json(waiting.map((each) => waitingJson(key, each)));
+          await output.table(['ID', 'DUE', 'SHARD', 'PAYLOAD'], waiting.map(row));
+        });
       }),
     );
+}
+
+function row({ shardId, message: { id, deliverAt, payload } }: Waiting): Array<string | number> {
+  return [id, deliverAt.toISOString(), shardId, printableBytes(payload, LONGEST_PAYLOAD)];
+}
+
+function waitingJson(streamKey: string, { shardId, message }: Waiting): Record<string, unknown> {
+  const { id, deliverAt, headers, payload } = message;
+  return { id, streamKey, shardId, deliverAt, headers, ...payloadJson(payload) };
 }
 
 function addCancel(delayed: Command): void {
   delayed
     .command('cancel')
-    .description('remove messages that wait; they will never be appended')
+    .description('remove delayed messages, which are then never appended')
     .argument('<key>', 'the stream')
-    .argument('[id...]', 'ids that delayed ls or send has printed')
-    .option('--all', 'all that wait')
-    .option('--dry-run', 'only count them')
+    .argument('[id...]', 'ids that delayed ls prints, or those of receipts')
+    .option('--all', 'all delayed messages of the stream')
+    .option('--dry-run', 'count them, and change nothing')
     .addHelpText(
       'after',
       examples(
-        ['nrs delayed cancel orders 1764270506123-5c1f', 'cancels one message'],
+        ['nrs delayed cancel orders 9b899d4c876fc2eb9e-00000001@1764270506123', 'cancels one message'],
         ['nrs delayed cancel orders --all --dry-run', 'counts all that wait'],
       ),
     )
@@ -92,7 +73,7 @@ function addCancel(delayed: Command): void {
           const chosen = all || dryRun ? await waitingIds(manager, places, ids) : ids;
           const missing: string[] = [];
           if (!dryRun && chosen.length > 0) {
-            await session.confirm(`Cancels ${counted(chosen.length, 'delayed message')} of '${key}'.`);
+            await session.confirm(`This cancels ${counted(chosen.length, 'delayed message')} of '${key}'.`);
             for (const id of chosen) if (!(await cancel(manager, places, id))) missing.push(id);
           }
           const cancelled = chosen.length - missing.length;
@@ -101,7 +82,7 @@ function addCancel(delayed: Command): void {
           if (output.isJson) await output.json([{ streamKey: key, cancelled, dryRun: dryRun === true }]);
           else await output.line(text);
           // With --all, some may have become due.
-          if (missing.length > 0 && !all) throw new FailedError(`None waits with the id ${missing.join(', ')}`);
+          if (missing.length > 0 && !all) throw new FailedError(`No delayed message has the id ${missing.join(', ')}`);
         },
       ),
     );
@@ -114,7 +95,7 @@ async function placesOf(manager: StreamManager, key: string): Promise<Array<{ ke
   return [...own, ...shards];
 }
 
-/** The ids of all that wait, or those of the given ones that do. */
+/** The ids of all delayed messages, or of those with the given ids. */
 async function waitingIds(
   manager: StreamManager,
   places: ReadonlyArray<{ key: string }>,
@@ -128,13 +109,22 @@ async function waitingIds(
   return found;
 }
 
-async function* waitingIn(manager: StreamManager, key: string): AsyncGenerator<DelayedMessage> {
-  for (let after: string | undefined; ;) {
-    const page = await manager.delayed(key, { count: PAGE, ...(after !== undefined && { after }) });
-    yield* page;
-    after = page.at(-1)?.id;
-    if (page.length < PAGE || after === undefined) return;
+function waitingIn(manager: StreamManager, key: string): AsyncGenerator<DelayedMessage> {
+  return allPages(PAGE, (page) => manager.delayed(key, page));
+}
+
+/** Those of all shards in the order of their times. @param most of each shard */
+async function* waitingOf(manager: StreamManager, key: string, most: number): AsyncGenerator<Waiting> {
+  const found: Waiting[] = [];
+  for (const { key: place, shardId } of await placesOf(manager, key)) {
+    let left = most;
+    for await (const message of waitingIn(manager, place)) {
+      found.push({ shardId, message });
+      left -= 1;
+      if (left === 0) break;
+    }
   }
+  yield* found.sort((one, other) => one.message.deliverAt.getTime() - other.message.deliverAt.getTime());
 }
 
 async function cancel(manager: StreamManager, places: ReadonlyArray<{ key: string }>, id: string): Promise<boolean> {

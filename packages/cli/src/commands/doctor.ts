@@ -23,17 +23,15 @@ const STYLES = { danger: 'red', warning: 'yellow', note: 'cyan', ok: 'green' } a
 export function addDoctor(program: Command): void {
   program
     .command('doctor')
-    .description(
-      'look for what goes wrong with streams: servers, permissions, groups, names; exit with 3 if messages can be lost',
-    )
-    .argument('[key...]', 'the streams; default: all')
-    .option('--dead-after <time>', 'a group that was not read for this time is dead', '7d')
-    .option('--max-pending <number>', 'so many pending entries of a group are too many', '10000')
+    .description('check servers, permissions, groups and consumer names; exit with 3 if messages can be lost')
+    .argument('[key...]', 'the streams (default: all)')
+    .option('--dead-after <time>', 'report a group that was not read for this time as dead', '7d')
+    .option('--max-pending <number>', 'report a group with more pending entries than this', '10000')
     .addHelpText(
       'after',
       examples(
-        ['nrs doctor', 'looks at servers and all streams; it takes 8 seconds where consumers are alive'],
-        ['nrs doctor orders --json', 'looks at one stream, for a monitoring system'],
+        ['nrs doctor', 'checks servers and all streams; it takes 8 seconds where consumers are alive'],
+        ['nrs doctor orders --json', 'checks servers and one stream, and prints JSON for a monitoring system'],
       ),
     )
     .action(

@@ -11,13 +11,13 @@ import type { DumpFormat } from '../dump-formats.js';
 import { compareIds, entriesOf } from '../entries.js';
 import type { Entry } from '../entries.js';
 import { FailedError, UsageError } from '../failure.js';
-import { readableBytes } from '../numbers.js';
+import { counted, readableBytes } from '../numbers.js';
 import { printable } from '../printable.js';
-import { Progress, readableCount } from '../progress.js';
+import { Progress } from '../progress.js';
 import { action, examples } from '../session.js';
 import type { Session } from '../session.js';
 import { existingStream, streamKeysOf } from '../streams.js';
-import { timeOf } from '../time.js';
+import { TIME, timeOf } from '../time.js';
 
 interface DumpOptions {
   stream: string[];
@@ -54,17 +54,17 @@ export function addDump(program: Command): void {
   program
     .command('dump')
     .description('write the messages of streams to a file')
-    .requiredOption('--stream <key...>', 'the streams, with their shards')
-    .requiredOption('--output <file>', 'the file')
-    .option('--since <time>', 'only messages since an ISO date, milliseconds, or a time ago such as 10m')
-    .option('--until <time>', 'only messages until then')
+    .requiredOption('--stream <key...>', 'the streams to dump, with their shards; may be repeated')
+    .requiredOption('--output <file>', 'the file to write')
+    .option('--since <time>', `messages since this time: ${TIME}`)
+    .option('--until <time>', 'messages until this time')
     .addOption(
       new Option(
         '--format <format>',
-        'ss: SeaStreamer, payloads only; ndjson: headers too (default: by the name, else ss)',
+        'ss: a SeaStreamer file, which has no headers; ndjson: lines of JSON (default: by the name of the file, else ss)',
       ).choices(['ss', 'ndjson']),
     )
-    .option('--force', 'overwrite the file')
+    .option('--force', 'overwrite the file if it exists')
     .addHelpText(
       'after',
       examples(
@@ -80,6 +80,7 @@ export function addDump(program: Command): void {
 
 async function dump(session: Session, options: DumpOptions): Promise<void> {
   const { output: file, force = false } = options;
+  if (file === '-') throw new UsageError('--output must name a file; tail --json prints to the standard output');
   const format = options.format ?? (/\.(ndjson|jsonl)$/i.test(file) ? 'ndjson' : 'ss');
   const since = options.since === undefined ? undefined : timeOf('--since', options.since);
   const until = options.until === undefined ? undefined : timeOf('--until', options.until);
@@ -119,7 +120,7 @@ async function dump(session: Session, options: DumpOptions): Promise<void> {
   }
   if (losses.messages > 0) {
     await session.output.note(
-      `${readableCount(losses.messages)} had headers or other fields, which a .ss file has no place for; --format ndjson keeps them`,
+      `${counted(losses.messages, 'message')} had headers or other fields, which a .ss file cannot hold; --format ndjson keeps them`,
     );
   }
   if (session.output.isJson) {
@@ -127,7 +128,7 @@ async function dump(session: Session, options: DumpOptions): Promise<void> {
     await session.output.json(dumped);
   } else {
     for (const { name, messages: count } of streams)
-      await session.output.line(`${printable(name)}: ${readableCount(count)}`);
+      await session.output.line(`${printable(name)}: ${counted(count, 'message')}`);
     await session.output.line(`${printable(file)}: ${progress.summaryWith(target.bytesWritten)}`);
   }
   if (signal.aborted) {

@@ -2,7 +2,7 @@ import type { Command } from 'commander';
 import { isEntryId } from '../entries.js';
 import type { Entry } from '../entries.js';
 import { FailedError, UsageError } from '../failure.js';
-import { messageJson, timestampOf } from '../messages.js';
+import { shownJson, timestampOf } from '../messages.js';
 import { printable, printableBytes } from '../printable.js';
 import { action, examples } from '../session.js';
 import { existingStream } from '../streams.js';
@@ -12,11 +12,12 @@ export function addGet(program: Command): void {
     .command('get')
     .description('print one message')
     .argument('<key>', 'the stream')
-    .argument('<id>', 'the id of the entry, 1764270506123-0')
+    .argument('<id>', 'the id of the entry, such as 1764270506123-0')
     .addHelpText('after', examples(['nrs get orders 1764270506123-0', 'prints that message, with its headers']))
     .action(
       action<[key: string, id: string]>(async (session, [key, id]) => {
-        if (!isEntryId(id)) throw new UsageError(`The id must be that of an entry, 1764270506123-0; got '${id}'`);
+        if (!isEntryId(id))
+          throw new UsageError(`The id must be that of an entry, such as 1764270506123-0; got '${id}'`);
         const manager = await session.manager();
         const { shards } = await existingStream(manager, key);
         const found: Entry[] = [];
@@ -26,7 +27,7 @@ export function addGet(program: Command): void {
         }
         if (found.length === 0) throw new FailedError(`The stream '${key}' has no entry ${id}`);
         const { output } = session;
-        if (output.isJson) return output.json(found.map(messageJson));
+        if (output.isJson) return output.json(found.map(shownJson));
         for (const { shardId, message } of found) {
           await output.line(`${output.styled('bold', message.id)}  ${timestampOf(message) ?? ''}  shard ${shardId}`);
           for (const [name, value] of Object.entries(message.headers)) {

@@ -18,7 +18,10 @@ export function addGroups(program: Command): void {
     .command('groups')
     .description('list the consumer groups of a stream')
     .argument('<key>', 'the stream')
-    .addHelpText('after', examples(['nrs groups orders', 'lists the groups of orders, with what waits for each']))
+    .addHelpText(
+      'after',
+      examples(['nrs groups orders', 'lists the groups of orders, with their lag and pending entries']),
+    )
     .action(
       action<[key: string]>(async (session, [key]) => {
         const { groups } = await existingStream(await session.manager(), key);

@@ -1,8 +1,9 @@
 import { setTimeout as pause } from 'node:timers/promises';
+import { Option } from 'commander';
 import type { Command } from 'commander';
 import type { StreamManager } from 'nestjs-redis-streams/engine';
 import { messagesOf } from '../entries.js';
-import { CheckFoundError, UsageError } from '../failure.js';
+import { CheckFoundError, FailedError, UsageError } from '../failure.js';
 import { counted } from '../numbers.js';
 import type { Output } from '../output.js';
 import { printable } from '../printable.js';
@@ -36,24 +37,22 @@ export function addLag(program: Command): void {
     .command('lag')
     .description('show how many messages wait for each group, and for how long')
     .argument('<key>', 'the stream')
-    .option('--group <group>', 'only this group')
-    .option('-w, --watch', 'show it again and again, until Ctrl+C')
-    .option('--interval <time>', 'time between two looks of --watch', '2s')
-    .option('--check <max=N>', 'exit with 3 when more than N messages wait for a group')
+    .option('--group <group>', 'show this group')
+    .addOption(new Option('-w, --watch', 'repeat until Ctrl+C').conflicts('check'))
+    .option('--interval <time>', 'with --watch: time between two tables', '2s')
+    .option('--check <max=N>', 'exit with 3 if a group has more than N messages that were not delivered')
     .addHelpText(
       'after',
       examples(
         ['nrs lag orders --watch', 'shows the lag of all groups of orders every two seconds'],
         [
           'nrs lag orders --check max=1000',
-          'for cron and CI: exits with 3 when a group is more than 1000 messages behind',
+          'for cron and CI: exits with 3 if a group is more than 1000 messages behind',
         ],
       ),
     )
     .action(
       action<[key: string], LagOptions>(async (session, [key], options) => {
-        if (options.watch && options.check !== undefined)
-          throw new UsageError('--watch and --check exclude each other');
         const max = options.check === undefined ? undefined : maxOf(options.check);
         const manager = await session.manager();
         const lags = (): Promise<GroupLag[]> => lagsOf(manager, key, options.group);
@@ -74,14 +73,14 @@ export function addLag(program: Command): void {
 
 function maxOf(text: string): number {
   const [, max] = /^max=(\d{1,15})$/.exec(text) ?? [];
-  if (max === undefined) throw new UsageError(`--check must be max=N, as max=1000; got '${text}'`);
+  if (max === undefined) throw new UsageError(`--check must be max=N, for example max=1000; got '${text}'`);
   return Number(max);
 }
 
 async function lagsOf(manager: StreamManager, key: string, only: string | undefined): Promise<GroupLag[]> {
   const { groups } = await existingStream(manager, key);
   if (only !== undefined && !groups.some(({ name }) => name === only)) {
-    throw new UsageError(`The stream '${key}' has no group '${only}'`);
+    throw new FailedError(`The stream '${key}' has no group '${only}'`);
   }
   return groups
     .filter(({ name }) => only === undefined || name === only)

@@ -8,8 +8,9 @@ import type { DumpFormat } from '../dump-formats.js';
 import { compareIds } from '../entries.js';
 import { FailedError, UsageError } from '../failure.js';
 import { contradictionAt, Survey } from '../load-plan.js';
+import { counted } from '../numbers.js';
 import { printable } from '../printable.js';
-import { Progress, readableCount } from '../progress.js';
+import { Progress } from '../progress.js';
 import { action, examples } from '../session.js';
 import type { Session } from '../session.js';
 
@@ -47,14 +48,15 @@ export function addLoad(program: Command): void {
     .command('load')
     .description('append the messages of a file that dump wrote')
     .requiredOption('--input <file>', 'a .ss or ndjson file')
-    .option('--stream <key>', 'load the one stream of the file to this key')
+    .option('--stream <key>', 'load to this key, from a file with one stream')
     .addOption(
-      new Option('--keep-ids', 'with the ids of the file (default, where the stream can take them)').conflicts(
-        'newIds',
-      ),
+      new Option(
+        '--keep-ids',
+        'keep the ids of the file, or load nothing (default: keep them where the stream accepts them)',
+      ).conflicts('newIds'),
     )
-    .option('--new-ids', 'with new ids')
-    .option('--salvage', 'load the sound messages of a damaged file')
+    .option('--new-ids', 'give the messages new ids')
+    .option('--salvage', 'load the intact messages of a damaged file')
     .option('--dry-run', 'check the file, and load nothing')
     .addHelpText(
       'after',
@@ -114,7 +116,7 @@ async function checked(
     return { format, survey };
   } catch (error) {
     if (!(error instanceof FileDamagedError)) throw error;
-    const advice = salvage ? '' : '; --salvage loads the sound messages';
+    const advice = salvage ? '' : '; --salvage loads the intact messages';
     throw new FailedError(`${file}: ${error.message}. Nothing was loaded${advice}`);
   } finally {
     progress.end();
@@ -255,7 +257,7 @@ function keyOf(streamKey: string, shardId: bigint, isSharded: boolean): string {
 
 function question({ streamKey, entries, messages, keepsIds }: Target): string {
   const ids = keepsIds ? 'their ids' : 'new ids';
-  return `'${streamKey}' has ${entries.toLocaleString('en')} entries; ${readableCount(messages)} would be appended, with ${ids}.`;
+  return `'${streamKey}' has ${counted(entries, 'entry', 'entries')}; ${counted(messages, 'message')} would be appended, with ${ids}.`;
 }
 
 async function report({ output }: Session, targets: readonly Target[], dryRun: boolean): Promise<void> {
@@ -269,7 +271,7 @@ async function report({ output }: Session, targets: readonly Target[], dryRun: b
   }
   if (targets.length === 0) await output.line('The file has no messages');
   for (const { streamKey, messages, loaded, keepsIds } of targets) {
-    const done = dryRun ? `${readableCount(messages)} would be loaded` : `${readableCount(loaded)} loaded`;
+    const done = dryRun ? `${counted(messages, 'message')} would be loaded` : `${counted(loaded, 'message')} loaded`;
     await output.line(`${printable(streamKey)}: ${done}, with ${keepsIds ? 'their ids' : 'new ids'}`);
   }
 }

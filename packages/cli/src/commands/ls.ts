@@ -7,12 +7,12 @@ export function addLs(program: Command): void {
   program
     .command('ls')
     .description('list the streams')
-    .argument('[pattern]', 'only keys that match it: * stands for any characters')
+    .argument('[pattern]', 'list keys that match it, where * stands for any characters')
     .addHelpText(
       'after',
       examples(
         ['nrs ls', 'lists all streams'],
-        ["nrs ls 'orders*' --json", 'prints those whose names begin with orders'],
+        ["nrs ls 'orders*' --json", 'prints those whose names begin with orders as JSON'],
       ),
     )
     .action(

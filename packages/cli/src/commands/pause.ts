@@ -5,10 +5,10 @@ import { action, examples } from '../session.js';
 export function addPause(program: Command): void {
   addPausing(program, {
     name: 'pause',
-    description: 'pause a group in every process, until it is resumed',
-    effect: 'Pauses',
+    description: 'pause a group in every process until it is resumed',
+    effect: 'pauses',
     done: 'Paused',
-    example: 'stops the group workers on orders within two seconds; what its handlers have begun ends',
+    example: 'stops reading of the group workers from orders within two seconds; running handlers finish',
   });
 }
 
@@ -16,7 +16,7 @@ export function addResume(program: Command): void {
   addPausing(program, {
     name: 'resume',
     description: 'end the pause of a group',
-    effect: 'Resumes',
+    effect: 'resumes',
     done: 'Resumed',
     example: 'lets the group workers read orders again',
   });
@@ -36,15 +36,15 @@ function addPausing(program: Command, { name, description, effect, done, example
     .command(name)
     .description(description)
     .argument('<key>', 'the stream; its shards are included')
-    .argument('<group>', 'the consumer group, which need not exist yet')
+    .argument('<group>', isPaused ? 'the consumer group; it may be created later' : 'the consumer group')
     .addHelpText('after', examples([`nrs ${name} orders workers`, example]))
     .action(
       action<[key: string, group: string]>(async (session, [key, group]) => {
         const manager = await session.manager();
         const { groups } = await manager.info(key);
         const isKnown = groups.some((each) => each.name === group);
-        const hint = isKnown ? '' : ' No group of that name exists yet.';
-        await session.confirm(`${effect} the group '${group}' of '${key}' in every process.${hint}`);
+        const hint = isKnown ? '' : ' The group does not exist yet.';
+        await session.confirm(`This ${effect} the group '${group}' of '${key}' in every process.${hint}`);
         await (isPaused ? manager.pauseGroup(key, group) : manager.resumeGroup(key, group));
         const { output } = session;
         if (output.isJson) return output.json([{ streamKey: key, group, isPaused }]);

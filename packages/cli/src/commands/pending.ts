@@ -1,25 +1,30 @@
 import type { Command } from 'commander';
-import type { PendingEntry } from 'nestjs-redis-streams/engine';
-import { countOf } from '../numbers.js';
+import type { PendingEntry, StreamManager } from 'nestjs-redis-streams/engine';
+import { addCount, allPages, limitOf, printFirst } from '../listing.js';
+import type { CountFlag } from '../listing.js';
 import { action, examples } from '../session.js';
 import { existingGroup } from '../streams.js';
 import { readableDuration } from '../time.js';
 
-interface PendingOptions {
+interface PendingOptions extends CountFlag {
   consumer?: string;
-  count: string;
+}
+
+interface PendingRow extends PendingEntry {
+  readonly streamKey: string;
+  readonly shardId: number;
 }
 
 const LARGEST_PAGE = 1_000;
 
 export function addPending(program: Command): void {
-  program
+  const command = program
     .command('pending')
-    .description('list what a group was given and has not acknowledged, the oldest first')
+    .description('list the entries that a group has received and not acknowledged, the oldest first');
+  addCount(command, 100)
     .argument('<key>', 'the stream')
     .argument('<group>', 'the consumer group')
-    .option('--consumer <name>', 'only those of this consumer')
-    .option('--count <number>', 'at most so many', '100')
+    .option('--consumer <name>', 'entries of this consumer')
     .addHelpText(
       'after',
       examples(
@@ -28,35 +33,34 @@ export function addPending(program: Command): void {
       ),
     )
     .action(
-      action<[key: string, group: string], PendingOptions>(async (session, [key, name], { consumer, count }) => {
-        const wanted = countOf('--count', count);
-        const manager = await session.manager();
-        const found: Array<PendingEntry & { streamKey: string; shardId: number }> = [];
-        for (const { shard } of await existingGroup(manager, key, name)) {
-          for (let after: string | undefined; found.length < wanted;) {
-            const size = Math.min(LARGEST_PAGE, wanted - found.length);
-            const page = await manager.pending(shard.key, name, {
-              count: size,
-              ...(consumer !== undefined && { consumer }),
-              ...(after !== undefined && { after }),
-            });
-            found.push(...page.map((entry) => ({ streamKey: key, shardId: shard.shardId, ...entry })));
-            if (page.length < size) break;
-            after = page.at(-1)?.id;
-          }
-        }
+      action<[key: string, group: string], PendingOptions>(async (session, [key, name], { consumer, ...flags }) => {
+        const limit = limitOf(flags);
         const { output } = session;
-        if (output.isJson) return output.json(found);
-        await output.table(
-          ['ID', 'SHARD', 'CONSUMER', 'IDLE', 'DELIVERIES'],
-          found.map((entry) => [
-            entry.id,
-            entry.shardId,
-            entry.consumer,
-            readableDuration(entry.idle),
-            entry.deliveryCount,
-          ]),
-        );
+        const found = pendingOf(await session.manager(), key, name, consumer, limit);
+        await printFirst(output, limit, found, async (entries) => {
+          if (output.isJson) return output.json(entries);
+          await output.table(['ID', 'SHARD', 'CONSUMER', 'IDLE', 'DELIVERIES'], entries.map(row));
+        });
       }),
     );
+}
+
+function row({ id, shardId, consumer, idle, deliveryCount }: PendingRow): Array<string | number> {
+  return [id, shardId, consumer, readableDuration(idle), deliveryCount];
+}
+
+async function* pendingOf(
+  manager: StreamManager,
+  streamKey: string,
+  name: string,
+  consumer: string | undefined,
+  limit: number,
+): AsyncGenerator<PendingRow> {
+  const size = Math.min(LARGEST_PAGE, limit + 1);
+  for (const { shard } of await existingGroup(manager, streamKey, name)) {
+    const entries = allPages(size, (page) =>
+      manager.pending(shard.key, name, { ...page, ...(consumer !== undefined && { consumer }) }),
+    );
+    for await (const entry of entries) yield { streamKey, shardId: shard.shardId, ...entry };
+  }
 }

@@ -4,14 +4,25 @@ import { compareIds, isEntryId, messagesOf } from '../entries.js';
 import { counted } from '../numbers.js';
 import { action, examples } from '../session.js';
 import { existingGroup } from '../streams.js';
-import { timeOf } from '../time.js';
+import { TIME, timeOf } from '../time.js';
 
 interface SeekOptions {
   to: string;
   dryRun?: boolean;
 }
 
+/** Of the group on one key. */
+interface Move {
+  readonly streamKey: string;
+  readonly shardId: number;
+  readonly group: string;
+  readonly from: string;
+  readonly messagesAhead: number;
+}
+
 type Target = Date | 'beginning' | 'end' | { readonly id: string };
+
+const WHERE = `beginning, end, an id, ${TIME}`;
 
 /** More are not counted: each of them has to be read. */
 const MOST_COUNTED = 1_000;
@@ -19,17 +30,17 @@ const MOST_COUNTED = 1_000;
 export function addSeek(program: Command): void {
   program
     .command('seek')
-    .description('move a group, so that it continues after a time or an id, at the beginning or at the end')
+    .description('move a group to a time, after an id, to the beginning or to the end of a stream')
     .argument('<key>', 'the stream')
     .argument('<group>', 'the consumer group')
-    .requiredOption('--to <where>', 'an ISO date, milliseconds, a time ago such as 10m, an id, beginning or end')
-    .option('--dry-run', 'only say what would be done')
+    .requiredOption('--to <where>', WHERE)
+    .option('--dry-run', 'print what would be done, and change nothing')
     .addHelpText(
       'after',
       examples(
-        ['nrs seek orders workers --to 1h --dry-run', 'says what the group would get again'],
+        ['nrs seek orders workers --to 1h --dry-run', 'prints how many messages the group would receive again'],
         ['nrs seek orders workers --to 1h', 'gives the group the messages of the last hour again'],
-        ['nrs seek orders workers --to end --yes', 'skips all messages that were not delivered, without a question'],
+        ['nrs seek orders workers --to end --yes', 'skips all messages that were not delivered yet, and does not ask'],
       ),
     )
     .action(
@@ -37,21 +48,22 @@ export function addSeek(program: Command): void {
         const target = targetOf(to);
         const manager = await session.manager();
         const places = await existingGroup(manager, key, name);
-        const moves = [];
+        const moves: Move[] = [];
         for (const { shard, group } of places) {
           const ahead = await countAfter(manager, shard.key, target);
           const from = group.lastDeliveredId;
           moves.push({ streamKey: key, shardId: shard.shardId, group: name, from, messagesAhead: ahead });
         }
         const { output } = session;
-        const described = moves.map(({ shardId, from, messagesAhead }) => {
-          const count =
-            messagesAhead > MOST_COUNTED ? `more than ${MOST_COUNTED} messages` : counted(messagesAhead, 'message');
-          return `shard ${shardId}: after ${from} now; then ${count} ahead`;
-        });
+        const described = (tense: 'is' | 'was'): string[] =>
+          moves.map(({ shardId, from, messagesAhead }) => {
+            const isMore = messagesAhead > MOST_COUNTED;
+            const count = `${isMore ? 'more than ' : ''}${counted(Math.min(messagesAhead, MOST_COUNTED), 'message')}`;
+            return `shard ${shardId}: ${tense} at ${from}; ${count} to deliver from the new position`;
+          });
         const where = to === 'beginning' || to === 'end' ? `to the ${to}` : `to ${to}`;
         if (!dryRun) {
-          await session.confirm(`Moves the group '${name}' of '${key}' ${where}.`, ...described);
+          await session.confirm(`This moves the group '${name}' of '${key}' ${where}.`, ...described('is'));
           for (const { shard } of places) await manager.setGroupPosition(shard.key, name, target);
         }
         if (output.isJson) {
@@ -66,14 +78,14 @@ export function addSeek(program: Command): void {
           );
         }
         await output.line(`${dryRun ? 'Would move' : 'Moved'} ${where}:`);
-        for (const line of described) await output.line(`  ${line}`);
+        for (const line of described(dryRun ? 'is' : 'was')) await output.line(`  ${line}`);
       }),
     );
 }
 
 function targetOf(to: string): Target {
   if (to === 'beginning' || to === 'end') return to;
-  return isEntryId(to) ? { id: to } : timeOf('--to', to);
+  return isEntryId(to) ? { id: to } : timeOf('--to', to, WHERE);
 }
 
 /** How many messages follow the target, as far as {@link MOST_COUNTED} and one more. */

@@ -3,6 +3,7 @@ import type { Command } from 'commander';
 import { KeyHashSharder, RoundRobinSharder } from 'nestjs-redis-streams/engine';
 import type { ProducerOptions, Receipt, SendOptions } from 'nestjs-redis-streams/engine';
 import { UsageError } from '../failure.js';
+import { countOf } from '../numbers.js';
 import { action, examples } from '../session.js';
 import type { Session } from '../session.js';
 
@@ -21,13 +22,13 @@ export function addSend(program: Command): void {
     .command('send')
     .description('append messages to a stream, and print their ids')
     .argument('<key>', 'the stream')
-    .argument('[payload]', 'the payload; without it each line of the standard input is one')
-    .option('--header <name=value>', 'a header; may be given several times', (value: string, all?: string[]) => [
+    .argument('[payload]', 'the payload (default: each line of the standard input is one)')
+    .option('--header <name=value>', 'a header; may be repeated', (value: string, all?: string[]) => [
       ...(all ?? []),
       value,
     ])
     .option('--key <key>', 'choose the shard by this key, as KeyHashSharder does')
-    .option('--shards <number>', 'how many shards the stream has; default: as many as there are')
+    .option('--shards <number>', 'number of shards (default: those that exist)')
     .addHelpText(
       'after',
       examples(
@@ -78,12 +79,9 @@ function headersOf(pairs: readonly string[]): Record<string, string> {
   );
 }
 
-/** A stream that has shards gets the message into one of them. */
+/** Chooses one of the shards of a stream that has any. */
 async function sharderOf(session: Session, streamKey: string, { key, shards }: SendFlags): Promise<ProducerOptions> {
-  if (shards !== undefined && !/^[1-9]\d*$/.test(shards)) {
-    throw new UsageError(`--shards must be a number of shards, at least 1; got '${shards}'`);
-  }
-  const count = shards === undefined ? await shardsOf(session, streamKey) : Number(shards);
+  const count = shards === undefined ? await shardsOf(session, streamKey) : countOf('--shards', shards);
   if (count === 0) return {};
   return { sharder: key === undefined ? new RoundRobinSharder(count) : new KeyHashSharder(count) };
 }

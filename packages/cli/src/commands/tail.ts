@@ -4,36 +4,36 @@ import { ConnectionError } from 'nestjs-redis-streams/engine';
 import type { RangeBound, ShardDetails, StreamManager } from 'nestjs-redis-streams/engine';
 import { entriesOf, nextId } from '../entries.js';
 import type { Entry } from '../entries.js';
-import { messageJson, messageLine } from '../messages.js';
+import { shownJson, messageLine } from '../messages.js';
 import { printable } from '../printable.js';
 import { action, examples } from '../session.js';
 import type { Session } from '../session.js';
 import { existingStream } from '../streams.js';
-import { timeOf } from '../time.js';
+import { TIME, timeOf } from '../time.js';
 
 interface TailOptions {
   since?: string;
   follow?: boolean;
 }
 
-/** Milliseconds between two looks for messages. */
+/** Milliseconds between two reads. */
 const INTERVAL = 250;
-/** Every how many looks new shards are looked for. */
-const LOOKS_PER_DISCOVERY = 20;
+/** Reads after which new shards are looked for. */
+const READS_PER_DISCOVERY = 20;
 
 export function addTail(program: Command): void {
   program
     .command('tail')
-    .description('print the messages of streams, from the beginning to the end, or as they come')
+    .description('print the messages of streams: all, those since a time, or new ones as they arrive')
     .argument('<key...>', 'the streams')
-    .option('--since <time>', 'only messages since an ISO date, milliseconds, or a time ago such as 10m')
-    .option('-f, --follow', 'print what comes from now on (with --since: from then on), until Ctrl+C')
+    .option('--since <time>', `begin at this time: ${TIME}`)
+    .option('-f, --follow', 'print new messages until Ctrl+C; with --since, first those since then')
     .addHelpText(
       'after',
       examples(
         ['nrs tail orders', 'prints all messages of orders, with those of its shards, and ends'],
         ['nrs tail orders --since 10m', 'prints those of the last ten minutes'],
-        ['nrs tail orders payments --follow --json', 'prints what comes, one JSON object a line'],
+        ['nrs tail orders payments --follow --json', 'prints new messages of both streams, one JSON object a line'],
       ),
     )
     .action(
@@ -52,8 +52,8 @@ export function addTail(program: Command): void {
 }
 
 /**
- * Asks again and again for entries behind the last one: a consumer would take part in the delivery of delayed messages,
- * and this must change nothing on the server.
+ * Reads the entries after the last one again and again. A consumer would also deliver delayed messages, but this command must
+ * change nothing on the server.
  */
 async function tailOn(session: Session, manager: StreamManager, keys: readonly string[], since?: Date): Promise<void> {
   const signal = session.interruption();
@@ -66,7 +66,7 @@ async function tailOn(session: Session, manager: StreamManager, keys: readonly s
       shards.set(key, found);
     }
   };
-  const look = async (): Promise<void> => {
+  const read = async (): Promise<void> => {
     for (const [key, places] of shards) {
       for await (const entry of entriesOf(manager, key, places, (place) => positions.get(place))) {
         if (signal.aborted) return;
@@ -78,10 +78,10 @@ async function tailOn(session: Session, manager: StreamManager, keys: readonly s
   };
   await discover(({ lastId }) => since ?? (lastId === undefined ? '-' : (nextId(lastId) ?? '+')));
   await session.output.note(`Following ${keys.join(', ')}; Ctrl+C ends`);
-  for (let looks = 1; !signal.aborted; looks += 1) {
+  for (let reads = 1; !signal.aborted; reads += 1) {
     try {
-      await look();
-      if (looks % LOOKS_PER_DISCOVERY === 0) await discover(() => since ?? '-');
+      await read();
+      if (reads % READS_PER_DISCOVERY === 0) await discover(() => since ?? '-');
     } catch (error) {
       // The streamer connects again, and has noted why it had to.
       if (!(error instanceof ConnectionError)) throw error;
@@ -91,7 +91,7 @@ async function tailOn(session: Session, manager: StreamManager, keys: readonly s
 }
 
 async function print({ output }: Session, entry: Entry, isOneOfSeveral: boolean, isSharded: boolean): Promise<void> {
-  if (output.isJson) return output.json(messageJson(entry));
+  if (output.isJson) return output.json(shownJson(entry));
   const stream = isOneOfSeveral ? `${output.styled('green', printable(entry.streamKey))}  ` : '';
   await output.line(stream + messageLine(entry, output, isSharded));
 }

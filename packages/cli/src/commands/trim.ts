@@ -1,3 +1,4 @@
+import { Option } from 'commander';
 import type { Command } from 'commander';
 import type { ShardDetails, StreamManager } from 'nestjs-redis-streams/engine';
 import { messagesOf } from '../entries.js';
@@ -29,27 +30,29 @@ type Trim = (shard: ShardDetails, dryRun: boolean) => Promise<Trimmed>;
 export function addTrim(program: Command): void {
   program
     .command('trim')
-    .description('delete old messages: what every group has acknowledged, or by number or age')
+    .description('delete old messages: those that every group has acknowledged, or by number or age')
     .argument('<key>', 'the stream')
-    .option('--max-len <number>', 'keep so many messages, the newest, of each shard; whether they were read or not')
-    .option('--min-age <time>', 'delete older messages: milliseconds, or 7d; whether they were read or not')
-    .option('--dry-run', 'only count what would be deleted')
+    .addOption(
+      new Option('--max-len <number>', 'keep this many of the newest messages of each shard, read or unread').conflicts(
+        'minAge',
+      ),
+    )
+    .option('--min-age <time>', 'delete messages older than this, read or unread: milliseconds, or 7d')
+    .option('--dry-run', 'count what would be deleted, and change nothing')
     .addHelpText(
       'after',
       examples(
-        ['nrs trim orders', 'deletes what every group of orders has acknowledged'],
+        ['nrs trim orders', 'deletes the messages that every group of orders has acknowledged'],
         ['nrs trim orders --max-len 100000 --dry-run', 'counts what would be deleted'],
-        ['nrs trim orders --min-age 7d --yes', 'deletes messages that are older than a week, without a question'],
+        ['nrs trim orders --min-age 7d --yes', 'deletes messages that are older than a week, and does not ask'],
       ),
     )
     .action(
       action<[key: string], TrimFlags>(async (session, [key], { maxLen, minAge, dryRun }) => {
-        if (maxLen !== undefined && minAge !== undefined)
-          throw new UsageError('--max-len and --min-age exclude each other');
         const [trim, effect] = await trimmer(session, maxLen, minAge);
         const manager = await session.manager();
         const { shards } = await existingStream(manager, key);
-        if (!dryRun) await session.confirm(`Deletes from '${key}' ${effect}.`);
+        if (!dryRun) await session.confirm(`This deletes from '${key}' ${effect}.`);
         const trimmed: Trimmed[] = [];
         for (const shard of shards) trimmed.push(await trim(shard, dryRun === true));
         const { output } = session;
@@ -59,8 +62,11 @@ export function addTrim(program: Command): void {
         await output.line(`${dryRun ? 'Would delete' : 'Deleted'} ${counted(total, 'message')} of ${printable(key)}`);
         for (const { shardId, firstKept, keptFor } of trimmed) {
           if (keptFor === undefined || firstKept === undefined) continue;
-          const place = shards.length > 1 ? `of shard ${shardId} ` : '';
-          await output.note(`${firstKept} ${place}and what follows stay for the group '${keptFor}'`);
+          const place = shards.length > 1 ? ` of shard ${shardId}` : '';
+          await output.note(`Messages${place} from ${firstKept} on are kept for the group '${keptFor}'`);
+        }
+        if (maxLen === undefined && minAge === undefined && shards.every(({ groups }) => groups.length === 0)) {
+          await output.note(`'${key}' has no group that could acknowledge messages; use --max-len or --min-age`);
         }
       }),
     );
@@ -70,28 +76,22 @@ export function addTrim(program: Command): void {
 async function trimmer(session: Session, maxLen?: string, minAge?: string): Promise<[Trim, effect: string]> {
   if (maxLen !== undefined) {
     const kept = countOf('--max-len', maxLen, 0);
-    return [
-      trimToLength(session, kept),
-      `all but the newest ${counted(kept, 'message')}, whether they were read or not`,
-    ];
+    return [trimToLength(session, kept), `all but the newest ${counted(kept, 'message')}, read or unread`];
   }
   if (minAge !== undefined) {
     const age = /^\d+$/.test(minAge) ? Number(minAge) : durationOf(minAge);
     if (age === undefined) throw new UsageError(`--min-age must be milliseconds or a time such as 7d; got '${minAge}'`);
-    return [
-      trimToAge(session, age),
-      `messages older than ${minAge}${/\d$/.test(minAge) ? ' ms' : ''}, whether they were read or not`,
-    ];
+    return [trimToAge(session, age), `messages older than ${minAge}${/\d$/.test(minAge) ? ' ms' : ''}, read or unread`];
   }
   const manager = await session.manager();
   const trim: Trim = async ({ key, shardId }, dryRun) => {
     const { trimmed, firstKept, keptFor } = await manager.trimAcknowledged(key, { dryRun });
     return { shardId, trimmed, firstKept, keptFor };
   };
-  return [trim, 'what every group has acknowledged'];
+  return [trim, 'the messages that every group has acknowledged'];
 }
 
-/** Exactly, which the producers of the library do not do, because it costs them more. */
+/** Exact, while the trimming of producers is approximate, which costs less. */
 function trimToLength(session: Session, kept: number): Trim {
   return async ({ key, shardId, length }, dryRun) => {
     if (dryRun) return { shardId, trimmed: Math.max(0, length - kept) };

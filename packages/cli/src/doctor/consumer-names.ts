@@ -1,11 +1,12 @@
 import { setTimeout as pause } from 'node:timers/promises';
 import type { Cluster, Redis } from 'ioredis';
+import { counted } from '../numbers.js';
 import { mastersOf } from '../server.js';
 import type { Finding } from './finding.js';
 
 /**
- * A consumer writes its id to the lease of its name every 3 s. Two of them are seen in turn within this time, in milliseconds,
- * unless they write at nearly the same moment.
+ * Milliseconds. A consumer writes its id to the lease of its name every 3 s, so the ids of two processes alternate within this
+ * time, unless they write at nearly the same moment.
  */
 const WATCHED_FOR = 8_000;
 const INTERVAL = 25;
@@ -31,7 +32,14 @@ export async function checkConsumerNames(redis: Redis | Cluster, prefix: string)
   }
   const shared = [...changes].filter(([, holders]) => holders.length > CHANGES_OF_TWO);
   if (shared.length === 0) {
-    return [{ level: 'ok', check, subject: 'all groups', message: `none of ${leases.length} names is used twice` }];
+    return [
+      {
+        level: 'ok',
+        check,
+        subject: 'all groups',
+        message: `${counted(leases.length, 'name')}, each used by one process`,
+      },
+    ];
   }
   return shared.map(([lease]) => ({
     level: 'warning',

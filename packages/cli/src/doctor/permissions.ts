@@ -47,7 +47,7 @@ const NEEDS: readonly Need[] = [
   },
   {
     level: 'note',
-    purpose: 'what it makes faster or shows',
+    purpose: 'speed and diagnostics',
     calls: [
       () => ['TIME'],
       () => ['CLIENT', 'ID'],

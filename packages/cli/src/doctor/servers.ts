@@ -9,9 +9,9 @@ type Info = ReadonlyMap<string, string>;
 const LARGEST_SKEW = 1_000;
 
 const FEATURES: ReadonlyArray<readonly [major: number, minor: number, loss: string]> = [
-  [6, 2, 'claims, trims by age and single-step commands are done in slower ways'],
-  [7, 0, 'lag is unknown in Redis itself after deletions, and ids of nanoseconds are refused'],
-  [7, 2, 'when a consumer last got a message is unknown, and WAITAOF is missing'],
+  [6, 2, 'claims and trims by age need more commands'],
+  [7, 0, 'the server does not count lag, and refuses ids in nanoseconds'],
+  [7, 2, 'the time of the last message of a consumer is unknown, and WAITAOF is missing'],
 ];
 
 /** Versions, eviction, persistence and clocks of all servers that hold keys. */
@@ -65,7 +65,7 @@ function checkVersion(subject: string, info: Info): Finding {
     check,
     subject,
     message: `${name}: ${missing.map(([, , loss]) => loss).join('; ')}`,
-    advice: 'everything is done in another way; Redis 7.2 or later has all of it',
+    advice: 'the library works without these features; Redis 7.2 or later has them',
   };
 }
 
@@ -80,7 +80,7 @@ function checkEviction(subject: string, info: Info): Finding {
       check,
       subject,
       message: `maxmemory-policy is ${policy}, ${limited}: whole streams are deleted when memory is short`,
-      advice: 'CONFIG SET maxmemory-policy noeviction, and in the configuration of the server',
+      advice: 'CONFIG SET maxmemory-policy noeviction, also in the configuration file of the server',
     };
   }
   if (policy.startsWith('volatile')) {
@@ -88,7 +88,7 @@ function checkEviction(subject: string, info: Info): Finding {
       level: 'warning',
       check,
       subject,
-      message: `maxmemory-policy is ${policy}, ${limited}: streams stay, and keys with an expiry go (deduplication, leases, inboxes)`,
+      message: `maxmemory-policy is ${policy}, ${limited}: streams stay, but keys with an expiry can be deleted (deduplication, leases, inboxes)`,
       advice: 'CONFIG SET maxmemory-policy noeviction, or keep streams on a server of their own',
     };
   }
@@ -104,14 +104,14 @@ async function checkPersistence(subject: string, node: Redis, info: Info): Promi
       check,
       subject,
       message: 'the last attempt to write to disk failed',
-      advice: 'look at the log of the server and at the space on its disk',
+      advice: 'look at the log of the server and at the free space on its disk',
     });
   }
   if (info.get('aof_enabled') === '1') {
     return [...findings, { level: 'ok', check, subject, message: 'the append-only file is on' }];
   }
   const snapshots = await configOf(node, 'save');
-  const advice = 'CONFIG SET appendonly yes, and in the configuration of the server';
+  const advice = 'CONFIG SET appendonly yes, also in the configuration file of the server';
   if (snapshots === '') {
     const message = 'neither the append-only file nor snapshots are on: a restart loses all messages';
     return [...findings, { level: 'danger', check, subject, message, advice }];
@@ -119,7 +119,7 @@ async function checkPersistence(subject: string, node: Redis, info: Info): Promi
   const message =
     snapshots === undefined
       ? 'the append-only file is off, and whether snapshots are taken is unknown (CONFIG GET is not permitted)'
-      : `only snapshots are on (${snapshots}): a crash loses what came since the last one`;
+      : `only snapshots are on (${snapshots}): a crash loses the messages since the last one`;
   return [...findings, { level: 'warning', check, subject, message, advice }];
 }
 
@@ -137,7 +137,7 @@ async function configOf(node: Redis, name: string): Promise<string | undefined> 
 
 function checkRole(subject: string, info: Info): Finding[] {
   if (info.get('role') !== 'slave') return [];
-  const message = 'this server is a replica: nothing can be sent to it';
+  const message = 'this server is a replica, which accepts no writes';
   return [{ level: 'warning', check: 'role', subject, message, advice: 'use the address of its master' }];
 }
 
@@ -151,8 +151,7 @@ async function checkClock(subject: string, node: Redis): Promise<Finding> {
     const skew = time < before ? time - before : Math.max(0, time - after);
     const message = `the clock differs from that of this machine by ${Math.abs(Math.round(skew))} ms`;
     if (Math.abs(skew) <= LARGEST_SKEW) return { level: 'ok', check, subject, message };
-    const advice =
-      'let NTP set both clocks: times such as --since 10m are taken from this machine, ids from the server';
+    const advice = 'synchronise both clocks with NTP: --since 10m is computed on this machine, ids on the server';
     return { level: 'warning', check, subject, message, advice };
   } catch {
     return { level: 'note', check, subject, message: 'the clock is unknown: TIME is not permitted' };

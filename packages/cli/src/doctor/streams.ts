@@ -34,7 +34,7 @@ export async function checkStreams(
         level: 'note',
         check: 'dead letters',
         subject: key,
-        message: `${counted(details.length, 'dead letter')}`,
+        message: counted(details.length, 'dead letter'),
         advice: `nrs dead ls ${stream}`,
       });
     }
@@ -44,13 +44,13 @@ export async function checkStreams(
       level: 'warning',
       check: 'permissions',
       subject: listed(refused),
-      message: 'the user may not read it, so that nothing is known of its groups',
-      advice: 'run this as a user that may, or permit the key: ACL SETUSER … %R~<key>',
+      message: 'the user may not read them: their groups are not checked',
+      advice: 'run the doctor as another user, or permit the keys: ACL SETUSER … %R~<key>',
     });
   }
   if (findings.some(({ level }) => level === 'warning')) return findings;
-  const message = `${counted(groups, 'group')} of ${counted(found.length, 'stream')}: all alive, none with too much pending`;
-  return [...findings, { level: 'ok', check: 'groups', subject: 'all streams', message }];
+  const message = `${counted(groups, 'group')} of ${counted(found.length, 'stream')}: none is dead or has too many pending entries`;
+  return [...findings, { level: 'ok', check: 'groups', subject: 'streams', message }];
 }
 
 function checkGroup(key: string, group: GroupDetails, { deadAfter }: StreamLimits): Finding[] {
@@ -58,7 +58,7 @@ function checkGroup(key: string, group: GroupDetails, { deadAfter }: StreamLimit
   const subject = `${name} of ${key}`;
   const [check, level] = ['groups', 'warning'] as const;
   if (isPaused) {
-    const advice = `nrs resume ${key} ${name}, when it is to read again`;
+    const advice = `nrs resume ${key} ${name} ends the pause`;
     return [{ level: 'note', check, subject, message: 'the group is paused', advice }];
   }
   const idle = Math.min(...consumers.map((consumer) => consumer.idle));
@@ -95,8 +95,8 @@ async function checkPending(
       level: 'warning',
       check: 'pending',
       subject: `${name} of ${streamKey}`,
-      message: `${pending} pending entries, the first idle for ${readableDuration(oldest)}`,
-      advice: `nrs pending ${streamKey} ${name}: a consumer that does not acknowledge, or too few of them`,
+      message: `${counted(pending, 'pending entry', 'pending entries')}, the first idle for ${readableDuration(oldest)}`,
+      advice: `nrs pending ${streamKey} ${name} lists them; a consumer does not acknowledge, or there are too few consumers`,
     },
   ];
 }

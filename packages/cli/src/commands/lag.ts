@@ -1,4 +1,3 @@
-import { setTimeout as pause } from 'node:timers/promises';
 import { Option } from 'commander';
 import type { Command } from 'commander';
 import type { StreamManager } from 'nestjs-redis-streams/engine';
@@ -7,6 +6,7 @@ import { CheckFoundError, FailedError, UsageError } from '../failure.js';
 import { counted } from '../numbers.js';
 import type { Output } from '../output.js';
 import { printable } from '../printable.js';
+import { repeat } from '../repeat.js';
 import { action, examples } from '../session.js';
 import type { Session } from '../session.js';
 import { existingStream } from '../streams.js';
@@ -125,8 +125,7 @@ async function watch(session: Session, key: string, lags: () => Promise<GroupLag
     throw new UsageError(`--interval must be a time such as 2s, at least 100ms; got '${interval}'`);
   }
   const { output } = session;
-  const signal = session.interruption();
-  while (!signal.aborted) {
+  await repeat(output, session.interruption(), milliseconds, async () => {
     const found = await lags();
     const time = new Date();
     if (output.isJson) {
@@ -137,8 +136,7 @@ async function watch(session: Session, key: string, lags: () => Promise<GroupLag
     } else {
       for (const lag of found) await output.line([time.toISOString(), ...textOf(lag)].join('  '));
     }
-    await pause(milliseconds, undefined, { signal }).catch(() => undefined);
-  }
+  });
 }
 
 function textOf(lag: GroupLag): string[] {

@@ -1,11 +1,10 @@
-import { setTimeout as pause } from 'node:timers/promises';
 import type { Command } from 'commander';
-import { ConnectionError } from 'nestjs-redis-streams/engine';
 import type { RangeBound, ShardDetails, StreamManager } from 'nestjs-redis-streams/engine';
 import { entriesOf, nextId } from '../entries.js';
 import type { Entry } from '../entries.js';
 import { shownJson, messageLine } from '../messages.js';
 import { printable } from '../printable.js';
+import { repeat } from '../repeat.js';
 import { action, examples } from '../session.js';
 import type { Session } from '../session.js';
 import { existingStream } from '../streams.js';
@@ -78,16 +77,12 @@ async function tailOn(session: Session, manager: StreamManager, keys: readonly s
   };
   await discover(({ lastId }) => since ?? (lastId === undefined ? '-' : (nextId(lastId) ?? '+')));
   await session.output.note(`Following ${keys.join(', ')}; Ctrl+C ends`);
-  for (let reads = 1; !signal.aborted; reads += 1) {
-    try {
-      await read();
-      if (reads % READS_PER_DISCOVERY === 0) await discover(() => since ?? '-');
-    } catch (error) {
-      // The streamer connects again, and has noted why it had to.
-      if (!(error instanceof ConnectionError)) throw error;
-    }
-    await pause(INTERVAL, undefined, { signal }).catch(() => undefined);
-  }
+  let reads = 0;
+  await repeat(session.output, signal, INTERVAL, async () => {
+    await read();
+    reads += 1;
+    if (reads % READS_PER_DISCOVERY === 0) await discover(() => since ?? '-');
+  });
 }
 
 async function print({ output }: Session, entry: Entry, isOneOfSeveral: boolean, isSharded: boolean): Promise<void> {

@@ -1,0 +1,36 @@
+import { afterEach, beforeEach, describe, expect, it } from '@jest/globals';
+import { Redis } from 'ioredis';
+import { RedisServer } from '../support/redis-server.js';
+import { RunningTool } from '../support/tool.js';
+
+describe('an outage that is longer than --timeout', () => {
+  let server: RedisServer;
+  beforeEach(async () => {
+    server = await RedisServer.start({ args: ['--appendonly', 'yes', '--appendfsync', 'always'] });
+  });
+  afterEach(() => server.stop());
+
+  const add = async (payload: string, group: string): Promise<void> => {
+    const redis = new Redis(server.url);
+    await redis.xadd('orders', '*', 'msg', payload);
+    await redis.xgroup('CREATE', 'orders', group, '$');
+    await redis.quit();
+  };
+
+  it.each([
+    ['tail --follow', ['tail', 'orders', '--follow'], 'second'],
+    ['lag --watch', ['lag', 'orders', '--watch', '--interval', '100ms'], 'group=late'],
+  ])('does not end %s, which continues when Redis is back', async (_name, args, expected) => {
+    await add('first', 'early');
+    const tool = new RunningTool([...args, '--timeout', '2s'], { url: server.url });
+    await (args[0] === 'tail' ? tool.untilNoted('Following') : tool.untilPrinted('group=early'));
+    await server.kill();
+    await tool.untilNoted(/within 2000 ms.*; trying again until Ctrl\+C\n/);
+    await server.restart();
+    await add('second', 'late');
+    await tool.untilPrinted(expected);
+    tool.child.kill('SIGINT');
+    expect((await tool.ended).code).toBe(0);
+    expect(tool.stderr.match(/trying again/g)).toHaveLength(1);
+  });
+});

@@ -1,6 +1,20 @@
-import { appendFile, mkdtemp, open, readFile, rm, stat, writeFile } from 'node:fs/promises';
+import { execFile } from 'node:child_process';
+import {
+  appendFile,
+  chmod,
+  lstat,
+  mkdtemp,
+  open,
+  readdir,
+  readFile,
+  rm,
+  stat,
+  symlink,
+  writeFile,
+} from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
+import { promisify } from 'node:util';
 import { afterAll, beforeAll, describe, expect, it } from '@jest/globals';
 import { Cluster, Redis } from 'ioredis';
 import { RedisCluster } from '../support/redis-cluster.js';
@@ -19,6 +33,7 @@ beforeAll(async () => {
 afterAll(() => rm(folder, { recursive: true, force: true }));
 
 const fileIn = (name: string): string => join(folder, name);
+const folderOf = (test: string): Promise<string> => mkdtemp(fileIn(test));
 
 type Stored = Array<[id: string, fields: string[]]>;
 
@@ -116,6 +131,60 @@ describe('dump and load', () => {
     const missing = await tool('dump', '--stream', uniqueName('none'), '--output', fileIn('missing.ss'));
     expect([missing.code, missing.stderr]).toEqual([1, expect.stringContaining('There is no stream')]);
     await expect(stat(fileIn('missing.ss'))).rejects.toThrow('ENOENT');
+  });
+
+  it('dump that fails with --force leaves the file that exists, and no other', async () => {
+    const [key, own] = [uniqueName('orders'), await folderOf('failing')];
+    const file = join(own, 'orders.ss');
+    // Only the first and the last id are checked before the file is written.
+    for (const id of [`${TIME}-0`, `${TIME}-65536`, `${TIME + 1}-0`]) await redis.xadd(key, id, 'msg', 'a');
+    await writeFile(file, 'precious');
+    const failed = await tool('dump', '--stream', key, '--output', file, '--force');
+    expect([failed.code, failed.stderr]).toEqual([1, expect.stringContaining(`${file} was not written`)]);
+    const other = await tool('dump', '--stream', key, '--output', join(own, 'other.ss'));
+    expect(other.code).toBe(1);
+    expect([await readdir(own), await readFile(file, 'utf8')]).toEqual([['orders.ss'], 'precious']);
+  });
+
+  it('dump writes to where a symbolic link points, and keeps the permissions of the file there', async () => {
+    const [key, own] = [uniqueName('orders'), await folderOf('links')];
+    const [file, link, broken] = ['orders.ss', 'link.ss', 'broken.ss'].map((name) => join(own, name)) as [
+      string,
+      string,
+      string,
+    ];
+    await redis.xadd(key, '*', 'msg', 'a');
+    await writeFile(file, 'old');
+    await chmod(file, 0o640);
+    await symlink('orders.ss', link);
+    await symlink('new.ss', broken);
+    const refused = await tool('dump', '--stream', key, '--output', link);
+    expect([refused.code, refused.stderr]).toEqual([1, expect.stringContaining('--force')]);
+    for (const name of [link, broken]) {
+      expect(await tool('dump', '--stream', key, '--output', name, '--force')).toMatchObject({ code: 0 });
+      expect((await lstat(name)).isSymbolicLink()).toBe(true);
+    }
+    expect((await readdir(own)).sort()).toEqual(['broken.ss', 'link.ss', 'new.ss', 'orders.ss']);
+    expect((await stat(file)).mode & 0o777).toBe(0o640);
+    for (const name of ['orders.ss', 'new.ss']) {
+      expect(await tool('load', '--input', join(own, name), '--dry-run')).toMatchObject({ code: 0 });
+    }
+  });
+
+  it('dump writes to pipes directly, and to the standard output nothing but the dump', async () => {
+    const [key, pipe] = [uniqueName('orders'), join(await folderOf('pipes'), 'pipe')];
+    await redis.xadd(key, '1-0', 'msg', 'a');
+    const dump = ['dump', '--stream', key, '--format', 'ndjson', '--output'];
+    await promisify(execFile)('mkfifo', [pipe]);
+    const [read, piped] = await Promise.all([
+      promisify(execFile)('cat', [pipe], { timeout: 20_000 }),
+      tool(...dump, pipe),
+    ]);
+    expect(piped.code).toBe(0);
+    const direct = await tool(...dump, '/dev/stdout');
+    expect(direct).toMatchObject({ code: 0, stderr: expect.stringContaining(`${key}: 1 message\n`) });
+    expect(JSON.parse(read.stdout)).toMatchObject({ id: '1-0', payload: 'a' });
+    expect(direct.stdout).toBe(read.stdout);
   });
 
   it('dump takes the messages between --since and --until, both included', async () => {
@@ -260,36 +329,56 @@ describe('dump and load', () => {
     });
     afterAll(() => redis.del(key));
 
-    const begun = (file: string): Promise<void> =>
-      until('the file has messages', async () => ((await stat(file).catch(() => undefined))?.size ?? 0) > HEADER_SIZE);
+    /** A dump that overwrites a file, and stands still in the middle: it writes to the part. */
+    async function halfDump(own: string): Promise<{ dumping: RunningTool; file: string; part: string }> {
+      const file = join(own, 'orders.ss');
+      const sizeOf = async (path: string): Promise<number> => (await stat(path).catch(() => undefined))?.size ?? 0;
+      for (;;) {
+        await writeFile(file, 'precious');
+        const dumping = new RunningTool(['dump', '--stream', key, '--output', file, '--force'], { url });
+        let part = '';
+        await until('the dump has written messages, or has ended', async () => {
+          part = join(own, (await readdir(own)).find((name) => name.endsWith('.part')) ?? 'none');
+          return dumping.child.exitCode !== null || (await sizeOf(part)) > HEADER_SIZE;
+        });
+        dumping.child.kill('SIGSTOP');
+        if ((await sizeOf(part)) > HEADER_SIZE) return { dumping, file, part };
+        // It was faster than this process.
+        dumping.child.kill('SIGCONT');
+        await dumping.ended;
+      }
+    }
 
-    it('dump leaves a valid file at Ctrl+C, and exits with 1', async () => {
-      const file = fileIn('interrupted.ss');
-      const dumping = new RunningTool(['dump', '--stream', key, '--output', file], { url });
-      await begun(file);
-      dumping.child.kill('SIGINT');
-      const { code, stdout, stderr } = await dumping.ended;
-      const count = Number(/: ([\d,]+) messages?\n/.exec(stdout)?.[1]?.replaceAll(',', ''));
-      // On a busy machine the dump may have been faster than the signal.
-      if (count < COUNT) expect([code, stderr]).toEqual([1, expect.stringContaining('Interrupted by SIGINT')]);
-      const loaded = await tool('load', '--input', file, '--stream', uniqueName('copy'), '--dry-run', '--json');
-      expect(loaded).toMatchObject({ code: 0 });
-      expect(JSON.parse(loaded.stdout)).toMatchObject(count > 0 ? [{ messages: count }] : []);
-    });
+    it.each(['SIGINT', 'SIGTERM'] as const)(
+      'dump leaves a valid file and no other at %s, and exits with 1',
+      async (signal) => {
+        const own = await folderOf('interrupted');
+        const { dumping, file } = await halfDump(own);
+        dumping.child.kill(signal);
+        dumping.child.kill('SIGCONT');
+        const { code, stdout, stderr } = await dumping.ended;
+        expect([code, stderr]).toEqual([1, expect.stringContaining(`Interrupted by ${signal}; ${file} is valid`)]);
+        expect(await readdir(own)).toEqual(['orders.ss']);
+        const count = Number(/: ([\d,]+) messages?\n/.exec(stdout)?.[1]?.replaceAll(',', ''));
+        const loaded = await tool('load', '--input', file, '--stream', uniqueName('copy'), '--dry-run', '--json');
+        expect(loaded).toMatchObject({ code: 0 });
+        expect(JSON.parse(loaded.stdout)).toMatchObject([{ messages: count }]);
+      },
+    );
 
-    it('dump leaves the beginning of the file when it is killed, which load --salvage reads', async () => {
-      const [file, copy] = [fileIn('killed.ss'), uniqueName('copy')];
-      const dumping = new RunningTool(['dump', '--stream', key, '--output', file], { url });
-      await begun(file);
+    it('dump that is killed leaves the file that exists, and a part that load --salvage reads', async () => {
+      const [own, copy] = [await folderOf('killed'), uniqueName('copy')];
+      const { dumping, file, part } = await halfDump(own);
       dumping.child.kill('SIGKILL');
       await dumping.ended;
-      const { size } = await stat(file);
+      expect(await readFile(file, 'utf8')).toBe('precious');
+      const { size } = await stat(part);
       const complete = await readFile(whole());
-      expect((await readFile(file)).subarray(HEADER_SIZE).equals(complete.subarray(HEADER_SIZE, size))).toBe(true);
-      const salvaged = await tool('load', '--input', file, '--stream', copy, '--salvage', '--dry-run', '--json');
+      expect((await readFile(part)).subarray(HEADER_SIZE).equals(complete.subarray(HEADER_SIZE, size))).toBe(true);
+      const salvaged = await tool('load', '--input', part, '--stream', copy, '--salvage', '--dry-run', '--json');
       expect(salvaged).toMatchObject({ code: 0 });
       // It was cut there, unless by chance between two messages.
-      const { code, stderr } = await tool('load', '--input', file, '--stream', copy, '--dry-run');
+      const { code, stderr } = await tool('load', '--input', part, '--stream', copy, '--dry-run');
       if (code !== 0) expect(stderr).toMatch(/damaged at byte \d+: the file ends in the middle of a message/);
     });
 

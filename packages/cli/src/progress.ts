@@ -47,10 +47,11 @@ export class Progress {
     this.#bar.stop();
   }
 
-  /** For the last line: `120,000 messages, 12 MiB, 3 s, 40,000/s`. @param size of the file in bytes */
-  summaryWith(size: number): string {
+  /** For the last line: `120,000 messages, 12 MiB, 3 s, 40,000/s`. @param size of the file in bytes, if known */
+  summaryWith(size: number | undefined): string {
     const { rate, taken } = this.#numbers();
-    return `${counted(this.#messages, 'message')}, ${readableBytes(size)}, ${taken}, ${rate}`;
+    const parts = [counted(this.#messages, 'message'), readableBytes(size), taken, rate];
+    return parts.filter((part) => part !== undefined).join(', ');
   }
 
   #show(): void {

@@ -1,5 +1,3 @@
-import { createWriteStream } from 'node:fs';
-import { open } from 'node:fs/promises';
 import { basename } from 'node:path';
 import { pipeline } from 'node:stream/promises';
 import type { Command } from 'commander';
@@ -8,10 +6,12 @@ import { PermissionError, SequenceOverflowError } from 'nestjs-redis-streams/eng
 import type { RangeBound, StreamManager } from 'nestjs-redis-streams/engine';
 import { encoderOf, ssMessage } from '../dump-formats.js';
 import type { DumpFormat } from '../dump-formats.js';
+import { DumpTarget } from '../dump-target.js';
 import { compareIds, entriesOf } from '../entries.js';
 import type { Entry } from '../entries.js';
 import { FailedError, UsageError } from '../failure.js';
 import { counted, readableBytes } from '../numbers.js';
+import type { Output } from '../output.js';
 import { printable } from '../printable.js';
 import { Progress } from '../progress.js';
 import { action, examples } from '../session.js';
@@ -92,9 +92,9 @@ async function dump(session: Session, options: DumpOptions): Promise<void> {
   const isWhole = since === undefined && until === undefined;
   const total = isWhole ? sum(streams.flatMap(({ sources }) => sources.map(({ length }) => length))) : 0;
 
-  const handle = await openNew(file, force);
+  if (signal.aborted) throw new FailedError(`${(signal.reason as Error).message}; ${file} was not written`);
+  const target = await DumpTarget.open(file, force);
   const encoder = encoderOf(format, basename(file));
-  const target = createWriteStream(file, { fd: handle, flush: true });
   const progress = new Progress(session.output, 'Dumped', total);
   const losses = { messages: 0 };
   async function* messages(): AsyncGenerator<unknown> {
@@ -112,25 +112,20 @@ async function dump(session: Session, options: DumpOptions): Promise<void> {
     }
   }
   try {
-    await pipeline(messages, encoder, target);
+    await pipeline(messages, encoder, target.stream, { end: !target.isStandardOutput });
   } catch (error) {
-    throw dumpFailure(error, file, target.bytesWritten);
+    await target.discard();
+    throw dumpFailure(error, file, target);
   } finally {
     progress.end();
   }
+  await target.publish();
   if (losses.messages > 0) {
     await session.output.note(
       `${counted(losses.messages, 'message')} had headers or other fields, which a .ss file cannot hold; --format ndjson keeps them`,
     );
   }
-  if (session.output.isJson) {
-    const dumped = streams.map(({ name, messages: count }) => ({ streamKey: name, messages: count, file, format }));
-    await session.output.json(dumped);
-  } else {
-    for (const { name, messages: count } of streams)
-      await session.output.line(`${printable(name)}: ${counted(count, 'message')}`);
-    await session.output.line(`${printable(file)}: ${progress.summaryWith(target.bytesWritten)}`);
-  }
+  await report(session.output, streams, { file, format, target, progress });
   if (signal.aborted) {
     const { message } = signal.reason as Error;
     throw new FailedError(`${message}; ${file} is valid, and ends with the last message that is counted here`);
@@ -232,23 +227,35 @@ function isPayloadAlone({ message }: Entry): boolean {
   return message.storedFields.length === 2 && message.hasPayload;
 }
 
-/** @throws FailedError when it exists, and is not to be overwritten */
-async function openNew(file: string, force: boolean): Promise<Awaited<ReturnType<typeof open>>> {
-  try {
-    return await open(file, force ? 'w' : 'wx');
-  } catch (error) {
-    if ((error as NodeJS.ErrnoException).code !== 'EEXIST') throw error;
-    throw new FailedError(`The file ${file} exists; --force overwrites it`);
-  }
+interface Written {
+  readonly file: string;
+  readonly format: DumpFormat;
+  readonly target: DumpTarget;
+  readonly progress: Progress;
 }
 
-function dumpFailure(error: unknown, file: string, written: number): unknown {
-  if (error instanceof SequenceOverflowError) {
-    return new FailedError(`${error.message}; use --format ndjson. ${file} is incomplete`);
-  }
+/** Beside the results where these are the dump itself. */
+async function report(
+  output: Output,
+  streams: readonly DumpedStream[],
+  { file, format, target, progress }: Written,
+): Promise<void> {
+  const dumped = streams.map(({ name, messages }) => ({ streamKey: name, messages, file, format }));
+  const lines = [
+    ...dumped.map(({ streamKey, messages }) => `${printable(streamKey)}: ${counted(messages, 'message')}`),
+    `${printable(file)}: ${progress.summaryWith(target.bytesWritten)}`,
+  ];
+  if (target.isStandardOutput) return output.note(...(output.isJson ? [JSON.stringify(dumped)] : lines));
+  if (output.isJson) return output.json(dumped);
+  for (const line of lines) await output.line(line);
+}
+
+function dumpFailure(error: unknown, file: string, { isReversible, bytesWritten }: DumpTarget): unknown {
   if (!(error instanceof Error) || !('code' in error)) return error;
-  const kept = `${file} is incomplete, and has ${readableBytes(written)}`;
-  return new FailedError(`${error.message}; ${kept}. load --salvage reads the whole messages`);
+  const advice = error instanceof SequenceOverflowError ? '; use --format ndjson' : '';
+  const size = bytesWritten === undefined ? '' : `, and has ${readableBytes(bytesWritten)}`;
+  const state = isReversible ? `${file} was not written` : `${file} is incomplete${size}`;
+  return new FailedError(`${error.message}${advice}; ${state}`);
 }
 
 function sum(numbers: readonly number[]): number {

@@ -24,6 +24,8 @@ export interface ToolOptions {
   url?: string;
   input?: string | Uint8Array;
   env?: NodeJS.ProcessEnv;
+  /** Milliseconds after which it is killed. Default: 30 s. */
+  limit?: number | undefined;
 }
 
 /** Runs the tool to its end, without a terminal. */
@@ -40,6 +42,22 @@ export async function runToolForJson<T>(args: readonly string[], options: ToolOp
   return JSON.parse(stdout) as T;
 }
 
+/**
+ * The same, with the largest resident memory of its process in MiB. Not by `resourceUsage()`, which begins with that of the
+ * process that started it.
+ */
+export async function runToolForMemory(
+  args: readonly string[],
+  options: ToolOptions,
+): Promise<ToolResult & { peak: number }> {
+  const script = `import{readFileSync}from'node:fs';process.on('exit',()=>process.stderr.write(readFileSync('/proc/self/status')))`;
+  const env = { NODE_OPTIONS: `--import=data:text/javascript,${encodeURIComponent(script)}` };
+  const result = await runTool(args, { ...options, env });
+  const [, kilobytes] = /^VmHWM:\s+(\d+) kB$/m.exec(result.stderr) ?? [];
+  if (kilobytes === undefined) throw new Error(`nrs ${args.join(' ')} ended with ${result.code}: ${result.stderr}`);
+  return { ...result, peak: Math.round(Number(kilobytes) / 1024) };
+}
+
 /** A tool that runs until the test ends it. */
 export class RunningTool {
   readonly child: ChildProcessWithoutNullStreams;
@@ -47,7 +65,7 @@ export class RunningTool {
   readonly #printed: { stdout: Buffer[]; stderr: Buffer[] } = { stdout: [], stderr: [] };
 
   /** @param isAtTerminal on a pseudo-terminal, which has both outputs in `stdout` */
-  constructor(args: readonly string[], { url, env }: ToolOptions = {}, isAtTerminal = false) {
+  constructor(args: readonly string[], { url, env, limit = LIMIT }: ToolOptions = {}, isAtTerminal = false) {
     const all = [MAIN, ...args, ...(url === undefined ? [] : ['--url', url])];
     const inherited = { ...process.env, REDIS_URL: undefined, REDIS_PASSWORD: undefined, REDISCLI_AUTH: undefined };
     const settings = { env: { ...inherited, NODE_OPTIONS: undefined, ...env } };
@@ -58,7 +76,7 @@ export class RunningTool {
     this.child.stdin.on('error', () => undefined);
     this.child.stdout.on('data', (chunk: Buffer) => this.#printed.stdout.push(chunk));
     this.child.stderr.on('data', (chunk: Buffer) => this.#printed.stderr.push(chunk));
-    this.ended = this.#end();
+    this.ended = this.#end(limit);
   }
 
   get stdout(): string {
@@ -86,8 +104,8 @@ export class RunningTool {
     });
   }
 
-  async #end(): Promise<ToolResult> {
-    const limit = setTimeout(() => this.child.kill('SIGKILL'), LIMIT);
+  async #end(milliseconds: number): Promise<ToolResult> {
+    const limit = setTimeout(() => this.child.kill('SIGKILL'), milliseconds);
     const [code] = (await once(this.child, 'close')) as [number | null];
     clearTimeout(limit);
     return { code, stdout: this.stdout, stderr: this.stderr };

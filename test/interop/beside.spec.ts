@@ -13,7 +13,7 @@ const reference = useReference();
 const nest = useNest();
 const HOUR = 3_600_000;
 
-/** Sends `order` in one way of this package, which leaves keys beside the stream. */
+/** Sends `order` with a feature of this package that keeps keys beside the stream. */
 type Sending = (stream: string, options: ProducerOptions) => Promise<void>;
 
 const sideKeys = async (): Promise<string[]> => (await nest.redis.keys('*')).filter((key) => key.startsWith('nrs:'));
@@ -61,7 +61,7 @@ describe.each([
   it.each(sendings)('%s', async (_sending, send) => {
     const stream = uniqueName('interop');
     await send(stream, options);
-    // Of a sharded stream the delayed messages wait beside another shard than that of `order`.
+    // In a sharded stream the delayed message 'later' waits beside another shard than that of 'order'.
     const keys = options.sharder ? [`${stream}:0`, `${stream}:1`] : [stream];
     await until('the order is stored', async () => (await nest.redis.exists(...keys)) > 0);
     expect(await sideKeys()).not.toEqual([]);
@@ -92,7 +92,7 @@ describe('a dead letter', () => {
 });
 
 describe('a handler', () => {
-  it('gets what a producer of the reference sends, and its answer stream is out of the way of the reference', async () => {
+  it('receives what a producer of the reference sends, and a consumer of the reference reads what emit sends', async () => {
     const stream = uniqueName('interop');
     const handled: unknown[] = [];
     await nest.serve(onEvent(stream, (data) => void handled.push(data)));

@@ -12,7 +12,7 @@ import { onFile } from '../support/reference.js';
 const folder = mkdtempSync(join(tmpdir(), 'interop-files-'));
 afterAll(() => rmSync(folder, { recursive: true, force: true }));
 
-/** In the form that the program on the reference has. */
+/** The format of `decode` of the reference program. */
 interface DecodedFile {
   readonly header: { readonly fileName: string; readonly nanoseconds: string; readonly beaconInterval: number };
   readonly messages: unknown[];
@@ -88,7 +88,7 @@ async function encodeHere(path: string, messages: readonly SsMessage[], header: 
 describe.each(files)('a file with %s', (name, { interval, messages, end }) => {
   const pathOf = (by: string): string => join(folder, `${by}-${files.findIndex(([each]) => each === name)}.ss`);
 
-  it('that was written here is read by the reference: header, messages, beacons, end', async () => {
+  it('that this package wrote is read by the reference: header, messages, beacons, end', async () => {
     const path = pathOf('here');
     await encodeHere(path, messages, { fileName: 'here.ss', createdAt: CREATED, beaconInterval: interval }, end);
     const decoded = (await onFile('decode', { file: path })) as DecodedFile;
@@ -102,7 +102,7 @@ describe.each(files)('a file with %s', (name, { interval, messages, end }) => {
     expect(decoded.beacons.length > 0).toBe(readFileSync(path).length > interval);
   });
 
-  it('that the reference wrote is read here, and has the bytes that are written here', async () => {
+  it('that the reference wrote is read by this package, which writes the same bytes', async () => {
     const path = pathOf('there');
     await onFile('encode', { file: path, beaconInterval: interval, messages: messages.map(forReference), end });
     const decoded = await decodeHere(path);
@@ -112,7 +112,7 @@ describe.each(files)('a file with %s', (name, { interval, messages, end }) => {
     const again = pathOf('again');
     await encodeHere(again, messages, decoded.header as SsHeader, false);
     const [theirs, mine] = [readFileSync(path), readFileSync(again)];
-    // The end has a time of its own.
+    // The end-of-stream message contains the current time.
     expect(theirs.subarray(0, mine.length).equals(mine)).toBe(true);
     expect(theirs.length > mine.length).toBe(end);
   });

@@ -23,7 +23,7 @@ async function fill(first: number, last: number, stream = uniqueName('interop'))
 }
 
 describe('a load-balanced group of both sides', () => {
-  it('gives each message to one of them, and each side gets some', async () => {
+  it('gives each message to one consumer, and each side receives some', async () => {
     const stream = uniqueName('interop');
     const options = { ...shared, autoCommit: 'rolling', batchSize: 1, mkStream: true } as const;
     const theirs = await reference.consume(stream, options);
@@ -51,7 +51,7 @@ describe('a load-balanced group of both sides', () => {
     expect([myTexts.length > 0, theirTexts.length > 0]).toEqual([true, true]);
   });
 
-  it('a consumer here claims what a killed consumer of the reference has left, and it is theirs no more', async () => {
+  it('a consumer of this package claims the entries of a killed consumer of the reference, which then belong to it', async () => {
     const stream = await fill(0, 4);
     const theirs = await reference.consume(stream, { ...byHand, consumer: 'theirs' });
     expect(await theirs.takeTexts(5)).toEqual(numbers(0, 4));
@@ -70,7 +70,7 @@ describe('a load-balanced group of both sides', () => {
     expect(await pendingOf(streams.redis, stream, group)).toEqual([]);
   });
 
-  it('a consumer of the reference claims what a killed consumer here has left, in its name', async () => {
+  it('a consumer of the reference claims the entries of a killed consumer of this package, under its name', async () => {
     const stream = await fill(0, 4);
     const options = { ...byHand, ...claiming, consumer: 'mine' };
     const killed = await startConsumerProcess({
@@ -87,7 +87,7 @@ describe('a load-balanced group of both sides', () => {
     const theirs = await reference.consume(stream, { ...byHand, ...claiming, consumer: 'theirs' });
     const messages = await theirs.take(3);
     expect(messages.map(({ text }) => text)).toEqual(numbers(2, 4));
-    // That is why a consumer name that is used again is given the same messages once more: docs/reference.md.
+    // Therefore a process that starts again under this name receives the same messages: docs/reference.md.
     expect((await pendingOf(streams.redis, stream, group)).map(({ consumer }) => consumer)).toEqual(
       Array(3).fill('mine'),
     );
@@ -96,13 +96,13 @@ describe('a load-balanced group of both sides', () => {
     expect(await pendingOf(streams.redis, stream, group)).toEqual([]);
   });
 
-  it('a consumer here keeps a message for longer than the idle time after which the reference claims', async () => {
+  it('a consumer of this package keeps a message for longer than the idle time after which the reference claims', async () => {
     const stream = await fill(0, 0);
     const options = { ...byHand, autoClaimIdle: 3_000, autoClaimInterval: 100 };
     const mine = await (await streams.connect()).createConsumer(stream, { ...options, consumer: 'mine' });
     const messages = await take(mine, 1);
     const theirs = await reference.consume(stream, { ...options, consumer: 'theirs' });
-    // Far more than the idle time.
+    // More than twice the idle time.
     expect(await theirs.takeTexts(1, 7_000)).toEqual([]);
     for (const message of messages) mine.ack(message);
     await mine.commit();
@@ -129,7 +129,7 @@ describe('a load-balanced group of both sides', () => {
 });
 
 describe('a group that has been moved', () => {
-  it('here, a consumer of the reference continues from where it was moved to', async () => {
+  it('by this package is continued by a consumer of the reference from its new position', async () => {
     const stream = await fill(0, 9);
     const streamer = await streams.connect();
     const options = { mode: 'resumable', group, autoStreamReset: 'earliest', autoCommit: 'disabled' } as const;

@@ -10,7 +10,7 @@ const reference = useReference();
 const streams = useStreams();
 
 describe('seek, range and trim', () => {
-  it('a consumer here seeks and rewinds in what the reference has sent, by its times and sequences', async () => {
+  it('a consumer of this package seeks and rewinds in a stream of the reference, by its times and sequences', async () => {
     const stream = uniqueName('interop');
     const producer = await reference.produce();
     const [early] = (await producer.send(stream, ['early'])) as [ReferenceMessage];
@@ -30,7 +30,7 @@ describe('seek, range and trim', () => {
     expect(await takeTexts(consumer, 1)).toEqual(['new']);
   });
 
-  it('a consumer of the reference does the same in what was sent here', async () => {
+  it('a consumer of the reference does the same in a stream of this package', async () => {
     const stream = uniqueName('interop');
     const producer = await (await streams.connect()).createProducer(stream);
     const early = await producer.send('early');

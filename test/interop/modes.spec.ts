@@ -13,8 +13,8 @@ const streams = useStreams();
 
 type Mode = ConsumerOptions['mode'];
 type Side = 'ours' | 'the reference';
-/** What both sides tell of a message. */
-interface Told {
+/** A message as both sides report it. */
+interface ReportedMessage {
   readonly text: string;
   readonly shardId: string;
   readonly sequence: string;
@@ -23,17 +23,17 @@ interface Told {
 
 const SHARDS = 3;
 const POLICIES: readonly AutoCommit[] = ['immediate', 'delayed', 'rolling', 'disabled'];
-/** An end of the reference, and a commit of `delayed` or `rolling` in the background, waits for a blocked read, which takes 1 s. */
+/** The end of a consumer of the reference, and its background commits, wait for a blocked read of 1 s. */
 const QUICK = { autoCommitInterval: 0, autoStreamReset: 'earliest', batchSize: 10 } as const;
 
-const ofReference = (messages: readonly ReferenceMessage[]): Told[] =>
+const ofReference = (messages: readonly ReferenceMessage[]): ReportedMessage[] =>
   messages.map(({ text, shardId, sequence, nanoseconds }) => {
     return { text, shardId, sequence, time: Number(BigInt(nanoseconds) / 1_000_000n) };
   });
-const byText = (a: Told, b: Told): number => Number(a.text) - Number(b.text);
+const byText = (a: ReportedMessage, b: ReportedMessage): number => Number(a.text) - Number(b.text);
 
-/** Sends the numbers, waits until Redis has them, and returns what the receipts tell, with the text that was sent. */
-async function send(side: Side, stream: string, isSharded: boolean, texts: string[]): Promise<Told[]> {
+/** Sends the texts and returns their receipts, each with its text. */
+async function send(side: Side, stream: string, isSharded: boolean, texts: string[]): Promise<ReportedMessage[]> {
   if (side === 'the reference') {
     const producer = await reference.produce(isSharded ? { roundRobin: SHARDS } : undefined);
     const receipts = ofReference(await producer.send(stream, texts));
@@ -50,9 +50,9 @@ async function send(side: Side, stream: string, isSharded: boolean, texts: strin
 }
 
 interface Reader {
-  /** Reads as many, in the order of their text, and acknowledges them where the policy asks for it. */
-  read(count: number): Promise<Told[]>;
-  /** Ends as a process does that is shut down. */
+  /** Reads `count` messages, sorts them by text, and acknowledges them if the policy requires it. */
+  read(count: number): Promise<ReportedMessage[]>;
+  /** Ends in the way of a process that is shut down. */
   end(): Promise<void>;
 }
 

@@ -74,7 +74,7 @@ impl Role for Consuming {
     async fn run(&mut self, command: &Value) -> Result<Value, Failure> {
         let consumer = self.consumer.as_mut().ok_or("ended")?;
         match text(command, "op")? {
-            // As many as come, until there are `count` of them or none comes for `patience`.
+            // Returns when there are `count` messages, or when none arrives within `patience`.
             "next" => {
                 let patience = Duration::from_millis(number(command, "patience")?);
                 let mut messages = Vec::new();

@@ -3,7 +3,7 @@ use sea_streamer_file::{FileErr, FileId, MessageSink, MessageSource, StreamMode,
 use sea_streamer_types::{MessageHeader, OwnedMessage, ShardId, StreamKey};
 use serde_json::{Value, json};
 
-/// `{ file }`: all that is in a file. Beacons are those that stand behind the last message read.
+/// `{ file }`: the content of a file. `beacons` has each beacon once, as the source reports it.
 pub async fn decode(config: &Value) -> Result<Value, Failure> {
     let mut source = MessageSource::new(FileId::new(text(config, "file")?), StreamMode::Replay).await?;
     let header = source.file_header();

@@ -11,7 +11,7 @@ pub struct Producing {
     producer: RedisProducer,
 }
 
-/// The given shards in turn.
+/// Assigns the given shards round-robin.
 #[derive(Debug, Clone)]
 struct GivenShards(Vec<u64>, usize);
 

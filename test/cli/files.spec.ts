@@ -185,6 +185,7 @@ describe('dump and load', () => {
     expect(direct).toMatchObject({ code: 0, stderr: expect.stringContaining(`${key}: 1 message\n`) });
     expect(JSON.parse(read.stdout)).toMatchObject({ id: '1-0', payload: 'a' });
     expect(direct.stdout).toBe(read.stdout);
+    expect((await tool(...dump, '-')).stdout).toBe(read.stdout);
   });
 
   it('dump takes the messages between --since and --until, both included', async () => {

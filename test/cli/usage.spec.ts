@@ -12,7 +12,6 @@ describe('the tool', () => {
     ['an unknown command', ['frobnicate'], /^nrs: unknown command 'frobnicate'/],
     ['an unknown option', ['ls', '--frobnicate'], /^nrs: unknown option '--frobnicate'/],
     ['options that exclude each other', ['lag', 'x', '--watch', '--check', 'max=1'], /cannot be used with/],
-    ['a dump to the standard output', ['dump', '--stream', 'x', '--output', '-'], /--output must name a file/],
     ['a position that is none', ['seek', 'x', 'y', '--to', 'there'], /--to must be beginning, end, an id, an ISO date/],
     ['a wrong URL', ['ls', '--url', 'http://127.0.0.1'], /--url must be a URL that begins with redis:/],
     ['a wrong limit of time', ['ls', '--timeout', 'soon'], /--timeout must be a time such as 10s; got 'soon'/],

@@ -16,7 +16,8 @@ export interface DeadLetterFlags {
 }
 
 const PAGE = 250;
-const SUFFIX = '.dead';
+/** Of the stream of dead letters, after the key of the stream. */
+export const DEAD_LETTER_SUFFIX = '.dead';
 
 export function addDeadLetterOptions(command: Command): Command {
   return command
@@ -25,6 +26,11 @@ export function addDeadLetterOptions(command: Command): Command {
     .option('--group <group>', 'those of this consumer group')
     .option('--since <time>', `those stored since this time: ${TIME}`)
     .option('--until <time>', 'those stored until this time');
+}
+
+/** @param dead the option `--dead` */
+export function deadLetterStreamOf(key: string, dead: string | undefined): string {
+  return dead ?? `${key}${DEAD_LETTER_SUFFIX}`;
 }
 
 export function hasFilter({ reason, group, since, until }: DeadLetterFlags): boolean {
@@ -54,11 +60,11 @@ export async function* deadLettersOf(
 
 /** @throws FailedError for a key that can have no dead letters: a typing error would look like good news */
 async function checkKey(manager: StreamManager, key: string, dead: string | undefined): Promise<void> {
-  const place = await manager.info(dead ?? `${key}${SUFFIX}`);
+  const place = await manager.info(deadLetterStreamOf(key, dead));
   if (place.shards.length > 0) return;
   await existingStream(manager, key);
-  if (dead !== undefined || !key.endsWith(SUFFIX)) return;
-  const stream = key.slice(0, -SUFFIX.length);
+  if (dead !== undefined || !key.endsWith(DEAD_LETTER_SUFFIX)) return;
+  const stream = key.slice(0, -DEAD_LETTER_SUFFIX.length);
   throw new FailedError(
     `'${key}' holds dead letters and has none itself; name the stream that they are from: '${stream}'`,
   );

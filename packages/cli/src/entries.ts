@@ -1,4 +1,5 @@
 import type { RangeBound, StreamManager, StreamMessage } from 'nestjs-redis-streams/engine';
+import { sum } from './numbers.js';
 
 /** Entries of a page: few at first, then as many as have about these bytes. */
 const FIRST_PAGE = 16;
@@ -32,7 +33,7 @@ export async function* messagesOf(
     const last = page.at(-1);
     if (!last || page.length < count) return;
     start = nextId(last.id);
-    const bytes = page.reduce((sum, message) => sum + sizeOf(message), 0);
+    const bytes = sum(page.map(sizeOf));
     count = Math.min(LARGEST_PAGE, Math.max(1, Math.floor((PAGE_BYTES * page.length) / Math.max(1, bytes))));
   }
 }
@@ -81,7 +82,7 @@ export function compareIds(one: string, other: string): number {
   return a < b ? -1 : Number(a > b);
 }
 
-/** The id behind another; undefined behind the last that there can be. */
+/** The lowest id above another; undefined for the largest id. */
 export function nextId(id: string): string | undefined {
   const [time, counter] = partsOf(id);
   const largest = 2n ** 64n - 1n;
@@ -95,5 +96,5 @@ function partsOf(id: string): [time: bigint, counter: bigint] {
 }
 
 function sizeOf({ fields }: StreamMessage): number {
-  return [...fields].reduce((sum, [name, value]) => sum + name.length + value.length, 0);
+  return sum([...fields].map(([name, value]) => name.length + value.length));
 }

@@ -43,6 +43,11 @@ export async function detailsOf(
   return { found, refused };
 }
 
+/** A text as a part of a regular expression. */
+export function literal(text: string): string {
+  return text.replace(/[\\^$.|?+*()[\]{}]/g, '\\$&');
+}
+
 /** Names for one line, of which the first ten are enough. */
 export function listed(names: readonly string[]): string {
   const more = names.length - MOST_LISTED;

@@ -1,5 +1,5 @@
 import type { Command } from 'commander';
-import { addDeadLetterOptions, pickDeadLetters } from '../dead-letters.js';
+import { addDeadLetterOptions, deadLetterStreamOf, pickDeadLetters } from '../dead-letters.js';
 import type { DeadLetterFlags } from '../dead-letters.js';
 import { counted, countOf } from '../numbers.js';
 import { printable } from '../printable.js';
@@ -28,7 +28,7 @@ export function addDeadRedrive(dead: Command): void {
       action<[key: string, ids: string[]], RedriveFlags>(async (session, [key, ids], { limit, dryRun, ...flags }) => {
         const most = limit === undefined ? Infinity : countOf('--limit', limit);
         const manager = await session.manager();
-        const place = flags.dead ?? `${key}.dead`;
+        const place = deadLetterStreamOf(key, flags.dead);
         const selected = await pickDeadLetters(manager, key, ids, flags, ({ id }) => id);
         const wanted = new Set(selected);
         const select = {

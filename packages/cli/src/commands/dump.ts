@@ -10,13 +10,13 @@ import { DumpTarget } from '../dump-target.js';
 import { compareIds, entriesOf } from '../entries.js';
 import type { Entry } from '../entries.js';
 import { FailedError, UsageError } from '../failure.js';
-import { counted, readableBytes } from '../numbers.js';
+import { counted, readableBytes, sum } from '../numbers.js';
 import type { Output } from '../output.js';
 import { printable } from '../printable.js';
 import { Progress } from '../progress.js';
 import { action, examples } from '../session.js';
 import type { Session } from '../session.js';
-import { existingStream, streamKeysOf } from '../streams.js';
+import { existingStream, literal, streamKeysOf } from '../streams.js';
 import { TIME, timeOf } from '../time.js';
 
 interface DumpOptions {
@@ -55,7 +55,7 @@ export function addDump(program: Command): void {
     .command('dump')
     .description('write the messages of streams to a file')
     .requiredOption('--stream <key...>', 'the streams to dump, with their shards; may be repeated')
-    .requiredOption('--output <file>', 'the file to write')
+    .requiredOption('--output <file>', 'the file to write; - is the standard output')
     .option('--since <time>', `messages since this time: ${TIME}`)
     .option('--until <time>', 'messages until this time')
     .addOption(
@@ -79,8 +79,8 @@ export function addDump(program: Command): void {
 }
 
 async function dump(session: Session, options: DumpOptions): Promise<void> {
-  const { output: file, force = false } = options;
-  if (file === '-') throw new UsageError('--output must name a file; tail --json prints to the standard output');
+  const { force = false } = options;
+  const file = options.output === '-' ? '/dev/stdout' : options.output;
   const format = options.format ?? (/\.(ndjson|jsonl)$/i.test(file) ? 'ndjson' : 'ss');
   const since = options.since === undefined ? undefined : timeOf('--since', options.since);
   const until = options.until === undefined ? undefined : timeOf('--until', options.until);
@@ -137,17 +137,17 @@ async function streamsOf(manager: StreamManager, names: readonly string[]): Prom
   const streams: DumpedStream[] = [];
   const all = await allKeys(manager);
   for (const name of names) {
-    const shardName = new RegExp(`^${name.replace(/[\\^$.|?+*()[\]{}]/g, '\\$&')}:(0|[1-9]\\d{0,15})$`);
+    const shardName = new RegExp(`^${literal(name)}:(0|[1-9]\\d{0,15})$`);
     const far = all.filter((key) => shardName.test(key));
     const { shards } = far.length > 0 ? await manager.info(name) : await existingStream(manager, name);
     const found: Array<Omit<Source, 'streamKey'>> = [...shards];
-    // Numbers behind a large gap.
+    // Numbers after a large gap.
     for (const key of far.filter((each) => found.every((shard) => shard.key !== each))) {
       const { length, firstId, lastId } = await manager.info(key);
       found.push({ key, shardId: Number(key.slice(name.length + 1)), length, firstId, lastId });
     }
     const filled = found.filter(({ length }) => length > 0);
-    // The file has no other mark of a stream with shards than a shard behind the first.
+    // A stream with shards is recognised in the file only by a shard after the first.
     const isSharded = filled.some(({ shardId }) => shardId > 0) && filled.every(({ key }) => key !== name);
     const sources = filled.map((shard) => ({
       ...shard,
@@ -256,8 +256,4 @@ function dumpFailure(error: unknown, file: string, { isReversible, bytesWritten 
   const size = bytesWritten === undefined ? '' : `, and has ${readableBytes(bytesWritten)}`;
   const state = isReversible ? `${file} was not written` : `${file} is incomplete${size}`;
   return new FailedError(`${error.message}${advice}; ${state}`);
-}
-
-function sum(numbers: readonly number[]): number {
-  return numbers.reduce((total, number) => total + number, 0);
 }

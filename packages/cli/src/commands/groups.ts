@@ -8,9 +8,13 @@ export const GROUP_HEAD = ['GROUP', 'CONSUMERS', 'PENDING', 'LAG', 'BEHIND', 'LA
 
 /** A group in a table with {@link GROUP_HEAD}. */
 export function groupRow(group: GroupDetails): Array<string | number | undefined> {
-  const { name, consumers, pending, lag, lagSeconds, lastDeliveredId, isPaused } = group;
-  const behind = lagSeconds === undefined ? undefined : readableDuration(lagSeconds * 1_000);
-  return [name, consumers.length, pending, lag, behind, lastDeliveredId, isPaused ? 'paused' : ''];
+  const { name, consumers, pending, lag, lastDeliveredId, isPaused } = group;
+  return [name, consumers.length, pending, lag, behind(group), lastDeliveredId, isPaused ? 'paused' : ''];
+}
+
+/** The age of the oldest message that waits for a group; undefined where it is not known. */
+export function behind({ lagSeconds }: { readonly lagSeconds?: number | undefined }): string | undefined {
+  return lagSeconds === undefined ? undefined : readableDuration(lagSeconds * 1_000);
 }
 
 export function addGroups(program: Command): void {

@@ -11,6 +11,7 @@ import { action, examples } from '../session.js';
 import type { Session } from '../session.js';
 import { existingStream } from '../streams.js';
 import { durationOf, readableDuration } from '../time.js';
+import { behind } from './groups.js';
 
 interface LagOptions {
   watch?: boolean;
@@ -93,7 +94,7 @@ async function lagsOf(manager: StreamManager, key: string, only: string | undefi
     }));
 }
 
-/** Where the server does not count, the entries behind the group's position are read, one more than are of interest. */
+/** Where the server does not count, the entries after the position of the group are read: one more than `max` at most. */
 async function known(manager: StreamManager, key: string, lag: GroupLag, max: number): Promise<GroupLag> {
   if (lag.lag !== undefined) return lag;
   let count = 0;
@@ -113,12 +114,11 @@ async function print(output: Output, lags: readonly GroupLag[]): Promise<void> {
   await output.table(HEAD, lags.map(row));
 }
 
-function row({ group, lag, lagSeconds, pending, consumers }: GroupLag): Array<string | number | undefined> {
-  const behind = lagSeconds === undefined ? undefined : readableDuration(lagSeconds * 1_000);
-  return [group, lag, behind, pending, consumers];
+function row(lag: GroupLag): Array<string | number | undefined> {
+  return [lag.group, lag.lag, behind(lag), lag.pending, lag.consumers];
 }
 
-/** At a terminal the table is drawn over the last one; elsewhere each look is a line for each group. */
+/** At a terminal a table replaces the one before; elsewhere each group is a line each time. */
 async function watch(session: Session, key: string, lags: () => Promise<GroupLag[]>, interval: string): Promise<void> {
   const milliseconds = durationOf(interval);
   if (milliseconds === undefined || milliseconds < 100) {

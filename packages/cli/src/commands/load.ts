@@ -7,8 +7,8 @@ import type { FileMessage } from '../dump-reader.js';
 import type { DumpFormat } from '../dump-formats.js';
 import { compareIds } from '../entries.js';
 import { FailedError, UsageError } from '../failure.js';
-import { contradictionAt, Survey } from '../load-plan.js';
-import { counted } from '../numbers.js';
+import { contradictionAt, Survey } from '../survey.js';
+import { counted, sum } from '../numbers.js';
 import { printable } from '../printable.js';
 import { Progress } from '../progress.js';
 import { action, examples } from '../session.js';
@@ -162,7 +162,7 @@ async function targetsOf(
         streamKey,
         isSharded,
         messages: withId > 0 ? withId : withoutId,
-        entries: states.reduce((sum, { entries }) => sum + entries, 0),
+        entries: sum(states.map(({ entries }) => entries)),
         keepsIds: !newIds && withId > 0 && late === undefined,
         loaded: 0,
       };
@@ -195,7 +195,7 @@ interface Work {
 async function append(session: Session, redis: Redis | Cluster, work: Work): Promise<void> {
   const { file, format, survey, targets, salvage, signal } = work;
   const bySource = new Map(targets.map((target) => [target.source, target]));
-  const progress = new Progress(session.output, 'Loaded', sum(targets));
+  const progress = new Progress(session.output, 'Loaded', sum(targets.map(({ messages }) => messages)));
   const batch = new Map<string, FileMessage[]>();
   let [waiting, bytes] = [0, 0];
   const flush = async (): Promise<void> => {
@@ -203,10 +203,7 @@ async function append(session: Session, redis: Redis | Cluster, work: Work): Pro
       const target = bySource.get(messages[0]?.streamKey ?? '') as Target;
       await appendAll(redis, session.prefix + key, messages, target.keepsIds);
       target.loaded += messages.length;
-      progress.add(
-        messages.length,
-        messages.reduce((total, { size }) => total + size, 0),
-      );
+      progress.add(messages.length, sum(messages.map(({ size }) => size)));
     }
     batch.clear();
     [waiting, bytes] = [0, 0];
@@ -274,8 +271,4 @@ async function report({ output }: Session, targets: readonly Target[], dryRun: b
     const done = dryRun ? `${counted(messages, 'message')} would be loaded` : `${counted(loaded, 'message')} loaded`;
     await output.line(`${printable(streamKey)}: ${done}, with ${keepsIds ? 'their ids' : 'new ids'}`);
   }
-}
-
-function sum(targets: readonly Target[]): number {
-  return targets.reduce((total, { messages }) => total + messages, 0);
 }

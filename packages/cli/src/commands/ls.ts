@@ -1,7 +1,7 @@
 import type { Command } from 'commander';
 import { readableBytes } from '../numbers.js';
 import { action, examples } from '../session.js';
-import { detailsOf, listed, streamKeysOf } from '../streams.js';
+import { detailsOf, listed, literal, streamKeysOf } from '../streams.js';
 
 export function addLs(program: Command): void {
   program
@@ -47,7 +47,6 @@ export function addLs(program: Command): void {
 }
 
 function matching(pattern = '*'): (key: string) => boolean {
-  const parts = pattern.split('*').map((part) => part.replace(/[\\^$.|?+()[\]{}]/g, '\\$&'));
-  const expression = new RegExp(`^${parts.join('.*')}$`, 's');
+  const expression = new RegExp(`^${pattern.split('*').map(literal).join('.*')}$`, 's');
   return (key) => expression.test(key);
 }

@@ -3,7 +3,7 @@ import type { Command } from 'commander';
 import type { ShardDetails, StreamManager } from 'nestjs-redis-streams/engine';
 import { messagesOf } from '../entries.js';
 import { UsageError } from '../failure.js';
-import { counted, countOf } from '../numbers.js';
+import { counted, countOf, sum } from '../numbers.js';
 import { printable } from '../printable.js';
 import { serverTime } from '../server.js';
 import { action, examples } from '../session.js';
@@ -58,7 +58,7 @@ export function addTrim(program: Command): void {
         const { output } = session;
         if (output.isJson)
           return output.json(trimmed.map((each) => ({ streamKey: key, ...each, dryRun: dryRun === true })));
-        const total = trimmed.reduce((sum, each) => sum + each.trimmed, 0);
+        const total = sum(trimmed.map((each) => each.trimmed));
         await output.line(`${dryRun ? 'Would delete' : 'Deleted'} ${counted(total, 'message')} of ${printable(key)}`);
         for (const { shardId, firstKept, keptFor } of trimmed) {
           if (keptFor === undefined || firstKept === undefined) continue;

@@ -1,7 +1,8 @@
 import type { GroupDetails, StreamDetails, StreamManager } from 'nestjs-redis-streams/engine';
+import { DEAD_LETTER_SUFFIX } from '../dead-letters.js';
 import { counted } from '../numbers.js';
-import { readableDuration } from '../time.js';
 import { detailsOf, listed } from '../streams.js';
+import { readableDuration } from '../time.js';
 import type { Finding } from './finding.js';
 
 export interface StreamLimits {
@@ -10,8 +11,6 @@ export interface StreamLimits {
   /** Pending entries of a group that are too many. */
   readonly maxPending: number;
 }
-
-const DEAD_LETTERS = '.dead';
 
 /** Dead groups, long pending lists and dead letters of streams. */
 export async function checkStreams(
@@ -28,8 +27,8 @@ export async function checkStreams(
     for (const group of details.groups) {
       findings.push(...checkGroup(key, group, limits), ...(await checkPending(manager, details, group, limits)));
     }
-    if (key.endsWith(DEAD_LETTERS) && details.length > 0) {
-      const stream = key.slice(0, -DEAD_LETTERS.length);
+    if (key.endsWith(DEAD_LETTER_SUFFIX) && details.length > 0) {
+      const stream = key.slice(0, -DEAD_LETTER_SUFFIX.length);
       findings.push({
         level: 'note',
         check: 'dead letters',

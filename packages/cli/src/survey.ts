@@ -48,8 +48,8 @@ export class Survey {
   }
 
   /**
-   * Numbers and time of a message have no checksum, but of an entry of Redis they say the same twice.
-   * @returns the first message where they do not, in a stream where others do
+   * The number and the time of a message have no checksum, but for an entry of Redis both contain the milliseconds.
+   * @returns the first message where they differ, in a stream where those of others agree
    */
   get contradiction(): FileDamagedError | undefined {
     for (const { withId, noId } of this.streams.values())

@@ -295,7 +295,7 @@ describe('dump and load', () => {
     ['is of another kind', Buffer.from('root:x:0:0'), /damaged at byte 0: it is neither/],
     ['has another version', Buffer.from([0x53, 0x73, 2, ...Buffer.alloc(200)]), /damaged at byte 2: .*version 2/],
     ['ends in its header', Buffer.from([0x53, 0x73, 1, 0, 0]), /damaged at byte 0: .*header/],
-    ['has other lines', Buffer.from('{"level":30}\n'), /damaged at byte 0: a line is no message/],
+    ['has other lines', Buffer.from('{"level":30}\n'), /damaged at byte 0: a line is not a message/],
   ])('load refuses a file that %s', async (_case, bytes, message) => {
     const file = fileIn('wrong');
     await writeFile(file, bytes);

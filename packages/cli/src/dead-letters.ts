@@ -6,7 +6,7 @@ import { allPages } from './listing.js';
 import { existingStream } from './streams.js';
 import { TIME, timeOf } from './time.js';
 
-/** Which dead letters a command is about. */
+/** The options that select dead letters. */
 export interface DeadLetterFlags {
   dead?: string;
   reason?: string;
@@ -16,7 +16,7 @@ export interface DeadLetterFlags {
 }
 
 const PAGE = 250;
-/** Of the stream of dead letters, after the key of the stream. */
+/** What the key of a stream of dead letters has after the key of the stream. */
 export const DEAD_LETTER_SUFFIX = '.dead';
 
 export function addDeadLetterOptions(command: Command): Command {
@@ -58,7 +58,7 @@ export async function* deadLettersOf(
   if (isEmpty) await checkKey(manager, key, dead);
 }
 
-/** @throws FailedError for a key that can have no dead letters: a typing error would look like good news */
+/** @throws FailedError for a key that cannot have dead letters: a mistyped key must not look like a stream without failures */
 async function checkKey(manager: StreamManager, key: string, dead: string | undefined): Promise<void> {
   const place = await manager.info(deadLetterStreamOf(key, dead));
   if (place.shards.length > 0) return;

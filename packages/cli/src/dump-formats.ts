@@ -11,17 +11,17 @@ export type DumpFormat = 'ss' | 'ndjson';
 
 /** A line of an ndjson file. */
 export interface NdjsonMessage extends MessageJson {
-  /** Names and values in turn as base64, of an entry that is more than payload and headers. */
+  /** Names and values, alternating, as base64, of an entry with other fields than payload and headers. */
   readonly storedFields?: readonly string[];
 }
 
 const PAYLOAD_FIELD = 'msg';
 const HEADER_PREFIX = 'h:';
 
-/** What the largest name in the header of a .ss file has, in bytes. */
+/** Maximum bytes of the name in the header of a .ss file. */
 const MAX_FILE_NAME = 111;
 
-/** Takes entries, or for a .ss file what {@link ssMessage} makes of them; gives the bytes of the file. */
+/** Encodes entries, or for a .ss file the results of {@link ssMessage}, to the bytes of the file. */
 export function encoderOf(format: DumpFormat, fileName: string): Transform {
   if (format === 'ndjson') return new NdjsonEncoder();
   let name = fileName;
@@ -34,7 +34,7 @@ export function ssMessage({ streamKey, shardId, message }: Entry): SsMessage {
   return { streamKey, shardId: BigInt(shardId), sequence, timestamp, payload };
 }
 
-/** Whether an entry is a payload and headers, in the order in which they are stored by our producers. */
+/** Whether an entry has only payload and headers, in the order in which producers of the library store them. */
 function isPlain(message: StreamMessage): boolean {
   const stored = message.storedFields;
   const usual = usualFields(message.payload, message.headers);

@@ -10,19 +10,19 @@ import { FailedError } from './failure.js';
 
 /** A message of a file. */
 export interface FileMessage {
-  /** Where it begins in the file, in bytes. */
+  /** Offset in the file, in bytes. */
   readonly offset: number;
   readonly streamKey: string;
   readonly shardId: bigint;
   /** Undefined for a message that did not come from Redis. */
   readonly id: string | undefined;
-  /** Names and values in turn. */
+  /** Names and values, alternating. */
   readonly fields: ReadonlyArray<string | Buffer>;
   readonly size: number;
 }
 
 export interface ReadOptions {
-  /** Called with each damaged part, which is skipped; without it the first one ends the reading. */
+  /** Called for each damaged part, which is skipped. Without it, the first damage is thrown. */
   readonly onDamage?: ((damage: FileDamagedError) => void) | undefined;
 }
 
@@ -31,11 +31,12 @@ const SS_MARK = 'Ss';
 /** Longest line of an ndjson file: a payload of 512 MiB as base64 does not fit into a string of Node.js. */
 const MAX_LINE = 512 * 1024 * 1024;
 
-/** By the first bytes of the file. @throws FailedError when it is neither */
+/** The format, recognised by the first bytes of the file. @throws FileDamagedError if it is neither */
 export async function formatOf(file: string): Promise<DumpFormat> {
   const handle = await open(file, 'r');
   try {
-    if (!(await handle.stat()).isFile()) throw new FailedError(`${file} is no regular file: it is read twice`);
+    if (!(await handle.stat()).isFile())
+      throw new FailedError(`${file} is not a regular file, and load reads it twice`);
     const { bytesRead, buffer } = await handle.read(Buffer.alloc(2), 0, 2, 0);
     const start = buffer.toString('latin1', 0, bytesRead);
     if (start === '') throw new FileDamagedError(0, 'it is empty');
@@ -99,16 +100,16 @@ async function* readNdjson(file: string, { onDamage }: ReadOptions): AsyncGenera
     else parts = [];
   }
   if (held === 0) return;
-  // A line that is complete may lack its end in a file that was written by hand.
+  // In a file that was written by hand, the last line may be complete without a newline.
   const message = held > MAX_LINE ? 'a line is too long' : lineMessage(Buffer.concat(parts), offset);
   if (typeof message === 'string') damaged('the file ends in the middle of a line');
   else yield message;
 }
 
-/** The message of a line, or what is wrong with it. */
+/** The message of a line, or the reason why it is none. */
 function lineMessage(line: Buffer, offset: number): FileMessage | string {
   const value = parsed(line);
-  if (!isNdjsonMessage(value)) return 'a line is no message';
+  if (!isNdjsonMessage(value)) return 'a line is not a message';
   const { id, streamKey, shardId, headers, payload, encoding, storedFields } = value;
   const fields = storedFields
     ? storedFields.map((field) => Buffer.from(field, 'base64'))

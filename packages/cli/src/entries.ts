@@ -1,7 +1,7 @@
 import type { RangeBound, StreamManager, StreamMessage } from 'nestjs-redis-streams/engine';
 import { sum } from './numbers.js';
 
-/** Entries of a page: few at first, then as many as have about these bytes. */
+/** Entries of a page: few at first, then as many as fit into about `PAGE_BYTES`. */
 const FIRST_PAGE = 16;
 const LARGEST_PAGE = 1_000;
 const PAGE_BYTES = 1024 * 1024;
@@ -12,7 +12,7 @@ export interface Place {
   readonly shardId: number;
 }
 
-/** An entry, and where it is: `range()` takes a shard for a stream of its own. */
+/** An entry with its stream and shard, which `range()` does not know: it reads one key. */
 export interface Entry {
   readonly streamKey: string;
   readonly shardId: number;

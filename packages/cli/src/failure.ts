@@ -3,17 +3,17 @@ import { InvalidOptionError, RedisStreamsError } from 'nestjs-redis-streams/engi
 /** The exit codes of the tool. */
 export const EXIT = { done: 0, failed: 1, usage: 2, found: 3 } as const;
 
-/** What was asked makes no sense; nothing was done. */
+/** The command line is wrong; nothing was done. */
 export class UsageError extends Error {
   override readonly name = 'UsageError';
 }
 
-/** What was asked could not be done. */
+/** The command could not be executed. */
 export class FailedError extends Error {
   override readonly name = 'FailedError';
 }
 
-/** A check found something, which was printed. */
+/** A check found something, which it has printed. */
 export class CheckFoundError extends Error {
   override readonly name = 'CheckFoundError';
 }
@@ -24,7 +24,7 @@ export function exitCodeOf(error: unknown): number {
   return EXIT.failed;
 }
 
-/** One line for the user. A defect of the tool comes with its stack, in several. */
+/** One line for the user; for a defect of the tool, the lines of its stack. */
 export function failureLines(error: unknown): string[] {
   if (!(error instanceof Error)) return [String(error)];
   const isExpected =
@@ -38,7 +38,7 @@ export function failureLines(error: unknown): string[] {
   return [`${error.message}${isNodeOfCluster ? '. The server is a node of a cluster: add --cluster' : ''}`];
 }
 
-/** A URL in the place of another argument is quoted in the error, which must not print its password. */
+/** Removes passwords: an error quotes a URL that was given in place of another argument. */
 export function withoutSecrets(text: string): string {
   return text.replace(/\/\/\S*@/g, '//***@');
 }

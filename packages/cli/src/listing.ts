@@ -6,7 +6,7 @@ export interface CountFlag {
   readonly count: string;
 }
 
-/** Gives a command that lists its limit, which {@link limitOf} reads. */
+/** Adds the option `--count`, which {@link limitOf} reads. */
 export function addCount(command: Command, shown: number, condition = ''): Command {
   return command.option('--count <number>', `list at most this many${condition}`, String(shown));
 }
@@ -16,7 +16,7 @@ export function limitOf({ count }: CountFlag): number {
   return countOf('--count', count);
 }
 
-/** Prints the first of a list. After them a note says if there are more, so that a list that was cut is not taken for all. */
+/** Prints the first `limit` of a list, then a note if there are more. */
 export async function printFirst<T>(
   output: Output,
   limit: number,
@@ -34,7 +34,7 @@ export async function printFirst<T>(
   if (isMore) await output.note(`Listed only up to --count ${limit}; there are more`);
 }
 
-/** What a method of the manager returns in pages, page after page. */
+/** All results of a method of the manager that returns pages. */
 export async function* allPages<T extends { readonly id: string }>(
   size: number,
   read: (page: { count: number; after?: string }) => Promise<T[]>,

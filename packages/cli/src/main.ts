@@ -3,7 +3,7 @@ import { EXIT } from './failure.js';
 import { runTool } from './program.js';
 
 process.stdout.on('error', (error: NodeJS.ErrnoException) => {
-  // The reader has enough, as `head` has.
+  // The reader has closed the pipe, as `head` does.
   if (error.code === 'EPIPE') process.exit(EXIT.done);
   throw error;
 });

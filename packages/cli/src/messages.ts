@@ -3,7 +3,7 @@ import type { Entry } from './entries.js';
 import type { Output } from './output.js';
 import { printable, printableBytes, utf8 } from './printable.js';
 
-/** At a terminal a payload is cut here, in bytes; elsewhere it is whole. */
+/** Bytes after which a payload is cut at a terminal; elsewhere it is complete. */
 const LONGEST_AT_TERMINAL = 2_000;
 
 /** A message in JSON, as `--json` prints it and a line of an ndjson file has it. */
@@ -15,7 +15,7 @@ export interface MessageJson extends PayloadJson {
   readonly headers: Readonly<Record<string, string>>;
 }
 
-/** Bytes that are no UTF-8 are base64. */
+/** Base64 if the bytes are not UTF-8. */
 export interface PayloadJson {
   readonly payload: string;
   readonly encoding: 'utf8' | 'base64';
@@ -26,7 +26,7 @@ export function messageJson({ streamKey, shardId, message }: Entry): MessageJson
   return { id, streamKey, shardId, timestamp: timestampOf(message), headers, ...payloadJson(payload) };
 }
 
-/** The same with the fields of an entry that has no payload. */
+/** The same, with the fields of an entry that has no payload. */
 export function shownJson(entry: Entry): MessageJson & { readonly fields?: Readonly<Record<string, string>> } {
   const { hasPayload, fields } = entry.message;
   if (hasPayload) return messageJson(entry);
@@ -43,7 +43,7 @@ export function payloadJson(payload: Uint8Array): PayloadJson {
     : { payload: text, encoding: 'utf8' };
 }
 
-/** A dead letter as `--json` has it. */
+/** A dead letter as `--json` prints it. */
 export function deadLetterJson({ payload, ...letter }: DeadLetterMessage): Record<string, unknown> {
   return { ...letter, ...payloadJson(payload) };
 }

@@ -21,12 +21,12 @@ export class Output {
     return process.stdout.isTTY === true;
   }
 
-  /** One line of results, of printable text. Resolves when it is written, or the reader can take more. */
+  /** One line of results, which must be printable. Resolves when it is written or the output accepts more. */
   async line(text: string): Promise<void> {
     await write(process.stdout, `${text}\n`);
   }
 
-  /** One line beside the results, also with `--json`, or several of them. They are made printable. */
+  /** Lines on the standard error, also with `--json`. They are made printable. */
   async note(...lines: readonly string[]): Promise<void> {
     await write(process.stderr, `${lines.map(printable).join('\n')}\n`);
   }
@@ -61,13 +61,13 @@ export class Output {
       .join('\n');
   }
 
-  /** With colours at a terminal that has them. */
+  /** Styled at a terminal with colours, else unchanged. */
   styled(style: Style, text: string): string {
     return this.isTerminal && process.stdout.hasColors() ? styleText(style, text) : text;
   }
 }
 
-/** Rows that are laid out at once: the time that this takes grows with their square. */
+/** Rows that are laid out at once: the time for a layout grows with their square. */
 const PIECE = 1_000;
 
 const NO_FRAME = Object.fromEntries(

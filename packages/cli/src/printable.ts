@@ -1,17 +1,17 @@
 /**
- * What a terminal obeys in place of showing it: control characters, those that change the direction of text or cannot be seen,
- * other ends of lines, and halves of characters. A name or payload may have been written by anyone.
+ * Characters that a terminal obeys or does not show: control characters, characters that change the direction of text or are
+ * invisible, line separators, and unpaired surrogates. Names and payloads come from any producer.
  */
 const UNSAFE = /[\p{Cc}\p{Cf}\p{Cs}\p{Zl}\p{Zp}]/gu;
 
-/** In JSON as elsewhere: a character beyond 16 bits has two. */
+/** The escape of JSON, which is two escapes for a character beyond 16 bits. */
 const escaped = (character: string): string =>
   Array.from(
     { length: character.length },
     (_, at) => `\\u${character.charCodeAt(at).toString(16).padStart(4, '0')}`,
   ).join('');
 
-/** Text for a terminal: what it would obey is shown as `\u001b`. */
+/** Text for a terminal, with escapes such as `\u001b` for unsafe characters. */
 export function printable(text: string): string {
   return text.replace(UNSAFE, (character) => {
     if (character === '\n') return '\\n';
@@ -21,7 +21,7 @@ export function printable(text: string): string {
   });
 }
 
-/** JSON on one line, which a terminal only shows; the value that it stands for is unchanged. */
+/** JSON on one line, with escapes for unsafe characters; the parsed value is the same. */
 export function printableJson(value: unknown): string {
   return JSON.stringify(value).replace(UNSAFE, escaped);
 }

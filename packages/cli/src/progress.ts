@@ -3,7 +3,7 @@ import { counted, readableBytes } from './numbers.js';
 import type { Output } from './output.js';
 import { readableDuration } from './time.js';
 
-/** Milliseconds between two looks of a bar at a terminal, and between two lines elsewhere. */
+/** Milliseconds between two updates of the bar at a terminal, and between two lines elsewhere. */
 const BAR_INTERVAL = 200;
 const LINE_INTERVAL = 5_000;
 
@@ -23,7 +23,7 @@ export class Progress {
   #messages = 0;
   #bytes = 0;
 
-  /** @param total as far as it is known; 0 for an unknown number */
+  /** @param total expected messages; 0 if unknown */
   constructor(output: Output, verb: string, total: number) {
     this.#output = output;
     this.#verb = verb;
@@ -56,7 +56,7 @@ export class Progress {
 
   #show(): void {
     if (this.#bar) {
-      // What is appended in between is counted as well.
+      // Messages that were appended since the start are counted as well.
       this.#bar.setTotal(Math.max(this.#total, this.#messages));
       this.#bar.update(this.#messages, this.#numbers());
       return;

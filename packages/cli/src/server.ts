@@ -1,7 +1,7 @@
 import { Cluster } from 'ioredis';
 import type { Redis } from 'ioredis';
 
-/** Milliseconds by the clock of the server that has the key. */
+/** Milliseconds by the clock of the server that holds the key. */
 export async function serverTime(redis: Redis | Cluster, key: string): Promise<number> {
   const node = redis instanceof Cluster ? await nodeOf(redis, key) : redis;
   const [seconds, microseconds] = await node.time();

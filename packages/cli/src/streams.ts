@@ -4,7 +4,7 @@ import { FailedError } from './failure.js';
 
 const MOST_LISTED = 10;
 
-/** A stream that exists. @throws FailedError, or why the key is no stream */
+/** Details of a stream. @throws FailedError if it does not exist, WrongTypeError if the key holds another type */
 export async function existingStream(manager: StreamManager, streamKey: string): Promise<StreamDetails> {
   const details = await manager.info(streamKey);
   if (details.shards.length === 0) throw new FailedError(`There is no stream '${streamKey}'`);
@@ -25,7 +25,7 @@ export async function existingGroup(
   return found;
 }
 
-/** What is known of streams, and the keys of those that the user may not read. */
+/** Details of streams, and the keys of those that the user may not read. */
 export async function detailsOf(
   manager: StreamManager,
   keys: readonly string[],
@@ -48,7 +48,7 @@ export function literal(text: string): string {
   return text.replace(/[\\^$.|?+*()[\]{}]/g, '\\$&');
 }
 
-/** Names for one line, of which the first ten are enough. */
+/** Names for one line: the first ten, and how many more there are. */
 export function listed(names: readonly string[]): string {
   const more = names.length - MOST_LISTED;
   return names.slice(0, MOST_LISTED).join(', ') + (more > 0 ? ` and ${more} more` : '');

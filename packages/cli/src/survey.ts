@@ -2,7 +2,7 @@ import { FileDamagedError } from 'nestjs-redis-streams/engine';
 import { compareIds } from './entries.js';
 import type { FileMessage } from './dump-reader.js';
 
-/** A shard as the file has it. */
+/** What a file has of one shard. */
 interface SurveyedShard {
   messages: number;
   firstId: string | undefined;
@@ -11,16 +11,16 @@ interface SurveyedShard {
 
 interface SurveyedStream {
   readonly shards: Map<bigint, SurveyedShard>;
-  /** Messages with the id of an entry, and without one. */
+  /** Numbers of messages with and without the id of an entry. */
   withId: number;
   withoutId: number;
-  /** Where the first message is whose id is not above that of the message before it. */
+  /** Offset of the first message whose id is not above that of the message before it. */
   disorder: number | undefined;
-  /** Where the first message without an id is. */
+  /** Offset of the first message without an id. */
   noId: number | undefined;
 }
 
-/** What is in a file: found by the first reading, before anything is written. */
+/** The streams, shards and messages of a file, counted in a first pass before anything is written. */
 export class Survey {
   readonly streams = new Map<string, SurveyedStream>();
   messages = 0;

@@ -15,7 +15,7 @@ export async function ask(question: string): Promise<string | undefined> {
 export async function askHidden(question: string): Promise<string | undefined> {
   const silent = new Writable({ write: (_chunk, _encoding, done) => done() });
   const answer = askOn(silent, '');
-  // Not before: until the answer is awaited, the terminal shows what is typed.
+  // Only now: until the answer is awaited, the terminal echoes what is typed.
   process.stderr.write(question);
   const text = await answer;
   process.stderr.write('\n');

@@ -3,7 +3,7 @@ import type { Command, Option } from 'commander';
 import { Output } from '../output.js';
 import { examples } from '../session.js';
 
-/** What the scripts below call for the words that may follow. */
+/** The command that the scripts below call for candidates. */
 const COMPLETE = 'complete';
 
 const SCRIPTS = {
@@ -46,7 +46,7 @@ export function addCompletion(program: Command): void {
     .action(async (shell: keyof typeof SCRIPTS) => new Output({ isJson: false }).line(SCRIPTS[shell]));
 }
 
-/** Prints the words that may stand in place of the last one. The scripts call it; the help does not show it. */
+/** Prints the candidates for the last word. The scripts call it; the help does not show it. */
 export function addComplete(program: Command): void {
   program
     .command(COMPLETE, { hidden: true })

@@ -88,7 +88,7 @@ function addPrune(consumers: Command): void {
             try {
               await manager.removeConsumer(shard.key, group, name);
             } catch (error) {
-              // It was given a message since it was listed: it lives.
+              // It has received a message since it was listed, so it is alive.
               if (!(error instanceof ConsumerPendingError)) throw error;
               isRemoved = false;
             }

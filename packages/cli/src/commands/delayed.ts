@@ -81,14 +81,14 @@ function addCancel(delayed: Command): void {
           const text = `${dryRun ? 'Would cancel' : 'Cancelled'} ${counted(cancelled, 'delayed message')} of ${printable(key)}`;
           if (output.isJson) await output.json([{ streamKey: key, cancelled, dryRun: dryRun === true }]);
           else await output.line(text);
-          // With --all, some may have become due.
+          // With --all, some may have become due since.
           if (missing.length > 0 && !all) throw new FailedError(`No delayed message has the id ${missing.join(', ')}`);
         },
       ),
     );
 }
 
-/** The stream, which need not exist while its messages wait, and its shards. */
+/** The shards of the stream, and its own key, which need not exist while messages wait. */
 async function placesOf(manager: StreamManager, key: string): Promise<Array<{ key: string; shardId: number }>> {
   const { shards } = await manager.info(key);
   const own = shards.some((shard) => shard.key === key) ? [] : [{ key, shardId: 0 }];
@@ -113,7 +113,7 @@ function waitingIn(manager: StreamManager, key: string): AsyncGenerator<DelayedM
   return allPages(PAGE, (page) => manager.delayed(key, page));
 }
 
-/** Those of all shards in the order of their times. @param most of each shard */
+/** The delayed messages of all shards, ordered by time. @param most maximum number from each shard */
 async function* waitingOf(manager: StreamManager, key: string, most: number): AsyncGenerator<Waiting> {
   const found: Waiting[] = [];
   for (const { key: place, shardId } of await placesOf(manager, key)) {

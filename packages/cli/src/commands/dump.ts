@@ -28,7 +28,7 @@ interface DumpOptions {
   force?: boolean;
 }
 
-/** A key to dump, and what the file calls it. */
+/** A key to dump, with the stream and shard that it has in the file. */
 interface Source {
   readonly key: string;
   readonly streamKey: string;
@@ -45,7 +45,7 @@ interface DumpedStream {
   messages: number;
 }
 
-/** Stream keys that the reference's tools read. */
+/** Stream keys that the Rust tools accept. */
 const REFERENCE_KEY = /^[A-Za-z0-9._-]{1,249}$/;
 const MAX_MILLISECONDS = 2n ** 48n;
 const MAX_COUNTER = 2n ** 16n;
@@ -132,7 +132,7 @@ async function dump(session: Session, options: DumpOptions): Promise<void> {
   }
 }
 
-/** The keys of the streams with the entries that they have now: those that come later would keep a dump from ending. */
+/** The keys of the streams, with the last ids that they have now: a dump of later entries might never end. */
 async function streamsOf(manager: StreamManager, names: readonly string[]): Promise<DumpedStream[]> {
   const streams: DumpedStream[] = [];
   const all = await allKeys(manager);
@@ -159,7 +159,7 @@ async function streamsOf(manager: StreamManager, names: readonly string[]): Prom
   return streams;
 }
 
-/** Empty where the user may not list them; then shards up to a gap of 32 numbers are found. */
+/** Empty if the user may not list keys; then shards up to a gap of 32 numbers are found. */
 async function allKeys(manager: StreamManager): Promise<string[]> {
   try {
     return await streamKeysOf(manager);
@@ -169,7 +169,7 @@ async function allKeys(manager: StreamManager): Promise<string[]> {
   }
 }
 
-/** Those of the shards of a stream by their ids; those of streams under several names one after the other. */
+/** The entries of a stream: its shards are merged by id, streams under several keys follow one another. */
 async function* messagesOf(
   manager: StreamManager,
   { sources }: DumpedStream,
@@ -222,7 +222,7 @@ function higherId(one: string, other: string): string {
   return compareIds(one, other) < 0 ? other : one;
 }
 
-/** Whether a .ss file keeps all of it. */
+/** Whether a .ss file can hold the whole entry. */
 function isPayloadAlone({ message }: Entry): boolean {
   return message.storedFields.length === 2 && message.hasPayload;
 }

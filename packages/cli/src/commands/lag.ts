@@ -20,7 +20,7 @@ interface LagOptions {
   group?: string;
 }
 
-/** What a group has not handled yet. */
+/** The messages that a group has not handled yet. */
 interface GroupLag {
   readonly group: string;
   /** Entries that were not delivered; undefined where the server does not count them. */

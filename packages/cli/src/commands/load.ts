@@ -23,24 +23,24 @@ interface LoadOptions {
   dryRun?: boolean;
 }
 
-/** A stream of the file, and where it is loaded to. */
+/** A stream of the file, and the stream that it is loaded to. */
 interface Target {
-  /** In the file. */
+  /** The key in the file. */
   readonly source: string;
-  /** In Redis. */
+  /** The key in Redis. */
   readonly streamKey: string;
   readonly isSharded: boolean;
   readonly messages: number;
-  /** Entries that the keys of the stream have already. */
+  /** Entries that the stream has already. */
   readonly entries: number;
   readonly keepsIds: boolean;
   loaded: number;
 }
 
-/** Messages, and about how many bytes, that are appended at once. */
+/** Limits of one batch: messages, and about as many bytes. */
 const BATCH_MESSAGES = 500;
 const BATCH_BYTES = 1024 * 1024;
-/** Damaged parts that are printed one by one. */
+/** Damaged parts that are printed at most. */
 const MOST_NOTED = 10;
 
 export function addLoad(program: Command): void {
@@ -84,7 +84,7 @@ async function load(session: Session, options: LoadOptions): Promise<void> {
   await report(session, targets, dryRun);
 }
 
-/** Reads the whole file. @throws FailedError when it is damaged and not salvaged */
+/** The first pass over the whole file. @throws FailedError if it is damaged and not salvaged */
 async function checked(
   { output }: Session,
   file: string,
@@ -170,7 +170,7 @@ async function targetsOf(
   );
 }
 
-/** Entries of a key, and the last id that it has given, also to entries that were removed. */
+/** The number of entries of a key, and its last generated id, which can be that of a deleted entry. */
 async function stateOf(redis: Redis | Cluster, key: string): Promise<{ entries: number; lastId: string }> {
   try {
     const reply = (await redis.xinfo('STREAM', key)) as unknown[];
@@ -191,7 +191,7 @@ interface Work {
   readonly signal: AbortSignal;
 }
 
-/** Reads the file again, and appends. */
+/** The second pass, which appends. */
 async function append(session: Session, redis: Redis | Cluster, work: Work): Promise<void> {
   const { file, format, survey, targets, salvage, signal } = work;
   const bySource = new Map(targets.map((target) => [target.source, target]));
@@ -213,7 +213,7 @@ async function append(session: Session, redis: Redis | Cluster, work: Work): Pro
       if (signal.aborted) throw signal.reason;
       const target = bySource.get(message.streamKey);
       if (!target || survey.isContradictory(message)) {
-        // The first reading has named it; without --salvage the file has changed since.
+        // The first pass has reported it; without --salvage the file has changed since.
         if (salvage) continue;
         throw contradictionAt(message.offset);
       }
@@ -234,7 +234,7 @@ async function append(session: Session, redis: Redis | Cluster, work: Work): Pro
   }
 }
 
-/** In one transaction, so that nothing comes in between. Where one is refused, those before it stay. */
+/** In one transaction, so that no other entry comes between. If Redis refuses one entry, the others of the batch stay. */
 async function appendAll(
   redis: Redis | Cluster,
   key: string,

@@ -11,7 +11,7 @@ interface SeekOptions {
   dryRun?: boolean;
 }
 
-/** Of the group on one key. */
+/** The move of the group on one key. */
 interface Move {
   readonly streamKey: string;
   readonly shardId: number;
@@ -24,7 +24,7 @@ type Target = Date | 'beginning' | 'end' | { readonly id: string };
 
 const WHERE = `beginning, end, an id, ${TIME}`;
 
-/** More are not counted: each of them has to be read. */
+/** Messages that are counted at most, because counting reads them. */
 const MOST_COUNTED = 1_000;
 
 export function addSeek(program: Command): void {
@@ -88,7 +88,7 @@ function targetOf(to: string): Target {
   return isEntryId(to) ? { id: to } : timeOf('--to', to, WHERE);
 }
 
-/** How many messages follow the target, as far as {@link MOST_COUNTED} and one more. */
+/** The number of messages after the target, at most {@link MOST_COUNTED} + 1. */
 async function countAfter(manager: StreamManager, key: string, target: Target): Promise<number> {
   if (target === 'end') return 0;
   const from = target instanceof Date ? { after: target } : target === 'beginning' ? '-' : target.id;

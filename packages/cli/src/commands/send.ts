@@ -13,7 +13,7 @@ interface SendFlags {
   shards?: string;
 }
 
-/** Lines that are sent before the first of them is confirmed. */
+/** Lines in flight before the first of them is confirmed. */
 const MOST_WAITING = 1_000;
 const NEWLINE = 10;
 
@@ -46,7 +46,7 @@ export function addSend(program: Command): void {
         const sharder = await sharderOf(session, streamKey, flags);
         const producer = await (await session.streamer()).createProducer(streamKey, sharder);
         if (payload !== undefined) return print(session, [await producer.send(payload, options)]);
-        // In the order of the lines, and a line that fails ends the command.
+        // Receipts are printed in the order of the lines; a line that fails ends the command.
         const waiting: Array<Promise<Receipt>> = [];
         const receipts: Receipt[] = [];
         const settleFirst = async (): Promise<void> => {
@@ -92,7 +92,7 @@ async function shardsOf(session: Session, streamKey: string): Promise<number> {
   return Math.max(...shards.map(({ shardId }) => shardId)) + 1;
 }
 
-/** The lines of an input as bytes, which need not be text, without their ends. */
+/** The lines of an input as bytes, which need not be text, without newlines. */
 async function* linesOf(input: Readable): AsyncGenerator<Buffer> {
   let parts: Buffer[] = [];
   for await (const chunk of input as AsyncIterable<Buffer>) {

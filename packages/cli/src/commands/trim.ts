@@ -72,7 +72,7 @@ export function addTrim(program: Command): void {
     );
 }
 
-/** How a key is trimmed, and what that deletes. */
+/** The function that trims a key, and a description of what it deletes. */
 async function trimmer(session: Session, maxLen?: string, minAge?: string): Promise<[Trim, effect: string]> {
   if (maxLen !== undefined) {
     const kept = countOf('--max-len', maxLen, 0);
@@ -100,7 +100,7 @@ function trimToLength(session: Session, kept: number): Trim {
   };
 }
 
-/** By the clock of Redis, which the ids are of. */
+/** Ages are by the clock of Redis, which generates the ids. */
 function trimToAge(session: Session, age: number): Trim {
   return async ({ key, shardId }, dryRun) => {
     const redis = await session.redis();

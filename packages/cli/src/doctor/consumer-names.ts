@@ -10,9 +10,9 @@ import type { Finding } from './finding.js';
  */
 const WATCHED_FOR = 8_000;
 const INTERVAL = 25;
-/** Milliseconds of an interval for each lease, so that many of them do not keep the server busy. */
+/** Milliseconds of the interval for each lease, so that many leases do not load the server. */
 const INTERVAL_PER_LEASE = 0.5;
-/** A change of the id may be a restart; the return of one that was there before is not. */
+/** One change of the id can be a restart; an id that returns cannot. */
 const CHANGES_OF_TWO = 2;
 
 /** Consumer names that two live processes have at the same time. */

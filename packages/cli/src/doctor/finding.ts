@@ -1,16 +1,16 @@
 /**
- * `danger`: messages can be lost. `warning`: something does not work as it should. `note`: something to know. `ok`: looked at,
- * and as it should be.
+ * `danger`: messages can be lost. `warning`: something does not work correctly. `note`: a fact that matters for operation.
+ * `ok`: the check found no fault.
  */
 export type Level = 'danger' | 'warning' | 'note' | 'ok';
 
-/** What a check says of one subject. */
+/** The result of a check for one subject. */
 export interface Finding {
   readonly level: Level;
   readonly check: string;
   /** A server, a stream or a group. */
   readonly subject: string;
   readonly message: string;
-  /** What to do; undefined where nothing is to be done. */
+  /** What the operator should do; undefined if nothing. */
   readonly advice?: string;
 }

@@ -5,7 +5,7 @@ import type { Finding } from './finding.js';
 interface Need {
   readonly level: 'warning' | 'note';
   readonly purpose: string;
-  /** Each is called in a way that changes nothing: on a key that does not exist. */
+  /** Calls on a key that does not exist, which change nothing. */
   readonly calls: ReadonlyArray<(key: string) => readonly [command: string, ...args: string[]]>;
 }
 
@@ -86,7 +86,7 @@ async function isRefused(redis: Redis | Cluster, command: string, args: readonly
     await redis.call(command, ...args);
     return false;
   } catch (error) {
-    // Of other errors, as NOGROUP, the command is permitted; of a key, only this one may be refused.
+    // After other errors, such as NOGROUP, the command is permitted. A refusal of the key says nothing about other keys.
     return error instanceof Error && /^NOPERM\b.*\b(?:command|subcommand)\b/i.test(error.message);
   }
 }

@@ -5,7 +5,7 @@ import type { Finding } from './finding.js';
 
 type Info = ReadonlyMap<string, string>;
 
-/** A clock that is further off makes delays and deadlines wrong, in milliseconds. */
+/** Milliseconds; a larger difference makes delays and deadlines wrong. */
 const LARGEST_SKEW = 1_000;
 
 const FEATURES: ReadonlyArray<readonly [major: number, minor: number, loss: string]> = [
@@ -123,7 +123,7 @@ async function checkPersistence(subject: string, node: Redis, info: Info): Promi
   return [...findings, { level: 'warning', check, subject, message, advice }];
 }
 
-/** Undefined where it is not permitted. */
+/** A value of the configuration; undefined if CONFIG GET is not permitted. */
 async function configOf(node: Redis, name: string): Promise<string | undefined> {
   try {
     const reply: unknown = await node.call('CONFIG', 'GET', name);

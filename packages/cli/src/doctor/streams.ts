@@ -6,9 +6,9 @@ import { readableDuration } from '../time.js';
 import type { Finding } from './finding.js';
 
 export interface StreamLimits {
-  /** Milliseconds without a sign of life after which a group counts as dead. */
+  /** Milliseconds without a read after which a group counts as dead. */
   readonly deadAfter: number;
-  /** Pending entries of a group that are too many. */
+  /** Pending entries of a group above which there is a warning. */
   readonly maxPending: number;
 }
 

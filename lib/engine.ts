@@ -5,6 +5,7 @@ export { parseStreamUrl } from './redis/connection/stream-url.js';
 export type { StreamUrl } from './redis/connection/stream-url.js';
 export type { RedisStreamsStatus } from './redis/connection/redis-connections.js';
 export { entryId } from './redis/commands/entry-id.js';
+export type { TimestampFormat } from './redis/commands/entry-id.js';
 export type { GroupConsumerInfo, GroupInfo, PendingEntry, RedisEffect } from './redis/commands/stream-commands.js';
 export type {
   AcknowledgingConsumer,
@@ -67,7 +68,8 @@ export type { RedriveOptions, RedriveResult } from './engine/admin/redrive.js';
 export { KeyHashSharder, PseudoRandomSharder, RoundRobinSharder } from './engine/producing/sharder.js';
 export type { BasicConsumer as StreamConsumer } from './engine/consuming/consumer-types.js';
 export { StreamManager } from './engine/admin/stream-manager.js';
-export type { DelayedMessage, DelayedQuery, PendingQuery, RangeBound } from './engine/admin/stream-manager.js';
+export type { DelayedMessage, DelayedQuery, PendingQuery } from './engine/admin/stream-manager.js';
+export type { RangeBound } from './engine/admin/range-bound.js';
 export type { GroupDetails, ShardDetails, StreamDetails } from './engine/admin/stream-details.js';
 export type {
   DeadLetterError,

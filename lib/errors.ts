@@ -214,6 +214,21 @@ export class TimestampRefusedError extends RedisStreamsError {
   }
 }
 
+/** A message with nanoseconds was sent to a stream whose ids have milliseconds: `timestampFormat` does not fit it. */
+export class TimestampFormatError extends RedisStreamsError {
+  override readonly name: string = 'TimestampFormatError';
+  readonly streamKey: string;
+
+  constructor(streamKey: string, cause?: unknown) {
+    super(
+      'ERR_TIMESTAMP_FORMAT',
+      `The ids of '${streamKey}' have milliseconds; with timestampFormat: 'ns' only a stream with nanoseconds, or a new one, can be written`,
+      { cause },
+    );
+    this.streamKey = streamKey;
+  }
+}
+
 /** The id cannot be written as `ms << 16 | seq`: its sequence is over 65,535, or its time over 48 bits. */
 export class SequenceOverflowError extends RedisStreamsError {
   override readonly name: string = 'SequenceOverflowError';

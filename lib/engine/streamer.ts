@@ -177,10 +177,24 @@ export class RedisStreamer
    * @internal
    */
   openProducer(streamKey: string | undefined, options: ProducerOptions): StreamProducer {
+    return this.#openProducer(streamKey, options, false);
+  }
+
+  /**
+   * A producer for reply streams: other servers write to them too, and may have another `timestampFormat`.
+   * @internal
+   */
+  openReplyProducer(): StreamProducer {
+    return this.#openProducer(undefined, {}, true);
+  }
+
+  #openProducer(streamKey: string | undefined, options: ProducerOptions, acceptsMilliseconds: boolean): StreamProducer {
     this.#requireOpen();
     const producer = StreamProducer.create(streamKey, resolveProducerOptions(options), {
       appending: this.#writer.appending,
       messageField: this.#options.messageField,
+      timestampFormat: this.#options.timestampFormat,
+      acceptsMilliseconds,
       timeout: this.#options.timeout,
       connectTimeout: this.#options.connectTimeout,
       logger: this.#logger,
@@ -242,7 +256,7 @@ export class RedisStreamer
 
   async createManager(): Promise<StreamManager> {
     this.#requireOpen();
-    return StreamManager.create(this.#control, this.#options.messageField);
+    return StreamManager.create(this.#control, this.#options);
   }
 
   /** Remembers what a group has handled, for handlers that must not do their work twice. @throws InvalidOptionError */
@@ -378,7 +392,7 @@ export class RedisStreamer
       address: this.#connections.address,
       isForReplies: false,
       isCluster: () => this.#connections.isCluster,
-      messageField: this.#options.messageField,
+      format: this.#options,
       blockTimeout: this.#options.blockTimeout,
       timeout: this.#options.timeout,
       logger: this.#logger,
@@ -403,7 +417,8 @@ export class RedisStreamer
   }
 
   #commands(router: ConnectionRouter): StreamCommands {
-    return redisStreamCommands(router, this.#features, this.#keyPrefix, this.#options.timeout);
+    const { timeout, timestampFormat } = this.#options;
+    return redisStreamCommands(router, this.#features, this.#keyPrefix, timeout, timestampFormat);
   }
 
   /** A listener that throws must not stop the connection that announces its state. */

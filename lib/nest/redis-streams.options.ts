@@ -13,6 +13,7 @@ import type { Telemetry } from '../engine/telemetry/telemetry.js';
 import type { RetryOptions } from '../engine/settling/retry-policy.js';
 import { InvalidOptionError } from '../errors.js';
 import type { RedisStreamsLogger } from '../shared/logger.js';
+import type { TimestampFormat } from '../redis/commands/entry-id.js';
 import type { RedisStreamsConnection } from '../redis/connection/connection-target.js';
 import type { FailurePolicy } from './server/failure-policy.js';
 import type { DeadLetterEvent } from './redis-streams.events.js';
@@ -31,6 +32,8 @@ export interface RedisStreamsCommonOptions {
   streams?: Readonly<Record<string, string>>;
   /** Entry field that holds the payload. Default `msg`. */
   messageField?: string;
+  /** What the times in ids are counted in, see the option of the streamer. Default `ms`. */
+  timestampFormat?: TimestampFormat;
   /**
    * Longest wait for the first connection, and longest time for which a send is repeated during an outage. Default
    * 60,000.
@@ -116,8 +119,8 @@ export interface ServerRedisStreamsOptions extends RedisStreamsCommonOptions {
    * false.
    */
   retention?: RetentionOptions | boolean;
-  /** Reads `key:0`, `key:1`, … as shards of the stream `key`. Default false. */
-  shards?: boolean;
+  /** Reads `key:0`, `key:1`, … as shards of `key`: true finds them, a number or list names them. Default false. */
+  shards?: boolean | number | readonly number[];
   /**
    * Patterns may be wildcards, in the words of NATS: `orders.*` are all streams of one more word, `orders.>` those of one or
    * more. Streams that exist at the start are read as `autoStreamReset` says, those that appear later from their beginning, as
@@ -232,6 +235,7 @@ export const TRANSPORT_OPTIONS = optionNames<ClientRedisStreamsOptions & ServerR
   keyPrefix: true,
   streams: true,
   messageField: true,
+  timestampFormat: true,
   timeout: true,
   connectTimeout: true,
   blockTimeout: true,
@@ -334,7 +338,6 @@ export function resolveServerOptions(options: ServerRedisStreamsOptions): Resolv
   check.integer('concurrency', concurrency, 1, 100_000);
   check.name('replyPrefix', replyPrefix);
   if (options.maxPayload !== undefined) check.integer('maxPayload', maxPayload, 1);
-  if (options.shards !== undefined) check.boolean('shards', options.shards);
   if (options.onDeadLetter !== undefined) check.function('onDeadLetter', options.onDeadLetter);
   if (mode === 'real-time') refuseGroup(options);
   if (mode !== 'real-time' && !options.group) {
@@ -345,9 +348,16 @@ export function resolveServerOptions(options: ServerRedisStreamsOptions): Resolv
   const { group, shards = false } = options;
   const streams = resolveStreams(options.streams);
   const wildcards = resolveWildcards(options.wildcards);
+  if (wildcards && typeof shards !== 'boolean') {
+    throw new InvalidOptionError(
+      'shards',
+      'must be true or false with wildcards, which find streams by their shards',
+      shards,
+    );
+  }
   return {
     group,
-    shards,
+    shards: shards !== false,
     wildcards,
     streams,
     ack,
@@ -407,8 +417,8 @@ function resolveStreams(streams: unknown): StreamNames {
 export function consumerOptions(options: ServerRedisStreamsOptions, mode: ConsumerMode): ConsumerOptions {
   const common = {
     ...pick(options, ['batchSize', 'prefetch']),
-    shardDiscoveryInterval: options.shards ? undefined : false,
-  } as const;
+    ...shardOptions(options.shards),
+  };
   if (mode === 'real-time') {
     const own = options.mode === 'real-time' ? pick(options, ['autoStreamReset']) : {};
     return { ...common, autoStreamReset: 'latest', ...own, mode };
@@ -426,6 +436,13 @@ export function consumerOptions(options: ServerRedisStreamsOptions, mode: Consum
     mkStream: true,
     mode,
   } as ConsumerOptions;
+}
+
+function shardOptions(
+  shards: ServerRedisStreamsOptions['shards'] = false,
+): Pick<ConsumerOptions, 'shards' | 'shardDiscoveryInterval'> {
+  if (typeof shards !== 'boolean') return { shards };
+  return shards ? {} : { shardDiscoveryInterval: false };
 }
 
 /** @throws InvalidOptionError, which names the handler's pattern */

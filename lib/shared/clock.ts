@@ -5,3 +5,25 @@
 export function monotonicNow(): number {
   return Math.floor(performance.now());
 }
+
+const NANOSECONDS_IN_MILLISECOND = 1_000_000n;
+
+/**
+ * The time of the system clock, in nanoseconds since 1970. The clock has milliseconds; what has passed since this one began
+ * for us is added, so that times rise within a millisecond too.
+ */
+export class NanosecondClock {
+  #millisecond = 0n;
+  #from = 0n;
+
+  now(): bigint {
+    const millisecond = BigInt(Date.now()) * NANOSECONDS_IN_MILLISECOND;
+    const ticks = process.hrtime.bigint();
+    if (millisecond !== this.#millisecond) {
+      this.#millisecond = millisecond;
+      this.#from = ticks;
+    }
+    const passed = ticks - this.#from;
+    return millisecond + (passed < NANOSECONDS_IN_MILLISECOND ? passed : NANOSECONDS_IN_MILLISECOND - 1n);
+  }
+}

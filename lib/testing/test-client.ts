@@ -133,7 +133,7 @@ class OfflineStreamer extends RedisStreamer {
   }
 
   override async createManager(): Promise<StreamManager> {
-    return StreamManager.create(commandsOf(this.#streams()), DEFAULTS.streamer.messageField);
+    return StreamManager.create(commandsOf(this.#streams()), DEFAULTS.streamer);
   }
 }
 

@@ -417,7 +417,7 @@ export class TestServerRedisStreams
   ): RedisStreamsContext {
     const shard = { streamKey, shardId: 0, key: streamKey };
     const stored = { id: entry.id, fields: entry.fields, deliveryCount };
-    const delivery = new Delivery(StreamMessage.create(shard, stored, DEFAULTS.streamer.messageField), () => undefined);
+    const delivery = new Delivery(StreamMessage.create(shard, stored, DEFAULTS.streamer), () => undefined);
     if (signal?.aborted) delivery.abort('shutdown');
     signal?.addEventListener('abort', () => delivery.abort('shutdown'), { once: true });
     const hasGroup = binding.mode !== 'real-time';

@@ -97,13 +97,18 @@ describe('delayed messages and trimming', () => {
     expect((await runTool(['trim', key, '--max-len', '5', '--dry-run'], { url })).stderr).toBe('');
   });
 
-  it('trim --max-len and --min-age delete exactly, on every shard', async () => {
+  it.each([
+    ['', 'milliseconds'],
+    ['123456', 'nanoseconds'],
+  ])('trim --max-len and --min-age delete exactly, on every shard, where ids end in "%s" for %s', async (digits) => {
     const key = uniqueName('orders');
     const now = Date.now();
     for (const shard of [0, 1]) {
       for (const age of [7_200_000, 3_700_000, 60_000, 0])
-        await redis.xadd(`${key}:${shard}`, `${now - age}-0`, 'msg', 'x');
+        await redis.xadd(`${key}:${shard}`, `${now - age}${digits}-0`, 'msg', 'x');
     }
+    const { stdout } = await runTool(['tail', key, '--since', '1h', '--json'], { url });
+    expect(stdout.trim().split('\n')).toHaveLength(4);
     const trim = async (...args: string[]): Promise<number[]> => {
       const trimmed = await runToolForJson<Array<{ trimmed: number }>>(['trim', key, ...args], { url });
       return trimmed.map((each) => each.trimmed);

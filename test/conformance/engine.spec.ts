@@ -54,6 +54,22 @@ describe.each(WAYS)('the engine over $name:', (way) => {
     expect(more.map(([, fields]) => fields)).toEqual(payloads.map((n) => ['msg', n, 'h:n', n]));
   });
 
+  it.each(DELIVERIES)('a producer with delivery %s sends ids in nanoseconds', async (delivery) => {
+    const stream = bench.key();
+    const streamer = await engine.connect({ timestampFormat: 'ns' });
+    const producer = await streamer.createProducer(stream, { delivery, maxBatch: 40 });
+    if (!way.may.scripts || !bench.hasPartialIds) {
+      await expect(producer.send('x')).rejects.toMatchObject({ code: 'ERR_UNSUPPORTED_OPERATION' });
+      return;
+    }
+    const payloads = numbers(0, 199);
+    const receipts = await Promise.all(payloads.map((payload) => producer.send(payload)));
+    const entries = await bench.stored(stream);
+    expect(entries.map(([, [, payload]]) => payload)).toEqual(payloads);
+    expect(entries.map(([id]) => id)).toEqual(receipts.map(({ id }) => id));
+    expect(receipts.map(({ id }) => id.split('-')[0]?.length)).toEqual(payloads.map(() => 19));
+  });
+
   it.each(DELIVERIES)('a refused message with delivery %s fails alone', async (delivery) => {
     if (!canSend(delivery) || !bench.hasPartialIds || (delivery === 'exactly-once' && bench.version < 7)) return;
     const stream = bench.key();

@@ -138,6 +138,7 @@ it('every option of the server is checked: an invalid value of each is refused',
     connection: true, consumer: true, consumerExpiry: true, deadLetter: true, deserializer: true, group: true, keyPrefix: true,
     maxPayload: true, messageField: true, mode: true, onDeadLetter: true, prefetch: true, replyPrefix: true, retention: true, retry: true,
     serializer: true, shards: true, shutdownTimeout: true, streams: true, telemetry: true, timeout: true,
+          timestampFormat: true,
     wildcards: true,
   }; // prettier-ignore
   for (const name of Object.keys(names)) {
@@ -151,6 +152,7 @@ it('every option of the client is checked: an invalid value of each is refused',
     maxLen: true, maxPayload: true, maxQueued: true, maxQueuedBytes: true, messageField: true, minAge: true, replyPrefix: true,
     requestTimeout: true, serializer: true, sharder: true, shutdownTimeout: true, streams: true,
     telemetry: true, timeout: true,
+          timestampFormat: true,
   }; // prettier-ignore
   for (const name of Object.keys(names)) {
     expect([name, refusal(() => new ClientRedisStreams({ [name]: SENSELESS }))]).toEqual([name, name]);

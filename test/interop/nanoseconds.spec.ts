@@ -6,6 +6,8 @@ import type { ReferenceMessage } from '../support/reference.js';
 import { numbers, take, takeTexts, useStreams } from '../support/streams.js';
 import { until } from '../support/until.js';
 
+const millisecondsOf = ({ nanoseconds }: ReferenceMessage): number => Number(BigInt(nanoseconds) / 1_000_000n);
+
 const reference = useReference();
 const streams = useStreams();
 
@@ -33,6 +35,55 @@ describe('a stream whose ids have nanoseconds', () => {
     for (const message of messages) mine.ack(message);
     await mine.commit();
     expect((await streams.redis.xpending(stream, 'workers'))[0]).toBe(0);
+  });
+
+  it('is written by both sides, and both read the same times and sequences', async () => {
+    const stream = uniqueName('interop');
+    const theirs = await reference.produce(undefined, 'ns');
+    const streamer = await streams.connect({ timestampFormat: 'ns' });
+    const producers = await Promise.all(
+      (['at-least-once', 'exactly-once'] as const).map((delivery) => streamer.createProducer(stream, { delivery })),
+    );
+    const sent: Array<{ text: string; sequence: string; milliseconds: number }> = [];
+    for (const round of numbers(0, 19)) {
+      const text = `theirs ${round}`;
+      const [receipt] = (await theirs.send(stream, [text])) as [ReferenceMessage];
+      sent.push({ text, sequence: receipt.sequence, milliseconds: millisecondsOf(receipt) });
+      for (const [index, producer] of producers.entries()) {
+        const own = `ours ${index} ${round}`;
+        const { sequence, timestamp } = await producer.send(own);
+        sent.push({ text: own, sequence: String(sequence), milliseconds: timestamp.getTime() });
+      }
+    }
+    const options = { mode: 'real-time', autoStreamReset: 'earliest' } as const;
+    const read = await (await reference.consume(stream, options, 'ns')).take(sent.length);
+    expect(
+      read.map((message) => ({
+        text: message.text,
+        sequence: message.sequence,
+        milliseconds: millisecondsOf(message),
+      })),
+    ).toEqual(sent);
+    const messages = await take(await streamer.createConsumer(stream, options), sent.length);
+    expect(
+      messages.map((message) => ({
+        text: message.text(),
+        sequence: String(message.sequence),
+        milliseconds: message.timestamp.getTime(),
+      })),
+    ).toEqual(sent);
+  });
+
+  it('takes more of our messages in a millisecond than a counter of the reference has', async () => {
+    const stream = uniqueName('interop');
+    const producer = await (await streams.connect({ timestampFormat: 'ns' })).createProducer(stream);
+    // As if the clock of the last producer had been ahead: all of these get times behind its own.
+    await streams.redis.xadd(stream, '9000000000000000000-0', 'msg', 'ahead');
+    const count = 70_000;
+    for (let index = 0; index < count; index += 1) producer.enqueue(String(index));
+    await producer.flush();
+    const consumer = await reference.consume(stream, { mode: 'real-time', autoStreamReset: 'earliest' }, 'ns');
+    expect((await consumer.takeTexts(count + 1)).at(-1)).toBe(String(count - 1));
   });
 
   it('can be sought in by time and by id, and has no 64-bit sequences', async () => {

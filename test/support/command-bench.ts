@@ -165,8 +165,8 @@ export class CommandBench {
   } {
     const { writer, control } = this.connections;
     return {
-      writing: redisStreamCommands(writer, features, keyPrefix, TIMEOUT),
-      control: redisStreamCommands(control, features, keyPrefix, TIMEOUT),
+      writing: redisStreamCommands(writer, features, keyPrefix, TIMEOUT, 'ms'),
+      control: redisStreamCommands(control, features, keyPrefix, TIMEOUT, 'ms'),
     };
   }
 
@@ -183,7 +183,7 @@ export class CommandBench {
     await router.ready(key, TIMEOUT);
     return {
       connection,
-      reading: redisStreamCommands(router, new ServerFeatures(), '', TIMEOUT).reading,
+      reading: redisStreamCommands(router, new ServerFeatures(), '', TIMEOUT, 'ms').reading,
       interrupt: this.connections.interruptOf(connection),
     };
   }

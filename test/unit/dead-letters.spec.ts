@@ -3,7 +3,8 @@ import { expect, it } from '@jest/globals';
 import { listDeadLetters, resolveDeadLetterQuery } from '../../lib/engine/admin/dead-letters.js';
 import type { DeadLetterQuery } from '../../lib/engine/admin/dead-letters.js';
 import { redrive } from '../../lib/engine/admin/redrive.js';
-import { entryIdTime } from '../../lib/redis/commands/entry-id.js';
+import { DEFAULTS } from '../../lib/engine/options/options.js';
+import { entryIdTime, lastIdOfMillisecond } from '../../lib/redis/commands/entry-id.js';
 import type { StreamEntry } from '../../lib/redis/commands/stream-commands.js';
 
 const MIB = 1024 * 1024;
@@ -31,8 +32,12 @@ class Letters {
     return page;
   }
 
+  async timestampFormat(): Promise<'ms'> {
+    return 'ms';
+  }
+
   list(query: DeadLetterQuery): ReturnType<typeof listDeadLetters> {
-    return listDeadLetters(resolveDeadLetterQuery('orders', query), this, 'msg');
+    return listDeadLetters(resolveDeadLetterQuery('orders', query), this, DEFAULTS.streamer);
   }
 
   #letter(number: number): StreamEntry {
@@ -76,22 +81,32 @@ it('a dry run of redrive() reads dead letters in the same pages', async () => {
     'orders.dead',
     { dryRun: true },
     { reading: letters, appending: unused, pending: unused },
-    'msg',
+    DEFAULTS.streamer,
   );
   expect(result).toEqual({ redriven: 0, skipped: 10_000 });
   expect(Math.max(...letters.counts)).toBeLessThanOrEqual(250);
 });
 
-it('the ids and times of a query become one range', () => {
-  const rangeOf = (query: DeadLetterQuery): unknown[] => {
-    const { from, to } = resolveDeadLetterQuery('orders', query);
-    return [from, to];
+it.each([
+  ['ms', ''],
+  ['ns', '000000'],
+] as const)('the ids and times of a query become one range, with %s', async (format, digits) => {
+  const rangeOf = async (query: DeadLetterQuery): Promise<unknown> => {
+    let asked: unknown;
+    const range = async (_: string, ...ids: unknown[]): Promise<StreamEntry[]> => {
+      asked = ids.slice(0, 2);
+      return [];
+    };
+    const timestampFormat = async (): Promise<typeof format> => format;
+    await listDeadLetters(resolveDeadLetterQuery('orders', query), { range, timestampFormat }, DEFAULTS.streamer);
+    return asked;
   };
+  const last = (milliseconds: number): string => lastIdOfMillisecond(milliseconds, format);
   const [since, until] = [new Date(5), new Date(7)];
-  expect(rangeOf({})).toEqual(['0-0', '+']);
-  expect(rangeOf({ since, until })).toEqual(['5-0', '7']);
-  expect(rangeOf({ since, until: since })).toEqual(['5-0', '5']);
-  expect(rangeOf({ since, after: '4-9' })).toEqual(['5-0', '+']);
-  expect(rangeOf({ since, after: '5-0' })).toEqual(['5-1', '+']);
-  expect(rangeOf({ after: '18446744073709551615-18446744073709551615' })).toEqual([undefined, '+']);
+  expect(await rangeOf({})).toEqual(['0-0', '+']);
+  expect(await rangeOf({ since, until })).toEqual([`5${digits}`, last(7)]);
+  expect(await rangeOf({ since, until: since })).toEqual([`5${digits}`, last(5)]);
+  expect(await rangeOf({ since, after: '4-9' })).toEqual([`5${digits}`, '+']);
+  expect(await rangeOf({ since, after: `5${digits}-0` })).toEqual([`5${digits}-1`, '+']);
+  expect(await rangeOf({ after: '18446744073709551615-18446744073709551615' })).toBeUndefined();
 });

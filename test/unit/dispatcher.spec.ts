@@ -3,6 +3,7 @@ import { expect, it } from '@jest/globals';
 import type { ConsumerSession } from '../../lib/engine/consuming/consumer-session.js';
 import { Partition } from '../../lib/engine/consuming/partition.js';
 import { StreamMessage } from '../../lib/engine/messages/stream-message.js';
+import { DEFAULTS } from '../../lib/engine/options/options.js';
 import { Dispatcher } from '../../lib/engine/settling/dispatcher.js';
 import type { RateLimit } from '../../lib/engine/settling/rate-limit.js';
 
@@ -23,7 +24,9 @@ class FakeSession {
   constructor(count: number) {
     const { messages } = this;
     for (let number = 1; number <= count; number += 1) {
-      messages.push(StreamMessage.create(this.partition, { id: `${number}-0`, fields: [], deliveryCount: 1 }, 'msg'));
+      messages.push(
+        StreamMessage.create(this.partition, { id: `${number}-0`, fields: [], deliveryCount: 1 }, DEFAULTS.streamer),
+      );
     }
     this.buffer = {
       get size() {

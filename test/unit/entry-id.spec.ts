@@ -7,6 +7,8 @@ import {
   isEntryId,
   lastIdOfMillisecond,
   nextEntryId,
+  timeInIds,
+  timestampFormatOf,
   parseEntryId,
 } from '../../lib/redis/commands/entry-id.js';
 
@@ -49,8 +51,8 @@ describe('entry ids', () => {
   it('have a next one, also at the end of a millisecond', () => {
     expect(nextEntryId('5-6')).toBe('5-7');
     expect(nextEntryId(`5-${MAX}`)).toBe('6-0');
-    expect(compareEntryIds(lastIdOfMillisecond(5), '6-0')).toBeLessThan(0);
-    expect(nextEntryId(lastIdOfMillisecond(5))).toBe('6-0');
+    expect(compareEntryIds(lastIdOfMillisecond(5, 'ms'), '6-0')).toBeLessThan(0);
+    expect(nextEntryId(lastIdOfMillisecond(5, 'ms'))).toBe('6-0');
     expect(nextEntryId(`${MAX}-${MAX}`)).toBeUndefined();
   });
 
@@ -82,8 +84,27 @@ describe('entry ids', () => {
     expect(entryIdTime(`${MAX}-0`)).toBe(Number(MAX));
   });
 
-  it('have a last one of a millisecond, which in a stream with nanoseconds is that of its last nanosecond', () => {
-    expect(lastIdOfMillisecond(5, '1700000000123-0')).toBe(`5-${MAX}`);
-    expect(lastIdOfMillisecond(5, '1700000000123000000-0')).toBe(`5999999-${MAX}`);
+  it('have a first and a last one of a millisecond, also with nanoseconds', () => {
+    expect([timeInIds(5, 'ms'), lastIdOfMillisecond(5, 'ms')]).toEqual(['5', `5-${MAX}`]);
+    expect([timeInIds(5, 'ns'), lastIdOfMillisecond(5, 'ns')]).toEqual(['5000000', `5999999-${MAX}`]);
+    expect(timeInIds(0, 'ns')).toBe('0');
+  });
+
+  it('show what their times are counted in', () => {
+    expect(['0-0', '0-1', '1700000000123-0', `${2n ** 48n - 1n}-0`].map(timestampFormatOf)).toEqual(
+      Array(4).fill('ms'),
+    );
+    expect(['1700000000123456789-0', `${2n ** 63n - 1024n}-0`].map(timestampFormatOf)).toEqual(['ns', 'ns']);
+  });
+
+  it('with nanoseconds make a sequence of 80 bits', () => {
+    const id = '1700000000123456789-65535';
+    const sequence = (1_700_000_000_123_456_789n << 16n) | 65_535n;
+    expect(entryIdSequence(id, 'ns')).toBe(sequence);
+    expect(entryId.fromSequence(sequence)).toBe(id);
+    expect(() => entryIdSequence(id, 'ms')).toThrow(expect.objectContaining({ code: 'ERR_SEQUENCE_OVERFLOW', id }));
+    expect(() => entryIdSequence('1700000000123456789-65536', 'ns')).toThrow(
+      expect.objectContaining({ code: 'ERR_SEQUENCE_OVERFLOW' }),
+    );
   });
 });

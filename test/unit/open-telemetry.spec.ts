@@ -104,7 +104,10 @@ function metrics(temporality = AggregationTemporality.CUMULATIVE) {
 function message(headers: Record<string, string> = {}, deliveryCount = 1, streamKey = 'orders', id = '5-1') {
   const fields = ['data', '12345', ...Object.entries(headers).flatMap(([name, value]) => [`h:${name}`, value])];
   const entry = { id, deliveryCount, fields: fields.map((field) => Buffer.from(field)) };
-  return StreamMessage.create({ streamKey, shardId: 0, key: streamKey }, entry, 'data');
+  return StreamMessage.create({ streamKey, shardId: 0, key: streamKey }, entry, {
+    messageField: 'data',
+    timestampFormat: 'ms',
+  });
 }
 
 const sent = (overrides: Partial<SentMessageDetails> = {}): SentMessageDetails => ({

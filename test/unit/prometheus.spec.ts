@@ -5,6 +5,7 @@ import type { OpenMetricsContentType } from 'prom-client';
 import { ConnectionError, RedisStreamsError, RequestTimeoutError } from '../../lib/errors.js';
 import type { LoopHealth, LoopStats, StreamHealth, StreamerHealth, StreamerStats } from '../../lib/engine/health.js';
 import { StreamMessage } from '../../lib/engine/messages/stream-message.js';
+import { DEFAULTS } from '../../lib/engine/options/options.js';
 import type {
   ProcessDetails,
   ProcessOutcome,
@@ -138,7 +139,7 @@ function processing(source: TelemetrySource, details: Partial<ProcessDetails> = 
 
 function message(streamKey = 'orders'): StreamMessage {
   const entry = { id: '1-0', fields: [], deliveryCount: 1 } as unknown as Parameters<typeof StreamMessage.create>[1];
-  return StreamMessage.create({ streamKey, shardId: 0, key: streamKey }, entry, 'msg');
+  return StreamMessage.create({ streamKey, shardId: 0, key: streamKey }, entry, DEFAULTS.streamer);
 }
 
 function outcome(given: Partial<ProcessOutcome>): ProcessOutcome {

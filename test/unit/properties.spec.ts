@@ -1,6 +1,7 @@
 import { describe, expect, it } from '@jest/globals';
 import fc from 'fast-check';
 
+import { DEFAULTS } from '../../lib/engine/options/options.js';
 import { resolveProducerOptions } from '../../lib/engine/options/resolve-options.js';
 import { StreamMessage } from '../../lib/engine/messages/stream-message.js';
 import { StreamProducer } from '../../lib/engine/producing/stream-producer.js';
@@ -59,7 +60,7 @@ const messageOf = (fields: readonly Buffer[] | null, id = '1-0'): StreamMessage 
   StreamMessage.create(
     { streamKey: 's', shardId: 0, key: 's' },
     { id, fields: fields && [...fields], deliveryCount: 1 },
-    'msg',
+    DEFAULTS.streamer,
   );
 
 describe('replies', () => {
@@ -180,7 +181,9 @@ describe('entry ids of 64 bits', () => {
   it('of one millisecond are none behind the last of it', () => {
     fc.assert(
       fc.property(fc.maxSafeNat(), uint64, (milliseconds, counter) => {
-        expect(compareEntryIds(`${milliseconds}-${counter}`, lastIdOfMillisecond(milliseconds))).toBeLessThanOrEqual(0);
+        expect(
+          compareEntryIds(`${milliseconds}-${counter}`, lastIdOfMillisecond(milliseconds, 'ms')),
+        ).toBeLessThanOrEqual(0);
       }),
     );
   });
@@ -233,6 +236,7 @@ describe('messages', () => {
         write: async ({ requests }: WriteBatch) => requests.map((each) => `${sent.push(each)}-0`),
       } as never,
       messageField: 'msg',
+      timestampFormat: 'ms',
       timeout: 1_000,
       telemetry: undefined,
       logger: safeLogger({ error: () => undefined, warn: () => undefined, log: () => undefined }),

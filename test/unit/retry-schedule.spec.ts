@@ -4,6 +4,7 @@ import { Claims } from '../../lib/engine/consuming/recovery/claims.js';
 import type { ClaimsOptions } from '../../lib/engine/consuming/recovery/claims.js';
 import { RetrySchedule } from '../../lib/engine/consuming/recovery/retry-schedule.js';
 import { StreamMessage } from '../../lib/engine/messages/stream-message.js';
+import { DEFAULTS } from '../../lib/engine/options/options.js';
 import type { PendingEntry } from '../../lib/redis/commands/stream-commands.js';
 
 beforeEach(() => {
@@ -78,7 +79,7 @@ function setUp({
 
 const partition = (key = 's'): Partition => new Partition(key, 0, key);
 const message = (of: Partition, id: string, deliveryCount = 1): StreamMessage =>
-  StreamMessage.create(of, { id, fields: [], deliveryCount }, 'msg');
+  StreamMessage.create(of, { id, fields: [], deliveryCount }, DEFAULTS.streamer);
 
 describe('retry schedule', () => {
   it('is due when its earliest entry is, and add() returns whether the new entry is the earliest', () => {
@@ -230,7 +231,7 @@ describe('retry schedule', () => {
     const { schedule, takenAway } = setUp({ gone: ['1-0'] });
     const p = partition();
     const fields = [Buffer.from('msg'), Buffer.from('content')];
-    schedule.add(p, StreamMessage.create(p, { id: '1-0', fields, deliveryCount: 1 }, 'msg'), 100);
+    schedule.add(p, StreamMessage.create(p, { id: '1-0', fields, deliveryCount: 1 }, DEFAULTS.streamer), 100);
     await jest.advanceTimersByTimeAsync(100);
     const [page] = await schedule.run([p], 10);
     expect(page?.entries).toEqual([{ id: '1-0', fields, deliveryCount: 2 }]);

@@ -2,6 +2,7 @@ import { afterEach, expect, it, jest } from '@jest/globals';
 
 import { Partition } from '../../lib/engine/consuming/partition.js';
 import { StreamMessage } from '../../lib/engine/messages/stream-message.js';
+import { DEFAULTS } from '../../lib/engine/options/options.js';
 import { Delivery } from '../../lib/engine/settling/settlement.js';
 import { monotonicNow } from '../../lib/shared/clock.js';
 
@@ -11,7 +12,7 @@ afterEach(() => {
 
 const delivery = (): Delivery => {
   const entry = { id: '1-0', fields: [], deliveryCount: 1 };
-  return new Delivery(StreamMessage.create(new Partition('s', 0, 's'), entry, 'msg'), () => undefined);
+  return new Delivery(StreamMessage.create(new Partition('s', 0, 's'), entry, DEFAULTS.streamer), () => undefined);
 };
 
 it.each([2 ** 31, 1e15, Number.MAX_VALUE])(

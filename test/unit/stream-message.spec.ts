@@ -1,5 +1,6 @@
 import { describe, expect, it } from '@jest/globals';
 import { StreamMessage } from '../../lib/engine/messages/stream-message.js';
+import { DEFAULTS } from '../../lib/engine/options/options.js';
 
 const shard = { streamKey: 'orders', shardId: 0, key: 'orders' };
 
@@ -8,7 +9,7 @@ function messageOf(fields: readonly string[], pageSize: number): StreamMessage {
   const page = Buffer.allocUnsafeSlow(pageSize);
   let at = 0;
   const parts = fields.map((field) => page.subarray(at, (at += page.write(field, at))));
-  return StreamMessage.create(shard, { id: '1-0', fields: parts, deliveryCount: 2 }, 'msg');
+  return StreamMessage.create(shard, { id: '1-0', fields: parts, deliveryCount: 2 }, DEFAULTS.streamer);
 }
 
 describe('a message that waits', () => {
@@ -34,7 +35,7 @@ describe('a message that waits', () => {
   });
 
   it('may have no fields at all', () => {
-    const message = StreamMessage.create(shard, { id: '1-0', fields: null, deliveryCount: 1 }, 'msg');
+    const message = StreamMessage.create(shard, { id: '1-0', fields: null, deliveryCount: 1 }, DEFAULTS.streamer);
     StreamMessage.detach(message);
     expect([message.payload.length, message.hasPayload]).toEqual([0, false]);
   });
@@ -45,7 +46,7 @@ describe('a message', () => {
     StreamMessage.create(
       { streamKey: 'orders', shardId: 3, key: 'orders:3' },
       { id: '7-2', fields: [Buffer.from('msg'), payload], deliveryCount: 1 },
-      'msg',
+      DEFAULTS.streamer,
     );
 
   it('is identified by stream, shard and sequence, as with sea-streamer', () => {

@@ -1,8 +1,11 @@
+import { ID_BEFORE_ALL } from '../../constants.js';
 import { InvalidOptionError } from '../../errors.js';
 import { compareEntryIds, isEntryId, nextEntryId } from '../../redis/commands/entry-id.js';
 import type { AppendCommands, ReadCommands, StreamEntry } from '../../redis/commands/stream-commands.js';
 import { check, optionNames } from '../../shared/option-checks.js';
 import { StreamMessage } from '../messages/stream-message.js';
+import type { EntryFormat } from '../messages/stream-message.js';
+import { idsBetween } from './range-bound.js';
 import { DEAD_LETTER_HEADERS, DEAD_LETTER_SUFFIX } from '../settling/dead-letter.js';
 
 /** Where the dead letters of a stream are. */
@@ -81,9 +84,9 @@ export interface ResolvedPlace {
 
 /** A query whose options were checked. */
 export interface ResolvedDeadLetterQuery extends ResolvedPlace {
-  /** Undefined: nothing can be there. */
-  readonly from: string | undefined;
-  readonly to: string;
+  readonly since: Date | undefined;
+  readonly until: Date | undefined;
+  readonly after: string | undefined;
   readonly count: number;
   readonly matches: (headers: Headers) => boolean;
 }
@@ -120,8 +123,9 @@ export function resolveDeadLetterQuery(streamKey: string, query: DeadLetterQuery
   const names = DEAD_LETTER_HEADERS;
   return {
     ...place,
-    from: startOf(since, after),
-    to: until ? String(until.getTime()) : '+',
+    since,
+    until,
+    after,
     count,
     matches: (headers) =>
       place.isOfStream(headers) &&
@@ -149,8 +153,7 @@ function placeOf(streamKey: string, { deadLetterStream }: DeadLetterPlace): Reso
 }
 
 /** Undefined behind the last id that there can be. */
-function startOf(since: Date | undefined, after: string | undefined): string | undefined {
-  const first = since ? `${since.getTime()}-0` : '0-0';
+function laterOf(first: string, after: string | undefined): string | undefined {
   if (after === undefined) return first;
   const next = nextEntryId(after);
   return next !== undefined && compareEntryIds(next, first) < 0 ? first : next;
@@ -158,15 +161,18 @@ function startOf(since: Date | undefined, after: string | undefined): string | u
 
 /** Reads until the page is full. In memory are the dead letters of that page, and one page of entries of limited size. */
 export async function listDeadLetters(
-  { deadLetterStream, from, to, count, matches }: ResolvedDeadLetterQuery,
-  reading: Pick<ReadCommands, 'range'>,
-  messageField: string,
+  { deadLetterStream, since, until, after, count, matches }: ResolvedDeadLetterQuery,
+  reading: Pick<ReadCommands, 'range' | 'timestampFormat'>,
+  format: EntryFormat,
 ): Promise<DeadLetterMessage[]> {
   const found: DeadLetterMessage[] = [];
+  const bounds = { from: since?.getTime() ?? ID_BEFORE_ALL, to: until?.getTime() ?? '+' };
+  const ids = await idsBetween(deadLetterStream, bounds, reading);
+  const from = laterOf(ids.from, after);
   if (from === undefined) return found;
   const shard = { streamKey: deadLetterStream, shardId: 0, key: deadLetterStream };
-  for await (const entry of entriesBetween(deadLetterStream, from, to, reading, count)) {
-    const message = StreamMessage.create(shard, entry, messageField);
+  for await (const entry of entriesBetween(deadLetterStream, from, ids.to, reading, count)) {
+    const message = StreamMessage.create(shard, entry, format);
     if (!matches(message.headers)) continue;
     found.push(describe(message));
     if (found.length === count) break;
@@ -179,11 +185,11 @@ export async function removeDeadLetter(
   { deadLetterStream, isOfStream }: ResolvedPlace,
   id: string,
   { reading, appending }: { reading: Pick<ReadCommands, 'range'>; appending: Pick<AppendCommands, 'remove'> },
-  messageField: string,
+  format: EntryFormat,
 ): Promise<boolean> {
   const [entry] = await reading.range(deadLetterStream, id, id, 1);
   const shard = { streamKey: deadLetterStream, shardId: 0, key: deadLetterStream };
-  if (!entry || !isOfStream(StreamMessage.create(shard, entry, messageField).headers)) return false;
+  if (!entry || !isOfStream(StreamMessage.create(shard, entry, format).headers)) return false;
   return (await appending.remove(deadLetterStream, [entry.id])) > 0;
 }
 

@@ -2,6 +2,7 @@ import { HEADER_PREFIX } from '../../constants.js';
 import { toPublicError } from '../../redis/commands/redis-error.js';
 import type { AppendCommands, PendingCommands, ReadCommands } from '../../redis/commands/stream-commands.js';
 import { StreamMessage } from '../messages/stream-message.js';
+import type { EntryFormat } from '../messages/stream-message.js';
 import { entriesBetween, originOf } from './dead-letters.js';
 import type { DeadLetterOrigin } from './dead-letters.js';
 
@@ -42,13 +43,13 @@ export async function redrive(
   deadLetterStream: string,
   { filter = () => true, limit = Infinity, dryRun = false }: RedriveOptions,
   commands: RedriveCommands,
-  messageField: string,
+  format: EntryFormat,
 ): Promise<RedriveResult> {
   const shard = { streamKey: deadLetterStream, shardId: 0, key: deadLetterStream };
   let [redriven, skipped] = [0, 0];
   for await (const entry of entriesBetween(deadLetterStream, '-', '+', commands.reading)) {
     if (redriven >= limit) break;
-    const message = StreamMessage.create(shard, entry, messageField);
+    const message = StreamMessage.create(shard, entry, format);
     const origin = originOf(message);
     // An entry that is still pending is about to be acknowledged, which would undo the redrive.
     if (!origin || !(await filter(message)) || (await isPending(origin, commands))) {

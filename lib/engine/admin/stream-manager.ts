@@ -1,4 +1,3 @@
-import { ID_BEFORE_ALL } from '../../constants.js';
 import { ConsumerPendingError, GroupMissingError, InvalidOptionError } from '../../errors.js';
 import { isEntryId } from '../../redis/commands/entry-id.js';
 import { classifyRedisError, toPublicError } from '../../redis/commands/redis-error.js';
@@ -16,9 +15,9 @@ import type { GroupDetails, StreamDetails } from './stream-details.js';
 import { positionOf, resolveRewindTarget } from '../consuming/seek.js';
 import { delayedId, parseDelayedId } from '../messages/delayed-id.js';
 import { StreamMessage, shardKey } from '../messages/stream-message.js';
-
-/** A bound of a range: a time or an id that is included, a time that is excluded, or either end of the stream. */
-export type RangeBound = Date | { readonly after: Date } | { readonly before: Date } | '-' | '+' | (string & {});
+import type { EntryFormat } from '../messages/stream-message.js';
+import { idsBetween, rangeBound } from './range-bound.js';
+import type { RangeBound } from './range-bound.js';
 
 export interface PendingQuery {
   /** Only entries of this consumer. */
@@ -55,16 +54,16 @@ const REDRIVE_OPTIONS = optionNames<RedriveOptions>({ filter: true, limit: true,
 /** Inspects and repairs streams and groups. It owns no connection; its streamer does. */
 export class StreamManager implements AsyncDisposable {
   readonly #commands: StreamCommands;
-  readonly #messageField: string;
+  readonly #format: EntryFormat;
 
   /** @internal */
-  static create(commands: StreamCommands, messageField: string): StreamManager {
-    return new StreamManager(commands, messageField);
+  static create(commands: StreamCommands, format: EntryFormat): StreamManager {
+    return new StreamManager(commands, format);
   }
 
-  private constructor(commands: StreamCommands, messageField: string) {
+  private constructor(commands: StreamCommands, format: EntryFormat) {
     this.#commands = commands;
-    this.#messageField = messageField;
+    this.#format = format;
   }
 
   /** One page of the keys that are streams. Start without a cursor; the last page returns `'0'`. A page may be empty. */
@@ -83,12 +82,14 @@ export class StreamManager implements AsyncDisposable {
     check.name('streamKey', streamKey);
     check.options('', options, RANGE_OPTIONS);
     if (options.count !== undefined) check.integer('count', options.count, 1);
-    const [start, end] = [rangeBound('from', from), rangeBound('to', to)];
+    const bounds = { from: rangeBound('from', from), to: rangeBound('to', to) };
     const shard = { streamKey, shardId: 0, key: streamKey };
-    const entries = await this.#on(streamKey, 'reading', () =>
-      this.#commands.reading.range(streamKey, start, end, options.count),
-    );
-    return entries.map((entry) => StreamMessage.create(shard, entry, this.#messageField));
+    const entries = await this.#on(streamKey, 'reading', async () => {
+      const { reading } = this.#commands;
+      const ids = await idsBetween(streamKey, bounds, reading);
+      return reading.range(streamKey, ids.from, ids.to, options.count);
+    });
+    return entries.map((entry) => StreamMessage.create(shard, entry, this.#format));
   }
 
   /**
@@ -111,7 +112,7 @@ export class StreamManager implements AsyncDisposable {
     );
     return entries.map(({ token, due, fields }) => {
       const id = delayedId({ token, due, shardId: undefined });
-      const { payload, headers } = StreamMessage.create(shard, { id, fields, deliveryCount: 0 }, this.#messageField);
+      const { payload, headers } = StreamMessage.create(shard, { id, fields, deliveryCount: 0 }, this.#format);
       return { id, deliverAt: new Date(due), payload, headers };
     });
   }
@@ -218,7 +219,7 @@ export class StreamManager implements AsyncDisposable {
     check.name('streamKey', streamKey);
     const resolved = resolveDeadLetterQuery(streamKey, query);
     return this.#on(resolved.deadLetterStream, 'looking at dead letters in', () =>
-      listDeadLetters(resolved, this.#commands.reading, this.#messageField),
+      listDeadLetters(resolved, this.#commands.reading, this.#format),
     );
   }
 
@@ -233,7 +234,7 @@ export class StreamManager implements AsyncDisposable {
     if (!isEntryId(id) || !id.includes('-')) throw new InvalidOptionError('id', "must be an entry id, 'ms-seq'", id);
     const resolved = resolveDeadLetterPlace(streamKey, place);
     return this.#on(resolved.deadLetterStream, 'deleting a dead letter in', () =>
-      removeDeadLetter(resolved, id, this.#commands, this.#messageField),
+      removeDeadLetter(resolved, id, this.#commands, this.#format),
     );
   }
 
@@ -248,7 +249,7 @@ export class StreamManager implements AsyncDisposable {
     if (options.filter !== undefined) check.function('filter', options.filter);
     if (options.dryRun !== undefined) check.boolean('dryRun', options.dryRun);
     return this.#on(deadLetterStream, 'redriving', () =>
-      redrive(deadLetterStream, options, this.#commands, this.#messageField),
+      redrive(deadLetterStream, options, this.#commands, this.#format),
     );
   }
 
@@ -319,26 +320,4 @@ export class StreamManager implements AsyncDisposable {
       throw toPublicError(error, streamKey, action);
     }
   }
-}
-
-function rangeBound(option: string, bound: RangeBound): string {
-  if (bound === '-' || bound === '+') return bound;
-  if (bound instanceof Date) {
-    check.date(option, bound);
-    return String(bound.getTime());
-  }
-  if (typeof bound === 'string') {
-    if (!isEntryId(bound)) throw new InvalidOptionError(option, "must be a Date, '-', '+' or an entry id", bound);
-    return bound;
-  }
-  if (typeof bound === 'object' && bound !== null && 'after' in bound) {
-    check.date(option, bound.after);
-    return String(bound.after.getTime() + 1);
-  }
-  if (typeof bound === 'object' && bound !== null && 'before' in bound) {
-    check.date(option, bound.before);
-    // Nothing is before 1970, and no entry has this id.
-    return bound.before.getTime() === 0 ? ID_BEFORE_ALL : String(bound.before.getTime() - 1);
-  }
-  throw new InvalidOptionError(option, "must be a Date, { after }, { before }, '-', '+' or an entry id", bound);
 }

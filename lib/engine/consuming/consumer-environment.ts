@@ -4,6 +4,7 @@ import type { ReadInterrupt } from '../../redis/connection/read-interrupt.js';
 import type { RedisConnection } from '../../redis/connection/redis-connection.js';
 import type { ReadCommands, StreamCommands } from '../../redis/commands/stream-commands.js';
 import type { LocalLoopHealth } from '../health.js';
+import type { EntryFormat } from '../messages/stream-message.js';
 import type { GroupPauses } from './group-pauses.js';
 import type { GuardedTelemetry } from '../telemetry/guarded-telemetry.js';
 import type { SuspectTurn } from '../settling/suspect-turn.js';
@@ -54,7 +55,7 @@ export interface ConsumerEnvironment {
   readonly isCluster: () => boolean;
   /** Of Redis, for messages; without credentials. */
   readonly address: string;
-  readonly messageField: string;
+  readonly format: EntryFormat;
   /** Longest BLOCK of a read, in milliseconds. */
   readonly blockTimeout: number;
   /** How long a start waits for Redis, and a commit repeats its acknowledgements through an outage, in milliseconds. */

@@ -328,7 +328,7 @@ export class ConsumerSession implements LiveSession, ReadLoopListener, RetryList
       for (const entry of entries) {
         if (isLate ? partition.owned.has(entry.id) : this.#isInHand(partition, entry.id)) continue;
         if (this.#isPending(partition)) partition.owned.set(entry.id, isCurrent ? 'buffered' : 'skipped');
-        if (isCurrent) read.push(StreamMessage.create(partition, entry, this.environment.messageField));
+        if (isCurrent) read.push(StreamMessage.create(partition, entry, this.environment.format));
       }
       if (partition.isPaused) this.#onUnwanted(partition, read);
     }

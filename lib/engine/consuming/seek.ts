@@ -1,6 +1,12 @@
 import { ID_BEFORE_ALL } from '../../constants.js';
 import { InvalidOptionError } from '../../errors.js';
-import { compareEntryIds, entryIdOfSequence, isEntryId, lastIdOfMillisecond } from '../../redis/commands/entry-id.js';
+import {
+  compareEntryIds,
+  entryIdOfSequence,
+  isEntryId,
+  lastIdOfMillisecond,
+  timestampFormatOf,
+} from '../../redis/commands/entry-id.js';
 import { toPublicError } from '../../redis/commands/redis-error.js';
 import type { ReadCommands } from '../../redis/commands/stream-commands.js';
 import type { Partition } from './partition.js';
@@ -34,7 +40,7 @@ export async function positionOf(
   if (target === 'beginning') return ID_BEFORE_ALL;
   const last = (await reading.streamInfo(streamKey))?.lastGeneratedId ?? ID_BEFORE_ALL;
   if (target === 'end') return last;
-  const wanted = 'id' in target ? target.id : lastIdOfMillisecond(target.after.getTime(), last);
+  const wanted = 'id' in target ? target.id : lastIdOfMillisecond(target.after.getTime(), timestampFormatOf(last));
   return compareEntryIds(wanted, last) < 0 ? wanted : last;
 }
 

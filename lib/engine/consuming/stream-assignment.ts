@@ -17,7 +17,7 @@ import type { StreamSearchOptions } from './stream-search.js';
 const CLOSE_LIMIT = 1_000;
 
 /**
- * Decides which partitions a session reads: the shards that its {@link ShardDiscovery} finds and the streams that its
+ * Decides which partitions a session reads: the shards that are given or that its {@link ShardDiscovery} finds, and the streams that its
  * {@link StreamSearch} finds, at the start and later, and those that {@link assign} and {@link unassign} name. It owns the timer
  * of both; changes are made one after the other.
  */
@@ -275,6 +275,12 @@ export class StreamAssignment {
   }
 
   async #find(streamKeys: readonly string[]): Promise<Partition[]> {
+    const { shards } = this.#session.options;
+    if (shards) {
+      return streamKeys.flatMap((streamKey) => {
+        return shards.map((shardId) => new Partition(streamKey, shardId, shardKey(streamKey, shardId, true)));
+      });
+    }
     if (!this.#discovery) return streamKeys.map((streamKey) => new Partition(streamKey, 0, streamKey));
     return this.#discovery.watch(streamKeys);
   }
@@ -282,7 +288,8 @@ export class StreamAssignment {
   /** Shard 0 is the stream itself, unless there is a shard with that number. */
   async #shardKeyOf(streamKey: string, shardId: number): Promise<string> {
     const key = shardKey(streamKey, shardId, true);
-    if (shardId > 0 || (await this.#session.environment.control.reading.isStream(key))) return key;
+    if (shardId > 0 || this.#session.options.shards || (await this.#session.environment.control.reading.isStream(key)))
+      return key;
     return streamKey;
   }
 

@@ -4,6 +4,8 @@ import type { RedisStreamsError } from '../../errors.js';
 import type { AppendConditions, AppendRequest } from '../../redis/commands/stream-commands.js';
 import type { FollowedOperation } from '../telemetry/guarded-telemetry.js';
 import type { SendOutcome } from '../telemetry/telemetry.js';
+import { timeInIds, timestampFormatOf } from '../../redis/commands/entry-id.js';
+import type { TimestampFormat } from '../../redis/commands/entry-id.js';
 import { check, optionNames } from '../../shared/option-checks.js';
 import { delayedId, parseDelayedId } from './delayed-id.js';
 import type { DelayedId } from './delayed-id.js';
@@ -185,6 +187,18 @@ export class MessageWithoutReceipt extends OutgoingMessage {
   }
 }
 
+/** What all messages of a producer have in common. */
+export interface MessageSender {
+  readonly timestampFormat: TimestampFormat;
+  /** An entry got an id in nanoseconds, for which Redis raised the counter of the last entry: the format is the other one. */
+  readonly onNanoseconds: (streamKey: string) => void;
+  /** A send failed whose promise nobody handles. */
+  readonly onUnobserved: (error: RedisStreamsError) => void;
+}
+
+/** Characters of `1700000000123-999999`: longer ids are of nanoseconds, or of an extraordinary millisecond. */
+const LONG_ID = 20;
+
 /** A message with the promise of its receipt. */
 export class MessageWithReceipt extends OutgoingMessage {
   readonly result: SendPromise;
@@ -193,14 +207,9 @@ export class MessageWithReceipt extends OutgoingMessage {
   /** The stream, where `streamKey` is the key of its shard. */
   readonly stream: string;
   readonly shardId: number;
-  readonly onUnobserved: (error: RedisStreamsError) => void;
+  readonly sender: MessageSender;
 
-  constructor(
-    content: MessageContent,
-    stream: string,
-    shardId: number,
-    onUnobserved: (error: RedisStreamsError) => void,
-  ) {
+  constructor(content: MessageContent, stream: string, shardId: number, sender: MessageSender) {
     super(content);
     const { result, resolve, reject } = SendPromise.create();
     this.result = result;
@@ -208,7 +217,7 @@ export class MessageWithReceipt extends OutgoingMessage {
     this.reject = reject;
     this.stream = stream;
     this.shardId = shardId;
-    this.onUnobserved = onUnobserved;
+    this.sender = sender;
   }
 
   get wantsId(): boolean {
@@ -217,16 +226,23 @@ export class MessageWithReceipt extends OutgoingMessage {
 
   accepted(id: string): void {
     const delayed = this.conditions && parseDelayedId(id);
-    this.resolve(delayed ? this.#delayed(delayed) : new Receipt(this.stream, this.shardId, id));
+    if (id.length > LONG_ID && !delayed && timestampFormatOf(id) !== this.sender.timestampFormat) {
+      this.sender.onNanoseconds(this.streamKey);
+    }
+    this.resolve(delayed ? this.#delayed(delayed) : this.#receipt(id));
   }
 
   failed(error: RedisStreamsError): void {
-    SendPromise.fail(this, error, this.onUnobserved);
+    SendPromise.fail(this, error, this.sender.onUnobserved);
   }
 
   #delayed({ token, due }: DelayedId): Receipt {
     const shardId = this.streamKey === this.stream ? undefined : this.shardId;
-    return new Receipt(this.stream, this.shardId, delayedId({ token, due, shardId }), new Date(due));
+    return this.#receipt(delayedId({ token, due, shardId }), new Date(due));
+  }
+
+  #receipt(id: string, deliverAt?: Date): Receipt {
+    return new Receipt(this.stream, this.shardId, id, deliverAt, this.sender.timestampFormat);
   }
 }
 
@@ -278,8 +294,12 @@ export function lengthOf(fields: readonly string[]): number {
 }
 
 /** The id that a message asks for. @throws InvalidOptionError */
-export function entryIdFor(timestamp: Date | undefined): string {
+export function entryIdFor(timestamp: Date | undefined, format: TimestampFormat): string {
   if (timestamp === undefined) return '*';
   check.date('timestamp', timestamp);
-  return `${timestamp.getTime()}-*`;
+  const time = timeInIds(timestamp.getTime(), format);
+  if (timestampFormatOf(time) === format) return `${time}-*`;
+  const rule =
+    'must be between April 1970 and April 2262 where ids have nanoseconds, or it could be milliseconds as well';
+  throw new InvalidOptionError('timestamp', rule, timestamp);
 }

@@ -2,6 +2,7 @@ import { isUtf8 } from 'node:buffer';
 
 import { PayloadDecodeError } from '../../errors.js';
 import { entryIdSequence, entryIdTime } from '../../redis/commands/entry-id.js';
+import type { TimestampFormat } from '../../redis/commands/entry-id.js';
 import { FieldSchema } from '../../redis/wire/field-schema.js';
 import { detached } from '../../redis/wire/stream-entry.js';
 import type { StreamEntry } from '../../redis/commands/stream-commands.js';
@@ -18,6 +19,14 @@ export interface StreamShard {
 export interface StoredShard extends StreamShard {
   /** The key in Redis, without our key prefix. */
   readonly key: string;
+}
+
+/** How the entries of a streamer are read. */
+export interface EntryFormat {
+  /** The field of the payload. */
+  readonly messageField: string;
+  /** What sequences are made of. */
+  readonly timestampFormat: TimestampFormat;
 }
 
 /** The key of a shard: `orders` itself, or `orders:2`. */
@@ -44,7 +53,7 @@ export class StreamMessage implements StreamShard {
   readonly deliveryCount: number;
   readonly #shard: StoredShard;
   #raw: readonly Buffer[];
-  readonly #messageField: string;
+  readonly #format: EntryFormat;
   readonly #isSuspect: boolean;
   #schema: FieldSchema | undefined;
   #payload: Buffer | undefined;
@@ -52,17 +61,17 @@ export class StreamMessage implements StreamShard {
   #headers: Readonly<Record<string, string>> | undefined;
 
   /** @internal */
-  static create(shard: StoredShard, entry: StreamEntry, messageField: string): StreamMessage {
-    return new StreamMessage(shard, entry, messageField);
+  static create(shard: StoredShard, entry: StreamEntry, format: EntryFormat): StreamMessage {
+    return new StreamMessage(shard, entry, format);
   }
 
-  private constructor(shard: StoredShard, entry: StreamEntry, messageField: string) {
+  private constructor(shard: StoredShard, entry: StreamEntry, format: EntryFormat) {
     this.#shard = shard;
     this.id = entry.id;
     this.deliveryCount = entry.deliveryCount;
     this.#raw = entry.fields ?? [];
     this.#schema = entry.schema;
-    this.#messageField = messageField;
+    this.#format = format;
     this.#isSuspect = entry.isSuspect === true;
   }
 
@@ -74,9 +83,12 @@ export class StreamMessage implements StreamShard {
     return this.#shard.shardId;
   }
 
-  /** `ms << 16 | seq`, as sea-streamer has it. @throws SequenceOverflowError when a foreign id does not fit. */
+  /**
+   * `ms << 16 | seq`, as sea-streamer has it, or with nanoseconds `ns << 16 | seq`.
+   * @throws SequenceOverflowError when a foreign id does not fit, such as one in nanoseconds without that `timestampFormat`
+   */
   get sequence(): bigint {
-    return entryIdSequence(this.id);
+    return entryIdSequence(this.id, this.#format.timestampFormat);
   }
 
   /** The time part of the id. */
@@ -89,12 +101,12 @@ export class StreamMessage implements StreamShard {
    * page: to keep many payloads, keep copies of them (`Buffer.from(message.payload)`).
    */
   get payload(): Buffer {
-    return (this.#payload ??= this.#raw[this.#schemaOfFields.valueAt(this.#messageField)] ?? EMPTY);
+    return (this.#payload ??= this.#raw[this.#schemaOfFields.valueAt(this.#format.messageField)] ?? EMPTY);
   }
 
   /** False for an entry of another writer that has other fields only. */
   get hasPayload(): boolean {
-    return this.#schemaOfFields.valueAt(this.#messageField) !== -1;
+    return this.#schemaOfFields.valueAt(this.#format.messageField) !== -1;
   }
 
   /** Every field as it is stored; of a name that occurs twice, the last. */

@@ -1,4 +1,5 @@
 import type { RedisStreamsLogger } from '../../shared/logger.js';
+import type { TimestampFormat } from '../../redis/commands/entry-id.js';
 import type { RetentionOptions } from '../admin/retention.js';
 import type { Telemetry } from '../telemetry/telemetry.js';
 
@@ -8,6 +9,13 @@ export interface StreamerOptions {
   keyPrefix?: string;
   /** Entry field that holds the payload. Default `msg`. */
   messageField?: string;
+  /**
+   * What the times in ids are counted in. `ns` is for streams that programs with sea-streamer's feature `nanosecond-timestamp`
+   * read and write: ids have the time of this machine, `1700000000123456789-0`, or that after the last id of the stream, and
+   * sequences are `ns << 16 | seq`. It needs Redis 7.0 and scripts, and costs more than `ms`. A stream has one format: sending
+   * to one with milliseconds fails with ERR_TIMESTAMP_FORMAT. Reading knows both. Default `ms`, by the clock of Redis.
+   */
+  timestampFormat?: TimestampFormat;
   /** Limit of the first connection, and of the repetition of a send through an outage. At least 1, default 60,000. */
   timeout?: number;
   /**
@@ -113,6 +121,12 @@ export interface ReadingOptions {
    * the interval doubles after each look, up to 20 times its value. At least 10, default 30,000.
    */
   shardDiscoveryInterval?: number | false;
+  /**
+   * The shards of each stream, in place of looking for them: their numbers, or how many there are, which are 0 to n − 1. They are
+   * read from the start, whether they exist yet or not, and the key of the stream itself is not. Two consumers of a group may have
+   * different shards. Up to 10,000; numbers up to 2⁵³ − 1. Excludes `shardDiscoveryInterval`. Default: they are looked for.
+   */
+  shards?: number | readonly number[];
 }
 
 /** Every consumer gets every message; nothing is acknowledged. */
@@ -184,6 +198,7 @@ export const DEFAULTS = Object.freeze({
   streamer: Object.freeze({
     keyPrefix: '',
     messageField: 'msg',
+    timestampFormat: 'ms',
     timeout: 60_000,
     connectTimeout: 10_000,
     blockTimeout: 10_000,

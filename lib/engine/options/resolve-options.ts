@@ -3,6 +3,7 @@ import { readFileSync } from 'node:fs';
 import { hostname } from 'node:os';
 
 import { CallbackError, InvalidOptionError } from '../../errors.js';
+import type { TimestampFormat } from '../../redis/commands/entry-id.js';
 import { resolveRetention } from '../admin/retention.js';
 import type { ResolvedRetention, RetentionOptions } from '../admin/retention.js';
 import { resolveTelemetry } from '../telemetry/guarded-telemetry.js';
@@ -28,6 +29,7 @@ import type {
 export interface ResolvedStreamerOptions {
   readonly keyPrefix: string;
   readonly messageField: string;
+  readonly timestampFormat: TimestampFormat;
   readonly timeout: number;
   /** Never more than `timeout`. */
   readonly connectTimeout: number;
@@ -53,7 +55,10 @@ export interface ResolvedConsumerOptions {
   readonly autoStreamReset: AutoStreamReset;
   readonly batchSize: number;
   readonly prefetch: number;
+  /** False where {@link shards} are given. */
   readonly shardDiscoveryInterval: number | false;
+  /** The numbers of all shards; undefined: they are looked for, or the stream has none. */
+  readonly shards: readonly number[] | undefined;
   /** Undefined in real-time mode, which uses none of the options below either. */
   readonly group: string | undefined;
   readonly consumer: string;
@@ -74,6 +79,7 @@ export interface ResolvedConsumerOptions {
 const STREAMER_OPTIONS = optionNames<StreamerOptions>({
   keyPrefix: true,
   messageField: true,
+  timestampFormat: true,
   timeout: true,
   connectTimeout: true,
   blockTimeout: true,
@@ -99,16 +105,24 @@ export function resolveStreamerOptions(options: StreamerOptions): ResolvedStream
   checkSpelling(options, STREAMER_OPTIONS);
   if (options.logger !== undefined) checkLogger(options.logger);
   const resolved = { ...DEFAULTS.streamer, ...definedOptions(options) };
-  const { keyPrefix, messageField, timeout, connectTimeout, blockTimeout, shutdownTimeout } = resolved;
+  const { keyPrefix, messageField, timestampFormat, timeout, connectTimeout, blockTimeout, shutdownTimeout } = resolved;
   check.string('keyPrefix', keyPrefix);
   check.name('messageField', messageField);
+  check.oneOf('timestampFormat', timestampFormat, ['ms', 'ns']);
   check.time('timeout', timeout, 1);
   check.time('connectTimeout', connectTimeout, 1);
   check.integer('blockTimeout', blockTimeout, 100, 60_000);
   check.time('shutdownTimeout', shutdownTimeout, 0);
-  const limited = Math.min(connectTimeout, timeout);
-  const telemetry = resolveTelemetry(resolved.telemetry);
-  return { keyPrefix, messageField, timeout, connectTimeout: limited, blockTimeout, shutdownTimeout, telemetry };
+  return {
+    keyPrefix,
+    messageField,
+    timestampFormat,
+    timeout,
+    connectTimeout: Math.min(connectTimeout, timeout),
+    blockTimeout,
+    shutdownTimeout,
+    telemetry: resolveTelemetry(resolved.telemetry),
+  };
 }
 
 export const PRODUCER_OPTIONS = optionNames<ProducerOptions>({
@@ -176,12 +190,16 @@ const GROUP_OPTIONS = [
 ] as const;
 const CLAIM_OPTIONS = ['autoClaimInterval', 'autoClaimIdle', 'shardOwnership'] as const;
 
+/** More have to be several consumers. */
+const MAX_SHARDS = 10_000;
+
 const CONSUMER_OPTIONS = optionNames<AnyConsumerOptions>({
   mode: true,
   autoStreamReset: true,
   batchSize: true,
   prefetch: true,
   shardDiscoveryInterval: true,
+  shards: true,
   group: true,
   consumer: true,
   autoCommit: true,
@@ -211,10 +229,16 @@ export function resolveConsumerOptions(options: ConsumerOptions): ResolvedConsum
     (mode === 'load-balanced' ? DEFAULTS.consumer.loadBalancedBatchSize : DEFAULTS.consumer.batchSize);
   check.integer('batchSize', batchSize, 1, 100_000);
   const group = mode === 'real-time' ? undefined : (given.group ?? `${hostId()}${mode === 'resumable' ? ':r' : ':s'}`);
+  if (given.shards !== undefined && given.shardDiscoveryInterval) {
+    const rule = 'cannot be combined with shards, which are not looked for';
+    throw new InvalidOptionError('shardDiscoveryInterval', rule, given.shardDiscoveryInterval);
+  }
   const resolved = {
     ...DEFAULTS.consumer,
     prefetch: 2 * batchSize,
     ...given,
+    ...(given.shards !== undefined && { shardDiscoveryInterval: false as const }),
+    shards: given.shards === undefined ? undefined : resolveShards(given.shards),
     mode,
     batchSize,
     group,
@@ -240,6 +264,20 @@ export function resolveConsumerOptions(options: ConsumerOptions): ResolvedConsum
     throw new InvalidOptionError('autoCommitDelay', "is for autoCommit 'delayed' only", given.autoCommitDelay);
   }
   return resolved;
+}
+
+/** @throws InvalidOptionError */
+function resolveShards(shards: number | readonly number[]): readonly number[] {
+  if (!Array.isArray(shards)) {
+    check.integer('shards', shards as number, 1, MAX_SHARDS);
+    return Array.from({ length: shards as number }, (_, shardId) => shardId);
+  }
+  const isList = shards.length > 0 && shards.length <= MAX_SHARDS && new Set(shards).size === shards.length;
+  if (!isList) {
+    throw new InvalidOptionError('shards', `must be 1 to ${MAX_SHARDS} different numbers of shards`, shards);
+  }
+  for (const shardId of shards as readonly number[]) check.integer('shards', shardId, 0);
+  return [...shards];
 }
 
 /** @throws InvalidOptionError unless there is at least one key and each is a non-empty string. */

@@ -15,6 +15,8 @@ import { outsideContext } from '../../shared/async-context.js';
 import type { RedisStreamsLogger } from '../../shared/logger.js';
 import { MAX_SCRIPT_FIELDS } from '../../redis/scripts/append-batch.js';
 import { toPublicError } from '../../redis/commands/redis-error.js';
+import { timeInIds } from '../../redis/commands/entry-id.js';
+import type { TimestampFormat } from '../../redis/commands/entry-id.js';
 import type { AppendCommands, AppendConditions } from '../../redis/commands/stream-commands.js';
 import {
   bytesOf,
@@ -26,7 +28,7 @@ import {
   MessageWithoutReceipt,
   MessageWithReceipt,
 } from '../messages/outgoing-message.js';
-import type { OnSettled, Payload, SendOptions } from '../messages/outgoing-message.js';
+import type { MessageSender, OnSettled, Payload, SendOptions } from '../messages/outgoing-message.js';
 import { Receipt } from '../messages/receipt.js';
 import { SendPromise } from '../messages/send-promise.js';
 import { shardKey } from '../messages/stream-message.js';
@@ -41,6 +43,9 @@ import { WritePipeline } from './write-pipeline.js';
 export interface ProducerEnvironment {
   readonly appending: AppendCommands;
   readonly messageField: string;
+  readonly timestampFormat: TimestampFormat;
+  /** See {@link WriteBatch.acceptsMilliseconds}. */
+  readonly acceptsMilliseconds?: boolean;
   /** Milliseconds for which a send is repeated through an outage. */
   readonly timeout: number;
   /** The same until Redis has been reached for the first time. */
@@ -76,6 +81,8 @@ export class StreamProducer extends EventEmitter<{ error: [error: RedisStreamsEr
   readonly #environment: ProducerEnvironment;
   readonly #pipeline: WritePipeline;
   readonly #maxPayload: number;
+  readonly #sender: MessageSender;
+  #hasWarnedOfNanoseconds = false;
   /** Of messages enqueued since the last flush, by code. */
   #failures = new Map<string, { count: number; readonly errors: RedisStreamsError[] }>();
   #unlogged = 0;
@@ -105,12 +112,18 @@ export class StreamProducer extends EventEmitter<{ error: [error: RedisStreamsEr
     this.#streamKey = streamKey;
     this.#options = options;
     this.#environment = environment;
+    this.#sender = {
+      timestampFormat: environment.timestampFormat,
+      onNanoseconds: this.#warnOfNanoseconds,
+      onUnobserved: this.#reportOutside,
+    };
     this.#maxPayload = options.maxPayload ?? MAX_PAYLOAD;
     if (streamKey !== undefined) this.#requireMemory(streamKey);
     this.#pipeline = new WritePipeline({
       ...options,
       writer: environment.appending,
       timeout: environment.timeout,
+      acceptsMilliseconds: environment.acceptsMilliseconds,
       connectTimeout: environment.connectTimeout,
       producer: options.delivery === 'exactly-once' ? randomUUID() : undefined,
       trim: { maxLen: options.maxLen, minAge: options.minAge },
@@ -249,7 +262,10 @@ export class StreamProducer extends EventEmitter<{ error: [error: RedisStreamsEr
   async trimMinTimestamp(streamKey: string, timestamp: Date): Promise<number> {
     check.name('streamKey', streamKey);
     check.date('timestamp', timestamp);
-    return this.#trim(streamKey, (appending) => appending.trimMinId(streamKey, String(timestamp.getTime())));
+    return this.#trim(streamKey, async (appending) => {
+      const time = timeInIds(timestamp.getTime(), await appending.timestampFormat(streamKey));
+      return appending.trimMinId(streamKey, time);
+    });
   }
 
   /** Accepts nothing more and settles everything. Never rejects because of earlier failures. Idempotent. */
@@ -336,13 +352,13 @@ export class StreamProducer extends EventEmitter<{ error: [error: RedisStreamsEr
       throw new PayloadTooLargeError(streamKey, bytes + headerBytes, this.#maxPayload);
     if (more && more.length > MAX_SCRIPT_FIELDS - 2) this.#requireFewHeaders(more.length / 2, options);
     const key = shardKey(streamKey, shardId, this.#options.sharder !== undefined);
-    const id = entryIdFor(options?.timestamp);
+    const id = entryIdFor(options?.timestamp, this.#environment.timestampFormat);
     const conditions = options && this.#conditionsOf(key, options);
     const size = heldBytes(payload, bytes) + headerBytes;
     const content = { key, id, name: this.#environment.messageField, payload, more, size, conditions };
     const send = onSettled
       ? new MessageWithoutReceipt(content, onSettled)
-      : new MessageWithReceipt(content, streamKey, shardId, this.#reportOutside);
+      : new MessageWithReceipt(content, streamKey, shardId, this.#sender);
     this.#pipeline.push(send);
     return send;
   }
@@ -356,10 +372,15 @@ export class StreamProducer extends EventEmitter<{ error: [error: RedisStreamsEr
 
   /** Found out by the server, it would fail the other messages of its batch as well. @throws InvalidOptionError */
   #requireFewHeaders(headers: number, options: SendOptions | undefined): void {
-    const cause = this.#options.delivery === 'exactly-once' ? "delivery 'exactly-once'" : scriptedOption(options);
+    const cause = this.#scriptedOption(options);
     if (!cause) return;
     const rule = `must be at most ${MAX_SCRIPT_FIELDS / 2 - 1} with ${cause}, which needs a script`;
     throw new InvalidOptionError('headers', rule, headers);
+  }
+
+  #scriptedOption(options: SendOptions | undefined): string | undefined {
+    if (this.#options.delivery === 'exactly-once') return "delivery 'exactly-once'";
+    return this.#environment.timestampFormat === 'ns' ? "timestampFormat 'ns'" : scriptedOption(options);
   }
 
   /** @throws InvalidOptionError when nothing can be kept beside the stream */
@@ -399,6 +420,15 @@ export class StreamProducer extends EventEmitter<{ error: [error: RedisStreamsEr
     failures.count += 1;
     if (failures.errors.length < KEPT_OF_EACH_CODE) failures.errors.push(error);
     this.#reportOutside(error);
+  };
+
+  readonly #warnOfNanoseconds = (streamKey: string): void => {
+    if (this.#hasWarnedOfNanoseconds) return;
+    this.#hasWarnedOfNanoseconds = true;
+    this.#environment.logger.warn(
+      `The ids of '${streamKey}' have nanoseconds: messages get the time of its last entry there, and readers that count in ` +
+        "nanoseconds end past 65,535 of them. Send with timestampFormat: 'ns'.",
+    );
   };
 
   /** For what fails in the background, where the async context is that of some message of the same batch. */

@@ -8,6 +8,7 @@ import {
   QueueFullError,
   RedisStreamsError,
   SendFailedError,
+  TimestampFormatError,
   TimestampRefusedError,
   UncertainSendError,
 } from '../../errors.js';
@@ -26,6 +27,7 @@ import type {
 import { largestPart } from '../messages/outgoing-message.js';
 import type { FlushRound, OutgoingMessage } from '../messages/outgoing-message.js';
 import type { Delivery } from '../options/options.js';
+import { HAS_MILLISECONDS } from '../../redis/scripts/entry-ids.js';
 import { UnexpectedReply } from '../../redis/wire/resp-reader.js';
 import { SendQueue, withEntries } from './send-queue.js';
 import { WriteLane } from './write-lane.js';
@@ -34,6 +36,8 @@ import type { LanePipeline, MessageBatch, StreamQueue } from './write-lane.js';
 export interface WritePipelineOptions {
   readonly writer: BatchWriter;
   readonly delivery: Delivery;
+  /** See {@link WriteBatch.acceptsMilliseconds}. */
+  readonly acceptsMilliseconds?: boolean | undefined;
   /** How long a send is repeated through an outage, in milliseconds. */
   readonly timeout: number;
   /** The same until Redis has been reached for the first time; at most `timeout`. */
@@ -163,7 +167,7 @@ export class WritePipeline implements LanePipeline {
   }
 
   writeBatchOf({ stream, entries, number, size, breaks, mustRevoke }: MessageBatch): WriteBatch {
-    const { trim, producer, timeout } = this.#options;
+    const { trim, producer, timeout, acceptsMilliseconds } = this.#options;
     const conditions = conditionsOf(entries);
     const once =
       producer === undefined || conditions
@@ -178,7 +182,17 @@ export class WritePipeline implements LanePipeline {
     const wantsIds = entries.some((entry) => entry.wantsId);
     // What ended a connection may end it again; its neighbours must not be stored once more each time.
     const isAtomic = breaks > 0;
-    return { streamKey: stream.streamKey, requests: entries, size, trim, wantsIds, once, isAtomic, conditions };
+    return {
+      streamKey: stream.streamKey,
+      requests: entries,
+      size,
+      trim,
+      wantsIds,
+      once,
+      isAtomic,
+      conditions,
+      acceptsMilliseconds: acceptsMilliseconds === true,
+    };
   }
 
   /** A client that has never reached Redis does not have its callers wait as long as in an outage. */
@@ -378,8 +392,9 @@ function publicError(message: OutgoingMessage, error: Error): RedisStreamsError 
     return new ClosedError('The connection', `a message to '${streamKey}' was not sent`);
   if (isFinal(error)) return error;
   if (ID_REFUSED.test(error.message)) {
-    return new TimestampRefusedError(streamKey, new Date(entryIdTime(message.id)), error);
+    return new TimestampRefusedError(streamKey, new Date(entryIdTime(message.id.replace('-*', ''))), error);
   }
+  if (error.message.endsWith(HAS_MILLISECONDS)) return new TimestampFormatError(streamKey, error);
   if (isTransient(classifyRedisError(error))) return new SendFailedError(streamKey, error.message, error, true);
   const known = toPublicError(error, streamKey, 'appending to');
   return known.code === 'ERR_SERVER_REPLY'

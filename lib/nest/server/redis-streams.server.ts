@@ -415,7 +415,7 @@ export class ServerRedisStreams
       codec: this.#codec,
       logger: this.#logger,
       hooks: this.#hooks,
-      producer: streamer.openProducer(undefined, {}),
+      producer: streamer.openReplyProducer(),
       answers: streamer.answers,
       appending: streamer.appending,
       clock: streamer.clock,

@@ -5,6 +5,7 @@ import type { Script } from '../scripts/script.js';
 import { outcomeOf } from '../wire/append-reply.js';
 import type { AppendRequest, Command, CommandArgument } from '../wire/resp-writer.js';
 import type { CommandSender } from './command-sender.js';
+import type { TimestampFormat } from './entry-id.js';
 import { areScriptsDenied } from './redis-error.js';
 import type { AppendConditions, TrimLimit } from './stream-commands.js';
 
@@ -15,6 +16,8 @@ interface AppendSettings {
   readonly limit: ReadonlyArray<string | number>;
   /** Whether the server has ids of the form `<ms>-*`. */
   readonly partialIds: boolean;
+  /** Where ids have nanoseconds: what the script gets for the id of a request. */
+  readonly nanosecondId: ((id: string) => string) | undefined;
 }
 
 /** A script call without its name: the keys, then the arguments. */
@@ -57,17 +60,19 @@ function callOf(
   streamKey: string,
   { id, fields }: AppendRequest,
   { token, repeatedFor, deduplication, due }: AppendConditions,
-  { limit, partialIds, trim }: AppendSettings,
+  { limit, partialIds, nanosecondId, trim }: AppendSettings,
 ): ScriptCall {
   const records = deduplication ? [sender.sideKey('dedup', streamKey, deduplication.id)] : [];
   const { within = 0 } = deduplication ?? {};
   const lifetime = Math.max(within, repeatedFor);
   if (due) {
     const time = 'at' in due ? ['at', due.at] : ['in', due.in];
-    const args = [token, ...time, Math.max(repeatedFor, MIN_MEMORY), within, lifetime, ...trimOf(trim), ...fields];
-    return { script: SCHEDULE, keys: [...delayedKeys(sender, streamKey), sender.key(streamKey), ...records], args };
+    const format: TimestampFormat = nanosecondId ? 'ns' : 'ms';
+    const remembered = [Math.max(repeatedFor, MIN_MEMORY), within, lifetime];
+    const args = [token, ...time, ...remembered, ...trimOf(trim), format, ...fields];
+    return { script: SCHEDULE, keys: [sender.key(streamKey), ...delayedKeys(sender, streamKey), ...records], args };
   }
-  const askedId = partialIds ? id : id.replace(/-\*$/, '?');
+  const askedId = nanosecondId?.(id) ?? (partialIds ? id : id.replace(/-\*$/, '?'));
   const args = [token, within, lifetime, limit.length, ...limit, askedId, ...fields];
   return { script: APPEND_DEDUPLICATED, keys: [sender.key(streamKey), ...records], args };
 }

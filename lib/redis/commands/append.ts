@@ -1,19 +1,31 @@
 import { UnsupportedOperationError } from '../../errors.js';
+import { NanosecondClock } from '../../shared/clock.js';
 import type { LiveRoute } from '../connection/connection-router.js';
 import { APPEND_AT } from '../scripts/append-at.js';
-import { APPEND_SCRIPTS, REVOKED, appendCall, appendOutcomes, revokeCall } from '../scripts/append-batch.js';
+import {
+  REVOKED,
+  appendCall,
+  appendOutcomes,
+  appendScripts,
+  nanosecondCall,
+  revokeCall,
+} from '../scripts/append-batch.js';
 import { DROP_UNTIL } from '../scripts/drop-until.js';
 import { outcomeOf, unexpectedReply } from '../wire/append-reply.js';
 import type { AppendOutcomes } from '../wire/append-reply.js';
+import type { AppendCall } from '../scripts/append-batch.js';
 import type { CommandChannel } from '../wire/command-channel.js';
 import { ReplyError } from '../wire/resp-reader.js';
 import type { AppendRequest, Command } from '../wire/resp-writer.js';
 import { conditionalCommands, conditionalOutcome } from './append-conditions.js';
+import { timeInIds } from './entry-id.js';
+import type { TimestampFormat } from './entry-id.js';
 import { MAX_REDIRECTIONS, settingsOf } from './command-sender.js';
 import type { CommandSender } from './command-sender.js';
 import { BatchRevoked, classifyRedisError, replyWord } from './redis-error.js';
 import type { ServerClock } from './server-clock.js';
 import type { SideKeyKind } from './side-key.js';
+import { timestampFormatIn } from './timestamp-format.js';
 import type { AppendCommands, AppendConditions, OnceSettings, TrimLimit, WriteBatch } from './stream-commands.js';
 
 /** What the XADD of a server can do. */
@@ -48,7 +60,14 @@ const PARTIAL_ID = '-*';
 const REFUSED_ID = /^ERR Invalid stream ID/;
 const REFUSED_ARGUMENTS = /^ERR wrong number of arguments/;
 
-const NEEDS_SCRIPTS = 'needs scripts, and with timestamps or minAge Redis 7.0; use at-least-once where there are none';
+/** What is asked for, and what it needs that the server does not have. */
+type Requirement = readonly [what: string, rule: string];
+
+const NEEDS_SCRIPTS: Requirement = [
+  "delivery: 'exactly-once'",
+  'needs scripts, and with timestamps or minAge Redis 7.0; use at-least-once where there are none',
+];
+const NEEDS_PARTIAL_IDS: Requirement = ["timestampFormat: 'ns'", 'needs Redis 7.0, and scripts (EVAL, EVALSHA)'];
 
 /**
  * XADD and XTRIM over the writer connection. A batch goes one of four ways: plain XADDs in one write; one script call, when
@@ -59,6 +78,9 @@ const NEEDS_SCRIPTS = 'needs scripts, and with timestamps or minAge Redis 7.0; u
 export class RedisAppendCommands implements AppendCommands {
   readonly #sender: CommandSender;
   readonly #clock: ServerClock;
+  readonly #timestampFormat: TimestampFormat;
+  /** Undefined where ids have milliseconds. */
+  readonly #nanoseconds: NanosecondClock | undefined;
   #features: AppendFeatures | undefined;
   #probing: Promise<void> | undefined;
   /** Channels over which the scripts have been loaded. */
@@ -68,9 +90,11 @@ export class RedisAppendCommands implements AppendCommands {
   /** False once CONFIG GET was refused. */
   #canTellLimit = true;
 
-  constructor(sender: CommandSender, clock: ServerClock) {
+  constructor(sender: CommandSender, clock: ServerClock, timestampFormat: TimestampFormat) {
     this.#sender = sender;
     this.#clock = clock;
+    this.#timestampFormat = timestampFormat;
+    if (timestampFormat === 'ns') this.#nanoseconds = new NanosecondClock();
   }
 
   requireSideKey(kind: SideKeyKind, streamKey: string): void {
@@ -131,7 +155,7 @@ export class RedisAppendCommands implements AppendCommands {
     const results: Array<string | Error> = [];
     let left = requests;
     for (let attempt = 0; left.length > 0; attempt += 1) {
-      const batch = { streamKey, requests: left, trim, wantsIds: true };
+      const batch = { streamKey, requests: left, trim, wantsIds: true, acceptsMilliseconds: true };
       await this.prepare(batch, this.#sender.timeout);
       const outcomes = this.canWrite(batch) ? ((await this.write(batch)) ?? []) : [];
       const moved = outcomes.findIndex((outcome) => classifyRedisError(outcome) === 'moved');
@@ -188,13 +212,17 @@ export class RedisAppendCommands implements AppendCommands {
     return dropped;
   }
 
+  timestampFormat(streamKey: string): Promise<TimestampFormat> {
+    return timestampFormatIn(this.#sender, this.#sender.key(streamKey));
+  }
+
   #knowsServer({ requests, trim }: WriteBatch): boolean {
     if (this.#features) return true;
-    return trim.minAge === undefined && !hasPartialId(requests);
+    return trim.minAge === undefined && !this.#nanoseconds && !hasPartialId(requests);
   }
 
   #hasScripts({ once }: WriteBatch, { channel }: LiveRoute): boolean {
-    return once === undefined || this.#loaded.has(channel);
+    return (once === undefined && !this.#nanoseconds) || this.#loaded.has(channel);
   }
 
   /** Not asked for before a batch could be over it. */
@@ -234,7 +262,7 @@ export class RedisAppendCommands implements AppendCommands {
   #trimPoint({ maxLen, minAge }: TrimLimit, { channel }: LiveRoute): TrimPoint {
     if (minAge === undefined) return { maxLen };
     const now = this.#clock.now(channel);
-    if (now !== undefined) return { minId: String(Math.max(0, now - minAge)) };
+    if (now !== undefined) return { minId: timeInIds(Math.max(0, now - minAge), this.#timestampFormat) };
     this.#sender.features.forget('TIME for minAge', 'minAge deletes nothing');
     return {};
   }
@@ -247,8 +275,10 @@ export class RedisAppendCommands implements AppendCommands {
     const trim = this.#trimPoint(batch.trim, route);
     const limit = trimArguments(trim, features);
     const isPlain = (features.partialIds || !hasPartialId(requests)) && (features.minId || trim.minId === undefined);
+    if (this.#nanoseconds && !features.partialIds) return refused(requests, NEEDS_PARTIAL_IDS);
     if (batch.conditions) return this.#writeConditionally(route, key, trim, batch, batch.conditions);
-    if (once) return isPlain ? this.#writeOnce(route, key, limit, batch, once) : refused(requests);
+    if (once) return isPlain ? this.#writeOnce(route, key, limit, batch, once) : refused(requests, NEEDS_SCRIPTS);
+    if (this.#nanoseconds) return this.#writeNanoseconds(route, key, limit, batch);
     if (isPlain && batch.isAtomic) return this.#writeAtomically(route, key, limit, requests);
     if (isPlain) return channel.append({ key, limit, requests, wantsIds }, settingsOf(route));
     const commands = requests.map((request) => appendCommand(key, limit, request, features));
@@ -286,7 +316,12 @@ export class RedisAppendCommands implements AppendCommands {
     conditions: readonly AppendConditions[],
   ): Promise<AppendOutcomes> {
     const features = this.#features ?? ALL;
-    const settings = { limit: trimArguments(trim, features), partialIds: features.partialIds, trim: asked };
+    const settings = {
+      limit: trimArguments(trim, features),
+      partialIds: features.partialIds,
+      trim: asked,
+      nanosecondId: this.#nanosecondIds(false),
+    };
     const commands = conditionalCommands(this.#sender, streamKey, requests, conditions, settings);
     if (trim.minId !== undefined && !features.minId) commands.push(dropCommand(key, trim.minId));
     const replies = await route.channel.commands(commands, 'utf8', settingsOf(route));
@@ -304,14 +339,43 @@ export class RedisAppendCommands implements AppendCommands {
     const { revokesBelow } = once;
     const call =
       revokesBelow === undefined
-        ? appendCall({ ...once, key, memory, requests, limit, wantsIds })
+        ? appendCall({ ...once, key, memory, requests, limit, wantsIds, nanosecondId: this.#nanosecondIds(false) })
         : revokeCall({ ...once, key, memory, revokesBelow });
-    if (!call) return refused(requests);
+    return call ? this.#runBatch(route, call, requests, wantsIds) : refused(requests, NEEDS_SCRIPTS);
+  }
+
+  #writeNanoseconds(
+    route: LiveRoute,
+    key: string,
+    limit: ReadonlyArray<string | number>,
+    { requests, wantsIds, acceptsMilliseconds = false }: WriteBatch,
+  ): Promise<AppendOutcomes> {
+    const nanosecondId = this.#nanosecondIds(acceptsMilliseconds);
+    const call = nanosecondCall({ key, requests, limit, wantsIds, nanosecondId });
+    // Too many fields for a script: a dead letter, whose id counts less than that it is stored.
+    return call
+      ? this.#runBatch(route, call, requests, wantsIds)
+      : route.channel.append({ key, limit, requests, wantsIds }, settingsOf(route));
+  }
+
+  /** Undefined where ids have milliseconds. */
+  #nanosecondIds(acceptsMilliseconds: boolean): ((id: string) => string) | undefined {
+    const clock = this.#nanoseconds;
+    const present = acceptsMilliseconds ? '~' : '>';
+    return clock && ((id) => (id === ANY_ID ? `${present}${clock.now()}` : `=${id}`));
+  }
+
+  #runBatch(
+    route: LiveRoute,
+    call: AppendCall,
+    requests: readonly AppendRequest[],
+    wantsIds: boolean,
+  ): Promise<AppendOutcomes> {
     const command: Command = ['EVALSHA', call.script.sha, call.keys.length, ...call.keys, ...call.args];
     return route.channel.command(command, 'utf8', settingsOf(route)).then(
       (replies) => {
         if (Array.isArray(replies)) return appendOutcomes(replies, requests.length, wantsIds);
-        const isRevoked = revokesBelow !== undefined && replies === null;
+        const isRevoked = replies === null;
         const failure = isRevoked ? new BatchRevoked() : unexpectedReply(replies);
         return requests.map(() => failure);
       },
@@ -372,27 +436,29 @@ export class RedisAppendCommands implements AppendCommands {
   }
 
   async #loadScripts(route: LiveRoute): Promise<void> {
-    const commands = APPEND_SCRIPTS.map(({ source }): Command => ['SCRIPT', 'LOAD', source]);
+    const scripts = appendScripts(this.#nanoseconds !== undefined);
+    const commands = scripts.map(({ source }): Command => ['SCRIPT', 'LOAD', source]);
     for (const reply of await route.channel.commands(commands, 'utf8')) {
       if (!(reply instanceof Error)) continue;
       // Not remembered: there is no other way, and permissions may be corrected while the process runs.
-      if (['permission', 'unsupported'].includes(classifyRedisError(reply))) throw needsScripts();
+      if (['permission', 'unsupported'].includes(classifyRedisError(reply)))
+        throw unsupported(this.#nanoseconds ? NEEDS_PARTIAL_IDS : NEEDS_SCRIPTS);
       throw this.#sender.failure(reply, route);
     }
     this.#loaded.add(route.channel);
   }
 }
 
-function needsScripts(): UnsupportedOperationError {
-  return new UnsupportedOperationError("delivery: 'exactly-once'", NEEDS_SCRIPTS);
+function unsupported([what, rule]: Requirement): UnsupportedOperationError {
+  return new UnsupportedOperationError(what, rule);
 }
 
 function hasPartialId(requests: readonly AppendRequest[]): boolean {
   return requests.some(({ id }) => id !== ANY_ID && id.endsWith(PARTIAL_ID));
 }
 
-function refused(requests: readonly AppendRequest[]): Promise<AppendOutcomes> {
-  const error = needsScripts();
+function refused(requests: readonly AppendRequest[], requirement: Requirement): Promise<AppendOutcomes> {
+  const error = unsupported(requirement);
   return Promise.resolve(requests.map(() => error));
 }
 

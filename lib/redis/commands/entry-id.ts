@@ -1,6 +1,9 @@
 import { MAX_ID_MILLISECONDS, MAX_SEQUENCE_IN_MILLISECOND } from '../../constants.js';
 import { InvalidOptionError, SequenceOverflowError } from '../../errors.js';
 
+/** What the times in ids are counted in: milliseconds, as by Redis itself, or nanoseconds. */
+export type TimestampFormat = 'ms' | 'ns';
+
 /** The two 64-bit halves of an entry id. */
 export interface EntryIdParts {
   readonly milliseconds: bigint;
@@ -47,13 +50,20 @@ export function nextEntryId(id: string): string | undefined {
   return milliseconds < MAX_UINT64 ? `${milliseconds + 1n}-0` : undefined;
 }
 
-/**
- * The last id that a millisecond can have: what comes behind it is of a later time.
- * @param other id of the same stream, which shows whether its ids have nanoseconds
- */
-export function lastIdOfMillisecond(milliseconds: number, other = '0'): string {
-  const hasNanoseconds = isNanoseconds(Number.parseInt(other, 10));
-  return `${hasNanoseconds ? (BigInt(milliseconds) + 1n) * NANOSECONDS - 1n : milliseconds}-${MAX_UINT64}`;
+/** What the times of a stream are counted in, by one of its ids. */
+export function timestampFormatOf(id: string): TimestampFormat {
+  return isNanoseconds(Number.parseInt(id, 10)) ? 'ns' : 'ms';
+}
+
+/** The first part of ids from a millisecond on; by itself it is the first of them, wherever an id is taken. */
+export function timeInIds(milliseconds: number, format: TimestampFormat): string {
+  return String(format === 'ns' ? BigInt(milliseconds) * NANOSECONDS : milliseconds);
+}
+
+/** The last id that a millisecond can have: what comes behind it is of a later time. */
+export function lastIdOfMillisecond(milliseconds: number, format: TimestampFormat): string {
+  const time = format === 'ns' ? (BigInt(milliseconds) + 1n) * NANOSECONDS - 1n : milliseconds;
+  return `${time}-${MAX_UINT64}`;
 }
 
 /** Milliseconds since the epoch, rounded to what a number holds exactly. */
@@ -68,13 +78,14 @@ function isNanoseconds(time: number): boolean {
 }
 
 /**
- * `ms << 16 | counter`, the sequence number of sea-streamer.
+ * `time << 16 | counter`, the sequence number of sea-streamer: 64 bits with milliseconds, 80 with nanoseconds.
  * @throws SequenceOverflowError when the id does not fit.
  */
-export function entryIdSequence(id: string): bigint {
-  const { milliseconds, counter } = requireEntryId(id);
-  if (counter > MAX_SEQUENCE_IN_MILLISECOND || milliseconds > MAX_ID_MILLISECONDS) throw new SequenceOverflowError(id);
-  return (milliseconds << 16n) | counter;
+export function entryIdSequence(id: string, format: TimestampFormat = 'ms'): bigint {
+  const { milliseconds: time, counter } = requireEntryId(id);
+  const maxTime = format === 'ns' ? MAX_UINT64 : MAX_ID_MILLISECONDS;
+  if (counter > MAX_SEQUENCE_IN_MILLISECOND || time > maxTime) throw new SequenceOverflowError(id);
+  return (time << 16n) | counter;
 }
 
 /** The id whose {@link entryIdSequence} this is. @throws InvalidOptionError */

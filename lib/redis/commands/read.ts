@@ -1,6 +1,7 @@
 import type { Command } from '../wire/resp-writer.js';
 import { entriesOf } from '../wire/stream-entry.js';
 import type { CommandSender } from './command-sender.js';
+import type { TimestampFormat } from './entry-id.js';
 import { classifyRedisError } from './redis-error.js';
 import { parseStreamInfo } from './replies.js';
 import type {
@@ -11,6 +12,7 @@ import type {
   StreamInfo,
   StreamPage,
 } from './stream-commands.js';
+import { timestampFormatIn } from './timestamp-format.js';
 
 const SCAN_PAGE = 500;
 
@@ -87,6 +89,10 @@ export class RedisReadCommands implements ReadCommands {
       if (classifyRedisError(error) === 'stream-gone') return undefined;
       throw error;
     }
+  }
+
+  timestampFormat(streamKey: string): Promise<TimestampFormat> {
+    return timestampFormatIn(this.#sender, this.#sender.key(streamKey));
   }
 
   async length(streamKey: string): Promise<number> {

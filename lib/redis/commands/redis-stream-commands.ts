@@ -3,6 +3,7 @@ import { RedisAnswerCommands } from './answers.js';
 import { RedisAppendCommands } from './append.js';
 import { CommandSender } from './command-sender.js';
 import { RedisDelayedCommands } from './delayed.js';
+import type { TimestampFormat } from './entry-id.js';
 import { RedisGroupCommands } from './groups.js';
 import { RedisInboxCommands } from './inbox.js';
 import { RedisPauseCommands } from './pauses.js';
@@ -21,11 +22,12 @@ export function redisStreamCommands(
   features: ServerFeatures,
   keyPrefix: string,
   timeout: number,
+  timestampFormat: TimestampFormat,
 ): StreamCommands {
   const sender = new CommandSender(router, features, keyPrefix, timeout);
   const clock = new ServerClock(features);
   return {
-    appending: new RedisAppendCommands(sender, clock),
+    appending: new RedisAppendCommands(sender, clock, timestampFormat),
     reading: new RedisReadCommands(sender),
     pending: new RedisPendingCommands(sender),
     groups: new RedisGroupCommands(sender),

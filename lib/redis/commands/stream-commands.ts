@@ -1,6 +1,7 @@
 import type { AppendOutcomes } from '../wire/append-reply.js';
 import type { AppendRequest } from '../wire/resp-writer.js';
 import type { StreamEntry, StreamPage } from '../wire/stream-entry.js';
+import type { TimestampFormat } from './entry-id.js';
 import type { SideKeyKind } from './side-key.js';
 
 /** What the engine asks of Redis, in facets. Parts of the engine take those they need, so that a unit test can fake them. */
@@ -66,6 +67,8 @@ export interface WriteBatch {
   readonly once?: OnceSettings | undefined;
   /** Appends nothing if the connection ends before the server has read the whole batch: in a transaction, where it has those. */
   readonly isAtomic?: boolean;
+  /** Of requests whose ids would have nanoseconds: among milliseconds they get ids like those. Default false: they are refused. */
+  readonly acceptsMilliseconds?: boolean;
   /** For each request, when a script decides whether it is appended; a batch has either these or {@link once}. Needs scripts. */
   readonly conditions?: readonly AppendConditions[] | undefined;
 }
@@ -115,6 +118,8 @@ export interface AppendCommands extends BatchWriter {
   /** Both return the number of removed entries. */
   trimMaxLen(streamKey: string, maxLen: number): Promise<number>;
   trimMinId(streamKey: string, minId: string): Promise<number>;
+  /** See {@link ReadCommands.timestampFormat}. */
+  timestampFormat(streamKey: string): Promise<TimestampFormat>;
   /** Deletes entries; returns how many there were. */
   remove(streamKey: string, ids: readonly string[]): Promise<number>;
   /** Removes the stream after that many milliseconds, unless this is called again before; with 0 at once. */
@@ -147,6 +152,8 @@ export interface ReadCommands {
   /** One page of stream keys, without our key prefix. */
   scan(cursor: string): Promise<{ cursor: string; streams: string[] }>;
   streamInfo(streamKey: string): Promise<StreamInfo | undefined>;
+  /** What the times in its ids are counted in; milliseconds where that cannot be told. */
+  timestampFormat(streamKey: string): Promise<TimestampFormat>;
   /** Number of entries; 0 for a stream that does not exist. */
   length(streamKey: string): Promise<number>;
   /** Bytes, as the server estimates them; undefined for a key that does not exist. */

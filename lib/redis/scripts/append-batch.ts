@@ -1,3 +1,4 @@
+import { HAS_MILLISECONDS, LAST_ID, NANOSECOND_IDS } from './entry-ids.js';
 import { script } from './script.js';
 import type { Script } from './script.js';
 import type { AppendRequest, CommandArgument } from '../wire/resp-writer.js';
@@ -63,16 +64,26 @@ else
 end`;
 
 /** ARGV: whether ids are wanted, how many trim arguments, these, then for each entry how many arguments it has, and these. */
-const ENTRIES = `${COLLECT}
+const entriesBy = (append: string): string => `${COLLECT}
 local at, index = 3 + before, 1
 while at <= #ARGV do
   local count = tonumber(ARGV[at])
   local args = { 'XADD', key }
   for i = 1, before do args[#args + 1] = limit[i] end
   for i = at + 1, at + count do args[#args + 1] = ARGV[i] end
-  note(index, add(unpack(args)))
+  ${append}
   at, index = at + count + 1, index + 1
 end`;
+const ENTRIES = entriesBy('note(index, add(unpack(args)))');
+const NANOSECOND_ENTRIES = `${LAST_ID}${NANOSECOND_IDS}${entriesBy(`local id, reply = nanosecondId(ARGV[at + 1])
+  if id then
+    args[3 + before] = id
+    reply = add(unpack(args))
+    if type(reply) == 'string' then appended(reply) end
+  else
+    reply = redis.error_reply('${HAS_MILLISECONDS}')
+  end
+  note(index, reply)`)}`;
 
 /**
  * KEYS: the stream, the memory of its producer. ARGV: those of the inner script, then the batch's number, the number of the
@@ -107,6 +118,8 @@ redis.call('HSET', KEYS[2], number, table.concat(lines))`;
 const returning = (body: string): string => `${body}\nreturn replies`;
 const APPEND_VALUES_ONCE = script('append-values-once', returning(onlyOnce(VALUES)));
 const APPEND_ENTRIES_ONCE = script('append-entries-once', returning(onlyOnce(ENTRIES)));
+const APPEND_NANOSECONDS = script('append-nanoseconds', returning(NANOSECOND_ENTRIES));
+const APPEND_NANOSECONDS_ONCE = script('append-nanoseconds-once', returning(onlyOnce(NANOSECOND_ENTRIES)));
 
 /**
  * KEYS: those of an append, because a memory is only used together with its stream. ARGV: the batch's number, a number above
@@ -125,7 +138,11 @@ redis.call('PEXPIRE', KEYS[2], ARGV[3])
 return false`,
 );
 
-export const APPEND_SCRIPTS = [APPEND_VALUES_ONCE, APPEND_ENTRIES_ONCE, REVOKE_BATCH] as const;
+/** The scripts for batches, by whether the ids have nanoseconds. */
+export const appendScripts = (hasNanoseconds: boolean): readonly Script[] =>
+  hasNanoseconds
+    ? [APPEND_NANOSECONDS, APPEND_NANOSECONDS_ONCE, REVOKE_BATCH]
+    : [APPEND_VALUES_ONCE, APPEND_ENTRIES_ONCE, REVOKE_BATCH];
 
 /** More names and values in one entry do not fit the stack of a script. */
 export const MAX_SCRIPT_FIELDS = 4_000;
@@ -136,14 +153,19 @@ export interface AppendCall {
   readonly args: CommandArgument[];
 }
 
-export interface OnceBatch {
+export interface ScriptedBatch {
   readonly key: string;
-  /** The key under which the server remembers the batches of the producer. */
-  readonly memory: string;
   readonly requests: readonly AppendRequest[];
   /** Arguments of XADD between key and id. */
   readonly limit: ReadonlyArray<string | number>;
   readonly wantsIds: boolean;
+  /** Where the ids have nanoseconds: what {@link NANOSECOND_IDS} gets for the id of a request. */
+  readonly nanosecondId?: ((id: string) => string) | undefined;
+}
+
+export interface OnceBatch extends ScriptedBatch {
+  /** The key under which the server remembers the batches of the producer. */
+  readonly memory: string;
   readonly batch: number;
   readonly oldest: number;
   readonly remember: number;
@@ -151,22 +173,36 @@ export interface OnceBatch {
 
 /** The script call for a batch; undefined when an entry has more fields than a script can pass on. */
 export function appendCall(once: OnceBatch): AppendCall | undefined {
-  const { key, memory, requests, limit, wantsIds, batch, oldest, remember } = once;
-  const args: CommandArgument[] = [wantsIds ? '1' : '0', limit.length, ...limit];
+  const { key, memory, requests, nanosecondId, batch, oldest, remember } = once;
   const field = requests[0]?.fields[0] as CommandArgument;
-  const isUniform = requests.every(({ id, fields }) => id === '*' && fields.length === 2 && fields[0] === field);
-  if (isUniform) {
-    args.push(field);
-    for (const { fields } of requests) args.push(fields[1] as CommandArgument);
-  } else {
-    for (const { id, fields } of requests) {
-      if (fields.length > MAX_SCRIPT_FIELDS) return undefined;
-      args.push(fields.length + 1, id);
-      for (const part of fields) args.push(part);
-    }
+  const isUniform =
+    !nanosecondId && requests.every(({ id, fields }) => id === '*' && fields.length === 2 && fields[0] === field);
+  const args = isUniform ? valueArguments(once, field) : entryArguments(once);
+  args?.push(batch, oldest, remember);
+  const ofEntries = nanosecondId ? APPEND_NANOSECONDS_ONCE : APPEND_ENTRIES_ONCE;
+  return args && { script: isUniform ? APPEND_VALUES_ONCE : ofEntries, keys: [key, memory], args };
+}
+
+/** The script call for a batch with nanoseconds that may be appended again; undefined as for {@link appendCall}. */
+export function nanosecondCall(batch: ScriptedBatch): AppendCall | undefined {
+  const args = entryArguments(batch);
+  return args && { script: APPEND_NANOSECONDS, keys: [batch.key], args };
+}
+
+function valueArguments({ requests, limit, wantsIds }: ScriptedBatch, field: CommandArgument): CommandArgument[] {
+  const args: CommandArgument[] = [wantsIds ? '1' : '0', limit.length, ...limit, field];
+  for (const { fields } of requests) args.push(fields[1] as CommandArgument);
+  return args;
+}
+
+function entryArguments({ requests, limit, wantsIds, nanosecondId }: ScriptedBatch): CommandArgument[] | undefined {
+  const args: CommandArgument[] = [wantsIds ? '1' : '0', limit.length, ...limit];
+  for (const { id, fields } of requests) {
+    if (fields.length > MAX_SCRIPT_FIELDS) return undefined;
+    args.push(fields.length + 1, nanosecondId ? nanosecondId(id) : id);
+    for (const part of fields) args.push(part);
   }
-  args.push(batch, oldest, remember);
-  return { script: isUniform ? APPEND_VALUES_ONCE : APPEND_ENTRIES_ONCE, keys: [key, memory], args };
+  return args;
 }
 
 /** The script call that revokes a batch, and all that were sent behind it. */

@@ -1,23 +1,26 @@
-import { NEXT_ID } from './append-at.js';
 import { DEDUPLICATION } from './deduplication.js';
+import { HAS_MILLISECONDS, LAST_ID, NANOSECOND_IDS, NEXT_ID } from './entry-ids.js';
 import { script } from './script.js';
 
 /**
  * KEYS: the stream, the record of the id that the caller gave. ARGV: token, within, lifetime of the record, how many arguments
- * of XADD come before the id, these, the id, names and values. With an id that ends with `?` the server has no `<ms>-*`.
+ * of XADD come before the id, these, the id, names and values. With an id that ends with `?` the server has no `<ms>-*`; one with
+ * nanoseconds is as {@link NANOSECOND_IDS} takes it.
  */
 export const APPEND_DEDUPLICATED = script(
   'append-deduplicated',
-  `${NEXT_ID}${DEDUPLICATION}
+  `${LAST_ID}${NEXT_ID}${NANOSECOND_IDS}${DEDUPLICATION}
 local token, within, lifetime = ARGV[1], ARGV[2], ARGV[3]
 local first = firstOf(KEYS[2], token)
 if first then return first end
+local at = 5 + tonumber(ARGV[4])
+local time = string.match(ARGV[at], '^(%d+)%?$')
+local id = time and nextId(time) or nanosecondId(ARGV[at])
+if not id then return redis.error_reply('${HAS_MILLISECONDS}') end
 noted(KEYS[2], nil, token, within, lifetime)
 local args = { 'XADD', KEYS[1] }
-local at = 5 + tonumber(ARGV[4])
 for i = 5, at - 1 do args[#args + 1] = ARGV[i] end
-local time = string.match(ARGV[at], '^(%d+)%?$')
-args[#args + 1] = time and nextId(time) or ARGV[at]
+args[#args + 1] = id
 for i = at + 1, #ARGV do args[#args + 1] = ARGV[i] end
 local reply = redis.pcall(unpack(args))
 if type(reply) == 'table' then

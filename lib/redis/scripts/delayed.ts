@@ -1,4 +1,5 @@
 import { DEDUPLICATION } from './deduplication.js';
+import { HAS_MILLISECONDS, LAST_ID, NANOSECOND_IDS } from './entry-ids.js';
 import { script } from './script.js';
 
 /*
@@ -6,7 +7,8 @@ import { script } from './script.js';
  *
  * - `delayed`, a sorted set: the token of each message that waits, by the time at which it is due, in milliseconds
  * - `waiting`, a hash: its content by its token. It is a MessagePack array: until when its send may be repeated, the key of its
- *   deduplication record or '', the kind and the value of its trim limit or '', names and values
+ *   deduplication record or '', the kind and the value of its trim limit or '', the format of its time, 'ms' or 'ns', names and
+ *   values
  * - `moved`, a sorted set: tokens that wait no longer while their send may be repeated, by the end of that time
  *
  * Tokens sort in the order of their sends, so that messages that are due at the same time are moved in that order. The id of a
@@ -26,36 +28,39 @@ local function expireAt(key, time)
 end`;
 
 /**
- * KEYS: `delayed`, `waiting`, `moved`, the stream, and with a deduplication id its record. ARGV: token, 'in' or 'at', the delay or
- * the time, for how long the send may be repeated, within, lifetime of the record, kind and value of the trim limit, names and
- * values. Returns the id. A repetition finds the message where it is.
+ * KEYS: the stream, `delayed`, `waiting`, `moved`, and with a deduplication id its record. ARGV: token, 'in' or 'at', the delay or
+ * the time, for how long the send may be repeated, within, lifetime of the record, kind and value of the trim limit, format of
+ * the time, names and values. Returns the id. A repetition finds the message where it is.
  *
  * A stream that does not exist is created, without an entry: consumers find shards by their streams, and move what waits for
  * those that they have found. Where that is not permitted, it is left to the first append.
  */
 export const SCHEDULE = script(
   'schedule',
-  `${NOW}${DEDUPLICATION}
+  `${NOW}${LAST_ID}${NANOSECOND_IDS}${DEDUPLICATION}
 local token, record = ARGV[1], KEYS[5]
 local first = record and firstOf(record, token)
 if first then return first end
 local function idOf(due) return token .. '@' .. whole(due) end
-local due = redis.call('ZSCORE', KEYS[1], token)
+local due = redis.call('ZSCORE', KEYS[2], token)
 if due then return idOf(due) end
-local forgotten = redis.call('ZSCORE', KEYS[3], token)
+local forgotten = redis.call('ZSCORE', KEYS[4], token)
 if forgotten then return idOf(ARGV[2] == 'at' and ARGV[3] or forgotten - ARGV[4] + ARGV[3]) end
+if ARGV[9] == 'ns' and hasMilliseconds() then return redis.error_reply('${HAS_MILLISECONDS}') end
 due = ARGV[2] == 'at' and ARGV[3] or now + ARGV[3]
 local content = { whole(now + ARGV[4]), record or '' }
 for i = 7, #ARGV do content[#content + 1] = ARGV[i] end
 if record then noted(record, nil, token, ARGV[5], ARGV[6]) end
-redis.call('ZADD', KEYS[1], due, token)
-local stored = redis.pcall('HSET', KEYS[2], token, cmsgpack.pack(content))
+redis.call('ZADD', KEYS[2], due, token)
+local stored = redis.pcall('HSET', KEYS[3], token, cmsgpack.pack(content))
 if type(stored) == 'table' then
-  redis.call('ZREM', KEYS[1], token)
+  redis.call('ZREM', KEYS[2], token)
   return stored
 end
 if record then noted(record, idOf(due), token, ARGV[5], ARGV[6]) end
-if redis.pcall('EXISTS', KEYS[4]) == 0 then redis.pcall('XADD', KEYS[4], 'MAXLEN', 0, '*', '', '') end
+if redis.pcall('EXISTS', KEYS[1]) == 0 then
+  redis.pcall('XADD', KEYS[1], 'MAXLEN', 0, ARGV[9] == 'ns' and '0-1' or '*', '', '')
+end
 return idOf(due)`,
 );
 
@@ -69,7 +74,8 @@ return idOf(due)`,
  */
 export const MOVE_DUE = script(
   'move-due',
-  `${NOW}${EXPIRY}
+  `${NOW}${EXPIRY}${LAST_ID}${NANOSECOND_IDS}
+local present = '~' .. time[1] .. string.format('%06d', time[2]) .. '000'
 redis.call('ZREMRANGEBYSCORE', KEYS[4], '-inf', '(' .. whole(now))
 local moved, lost, size, last, failure = 0, 0, 0, 0, nil
 local due = redis.call('ZRANGEBYSCORE', KEYS[2], '-inf', whole(now), 'LIMIT', 0, ARGV[1])
@@ -86,16 +92,18 @@ for _, token in ipairs(due) do
     if content[3] == 'MAXLEN' then
       args = { 'XADD', KEYS[1], 'MAXLEN', '~', content[4] }
     end
-    args[#args + 1] = '*'
-    for i = 5, #content do args[#args + 1] = content[i] end
+    args[#args + 1] = content[5] == 'ns' and nanosecondId(present) or '*'
+    for i = 6, #content do args[#args + 1] = content[i] end
     local reply = redis.pcall(unpack(args))
     if type(reply) == 'table' then
       failure = reply
       break
     end
+    appended(reply)
     -- On its own: before Redis 6.2 there is no MINID, and the message must not wait for that.
     if content[3] == 'MINID' then
-      redis.pcall('XTRIM', KEYS[1], 'MINID', '~', whole(math.max(0, now - content[4])))
+      local from = whole(math.max(0, now - content[4]))
+      redis.pcall('XTRIM', KEYS[1], 'MINID', '~', hasMilliseconds() and from or from .. '000000')
     end
     moved = moved + 1
     if tonumber(content[1]) > now then
@@ -176,7 +184,7 @@ for i = 1, #found, 2 do
   local isRead, content = pcall(cmsgpack.unpack, packed or '')
   if packed and isRead and type(content) == 'table' then
     local reply = { found[i], found[i + 1] }
-    for j = 5, #content do reply[#reply + 1] = content[j] end
+    for j = 6, #content do reply[#reply + 1] = content[j] end
     replies[#replies + 1] = reply
   end
 end

@@ -1,3 +1,4 @@
+import { LAST_ID } from './entry-ids.js';
 import { script } from './script.js';
 
 /**
@@ -17,7 +18,8 @@ import { script } from './script.js';
  */
 export const TRIM_ACKNOWLEDGED = script(
   'trim-acknowledged',
-  `local function lessNumber(a, b)
+  `${LAST_ID}
+local function lessNumber(a, b)
   if #a ~= #b then return #a < #b end
   return a < b
 end
@@ -44,7 +46,8 @@ local function isDead(row)
   if ARGV[1] == '' then return false end
   local last = field(row, 'last-delivered-id')
   if last == '0-0' and field(row, 'consumers') == 0 then return false end
-  local silence = now - tonumber(string.match(last, '^(%d+)'))
+  local time = string.match(last, '^%d+')
+  local silence = now - tonumber(#time < 16 and time or string.sub(time, 1, -7))
   for _, consumer in ipairs(redis.call('XINFO', 'CONSUMERS', KEYS[1], field(row, 'name'))) do
     silence = math.min(silence, field(consumer, 'idle'))
   end
@@ -66,8 +69,9 @@ for _, row in ipairs(redis.call('XINFO', 'GROUPS', KEYS[1])) do
   end
 end
 if not settled then return { 0, '', '', '', unpack(dead) } end
+local inMilliseconds = #string.match(lastId(), '^%d+') < 16
 local function since(age)
-  return string.format('%.0f', math.max(0, now - tonumber(age))) .. '-0'
+  return string.format('%.0f', math.max(0, now - tonumber(age))) .. (inMilliseconds and '-0' or '000000-0')
 end
 local keepFrom = ARGV[2] ~= '' and since(ARGV[2]) or ''
 if #dead > 0 then

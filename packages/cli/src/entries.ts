@@ -19,6 +19,11 @@ export interface Entry {
   readonly message: StreamMessage;
 }
 
+/** Whether the time of an id is in nanoseconds: of milliseconds no program writes as many digits. */
+export function isNanoseconds(id: string): boolean {
+  return /^\d{16,}/.test(id);
+}
+
 /** The entries of one key, oldest first, read in pages of limited size: memory does not grow with the stream. */
 export async function* messagesOf(
   manager: Pick<StreamManager, 'range'>,

@@ -110,6 +110,52 @@ describe('sharding', () => {
     expect(await takeTexts(consumer, 1)).toEqual(['last']);
   });
 
+  it.each(modes)('reads the shards that are given, whether they exist or not, and no others (%s)', async (mode) => {
+    const stream = uniqueName('stream');
+    const streamer = await streams.connect();
+    for (const id of [0, 1, 7]) await addRaw(streams.redis, `${stream}:${id}`, 'msg', `shard ${id}`);
+    await addRaw(streams.redis, stream, 'msg', 'the stream itself');
+    const reading = { autoStreamReset: 'earliest', shards: [7, 1, Number.MAX_SAFE_INTEGER] } as const;
+    const consumer =
+      mode === 'real-time'
+        ? await streamer.createConsumer(stream, { mode, ...reading })
+        : await streamer.createConsumer(stream, { mode, ...reading, group: uniqueName('group'), mkStream: true });
+    expect(consumer.streamShards.map(({ shardId }) => shardId)).toEqual(reading.shards);
+    expect((await takeTexts(consumer, 2)).sort()).toEqual(['shard 1', 'shard 7']);
+    await addRaw(streams.redis, `${stream}:0`, 'msg', 'not read');
+    await addRaw(streams.redis, `${stream}:${Number.MAX_SAFE_INTEGER}`, 'msg', 'last');
+    expect(await takeTexts(consumer, 1)).toEqual(['last']);
+  });
+
+  it('two consumers of a group can have different shards, and shard 0 can be assigned to either', async () => {
+    const stream = uniqueName('stream');
+    const streamer = await streams.connect();
+    const options = { mode: 'load-balanced', group: 'g', autoStreamReset: 'earliest', mkStream: true } as const;
+    const low = await streamer.createConsumer(stream, { ...options, shards: [1] });
+    const high = await streamer.createConsumer(stream, { ...options, shards: [2, 3] });
+    const producer = await streamer.createProducer(stream, { sharder: new RoundRobinSharder(4) });
+    await sendNumbers(producer, 0, 3);
+    expect(await takeTexts(low, 1)).toEqual(['1']);
+    expect((await takeTexts(high, 2)).sort()).toEqual(['2', '3']);
+    await low.assign(stream, 0);
+    expect(await takeTexts(low, 1)).toEqual(['0']);
+  });
+
+  it('a number is as many shards, from 0 on', async () => {
+    const streamer = await streams.connect();
+    const consumer = await streamer.createConsumer(uniqueName('stream'), { mode: 'real-time', shards: 3 });
+    expect(consumer.streamShards.map(({ shardId }) => shardId)).toEqual([0, 1, 2]);
+  });
+
+  it.each([[0], [10_001], [1.5], [[]], [[1, 1]], [[-1]], [[2 ** 53]], [['1']], ['3'], [{}]])(
+    'refuses %j as its shards',
+    async (shards) => {
+      const streamer = await streams.connect();
+      const creating = streamer.createConsumer('s', { mode: 'real-time', shards: shards as number });
+      await expect(creating).rejects.toMatchObject({ code: 'ERR_INVALID_OPTION', option: 'shards' });
+    },
+  );
+
   it('is nearly silent for a stream without shards, and still finds a shard that appears after a long time', async () => {
     const server = await bench.server({ args: ['--appendonly', 'no'] });
     const admin = bench.admin(server.url);

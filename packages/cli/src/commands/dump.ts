@@ -7,7 +7,7 @@ import type { RangeBound, StreamManager } from 'nestjs-redis-streams/engine';
 import { encoderOf, ssMessage } from '../dump-formats.js';
 import type { DumpFormat } from '../dump-formats.js';
 import { DumpTarget } from '../dump-target.js';
-import { compareIds, entriesOf } from '../entries.js';
+import { compareIds, entriesOf, isNanoseconds } from '../entries.js';
 import type { Entry } from '../entries.js';
 import { FailedError, UsageError } from '../failure.js';
 import { counted, readableBytes, sum } from '../numbers.js';
@@ -212,10 +212,6 @@ function unfit(key: string, id: string): FailedError {
 function fitsSs(id: string): boolean {
   const [milliseconds = '0', counter = '0'] = id.split('-');
   return BigInt(milliseconds) < MAX_MILLISECONDS && BigInt(counter) < MAX_COUNTER;
-}
-
-function isNanoseconds(id: string): boolean {
-  return BigInt(id.split('-')[0] ?? '0') >= MAX_MILLISECONDS;
 }
 
 function higherId(one: string, other: string): string {

@@ -1,7 +1,7 @@
 import { Option } from 'commander';
 import type { Command } from 'commander';
 import type { ShardDetails, StreamManager } from 'nestjs-redis-streams/engine';
-import { messagesOf } from '../entries.js';
+import { isNanoseconds, messagesOf } from '../entries.js';
 import { UsageError } from '../failure.js';
 import { counted, countOf, sum } from '../numbers.js';
 import { printable } from '../printable.js';
@@ -102,13 +102,14 @@ function trimToLength(session: Session, kept: number): Trim {
 
 /** Ages are by the clock of Redis, which generates the ids. */
 function trimToAge(session: Session, age: number): Trim {
-  return async ({ key, shardId }, dryRun) => {
+  return async ({ key, shardId, lastId = '0-0' }, dryRun) => {
     const redis = await session.redis();
     const from = new Date(Math.max(0, (await serverTime(redis, session.prefix + key)) - age));
     const manager = await session.manager();
     if (dryRun) return { shardId, trimmed: await countBefore(manager, key, from) };
     try {
-      const trimmed = await redis.call('XTRIM', session.prefix + key, 'MINID', '=', from.getTime());
+      const minId = `${from.getTime()}${isNanoseconds(lastId) ? '000000' : ''}`;
+      const trimmed = await redis.call('XTRIM', session.prefix + key, 'MINID', '=', minId);
       return { shardId, trimmed: Number(trimmed) };
     } catch (error) {
       // Redis 6.0 has no MINID.

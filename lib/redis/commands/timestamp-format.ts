@@ -1,0 +1,18 @@
+import type { CommandSender } from './command-sender.js';
+import { timestampFormatOf } from './entry-id.js';
+import type { TimestampFormat } from './entry-id.js';
+import { classifyRedisError } from './redis-error.js';
+import { parseStreamInfo } from './replies.js';
+
+/** What to take where the stream does not tell: a bound in milliseconds finds and deletes nothing that has nanoseconds. */
+const UNTOLD: TimestampFormat = 'ms';
+
+/** What the times of a stream are counted in, by its last id. @param key with its prefix */
+export async function timestampFormatIn(sender: CommandSender, key: string): Promise<TimestampFormat> {
+  try {
+    return timestampFormatOf(parseStreamInfo(await sender.text(key, ['XINFO', 'STREAM', key])).lastGeneratedId);
+  } catch (error) {
+    if (['stream-gone', 'permission', 'unsupported'].includes(classifyRedisError(error))) return UNTOLD;
+    throw error;
+  }
+}

@@ -1,0 +1,52 @@
+/** `lastId()` is the id that the stream gave last; `0-0` where it does not exist. */
+export const LAST_ID = `
+local function lastId()
+  local info = redis.pcall('XINFO', 'STREAM', KEYS[1])
+  for i = 1, #info, 2 do
+    if info[i] == 'last-generated-id' then return info[i + 1] end
+  end
+  return '0-0'
+end`;
+
+/** `nextId(ms)` picks the id that `<ms>-*` would be, for a server that does not have it. Needs {@link LAST_ID}. */
+export const NEXT_ID = `
+local function nextId(time)
+  local ms, counter = string.match(lastId(), '^(%d+)-(%d+)$')
+  if ms ~= time then return time .. '-0' end
+  return ms .. '-' .. string.format('%.0f', tonumber(counter) + 1)
+end`;
+
+/** What an entry is refused with that would have nanoseconds among ids with milliseconds. */
+export const HAS_MILLISECONDS = 'ERR the ids of the stream have milliseconds';
+
+/**
+ * `nanosecondId(asked)` is the id for XADD where a stream has nanoseconds:
+ *
+ * - `>1700000000123456789`, the present time: that, or the nanosecond after the last id if that is as late
+ * - `=1700000000123456789-*`, a time that the caller gave: just that
+ * - `~1700000000123456789`, the present time for an entry that must not be lost: as the first, or `*` among milliseconds
+ *
+ * It is nil for the others where the ids of the stream have milliseconds. `appended(id)` tells of an id that was given to an entry.
+ *
+ * Needs {@link LAST_ID}. Times are text: a number of Lua has 53 bits. One of up to 15 digits has milliseconds, 0 either.
+ */
+export const NANOSECOND_IDS = `
+local lastTime
+local function appended(id) lastTime = string.match(id, '^%d+') end
+local function hasMilliseconds()
+  if not lastTime then appended(lastId()) end
+  return lastTime ~= '0' and #lastTime < 16
+end
+local function nanosecondAfter(time)
+  local high, low = string.sub(time, 1, -10), tonumber(string.sub(time, -9)) + 1
+  if low == 1e9 then high, low = string.format('%.0f', tonumber(high) + 1), 0 end
+  return high .. string.format('%09d', low)
+end
+local function nanosecondId(asked)
+  local kind, time = string.match(asked, '^([>=~])(.*)$')
+  if not kind then return asked end
+  if hasMilliseconds() then return kind == '~' and '*' or nil end
+  if kind == '=' then return time end
+  local isOver = #lastTime > #time or #lastTime == #time and lastTime >= time
+  return (isOver and nanosecondAfter(lastTime) or time) .. '-*'
+end`;

@@ -34,7 +34,7 @@ describe('access', () => {
     expect(found.map(({ code, stderr }) => [code, stderr])).toEqual(found.map(() => [0, '']));
   });
 
-  it('exits with 1 for a wrong password or none, and prints it nowhere', async () => {
+  it('exits with 1 for a wrong or missing password, and does not print the password', async () => {
     const wrong = 'wr0ng p@ss';
     const failed = await Promise.all([
       runTool(['ls'], { url: urlWith(wrong) }),
@@ -57,7 +57,7 @@ describe('access', () => {
     }
   });
 
-  it('asks for the password at a terminal, without showing what is typed', async () => {
+  it('asks for the password at a terminal, without an echo', async () => {
     const tool = new RunningTool(['ls', 'orders'], { url: server.url }, true);
     await tool.untilPrinted('Password of Redis: ');
     tool.child.stdin.write(`${PASSWORD}\r`);

@@ -12,7 +12,7 @@ describe('a cluster', () => {
   const url = (): string => cluster.masters[0]?.server.url as string;
   const tool = <T>(...args: string[]): Promise<T> => runToolForJson<T>([...args, '--cluster'], { url: url() });
 
-  it('commands find a stream on the node that has it', async () => {
+  it('commands find a stream on its node', async () => {
     const keys = await cluster.keys('orders', 3);
     for (const key of keys) {
       const { admin } = await cluster.masterOf(key);
@@ -47,7 +47,7 @@ describe('a cluster', () => {
     });
   });
 
-  it('doctor looks at every node', async () => {
+  it('doctor checks every node', async () => {
     const findings = await tool<Array<{ check: string; subject: string; level: string }>>('doctor');
     const nodes = findings.filter(({ check }) => check === 'persistence').map(({ subject }) => subject);
     expect(nodes.sort()).toEqual(cluster.masters.map(({ server }) => `${server.host}:${server.port}`).sort());

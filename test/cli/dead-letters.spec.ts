@@ -135,7 +135,7 @@ describe('dead letters', () => {
     expect(await redis.xlen(`${key}.dead`)).toBe(0);
   });
 
-  it('dead rm deletes what is named, and never all of them by an empty list', async () => {
+  it('dead rm deletes the named dead letters, and refuses an empty list of ids without --all', async () => {
     const key = await withDeadLetters();
     const rm = ['dead', 'rm', key];
     const refused = await Promise.all([runTool([...rm, '--yes'], { url }), runTool([...rm, '1-0'], { url })]);
@@ -148,7 +148,7 @@ describe('dead letters', () => {
     expect(await redis.xlen(key)).toBe(3);
   });
 
-  it('--dead names another stream of dead letters, of which those of other streams do not count', async () => {
+  it('--dead names another stream of dead letters, in which those of other streams are ignored', async () => {
     const dead = uniqueName('graveyard');
     const key = await withDeadLetters(dead);
     await redis.xadd(dead, '9-0', 'msg', 'x', `h:${DEAD_LETTER_HEADERS.stream}`, 'another');

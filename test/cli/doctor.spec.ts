@@ -30,7 +30,7 @@ describe('doctor', () => {
     return { code, findings: JSON.parse(stdout) as Finding[] };
   }
 
-  it('exits with 0 where nothing can be lost', async () => {
+  it('exits with 0 if no message can be lost', async () => {
     const { code, findings } = await doctor();
     expect(code).toBe(0);
     expect(findings.filter(({ level }) => level === 'danger' || level === 'warning')).toEqual([]);
@@ -90,7 +90,7 @@ describe('doctor', () => {
     expect(code).toBe(0);
   });
 
-  it('finds a consumer name that two live processes have', async () => {
+  it('finds a consumer name that two live processes use', async () => {
     // As two consumers write their leases in turn, and a third has its name for itself.
     const lease = (consumer: string, holder: string) =>
       redis.set(`nrs:{orders}:lease:orders:workers:${consumer}`, holder, 'PX', 60_000);

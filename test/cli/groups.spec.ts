@@ -20,7 +20,7 @@ describe('groups', () => {
     return key;
   }
 
-  it('groups, pending and consumers list what the server knows', async () => {
+  it('groups, pending and consumers ls print the state of the server', async () => {
     const key = await workedOn();
     expect(await runToolForJson(['groups', key], { url })).toMatchObject([
       {
@@ -51,7 +51,7 @@ describe('groups', () => {
     expect(stdout).toMatch(/^ID +SHARD +CONSUMER +IDLE +DELIVERIES\n1000-0 +0 +w1 +.*1\n2000-0 +0 +w1 +.*1\n$/);
   });
 
-  it('lag --check exits with 3 when more messages wait than are allowed, also where Redis does not count them', async () => {
+  it('lag --check exits with 3 if more messages wait than are allowed, also if Redis does not count them', async () => {
     const key = await workedOn();
     const codes = async (): Promise<unknown> =>
       Promise.all(['max=2', 'max=3'].map(async (max) => (await runTool(['lag', key, '--check', max], { url })).code));
@@ -63,7 +63,7 @@ describe('groups', () => {
     expect((await runTool(['lag', key, '--check', '1000'], { url })).code).toBe(2);
   });
 
-  it('lag --watch prints a line for each look until it is interrupted', async () => {
+  it('lag --watch prints a line for each group at each interval until it is interrupted', async () => {
     const key = await workedOn();
     const [text, json] = [[], ['--json']].map(
       (more) => new RunningTool(['lag', key, '--watch', '--interval', '100ms', ...more], { url }),
@@ -80,7 +80,7 @@ describe('groups', () => {
     }
   });
 
-  it('seek says what it would do, asks for --yes, and moves the group', async () => {
+  it('seek prints with --dry-run what it would do, requires --yes, and moves the group', async () => {
     const key = await workedOn();
     const position = async (): Promise<unknown> => {
       const groups = (await redis.xinfo('GROUPS', key)) as unknown[][];
@@ -118,7 +118,7 @@ describe('groups', () => {
     expect(groups).toMatchObject([{ name: 'workers', lastDeliveredId: '1000-0' }]);
   });
 
-  it('consumers prune removes those that were not seen and have nothing pending', async () => {
+  it('consumers prune removes idle consumers without pending entries', async () => {
     const key = await workedOn();
     await redis.xgroup('CREATECONSUMER', key, 'workers', 'idle').catch(async () => {
       // Redis 6.0: a consumer that reads nothing is created, too.

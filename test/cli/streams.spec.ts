@@ -48,7 +48,7 @@ describe('streams and messages', () => {
     expect((await runTool(['tail', key], { url })).stdout).toBe(`${receipt?.id}  {"id":7}  source=ops note=a=b\n`);
   });
 
-  it('send takes each line of the standard input, in order, as bytes, the empty ones too', async () => {
+  it('send sends each line of the standard input in order, as bytes, including empty lines', async () => {
     const key = uniqueName('orders');
     const { code, stdout } = await runTool(['send', key], {
       url,
@@ -59,7 +59,7 @@ describe('streams and messages', () => {
     expect({ code, ids: stdout.trimEnd().split('\n') }).toEqual({ code: 0, ids: entries.map(([id]) => id) });
   });
 
-  it('send puts messages with the same key into the same shard, where the stream has shards', async () => {
+  it('send --key chooses the same shard for the same key if the stream has shards', async () => {
     const key = uniqueName('orders');
     for (const shard of [0, 1, 2, 3]) await redis.xadd(`${key}:${shard}`, '*', 'msg', 'first');
     const sent = await runToolForJson<Message[]>(['send', key, '--key', 'customer-7'], { url, input: 'a\nb\nc\n' });
@@ -95,7 +95,7 @@ describe('streams and messages', () => {
     expect(await places('--since', '1h')).toEqual([]);
   });
 
-  it('tail --follow prints what comes, without what was there, until it is interrupted', async () => {
+  it('tail --follow prints new messages only, until it is interrupted', async () => {
     const key = uniqueName('orders');
     await redis.xadd(key, '*', 'msg', 'before');
     const tail = new RunningTool(['tail', key, '--follow', '--json'], { url });
@@ -113,7 +113,7 @@ describe('streams and messages', () => {
     expect(code).toBe(0);
   });
 
-  it('tail --follow --since prints what was there since then, and what comes', async () => {
+  it('tail --follow --since prints the messages since that time, then new ones', async () => {
     const key = uniqueName('orders');
     for (const id of ['1000-0', '2000-0', '2000-1']) await redis.xadd(key, id, 'msg', id);
     const tail = new RunningTool(['tail', key, '--follow', '--since', '2000', '--json'], { url });
@@ -158,7 +158,7 @@ describe('streams and messages', () => {
     expect(await redis.xlen(`${prefix}orders`)).toBe(0);
   });
 
-  it('fails for a key that is no stream, a stream that is missing, and an entry that is missing', async () => {
+  it('fails for a key of another type, a missing stream, and a missing entry', async () => {
     const [list, stream] = [uniqueName('list'), uniqueName('orders')];
     await redis.rpush(list, 'x');
     await redis.xadd(stream, '1-0', 'msg', 'x');
@@ -175,7 +175,7 @@ describe('streams and messages', () => {
     expect(await failing(['get', stream, '2-0'])).toBe(`nrs: The stream '${stream}' has no entry 2-0\n`);
   });
 
-  it('prints names and payloads of any bytes in a way that a terminal only shows, and JSON with all of them', async () => {
+  it('prints names and payloads of any bytes with escapes for control characters, and JSON with the same values', async () => {
     const key = `${uniqueName('orders')}\u001b[2J\u0007\u202e`;
     const text = 'red \u001b[31m \u0000 \u009b1m \u2028 é 🎉';
     await redis.xadd(key, '1-0', 'msg', text, 'h:a\nb', 'c\u001b]0;title\u0007');
@@ -209,7 +209,7 @@ describe('streams and messages', () => {
     expect(found[3]).toMatchObject({ fields: { other: 'field' } });
   });
 
-  it('names with control characters and ends of lines stay text in what commands report, too', async () => {
+  it('escapes control characters and newlines of names in reports and errors', async () => {
     const hostile = `${uniqueName('orders')}\u001b[31m\nfake\r`;
     await redis.xgroup('CREATE', hostile, hostile, '0', 'MKSTREAM');
     await redis.xadd(hostile, '1-0', 'msg', 'x');

@@ -78,7 +78,7 @@ describe('the tool', () => {
     expect(formats).toEqual(['ss', 'ndjson']);
   });
 
-  it('has a script for bash that completes what is typed', async () => {
+  it('has a script for bash that completes words', async () => {
     const { stdout } = await runTool(['completion', 'bash']);
     const main = fileURLToPath(new URL('../../packages/cli/dist/main.js', import.meta.url));
     const script = `nrs() { "$NODE" "$MAIN" "$@"; }
@@ -91,7 +91,7 @@ describe('the tool', () => {
     expect(found.stdout).toBe('redrive\n');
   });
 
-  it('has a script for fish that completes file names where an option wants a file', async () => {
+  it('has a script for fish that completes file names for options that take a file', async () => {
     const { stdout } = await runTool(['completion', 'fish']);
     expect(stdout).toMatch(/^complete -c nrs -n '__fish_seen_subcommand_from load' -l input -r -F$/m);
     expect(stdout).toMatch(/^complete -c nrs -n '__fish_seen_subcommand_from dump' -l output -r -F$/m);

@@ -12,7 +12,7 @@ describe('delayed messages and trimming', () => {
   });
   afterAll(() => redis.quit());
 
-  it('delayed ls lists what waits, and delayed cancel removes it, by the id of the receipt too', async () => {
+  it('delayed ls lists delayed messages, and delayed cancel removes them by their ids or those of receipts', async () => {
     const key = uniqueName('orders');
     const streamer = await RedisStreamer.connect(url);
     const producer = await streamer.createProducer(key);
@@ -73,7 +73,7 @@ describe('delayed messages and trimming', () => {
     expect(receipts.map(({ id }) => id).filter((id) => id.startsWith('-'))).toEqual([]);
   });
 
-  it('trim deletes what every group has acknowledged', async () => {
+  it('trim deletes the messages that every group has acknowledged', async () => {
     const key = uniqueName('orders');
     for (const id of ['1000-0', '2000-0', '3000-0']) await redis.xadd(key, id, 'msg', id);
     await redis.xgroup('CREATE', key, 'workers', '0');

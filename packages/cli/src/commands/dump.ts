@@ -96,23 +96,9 @@ async function dump(session: Session, options: DumpOptions): Promise<void> {
   const target = await DumpTarget.open(file, force);
   const encoder = encoderOf(format, basename(file));
   const progress = new Progress(session.output, 'Dumped', total);
-  const losses = { messages: 0 };
-  async function* messages(): AsyncGenerator<unknown> {
-    for (const stream of streams) {
-      for await (const entry of messagesOf(manager, stream, since, until)) {
-        if (signal.aborted) return;
-        stream.messages += 1;
-        progress.add(1, entry.message.payload.length);
-        if (format === 'ndjson') yield entry;
-        else {
-          if (!isPayloadAlone(entry)) losses.messages += 1;
-          yield ssMessage(entry);
-        }
-      }
-    }
-  }
+  const work: DumpWork = { streams, format, since, until, signal, progress, losses: 0 };
   try {
-    await pipeline(messages, encoder, target.stream, { end: !target.isStandardOutput });
+    await pipeline(messagesFor(manager, work), encoder, target.stream, { end: !target.isStandardOutput });
   } catch (error) {
     await target.discard();
     throw dumpFailure(error, file, target);
@@ -120,15 +106,43 @@ async function dump(session: Session, options: DumpOptions): Promise<void> {
     progress.end();
   }
   await target.publish();
-  if (losses.messages > 0) {
+  if (work.losses > 0) {
     await session.output.note(
-      `${counted(losses.messages, 'message')} had headers or other fields, which a .ss file cannot hold; --format ndjson keeps them`,
+      `${counted(work.losses, 'message')} had headers or other fields, which a .ss file cannot hold; --format ndjson keeps them`,
     );
   }
   await report(session.output, streams, { file, format, target, progress });
   if (signal.aborted) {
     const { message } = signal.reason as Error;
     throw new FailedError(`${message}; ${file} is valid, and ends with the last message that is counted here`);
+  }
+}
+
+interface DumpWork {
+  readonly streams: readonly DumpedStream[];
+  readonly format: DumpFormat;
+  readonly since: Date | undefined;
+  readonly until: Date | undefined;
+  readonly signal: AbortSignal;
+  readonly progress: Progress;
+  /** Messages of which the file does not hold everything. */
+  losses: number;
+}
+
+/** What the encoder takes for each entry, until the signal aborts. */
+async function* messagesFor(manager: StreamManager, work: DumpWork): AsyncGenerator<unknown> {
+  const { streams, format, since, until, signal, progress } = work;
+  for (const stream of streams) {
+    for await (const entry of messagesOf(manager, stream, since, until)) {
+      if (signal.aborted) return;
+      stream.messages += 1;
+      progress.add(1, entry.message.payload.length);
+      if (format === 'ndjson') yield entry;
+      else {
+        if (!isPayloadAlone(entry)) work.losses += 1;
+        yield ssMessage(entry);
+      }
+    }
   }
 }
 

@@ -66,7 +66,9 @@ export function addLag(program: Command): void {
         const late = complete.filter(({ lag }) => lag === undefined || lag > max);
         if (late.length === 0) return;
         const names = late.map(({ group, lag }) => `'${group}' (${lag ?? 'unknown'})`).join(', ');
-        await session.output.note(`nrs: More than ${counted(max, 'message')} of '${key}' wait for ${names}`);
+        await session.output.note(
+          `nrs: Groups of '${key}' that are more than ${counted(max, 'message')} behind: ${names}`,
+        );
         throw new CheckFoundError();
       }),
     );

@@ -1,6 +1,6 @@
 import { afterAll, beforeAll, describe, expect, it } from '@jest/globals';
 import { Redis } from 'ioredis';
-import { DEAD_LETTER_HEADERS } from '../../lib/engine.js';
+import { deadLetterFields } from '../support/dead-letter-fields.js';
 import { redisUrl, uniqueName } from '../support/redis.js';
 import { runTool, runToolForJson } from '../support/tool.js';
 
@@ -19,21 +19,20 @@ describe('dead letters', () => {
     for (const [number, error] of ['no stock', 'timed out', 'timed out'].entries()) {
       const id = `${number + 1}000-0`;
       await redis.xadd(key, id, 'msg', `order ${number + 1}`, 'h:source', 'shop');
-      const headers = {
-        [DEAD_LETTER_HEADERS.stream]: key,
-        [DEAD_LETTER_HEADERS.key]: key,
-        [DEAD_LETTER_HEADERS.id]: id,
-        [DEAD_LETTER_HEADERS.group]: 'workers',
-        [DEAD_LETTER_HEADERS.consumer]: 'w1',
-        [DEAD_LETTER_HEADERS.deliveryCount]: '5',
-        [DEAD_LETTER_HEADERS.reason]: 'handled 5 times without success',
-        [DEAD_LETTER_HEADERS.errorName]: 'TypeError',
-        [DEAD_LETTER_HEADERS.errorMessage]: `${error}\u001b[31m`,
-        [DEAD_LETTER_HEADERS.errorStack]: `TypeError: ${error}\n    at OrdersController.handle (orders.js:7:9)`,
-        source: 'shop',
+      const own = {
+        stream: key,
+        key,
+        id,
+        group: 'workers',
+        consumer: 'w1',
+        deliveryCount: '5',
+        reason: 'handled 5 times without success',
+        errorName: 'TypeError',
+        errorMessage: `${error}\u001b[31m`,
+        errorStack: `TypeError: ${error}\n    at OrdersController.handle (orders.js:7:9)`,
       };
-      const fields = Object.entries(headers).flatMap(([name, value]) => [`h:${name}`, value]);
-      await redis.xadd(dead ?? `${key}.dead`, `${number + 1}-0`, 'msg', `order ${number + 1}`, ...fields);
+      const fields = deadLetterFields(`order ${number + 1}`, own, { source: 'shop' });
+      await redis.xadd(dead ?? `${key}.dead`, `${number + 1}-0`, ...fields);
     }
     await redis.xreadgroup('GROUP', 'workers', 'w1', 'COUNT', 10, 'STREAMS', key, '>');
     await redis.xack(key, 'workers', '1000-0', '2000-0', '3000-0');
@@ -98,15 +97,8 @@ describe('dead letters', () => {
   it('dead show counts one delivery in the singular, with its one time', async () => {
     const key = uniqueName('orders');
     const time = '2026-11-27T10:00:00.000Z';
-    const headers = {
-      [DEAD_LETTER_HEADERS.stream]: key,
-      [DEAD_LETTER_HEADERS.deliveryCount]: '1',
-      [DEAD_LETTER_HEADERS.firstFailure]: time,
-      [DEAD_LETTER_HEADERS.lastFailure]: time,
-      [DEAD_LETTER_HEADERS.reason]: 'refused',
-    };
-    const fields = Object.entries(headers).flatMap(([name, value]) => [`h:${name}`, value]);
-    await redis.xadd(`${key}.dead`, '*', 'msg', 'x', ...fields);
+    const own = { stream: key, deliveryCount: '1', firstFailure: time, lastFailure: time, reason: 'refused' };
+    await redis.xadd(`${key}.dead`, '*', ...deadLetterFields('x', own));
     const { stdout } = await runTool(['dead', 'show', key], { url });
     expect(stdout).toContain(`\n  failed   1 delivery, ${time}\n`);
   });
@@ -151,7 +143,7 @@ describe('dead letters', () => {
   it('--dead names another stream of dead letters, in which those of other streams are ignored', async () => {
     const dead = uniqueName('graveyard');
     const key = await withDeadLetters(dead);
-    await redis.xadd(dead, '9-0', 'msg', 'x', `h:${DEAD_LETTER_HEADERS.stream}`, 'another');
+    await redis.xadd(dead, '9-0', ...deadLetterFields('x', { stream: 'another' }));
     expect(ids(await runToolForJson(['dead', 'ls', key, '--dead', dead], { url }))).toEqual(['1-0', '2-0', '3-0']);
     await runTool(['dead', 'redrive', key, '--dead', dead, '--limit', '2', '--yes'], { url });
     await runTool(['dead', 'rm', key, '--dead', dead, '--all', '--yes'], { url });

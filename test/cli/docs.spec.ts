@@ -2,7 +2,8 @@ import { readFileSync, writeFileSync } from 'node:fs';
 import { fileURLToPath } from 'node:url';
 import { afterAll, beforeAll, expect, it } from '@jest/globals';
 import { Redis } from 'ioredis';
-import { DEAD_LETTER_HEADERS, RedisStreamer } from '../../lib/engine.js';
+import { RedisStreamer } from '../../lib/engine.js';
+import { deadLetterFields } from '../support/dead-letter-fields.js';
 import { RedisServer } from '../support/redis-server.js';
 import { runTool } from '../support/tool.js';
 
@@ -24,23 +25,22 @@ beforeAll(async () => {
   await redis.xreadgroup('GROUP', 'workers', 'worker-1', 'COUNT', 3, 'STREAMS', 'orders', '>');
   await redis.xack('orders', 'workers', `${start}-0`, `${start + 1_000}-0`);
   for (const [index, message] of ['no stock for tea', 'no stock for coffee'].entries()) {
-    const headers = {
-      source: 'shop',
-      [DEAD_LETTER_HEADERS.stream]: 'orders',
-      [DEAD_LETTER_HEADERS.key]: 'orders',
-      [DEAD_LETTER_HEADERS.id]: `${start + index * 1_000}-0`,
-      [DEAD_LETTER_HEADERS.group]: 'workers',
-      [DEAD_LETTER_HEADERS.consumer]: 'worker-1',
-      [DEAD_LETTER_HEADERS.deliveryCount]: '5',
-      [DEAD_LETTER_HEADERS.firstFailure]: new Date(start + 2_000).toISOString(),
-      [DEAD_LETTER_HEADERS.lastFailure]: new Date(start + 60_000).toISOString(),
-      [DEAD_LETTER_HEADERS.reason]: 'handled 5 times without success',
-      [DEAD_LETTER_HEADERS.errorName]: 'StockError',
-      [DEAD_LETTER_HEADERS.errorMessage]: message,
-      [DEAD_LETTER_HEADERS.errorStack]: `StockError: ${message}\n    at Stock.take (/app/stock.js:41:11)\n    at OrdersController.handle (/app/orders.controller.js:18:22)`,
+    const own = {
+      stream: 'orders',
+      key: 'orders',
+      id: `${start + index * 1_000}-0`,
+      group: 'workers',
+      consumer: 'worker-1',
+      deliveryCount: '5',
+      firstFailure: new Date(start + 2_000).toISOString(),
+      lastFailure: new Date(start + 60_000).toISOString(),
+      reason: 'handled 5 times without success',
+      errorName: 'StockError',
+      errorMessage: message,
+      errorStack: `StockError: ${message}\n    at Stock.take (/app/stock.js:41:11)\n    at OrdersController.handle (/app/orders.controller.js:18:22)`,
     };
-    const fields = Object.entries(headers).flatMap(([name, value]) => [`h:${name}`, value]);
-    await redis.xadd('orders.dead', '*', 'msg', `{"item":"${index === 0 ? 'tea' : 'coffee'}"}`, ...fields);
+    const payload = `{"item":"${index === 0 ? 'tea' : 'coffee'}"}`;
+    await redis.xadd('orders.dead', '*', ...deadLetterFields(payload, own, { source: 'shop' }));
   }
   await redis.quit();
   const streamer = await RedisStreamer.connect(server.url);

@@ -32,14 +32,9 @@ export async function checkConsumerNames(redis: Redis | Cluster, prefix: string)
   }
   const shared = [...changes].filter(([, holders]) => holders.length > CHANGES_OF_TWO);
   if (shared.length === 0) {
-    return [
-      {
-        level: 'ok',
-        check,
-        subject: 'all groups',
-        message: `${counted(leases.length, 'name')}, each used by one process`,
-      },
-    ];
+    const message =
+      leases.length === 0 ? 'none is in use' : `${counted(leases.length, 'name')}, each used by one process`;
+    return [{ level: 'ok', check, subject: 'all groups', message }];
   }
   return shared.map(([lease]) => ({
     level: 'warning',

@@ -99,7 +99,7 @@ describe('access', () => {
         keys: ['orders'],
       },
     );
-    expect(listed.stderr).toBe('Not listed, because the user may not read them: orders.dead\n');
+    expect(listed.stderr).toBe('nrs: Not listed, because the user may not read them: orders.dead\n');
     const { stdout } = await runTool(['doctor', '--json'], { url });
     const findings = JSON.parse(stdout) as Array<Record<string, string>>;
     expect(findings).toContainEqual(expect.objectContaining({ level: 'warning', subject: 'orders.dead' }));

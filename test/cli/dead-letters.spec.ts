@@ -70,7 +70,7 @@ describe('dead letters', () => {
 
   it('dead ls and dead show note when there are more than they list', async () => {
     const key = await withDeadLetters();
-    const note = 'Listed only up to --count 2; there are more\n';
+    const note = 'nrs: Listed only up to --count 2; there are more\n';
     for (const command of ['ls', 'show']) {
       const noted = async (count: string): Promise<string> =>
         (await runTool(['dead', command, key, '--count', count], { url })).stderr;

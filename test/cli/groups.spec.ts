@@ -42,7 +42,7 @@ describe('groups', () => {
     const [cut, whole] = await Promise.all(
       ['1', '2'].map((count) => runTool(['pending', key, 'workers', '--count', count], { url })),
     );
-    expect([cut?.stderr, whole?.stderr]).toEqual(['Listed only up to --count 1; there are more\n', '']);
+    expect([cut?.stderr, whole?.stderr]).toEqual(['nrs: Listed only up to --count 1; there are more\n', '']);
     expect(await runToolForJson(['pending', key, 'workers', '--consumer', 'w2'], { url })).toEqual([]);
     expect(await runToolForJson(['consumers', 'ls', key, 'workers'], { url })).toMatchObject([
       { name: 'w1', pending: 2 },

@@ -60,7 +60,7 @@ describe('delayed messages and trimming', () => {
       const { stdout, stderr } = await runTool(['delayed', 'ls', key, '--json', '--count', count], { url });
       return [(JSON.parse(stdout) as Array<{ payload: string }>).map(({ payload }) => payload), stderr];
     };
-    expect(await list('2')).toEqual([['first', 'second'], 'Listed only up to --count 2; there are more\n']);
+    expect(await list('2')).toEqual([['first', 'second'], 'nrs: Listed only up to --count 2; there are more\n']);
     expect(await list('3')).toEqual([['first', 'second', 'third'], '']);
   });
 
@@ -93,7 +93,7 @@ describe('delayed messages and trimming', () => {
     await redis.xadd(key, '1000-0', 'msg', 'x');
     const { code, stdout, stderr } = await runTool(['trim', key, '--dry-run'], { url });
     expect({ code, stdout }).toEqual({ code: 0, stdout: `Would delete 0 messages of ${key}\n` });
-    expect(stderr).toBe(`'${key}' has no group that could acknowledge messages; use --max-len or --min-age\n`);
+    expect(stderr).toBe(`nrs: '${key}' has no group that could acknowledge messages; use --max-len or --min-age\n`);
     expect((await runTool(['trim', key, '--max-len', '5', '--dry-run'], { url })).stderr).toBe('');
   });
 

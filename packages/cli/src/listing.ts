@@ -31,7 +31,7 @@ export async function printFirst<T>(
     first.push(each);
   }
   await print(first);
-  if (isMore) await output.note(`Listed only up to --count ${limit}; there are more`);
+  if (isMore) await output.warn(`Listed only up to --count ${limit}; there are more`);
 }
 
 /** All results of a method of the manager that returns pages. */

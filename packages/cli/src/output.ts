@@ -31,6 +31,11 @@ export class Output {
     await write(process.stderr, `${lines.map(printable).join('\n')}\n`);
   }
 
+  /** A note about something that the results do not show, or that went wrong, in the form of an error. */
+  async warn(text: string): Promise<void> {
+    await this.note(`nrs: ${text}`);
+  }
+
   /** A value as one line of JSON. */
   async json(value: unknown): Promise<void> {
     await this.line(printableJson(value));

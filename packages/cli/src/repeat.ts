@@ -20,7 +20,7 @@ export async function repeat(
       isOutage = false;
     } catch (error) {
       if (!(error instanceof ConnectionError || error instanceof ConnectTimeoutError)) throw error;
-      if (!isOutage) await output.note(`nrs: ${error.message}; trying again until Ctrl+C`);
+      if (!isOutage) await output.warn(`${error.message}; trying again until Ctrl+C`);
       isOutage = true;
     }
     await pause(interval, undefined, { signal }).catch(() => undefined);

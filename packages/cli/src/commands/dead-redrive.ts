@@ -48,8 +48,8 @@ export function addDeadRedrive(dead: Command): void {
           `${dryRun ? 'Would return' : 'Returned'} ${counted(redriven, 'dead letter')} of ${printable(key)}`,
         );
         if (skipped > 0) {
-          await output.note(
-            `nrs: Skipped ${skipped}: their headers name no origin, or their messages are still pending in the group`,
+          await output.warn(
+            `Skipped ${skipped}: their headers name no origin, or their messages are still pending in the group`,
           );
         }
       }),

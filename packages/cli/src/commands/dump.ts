@@ -107,7 +107,7 @@ async function dump(session: Session, options: DumpOptions): Promise<void> {
   }
   await target.publish();
   if (work.losses > 0) {
-    await session.output.note(
+    await session.output.warn(
       `${counted(work.losses, 'message')} had headers or other fields, which a .ss file cannot hold; --format ndjson keeps them`,
     );
   }
@@ -213,7 +213,7 @@ async function checkForSs({ output }: Session, streams: readonly DumpedStream[])
   if (Buffer.byteLength(streamKey) > 255) {
     throw new FailedError(`The key '${streamKey}' is too long for a .ss file; use --format ndjson`);
   }
-  await output.note(
+  await output.warn(
     `The tools of SeaStreamer read stream keys of a-z A-Z 0-9 . _ - only, and will refuse '${streamKey}'; this tool loads it`,
   );
 }

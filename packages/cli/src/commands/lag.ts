@@ -60,15 +60,13 @@ export function addLag(program: Command): void {
         if (options.watch) return watch(session, key, lags, options.interval);
         const found = await lags();
         const complete =
-          max === undefined ? found : await Promise.all(found.map((each) => known(manager, key, each, max)));
+          max === undefined ? found : await Promise.all(found.map((each) => withCountedLag(manager, key, each, max)));
         await print(session.output, complete);
         if (max === undefined) return;
         const late = complete.filter(({ lag }) => lag === undefined || lag > max);
         if (late.length === 0) return;
         const names = late.map(({ group, lag }) => `'${group}' (${lag ?? 'unknown'})`).join(', ');
-        await session.output.note(
-          `nrs: Groups of '${key}' that are more than ${counted(max, 'message')} behind: ${names}`,
-        );
+        await session.output.warn(`Groups of '${key}' that are more than ${counted(max, 'message')} behind: ${names}`);
         throw new CheckFoundError();
       }),
     );
@@ -97,7 +95,7 @@ async function lagsOf(manager: StreamManager, key: string, only: string | undefi
 }
 
 /** Where the server does not count, the entries after the position of the group are read: one more than `max` at most. */
-async function known(manager: StreamManager, key: string, lag: GroupLag, max: number): Promise<GroupLag> {
+async function withCountedLag(manager: StreamManager, key: string, lag: GroupLag, max: number): Promise<GroupLag> {
   if (lag.lag !== undefined) return lag;
   let count = 0;
   for (const { key: place, groups } of (await manager.info(key)).shards) {

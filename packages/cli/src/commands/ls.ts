@@ -21,7 +21,7 @@ export function addLs(program: Command): void {
         const keys = (await streamKeysOf(manager)).filter(matching(pattern));
         const { found, refused } = await detailsOf(manager, keys);
         const { output } = session;
-        if (refused.length > 0) await output.note(`Not listed, because the user may not read them: ${listed(refused)}`);
+        if (refused.length > 0) await output.warn(`Not listed, because the user may not read them: ${listed(refused)}`);
         const rows = found.map(({ streamKey, length, memory, firstId, lastId, groups, shards }) => ({
           streamKey,
           length,

@@ -49,7 +49,7 @@ function addPausing(program: Command, { name, description, effect, done, example
         const { output } = session;
         if (output.isJson) return output.json([{ streamKey: key, group, isPaused }]);
         await output.line(`${done} ${printable(group)} of ${printable(key)}`);
-        if (!isKnown) await output.note(`nrs: The stream '${key}' has no group '${group}' yet`);
+        if (!isKnown) await output.warn(`The stream '${key}' has no group '${group}' yet`);
       }),
     );
 }

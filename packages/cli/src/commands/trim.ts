@@ -63,10 +63,10 @@ export function addTrim(program: Command): void {
         for (const { shardId, firstKept, keptFor } of trimmed) {
           if (keptFor === undefined || firstKept === undefined) continue;
           const place = shards.length > 1 ? ` of shard ${shardId}` : '';
-          await output.note(`Messages${place} from ${firstKept} on are kept for the group '${keptFor}'`);
+          await output.warn(`Messages${place} from ${firstKept} on are kept for the group '${keptFor}'`);
         }
         if (maxLen === undefined && minAge === undefined && shards.every(({ groups }) => groups.length === 0)) {
-          await output.note(`'${key}' has no group that could acknowledge messages; use --max-len or --min-age`);
+          await output.warn(`'${key}' has no group that could acknowledge messages; use --max-len or --min-age`);
         }
       }),
     );

@@ -87,3 +87,18 @@ it('docs/cli.md shows what the commands print', async () => {
   if (IS_UPDATE) writeFileSync(DOCUMENT, updated);
   expect(blocks.length).toBeGreaterThan(10);
 });
+
+/** The commands of the blocks of a document, each with what it prints. */
+function commandsOf(document: string): string[] {
+  const text = readFileSync(fileURLToPath(new URL(`../../${document}`, import.meta.url)), 'utf8');
+  const blocks = [...text.matchAll(/```console\n(.*?)```/gs)].map(([, block = '']) => block);
+  return blocks.flatMap((block) => block.split(/^(?=\$ nrs )/m)).map(comparable);
+}
+
+it('README.md shows the same as the documents of the tool', () => {
+  const documented = new Set([...commandsOf('docs/cli.md'), ...commandsOf('docs/files.md')]);
+  // A document cannot show a screen that is drawn again and again.
+  const shown = commandsOf('README.md').filter((command) => !command.includes('--watch'));
+  expect(shown.length).toBeGreaterThan(2);
+  expect(shown.filter((command) => !documented.has(command))).toEqual([]);
+});

@@ -55,13 +55,19 @@ describe('write pipeline', () => {
 
   it('settles each message by its own outcome', async () => {
     const { appends, settled, push } = setUpPipeline();
-    for (const id of ['1-*', '2', '3', '4']) push(id);
+    for (const id of ['1-*', '2', '3', '4', '*']) push(id);
     await turn();
     const smaller = reply('ERR The ID specified in XADD is equal or smaller than the target stream top item');
-    appends[0]?.answer([smaller, '2-0', reply('WRONGTYPE no stream'), reply('ERR odd')]);
+    appends[0]?.answer([smaller, '2-0', reply('WRONGTYPE no stream'), reply('ERR odd'), smaller]);
     await turn();
 
-    expect(settled).toEqual(['1-*: ERR_TIMESTAMP_REFUSED', '2-0', '3: ERR_WRONG_TYPE', '4: ERR_SEND_FAILED']);
+    expect(settled).toEqual([
+      '1-*: ERR_TIMESTAMP_REFUSED',
+      '2-0',
+      '3: ERR_WRONG_TYPE',
+      '4: ERR_SEND_FAILED',
+      '*: ERR_SEND_FAILED',
+    ]);
   });
 
   it('at-least-once: repeats what was lost, in its old order and before anything newer', async () => {

@@ -124,6 +124,7 @@ export class StreamProducer extends EventEmitter<{ error: [error: RedisStreamsEr
       writer: environment.appending,
       timeout: environment.timeout,
       acceptsMilliseconds: environment.acceptsMilliseconds,
+      timestampFormat: environment.timestampFormat,
       connectTimeout: environment.connectTimeout,
       producer: options.delivery === 'exactly-once' ? randomUUID() : undefined,
       trim: { maxLen: options.maxLen, minAge: options.minAge },

@@ -21,6 +21,8 @@ export interface LanePipeline {
   writeBatchOf(batch: MessageBatch): WriteBatch;
   /** Whether the server remembers the batch by its number. Once it may have run, it is repeated unchanged, until it is revoked. */
   keeps(batch: MessageBatch): boolean;
+  /** Whether the batch is one command, a script call: the server reads all of it or nothing. */
+  isOneCommand(batch: MessageBatch): boolean;
   /** Fails the messages that the server would refuse for their size; returns the batch without them. */
   withoutTooLarge(batch: MessageBatch): MessageBatch;
   /** Settles the messages of a batch; returns those that must be repeated, none when it is the last attempt. */
@@ -239,12 +241,14 @@ export class WriteLane {
     const isRevoked = isOfKind(first, 'revoked');
     // Those behind it were revoked with it.
     if (isRevoked) rest.stream.renumber();
-    const canSplit = isKept ? isRevoked && rest.mustRevoke : isLost && entries.length > 1;
+    const isUnreadable = isOfKind(first, 'unreadable');
+    const mayGoApart = isLost || (isUnreadable && this.#pipeline.isOneCommand(batch));
+    const canSplit = isKept ? isRevoked && rest.mustRevoke : mayGoApart && entries.length > 1;
     if (canSplit) {
       for (const part of partsOf(rest)) part.stream.repeat(part);
       return;
     }
-    const mustRevoke = rest.mustRevoke || (isKept && (isLost || isOfKind(first, 'unreadable')));
+    const mustRevoke = rest.mustRevoke || (isKept && (isLost || isUnreadable));
     rest.stream.repeat({ ...rest, mustRevoke });
   }
 

@@ -16,6 +16,7 @@ import { monotonicNow } from '../../shared/clock.js';
 import { withResolvers } from '../../shared/deferred.js';
 import type { Deferred } from '../../shared/deferred.js';
 import { entryIdTime } from '../../redis/commands/entry-id.js';
+import type { TimestampFormat } from '../../redis/commands/entry-id.js';
 import { classifyRedisError, isTransient, toPublicError, wasSent } from '../../redis/commands/redis-error.js';
 import type {
   AppendConditions,
@@ -38,6 +39,7 @@ export interface WritePipelineOptions {
   readonly delivery: Delivery;
   /** See {@link WriteBatch.acceptsMilliseconds}. */
   readonly acceptsMilliseconds?: boolean | undefined;
+  readonly timestampFormat?: TimestampFormat;
   /** How long a send is repeated through an outage, in milliseconds. */
   readonly timeout: number;
   /** The same until Redis has been reached for the first time; at most `timeout`. */
@@ -206,6 +208,11 @@ export class WritePipeline implements LanePipeline {
     return this.#options.producer !== undefined && entries[0]?.conditions === undefined;
   }
 
+  isOneCommand({ entries }: MessageBatch): boolean {
+    const { producer, timestampFormat } = this.#options;
+    return entries[0]?.conditions === undefined && (producer !== undefined || timestampFormat === 'ns');
+  }
+
   withoutTooLarge(batch: MessageBatch): MessageBatch {
     const limit = this.writer.payloadLimit(batch.stream.streamKey) ?? Infinity;
     if (batch.size <= limit) return batch;
@@ -297,8 +304,8 @@ export class WritePipeline implements LanePipeline {
     if (!isTransient(kind) || isMistake(error) || isFinal(error)) return false;
     // A message that is larger than the server permits would hold up its lane until its deadline. A script call is one command
     // for all of its messages: those that the server can read go again, apart.
-    if (kind === 'unreadable' && !(this.keeps(batch) && (batch.entries.length > 1 || message.isUncertain)))
-      return false;
+    const canGoApart = this.isOneCommand(batch) && batch.entries.length > 1;
+    if (kind === 'unreadable' && !canGoApart && !(this.keeps(batch) && message.isUncertain)) return false;
     if (kind === 'revoked') message.isUncertain = false;
     // Waiting for a connection that never came is no attempt; a connection that broke may have done the work.
     const isUncertain = kind === 'connection' && wasSent(error);
@@ -391,7 +398,7 @@ function publicError(message: OutgoingMessage, error: Error): RedisStreamsError 
   if (error instanceof ClosedError)
     return new ClosedError('The connection', `a message to '${streamKey}' was not sent`);
   if (isFinal(error)) return error;
-  if (ID_REFUSED.test(error.message)) {
+  if (ID_REFUSED.test(error.message) && message.id !== '*') {
     return new TimestampRefusedError(streamKey, new Date(entryIdTime(message.id.replace('-*', ''))), error);
   }
   if (error.message.endsWith(HAS_MILLISECONDS)) return new TimestampFormatError(streamKey, error);

@@ -158,8 +158,8 @@ export class RedisAppendCommands implements AppendCommands {
       const batch = { streamKey, requests: left, trim, wantsIds: true, acceptsMilliseconds: true };
       await this.prepare(batch, this.#sender.timeout);
       const outcomes = this.canWrite(batch) ? ((await this.write(batch)) ?? []) : [];
-      const moved = outcomes.findIndex((outcome) => classifyRedisError(outcome) === 'moved');
-      const settled = moved === -1 || attempt >= MAX_REDIRECTIONS ? outcomes : outcomes.slice(0, moved);
+      const first = outcomes.findIndex(mustRepeat);
+      const settled = first === -1 || attempt >= MAX_REDIRECTIONS ? outcomes : outcomes.slice(0, first);
       results.push(...settled);
       left = left.slice(settled.length);
     }
@@ -447,6 +447,11 @@ export class RedisAppendCommands implements AppendCommands {
     }
     this.#loaded.add(route.channel);
   }
+}
+
+/** It did not run: another node has the stream, or the script is not on the server any more. */
+function mustRepeat(outcome: string | Error): boolean {
+  return classifyRedisError(outcome) === 'moved' || replyWord(outcome) === 'NOSCRIPT';
 }
 
 function unsupported([what, rule]: Requirement): UnsupportedOperationError {

@@ -1,4 +1,4 @@
-import { HAS_MILLISECONDS, LAST_ID, NANOSECOND_IDS } from './entry-ids.js';
+import { LAST_ID, NANOSECOND_IDS } from './entry-ids.js';
 import { script } from './script.js';
 import type { Script } from './script.js';
 import type { AppendRequest, CommandArgument } from '../wire/resp-writer.js';
@@ -75,13 +75,12 @@ while at <= #ARGV do
   at, index = at + count + 1, index + 1
 end`;
 const ENTRIES = entriesBy('note(index, add(unpack(args)))');
-const NANOSECOND_ENTRIES = `${LAST_ID}${NANOSECOND_IDS}${entriesBy(`local id, reply = nanosecondId(ARGV[at + 1])
+const NANOSECOND_ENTRIES = `${LAST_ID}${NANOSECOND_IDS}${entriesBy(`local id, failure = nanosecondId(ARGV[at + 1])
+  local reply = failure
   if id then
     args[3 + before] = id
     reply = add(unpack(args))
     if type(reply) == 'string' then appended(reply) end
-  else
-    reply = redis.error_reply('${HAS_MILLISECONDS}')
   end
   note(index, reply)`)}`;
 

@@ -1,5 +1,5 @@
 import { DEDUPLICATION } from './deduplication.js';
-import { HAS_MILLISECONDS, LAST_ID, NANOSECOND_IDS, NEXT_ID } from './entry-ids.js';
+import { LAST_ID, NANOSECOND_IDS, NEXT_ID } from './entry-ids.js';
 import { script } from './script.js';
 
 /**
@@ -15,8 +15,9 @@ local first = firstOf(KEYS[2], token)
 if first then return first end
 local at = 5 + tonumber(ARGV[4])
 local time = string.match(ARGV[at], '^(%d+)%?$')
-local id = time and nextId(time) or nanosecondId(ARGV[at])
-if not id then return redis.error_reply('${HAS_MILLISECONDS}') end
+local id, failure
+if time then id = nextId(time) else id, failure = nanosecondId(ARGV[at]) end
+if failure then return failure end
 noted(KEYS[2], nil, token, within, lifetime)
 local args = { 'XADD', KEYS[1] }
 for i = 5, at - 1 do args[#args + 1] = ARGV[i] end

@@ -46,7 +46,11 @@ local due = redis.call('ZSCORE', KEYS[2], token)
 if due then return idOf(due) end
 local forgotten = redis.call('ZSCORE', KEYS[4], token)
 if forgotten then return idOf(ARGV[2] == 'at' and ARGV[3] or forgotten - ARGV[4] + ARGV[3]) end
-if ARGV[9] == 'ns' and hasMilliseconds() then return redis.error_reply('${HAS_MILLISECONDS}') end
+if ARGV[9] == 'ns' then
+  local isOther, failure = hasMilliseconds()
+  if isOther then failure = redis.error_reply('${HAS_MILLISECONDS}') end
+  if failure then return failure end
+end
 due = ARGV[2] == 'at' and ARGV[3] or now + ARGV[3]
 local content = { whole(now + ARGV[4]), record or '' }
 for i = 7, #ARGV do content[#content + 1] = ARGV[i] end
@@ -92,9 +96,11 @@ for _, token in ipairs(due) do
     if content[3] == 'MAXLEN' then
       args = { 'XADD', KEYS[1], 'MAXLEN', '~', content[4] }
     end
-    args[#args + 1] = content[5] == 'ns' and nanosecondId(present) or '*'
+    local id, reply = '*', nil
+    if content[5] == 'ns' then id, reply = nanosecondId(present) end
+    args[#args + 1] = id
     for i = 6, #content do args[#args + 1] = content[i] end
-    local reply = redis.pcall(unpack(args))
+    reply = reply or redis.pcall(unpack(args))
     if type(reply) == 'table' then
       failure = reply
       break

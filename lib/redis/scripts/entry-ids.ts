@@ -1,11 +1,12 @@
-/** `lastId()` is the id that the stream gave last; `0-0` where it does not exist. */
+/** `lastId()` is the id that the stream gave last, `0-0` where it does not exist; else `0-0` and the error of Redis. */
 export const LAST_ID = `
 local function lastId()
   local info = redis.pcall('XINFO', 'STREAM', KEYS[1])
   for i = 1, #info, 2 do
     if info[i] == 'last-generated-id' then return info[i + 1] end
   end
-  return '0-0'
+  local isMissing = not info.err or string.find(string.lower(info.err), 'no such key', 1, true)
+  return '0-0', not isMissing and info or nil
 end`;
 
 /** `nextId(ms)` picks the id that `<ms>-*` would be, for a server that does not have it. Needs {@link LAST_ID}. */
@@ -26,7 +27,8 @@ export const HAS_MILLISECONDS = 'ERR the ids of the stream have milliseconds';
  * - `=1700000000123456789-*`, a time that the caller gave: just that
  * - `~1700000000123456789`, the present time for an entry that must not be lost: as the first, or `*` among milliseconds
  *
- * It is nil for the others where the ids of the stream have milliseconds. `appended(id)` tells of an id that was given to an entry.
+ * Where there is none it returns nil and the reason: the ids of the stream have milliseconds, or the last one cannot be read.
+ * `hasMilliseconds()` fails in the same way. `appended(id)` tells of an id that was given to an entry.
  *
  * Needs {@link LAST_ID}. Times are text: a number of Lua has 53 bits. One of up to 15 digits has milliseconds, 0 either.
  */
@@ -34,10 +36,15 @@ export const NANOSECOND_IDS = `
 local lastTime
 local function appended(id) lastTime = string.match(id, '^%d+') end
 local function hasMilliseconds()
-  if not lastTime then appended(lastId()) end
+  if not lastTime then
+    local id, failure = lastId()
+    if failure then return nil, failure end
+    appended(id)
+  end
   return lastTime ~= '0' and #lastTime < 16
 end
 local function nanosecondAfter(time)
+  if time == '18446744073709551615' then return time end
   local high, low = string.sub(time, 1, -10), tonumber(string.sub(time, -9)) + 1
   if low == 1e9 then high, low = string.format('%.0f', tonumber(high) + 1), 0 end
   return high .. string.format('%09d', low)
@@ -45,7 +52,10 @@ end
 local function nanosecondId(asked)
   local kind, time = string.match(asked, '^([>=~])(.*)$')
   if not kind then return asked end
-  if hasMilliseconds() then return kind == '~' and '*' or nil end
+  local isOther, failure = hasMilliseconds()
+  if failure then return nil, failure end
+  if isOther and kind == '~' then return '*' end
+  if isOther then return nil, redis.error_reply('${HAS_MILLISECONDS}') end
   if kind == '=' then return time end
   local isOver = #lastTime > #time or #lastTime == #time and lastTime >= time
   return (isOver and nanosecondAfter(lastTime) or time) .. '-*'

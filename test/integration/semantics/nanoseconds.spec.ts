@@ -1,7 +1,8 @@
-import { beforeAll, describe, expect, it } from '@jest/globals';
+import { describe, expect, it } from '@jest/globals';
 
 import { RoundRobinSharder } from '../../../lib/index.js';
 import type { ProducerOptions, RedisStreamer, StreamProducer } from '../../../lib/index.js';
+import { nanosecondTests } from '../../support/nanoseconds.js';
 import { uniqueName } from '../../support/redis.js';
 import { numbers, take, takeTexts, texts, useStreams } from '../../support/streams.js';
 import { until } from '../../support/until.js';
@@ -9,12 +10,6 @@ import { until } from '../../support/until.js';
 const streams = useStreams();
 const FAR = 4_000_000_000_000;
 const MILLION = 1_000_000n;
-
-/** Redis has ids of the form `<ns>-*` since 7.0. */
-let isOld: boolean;
-beforeAll(async () => {
-  isOld = /^redis_version:[0-6]\./m.test(await streams.redis.info('server'));
-});
 
 const connect = (): Promise<RedisStreamer> => streams.connect({ timestampFormat: 'ns' });
 
@@ -29,17 +24,10 @@ const timesIn = async (stream: string): Promise<bigint[]> =>
 const storedIn = async (stream: string): Promise<Array<string | undefined>> =>
   (await streams.redis.xrange(stream, '-', '+')).map(([, fields]) => fields[1]);
 
-/** A test of sending, which an older server refuses. */
-function itSends(name: string, test: () => Promise<void>): void {
-  it(name, async () => {
-    if (!isOld) return test();
-    const send = (await producerOf(uniqueName('ns'))).send('x');
-    await expect(send).rejects.toMatchObject({
-      code: 'ERR_UNSUPPORTED_OPERATION',
-      message: expect.stringMatching(/timestampFormat: 'ns'.*needs Redis 7\.0/),
-    });
-  });
-}
+const itSends = nanosecondTests({
+  info: () => streams.redis.info('server'),
+  producer: () => producerOf(uniqueName('ns')),
+});
 
 describe('ids in nanoseconds', () => {
   describe.each(['at-least-once', 'at-most-once', 'exactly-once'] as const)('%s', (delivery) => {
@@ -73,6 +61,15 @@ describe('ids in nanoseconds', () => {
 
       expect(await storedIn(stream)).toEqual(['ahead', ...numbers(0, 9)]);
       expect((await timesIn(stream)).slice(1)).toEqual(numbers(1, 10).map((step) => ahead + BigInt(step)));
+    });
+
+    itSends('end with counters where the last id has the last time there is', async () => {
+      const stream = uniqueName('ns');
+      const last = 2n ** 64n - 1n;
+      await streams.redis.xadd(stream, `${last - 1n}-0`, 'msg', 'far');
+      const producer = await producerOf(stream, { delivery });
+      await Promise.all(numbers(0, 2).map((text) => producer.send(text)));
+      expect((await idsIn(stream)).slice(1)).toEqual([0, 1, 2].map((counter) => `${last}-${counter}`));
     });
 
     itSends('are refused in a stream with milliseconds, which gets nothing', async () => {

@@ -45,6 +45,7 @@ export class FaultProxy {
   #accepted = 0;
   #delay = 0;
   #isStalling = false;
+  #stall: { readonly text: string; readonly stalled: () => void } | undefined;
   #tears: Tear[] = [];
   #corruptions: LinkRole[] = [];
   #answer: Answer | undefined;
@@ -108,6 +109,11 @@ export class FaultProxy {
     this.#isStalling ||= role === undefined;
   }
 
+  /** The same from the next request with this text on, which gets lost; resolves then. */
+  stallAt(text: string): Promise<void> {
+    return new Promise((stalled) => (this.#stall = { text, stalled }));
+  }
+
   /** New connections work again; stalled ones have lost bytes and stay stalled. */
   unstall(): void {
     this.#isStalling = false;
@@ -121,8 +127,11 @@ export class FaultProxy {
     return new Promise((torn) => this.#tears.push({ bytes, role, torn, skip, request: undefined }));
   }
 
-  /** Ends the connection in place of the next reply after a request with this text, which the server carries out. */
-  loseReplyTo(request: string, role: LinkRole): Promise<void> {
+  /**
+   * Ends the connection in place of the next reply after a request with this text, which the server carries out; without a role, a
+   * request of a connection that sets no name.
+   */
+  loseReplyTo(request: string, role?: LinkRole): Promise<void> {
     return new Promise((torn) => this.#tears.push({ bytes: 0, role, torn, skip: 0, request }));
   }
 
@@ -195,6 +204,7 @@ export class FaultProxy {
     this.#links.add(link);
     client.on('data', (chunk: Buffer) => {
       link.role ??= ROLE.exec(chunk.toString('latin1'))?.[1] as LinkRole | undefined;
+      this.#stallBy(chunk);
       if (this.#hasRefused(link, chunk)) return;
       this.#arm(link, chunk);
       this.#corrupt(link, chunk);
@@ -227,6 +237,13 @@ export class FaultProxy {
       write();
     }, this.#delay);
     this.#timers.add(timer);
+  }
+
+  #stallBy(chunk: Buffer): void {
+    if (!this.#stall || !chunk.includes(this.#stall.text)) return;
+    this.stall();
+    this.#stall.stalled();
+    this.#stall = undefined;
   }
 
   #hasRefused({ client, upstream }: Link, chunk: Buffer): boolean {

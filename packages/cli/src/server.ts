@@ -1,5 +1,6 @@
 import { Cluster } from 'ioredis';
 import type { Redis } from 'ioredis';
+import { FailedError } from './failure.js';
 
 /** Milliseconds by the clock of the server that holds the key. */
 export async function serverTime(redis: Redis | Cluster, key: string): Promise<number> {
@@ -20,7 +21,7 @@ async function nodeOf(cluster: Cluster, key: string): Promise<Redis> {
   const slot = Number(await cluster.cluster('KEYSLOT', key));
   const address = cluster.slots[slot]?.[0];
   const node = cluster.nodes('master').find(({ options }) => `${options.host}:${options.port}` === address);
-  if (!node) throw new Error(`No node of the cluster has the slot of '${key}'`);
+  if (!node) throw new FailedError(`No node of the cluster has the slot of '${key}'`);
   return node;
 }
 

@@ -3,6 +3,7 @@ import type { RedisOptions } from 'ioredis';
 import type { Command } from 'commander';
 import { PermissionError, RedisStreamer } from 'nestjs-redis-streams/engine';
 import type { RedisStreamsConnection, StreamManager } from 'nestjs-redis-streams/engine';
+import { explained } from './client-errors.js';
 import { FailedError, UsageError } from './failure.js';
 import { Output } from './output.js';
 import { ask, askHidden, canAsk } from './terminal.js';
@@ -68,11 +69,19 @@ export class Session {
     return this.#streamer;
   }
 
-  /** A client for the little that the library has no method for. It is reached when {@link streamer} was. */
+  /**
+   * A client for the little that the library has no method for. It is reached when {@link streamer} was. It never repeats a
+   * command by itself; {@link action} puts what it throws into words.
+   */
   async redis(): Promise<Redis | Cluster> {
     await this.streamer();
-    this.#redis ??= this.#client();
+    if (this.#redis === undefined || this.#redis.status === 'end') this.#redis = this.#client();
     return this.#redis;
+  }
+
+  /** Milliseconds in which Redis has to be reached, and to answer. */
+  get timeout(): number {
+    return durationOption('--timeout', this.#options.timeout, '10s');
   }
 
   /**
@@ -125,15 +134,11 @@ export class Session {
     };
     const streamer = await RedisStreamer.connect(this.#connection(), {
       keyPrefix: this.prefix,
-      timeout: this.#timeout,
+      timeout: this.timeout,
       logger: { error: note, warn: note, log: () => undefined },
     });
     isConnected = true;
     return streamer;
-  }
-
-  get #timeout(): number {
-    return durationOption('--timeout', this.#options.timeout, '10s');
   }
 
   #connection(): RedisStreamsConnection {
@@ -157,12 +162,17 @@ export class Session {
   /** The streamer was connected with the same URL, and has checked it. */
   #client(): Redis | Cluster {
     const url = this.#url;
-    const client = this.#options.cluster ? clusterOf(new URL(url)) : new Redis(url, { maxRetriesPerRequest: 1 });
+    const { timeout } = this;
+    const options = { ...NO_REPETITION, commandTimeout: timeout, connectTimeout: timeout };
+    const client = this.#options.cluster ? clusterOf(new URL(url), options) : new Redis(url, options);
     // What fails, fails the command that was called; without a listener it would be printed as well.
     client.on('error', () => undefined);
     return client;
   }
 }
+
+/** A command may have been carried out before its connection was lost, so that only the caller knows whether to repeat it. */
+const NO_REPETITION = { maxRetriesPerRequest: 0, autoResendUnfulfilledCommands: false } as const;
 
 /** Whether the server wants a password, and none was given. */
 function isLoginMissing(error: unknown): boolean {
@@ -170,15 +180,20 @@ function isLoginMissing(error: unknown): boolean {
 }
 
 /** Nodes that are discovered are reached with the user and password of the one that is given. */
-function clusterOf({ protocol, hostname, port, username, password }: URL): Cluster {
+function clusterOf({ protocol, hostname, port, username, password }: URL, options: RedisOptions): Cluster {
   const redisOptions: RedisOptions = {
     username: decodeURIComponent(username) || undefined,
     password: decodeURIComponent(password) || undefined,
     ...(protocol === 'rediss:' && { tls: {} }),
-    maxRetriesPerRequest: 1,
+    ...options,
   };
   const node = { host: hostname.replace(/^\[|\]$/g, ''), port: Number(port || 6379) };
-  return new Cluster([node], { redisOptions });
+  return new Cluster([node], {
+    redisOptions,
+    slotsRefreshTimeout: Number(options.commandTimeout),
+    retryDelayOnFailover: 0,
+    clusterRetryStrategy: () => null,
+  });
 }
 
 /**
@@ -194,6 +209,8 @@ export function action<Args extends readonly unknown[], Options extends object =
     const session = new Session(options);
     try {
       await run(session, command.processedArgs as unknown as Args, options);
+    } catch (error) {
+      throw explained(error, session.timeout);
     } finally {
       await session.end();
     }

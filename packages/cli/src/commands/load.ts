@@ -2,6 +2,7 @@ import type { Command } from 'commander';
 import { Option } from 'commander';
 import type { Cluster, Redis } from 'ioredis';
 import { FileDamagedError } from 'nestjs-redis-streams/engine';
+import { Appender } from '../appender.js';
 import { formatOf, readFile } from '../dump-reader.js';
 import type { FileMessage } from '../dump-reader.js';
 import type { DumpFormat } from '../dump-formats.js';
@@ -34,6 +35,8 @@ interface Target {
   /** Entries that the stream has already. */
   readonly entries: number;
   readonly keepsIds: boolean;
+  /** By key, with the prefix. */
+  readonly lastIds: ReadonlyMap<string, string>;
   loaded: number;
 }
 
@@ -80,7 +83,7 @@ async function load(session: Session, options: LoadOptions): Promise<void> {
   const targets = await targetsOf(redis, session.prefix, survey, options);
   const filled = targets.filter(({ entries }) => entries > 0);
   if (filled.length > 0 && !dryRun) await session.confirm(...filled.map(question));
-  if (!dryRun) await append(session, redis, { file, format, survey, targets, salvage, signal });
+  if (!dryRun) await append(session, { file, format, survey, targets, salvage, signal });
   await report(session, targets, dryRun);
 }
 
@@ -139,10 +142,10 @@ async function targetsOf(
       const streamKey = name ?? source;
       const isSharded = [...shards.keys()].some((shardId) => shardId > 0n);
       const states = await Promise.all(
-        [...shards].map(async ([shardId, { firstId }]) => ({
-          firstId,
-          ...(await stateOf(redis, prefix + keyOf(streamKey, shardId, isSharded))),
-        })),
+        [...shards].map(async ([shardId, { firstId }]) => {
+          const key = prefix + keyOf(streamKey, shardId, isSharded);
+          return { key, firstId, ...(await stateOf(redis, key)) };
+        }),
       );
       const late = states.find(({ firstId, lastId }) => firstId !== undefined && compareIds(firstId, lastId) <= 0);
       if (!newIds && withId > 0 && disorder !== undefined) {
@@ -164,6 +167,7 @@ async function targetsOf(
         messages: withId > 0 ? withId : withoutId,
         entries: sum(states.map(({ entries }) => entries)),
         keepsIds: !newIds && withId > 0 && late === undefined,
+        lastIds: new Map(states.map(({ key, lastId }) => [key, lastId])),
         loaded: 0,
       };
     }),
@@ -192,16 +196,17 @@ interface Work {
 }
 
 /** The second pass, which appends. */
-async function append(session: Session, redis: Redis | Cluster, work: Work): Promise<void> {
+async function append(session: Session, work: Work): Promise<void> {
   const { file, format, survey, targets, salvage, signal } = work;
   const bySource = new Map(targets.map((target) => [target.source, target]));
+  const appender = new Appender(session, new Map(targets.flatMap(({ lastIds }) => [...lastIds])));
   const progress = new Progress(session.output, 'Loaded', sum(targets.map(({ messages }) => messages)));
   const batch = new Map<string, FileMessage[]>();
   let [waiting, bytes] = [0, 0];
   const flush = async (): Promise<void> => {
     for (const [key, messages] of batch) {
       const target = bySource.get(messages[0]?.streamKey ?? '') as Target;
-      await appendAll(redis, session.prefix + key, messages, target.keepsIds);
+      await appender.append(session.prefix + key, messages, target.keepsIds);
       target.loaded += messages.length;
       progress.add(messages.length, sum(messages.map(({ size }) => size)));
     }
@@ -228,24 +233,11 @@ async function append(session: Session, redis: Redis | Cluster, work: Work): Pro
     await flush();
   } catch (error) {
     const loaded = targets.map(({ streamKey, loaded: count, messages }) => `${streamKey}: ${count} of ${messages}`);
-    throw new FailedError(`${(error as Error).message}; loaded until then: ${loaded.join(', ')}`);
+    const perhaps = appender.uncertain > 0 ? `, and perhaps the next ${appender.uncertain}` : '';
+    throw new FailedError(`${(error as Error).message}; loaded until then: ${loaded.join(', ')}${perhaps}`);
   } finally {
     progress.end();
   }
-}
-
-/** In one transaction, so that no other entry comes between. If Redis refuses one entry, the others of the batch stay. */
-async function appendAll(
-  redis: Redis | Cluster,
-  key: string,
-  messages: readonly FileMessage[],
-  keepsIds: boolean,
-): Promise<void> {
-  const batch = redis.multi();
-  for (const { id, fields } of messages) batch.call('XADD', key, keepsIds && id !== undefined ? id : '*', ...fields);
-  const replies = await batch.exec();
-  if (!replies) throw new FailedError(`Redis has dropped a batch for '${key}'`);
-  for (const [error] of replies) if (error) throw error;
 }
 
 function keyOf(streamKey: string, shardId: bigint, isSharded: boolean): string {

@@ -1,5 +1,6 @@
 import { randomUUID } from 'node:crypto';
 import type { Cluster, Redis } from 'ioredis';
+import { isUnanswered } from '../client-errors.js';
 import type { Finding } from './finding.js';
 
 interface Need {
@@ -86,6 +87,7 @@ async function isRefused(redis: Redis | Cluster, command: string, args: readonly
     await redis.call(command, ...args);
     return false;
   } catch (error) {
+    if (isUnanswered(error)) throw error;
     // After other errors, such as NOGROUP, the command is permitted. A refusal of the key says nothing about other keys.
     return error instanceof Error && /^NOPERM\b.*\b(?:command|subcommand)\b/i.test(error.message);
   }

@@ -1,5 +1,6 @@
 import { Cluster } from 'ioredis';
 import type { Redis } from 'ioredis';
+import { isUnanswered } from '../client-errors.js';
 import { mastersOf } from '../server.js';
 import type { Finding } from './finding.js';
 
@@ -42,7 +43,10 @@ export async function checkServers(redis: Redis | Cluster): Promise<Finding[]> {
 }
 
 async function infoOf(node: Redis): Promise<Info> {
-  const text = await node.info().catch(() => '');
+  const text = await node.info().catch((error: unknown) => {
+    if (isUnanswered(error)) throw error;
+    return '';
+  });
   return new Map(
     text.split('\r\n').flatMap((line) => {
       const at = line.indexOf(':');
@@ -129,7 +133,8 @@ async function configOf(node: Redis, name: string): Promise<string | undefined> 
     const reply: unknown = await node.call('CONFIG', 'GET', name);
     const values = Array.isArray(reply) ? (reply as unknown[]) : Object.entries(Object(reply) as object).flat();
     return typeof values[1] === 'string' ? values[1] : undefined;
-  } catch {
+  } catch (error) {
+    if (isUnanswered(error)) throw error;
     // Managed services have no CONFIG.
     return undefined;
   }
@@ -153,7 +158,8 @@ async function checkClock(subject: string, node: Redis): Promise<Finding> {
     if (Math.abs(skew) <= LARGEST_SKEW) return { level: 'ok', check, subject, message };
     const advice = 'synchronise both clocks with NTP: --since 10m is computed on this machine, ids on the server';
     return { level: 'warning', check, subject, message, advice };
-  } catch {
+  } catch (error) {
+    if (isUnanswered(error)) throw error;
     return { level: 'note', check, subject, message: 'the clock is unknown: TIME is not permitted' };
   }
 }

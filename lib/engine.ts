@@ -28,6 +28,7 @@ export type {
   ResumableOptions,
   Sharder,
   StreamerOptions,
+  WaitReplicasOptions,
 } from './engine/options/options.js';
 export { DEAD_LETTER_HEADERS } from './engine/settling/dead-letter.js';
 export type { DeadLetterOptions } from './engine/settling/dead-letter.js';

@@ -214,6 +214,36 @@ export class TimestampRefusedError extends RedisStreamsError {
   }
 }
 
+/** Where a message is stored. */
+export interface ReceiptDetails {
+  readonly streamKey: string;
+  readonly shardId: number;
+  readonly id: string;
+  readonly sequence: bigint;
+  readonly timestamp: Date;
+  readonly deliverAt: Date | undefined;
+}
+
+/**
+ * Redis has the message, and too few replicas have it (`waitReplicas`): a failover may lose it. It is stored once, and not sent
+ * again: the replicas get it when they can.
+ */
+export class ReplicasMissingError extends RedisStreamsError {
+  override readonly name: string = 'ReplicasMissingError';
+  readonly receipt: ReceiptDetails;
+  /** How many replicas had it in time. */
+  readonly replicas: number;
+
+  constructor(receipt: ReceiptDetails, replicas: number, count: number) {
+    super(
+      'ERR_REPLICAS_MISSING',
+      `The message ${receipt.id} of '${receipt.streamKey}' is stored, but only ${replicas} of ${count} replicas have it`,
+    );
+    this.receipt = receipt;
+    this.replicas = replicas;
+  }
+}
+
 /** A message with nanoseconds was sent to a stream whose ids have milliseconds: `timestampFormat` does not fit it. */
 export class TimestampFormatError extends RedisStreamsError {
   override readonly name: string = 'TimestampFormatError';

@@ -27,6 +27,7 @@ import { GroupPauses } from './consuming/group-pauses.js';
 import { DelayedMover } from './delayed/delayed-mover.js';
 import { loopHealth, loopStats, resolveHealthOptions } from './health.js';
 import type { HealthOptions, StreamerHealth, StreamerStats } from './health.js';
+import type { ReplicaWait } from '../redis/commands/replication.js';
 import { Inbox } from './admin/inbox.js';
 import type { InboxOptions } from './admin/inbox.js';
 import type { ConsumerOptions, ProducerOptions, RealTimeOptions, StreamerOptions } from './options/options.js';
@@ -190,8 +191,11 @@ export class RedisStreamer
 
   #openProducer(streamKey: string | undefined, options: ProducerOptions, acceptsMilliseconds: boolean): StreamProducer {
     this.#requireOpen();
-    const producer = StreamProducer.create(streamKey, resolveProducerOptions(options), {
-      appending: this.#writer.appending,
+    const resolved = resolveProducerOptions(options, this.#options.timeout);
+    const own = resolved.waitReplicas && this.#connections.createWriter();
+    const writer = own ? this.#commands(own.router, resolved.waitReplicas) : this.#writer;
+    const producer = StreamProducer.create(streamKey, resolved, {
+      appending: writer.appending,
       messageField: this.#options.messageField,
       timestampFormat: this.#options.timestampFormat,
       acceptsMilliseconds,
@@ -203,7 +207,10 @@ export class RedisStreamer
         const wait = 'in' in due ? due.in : due.at - this.#control.clock.now(streamKey);
         this.#mover.expect(streamKey, wait, onError);
       },
-      onEnded: () => this.#producers.delete(producer),
+      onEnded: async () => {
+        this.#producers.delete(producer);
+        await own?.close();
+      },
     });
     this.#producers.add(producer);
     return producer;
@@ -416,9 +423,10 @@ export class RedisStreamer
     return this.#connections.keyPrefix + this.#options.keyPrefix;
   }
 
-  #commands(router: ConnectionRouter): StreamCommands {
+  #commands(router: ConnectionRouter, waitReplicas?: ReplicaWait): StreamCommands {
     const { timeout, timestampFormat } = this.#options;
-    return redisStreamCommands(router, this.#features, this.#keyPrefix, timeout, timestampFormat);
+    const options = { keyPrefix: this.#keyPrefix, timeout, timestampFormat, waitReplicas };
+    return redisStreamCommands(router, this.#features, options);
   }
 
   /** A listener that throws must not stop the connection that announces its state. */

@@ -254,6 +254,7 @@ export const TRANSPORT_OPTIONS = optionNames<ClientRedisStreamsOptions & ServerR
   maxQueued: true,
   maxQueuedBytes: true,
   delivery: true,
+  waitReplicas: true,
   requestTimeout: true,
   // Of the server.
   group: true,

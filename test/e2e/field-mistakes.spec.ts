@@ -149,7 +149,7 @@ it('every option of the server is checked: an invalid value of each is refused',
 it('every option of the client is checked: an invalid value of each is refused', () => {
   const names: Record<keyof Omit<ClientRedisStreamsOptions, 'logger'>, true> = {
     blockTimeout: true, connectTimeout: true, connection: true, delivery: true, deserializer: true, keyPrefix: true, maxBatch: true,
-    maxLen: true, maxPayload: true, maxQueued: true, maxQueuedBytes: true, messageField: true, minAge: true, replyPrefix: true,
+    maxLen: true, maxPayload: true, maxQueued: true, maxQueuedBytes: true, waitReplicas: true, messageField: true, minAge: true, replyPrefix: true,
     requestTimeout: true, serializer: true, sharder: true, shutdownTimeout: true, streams: true,
     telemetry: true, timeout: true,
           timestampFormat: true,

@@ -5,6 +5,7 @@ import type { RedisConnection } from '../../lib/redis/connection/redis-connectio
 import { RedisConnections } from '../../lib/redis/connection/redis-connections.js';
 import type { ReadInterrupt } from '../../lib/redis/connection/read-interrupt.js';
 import { redisStreamCommands } from '../../lib/redis/commands/redis-stream-commands.js';
+import type { CommandOptions } from '../../lib/redis/commands/redis-stream-commands.js';
 import { ServerFeatures } from '../../lib/redis/commands/server-features.js';
 import type { StreamCommands } from '../../lib/redis/commands/stream-commands.js';
 import type { CommandChannel } from '../../lib/redis/wire/command-channel.js';
@@ -164,9 +165,10 @@ export class CommandBench {
     control: StreamCommands;
   } {
     const { writer, control } = this.connections;
+    const options = optionsOf(keyPrefix);
     return {
-      writing: redisStreamCommands(writer, features, keyPrefix, TIMEOUT, 'ms'),
-      control: redisStreamCommands(control, features, keyPrefix, TIMEOUT, 'ms'),
+      writing: redisStreamCommands(writer, features, options),
+      control: redisStreamCommands(control, features, options),
     };
   }
 
@@ -183,11 +185,13 @@ export class CommandBench {
     await router.ready(key, TIMEOUT);
     return {
       connection,
-      reading: redisStreamCommands(router, new ServerFeatures(), '', TIMEOUT, 'ms').reading,
+      reading: redisStreamCommands(router, new ServerFeatures(), optionsOf('')).reading,
       interrupt: this.connections.interruptOf(connection),
     };
   }
 }
+
+const optionsOf = (keyPrefix: string): CommandOptions => ({ keyPrefix, timeout: TIMEOUT, timestampFormat: 'ms' });
 
 function versionIn(info: string): number {
   return Number.parseFloat(/^redis_version:(\d+\.\d+)/m.exec(info)?.[1] ?? '0');

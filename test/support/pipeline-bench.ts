@@ -1,5 +1,6 @@
 import { afterAll } from '@jest/globals';
 
+import { Receipt } from '../../lib/engine/messages/receipt.js';
 import { OutgoingMessage } from '../../lib/engine/messages/outgoing-message.js';
 import { WritePipeline } from '../../lib/engine/producing/write-pipeline.js';
 import type { WritePipelineOptions } from '../../lib/engine/producing/write-pipeline.js';
@@ -64,6 +65,9 @@ export function setUpPipeline(options: Partial<WritePipelineOptions> = {}, write
     }
     failed({ code }: RedisStreamsError): void {
       settled.push(`${this.id}: ${code}`);
+    }
+    receiptOf(id: string): Receipt {
+      return new Receipt(this.streamKey, 0, id);
     }
   }
   const push = (id: string, key = 's', size = 1, payload = ''): void => {

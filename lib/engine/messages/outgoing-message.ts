@@ -8,7 +8,6 @@ import { timeInIds, timestampFormatOf } from '../../redis/commands/entry-id.js';
 import type { TimestampFormat } from '../../redis/commands/entry-id.js';
 import { check, optionNames } from '../../shared/option-checks.js';
 import { delayedId, parseDelayedId } from './delayed-id.js';
-import type { DelayedId } from './delayed-id.js';
 import { Receipt } from './receipt.js';
 import { SendPromise } from './send-promise.js';
 
@@ -162,24 +161,33 @@ export abstract class OutgoingMessage implements AppendRequest {
   }
 
   abstract accepted(id: string): void;
+  /** Of the entry, or of the delayed message, with that id. */
+  abstract receiptOf(id: string): Receipt;
   abstract failed(error: RedisStreamsError): void;
 }
 
 /** A message whose id no caller needs. */
 export class MessageWithoutReceipt extends OutgoingMessage {
   readonly onSettled: OnSettled;
+  readonly place: MessagePlace | undefined;
 
-  constructor(content: MessageContent, onSettled: OnSettled) {
+  /** @param place for an error that has a receipt */
+  constructor(content: MessageContent, onSettled: OnSettled, place?: MessagePlace) {
     super(content);
     this.onSettled = onSettled;
+    this.place = place;
   }
 
   get wantsId(): boolean {
-    return false;
+    return this.place !== undefined;
   }
 
   accepted(): void {
     this.onSettled(undefined);
+  }
+
+  receiptOf(id: string): Receipt {
+    return receiptOf(this, this.place ?? { stream: this.streamKey, shardId: 0, timestampFormat: 'ms' }, id);
   }
 
   failed(error: RedisStreamsError): void {
@@ -225,25 +233,41 @@ export class MessageWithReceipt extends OutgoingMessage {
   }
 
   accepted(id: string): void {
-    const delayed = this.conditions && parseDelayedId(id);
-    if (id.length > LONG_ID && !delayed && timestampFormatOf(id) !== this.sender.timestampFormat) {
-      this.sender.onNanoseconds(this.streamKey);
-    }
-    this.resolve(delayed ? this.#delayed(delayed) : this.#receipt(id));
+    const receipt = this.receiptOf(id);
+    const isForeign =
+      id.length > LONG_ID && !receipt.deliverAt && timestampFormatOf(id) !== this.sender.timestampFormat;
+    if (isForeign) this.sender.onNanoseconds(this.streamKey);
+    this.resolve(receipt);
+  }
+
+  receiptOf(id: string): Receipt {
+    const { stream, shardId, sender } = this;
+    if (this.conditions === undefined) return new Receipt(stream, shardId, id, undefined, sender.timestampFormat);
+    return receiptOf(this, { stream, shardId, timestampFormat: sender.timestampFormat }, id);
   }
 
   failed(error: RedisStreamsError): void {
     SendPromise.fail(this, error, this.sender.onUnobserved);
   }
+}
 
-  #delayed({ token, due }: DelayedId): Receipt {
-    const shardId = this.streamKey === this.stream ? undefined : this.shardId;
-    return this.#receipt(delayedId({ token, due, shardId }), new Date(due));
-  }
+/** The stream and shard of a message, as its receipt names them. */
+export interface MessagePlace {
+  readonly stream: string;
+  readonly shardId: number;
+  readonly timestampFormat: TimestampFormat;
+}
 
-  #receipt(id: string, deliverAt?: Date): Receipt {
-    return new Receipt(this.stream, this.shardId, id, deliverAt, this.sender.timestampFormat);
-  }
+function receiptOf(
+  { streamKey, conditions }: OutgoingMessage,
+  { stream, shardId, timestampFormat }: MessagePlace,
+  id: string,
+): Receipt {
+  const delayed = conditions && parseDelayedId(id);
+  if (!delayed) return new Receipt(stream, shardId, id, undefined, timestampFormat);
+  const { token, due } = delayed;
+  const shard = streamKey === stream ? undefined : shardId;
+  return new Receipt(stream, shardId, delayedId({ token, due, shardId: shard }), new Date(due), timestampFormat);
 }
 
 /** Size of a payload in Redis, in bytes. @throws InvalidOptionError */

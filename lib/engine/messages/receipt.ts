@@ -1,9 +1,10 @@
+import type { ReceiptDetails } from '../../errors.js';
 import { entryIdSequence, entryIdTime } from '../../redis/commands/entry-id.js';
 import type { TimestampFormat } from '../../redis/commands/entry-id.js';
 import type { StreamShard } from './stream-message.js';
 
 /** Redis has the message: which stream and shard, under which id. A message that was sent with a delay waits beside them. */
-export class Receipt implements StreamShard {
+export class Receipt implements StreamShard, ReceiptDetails {
   readonly streamKey: string;
   readonly shardId: number;
   /** The entry id, `ms-seq`; of a delayed message the id that {@link StreamManager.cancelDelayed} takes. */

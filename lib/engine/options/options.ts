@@ -89,6 +89,25 @@ export interface ProducerOptions {
   maxPayload?: number;
   /** Default `at-least-once`. */
   delivery?: Delivery;
+  /**
+   * Confirms a message only when that many replicas of its master have it, too (WAIT): a failover to one of them does not lose it.
+   * With fewer the send fails with ERR_REPLICAS_MISSING. The message is stored then, and not sent again. Such a producer has a
+   * connection of its own, on which batches wait for one another. Default: Redis confirms by itself, before its replicas have it.
+   */
+  waitReplicas?: WaitReplicasOptions;
+}
+
+/** What a message waits for before it counts as confirmed. */
+export interface WaitReplicasOptions {
+  /** Replicas that must have it. With all replicas of the master a failover loses nothing. At least 1. */
+  count: number;
+  /** Longest wait in milliseconds, for each batch. 1 to 5,000, and at most half of the streamer's `timeout`. */
+  timeout: number;
+  /**
+   * Waits until the master and the replicas have it on disk (WAITAOF): all of them need `appendonly yes`. Needs Redis 7.2.
+   * Default false.
+   */
+  fsync?: boolean;
 }
 
 /** Start position on a stream, or of a group that does not exist yet: its first entry, or the first one that is appended. */

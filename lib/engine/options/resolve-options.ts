@@ -22,6 +22,7 @@ import type {
   ResumableOptions,
   StreamerOptions,
   Sharder,
+  WaitReplicasOptions,
 } from './options.js';
 
 // Options with their defaults, after the only validation of the engine, which comes before any I/O.
@@ -48,6 +49,7 @@ export interface ResolvedProducerOptions {
   /** Undefined: the server's limit. */
   readonly maxPayload: number | undefined;
   readonly delivery: Delivery;
+  readonly waitReplicas: Required<WaitReplicasOptions> | undefined;
 }
 
 export interface ResolvedConsumerOptions {
@@ -134,10 +136,17 @@ export const PRODUCER_OPTIONS = optionNames<ProducerOptions>({
   maxQueuedBytes: true,
   maxPayload: true,
   delivery: true,
+  waitReplicas: true,
 });
+const WAIT_OPTIONS = optionNames<WaitReplicasOptions>({ count: true, timeout: true, fsync: true });
+/** A wait is a silence of the server, which must stay below that of a dead connection. */
+const LONGEST_WAIT = 5_000;
 
-/** @throws InvalidOptionError */
-export function resolveProducerOptions(options: ProducerOptions): ResolvedProducerOptions {
+/** @param timeout of the streamer @throws InvalidOptionError */
+export function resolveProducerOptions(
+  options: ProducerOptions,
+  timeout: number = DEFAULTS.streamer.timeout,
+): ResolvedProducerOptions {
   check.options('', options, PRODUCER_OPTIONS);
   const resolved = { ...DEFAULTS.producer, ...definedOptions(options) };
   const { sharder, maxLen, minAge, maxBatch, maxQueued, maxQueuedBytes, maxPayload, delivery } = resolved;
@@ -152,7 +161,32 @@ export function resolveProducerOptions(options: ProducerOptions): ResolvedProduc
   check.integer('maxQueuedBytes', maxQueuedBytes, 1);
   if (maxPayload !== undefined) check.integer('maxPayload', maxPayload, 1);
   check.oneOf('delivery', delivery, ['at-least-once', 'at-most-once', 'exactly-once']);
-  return { sharder: ownSharder, maxLen, minAge, maxBatch, maxQueued, maxQueuedBytes, maxPayload, delivery };
+  const waitReplicas = resolveWait(options.waitReplicas, timeout);
+  return {
+    sharder: ownSharder,
+    maxLen,
+    minAge,
+    maxBatch,
+    maxQueued,
+    maxQueuedBytes,
+    maxPayload,
+    delivery,
+    waitReplicas,
+  };
+}
+
+/** @throws InvalidOptionError */
+function resolveWait(
+  wait: WaitReplicasOptions | undefined,
+  timeout: number,
+): Required<WaitReplicasOptions> | undefined {
+  if (wait === undefined) return undefined;
+  check.options('waitReplicas', wait, WAIT_OPTIONS);
+  const resolved = { fsync: false, ...definedOptions(wait) };
+  check.integer('waitReplicas.count', resolved.count, 1, 1_000);
+  check.integer('waitReplicas.timeout', resolved.timeout, 1, Math.min(LONGEST_WAIT, Math.floor(timeout / 2)));
+  check.boolean('waitReplicas.fsync', resolved.fsync);
+  return resolved;
 }
 
 /** @throws InvalidOptionError */

@@ -28,7 +28,7 @@ import {
   MessageWithoutReceipt,
   MessageWithReceipt,
 } from '../messages/outgoing-message.js';
-import type { MessageSender, OnSettled, Payload, SendOptions } from '../messages/outgoing-message.js';
+import type { MessagePlace, MessageSender, OnSettled, Payload, SendOptions } from '../messages/outgoing-message.js';
 import { Receipt } from '../messages/receipt.js';
 import { SendPromise } from '../messages/send-promise.js';
 import { shardKey } from '../messages/stream-message.js';
@@ -59,7 +59,7 @@ export interface ProducerEnvironment {
     due: NonNullable<AppendConditions['due']>,
     onError: (error: RedisStreamsError) => void,
   ) => void;
-  readonly onEnded: () => void;
+  readonly onEnded: () => void | Promise<void>;
 }
 
 /** Without `maxPayload`: no Redis takes longer strings by default (`proto-max-bulk-len`). */
@@ -159,7 +159,7 @@ export class StreamProducer extends EventEmitter<{ error: [error: RedisStreamsEr
   /**
    * Resolves once Redis has the message.
    * Rejects with InvalidOptionError, CallbackError, QueueFullError, PayloadTooLargeError, TimestampRefusedError, WrongTypeError,
-   * SendFailedError when the message is not in the stream, UncertainSendError when it may be, ProducerEndedError. A failure
+   * ReplicasMissingError, SendFailedError when the message is not in the stream, UncertainSendError when it may be, ProducerEndedError. A failure
    * of a promise without a handler is emitted as `error`.
    */
   sendTo(streamKey: string, payload: Payload, options?: SendOptions): Promise<Receipt> {
@@ -290,7 +290,7 @@ export class StreamProducer extends EventEmitter<{ error: [error: RedisStreamsEr
   async #end(): Promise<void> {
     await this.#pipeline.flush();
     this.#pipeline.close();
-    this.#environment.onEnded();
+    await this.#environment.onEnded();
   }
 
   async #trim(streamKey: string, trim: (appending: AppendCommands) => Promise<number>): Promise<number> {
@@ -358,10 +358,16 @@ export class StreamProducer extends EventEmitter<{ error: [error: RedisStreamsEr
     const size = heldBytes(payload, bytes) + headerBytes;
     const content = { key, id, name: this.#environment.messageField, payload, more, size, conditions };
     const send = onSettled
-      ? new MessageWithoutReceipt(content, onSettled)
+      ? new MessageWithoutReceipt(content, onSettled, this.#placeFor(streamKey, shardId))
       : new MessageWithReceipt(content, streamKey, shardId, this.#sender);
     this.#pipeline.push(send);
     return send;
+  }
+
+  /** Its errors have receipts where they need them. */
+  #placeFor(stream: string, shardId: number): MessagePlace | undefined {
+    const { timestampFormat } = this.#environment;
+    return this.#options.waitReplicas && { stream, shardId, timestampFormat };
   }
 
   /** Where batches are remembered on the server, this stream's can be. @throws InvalidOptionError */

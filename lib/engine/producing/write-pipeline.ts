@@ -7,6 +7,7 @@ import {
   PayloadTooLargeError,
   QueueFullError,
   RedisStreamsError,
+  ReplicasMissingError,
   SendFailedError,
   TimestampFormatError,
   TimestampRefusedError,
@@ -17,6 +18,8 @@ import { withResolvers } from '../../shared/deferred.js';
 import type { Deferred } from '../../shared/deferred.js';
 import { entryIdTime } from '../../redis/commands/entry-id.js';
 import type { TimestampFormat } from '../../redis/commands/entry-id.js';
+import { TooFewReplicas } from '../../redis/commands/replication.js';
+import type { ReplicaWait } from '../../redis/commands/replication.js';
 import { classifyRedisError, isTransient, toPublicError, wasSent } from '../../redis/commands/redis-error.js';
 import type {
   AppendConditions,
@@ -37,6 +40,8 @@ import type { LanePipeline, MessageBatch, StreamQueue } from './write-lane.js';
 export interface WritePipelineOptions {
   readonly writer: BatchWriter;
   readonly delivery: Delivery;
+  /** For errors; the writer waits. */
+  readonly waitReplicas?: ReplicaWait | undefined;
   /** See {@link WriteBatch.acceptsMilliseconds}. */
   readonly acceptsMilliseconds?: boolean | undefined;
   readonly timestampFormat?: TimestampFormat;
@@ -234,6 +239,7 @@ export class WritePipeline implements LanePipeline {
       const message = batch.entries[index] as OutgoingMessage;
       const outcome = outcomes ? (outcomes[index] ?? new Error('no outcome')) : '';
       if (typeof outcome === 'string') this.#accept(message, outcome);
+      else if (outcome instanceof TooFewReplicas) this.#fail(message, this.#replicasMissing(message, outcome));
       else if (this.#mustRepeat(message, outcome, isLast ? 0 : this.#lastAttempt(batch, message), batch))
         repeats.push(message);
       else this.#fail(message, outcome);
@@ -321,6 +327,13 @@ export class WritePipeline implements LanePipeline {
     message.accepted(id);
   }
 
+  /** A delayed message waits beside the stream all the same. */
+  #replicasMissing(message: OutgoingMessage, { id, replicas }: TooFewReplicas): ReplicasMissingError {
+    if (message.conditions?.due) this.#options.onScheduled?.(message);
+    const receipt = message.receiptOf(id);
+    return new ReplicasMissingError(receipt, replicas, this.#options.waitReplicas?.count ?? 0);
+  }
+
   #fail(message: OutgoingMessage, error: Error): void {
     this.#release(message);
     const failure = this.#neverConnected(error) ?? publicError(message, error);
@@ -392,6 +405,7 @@ const ID_REFUSED = /^ERR The ID specified in XADD (?:is equal or smaller|must be
 
 function publicError(message: OutgoingMessage, error: Error): RedisStreamsError {
   const { streamKey } = message;
+  if (error instanceof ReplicasMissingError) return error;
   if (isMistake(error))
     return new InternalError(`Appending to '${streamKey}' failed unexpectedly: ${error.message}`, error);
   if (message.isUncertain) return new UncertainSendError(streamKey, error);

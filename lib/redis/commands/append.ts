@@ -1,4 +1,4 @@
-import { UnsupportedOperationError } from '../../errors.js';
+import { RedisStreamsError, UnsupportedOperationError } from '../../errors.js';
 import { NanosecondClock } from '../../shared/clock.js';
 import type { LiveRoute } from '../connection/connection-router.js';
 import { APPEND_AT } from '../scripts/append-at.js';
@@ -22,7 +22,10 @@ import { timeInIds } from './entry-id.js';
 import type { TimestampFormat } from './entry-id.js';
 import { MAX_REDIRECTIONS, settingsOf } from './command-sender.js';
 import type { CommandSender } from './command-sender.js';
+import { PayloadLimits } from './payload-limits.js';
 import { BatchRevoked, classifyRedisError, replyWord } from './redis-error.js';
+import { Replication } from './replication.js';
+import type { ReplicaWait } from './replication.js';
 import type { ServerClock } from './server-clock.js';
 import type { SideKeyKind } from './side-key.js';
 import { timestampFormatIn } from './timestamp-format.js';
@@ -49,10 +52,8 @@ const ALL: AppendFeatures = Object.freeze({ partialIds: true, minId: true });
 /** Most entries that one script deletes, so that it does not hold up the server. */
 const DROPS_PER_SCRIPT = 1_000;
 
-/** The server's largest argument of a command, in bytes. */
-const PAYLOAD_LIMIT = 'proto-max-bulk-len';
-/** Redis permits no lower one. */
-const MIN_PAYLOAD_LIMIT = 1024 * 1024;
+/** Of the key that is written so that there is something to wait for, in milliseconds. */
+const MARKER_LIFETIME = 60_000;
 
 const ANY_ID = '*';
 const PARTIAL_ID = '-*';
@@ -81,19 +82,19 @@ export class RedisAppendCommands implements AppendCommands {
   readonly #timestampFormat: TimestampFormat;
   /** Undefined where ids have milliseconds. */
   readonly #nanoseconds: NanosecondClock | undefined;
+  /** Undefined where a reply of the master confirms. */
+  readonly #replication: Replication | undefined;
   #features: AppendFeatures | undefined;
   #probing: Promise<void> | undefined;
   /** Channels over which the scripts have been loaded. */
   readonly #loaded = new WeakSet<CommandChannel>();
-  /** The server's limit of one payload, by connection: servers behind one address may differ. */
-  readonly #limits = new WeakMap<CommandChannel, number>();
-  /** False once CONFIG GET was refused. */
-  #canTellLimit = true;
+  readonly #limits = new PayloadLimits();
 
-  constructor(sender: CommandSender, clock: ServerClock, timestampFormat: TimestampFormat) {
+  constructor(sender: CommandSender, clock: ServerClock, timestampFormat: TimestampFormat, wait?: ReplicaWait) {
     this.#sender = sender;
     this.#clock = clock;
     this.#timestampFormat = timestampFormat;
+    if (wait) this.#replication = new Replication(wait);
     if (timestampFormat === 'ns') this.#nanoseconds = new NanosecondClock();
   }
 
@@ -115,14 +116,15 @@ export class RedisAppendCommands implements AppendCommands {
       route !== undefined &&
       this.#knowsServer(batch) &&
       this.#hasScripts(batch, route) &&
-      this.#knowsLimit(batch, route) &&
+      this.#limits.areKnown(batch, route.channel) &&
+      (this.#replication?.isKnown(route.channel) ?? true) &&
       this.#knowsTime(batch, route)
     );
   }
 
   payloadLimit(streamKey: string): number | undefined {
     const route = this.#sender.router.find(this.#sender.key(streamKey));
-    return route && this.#limits.get(route.channel);
+    return route && this.#limits.of(route.channel);
   }
 
   async prepare(batch: WriteBatch, timeout: number): Promise<void> {
@@ -135,7 +137,9 @@ export class RedisAppendCommands implements AppendCommands {
     if (router.laneOf(key) !== lane) return;
     const route = await router.ready(key, timeout);
     if (!this.#knowsServer(batch)) await this.#probe(key);
-    if (!this.#knowsLimit(batch, route)) await this.#askForLimit(route);
+    if (!this.#limits.areKnown(batch, route.channel)) await this.#limits.ask(route.channel);
+    if (this.#replication && !this.#replication.isKnown(route.channel))
+      await this.#askForReplicas(this.#replication, route);
     if (!this.#hasScripts(batch, route)) await this.#loadScripts(route);
     if (!this.#knowsTime(batch, route)) await this.#askForTime(route);
   }
@@ -144,7 +148,12 @@ export class RedisAppendCommands implements AppendCommands {
     const key = this.#sender.key(batch.streamKey);
     const route = this.#sender.router.find(key);
     if (!route) throw new TypeError(`write() on '${batch.streamKey}' without canWrite()`);
-    return this.#checked(await this.#writeTo(route, key, batch), key, route);
+    const written = this.#writeTo(route, key, batch);
+    return this.#checked(
+      await (this.#replication ? this.#confirm(this.#replication, route, batch, written) : written),
+      key,
+      route,
+    );
   }
 
   async append(
@@ -225,29 +234,31 @@ export class RedisAppendCommands implements AppendCommands {
     return (once === undefined && !this.#nanoseconds) || this.#loaded.has(channel);
   }
 
-  /** Not asked for before a batch could be over it. */
-  #knowsLimit({ size = 0 }: WriteBatch, { channel }: LiveRoute): boolean {
-    return size <= MIN_PAYLOAD_LIMIT || this.#limits.has(channel);
-  }
-
-  /** Where the limit is not told, the server itself refuses a payload that is too large. */
-  async #askForLimit({ channel }: LiveRoute): Promise<void> {
-    const limit = this.#canTellLimit ? await this.#payloadLimitOf(channel) : undefined;
-    this.#limits.set(channel, limit ?? Infinity);
-  }
-
-  async #payloadLimitOf(channel: CommandChannel): Promise<number | undefined> {
-    const [reply] = await channel.commands([['CONFIG', 'GET', PAYLOAD_LIMIT]], 'utf8');
-    if (reply instanceof Error) {
-      if (reply instanceof ReplyError) this.#canTellLimit = false;
-      return undefined;
-    }
-    const limit = Array.isArray(reply) ? Number(reply[1]) : NaN;
-    return Number.isSafeInteger(limit) && limit > 0 ? limit : undefined;
-  }
-
   #knowsTime({ trim }: WriteBatch, { channel }: LiveRoute): boolean {
     return trim.minAge === undefined || this.#clock.isCurrent(channel);
+  }
+
+  async #askForReplicas(replication: Replication, route: LiveRoute): Promise<void> {
+    try {
+      await replication.ask(route.channel);
+    } catch (error) {
+      throw error instanceof RedisStreamsError ? error : this.#sender.failure(error as Error, route);
+    }
+  }
+
+  /** Everything that is written is written before this returns. */
+  #confirm(
+    replication: Replication,
+    route: LiveRoute,
+    { streamKey, requests, once, conditions }: WriteBatch,
+    written: Promise<AppendOutcomes>,
+  ): Promise<AppendOutcomes> {
+    // A script that finds its entry stored writes nothing, and a connection that has written nothing waits for nothing.
+    if (once || conditions) {
+      const marker = this.#sender.sideKey('replicas', streamKey);
+      void route.channel.commands([['SET', marker, '', 'PX', MARKER_LIFETIME]], 'utf8', settingsOf(route));
+    }
+    return replication.confirm(route.channel, written, requests.length);
   }
 
   async #askForTime(route: LiveRoute): Promise<void> {

@@ -8,26 +8,31 @@ import { RedisGroupCommands } from './groups.js';
 import { RedisInboxCommands } from './inbox.js';
 import { RedisPauseCommands } from './pauses.js';
 import { RedisPendingCommands } from './pending.js';
+import type { ReplicaWait } from './replication.js';
 import { RedisReadCommands } from './read.js';
 import { RedisClockCommands, ServerClock } from './server-clock.js';
 import type { ServerFeatures } from './server-features.js';
 import type { StreamCommands } from './stream-commands.js';
 
-/**
- * All stream commands over the connections of a router.
- * @param timeout how long a command waits for a connection before it fails, in milliseconds
- */
+export interface CommandOptions {
+  readonly keyPrefix: string;
+  /** How long a command waits for a connection before it fails, in milliseconds. */
+  readonly timeout: number;
+  readonly timestampFormat: TimestampFormat;
+  /** What appends wait for; the router must have connections that nothing else uses. */
+  readonly waitReplicas?: ReplicaWait | undefined;
+}
+
+/** All stream commands over the connections of a router. */
 export function redisStreamCommands(
   router: ConnectionRouter,
   features: ServerFeatures,
-  keyPrefix: string,
-  timeout: number,
-  timestampFormat: TimestampFormat,
+  { keyPrefix, timeout, timestampFormat, waitReplicas }: CommandOptions,
 ): StreamCommands {
   const sender = new CommandSender(router, features, keyPrefix, timeout);
   const clock = new ServerClock(features);
   return {
-    appending: new RedisAppendCommands(sender, clock, timestampFormat),
+    appending: new RedisAppendCommands(sender, clock, timestampFormat, waitReplicas),
     reading: new RedisReadCommands(sender),
     pending: new RedisPendingCommands(sender),
     groups: new RedisGroupCommands(sender),

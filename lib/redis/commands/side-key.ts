@@ -11,6 +11,8 @@ const FEATURES = Object.freeze({
   delayed: 'delayed messages',
   waiting: 'delayed messages',
   moved: 'delayed messages',
+  /** Written behind a batch that may be stored already, so that there is something for its replicas to confirm. */
+  replicas: 'waitReplicas',
   /** The messages that a group has handled. */
   handled: 'an inbox',
   /** The live consumer that has a name in a group. */

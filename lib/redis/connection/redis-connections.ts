@@ -28,6 +28,12 @@ interface ConnectionsEvents {
   opening: [];
 }
 
+/** A connection for writing that one producer uses, and what ends it. */
+export interface OwnWriter {
+  readonly router: ConnectionRouter;
+  close(): Promise<void>;
+}
+
 /**
  * All connections of one streamer: one writer and one control connection, in Cluster for each node, and a reader for each
  * read loop. It owns them and their joint status; it never sends a command.
@@ -45,6 +51,8 @@ export class RedisConnections extends EventEmitter<ConnectionsEvents> {
   /** By role, what was reported last of what waiting does not cure. */
   readonly #refusals = new Map<string, string>();
   #nodes: ClusterNodes | undefined;
+  /** Those of {@link createWriter}. */
+  readonly #ownNodes = new Set<ClusterNodes>();
   #retiredReconnects = 0;
   #status: RedisStreamsStatus = 'disconnected';
   /** When the status became `reconnecting`, on the monotonic clock. */
@@ -113,6 +121,30 @@ export class RedisConnections extends EventEmitter<ConnectionsEvents> {
     await Promise.all([this.writer.reached(timeout), this.control.reached(timeout)]);
   }
 
+  /** For a producer that must not share its connection, in Cluster one to each node. It counts for the joint status. */
+  createWriter(): OwnWriter {
+    let close = async (): Promise<void> => undefined;
+    const router = new LateRouter(this.#factory, () => {
+      this.#requireOpen();
+      if (!this.#factory.isCluster()) {
+        const connection = this.#single('writer');
+        close = () => this.release(connection);
+        this.#watch(connection);
+        return new SingleRouter(connection);
+      }
+      const nodes = this.#createNodes();
+      this.#ownNodes.add(nodes);
+      close = async () => {
+        this.#ownNodes.delete(nodes);
+        await nodes.close();
+        for (const connection of nodes.connections()) this.#forget(connection);
+        this.#updateStatus();
+      };
+      return new ClusterRouter(nodes, 'writer');
+    });
+    return { router, close: () => close() };
+  }
+
   /** A connection of its own for one read loop, which gives it back with {@link release}. @param key in Cluster, the key that is read */
   acquireReader(key: string): RedisConnection {
     const { isCluster } = this;
@@ -156,14 +188,22 @@ export class RedisConnections extends EventEmitter<ConnectionsEvents> {
   /** Closes every connection. Idempotent. */
   async close(): Promise<void> {
     this.#isClosed = true;
-    await Promise.all([this.#nodes?.close(), ...[...this.#open].map((connection) => connection.close())]);
+    const nodes = [...this.#ownNodes, ...(this.#nodes ? [this.#nodes] : [])];
+    await Promise.all([
+      ...nodes.map((each) => each.close()),
+      ...[...this.#open].map((connection) => connection.close()),
+    ]);
     for (const connection of this.#open) this.#forget(connection);
     this.#setStatus('disconnected');
   }
 
   /** @throws ClosedError: a client that is created after {@link close} would never be closed */
-  #createRouter(role: ConnectionRole): ConnectionRouter {
+  #requireOpen(): void {
     if (this.#isClosed) throw new ClosedError('The connection to Redis');
+  }
+
+  #createRouter(role: ConnectionRole): ConnectionRouter {
+    this.#requireOpen();
     this.emit('opening');
     if (this.#factory.isCluster()) return new ClusterRouter(this.#clusterNodes(), role);
     const connection = this.#single(role);
@@ -184,7 +224,10 @@ export class RedisConnections extends EventEmitter<ConnectionsEvents> {
   }
 
   #clusterNodes(): ClusterNodes {
-    if (this.#nodes) return this.#nodes;
+    return (this.#nodes ??= this.#createNodes());
+  }
+
+  #createNodes(): ClusterNodes {
     const nodes = new ClusterNodes(this.#factory, this.#times, this.#settings, {
       onConnection: (connection) => this.#watch(connection),
       onRetired: (connection) => {
@@ -193,7 +236,7 @@ export class RedisConnections extends EventEmitter<ConnectionsEvents> {
       },
     });
     nodes.topology.on('failure', (error, attempt) => this.#reportFailure('discovery', error, attempt));
-    return (this.#nodes = nodes);
+    return nodes;
   }
 
   #watch(connection: RedisConnection): void {

@@ -453,7 +453,7 @@ export class RedisAppendCommands implements AppendCommands {
       if (!(reply instanceof Error)) continue;
       // Not remembered: there is no other way, and permissions may be corrected while the process runs.
       if (['permission', 'unsupported'].includes(classifyRedisError(reply)))
-        throw unsupported(this.#nanoseconds ? NEEDS_PARTIAL_IDS : NEEDS_SCRIPTS);
+        throw new UnsupportedOperationError(...(this.#nanoseconds ? NEEDS_PARTIAL_IDS : NEEDS_SCRIPTS));
       throw this.#sender.failure(reply, route);
     }
     this.#loaded.add(route.channel);
@@ -465,16 +465,12 @@ function mustRepeat(outcome: string | Error): boolean {
   return classifyRedisError(outcome) === 'moved' || replyWord(outcome) === 'NOSCRIPT';
 }
 
-function unsupported([what, rule]: Requirement): UnsupportedOperationError {
-  return new UnsupportedOperationError(what, rule);
-}
-
 function hasPartialId(requests: readonly AppendRequest[]): boolean {
   return requests.some(({ id }) => id !== ANY_ID && id.endsWith(PARTIAL_ID));
 }
 
 function refused(requests: readonly AppendRequest[], requirement: Requirement): Promise<AppendOutcomes> {
-  const error = unsupported(requirement);
+  const error = new UnsupportedOperationError(...requirement);
   return Promise.resolve(requests.map(() => error));
 }
 

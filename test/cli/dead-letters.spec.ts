@@ -1,8 +1,10 @@
 import { afterAll, beforeAll, describe, expect, it } from '@jest/globals';
 import { Redis } from 'ioredis';
+import { DEAD_LETTER_HEADERS } from '../../lib/engine.js';
 import { deadLetterFields } from '../support/dead-letter-fields.js';
 import { redisUrl, uniqueName } from '../support/redis.js';
-import { runTool, runToolForJson } from '../support/tool.js';
+import { RunningTool, runTool, runToolForJson } from '../support/tool.js';
+import { until } from '../support/until.js';
 
 describe('dead letters', () => {
   const url = redisUrl();
@@ -149,5 +151,37 @@ describe('dead letters', () => {
     await runTool(['dead', 'rm', key, '--dead', dead, '--all', '--yes'], { url });
     expect((await redis.xrange(dead, '-', '+')).map(([id]) => id)).toEqual(['9-0']);
     expect(await redis.xlen(key)).toBe(3);
+  });
+
+  it.each([
+    ['redrive', 'SIGINT', 'returned', 'the other dead letters were not returned'],
+    ['redrive', 'SIGTERM', 'returned', 'the other dead letters were not returned'],
+    ['rm', 'SIGINT', 'deleted', 'the other dead letters were not deleted'],
+  ] as const)('dead %s stops at %s and prints how many dead letters it %s', async (command, signal, done, rest) => {
+    const COUNT = 20_000;
+    const key = uniqueName('orders');
+    const dead = `${key}.dead`;
+    const fields = deadLetterFields('x', { stream: key, key, group: 'workers', consumer: 'w1', deliveryCount: '5' });
+    const script = `for i = 1, tonumber(ARGV[1]) do
+      redis.call('XADD', KEYS[1], i .. '-0', 'msg', 'x')
+      redis.call('XADD', KEYS[2], i .. '-0', ARGV[2], i .. '-0', unpack(ARGV, 3))
+    end`;
+    await redis.eval(script, 2, key, dead, COUNT, `h:${DEAD_LETTER_HEADERS.id}`, ...fields);
+    await redis.xgroup('CREATE', key, 'workers', '$');
+    const args = ['dead', command, key, '--yes', ...(command === 'rm' ? ['--all'] : [])];
+    const tool = new RunningTool(args, { url });
+    await until('some are handled', async () => (await redis.xlen(dead)) < COUNT);
+    tool.child.kill(signal);
+    const { code, stdout, stderr } = await tool.ended;
+    const left = await redis.xlen(dead);
+    expect(left).toBeGreaterThan(0);
+    expect({ code, stdout, stderr }).toEqual({
+      code: 1,
+      stdout: expect.stringMatching(
+        new RegExp(`^${done} ${(COUNT - left).toLocaleString('en')} dead letters? of ${key}\n$`, 'i'),
+      ),
+      stderr: `nrs: Interrupted by ${signal}; ${rest}\n`,
+    });
+    await redis.del(key, dead);
   });
 });

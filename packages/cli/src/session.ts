@@ -110,6 +110,15 @@ export class Session {
     return this.#interruption.signal;
   }
 
+  /**
+   * For a command that has stopped at {@link interruption}, and has printed what it did until then.
+   * @throws FailedError if there was one
+   */
+  checkInterruption(rest: string): void {
+    const signal = this.#interruption?.signal;
+    if (signal?.aborted) throw new FailedError(`${(signal.reason as Error).message}; ${rest}`);
+  }
+
   async end(): Promise<void> {
     this.#redis?.disconnect();
     const streamer = await this.#streamer?.catch(() => undefined);

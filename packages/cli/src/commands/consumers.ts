@@ -80,8 +80,10 @@ function addPrune(consumers: Command): void {
             `This removes ${counted(names.length, 'consumer')} of '${group}': ${names.join(', ')}.`,
           );
         }
+        const signal = dryRun ? undefined : session.interruption();
         const removed: string[] = [];
         for (const name of names) {
+          if (signal?.aborted) break;
           let isRemoved = true;
           for (const { shard, group: on } of dryRun ? [] : places) {
             if (!on.consumers.some((consumer) => consumer.name === name)) continue;
@@ -97,14 +99,16 @@ function addPrune(consumers: Command): void {
         }
         const { output } = session;
         if (output.isJson) {
-          return output.json(
+          await output.json(
             removed.map((name) => ({ streamKey: key, group, consumer: name, dryRun: dryRun === true })),
           );
+        } else {
+          await output.line(
+            `${dryRun ? 'Would remove' : 'Removed'} ${counted(removed.length, 'consumer')} of ${printable(group)}`,
+          );
+          for (const name of removed) await output.line(`  ${printable(name)}`);
         }
-        await output.line(
-          `${dryRun ? 'Would remove' : 'Removed'} ${counted(removed.length, 'consumer')} of ${printable(group)}`,
-        );
-        for (const name of removed) await output.line(`  ${printable(name)}`);
+        session.checkInterruption('the other consumers were not removed');
       }),
     );
 }

@@ -31,22 +31,27 @@ export function addDeadRedrive(dead: Command): void {
         const place = deadLetterStreamOf(key, flags.dead);
         const selected = await pickDeadLetters(manager, key, ids, flags, ({ id }) => id);
         const wanted = new Set(selected);
+        let signal: AbortSignal | undefined;
         const select = {
-          filter: ({ id }: { id: string }) => wanted.has(id),
+          filter: ({ id }: { id: string }) => wanted.has(id) && !signal?.aborted,
           ...(limit !== undefined && { limit: most }),
         };
         const { output } = session;
         const expected = Math.min(wanted.size, most);
         if (!dryRun && expected > 0) {
           await session.confirm(`This returns ${counted(expected, 'dead letter')} of '${key}' to their groups.`);
+          signal = session.interruption();
         }
         const { redriven } =
           expected === 0 ? { redriven: 0 } : await manager.redrive(place, { ...select, dryRun: dryRun === true });
-        const skipped = expected - redriven;
-        if (output.isJson) return output.json([{ streamKey: key, redriven, skipped, dryRun: dryRun === true }]);
-        await output.line(
-          `${dryRun ? 'Would return' : 'Returned'} ${counted(redriven, 'dead letter')} of ${printable(key)}`,
-        );
+        const skipped = signal?.aborted ? 0 : expected - redriven;
+        if (output.isJson) await output.json([{ streamKey: key, redriven, skipped, dryRun: dryRun === true }]);
+        else
+          await output.line(
+            `${dryRun ? 'Would return' : 'Returned'} ${counted(redriven, 'dead letter')} of ${printable(key)}`,
+          );
+        session.checkInterruption('the other dead letters were not returned');
+        if (output.isJson) return;
         if (skipped > 0) {
           await output.warn(
             `Skipped ${skipped}: their headers name no origin, or their messages are still pending in the group`,

@@ -38,13 +38,19 @@ export function addDeadRm(dead: Command): void {
         let removed = dryRun ? selected.length : 0;
         if (!dryRun && selected.length > 0) {
           await session.confirm(`This deletes ${counted(selected.length, 'dead letter')} of '${key}' permanently.`);
-          for (const id of selected) if (await manager.removeDeadLetter(key, id, place)) removed += 1;
+          const signal = session.interruption();
+          for (const id of selected) {
+            if (signal.aborted) break;
+            if (await manager.removeDeadLetter(key, id, place)) removed += 1;
+          }
         }
         const { output } = session;
-        if (output.isJson) return output.json([{ streamKey: key, removed, dryRun: dryRun === true }]);
-        await output.line(
-          `${dryRun ? 'Would delete' : 'Deleted'} ${counted(removed, 'dead letter')} of ${printable(key)}`,
-        );
+        if (output.isJson) await output.json([{ streamKey: key, removed, dryRun: dryRun === true }]);
+        else
+          await output.line(
+            `${dryRun ? 'Would delete' : 'Deleted'} ${counted(removed, 'dead letter')} of ${printable(key)}`,
+          );
+        session.checkInterruption('the other dead letters were not deleted');
       }),
     );
 }

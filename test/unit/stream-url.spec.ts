@@ -22,6 +22,8 @@ describe('a stream URL', () => {
     'http://host/a',
     'host/a',
     'redis:///a',
+    'redis://a:1,,b:2/orders',
+    'redis://a:1,/orders',
     'redis://host:70000/a',
     'redis://host/%zz',
     7,

@@ -33,7 +33,9 @@ export function parseStreamUrl(url: string): StreamUrl {
     .map(decodedKey)
     .filter((key) => key !== '');
   if (streamKeys.length === 0) throw InvalidOptionError.withoutValue('url', `${FORM}; it names no stream`);
-  const urls = nodes.split(',').map((node) => `${scheme}${node}`);
+  const hosts = nodes.split(',');
+  if (hosts.includes('')) throw InvalidOptionError.withoutValue('url', `${FORM}; it has an empty node`);
+  const urls = hosts.map((node) => `${scheme}${node}`);
   const connection = urls.length === 1 ? (urls[0] as string) : { cluster: urls };
   connectionTarget(connection);
   return { connection, streamKeys: [...new Set(streamKeys)] };

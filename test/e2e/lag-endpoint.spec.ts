@@ -111,6 +111,23 @@ describe('GET lag', () => {
     expect((await ask('/lag?stream=user')).body).toMatchObject({ lag: 0, entries: 1 });
   });
 
+  it.each([12, [9, 100]])(
+    'counts shards that are given as %j, also where discovery would not find them',
+    async (shards) => {
+      const module = { ...options({ group: 'g', shards }), lagEndpoint: OPEN };
+      const { ask } = await serve([RedisStreamsModule.forRoot(module)]);
+      for (const key of ['sparse:9', 'sparse:100', 'plain']) await nest.redis.xadd(key, '*', 'msg', 'x');
+      const lag = Array.isArray(shards) ? 2 : 1;
+      for (const query of ['stream=sparse', 'pattern=sparse']) {
+        expect((await ask(`/lag?${query}`)).body).toMatchObject({ lag, backlog: lag, streams: ['sparse'] });
+      }
+      // Of another service, without shards.
+      expect((await ask('/lag?stream=plain')).body).toMatchObject({ lag: 1, streams: ['plain'] });
+      await nest.redis.xgroup('CREATE', 'sparse:9', 'g', '$');
+      expect((await ask('/lag?stream=sparse')).body).toMatchObject({ lag: lag - 1 });
+    },
+  );
+
   it('takes the pattern of a handler: that of another stream, or a wildcard, without the streams of this package', async () => {
     const module = RedisStreamsModule.forRoot({
       ...options({ group: 'g', streams: { orders: 'prod.orders' }, wildcards: true, keyPrefix: 'app:' }),

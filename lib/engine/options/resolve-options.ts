@@ -301,7 +301,8 @@ export function resolveConsumerOptions(options: ConsumerOptions): ResolvedConsum
 }
 
 /** @throws InvalidOptionError */
-function resolveShards(shards: number | readonly number[]): readonly number[] {
+/** @throws InvalidOptionError */
+export function resolveShards(shards: number | readonly number[]): readonly number[] {
   if (!Array.isArray(shards)) {
     check.integer('shards', shards as number, 1, MAX_SHARDS);
     return Array.from({ length: shards as number }, (_, shardId) => shardId);

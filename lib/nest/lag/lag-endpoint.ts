@@ -13,6 +13,8 @@ import type { CanActivate, ModuleMetadata, Type } from '@nestjs/common';
 
 import type { StreamDetails } from '../../engine/admin/stream-details.js';
 import type { StreamManager } from '../../engine/admin/stream-manager.js';
+import { shardKey } from '../../engine/messages/stream-message.js';
+import { resolveShards } from '../../engine/options/resolve-options.js';
 import { DEAD_LETTER_SUFFIX } from '../../engine/settling/dead-letter.js';
 import { RedisStreamer } from '../../engine/streamer.js';
 import { InvalidOptionError, RedisStreamsError } from '../../errors.js';
@@ -67,7 +69,7 @@ const OPTIONS = optionNames<LagEndpointOptions>({ guards: true, imports: true, p
 /** Below the limit of KEDA, which is 3 s. */
 const DEFAULT_TIMEOUT = 2_000;
 
-type ModuleOptions = Pick<ServerRedisStreamsOptions, 'group' | 'streams' | 'wildcards' | 'replyPrefix'>;
+type ModuleOptions = Pick<ServerRedisStreamsOptions, 'group' | 'streams' | 'shards' | 'wildcards' | 'replyPrefix'>;
 
 /** The controller of one module. @throws InvalidOptionError */
 export function lagController(name: string | undefined, endpoint: LagEndpointOptions): Type {
@@ -118,6 +120,8 @@ export function lagController(name: string | undefined, endpoint: LagEndpointOpt
 interface Question {
   readonly group: string;
   readonly stream: string;
+  /** Keys of the shards that are given, and so not looked for. */
+  readonly shards: readonly string[];
   /** Several streams: `stream` is what was asked for. */
   readonly wildcard: Wildcard | undefined;
   readonly replyPrefix: string;
@@ -131,13 +135,16 @@ function questionOf(query: unknown, options: ModuleOptions): Question {
   if (isOne(stream) === isOne(pattern)) {
     throw new BadRequestException("Either 'stream', a key, or 'pattern', that of a handler, must be given once");
   }
-  const { replyPrefix = SERVER_DEFAULTS.replyPrefix } = options;
-  if (isOne(stream)) return { group, stream, wildcard: undefined, replyPrefix };
+  const { replyPrefix = SERVER_DEFAULTS.replyPrefix, shards = false } = options;
+  const shardsOf = (key: string): string[] =>
+    typeof shards === 'boolean' ? [] : resolveShards(shards).map((shardId) => shardKey(key, shardId, true));
+  if (isOne(stream)) return { group, stream, shards: shardsOf(stream), wildcard: undefined, replyPrefix };
   try {
     const route = streamOfPattern(pattern, options.wildcards ? 'on' : 'off', (text: string) => text);
     const { streams = {} } = options;
     const key = (Object.hasOwn(streams, route) && streams[route]) || route;
-    return { group, stream: key, wildcard: hasWildcard(route) ? new Wildcard(route) : undefined, replyPrefix };
+    const wildcard = hasWildcard(route) ? new Wildcard(route) : undefined;
+    return { group, stream: key, shards: wildcard ? [] : shardsOf(key), wildcard, replyPrefix };
   } catch (error) {
     if (error instanceof InvalidOptionError) throw new BadRequestException(error.message);
     throw error;
@@ -148,11 +155,13 @@ function questionOf(query: unknown, options: ModuleOptions): Question {
 async function answer(question: Question, streamer: RedisStreamer, signal: AbortSignal): Promise<LagAnswer> {
   const manager = await streamer.createManager();
   const { group, wildcard, stream } = question;
-  const keys = wildcard ? await keysOf(wildcard, question.replyPrefix, manager, signal) : [stream];
+  const given = new Set(question.shards);
+  const keys = wildcard ? await keysOf(wildcard, question.replyPrefix, manager, signal) : [stream, ...given];
   const details = await Promise.all(keys.map((key) => manager.info(key)));
   const found = details.flatMap(({ streamKey, shards }) => {
     // A wildcard finds each shard by itself.
-    const asked = wildcard ? shards.filter(({ key }) => key === streamKey) : shards;
+    const isByItself = wildcard !== undefined || given.has(streamKey);
+    const asked = shards.filter(({ key }) => (isByItself ? key === streamKey : !given.has(key)));
     return asked.length > 0 ? [{ streamKey, shards: asked }] : [];
   });
   const parts = found.flatMap((each) => partsOf(each, group));
@@ -166,7 +175,7 @@ async function answer(question: Question, streamer: RedisStreamer, signal: Abort
     pending,
     entries: sumOf(parts.map(({ entries }) => entries)),
     group,
-    streams: found.map(({ streamKey }) => streamKey),
+    streams: [...new Set(found.map(({ streamKey }) => (given.has(streamKey) ? stream : streamKey)))],
   };
 }
 

@@ -1,3 +1,6 @@
+import { mkdtemp, rm, writeFile } from 'node:fs/promises';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
 import { afterAll, beforeAll, describe, expect, it } from '@jest/globals';
 import { Redis } from 'ioredis';
 import { RedisServer } from '../support/redis-server.js';
@@ -103,6 +106,22 @@ describe('access', () => {
     const { stdout } = await runTool(['doctor', '--json'], { url });
     const findings = JSON.parse(stdout) as Array<Record<string, string>>;
     expect(findings).toContainEqual(expect.objectContaining({ level: 'warning', subject: 'orders.dead' }));
+  });
+
+  it('load reports why Redis refuses a batch', async () => {
+    await redis.call('ACL', 'SETUSER', 'loader', 'on', '>pw', '~*', '+@all', '-xadd');
+    const folder = await mkdtemp(join(tmpdir(), 'nrs-access-'));
+    const file = join(folder, 'orders.ndjson');
+    const message = { id: '1-0', streamKey: 'loaded', shardId: 0, headers: {}, payload: 'x', encoding: 'utf8' };
+    await writeFile(file, `${JSON.stringify(message)}\n`);
+    const { code, stderr } = await runTool(['load', '--input', file], {
+      url: `redis://loader:pw@127.0.0.1:${server.port}`,
+    });
+    await rm(folder, { recursive: true });
+    expect([code, stderr]).toEqual([
+      1,
+      expect.stringMatching(/^nrs: NOPERM .*xadd.*; loaded until then: loaded: 0 of 1\n$/i),
+    ]);
   });
 
   it('doctor names the commands that a user may not use', async () => {

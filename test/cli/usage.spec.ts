@@ -31,6 +31,11 @@ describe('the tool', () => {
     expect({ code, stdout }).toEqual({ code: 1, stdout: '' });
   });
 
+  it('refuses an interval that is longer than a timer can be', async () => {
+    const { code, stderr } = await runTool(['lag', 'orders', '--watch', '--interval', '25d'], { url: redisUrl() });
+    expect([code, stderr]).toEqual([2, "nrs: --interval must be a time such as 2s, from 100ms to 24d; got '25d'\n"]);
+  });
+
   it('takes the URL from REDIS_URL', async () => {
     const { code, stdout } = await runTool(['ls', 'no-such-stream', '--json'], { env: { REDIS_URL: redisUrl() } });
     expect({ code, stdout }).toEqual({ code: 0, stdout: '[]\n' });

@@ -65,10 +65,18 @@ async function write(
 ): Promise<string> {
   const batch = redis.multi();
   for (const { id, fields } of messages) batch.call('XADD', key, keepsIds && id !== undefined ? id : '*', ...fields);
-  const replies = await batch.exec();
+  const replies = await batch.exec().catch((error: unknown) => {
+    throw refusalOf(error);
+  });
   if (!replies) throw new FailedError(`Redis has dropped a batch for '${key}'`);
   for (const [error] of replies) if (error) throw error;
   return String(replies.at(-1)?.[1]);
+}
+
+/** Redis refuses a transaction because it has refused a command of it, as when its memory is full: that error tells why. */
+function refusalOf(error: unknown): unknown {
+  const { previousErrors } = error as { previousErrors?: readonly unknown[] };
+  return previousErrors?.[0] ?? error;
 }
 
 /** Looks for the messages behind an id, one behind the other. @returns the id of the last one */

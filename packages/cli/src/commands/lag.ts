@@ -31,6 +31,8 @@ interface GroupLag {
 }
 
 const HEAD = ['GROUP', 'LAG', 'BEHIND', 'PENDING', 'CONSUMERS'];
+/** Timers of Node.js end at once after more. */
+const LONGEST_INTERVAL = 24 * 86_400_000;
 const CLEAR_SCREEN = '\u001b[H\u001b[J';
 
 export function addLag(program: Command): void {
@@ -121,8 +123,8 @@ function row(lag: GroupLag): Array<string | number | undefined> {
 /** At a terminal a table replaces the one before; elsewhere each group is a line each time. */
 async function watch(session: Session, key: string, lags: () => Promise<GroupLag[]>, interval: string): Promise<void> {
   const milliseconds = durationOf(interval);
-  if (milliseconds === undefined || milliseconds < 100) {
-    throw new UsageError(`--interval must be a time such as 2s, at least 100ms; got '${interval}'`);
+  if (milliseconds === undefined || milliseconds < 100 || milliseconds > LONGEST_INTERVAL) {
+    throw new UsageError(`--interval must be a time such as 2s, from 100ms to 24d; got '${interval}'`);
   }
   const { output } = session;
   await repeat(output, session.interruption(), milliseconds, async () => {

@@ -18,7 +18,7 @@ import type { CommandChannel } from '../wire/command-channel.js';
 import { ReplyError } from '../wire/resp-reader.js';
 import type { AppendRequest, Command } from '../wire/resp-writer.js';
 import { conditionalCommands, conditionalOutcome } from './append-conditions.js';
-import { timeInIds } from './entry-id.js';
+import { FIRST_NANOSECONDS, timeInIds } from './entry-id.js';
 import type { TimestampFormat } from './entry-id.js';
 import { MAX_REDIRECTIONS, settingsOf } from './command-sender.js';
 import type { CommandSender } from './command-sender.js';
@@ -373,7 +373,8 @@ export class RedisAppendCommands implements AppendCommands {
   #nanosecondIds(acceptsMilliseconds: boolean): ((id: string) => string) | undefined {
     const clock = this.#nanoseconds;
     const present = acceptsMilliseconds ? '~' : '>';
-    return clock && ((id) => (id === ANY_ID ? `${present}${clock.now()}` : `=${id}`));
+    if (!clock) return undefined;
+    return (id) => (id === ANY_ID ? `${present}${atLeast(FIRST_NANOSECONDS, clock.now())}` : `=${id}`);
   }
 
   #runBatch(
@@ -458,6 +459,11 @@ export class RedisAppendCommands implements AppendCommands {
     }
     this.#loaded.add(route.channel);
   }
+}
+
+/** A clock that was never set begins in 1970: among milliseconds, which the stream would have for ever. */
+function atLeast(first: bigint, time: bigint): bigint {
+  return time < first ? first : time;
 }
 
 /** It did not run: another node has the stream, or the script is not on the server any more. */

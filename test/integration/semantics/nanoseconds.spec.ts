@@ -1,4 +1,4 @@
-import { describe, expect, it } from '@jest/globals';
+import { describe, expect, it, jest } from '@jest/globals';
 
 import { RoundRobinSharder } from '../../../lib/index.js';
 import type { ProducerOptions, RedisStreamer, StreamProducer } from '../../../lib/index.js';
@@ -100,6 +100,24 @@ describe('ids in nanoseconds', () => {
       expect(await storedIn(stream)).toEqual(['late', 'later', 'same']);
     });
   });
+
+  itSends(
+    'stay apart from milliseconds where the clock of this machine was never set, and begins in 1970',
+    async () => {
+      const producer = await producerOf(uniqueName('ns'));
+      const clock = jest.spyOn(Date, 'now').mockReturnValue(5_000);
+      try {
+        const early = await Promise.all(['a', 'b'].map((text) => producer.send(text)));
+        clock.mockRestore();
+        const ids = [...early, await producer.send('c')].map(({ id }) => BigInt(id.replace('-0', '')));
+        expect(ids[0]).toBe(8_640_000_000_000_001n);
+        expect(ids[1]).toBe(8_640_000_000_000_002n);
+        expect(ids[2]).toBeGreaterThan(10n ** 18n);
+      } finally {
+        clock.mockRestore();
+      }
+    },
+  );
 
   itSends('are of shards, and of messages with conditions, too', async () => {
     const stream = uniqueName('ns');

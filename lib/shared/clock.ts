@@ -13,8 +13,14 @@ const NANOSECONDS_IN_MILLISECOND = 1_000_000n;
  * for us is added, so that times rise within a millisecond too.
  */
 export class NanosecondClock {
+  readonly #first: bigint;
   #millisecond = 0n;
   #from = 0n;
+
+  /** @param first the time that a clock has at least: one that was never set begins in 1970 */
+  constructor(first: bigint) {
+    this.#first = first;
+  }
 
   now(): bigint {
     const millisecond = BigInt(Date.now()) * NANOSECONDS_IN_MILLISECOND;
@@ -24,6 +30,7 @@ export class NanosecondClock {
       this.#from = ticks;
     }
     const passed = ticks - this.#from;
-    return millisecond + (passed < NANOSECONDS_IN_MILLISECOND ? passed : NANOSECONDS_IN_MILLISECOND - 1n);
+    const time = millisecond + (passed < NANOSECONDS_IN_MILLISECOND ? passed : NANOSECONDS_IN_MILLISECOND - 1n);
+    return time < this.#first ? this.#first : time;
   }
 }

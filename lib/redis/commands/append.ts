@@ -95,7 +95,7 @@ export class RedisAppendCommands implements AppendCommands {
     this.#clock = clock;
     this.#timestampFormat = timestampFormat;
     if (wait) this.#replication = new Replication(wait);
-    if (timestampFormat === 'ns') this.#nanoseconds = new NanosecondClock();
+    if (timestampFormat === 'ns') this.#nanoseconds = new NanosecondClock(FIRST_NANOSECONDS);
   }
 
   requireSideKey(kind: SideKeyKind, streamKey: string): void {
@@ -373,8 +373,7 @@ export class RedisAppendCommands implements AppendCommands {
   #nanosecondIds(acceptsMilliseconds: boolean): ((id: string) => string) | undefined {
     const clock = this.#nanoseconds;
     const present = acceptsMilliseconds ? '~' : '>';
-    if (!clock) return undefined;
-    return (id) => (id === ANY_ID ? `${present}${atLeast(FIRST_NANOSECONDS, clock.now())}` : `=${id}`);
+    return clock && ((id) => (id === ANY_ID ? `${present}${clock.now()}` : `=${id}`));
   }
 
   #runBatch(
@@ -459,11 +458,6 @@ export class RedisAppendCommands implements AppendCommands {
     }
     this.#loaded.add(route.channel);
   }
-}
-
-/** A clock that was never set begins in 1970: among milliseconds, which the stream would have for ever. */
-function atLeast(first: bigint, time: bigint): bigint {
-  return time < first ? first : time;
 }
 
 /** It did not run: another node has the stream, or the script is not on the server any more. */

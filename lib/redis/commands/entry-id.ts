@@ -13,7 +13,7 @@ export interface EntryIdParts {
 const ENTRY_ID = /^(\d{1,20})(?:-(\d{1,20}))?$/;
 /** The last time of a Date. As nanoseconds it is in April 1970. */
 const MAX_DATE = 8.64e15;
-/** The first time that is taken for nanoseconds, by us and by scripts. */
+/** The first time that is taken for nanoseconds, by us and by scripts: with an earlier id, a stream counts as one with milliseconds. */
 export const FIRST_NANOSECONDS = BigInt(MAX_DATE) + 1n;
 /** The last time in nanoseconds that programs can have, who count them in 64 bits with a sign: in April 2262. */
 const MAX_NANOSECONDS = 2 ** 63;

@@ -22,7 +22,7 @@ import type {
 } from '../redis/commands/stream-commands.js';
 import { ConsumerSession } from './consuming/consumer-session.js';
 import type { SessionCapacity, SessionListeners } from './consuming/consumer-session.js';
-import type { BasicConsumer, ConsumerFor, OnlyOptionsOf } from './consuming/consumer-types.js';
+import type { ConsumerFor, OnlyOptionsOf } from './consuming/consumer-types.js';
 import { GroupPauses } from './consuming/group-pauses.js';
 import { DelayedMover } from './delayed/delayed-mover.js';
 import { loopHealth, loopStats, resolveHealthOptions } from './health.js';
@@ -231,7 +231,7 @@ export class RedisStreamer
    * A consumer of a reply stream, to which only servers of this package write, and nothing with a delay.
    * @internal
    */
-  createReplyConsumer(streamKey: string, options: RealTimeOptions): Promise<BasicConsumer> {
+  createReplyConsumer(streamKey: string, options: RealTimeOptions): Promise<StreamConsumer> {
     return this.#openConsumer(streamKey, options, {
       ...this.#environment(),
       isForReplies: true,
@@ -401,6 +401,7 @@ export class RedisStreamer
       isCluster: () => this.#connections.isCluster,
       format: this.#options,
       blockTimeout: this.#options.blockTimeout,
+      isPolling: this.#options.isPolling,
       timeout: this.#options.timeout,
       logger: this.#logger,
       telemetry: this.#telemetry,

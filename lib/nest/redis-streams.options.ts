@@ -44,8 +44,8 @@ export interface RedisStreamsCommonOptions {
    * ERR_CONNECT_TIMEOUT. At most `timeout`. Default 10,000. Not the option of ioredis of that name.
    */
   connectTimeout?: number;
-  /** Longest wait of one blocking read. Default 10,000. */
-  blockTimeout?: number;
+  /** Longest wait of one blocking read, or false: reads never block, see {@link StreamerOptions}. Default 10,000. */
+  blockTimeout?: number | false;
   /**
    * Longest time for which `close()` waits: in a server for running handlers, in a client for events to be confirmed. In an
    * outage, an event that is not confirmed by then fails with ERR_CLOSED, or ERR_SEND_UNCERTAIN where Redis may have it.

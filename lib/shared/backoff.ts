@@ -17,6 +17,9 @@ export const RECONNECT_BACKOFF: BackoffPolicy = Object.freeze({ initial: 50, fac
 /** For what time alone does not cure, such as a permission that is missing: not faster than that helps. */
 export const REFUSAL_BACKOFF: BackoffPolicy = Object.freeze({ initial: 250, factor: 2, max: 4_000, jitter: 0.2 });
 
+/** Between looks that find nothing, where no read may block. */
+export const POLL_BACKOFF: BackoffPolicy = Object.freeze({ initial: 10, factor: 2, max: 1_000, jitter: 0.1 });
+
 /** The delay before repetition number `attempt`, from 1 on: exponential, limited, then with jitter in both directions. */
 export function backoffDelay(policy: BackoffPolicy, attempt: number, random: () => number = Math.random): number {
   const exponent = Math.min(Math.max(attempt, 1) - 1, 64);

@@ -65,6 +65,7 @@ class Scene {
         onError: (error) => this.errors.push(error),
       },
       blockTimeout: BLOCK,
+      isPolling: false,
       liveSince: () => this.liveSince,
       ...overrides,
     });

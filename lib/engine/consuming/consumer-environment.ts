@@ -58,6 +58,8 @@ export interface ConsumerEnvironment {
   readonly format: EntryFormat;
   /** Longest BLOCK of a read, in milliseconds. */
   readonly blockTimeout: number;
+  /** Reads never block. */
+  readonly isPolling: boolean;
   /** How long a start waits for Redis, and a commit repeats its acknowledgements through an outage, in milliseconds. */
   readonly timeout: number;
   readonly logger: Required<RedisStreamsLogger>;

@@ -238,6 +238,11 @@ export class ConsumerSession implements LiveSession, ReadLoopListener, RetryList
     }
   }
 
+  /** An entry is expected: loops that poll read now. */
+  lookSoon(): void {
+    this.#loops.lookSoon();
+  }
+
   /** Runs a change of read positions while no read is in flight. */
   async betweenReads(change: () => Promise<void>): Promise<void> {
     await this.#loops.betweenReads(change);

@@ -145,6 +145,11 @@ export class StreamConsumer
     await this.#move(resolveRewindTarget(to));
   }
 
+  /** An entry is expected. @internal */
+  lookSoon(): void {
+    this.#session.lookSoon();
+  }
+
   get isPaused(): boolean {
     return this.#session.pausing.isPaused;
   }

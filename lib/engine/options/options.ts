@@ -27,8 +27,11 @@ export interface StreamerOptions {
   /**
    * Longest wait of one blocking read. A dead connection is noticed within about twice this time; a shorter one costs more
    * commands while a stream is quiet. 100 to 60,000, default 10,000.
+   *
+   * False, for services and proxies that have no blocking reads: consumers look again and again instead, at once after an entry
+   * and each second on a quiet stream.
    */
-  blockTimeout?: number;
+  blockTimeout?: number | false;
   /**
    * Longest time for which closing waits for sends to be confirmed, and in a server for handlers. In an outage, a send that is
    * not confirmed by then fails with ERR_CLOSED, or ERR_SEND_UNCERTAIN where Redis may have the message. 0 waits for nothing.

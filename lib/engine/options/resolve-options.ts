@@ -35,6 +35,8 @@ export interface ResolvedStreamerOptions {
   /** Never more than `timeout`. */
   readonly connectTimeout: number;
   readonly blockTimeout: number;
+  /** Reads never block; `blockTimeout` still limits other waits. */
+  readonly isPolling: boolean;
   readonly shutdownTimeout: number;
   readonly telemetry: readonly Telemetry[];
 }
@@ -113,7 +115,7 @@ export function resolveStreamerOptions(options: StreamerOptions): ResolvedStream
   check.oneOf('timestampFormat', timestampFormat, ['ms', 'ns']);
   check.time('timeout', timeout, 1);
   check.time('connectTimeout', connectTimeout, 1);
-  check.integer('blockTimeout', blockTimeout, 100, 60_000);
+  if (blockTimeout !== false) check.integer('blockTimeout', blockTimeout, 100, 60_000);
   check.time('shutdownTimeout', shutdownTimeout, 0);
   return {
     keyPrefix,
@@ -121,7 +123,8 @@ export function resolveStreamerOptions(options: StreamerOptions): ResolvedStream
     timestampFormat,
     timeout,
     connectTimeout: Math.min(connectTimeout, timeout),
-    blockTimeout,
+    blockTimeout: blockTimeout === false ? DEFAULTS.streamer.blockTimeout : blockTimeout,
+    isPolling: blockTimeout === false,
     shutdownTimeout,
     telemetry: resolveTelemetry(resolved.telemetry),
   };

@@ -5,7 +5,7 @@ import type { WritePacket } from '@nestjs/microservices';
 
 import { outsideContext } from '../../shared/async-context.js';
 import { monotonicNow } from '../../shared/clock.js';
-import type { BasicConsumer } from '../../engine/consuming/consumer-types.js';
+import type { StreamConsumer } from '../../engine/consuming/stream-consumer.js';
 import type { StreamMessage } from '../../engine/messages/stream-message.js';
 import type { RedisStreamer } from '../../engine/streamer.js';
 import { callSafely } from '../../shared/callbacks.js';
@@ -65,7 +65,7 @@ export class ReplyInbox {
   readonly #expiring = new Set<OpenRequest>();
   #opening: Promise<void> | undefined;
   #isOpen = false;
-  #consumer: BasicConsumer | undefined;
+  #consumer: StreamConsumer | undefined;
   #timer: NodeJS.Timeout | undefined;
   #sinceTrim = 0;
   #renewedAt = monotonicNow();
@@ -114,6 +114,7 @@ export class ReplyInbox {
     if (timeout !== undefined) request.timer = setTimeout(() => this.#timeOut(request), timeout);
     this.#putOff(request);
     this.#watch();
+    this.#consumer?.lookSoon();
     return request;
   }
 
@@ -173,7 +174,7 @@ export class ReplyInbox {
     void this.#read(this.#consumer);
   }
 
-  async #read(consumer: BasicConsumer): Promise<void> {
+  async #read(consumer: StreamConsumer): Promise<void> {
     try {
       for (;;) {
         const message = await consumer.next();

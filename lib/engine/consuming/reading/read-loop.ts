@@ -2,7 +2,14 @@ import { withResolvers } from '../../../shared/deferred.js';
 import type { Deferred } from '../../../shared/deferred.js';
 import { ClosedError, ReadLoopStalledError } from '../../../errors.js';
 import type { RedisStreamsError } from '../../../errors.js';
-import { RECONNECT_BACKOFF, REFUSAL_BACKOFF, backoffDelay, pause, within } from '../../../shared/backoff.js';
+import {
+  POLL_BACKOFF,
+  RECONNECT_BACKOFF,
+  REFUSAL_BACKOFF,
+  backoffDelay,
+  pause,
+  within,
+} from '../../../shared/backoff.js';
 import {
   classifyRedisError,
   isOfKey,
@@ -74,6 +81,8 @@ export interface ReadLoopOptions {
   readonly listener: ReadLoopListener;
   /** Longest BLOCK of a read, in milliseconds. */
   readonly blockTimeout: number;
+  /** Reads never block; between those that find nothing the loop waits. */
+  readonly isPolling: boolean;
   /** Since when all connections that reading needs have been live, on the monotonic clock; undefined while one is not. */
   readonly liveSince: () => number | undefined;
 }
@@ -120,7 +129,8 @@ class Round {
  * - `full`: the buffer has no room, or a task is full. Left when the buffer has room, when a vital task is due, or when
  *   {@link restart} asks for another look.
  * - `reconnecting`: waits until the connection is live.
- * - `reading`: runs the due tasks, then the blocking read. When they are done the round is over and the next one starts.
+ * - `reading`: runs the due tasks, then the blocking read. When they are done the round is over and the next one starts. A loop
+ *   that polls does not block; after a read that found nothing it waits, up to a second.
  * - `recovering`: a task or the read has failed. Repairs the partitions if the failure is about them, reports the failure if
  *   it must be reported, and waits for the backoff delay before the next round starts. A reply that says nothing about the
  *   key, such as that of a proxy, is never final: it is reported, and seen in {@link report} until a read succeeds. One that
@@ -154,6 +164,8 @@ export class ReadLoop {
   /** First words of the refusals that were reported since the last round that succeeded. */
   readonly #reported = new Set<string>();
   #refusal: RedisStreamsError | undefined;
+  /** In a row; counted where the loop polls. */
+  #emptyReads = 0;
 
   constructor(options: ReadLoopOptions) {
     this.#options = options;
@@ -191,6 +203,13 @@ export class ReadLoop {
     const working = this.#round.work?.promise;
     await this.#interrupt();
     await working;
+  }
+
+  /** Where the loop polls: reads now, and more often for a while, because an entry is expected. */
+  lookSoon(): void {
+    if (!this.#options.isPolling) return;
+    this.#emptyReads = 0;
+    this.#change.resolve();
   }
 
   /**
@@ -334,12 +353,25 @@ export class ReadLoop {
       if (round.isAbandoned) return;
     }
     const canRead = buffer.credit > 0 && !this.#isTaskFull && changes === this.#changes && partitions.length > 0;
-    if (canRead && !this.#isOver(round)) await this.#read(round, partitions, refusal === undefined);
+    const found =
+      canRead && !this.#isOver(round) ? await this.#read(round, partitions, refusal === undefined) : undefined;
     if (refusal !== undefined) throw refusal;
+    if (this.#options.isPolling && found !== undefined && changes === this.#changes) await this.#untilNextLook(found);
   }
 
-  /** @param isClean no task of the round was refused */
-  async #read(round: Round, partitions: readonly Partition[], isClean: boolean): Promise<void> {
+  /** Ends early when a task is due, or when the loop is told to look again. */
+  async #untilNextLook(found: number): Promise<void> {
+    this.#emptyReads = found > 0 ? 0 : this.#emptyReads + 1;
+    if (found > 0) return;
+    const delay = backoffDelay(POLL_BACKOFF, this.#emptyReads);
+    const waiting = new AbortController();
+    const dueIn = this.#options.tasks.map((task) => task.dueIn());
+    await Promise.race([this.#change.promise, pause(Math.min(delay, ...dueIn), waiting.signal)]);
+    waiting.abort();
+  }
+
+  /** Returns how many entries there were. @param isClean no task of the round was refused */
+  async #read(round: Round, partitions: readonly Partition[], isClean: boolean): Promise<number> {
     const { reader, buffer } = this.#options;
     round.isReading = true;
     try {
@@ -347,19 +379,20 @@ export class ReadLoop {
       // After a refusal a read that does not block shows at once whether it is over.
       const block = isClean && !this.#refusal ? this.#blockTime() : undefined;
       const use = block === undefined ? 'read' : 'blocking read';
-      await this.#fill(round, credit, use, () => reader.read(partitions, { credit, batchSize, block }));
-      if (round.isAbandoned) return;
+      const found = await this.#fill(round, credit, use, () => reader.read(partitions, { credit, batchSize, block }));
+      if (round.isAbandoned) return found;
       this.#watchdog.readSucceeded();
-      if (!isClean) return;
+      if (!isClean) return found;
       this.#reported.clear();
       this.#refusal = undefined;
+      return found;
     } finally {
       round.isReading = false;
     }
   }
 
-  /** Passes pages on; until then their places are reserved. */
-  async #fill(round: Round, places: number, use: ReadUse, read: () => Promise<ReadPage[]>): Promise<void> {
+  /** Passes pages on; until then their places are reserved. Returns how many entries there were. */
+  async #fill(round: Round, places: number, use: ReadUse, read: () => Promise<ReadPage[]>): Promise<number> {
     const { buffer, listener } = this.#options;
     let found = 0;
     const release = buffer.reserve(places, use);
@@ -373,6 +406,7 @@ export class ReadLoop {
       const pages = await read();
       for (const { entries } of pages) found += entries.length;
       listener.onPages(pages, round.isAbandoned);
+      return found;
     } finally {
       giveBack(found);
     }
@@ -380,8 +414,8 @@ export class ReadLoop {
 
   /** Does not block while a task is due: a server ends even the shortest block up to 100 ms late. */
   #blockTime(): number | undefined {
-    const { blockTimeout, tasks, interrupt, buffer } = this.#options;
-    if (buffer.mustNotBlock) return undefined;
+    const { blockTimeout, isPolling, tasks, interrupt, buffer } = this.#options;
+    if (isPolling || buffer.mustNotBlock) return undefined;
     const longest = interrupt.isPossible ? blockTimeout : Math.min(blockTimeout, SHORT_BLOCK);
     const wait = Math.min(longest, ...tasks.map((task) => task.dueIn()));
     return wait > 0 ? Math.ceil(wait) : undefined;

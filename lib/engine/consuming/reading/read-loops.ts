@@ -115,6 +115,11 @@ export class ReadLoops implements RetrySchedules {
     await Promise.all([...loops].map((loop) => loop.restart()));
   }
 
+  /** An entry is expected, see {@link ReadLoop.lookSoon}. */
+  lookSoon(): void {
+    for (const { loop } of this.#loops.values()) loop.lookSoon();
+  }
+
   /** Runs a change while no loop has a read in flight. */
   async betweenReads(change: () => Promise<void>): Promise<void> {
     const run = [...this.#loops.values()].reduceRight(
@@ -181,6 +186,7 @@ export class ReadLoops implements RetrySchedules {
       buffer: this.#shares.create(buffer),
       listener,
       blockTimeout: environment.blockTimeout,
+      isPolling: environment.isPolling,
       liveSince: () => laterOf(connection.connection.liveSince, environment.controlLiveSince(streamKey)),
     });
     return { loop, reader, connection, retries };

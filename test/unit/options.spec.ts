@@ -41,7 +41,8 @@ describe('defaults', () => {
       consumer: expect.stringMatching(new RegExp(`^host:${process.pid}:`)),
     });
     expect(resolveConsumerOptions({ mode: 'real-time' })).toMatchObject({ group: undefined, batchSize: 100 });
-    expect(resolveStreamerOptions({})).toEqual(DEFAULTS.streamer);
+    expect(resolveStreamerOptions({})).toEqual({ ...DEFAULTS.streamer, isPolling: false });
+    expect(resolveStreamerOptions({ blockTimeout: false })).toMatchObject({ blockTimeout: 10_000, isPolling: true });
     expect(resolveProducerOptions({})).toMatchObject(DEFAULTS.producer);
   });
 

@@ -16,7 +16,7 @@ it('a client remembers which patterns are served, and not more than 10,000 of th
   const sender = new RequestSender({
     streamer: {
       reach: async () => undefined,
-      createReplyConsumer: async () => ({ next: () => never, end: async () => undefined }),
+      createReplyConsumer: async () => ({ next: () => never, end: async () => undefined, lookSoon: () => undefined }),
       createManager: async () => ({ hasGroups: async (key: string) => asked.push(key) > 0 }),
       appending: { trimMaxLen: async () => 0 },
       answers: { cancel: async () => undefined },

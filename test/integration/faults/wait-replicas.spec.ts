@@ -1,6 +1,6 @@
 import { beforeEach, describe, expect, it } from '@jest/globals';
 
-import { RoundRobinSharder } from '../../../lib/index.js';
+import { RedisStreamer, RoundRobinSharder } from '../../../lib/index.js';
 import type { Delivery, ProducerOptions, ReplicasMissingError, StreamProducer } from '../../../lib/index.js';
 import { FaultBench } from '../../support/fault-bench.js';
 import { RedisCluster } from '../../support/redis-cluster.js';
@@ -112,13 +112,12 @@ describe('waitReplicas', () => {
     expect(await admin().xlen('orders:1')).toBe(1);
   });
 
-  it.each(DELIVERIES)('does not hold up a producer without it, nor a consumer (%s)', async (delivery) => {
+  it('does not hold up a producer without it, nor a consumer', async () => {
     const streamer = await bench.streamer(master.url);
     const waiting = await streamer.createProducer('orders', {
-      delivery,
       waitReplicas: { count: 3, timeout: PATIENT },
     });
-    const quick = await streamer.createProducer('others', { delivery });
+    const quick = await streamer.createProducer('others');
     const consumer = await streamer.createConsumer('others', { mode: 'real-time' });
     let isWaiting = true;
     const failing = failureOf(waiting.send('x')).finally(() => (isWaiting = false));
@@ -200,21 +199,6 @@ describe('waitReplicas', () => {
     expect(await client.exists('orders')).toBe(0);
   });
 
-  it.each([
-    [{ count: 0, timeout: 100 }, 'waitReplicas.count'],
-    [{ count: 1.5, timeout: 100 }, 'waitReplicas.count'],
-    [{ count: 1, timeout: 0 }, 'waitReplicas.timeout'],
-    [{ count: 1, timeout: 5_001 }, 'waitReplicas.timeout'],
-    [{ count: 1 }, 'waitReplicas.timeout'],
-    [{ count: 1, timeout: 100, fsync: 'yes' }, 'waitReplicas.fsync'],
-    [{ count: 1, timeout: 100, replicas: 2 }, 'waitReplicas.replicas'],
-    [2, 'waitReplicas'],
-  ])('refuses %j before any I/O', async (waitReplicas, option) => {
-    const streamer = await bench.streamer(master.url, { timeout: 20_000 });
-    const creating = streamer.createProducer('orders', { waitReplicas: waitReplicas as never });
-    await expect(creating).rejects.toMatchObject({ code: 'ERR_INVALID_OPTION', option });
-  });
-
   it('leaves no connection when its producer ends', async () => {
     const streamer = await bench.streamer(master.url);
     const client = admin();
@@ -270,4 +254,19 @@ describe('waitReplicas in Cluster', () => {
     },
     40_000,
   );
+});
+
+it.each([
+  [{ count: 0, timeout: 100 }, 'waitReplicas.count'],
+  [{ count: 1.5, timeout: 100 }, 'waitReplicas.count'],
+  [{ count: 1, timeout: 0 }, 'waitReplicas.timeout'],
+  [{ count: 1, timeout: 5_001 }, 'waitReplicas.timeout'],
+  [{ count: 1 }, 'waitReplicas.timeout'],
+  [{ count: 1, timeout: 100, fsync: 'yes' }, 'waitReplicas.fsync'],
+  [{ count: 1, timeout: 100, replicas: 2 }, 'waitReplicas.replicas'],
+  [2, 'waitReplicas'],
+])('waitReplicas refuses %j before any I/O', async (waitReplicas, option) => {
+  const streamer = new RedisStreamer('redis://127.0.0.1:1', { timeout: 20_000 });
+  const creating = streamer.createProducer('orders', { waitReplicas: waitReplicas as never });
+  await expect(creating).rejects.toMatchObject({ code: 'ERR_INVALID_OPTION', option });
 });

@@ -231,7 +231,7 @@ export interface ReceiptDetails {
 export class ReplicasMissingError extends RedisStreamsError {
   override readonly name: string = 'ReplicasMissingError';
   readonly receipt: ReceiptDetails;
-  /** How many replicas had it in time. */
+  /** How many replicas had it in time; 0 also where Redis refused to count them. */
   readonly replicas: number;
 
   constructor(receipt: ReceiptDetails, replicas: number, count: number) {

@@ -250,15 +250,15 @@ export class RedisAppendCommands implements AppendCommands {
   #confirm(
     replication: Replication,
     route: LiveRoute,
-    { streamKey, requests, once, conditions }: WriteBatch,
+    { streamKey, requests, conditions }: WriteBatch,
     written: Promise<AppendOutcomes>,
   ): Promise<AppendOutcomes> {
-    // A script that finds its entry stored writes nothing, and a connection that has written nothing waits for nothing.
-    if (once || conditions) {
-      const marker = this.#sender.sideKey('replicas', streamKey);
-      void route.channel.commands([['SET', marker, '', 'PX', MARKER_LIFETIME]], 'utf8', settingsOf(route));
-    }
-    return replication.confirm(route.channel, written, requests.length);
+    const { channel } = route;
+    if (!conditions) return replication.confirm(channel, written, requests.length);
+    // A script that finds its message stored writes nothing, and a connection that has written nothing waits for nothing.
+    const marker: Command = ['SET', this.#sender.sideKey('replicas', streamKey), '', 'PX', MARKER_LIFETIME];
+    const marked = channel.commands([marker], 'utf8', settingsOf(route));
+    return replication.confirm(channel, written, requests.length, marked);
   }
 
   async #askForTime(route: LiveRoute): Promise<void> {

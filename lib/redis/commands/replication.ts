@@ -15,6 +15,9 @@ export interface ReplicaWait {
   readonly fsync: boolean;
 }
 
+/** WAIT and WAITAOF have no word of their own for a node that is no master. */
+const OF_REPLICA = /with replica instances/;
+
 /** The entry is stored under the id, and too few replicas have it. */
 export class TooFewReplicas extends Error {
   readonly id: string;
@@ -27,7 +30,10 @@ export class TooFewReplicas extends Error {
   }
 }
 
-/** Waits for the replicas of a master. It counts what was written over its own connection, so it goes over the same. */
+/**
+ * Waits for the replicas of a master. The server counts the replicas that have what was last written over the connection of the
+ * question, so that batch and WAIT go over the same one.
+ */
 export class Replication {
   readonly #wait: ReplicaWait;
   /** Channels whose server has the command. */
@@ -47,29 +53,62 @@ export class Replication {
     const [reply] = await channel.commands([command], 'utf8');
     if (reply instanceof ReplyError) {
       // A node that is no master any more refuses what is written next, and that is repeated elsewhere.
-      if (/with replica instances/.test(reply.message)) return void this.#known.add(channel);
+      if (OF_REPLICA.test(reply.message)) return void this.#known.add(channel);
       const [what, rule] = this.#wait.fsync
         ? ['waitReplicas.fsync', 'needs WAITAOF (Redis 7.2), and appendonly yes']
         : ['waitReplicas', 'needs the command WAIT'];
-      if (['permission', 'unsupported', 'refused'].includes(classifyRedisError(reply)))
-        throw new UnsupportedOperationError(what, `${rule}; the server answered: ${reply.message}`);
+      if (isRefused(reply)) throw new UnsupportedOperationError(what, `${rule}; the server answered: ${reply.message}`);
     }
     if (reply instanceof Error) throw reply;
     this.#known.add(channel);
   }
 
-  /** Follows the write of a batch. The outcome of each entry that was appended, and that too few replicas have, becomes an error. */
-  async confirm(channel: CommandChannel, written: Promise<AppendOutcomes>, size: number): Promise<AppendOutcomes> {
-    const { count, timeout, fsync } = this.#wait;
-    const command: Command = fsync ? ['WAITAOF', 1, count, timeout] : ['WAIT', count, timeout];
-    const [outcomes, [reply]] = await Promise.all([written, channel.commands([command], 'utf8')]);
-    const replicas = fsync ? replicasOnDisk(reply) : reply;
+  /**
+   * Follows the write of a batch. The outcome of each entry that was appended, and that too few replicas have, becomes an error.
+   * @param marked the reply to a write that the replicas must have too; without it, they would not be waited for
+   */
+  async confirm(
+    channel: CommandChannel,
+    written: Promise<AppendOutcomes>,
+    size: number,
+    marked?: Promise<unknown[]>,
+  ): Promise<AppendOutcomes> {
+    const { count } = this.#wait;
+    const [outcomes, counted, [marker] = []] = await Promise.all([written, this.#count(channel), marked]);
+    const replicas = marker instanceof Error ? this.#uncounted(channel, marker) : counted;
     if (typeof replicas === 'number' && replicas >= count) return outcomes;
     return (outcomes ?? Array.from({ length: size }, () => '')).map((outcome) => {
       if (outcome instanceof Error) return outcome;
-      return typeof replicas === 'number' ? new TooFewReplicas(outcome, replicas) : lossOf(replicas);
+      return typeof replicas === 'number' ? new TooFewReplicas(outcome, replicas) : replicas;
     });
   }
+
+  async #count(channel: CommandChannel): Promise<number | Error> {
+    const { count, timeout, fsync } = this.#wait;
+    const command: Command = fsync ? ['WAITAOF', 1, count, timeout] : ['WAIT', count, timeout];
+    const [reply] = await channel.commands([command], 'utf8');
+    if (reply instanceof Error) return this.#uncounted(channel, reply);
+    const replicas = fsync ? replicasOnDisk(reply) : reply;
+    return typeof replicas === 'number' ? replicas : unexpectedReply(reply);
+  }
+
+  /**
+   * Without a count an entry is neither confirmed nor refused, as when its own reply is lost. Where the server refuses to count,
+   * which a repetition does not change, no replica counts, and the server is asked again before the next write.
+   */
+  #uncounted(channel: CommandChannel, error: Error): number | Error {
+    if (!(error instanceof ReplyError)) return error;
+    if (!isRefused(error)) return new ConnectionLost(`the replicas were not counted: ${error.message}`);
+    this.#known.delete(channel);
+    return 0;
+  }
+}
+
+/** Whether the server does not count for this user, or at all. A node that is no master any more does not either, but its successor does. */
+function isRefused(error: ReplyError): boolean {
+  return (
+    !OF_REPLICA.test(error.message) && ['permission', 'unsupported', 'refused'].includes(classifyRedisError(error))
+  );
 }
 
 /** None where the master itself does not have it on disk. */
@@ -77,10 +116,4 @@ function replicasOnDisk(reply: unknown): unknown {
   if (!Array.isArray(reply)) return reply;
   const [local, replicas] = reply as [number, number];
   return local === 0 ? 0 : replicas;
-}
-
-/** Without a count an entry is neither confirmed nor refused, as when its own reply is lost. A node that is no master now has no count. */
-function lossOf(reply: unknown): Error {
-  if (reply instanceof ReplyError) return new ConnectionLost(`the replicas were not counted: ${reply.message}`);
-  return reply instanceof Error ? reply : unexpectedReply(reply);
 }

@@ -6,10 +6,14 @@ import type { AppendRequest, CommandArgument } from '../wire/resp-writer.js';
 /** What the copy of a batch is refused with that is settled or revoked. */
 export const REVOKED = 'ERR the batch was revoked';
 
-/** Returns the replies of a batch that was appended before. */
+/**
+ * Returns the replies of a batch that was appended before. Its memory is written, so that a WAIT behind the script waits for
+ * the replicas to have everything up to here, on a connection that has written nothing else too. PEXPIRE needs no memory.
+ */
 const REMEMBERED = `
 local known = redis.call('HGET', KEYS[2], number)
 if known then
+  redis.call('PEXPIRE', KEYS[2], ttl)
   local replies = {}
   for kind, text in string.gmatch(known, '(.)([^\\n]*)\\n') do
     local reply = text
@@ -129,11 +133,11 @@ const APPEND_NANOSECONDS_ONCE = script('append-nanoseconds-once', returning(only
 const REVOKE_BATCH = script(
   'revoke-batch',
   `
-local number = ARGV[1]
+local number, ttl = ARGV[1], ARGV[3]
 ${REMEMBERED}
 local settled = tonumber(redis.call('HGET', KEYS[2], 'oldest') or 0)
 redis.call('HSET', KEYS[2], 'oldest', math.max(tonumber(ARGV[2]), settled))
-redis.call('PEXPIRE', KEYS[2], ARGV[3])
+redis.call('PEXPIRE', KEYS[2], ttl)
 return false`,
 );
 

@@ -199,6 +199,81 @@ describe('waitReplicas', () => {
     expect(await client.exists('orders')).toBe(0);
   });
 
+  it('what a repeated batch finds stored is not confirmed where nothing more may be written', async () => {
+    await admin().call('ACL', 'SETUSER', 'clerk', 'on', '>pw', '~*', '+@all', '-set');
+    const proxy = await bench.proxy(master);
+    const producer = await producerOf(
+      { delivery: 'exactly-once', waitReplicas: { count: 2, timeout: SHORT } },
+      proxy.url.replace('redis://', 'redis://clerk:pw@'),
+    );
+    await warmUp(producer);
+    replicas[1]?.pause();
+    const lost = proxy.loseReplyTo('EVALSHA', 'writer');
+    expect(await failureOf(producer.send('repeated'))).toMatchObject({ code: 'ERR_REPLICAS_MISSING', replicas: 1 });
+    await lost;
+    expect(await admin().xlen('orders')).toBe(1);
+  });
+
+  it('a message that was sent before is not confirmed where the server has no memory to ask its replicas', async () => {
+    const options = { waitReplicas: { count: 2, timeout: SHORT } };
+    const deduplication = { id: '1', within: 60_000 };
+    const producer = await producerOf(options);
+    await warmUp(producer);
+    replicas[1]?.pause();
+    const { receipt } = await failureOf(producer.send('x', { deduplication }));
+    await admin().config('SET', 'maxmemory', '1');
+    const another = await (await bench.streamer(master.url, { timeout: 1_000 })).createProducer('orders', options);
+    expect(await failureOf(another.send('x', { deduplication }))).toMatchObject({ code: 'ERR_SEND_UNCERTAIN' });
+    await admin().config('SET', 'maxmemory', '0');
+    replicas[1]?.resume();
+    await until('it is confirmed', () =>
+      another.send('x', { deduplication }).then(
+        ({ id }) => id === receipt.id,
+        () => false,
+      ),
+    );
+    expect(await admin().xlen('orders')).toBe(1);
+  });
+
+  it.each(DELIVERIES)('stores a message once when WAIT is no longer permitted (%s)', async (delivery) => {
+    await admin().call('ACL', 'SETUSER', 'clerk', 'on', '>pw', '~*', '+@all');
+    const producer = await producerOf(
+      { delivery, waitReplicas: { count: 2, timeout: PATIENT } },
+      master.url.replace('redis://', 'redis://clerk:pw@'),
+    );
+    await producer.send('before');
+    await admin().call('ACL', 'SETUSER', 'clerk', '-wait');
+    expect(await failureOf(producer.send('last'))).toMatchObject({ code: 'ERR_REPLICAS_MISSING', replicas: 0 });
+    await expect(producer.send('refused')).rejects.toMatchObject({ code: 'ERR_UNSUPPORTED_OPERATION' });
+    expect((await admin().xrange('orders', '-', '+')).map(([, fields]) => fields[1])).toEqual(['before', 'last']);
+    await admin().call('ACL', 'SETUSER', 'clerk', '+wait');
+    await producer.send('after');
+  });
+
+  it('a master that is demoted while replicas are waited for confirms nothing', async () => {
+    const client = admin();
+    const connections = async () =>
+      Number(/^total_connections_received:(\d+)/m.exec(await client.info('stats'))?.[1] ?? 0);
+    const producer = await producerOf({
+      delivery: 'exactly-once',
+      waitReplicas: { count: 2, timeout: PATIENT },
+    });
+    await producer.send('before');
+    replicas[1]?.pause();
+    let isSettled = false;
+    const sending = producer.send('x').finally(() => (isSettled = true));
+    await until('it is stored', async () => (await client.xlen('orders')) === 2);
+    const before = await connections();
+    // Of a master that does not exist, so that the data stays.
+    await client.call('REPLICAOF', '127.0.0.1', '1');
+    await until('the producer looks for a master', async () => (await connections()) > before + 1);
+    expect(isSettled).toBe(false);
+    await client.call('REPLICAOF', 'NO', 'ONE');
+    replicas[1]?.resume();
+    const { id } = await sending;
+    expect((await client.xrange('orders', '-', '+')).map(([stored]) => stored).slice(1)).toEqual([id]);
+  });
+
   it('leaves no connection when its producer ends', async () => {
     const streamer = await bench.streamer(master.url);
     const client = admin();
@@ -210,6 +285,15 @@ describe('waitReplicas', () => {
     await producer.end();
     await until('the connection is closed', async () => (await writers()).length === before);
     expect(streamer.status).toBe('connected');
+  });
+
+  it('disconnect() ends while replicas are waited for', async () => {
+    const streamer = await bench.streamer(master.url, { shutdownTimeout: 300 });
+    const producer = await streamer.createProducer('orders', { waitReplicas: { count: 3, timeout: 5_000 } });
+    const failing = failureOf(producer.send('x'));
+    await until('it is stored', async () => (await admin().xlen('orders')) === 1);
+    await streamer.disconnect();
+    expect(await failing).toMatchObject({ code: 'ERR_SEND_UNCERTAIN' });
   });
 });
 

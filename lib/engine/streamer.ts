@@ -143,8 +143,7 @@ export class RedisStreamer
 
   /** Whether a connection was ever asked for, which is made on first use. @internal */
   get isUsed(): boolean {
-    const { writer, control } = this.#connections;
-    return writer.isCluster !== undefined || control.isCluster !== undefined;
+    return this.#connections.isUsed;
   }
 
   /** Where Redis is, by the configuration: the first node of a cluster, the first of several sentinels. */
@@ -208,8 +207,8 @@ export class RedisStreamer
         this.#mover.expect(streamKey, wait, onError);
       },
       onEnded: async () => {
-        this.#producers.delete(producer);
         await own?.close();
+        this.#producers.delete(producer);
       },
     });
     this.#producers.add(producer);

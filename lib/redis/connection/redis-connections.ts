@@ -24,7 +24,7 @@ export type RedisStreamsStatus = 'connected' | 'reconnecting' | 'disconnected';
 
 interface ConnectionsEvents {
   status: [status: RedisStreamsStatus];
-  /** The first connection, or one of another role, is needed. */
+  /** The first connection, one of another role, or one that a producer uses alone, is needed. */
   opening: [];
 }
 
@@ -57,6 +57,7 @@ export class RedisConnections extends EventEmitter<ConnectionsEvents> {
   #status: RedisStreamsStatus = 'disconnected';
   /** When the status became `reconnecting`, on the monotonic clock. */
   #lostAt = 0;
+  #isUsed = false;
   #isClosed = false;
 
   /** @throws InvalidOptionError when the connection has no known form. */
@@ -81,6 +82,11 @@ export class RedisConnections extends EventEmitter<ConnectionsEvents> {
 
   get status(): RedisStreamsStatus {
     return this.#status;
+  }
+
+  /** Whether a connection was ever asked for, which is made on first use. */
+  get isUsed(): boolean {
+    return this.#isUsed;
   }
 
   /** For a log line: which server this is, how it is spoken to, and what it has turned out to lack. */
@@ -123,10 +129,12 @@ export class RedisConnections extends EventEmitter<ConnectionsEvents> {
 
   /** For a producer that must not share its connection, in Cluster one to each node. It counts for the joint status. */
   createWriter(): OwnWriter {
-    let close = async (): Promise<void> => undefined;
+    // Until the first use there is nothing to close, and afterwards nothing may be opened.
+    let close = async (): Promise<void> => void (isEnded = true);
+    let isEnded = false;
     const router = new LateRouter(this.#factory, () => {
-      this.#requireOpen();
-      if (!this.#factory.isCluster()) {
+      if (isEnded) throw closedError();
+      if (!this.#prepareFirstUse()) {
         const connection = this.#single('writer');
         close = () => this.release(connection);
         this.#watch(connection);
@@ -199,13 +207,20 @@ export class RedisConnections extends EventEmitter<ConnectionsEvents> {
 
   /** @throws ClosedError: a client that is created after {@link close} would never be closed */
   #requireOpen(): void {
-    if (this.#isClosed) throw new ClosedError('The connection to Redis');
+    if (this.#isClosed) throw closedError();
+  }
+
+  /** Before any router is created; returns whether it will be that of a cluster. */
+  #prepareFirstUse(): boolean {
+    this.#requireOpen();
+    this.emit('opening');
+    const isCluster = this.#factory.isCluster();
+    this.#isUsed = true;
+    return isCluster;
   }
 
   #createRouter(role: ConnectionRole): ConnectionRouter {
-    this.#requireOpen();
-    this.emit('opening');
-    if (this.#factory.isCluster()) return new ClusterRouter(this.#clusterNodes(), role);
+    if (this.#prepareFirstUse()) return new ClusterRouter(this.#clusterNodes(), role);
     const connection = this.#single(role);
     this.#watch(connection);
     return new SingleRouter(connection);
@@ -293,6 +308,10 @@ export class RedisConnections extends EventEmitter<ConnectionsEvents> {
     if (isNew) this.#refusals.set(role, error.message);
     if (isNew || attempt % 10 === 1) this.#logger.warn(`${error.message} (${role}, attempt ${attempt})`);
   }
+}
+
+function closedError(): ClosedError {
+  return new ClosedError('The connection to Redis');
 }
 
 /** Stands for a router until it is known whether the connection is a cluster, which for a function takes its first call. */

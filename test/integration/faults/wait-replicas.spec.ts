@@ -274,6 +274,17 @@ describe('waitReplicas', () => {
     expect((await client.xrange('orders', '-', '+')).map(([stored]) => stored).slice(1)).toEqual([id]);
   });
 
+  it('counts as use of the connection, which telemetry follows', async () => {
+    const attached: unknown[] = [];
+    const telemetry = { attach: (streamer: unknown) => void attached.push(streamer) };
+    const streamer = new RedisStreamer(master.url, { telemetry: [telemetry] });
+    bench.endLater(() => streamer.disconnect());
+    const producer = await streamer.createProducer('orders', { waitReplicas: { count: 2, timeout: PATIENT } });
+    expect([streamer.isUsed, attached]).toEqual([false, []]);
+    await producer.send('x');
+    expect([streamer.isUsed, attached]).toEqual([true, [streamer]]);
+  });
+
   it('leaves no connection when its producer ends', async () => {
     const streamer = await bench.streamer(master.url);
     const client = admin();
@@ -285,6 +296,30 @@ describe('waitReplicas', () => {
     await producer.end();
     await until('the connection is closed', async () => (await writers()).length === before);
     expect(streamer.status).toBe('connected');
+    const unused = await streamer.createProducer('orders', { waitReplicas: { count: 1, timeout: PATIENT } });
+    await unused.end();
+    await expect(unused.trimMaxLen('orders', 1)).rejects.toMatchObject({ code: 'ERR_CLOSED' });
+    expect((await writers()).length).toBe(before);
+  });
+
+  it('a hundred producers leave no connection', async () => {
+    const streamer = await bench.streamer(master.url);
+    const client = admin();
+    const open = async () =>
+      String(await client.client('LIST'))
+        .trim()
+        .split('\n').length;
+    const before = await open();
+    const waitReplicas = { count: 2, timeout: PATIENT };
+    const producers = await Promise.all(numbers(0, 99).map(() => streamer.createProducer('orders', { waitReplicas })));
+    const [used, unused] = [producers.slice(0, 50), producers.slice(50)];
+    const sends = used.map((producer) => producer.send('x'));
+    await Promise.all([...sends, ...unused.map((producer) => producer.end())]);
+    expect(await open()).toBe(before + 50);
+    await Promise.all(used.map((producer) => producer.end()));
+    await until('all are closed', async () => (await open()) === before);
+    expect(streamer.status).toBe('connected');
+    expect(await streamer.health()).toMatchObject({ isHealthy: true });
   });
 
   it('disconnect() ends while replicas are waited for', async () => {

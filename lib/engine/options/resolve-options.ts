@@ -304,7 +304,6 @@ export function resolveConsumerOptions(options: ConsumerOptions): ResolvedConsum
 }
 
 /** @throws InvalidOptionError */
-/** @throws InvalidOptionError */
 export function resolveShards(shards: number | readonly number[]): readonly number[] {
   if (!Array.isArray(shards)) {
     check.integer('shards', shards as number, 1, MAX_SHARDS);

@@ -382,14 +382,14 @@ export class InternalError extends RedisStreamsError {
   }
 }
 
-/** Some messages of a batch could not be stored; the others are. */
+/** Some messages of a batch were not confirmed, each for the reason of its own error; the others are stored. */
 export class BatchSendError extends RedisStreamsError {
   override readonly name: string = 'BatchSendError';
   /** One error for each message that failed. */
   readonly errors: readonly Error[];
 
   constructor(errors: readonly Error[], size: number) {
-    super('ERR_BATCH_SEND', `${errors.length} of ${size} messages could not be sent`, { cause: errors[0] });
+    super('ERR_BATCH_SEND', `${errors.length} of ${size} messages were not confirmed`, { cause: errors[0] });
     this.errors = errors;
   }
 }

@@ -9,8 +9,8 @@ export function monotonicNow(): number {
 const NANOSECONDS_IN_MILLISECOND = 1_000_000n;
 
 /**
- * The time of the system clock, in nanoseconds since 1970. The clock has milliseconds; what has passed since this one began
- * for us is added, so that times rise within a millisecond too.
+ * The time of the system clock, in nanoseconds since 1970. The system clock counts milliseconds. The time since the first call in
+ * the present millisecond is added, so that times also rise within a millisecond.
  */
 export class NanosecondClock {
   readonly #first: bigint;

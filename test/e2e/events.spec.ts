@@ -230,7 +230,7 @@ it('emitBatch stores the messages that can be stored and returns an error for ea
     (error: unknown) => error,
   )) as BatchSendError;
 
-  expect(failure).toMatchObject({ code: 'ERR_BATCH_SEND', message: '1 of 3 messages could not be sent' });
+  expect(failure).toMatchObject({ code: 'ERR_BATCH_SEND', message: '1 of 3 messages were not confirmed' });
   expect(failure.errors).toHaveLength(1);
   expect(await nest.redis.xlen(pattern)).toBe(2);
 });

@@ -93,16 +93,19 @@ export interface ProducerOptions {
   /** Default `at-least-once`. */
   delivery?: Delivery;
   /**
-   * Confirms a message only when that many replicas of its master have it, too (WAIT): a failover to one of them does not lose it.
-   * With fewer the send fails with ERR_REPLICAS_MISSING. The message is stored then, and not sent again. Such a producer has a
-   * connection of its own, on which batches wait for one another. Default: Redis confirms by itself, before its replicas have it.
+   * A send is confirmed when that many replicas have the message (WAIT), so that a failover to one of them does not lose it. If
+   * fewer have it in time, the send fails with ERR_REPLICAS_MISSING: the message is stored, and the error has its receipt. Do not
+   * send it again. The producer has a connection of its own, on which each batch waits for the one before it. Default: the
+   * reply of the master confirms.
+   * @example
+   * waitReplicas: { count: 1, timeout: 500 }
    */
   waitReplicas?: WaitReplicasOptions;
 }
 
-/** What a message waits for before it counts as confirmed. */
+/** Which replicas must have a message before its send is confirmed, and how long that may take. */
 export interface WaitReplicasOptions {
-  /** Replicas that must have it. With all replicas of the master a failover loses nothing. At least 1. */
+  /** How many replicas must have it, 1 to 1,000. If it is the number of all replicas, no failover loses a confirmed message. */
   count: number;
   /** Longest wait in milliseconds, for each batch. 1 to 5,000, and at most half of the streamer's `timeout`. */
   timeout: number;

@@ -157,10 +157,14 @@ export class StreamProducer extends EventEmitter<{ error: [error: RedisStreamsEr
   }
 
   /**
-   * Resolves once Redis has the message.
-   * Rejects with InvalidOptionError, CallbackError, QueueFullError, PayloadTooLargeError, TimestampRefusedError, WrongTypeError,
-   * ReplicasMissingError, SendFailedError when the message is not in the stream, UncertainSendError when it may be, ProducerEndedError. A failure
-   * of a promise without a handler is emitted as `error`.
+   * Resolves once Redis has the message, and with `waitReplicas` its replicas. Rejects
+   *
+   * - before it is sent: InvalidOptionError, CallbackError, QueueFullError, PayloadTooLargeError, ProducerEndedError
+   * - when it is not in the stream: TimestampRefusedError, TimestampFormatError, WrongTypeError, SendFailedError
+   * - when it may be in the stream: UncertainSendError
+   * - when it is, and too few replicas have it: ReplicasMissingError
+   *
+   * A failure of a promise without a handler is emitted as `error`.
    */
   sendTo(streamKey: string, payload: Payload, options?: SendOptions): Promise<Receipt> {
     try {

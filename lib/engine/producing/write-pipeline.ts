@@ -19,7 +19,6 @@ import type { Deferred } from '../../shared/deferred.js';
 import { entryIdTime } from '../../redis/commands/entry-id.js';
 import type { TimestampFormat } from '../../redis/commands/entry-id.js';
 import { TooFewReplicas } from '../../redis/commands/replication.js';
-import type { ReplicaWait } from '../../redis/commands/replication.js';
 import { classifyRedisError, isTransient, toPublicError, wasSent } from '../../redis/commands/redis-error.js';
 import type {
   AppendConditions,
@@ -40,8 +39,6 @@ import type { LanePipeline, MessageBatch, StreamQueue } from './write-lane.js';
 export interface WritePipelineOptions {
   readonly writer: BatchWriter;
   readonly delivery: Delivery;
-  /** For errors; the writer waits. */
-  readonly waitReplicas?: ReplicaWait | undefined;
   /** See {@link WriteBatch.acceptsMilliseconds}. */
   readonly acceptsMilliseconds?: boolean | undefined;
   readonly timestampFormat?: TimestampFormat;
@@ -328,10 +325,9 @@ export class WritePipeline implements LanePipeline {
   }
 
   /** A delayed message waits beside the stream all the same. */
-  #replicasMissing(message: OutgoingMessage, { id, replicas }: TooFewReplicas): ReplicasMissingError {
+  #replicasMissing(message: OutgoingMessage, { id, replicas, wanted }: TooFewReplicas): ReplicasMissingError {
     if (message.conditions?.due) this.#options.onScheduled?.(message);
-    const receipt = message.receiptOf(id);
-    return new ReplicasMissingError(receipt, replicas, this.#options.waitReplicas?.count ?? 0);
+    return new ReplicasMissingError(message.receiptOf(id), replicas, wanted);
   }
 
   #fail(message: OutgoingMessage, error: Error): void {

@@ -22,11 +22,14 @@ const OF_REPLICA = /with replica instances/;
 export class TooFewReplicas extends Error {
   readonly id: string;
   readonly replicas: number;
+  /** How many replicas should have it. */
+  readonly wanted: number;
 
-  constructor(id: string, replicas: number) {
-    super(`Only ${replicas} replicas have the entry ${id}`);
+  constructor(id: string, replicas: number, wanted: number) {
+    super(`Only ${replicas} of ${wanted} replicas have the entry ${id}`);
     this.id = id;
     this.replicas = replicas;
+    this.wanted = wanted;
   }
 }
 
@@ -47,7 +50,10 @@ export class Replication {
     return this.#known.has(channel);
   }
 
-  /** Before anything is written that could not be waited for. @throws UnsupportedOperationError, or what ended the connection */
+  /**
+   * Asks whether the server counts, before anything is written.
+   * @throws UnsupportedOperationError where it does not; what ended the connection
+   */
   async ask(channel: CommandChannel): Promise<void> {
     const command: Command = this.#wait.fsync ? ['WAITAOF', 1, 0, 1] : ['WAIT', 0, 1];
     const [reply] = await channel.commands([command], 'utf8');
@@ -79,7 +85,7 @@ export class Replication {
     if (typeof replicas === 'number' && replicas >= count) return outcomes;
     return (outcomes ?? Array.from({ length: size }, () => '')).map((outcome) => {
       if (outcome instanceof Error) return outcome;
-      return typeof replicas === 'number' ? new TooFewReplicas(outcome, replicas) : replicas;
+      return typeof replicas === 'number' ? new TooFewReplicas(outcome, replicas, count) : replicas;
     });
   }
 

@@ -1,4 +1,4 @@
-/** `lastId()` is the id that the stream gave last, `0-0` where it does not exist; else `0-0` and the error of Redis. */
+/** `lastId()` returns the last id of the stream, `0-0` if it does not exist. If Redis refuses, it returns `0-0` and the error. */
 export const LAST_ID = `
 local function lastId()
   local info = redis.pcall('XINFO', 'STREAM', KEYS[1])
@@ -17,18 +17,18 @@ local function nextId(time)
   return ms .. '-' .. string.format('%.0f', tonumber(counter) + 1)
 end`;
 
-/** What an entry is refused with that would have nanoseconds among ids with milliseconds. */
+/** Refuses an entry with nanoseconds in a stream whose ids have milliseconds. */
 export const HAS_MILLISECONDS = 'ERR the ids of the stream have milliseconds';
 
 /**
  * `nanosecondId(asked)` is the id for XADD where a stream has nanoseconds:
  *
- * - `>1700000000123456789`, the present time: that, or the nanosecond after the last id if that is as late
- * - `=1700000000123456789-*`, a time that the caller gave: just that
- * - `~1700000000123456789`, the present time for an entry that must not be lost: as the first, or `*` among milliseconds
+ * - `>1700000000123456789`, the present time: that time, or the nanosecond after the last id if the last id is not earlier
+ * - `=1700000000123456789-*`, a time that the caller gave: exactly that time
+ * - `~1700000000123456789`, the present time for an entry that must not be lost: as for `>`, but `*` where ids have milliseconds
  *
- * Where there is none it returns nil and the reason: the ids of the stream have milliseconds, or the last one cannot be read.
- * `hasMilliseconds()` fails in the same way. `appended(id)` tells of an id that was given to an entry.
+ * If the ids of the stream have milliseconds, or its last id cannot be read, it returns nil and an error reply.
+ * `hasMilliseconds()` returns whether they have, or nil and the error. Call `appended(id)` with the id of each new entry.
  *
  * Needs {@link LAST_ID}. Times are text: a number of Lua has 53 bits. One of up to 15 digits has milliseconds, 0 either.
  */

@@ -1,6 +1,7 @@
 import { beforeEach, describe, expect, it } from '@jest/globals';
+import { firstValueFrom } from 'rxjs';
 
-import { RedisStreamer, RoundRobinSharder } from '../../../lib/index.js';
+import { ClientRedisStreams, RedisStreamer, RoundRobinSharder } from '../../../lib/index.js';
 import type { Delivery, ProducerOptions, ReplicasMissingError, StreamProducer } from '../../../lib/index.js';
 import { FaultBench } from '../../support/fault-bench.js';
 import { RedisCluster } from '../../support/redis-cluster.js';
@@ -283,6 +284,27 @@ describe('waitReplicas', () => {
     expect([streamer.isUsed, attached]).toEqual([false, []]);
     await producer.send('x');
     expect([streamer.isUsed, attached]).toEqual([true, [streamer]]);
+  });
+
+  it('an event, a batch and a request of a client fail when a replica is missing; each is stored once', async () => {
+    const logger = { error: () => undefined, warn: () => undefined, log: () => undefined };
+    const client = new ClientRedisStreams({
+      connection: master.url,
+      waitReplicas: { count: 3, timeout: SHORT },
+      logger,
+    });
+    bench.endLater(() => client.close());
+    await admin().xgroup('CREATE', 'sums', 'adders', '0', 'MKSTREAM');
+    const missing = { code: 'ERR_REPLICAS_MISSING' };
+    await expect(firstValueFrom(client.emit('orders', 1))).rejects.toMatchObject(missing);
+    await expect(firstValueFrom(client.emitBatch('orders', [2, 3]))).rejects.toMatchObject({
+      code: 'ERR_BATCH_SEND',
+      errors: [expect.objectContaining(missing), expect.objectContaining(missing)],
+    });
+    await expect(firstValueFrom(client.send('sums', [4, 5]))).rejects.toMatchObject(missing);
+    expect(client.openRequests).toBe(0);
+    expect(await admin().xlen('orders')).toBe(3);
+    expect(await admin().xlen('sums')).toBe(1);
   });
 
   it('leaves no connection when its producer ends', async () => {

@@ -152,7 +152,7 @@ function placeOf(streamKey: string, { deadLetterStream }: DeadLetterPlace): Reso
   };
 }
 
-/** Undefined behind the last id that there can be. */
+/** The later one of `first` and the id that follows `after`; undefined if none can follow it. */
 function laterOf(first: string, after: string | undefined): string | undefined {
   if (after === undefined) return first;
   const next = nextEntryId(after);

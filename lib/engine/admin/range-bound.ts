@@ -7,7 +7,7 @@ import { check } from '../../shared/option-checks.js';
 /** A bound of a range: a time or an id that is included, a time that is excluded, or either end of the stream. */
 export type RangeBound = Date | { readonly after: Date } | { readonly before: Date } | '-' | '+' | (string & {});
 
-/** An id, or milliseconds, which are a different id in a stream with nanoseconds. */
+/** Returns an id, or milliseconds: their id depends on the format of the stream. @throws InvalidOptionError */
 export function rangeBound(option: string, bound: RangeBound): string | number {
   if (bound === '-' || bound === '+') return bound;
   if (bound instanceof Date) {
@@ -30,7 +30,7 @@ export function rangeBound(option: string, bound: RangeBound): string | number {
   throw new InvalidOptionError(option, "must be a Date, { after }, { before }, '-', '+' or an entry id", bound);
 }
 
-/** The ids of bounds, of which numbers are milliseconds, in the format of the stream. */
+/** Turns bounds into ids in the format of the stream. Numbers are milliseconds. */
 export async function idsBetween(
   streamKey: string,
   { from, to }: { readonly from: string | number; readonly to: string | number },

@@ -198,13 +198,13 @@ export class MessageWithoutReceipt extends OutgoingMessage {
 /** What all messages of a producer have in common. */
 export interface MessageSender {
   readonly timestampFormat: TimestampFormat;
-  /** An entry got an id in nanoseconds, for which Redis raised the counter of the last entry: the format is the other one. */
+  /** The stream has ids in nanoseconds and the producer does not: Redis gave its entry the time of the last id. */
   readonly onNanoseconds: (streamKey: string) => void;
-  /** A send failed whose promise nobody handles. */
+  /** A send failed, and its promise has no handler. */
   readonly onUnobserved: (error: RedisStreamsError) => void;
 }
 
-/** Characters of `1700000000123-999999`: longer ids are of nanoseconds, or of an extraordinary millisecond. */
+/** Characters of `1700000000123-999999`: a longer id has nanoseconds, or over a million entries in its millisecond. */
 const LONG_ID = 20;
 
 /** A message with the promise of its receipt. */

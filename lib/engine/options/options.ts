@@ -13,7 +13,7 @@ export interface StreamerOptions {
    * What the times in ids are counted in. `ns` is for streams that programs with sea-streamer's feature `nanosecond-timestamp`
    * read and write: ids have the time of this machine, `1700000000123456789-0`, or that after the last id of the stream, and
    * sequences are `ns << 16 | seq`. It needs Redis 7.0 and scripts, and costs more than `ms`. A stream has one format: sending
-   * to one with milliseconds fails with ERR_TIMESTAMP_FORMAT. Reading knows both. Default `ms`, by the clock of Redis.
+   * to one with milliseconds fails with ERR_TIMESTAMP_FORMAT. Consumers read both. Default `ms`, by the clock of Redis.
    */
   timestampFormat?: TimestampFormat;
   /** Limit of the first connection, and of the repetition of a send through an outage. At least 1, default 60,000. */
@@ -147,9 +147,9 @@ export interface ReadingOptions {
    */
   shardDiscoveryInterval?: number | false;
   /**
-   * The shards of each stream, in place of looking for them: their numbers, or how many there are, which are 0 to n − 1. They are
+   * The shards of each stream, if the consumer must not look for them: their numbers, or how many there are, which are 0 to n − 1. They are
    * read from the start, whether they exist yet or not, and the key of the stream itself is not. Two consumers of a group may have
-   * different shards. Up to 10,000; numbers up to 2⁵³ − 1. Excludes `shardDiscoveryInterval`. Default: they are looked for.
+   * different shards. Up to 10,000; numbers up to 2⁵³ − 1. Excludes `shardDiscoveryInterval`. Default: the consumer finds them.
    */
   shards?: number | readonly number[];
 }

@@ -227,7 +227,7 @@ const GROUP_OPTIONS = [
 ] as const;
 const CLAIM_OPTIONS = ['autoClaimInterval', 'autoClaimIdle', 'shardOwnership'] as const;
 
-/** More have to be several consumers. */
+/** Most shards of one consumer; more need several consumers. */
 const MAX_SHARDS = 10_000;
 
 const CONSUMER_OPTIONS = optionNames<AnyConsumerOptions>({

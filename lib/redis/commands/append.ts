@@ -52,7 +52,7 @@ const ALL: AppendFeatures = Object.freeze({ partialIds: true, minId: true });
 /** Most entries that one script deletes, so that it does not hold up the server. */
 const DROPS_PER_SCRIPT = 1_000;
 
-/** Of the key that is written so that there is something to wait for, in milliseconds. */
+/** Lifetime of the key that is written so that WAIT has something to wait for, in milliseconds. */
 const MARKER_LIFETIME = 60_000;
 
 const ANY_ID = '*';

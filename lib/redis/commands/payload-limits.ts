@@ -7,18 +7,18 @@ const PAYLOAD_LIMIT = 'proto-max-bulk-len';
 /** Redis permits no lower one. */
 const MIN_PAYLOAD_LIMIT = 1024 * 1024;
 
-/** Most bytes of one payload, as servers tell it. By connection: servers behind one address may differ. */
+/** The largest payload that a server takes, in bytes. Kept for each connection: servers behind one address may differ. */
 export class PayloadLimits {
   readonly #limits = new WeakMap<CommandChannel, number>();
   /** False once CONFIG GET was refused. */
   #canAsk = true;
 
-  /** Undefined when it was not asked for, Infinity when it was not told: then the server itself refuses what is too large. */
+  /** Undefined before {@link ask}; Infinity if the server did not answer: it refuses by itself what is too large. */
   of(channel: CommandChannel): number | undefined {
     return this.#limits.get(channel);
   }
 
-  /** Not asked for before a batch could be over it. */
+  /** False if the batch could be over the limit and the server was not asked yet. */
   areKnown({ size = 0 }: WriteBatch, channel: CommandChannel): boolean {
     return size <= MIN_PAYLOAD_LIMIT || this.#limits.has(channel);
   }

@@ -4,7 +4,7 @@ import type { TimestampFormat } from './entry-id.js';
 import { classifyRedisError } from './redis-error.js';
 import { parseStreamInfo } from './replies.js';
 
-/** What to take where the stream does not tell: a bound in milliseconds finds and deletes nothing that has nanoseconds. */
+/** The format where the last id is unknown: a bound in milliseconds finds and deletes no entry that has nanoseconds. */
 const UNTOLD: TimestampFormat = 'ms';
 
 /** What the times of a stream are counted in, by its last id. @param key with its prefix */

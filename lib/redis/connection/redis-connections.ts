@@ -127,7 +127,7 @@ export class RedisConnections extends EventEmitter<ConnectionsEvents> {
     await Promise.all([this.writer.reached(timeout), this.control.reached(timeout)]);
   }
 
-  /** For a producer that must not share its connection, in Cluster one to each node. It counts for the joint status. */
+  /** For a producer that must not share its connections, in Cluster one to each node. They count for the joint status. */
   createWriter(): OwnWriter {
     // Until the first use there is nothing to close, and afterwards nothing may be opened.
     let close = async (): Promise<void> => void (isEnded = true);

@@ -237,7 +237,9 @@ describe('two groups of one stream', () => {
       await Promise.all(numbers.map((n) => sendNumbered(producer, [ledger, ledgerOfSlow], stream, n)));
       await until('the fast group has handled everything', () => ledger.handled === count, 30_000);
       await sampler.stop();
-      expect(sampler.most).toBe(sizes.prefetch);
+      expect(sampler.most).toBeLessThanOrEqual(sizes.prefetch);
+      // It reads when there is room for a batch: where a read returned a single entry, the last places stay free.
+      expect(sampler.most).toBeGreaterThan(sizes.prefetch - sizes.batchSize);
 
       work(slow, ledgerOfSlow);
       await bench.settle(0, [ledger, ledgerOfSlow]);

@@ -172,7 +172,7 @@ describe('waitReplicas', () => {
     expect(await admin().xlen('orders')).toBe(2);
   });
 
-  it('with fsync needs WAITAOF and a file, and says so before anything is written', async () => {
+  it('with fsync is refused before the first write where WAITAOF or the append-only file is missing', async () => {
     const isOld = !/^redis_version:(?:[89]|7\.[2-9])/m.test(await admin().info('server'));
     const producer = await producerOf({ waitReplicas: { count: 2, timeout: PATIENT, fsync: true } });
     await expect(producer.send('x')).rejects.toMatchObject({

@@ -18,6 +18,7 @@ export type { ConsumerMode } from './engine/options/consumer-mode.js';
 export type {
   AutoCommit,
   AutoStreamReset,
+  ClaimingOptions,
   ConsumerOptions,
   Delivery,
   GroupOptions,

@@ -279,11 +279,12 @@ export class PayloadDecodeError extends RedisStreamsError {
 }
 
 /** Why the signal of a handler is aborted. */
-export type AbortReason = 'shutdown' | 'lease-lost' | 'deadline' | 'cancelled';
+export type AbortReason = 'shutdown' | 'lease-lost' | 'max-handler-time' | 'deadline' | 'cancelled';
 
 const ABORT_TEXTS: Readonly<Record<AbortReason, string>> = {
   shutdown: 'the server is closing, and shutdownTimeout is over',
   'lease-lost': 'the message is no longer pending for this consumer: another one may handle it',
+  'max-handler-time': 'maxHandlerTime is over: another consumer may handle the message',
   deadline: 'the client of the request no longer waits',
   cancelled: 'the client of the request no longer reads the answer',
 };

@@ -6,7 +6,13 @@ import { check, definedOptions, optionNames, pickOptions } from '../shared/optio
 import { DEFAULTS } from '../engine/options/options.js';
 import { PRODUCER_OPTIONS, resolveConsumerOptions } from '../engine/options/resolve-options.js';
 import type { ConsumerMode } from '../engine/options/consumer-mode.js';
-import type { AutoCommit, AutoStreamReset, ConsumerOptions, ProducerOptions } from '../engine/options/options.js';
+import type {
+  AutoCommit,
+  AutoStreamReset,
+  ClaimingOptions,
+  ConsumerOptions,
+  ProducerOptions,
+} from '../engine/options/options.js';
 import type { RetentionOptions } from '../engine/admin/retention.js';
 import { resolveRetry } from '../engine/settling/retry-policy.js';
 import type { Telemetry } from '../engine/telemetry/telemetry.js';
@@ -74,7 +80,7 @@ export interface ClientRedisStreamsOptions extends RedisStreamsCommonOptions, Pr
 export type AckMode = 'auto' | 'manual';
 
 /** Options of {@link ServerRedisStreams}. */
-export interface ServerRedisStreamsOptions extends RedisStreamsCommonOptions {
+export interface ServerRedisStreamsOptions extends RedisStreamsCommonOptions, ClaimingOptions {
   /** The consumer group. Required unless `mode` is `real-time`. */
   group?: string;
   /**
@@ -103,8 +109,6 @@ export interface ServerRedisStreamsOptions extends RedisStreamsCommonOptions {
   autoCommit?: AutoCommit;
   autoCommitInterval?: number;
   autoCommitDelay?: number;
-  autoClaimInterval?: number | false;
-  autoClaimIdle?: number;
   /** Maximum number of entries in one read. Default: half of `prefetch`. */
   batchSize?: number;
   /**
@@ -268,6 +272,7 @@ export const TRANSPORT_OPTIONS = optionNames<ClientRedisStreamsOptions & ServerR
   autoCommitDelay: true,
   autoClaimInterval: true,
   autoClaimIdle: true,
+  maxHandlerTime: true,
   batchSize: true,
   prefetch: true,
   consumerExpiry: true,
@@ -309,7 +314,7 @@ const CONSUMER_OPTIONS = [
   'consumerExpiry',
   'retention',
 ] as const;
-const CLAIM_OPTIONS = ['autoClaimInterval', 'autoClaimIdle'] as const;
+const CLAIM_OPTIONS = ['autoClaimInterval', 'autoClaimIdle', 'maxHandlerTime'] as const;
 
 /** What the engine's producer takes of the options of a client. */
 export function producerOptions(options: ClientRedisStreamsOptions): ProducerOptions {
@@ -416,10 +421,7 @@ function resolveStreams(streams: unknown): StreamNames {
 
 /** The engine's options for the handlers of one mode. A real-time handler gets none of the options for groups. */
 export function consumerOptions(options: ServerRedisStreamsOptions, mode: ConsumerMode): ConsumerOptions {
-  const common = {
-    ...pick(options, ['batchSize', 'prefetch']),
-    ...shardOptions(options.shards),
-  };
+  const common = { ...pick(options, ['batchSize', 'prefetch']), ...shardOptions(options.shards) };
   if (mode === 'real-time') {
     const own = options.mode === 'real-time' ? pick(options, ['autoStreamReset']) : {};
     return { ...common, autoStreamReset: 'latest', ...own, mode };
@@ -439,9 +441,8 @@ export function consumerOptions(options: ServerRedisStreamsOptions, mode: Consum
   } as ConsumerOptions;
 }
 
-function shardOptions(
-  shards: ServerRedisStreamsOptions['shards'] = false,
-): Pick<ConsumerOptions, 'shards' | 'shardDiscoveryInterval'> {
+type ShardOptions = Pick<ConsumerOptions, 'shards' | 'shardDiscoveryInterval'>;
+function shardOptions(shards: ServerRedisStreamsOptions['shards'] = false): ShardOptions {
   if (typeof shards !== 'boolean') return { shards };
   return shards ? {} : { shardDiscoveryInterval: false };
 }

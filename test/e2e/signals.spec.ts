@@ -83,6 +83,26 @@ describe('the signal of a handler', () => {
     await nest.untilSettled(pattern);
   });
 
+  it('is aborted when maxHandlerTime is over, and another instance handles the message', async () => {
+    const pattern = uniqueName('signal');
+    const events: unknown[] = [];
+    const times = { autoClaimIdle: 300, autoClaimInterval: 50, maxHandlerTime: 500 };
+    const hang = async (_: never, context: RedisStreamsContext): Promise<void> => {
+      events.push(await aborted(context.getSignal()));
+      await new Promise(() => undefined);
+    };
+    await nest.serve(onEvent(pattern, hang), { ...times, consumer: 'first', shutdownTimeout: 100 });
+    await nest.emit(pattern, 1);
+    await until('it is aborted', () => events.length === 1);
+    await nest.serve(
+      onEvent(pattern, (data) => events.push(data)),
+      { ...times, consumer: 'second' },
+    );
+    await until('the other instance has handled it', () => events.length === 2);
+    expect(events).toEqual([expect.objectContaining({ reason: 'max-handler-time' }), 1]);
+    await nest.untilSettled(pattern);
+  });
+
   it('is aborted when another consumer has claimed the message', async () => {
     const pattern = uniqueName('signal');
     const reasons: unknown[] = [];

@@ -13,6 +13,7 @@ const nothing = (): void => undefined;
 class FakeSession {
   readonly partition = new Partition('s', 0, 's');
   readonly messages: StreamMessage[] = [];
+  readonly maxHandlerTime = Infinity;
   readonly environment = { suspectTurn: { forget: nothing } };
   readonly buffer: { readonly size: number; readonly isStarved: boolean };
   readonly acknowledger = { acknowledge: nothing };

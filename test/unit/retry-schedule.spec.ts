@@ -17,7 +17,7 @@ afterEach(() => {
 const MARGIN = 1_000;
 
 function scheduleOn(
-  pending: Omit<ClaimsOptions['pending'], 'claimIdle' | 'takeIdle'>,
+  pending: Omit<ClaimsOptions['pending'], 'claimIdle' | 'takeIdle' | 'setIdle'>,
   takenAway: string[] = [],
 ): RetrySchedule {
   const claimIdle = (): never => {
@@ -25,7 +25,7 @@ function scheduleOn(
   };
   const logger = { warn: () => undefined };
   const claims = new Claims({
-    pending: { ...pending, claimIdle, takeIdle: claimIdle },
+    pending: { ...pending, claimIdle, takeIdle: claimIdle, setIdle: claimIdle },
     countsStarts: false,
     group: 'g',
     consumer: 'me',

@@ -18,6 +18,7 @@ import type { ReadLoopListener } from './reading/read-loop.js';
 import { ReadLoops } from './reading/read-loops.js';
 import type { ReadLoopReport } from './reading/read-loops.js';
 import type { ReadPage } from './reading/stream-reader.js';
+import { HandlingLimit } from './recovery/handling-limit.js';
 import { LeaseRenewal } from './recovery/lease-renewal.js';
 import type { LeaseListener } from './recovery/lease-renewal.js';
 import { Release } from './recovery/release.js';
@@ -48,6 +49,8 @@ export interface MessageTaker {
   onLeaseLost?(partition: Partition, ids: ReadonlySet<string>): void;
   /** Only of a taker that keeps messages: removes and returns those that it has taken and given to no handler. */
   withdraw?(isWanted: (message: StreamMessage) => boolean): StreamMessage[];
+  /** Only of a taker that keeps messages: those that it has taken and given to no handler. */
+  readonly waiting?: readonly StreamMessage[];
   /** Only of a taker that runs handlers. */
   report?(): HandlerReport;
 }
@@ -94,6 +97,7 @@ export class ConsumerSession implements LiveSession, ReadLoopListener, RetryList
   readonly #loops: ReadLoops;
   readonly #release: Release;
   readonly #leaseRenewal: LeaseRenewal | undefined;
+  readonly #handlingLimit: HandlingLimit | undefined;
   readonly #housekeeping: Housekeeping | undefined;
   readonly #nameLease: NameLease | undefined;
   /** Ends the moving of delayed messages to the partition here. */
@@ -162,8 +166,18 @@ export class ConsumerSession implements LiveSession, ReadLoopListener, RetryList
           listener: this,
         });
       }
+      if (this.maxHandlerTime < Infinity) {
+        const waiting = (): readonly StreamMessage[] => this.#taker?.waiting ?? [];
+        this.#handlingLimit = new HandlingLimit({ maxHandlerTime: this.maxHandlerTime, partitions, waiting, logger });
+      }
     }
     environment.sessions.add(this);
+  }
+
+  /** How long a message may be in a handler, in milliseconds; Infinity where no other consumer can claim it. */
+  get maxHandlerTime(): number {
+    const isLimited = this.options.mode === 'load-balanced' && this.acknowledger.hasPending;
+    return isLimited ? this.options.maxHandlerTime : Infinity;
   }
 
   /** Must be called before {@link open}. */
@@ -178,6 +192,7 @@ export class ConsumerSession implements LiveSession, ReadLoopListener, RetryList
     this.#loops.requireRunning();
     this.#nameLease?.start();
     this.#leaseRenewal?.start();
+    this.#handlingLimit?.start();
     this.#housekeeping?.start();
   }
 
@@ -287,6 +302,7 @@ export class ConsumerSession implements LiveSession, ReadLoopListener, RetryList
     this.acknowledger.flushDelayed();
     await this.#release.attempt(() => this.acknowledger.commit(AbortSignal.timeout(LAST_COMMIT_LIMIT)));
     this.#leaseRenewal?.stop();
+    this.#handlingLimit?.stop();
     this.#leaveDelayed([...this.#delayed.keys()]);
     this.acknowledger.close();
     await Promise.all([this.#release.removeName(this.partitions.current), this.#nameLease?.stop()]);
@@ -298,8 +314,8 @@ export class ConsumerSession implements LiveSession, ReadLoopListener, RetryList
   health(): LocalLoopHealth[] {
     const { mode, group, consumer } = this.options;
     const handlers = this.#taker?.report?.() ?? { oldestHandler: undefined, allBusyFor: undefined };
-    const count = (partitions: readonly Partition[], wanted: OwnedState): number =>
-      partitions.reduce((sum, { owned }) => sum + [...owned.values()].filter((state) => state === wanted).length, 0);
+    const running = (partitions: readonly Partition[]): number =>
+      partitions.reduce((sum, { owned }) => sum + [...owned.values()].filter(isRunning).length, 0);
     return this.#loops.reports().map((report) => ({
       ...report,
       ...this.#withRefusedAcks(report),
@@ -312,7 +328,7 @@ export class ConsumerSession implements LiveSession, ReadLoopListener, RetryList
       buffered:
         this.buffer.count((message) => report.partitions.includes(partitionOf(message))) +
         this.pausing.count(report.partitions),
-      inFlight: this.acknowledger.hasPending ? count(report.partitions, 'running') : this.buffer.inFlight,
+      inFlight: this.acknowledger.hasPending ? running(report.partitions) : this.buffer.inFlight,
     }));
   }
 
@@ -385,7 +401,7 @@ export class ConsumerSession implements LiveSession, ReadLoopListener, RetryList
   #isInHand({ owned }: Partition, id: string): boolean {
     if (!this.#capacity.holdsUntilReleased) return false;
     const state = owned.get(id);
-    return state === 'buffered' || state === 'running' || state === 'waiting';
+    return isRunning(state) || state === 'buffered' || state === 'waiting';
   }
 
   /** Whether what is read of the partition is pending for this consumer on the server. */
@@ -411,4 +427,8 @@ export class ConsumerSession implements LiveSession, ReadLoopListener, RetryList
     const buffered = this.buffer.remove((message) => partitions.includes(partitionOf(message)) && isWanted(message));
     return [...this.pausing.take(partitions, isWanted), ...buffered];
   }
+}
+
+function isRunning(state: OwnedState | undefined): boolean {
+  return state === 'running' || state === 'overdue';
 }

@@ -9,11 +9,12 @@ import type { StoredShard } from '../messages/stream-message.js';
  *
  * - `buffered`: read, and not handed out yet
  * - `running`: handed out, and not settled
+ * - `overdue`: the same for longer than `maxHandlerTime`, so that its lease is not renewed
  * - `waiting`: to be handed out again after a delay
  * - `settled`: acknowledged here, but the server may not have confirmed it yet
  * - `skipped`: read before a seek, and never handed out here
  */
-export type OwnedState = 'buffered' | 'running' | 'settled' | 'waiting' | 'skipped';
+export type OwnedState = 'buffered' | 'running' | 'overdue' | 'settled' | 'waiting' | 'skipped';
 
 /** What has paused a partition: the application, or the group as a whole. */
 export type PauseReason = 'consumer' | 'group';
@@ -60,6 +61,8 @@ export class Partition implements StoredShard {
   owned = new Map<string, OwnedState>();
   /** When the handling of an unsettled entry first failed in this process, in milliseconds, by id. */
   readonly failedFirst = new Map<string, number>();
+  /** Since when entries have been seen in a handler, on the monotonic clock, by id. */
+  readonly handledSince = new Map<string, number>();
   /** Settlements of entries whose dead letter could not be stored yet, by id: they are not handled again. */
   readonly unburied = new Map<string, Settlement>();
   /**

@@ -202,9 +202,8 @@ export interface ResumableOptions extends GroupOptions {
   position?: 'group' | 'consumer';
 }
 
-/** The consumers of a group share its messages; if one dies, the others claim its entries. */
-export interface LoadBalancedOptions extends GroupOptions {
-  mode: 'load-balanced';
+/** Which entries other consumers of the group claim. */
+export interface ClaimingOptions {
   /** Interval in milliseconds at which entries of dead consumers are looked for, or false. At least 10, default 30,000. */
   autoClaimInterval?: number | false;
   /**
@@ -212,6 +211,17 @@ export interface LoadBalancedOptions extends GroupOptions {
    * process that stands still for this long loses its entries. At least 100, default 60,000.
    */
   autoClaimIdle?: number;
+  /**
+   * Longest time that a message may be in a handler, or handed out and not acknowledged, in milliseconds. Past it the signal of the
+   * handler aborts, and the lease of the message is no longer renewed: once it has been idle for `autoClaimIdle`, another consumer
+   * claims it. At least 1, default 300,000 (5 minutes).
+   */
+  maxHandlerTime?: number;
+}
+
+/** The consumers of a group share its messages; if one dies, the others claim its entries. */
+export interface LoadBalancedOptions extends GroupOptions, ClaimingOptions {
+  mode: 'load-balanced';
   /** Whether all consumers of the group read every shard. So far only `shared`. */
   shardOwnership?: 'shared';
 }
@@ -243,6 +253,7 @@ export const DEFAULTS = Object.freeze({
     autoCommitInterval: 1_000,
     autoClaimInterval: 30_000,
     autoClaimIdle: 60_000,
+    maxHandlerTime: 300_000,
     batchSize: 100,
     loadBalancedBatchSize: 10,
     shardDiscoveryInterval: 30_000,

@@ -73,6 +73,7 @@ export interface ResolvedConsumerOptions {
   readonly autoCommitInterval: number;
   readonly autoClaimInterval: number | false;
   readonly autoClaimIdle: number;
+  readonly maxHandlerTime: number;
   readonly mkStream: boolean;
   /** What seek() and rewind() move. */
   readonly position: 'group' | 'consumer';
@@ -225,7 +226,7 @@ const GROUP_OPTIONS = [
   'consumerExpiry',
   'retention',
 ] as const;
-const CLAIM_OPTIONS = ['autoClaimInterval', 'autoClaimIdle', 'shardOwnership'] as const;
+const CLAIM_OPTIONS = ['autoClaimInterval', 'autoClaimIdle', 'maxHandlerTime', 'shardOwnership'] as const;
 
 /** Most shards of one consumer; more need several consumers. */
 const MAX_SHARDS = 10_000;
@@ -247,6 +248,7 @@ const CONSUMER_OPTIONS = optionNames<AnyConsumerOptions>({
   retention: true,
   autoClaimInterval: true,
   autoClaimIdle: true,
+  maxHandlerTime: true,
   shardOwnership: true,
   position: true,
 });
@@ -296,6 +298,7 @@ export function resolveConsumerOptions(options: ConsumerOptions): ResolvedConsum
   checkInterval('autoClaimInterval', resolved.autoClaimInterval);
   if (resolved.consumerExpiry !== false) check.integer('consumerExpiry', resolved.consumerExpiry, 1_000);
   check.time('autoClaimIdle', resolved.autoClaimIdle, 100);
+  check.time('maxHandlerTime', resolved.maxHandlerTime, 1);
   if (given.shardOwnership !== undefined) check.oneOf('shardOwnership', given.shardOwnership, ['shared']);
   if (given.autoCommitDelay !== undefined && resolved.autoCommit !== 'delayed') {
     throw new InvalidOptionError('autoCommitDelay', "is for autoCommit 'delayed' only", given.autoCommitDelay);

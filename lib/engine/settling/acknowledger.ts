@@ -97,6 +97,7 @@ export class Acknowledger {
   leavePending(message: StreamMessage): void {
     const partition = partitionOf(message);
     partition.owned.delete(message.id);
+    partition.handledSince.delete(message.id);
     partition.failedFirst.delete(message.id);
     partition.unburied.delete(message.id);
   }

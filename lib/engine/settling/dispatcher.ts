@@ -50,7 +50,7 @@ interface Uncounted {
 /** A call of the handlers, for one message or a batch. */
 interface Call {
   /** When it began, on the monotonic clock. */
-  readonly at: number;
+  at: number;
   deliveries: readonly Delivery[];
 }
 
@@ -116,6 +116,10 @@ export class Dispatcher implements MessageTaker {
         if (ids.has(message.id) && partitionOf(message) === partition) delivery.abort('lease-lost');
       }
     }
+  }
+
+  get waiting(): readonly StreamMessage[] {
+    return [...this.#suspects, ...this.#alone, ...(this.#queues?.waiting ?? [])];
   }
 
   withdraw(isWanted: (message: StreamMessage) => boolean): StreamMessage[] {
@@ -287,6 +291,7 @@ export class Dispatcher implements MessageTaker {
       // after it had started.
       turn?.begin(first.deliveryCount > 2);
       // A suspect that waits for its count is no handler that hangs.
+      if (turn) call.at = monotonicNow();
       this.#calls.add(call);
       await this.#deliver(messages, call);
       this.#calls.delete(call);
@@ -301,10 +306,11 @@ export class Dispatcher implements MessageTaker {
 
   /** Never rejects. */
   async #deliver(messages: readonly StreamMessage[], call: Call): Promise<void> {
-    const { deliver, onError } = this.#options;
+    const { deliver, onError, session } = this.#options;
+    const limit = call.at + session.maxHandlerTime;
     const deliveries: Delivery[] = [];
     for (const message of messages) {
-      const delivery = new Delivery(message, this.#settle);
+      const delivery = new Delivery(message, this.#settle, limit);
       const unburied = partitionOf(message).unburied.get(message.id);
       if (unburied) delivery.settle(unburied);
       else deliveries.push(delivery);

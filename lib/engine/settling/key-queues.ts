@@ -40,6 +40,11 @@ export class KeyQueues {
     return this.#runnable.length;
   }
 
+  /** Every message that no handler was given. */
+  get waiting(): StreamMessage[] {
+    return [...this.#runnable, ...[...this.#queues.values()].flatMap(({ parked }) => parked)];
+  }
+
   /** A parked message whose turn it is. */
   next(): StreamMessage | undefined {
     return this.#runnable.shift();
@@ -74,7 +79,7 @@ export class KeyQueues {
 
   /** Removes and returns every message that no handler was given. */
   drain(): StreamMessage[] {
-    const waiting = [...this.#runnable, ...[...this.#queues.values()].flatMap(({ parked }) => parked)];
+    const { waiting } = this;
     this.#runnable = [];
     this.#queues.clear();
     return waiting;

@@ -26,12 +26,20 @@ export class Delivery {
   /** Made when a handler asks for its signal. */
   #controller: AbortController | undefined;
   #abortion: HandlingAbortedError | undefined;
+  /** When its lease is no longer renewed, on the monotonic clock. */
+  readonly #limit: number;
   #deadline: number | undefined;
   #timer: NodeJS.Timeout | undefined;
 
-  constructor(message: StreamMessage, apply: (message: StreamMessage, settlement: Settlement) => void) {
+  /** @param limit when the handler should have ended, on the monotonic clock */
+  constructor(
+    message: StreamMessage,
+    apply: (message: StreamMessage, settlement: Settlement) => void,
+    limit = Infinity,
+  ) {
     this.message = message;
     this.#apply = apply;
+    this.#limit = limit;
   }
 
   get settlement(): Settlement | undefined {
@@ -52,7 +60,7 @@ export class Delivery {
     if (!this.#controller) {
       this.#controller = new AbortController();
       if (this.#abortion) this.#controller.abort(this.#abortion);
-      this.#watchDeadline();
+      this.#watchTime();
     }
     return this.#controller.signal;
   }
@@ -78,14 +86,16 @@ export class Delivery {
   set deadline(deadline: number | undefined) {
     this.#deadline = deadline;
     if (this.#timer) clearTimeout(this.#timer);
-    if (this.#controller) this.#watchDeadline();
+    if (this.#controller) this.#watchTime();
   }
 
-  #watchDeadline(): void {
-    if (this.#deadline === undefined) return;
+  #watchTime(): void {
+    const deadline = this.#deadline ?? Infinity;
+    const end = Math.min(deadline, this.#limit);
+    if (this.#settlement || end === Infinity) return;
     // Clients in any language set deadlines, also such that no timer can wait for.
-    const wait = Math.min(Math.max(0, this.#deadline - monotonicNow()), MAX_TIME);
-    this.#timer = setTimeout(() => this.abort('deadline'), wait);
+    const wait = Math.min(Math.max(0, end - monotonicNow()), MAX_TIME);
+    this.#timer = setTimeout(() => this.abort(deadline === end ? 'deadline' : 'max-handler-time'), wait);
     this.#timer.unref();
   }
 }

@@ -8,7 +8,7 @@ import type {
 import type { Partition } from '../partition.js';
 
 export interface ClaimsOptions {
-  readonly pending: Pick<PendingCommands, 'claimOwn' | 'claimIdle' | 'takeIdle' | 'restore' | 'ack'>;
+  readonly pending: Pick<PendingCommands, 'claimOwn' | 'claimIdle' | 'takeIdle' | 'restore' | 'setIdle' | 'ack'>;
   readonly group: string;
   readonly consumer: string;
   /** With NOACK nothing is acknowledged later, so a claimed entry is acknowledged at once. */
@@ -75,12 +75,15 @@ export class Claims {
         ...request,
       });
       await this.#settle(partition, [], deleted);
+      await this.#leaveOverdue(partition, taken, request.minIdle);
       // Those that this process owns have changed nothing but their idle time.
       const wanted = taken.filter(({ id }) => !partition.owned.has(id));
       return { entries: await this.#claimUncounted(partition, wanted, () => true), next };
     }
     const page = await pending.claimIdle({ streamKey: partition.key, group, consumer, ...request });
     await this.#settle(partition, page.entries, page.deleted);
+    const uncounted = page.entries.map(({ id, deliveryCount }) => ({ id, deliveryCount: deliveryCount - 1 }));
+    await this.#leaveOverdue(partition, uncounted, request.minIdle);
     return { entries: page.entries, next: page.next };
   }
 
@@ -94,6 +97,18 @@ export class Claims {
   ): Promise<RestoredEntries> {
     const { pending, group, consumer } = this.#options;
     return pending.restore(partition.key, group, consumer, entries);
+  }
+
+  /** They are for another consumer, so that claiming them here must not make their idle time begin again. */
+  async #leaveOverdue(
+    partition: Partition,
+    claimed: ReadonlyArray<Pick<PendingEntry, 'id' | 'deliveryCount'>>,
+    minIdle: number,
+  ): Promise<void> {
+    const { pending, group, consumer } = this.#options;
+    const overdue = claimed.filter(({ id }) => partition.owned.get(id) === 'overdue');
+    const entries = overdue.map(({ id, deliveryCount }) => ({ id, deliveryCount }));
+    if (entries.length > 0) await pending.setIdle(partition.key, group, consumer, entries, minIdle);
   }
 
   /** An entry with the count 0 was given back before any handler had it: this is its first delivery. */

@@ -20,13 +20,14 @@ export interface LeaseListener {
   onRenewalFailure(error: unknown): void;
 }
 
+const RENEWED: ReadonlySet<OwnedState> = new Set(['buffered', 'running', 'settled']);
 const IDS_PER_COMMAND = 500;
 const NOTHING: RestoredEntries = Object.freeze({ restored: [], gone: [] });
 
 /**
  * Renews the lease of the entries that this process owns: it resets their idle time, so that no other consumer claims them
- * while this process lives. It never renews an entry that another consumer has claimed, and never has two renewals of a
- * partition under way. Partitions do not wait for each other: a node of a cluster that stands still, or a stream that was
+ * while this process lives. It never renews an entry that another consumer has claimed or that is `overdue`, and never has two
+ * renewals of a partition under way. Partitions do not wait for each other: a node of a cluster that stands still, or a stream that was
  * deleted, costs no other stream its leases.
  *
  * While every lease was renewed on time, no other consumer can have claimed, handled and acknowledged an entry that is not
@@ -81,7 +82,7 @@ export class LeaseRenewal {
     const isOnTime = this.isOnTime(partition);
     const schedule = retries.retriesOf(partition);
     const ids = schedule?.idsToRenew(partition, claimIdle) ?? [];
-    for (const [id, state] of partition.owned) if (state !== 'waiting' && state !== 'skipped') ids.push(id);
+    for (const [id, state] of partition.owned) if (RENEWED.has(state)) ids.push(id);
     for (let start = 0; start < ids.length; start += IDS_PER_COMMAND) {
       await this.#renew(partition, ids.slice(start, start + IDS_PER_COMMAND), isOnTime);
     }

@@ -75,6 +75,7 @@ export class RetrySchedule implements PeriodicTask {
     while (index > 0 && (this.#waiting[index - 1] as WaitingEntry).dueAt > entry.dueAt) index -= 1;
     this.#waiting.splice(index, 0, entry);
     partition.owned.set(message.id, 'waiting');
+    partition.handledSince.delete(message.id);
     StreamMessage.detach(message);
     return index === 0;
   }

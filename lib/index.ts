@@ -18,14 +18,12 @@ export type {
 } from './nest/redis-streams.module.js';
 export type {
   AckMode,
-  BatchOptions,
   ClientRedisStreamsOptions,
-  HandlerExtras,
-  RateLimitOptions,
   WildcardOptions,
   RedisStreamsCommonOptions,
   ServerRedisStreamsOptions,
 } from './nest/redis-streams.options.js';
+export type { BatchOptions, HandlerExtras, RateLimitOptions } from './nest/handler-extras.js';
 export { RedisStreamsRecord, RedisStreamsRecordBuilder } from './nest/redis-streams.record.js';
 export type { RecordDelivery } from './nest/redis-streams.record.js';
 export { ServerRedisStreams } from './nest/server/redis-streams.server.js';

@@ -3,7 +3,7 @@ import { Ctx, EventPattern, MessagePattern, Payload } from '@nestjs/microservice
 import { PARAM_ARGS_METADATA } from '@nestjs/microservices/constants.js';
 
 import { REDIS_STREAMS_TRANSPORT } from '../constants.js';
-import type { HandlerExtras } from './redis-streams.options.js';
+import type { HandlerExtras } from './handler-extras.js';
 import type { PatternFactory } from './server/handler-registry.js';
 
 /** A pattern that names a stream: its key, or an object or number from which Nest makes one. */

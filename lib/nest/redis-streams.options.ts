@@ -23,7 +23,6 @@ import type { TimestampFormat } from '../redis/commands/entry-id.js';
 import type { RedisStreamsConnection } from '../redis/connection/connection-target.js';
 import type { FailurePolicy } from './server/failure-policy.js';
 import type { DeadLetterEvent } from './redis-streams.events.js';
-import type { StandardSchemaV1 } from './standard-schema.js';
 
 /** Options that server, client and module share. All times are milliseconds. */
 export interface RedisStreamsCommonOptions {
@@ -146,46 +145,6 @@ export interface WildcardOptions {
   interval?: number;
 }
 
-/** Settings of a handler that is given many messages at once. */
-export interface BatchOptions {
-  /** Maximum number of messages in a batch. */
-  size: number;
-  /** Longest time for which a batch waits to become full, in milliseconds. Default 50. */
-  timeout?: number;
-}
-
-/** How many messages a handler is given in a time, calls for retries included. */
-export interface RateLimitOptions {
-  /** 1 to 100,000. */
-  max: number;
-  /** Milliseconds, at least 10. */
-  per: number;
-  /** Whose messages count together: those of this process, or those of all instances of the group. Default `instance`. */
-  scope?: 'instance' | 'group';
-}
-
-/** Second argument of `@EventPattern`: settings of one handler, in place of the server's. */
-export interface HandlerExtras {
-  ack?: AckMode;
-  /** Messages of this handler at once; with `batch`, batches at once (default 1). */
-  concurrency?: number;
-  mode?: ConsumerMode;
-  retry?: RetryOptions | false;
-  deadLetter?: DeadLetterOptions | false;
-  /**
-   * The handler receives arrays of payloads and contexts. When it fails, it is called again with single messages, as arrays of
-   * one, so that no message becomes a dead letter because of another one.
-   */
-  batch?: BatchOptions;
-  /** Messages with the same key are handled one after the other, in their order. Default false. */
-  ordered?: boolean;
-  /** Messages over the rate wait; nothing is lost or reordered by it. Default: no limit. */
-  rateLimit?: RateLimitOptions;
-}
-
-/** The schema of a catalog, among the extras that Nest keeps for a handler. */
-export const SCHEMA: unique symbol = Symbol.for('nestjs-redis-streams:schema') as never;
-
 /** The only defaults of the Nest layer; the engine has its own, and checks the options that it shares. */
 export const SERVER_DEFAULTS = Object.freeze({
   mode: 'load-balanced',
@@ -198,7 +157,6 @@ export const SERVER_DEFAULTS = Object.freeze({
 
 const CLIENT_DEFAULTS = Object.freeze({ requestTimeout: 60_000, replyPrefix: 'reply:' } as const);
 
-const DEFAULT_BATCH_TIMEOUT = 50;
 const WILDCARD_DEFAULTS = Object.freeze({ interval: 1_000 });
 
 /** Keys of streams by pattern, where they differ. */
@@ -223,14 +181,6 @@ export interface ResolvedClientOptions {
   readonly requestTimeout: number;
   readonly replyPrefix: string;
   readonly streams: StreamNames;
-}
-
-export interface ResolvedHandlerExtras extends Pick<HandlerExtras, 'ack' | 'concurrency' | 'mode'> {
-  readonly failurePolicy: FailurePolicy;
-  readonly batch: Required<BatchOptions> | undefined;
-  readonly ordered: boolean;
-  readonly rateLimit: Required<RateLimitOptions> | undefined;
-  readonly schema: StandardSchemaV1 | undefined;
 }
 
 export const TRANSPORT_OPTIONS = optionNames<ClientRedisStreamsOptions & ServerRedisStreamsOptions>({
@@ -287,22 +237,7 @@ export const TRANSPORT_OPTIONS = optionNames<ClientRedisStreamsOptions & ServerR
 /** Names that Nest's Redis transport and ioredis have at this place. */
 const CONNECTION_NAMES = ['host', 'port', 'url', 'username', 'password', 'db', 'tls', 'path', 'sentinels', 'cluster'];
 
-const HANDLER_EXTRAS = optionNames<HandlerExtras & Record<'qos' | 'queue', unknown>>({
-  ack: true,
-  concurrency: true,
-  mode: true,
-  retry: true,
-  deadLetter: true,
-  batch: true,
-  ordered: true,
-  rateLimit: true,
-  // Of Nest's MQTT and NATS transports: in a hybrid application a handler may be for several.
-  qos: true,
-  queue: true,
-});
-const RATE_OPTIONS = optionNames<RateLimitOptions>({ max: true, per: true, scope: true });
 const WILDCARD_OPTIONS = optionNames<WildcardOptions>({ interval: true });
-const BATCH_OPTIONS = optionNames<BatchOptions>({ size: true, timeout: true });
 
 /** Options that are passed to the engine's consumer unchanged. */
 const CONSUMER_OPTIONS = [
@@ -445,54 +380,6 @@ type ShardOptions = Pick<ConsumerOptions, 'shards' | 'shardDiscoveryInterval'>;
 function shardOptions(shards: ServerRedisStreamsOptions['shards'] = false): ShardOptions {
   if (typeof shards !== 'boolean') return { shards };
   return shards ? {} : { shardDiscoveryInterval: false };
-}
-
-/** @throws InvalidOptionError, which names the handler's pattern */
-export function resolveHandlerExtras(
-  extras: (HandlerExtras & { readonly [SCHEMA]?: StandardSchemaV1 }) | undefined,
-  pattern: string,
-  server: ResolvedServerOptions,
-): ResolvedHandlerExtras {
-  const handler = `@EventPattern('${pattern}')`;
-  check.options(handler, extras ?? {}, HANDLER_EXTRAS);
-  const { ack, concurrency, mode, retry, deadLetter, batch, ordered = false, rateLimit } = definedOptions(extras ?? {});
-  const at = (option: string): string => `${handler}.${option}`;
-  if (ack !== undefined) check.oneOf(at('ack'), ack, ['auto', 'manual']);
-  if (concurrency !== undefined) check.integer(at('concurrency'), concurrency, 1, 100_000);
-  if (mode !== undefined) check.oneOf(at('mode'), mode, ['real-time', 'resumable', 'load-balanced']);
-  check.boolean(at('ordered'), ordered);
-  if (ordered && batch) throw new InvalidOptionError(at('ordered'), 'cannot be combined with batch', ordered);
-  return {
-    ack,
-    concurrency,
-    mode,
-    ordered,
-    rateLimit: rateLimit && resolveRateLimit(rateLimit, at),
-    schema: extras?.[SCHEMA],
-    batch: batch && resolveBatch(batch, at),
-    failurePolicy: {
-      retry: retry === undefined ? server.failurePolicy.retry : resolveRetry(retry, at('retry')),
-      deadLetter:
-        deadLetter === undefined ? server.failurePolicy.deadLetter : resolveDeadLetter(deadLetter, at('deadLetter')),
-    },
-  };
-}
-
-function resolveBatch(batch: BatchOptions, at: (option: string) => string): Required<BatchOptions> {
-  check.options(at('batch'), batch, BATCH_OPTIONS);
-  const { size, timeout = DEFAULT_BATCH_TIMEOUT } = batch;
-  check.integer(at('batch.size'), size, 1, 100_000);
-  check.time(at('batch.timeout'), timeout, 0);
-  return { size, timeout };
-}
-
-function resolveRateLimit(rate: RateLimitOptions, at: (option: string) => string): Required<RateLimitOptions> {
-  check.options(at('rateLimit'), rate, RATE_OPTIONS);
-  const { max, per, scope = 'instance' } = rate;
-  check.integer(at('rateLimit.max'), max, 1, 100_000);
-  check.time(at('rateLimit.per'), per, 10);
-  check.oneOf(at('rateLimit.scope'), scope, ['instance', 'group']);
-  return { max, per, scope };
 }
 
 function pick<T extends object, K extends keyof T>(options: T, names: readonly K[]): Pick<T, K> {

@@ -6,8 +6,8 @@ import { check, optionNames } from '../shared/option-checks.js';
 import type { ClientRedisStreams } from './client/redis-streams.client.js';
 import type { RedisStreamsContext } from './redis-streams.context.js';
 import { StreamEventPattern, decorateParameters } from './redis-streams.decorators.js';
-import { SCHEMA } from './redis-streams.options.js';
-import type { BatchOptions, HandlerExtras } from './redis-streams.options.js';
+import { SCHEMA } from './handler-extras.js';
+import type { BatchOptions, HandlerExtras } from './handler-extras.js';
 import { RedisStreamsRecord } from './redis-streams.record.js';
 import type { StandardSchemaV1 } from './standard-schema.js';
 

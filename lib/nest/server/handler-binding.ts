@@ -4,16 +4,11 @@ import { streamOfShard } from '../../engine/messages/stream-message.js';
 import type { ConsumerMode } from '../../engine/options/consumer-mode.js';
 import { InvalidOptionError } from '../../errors.js';
 import type { FailurePolicy } from './failure-policy.js';
-import { resolveHandlerExtras } from '../redis-streams.options.js';
+import { resolveHandlerExtras } from '../handler-extras.js';
 import { Wildcard, hasWildcard, wildcardRule } from '../wildcard.js';
 import type { StandardSchemaV1 } from '../standard-schema.js';
-import type {
-  AckMode,
-  BatchOptions,
-  RateLimitOptions,
-  ResolvedHandlerExtras,
-  ResolvedServerOptions,
-} from '../redis-streams.options.js';
+import type { AckMode, ResolvedServerOptions } from '../redis-streams.options.js';
+import type { BatchOptions, RateLimitOptions, ResolvedHandlerExtras } from '../handler-extras.js';
 
 /** The handlers of one pattern in one mode: each is given every message. */
 export interface HandlerBinding {

@@ -22,6 +22,7 @@ export type {
   ConsumerOptions,
   Delivery,
   GroupOptions,
+  LeaseRenewalBy,
   LoadBalancedOptions,
   ProducerOptions,
   ReadingOptions,

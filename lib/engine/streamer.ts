@@ -246,6 +246,7 @@ export class RedisStreamer
   ): Promise<StreamConsumer> {
     this.#requireOpen();
     const resolved = resolveConsumerOptions(options);
+    this.requireThreadable(resolved);
     const keys = resolveStreamKeys(streamKeys);
     const deadline = this.startDeadline();
     await this.connect();
@@ -258,6 +259,11 @@ export class RedisStreamer
       throw error;
     }
     return consumer;
+  }
+
+  /** @internal @throws InvalidOptionError where the connection is none that another thread can make */
+  requireThreadable({ leaseRenewal }: Pick<ResolvedConsumerOptions, 'leaseRenewal'>): void {
+    if (leaseRenewal === 'thread') this.#connections.requireThreadable();
   }
 
   async createManager(): Promise<StreamManager> {
@@ -313,6 +319,7 @@ export class RedisStreamer
     listeners: SessionListeners,
   ): ConsumerSession {
     this.#requireOpen();
+    this.requireThreadable(options);
     return new ConsumerSession(this.#environment(), options, capacity, listeners);
   }
 
@@ -394,6 +401,7 @@ export class RedisStreamer
         return route?.connection.liveSince;
       },
       openReader: (streamKey) => this.#openReader(streamKey),
+      createRenewalClient: (options) => this.#connections.createRenewalClient(options),
       moveDelayed: (streamKey, onError) => this.#mover.attach(streamKey, onError),
       address: this.#connections.address,
       isForReplies: false,

@@ -223,6 +223,7 @@ export const TRANSPORT_OPTIONS = optionNames<ClientRedisStreamsOptions & ServerR
   autoClaimInterval: true,
   autoClaimIdle: true,
   maxHandlerTime: true,
+  leaseRenewal: true,
   batchSize: true,
   prefetch: true,
   consumerExpiry: true,
@@ -249,7 +250,7 @@ const CONSUMER_OPTIONS = [
   'consumerExpiry',
   'retention',
 ] as const;
-const CLAIM_OPTIONS = ['autoClaimInterval', 'autoClaimIdle', 'maxHandlerTime'] as const;
+const CLAIM_OPTIONS = ['autoClaimInterval', 'autoClaimIdle', 'maxHandlerTime', 'leaseRenewal'] as const;
 
 /** What the engine's producer takes of the options of a client. */
 export function producerOptions(options: ClientRedisStreamsOptions): ProducerOptions {
@@ -376,8 +377,7 @@ export function consumerOptions(options: ServerRedisStreamsOptions, mode: Consum
   } as ConsumerOptions;
 }
 
-type ShardOptions = Pick<ConsumerOptions, 'shards' | 'shardDiscoveryInterval'>;
-function shardOptions(shards: ServerRedisStreamsOptions['shards'] = false): ShardOptions {
+function shardOptions(shards: ServerRedisStreamsOptions['shards'] = false): Partial<ConsumerOptions> {
   if (typeof shards !== 'boolean') return { shards };
   return shards ? {} : { shardDiscoveryInterval: false };
 }

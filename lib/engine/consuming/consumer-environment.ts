@@ -2,6 +2,7 @@ import type { RedisStreamsError } from '../../errors.js';
 import type { RedisStreamsLogger } from '../../shared/logger.js';
 import type { ReadInterrupt } from '../../redis/connection/read-interrupt.js';
 import type { RedisConnection } from '../../redis/connection/redis-connection.js';
+import type { RenewalClient, RenewalClientOptions } from '../../redis/connection/renewal-thread.js';
 import type { ReadCommands, StreamCommands } from '../../redis/commands/stream-commands.js';
 import type { LocalLoopHealth } from '../health.js';
 import type { EntryFormat } from '../messages/stream-message.js';
@@ -47,6 +48,8 @@ export interface ConsumerEnvironment {
    * @param streamKey in Cluster the key of the only partition that is read over it; otherwise undefined
    */
   readonly openReader: (streamKey: string | undefined) => ReaderConnection;
+  /** Leases that a thread renews while the event loop is blocked; the session closes it. */
+  readonly createRenewalClient: (options: RenewalClientOptions) => RenewalClient;
   /** Looks for delayed messages of a stream or shard until the function that it returns is called. */
   readonly moveDelayed: (streamKey: string, onError: (error: RedisStreamsError) => void) => () => void;
   /** Whether the consumer reads the answers to the requests of a client. */

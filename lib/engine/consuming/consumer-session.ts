@@ -23,6 +23,7 @@ import { LeaseRenewal } from './recovery/lease-renewal.js';
 import type { LeaseListener } from './recovery/lease-renewal.js';
 import { Release } from './recovery/release.js';
 import type { RetryListener } from './recovery/retry-schedule.js';
+import { ThreadedRenewal } from './recovery/threaded-renewal.js';
 
 export interface SessionListeners {
   /** A partition is not read any more; the others are. */
@@ -97,6 +98,7 @@ export class ConsumerSession implements LiveSession, ReadLoopListener, RetryList
   readonly #loops: ReadLoops;
   readonly #release: Release;
   readonly #leaseRenewal: LeaseRenewal | undefined;
+  readonly #threadedRenewal: ThreadedRenewal | undefined;
   readonly #handlingLimit: HandlingLimit | undefined;
   readonly #housekeeping: Housekeeping | undefined;
   readonly #nameLease: NameLease | undefined;
@@ -166,6 +168,19 @@ export class ConsumerSession implements LiveSession, ReadLoopListener, RetryList
           listener: this,
         });
       }
+      if (options.leaseRenewal === 'thread' && this.maxHandlerTime < Infinity) {
+        const every = claimIdle / 3;
+        this.#threadedRenewal = new ThreadedRenewal({
+          client: environment.createRenewalClient({ every, limit: this.maxHandlerTime, onFailure: onError }),
+          pending,
+          group,
+          consumer,
+          claimIdle,
+          maxHandlerTime: this.maxHandlerTime,
+          partitions,
+          retries: this.#loops,
+        });
+      }
       if (this.maxHandlerTime < Infinity) {
         const waiting = (): readonly StreamMessage[] => this.#taker?.waiting ?? [];
         this.#handlingLimit = new HandlingLimit({ maxHandlerTime: this.maxHandlerTime, partitions, waiting, logger });
@@ -193,6 +208,7 @@ export class ConsumerSession implements LiveSession, ReadLoopListener, RetryList
     this.#nameLease?.start();
     this.#leaseRenewal?.start();
     this.#handlingLimit?.start();
+    this.#threadedRenewal?.start();
     this.#housekeeping?.start();
   }
 
@@ -210,6 +226,7 @@ export class ConsumerSession implements LiveSession, ReadLoopListener, RetryList
     await this.pausing.prepare(partitions);
     this.pausing.mark(partitions);
     this.partitions.add(partitions);
+    this.#threadedRenewal?.tell();
     await this.#loops.assign(this.partitions.current);
     const { onError } = this.#listeners;
     for (const partition of partitions) {
@@ -234,6 +251,7 @@ export class ConsumerSession implements LiveSession, ReadLoopListener, RetryList
     if (!message) return undefined;
     const partition = partitionOf(message);
     partition.handedOut = message.id;
+    this.#threadedRenewal?.handedOut();
     if (this.#isPending(partition)) partition.owned.set(message.id, 'running');
     if (!this.#capacity.holdsUntilReleased) this.acknowledger.acknowledgeAfterDelay(message);
     return message;
@@ -305,7 +323,11 @@ export class ConsumerSession implements LiveSession, ReadLoopListener, RetryList
     this.#handlingLimit?.stop();
     this.#leaveDelayed([...this.#delayed.keys()]);
     this.acknowledger.close();
-    await Promise.all([this.#release.removeName(this.partitions.current), this.#nameLease?.stop()]);
+    await Promise.all([
+      this.#release.removeName(this.partitions.current),
+      this.#nameLease?.stop(),
+      this.#threadedRenewal?.stop(),
+    ]);
     await this.#loops.release();
     this.environment.sessions.delete(this);
   }
@@ -343,6 +365,7 @@ export class ConsumerSession implements LiveSession, ReadLoopListener, RetryList
     const { adaptivePrefetch, inHandlers } = this.#capacity;
     const messages: StreamMessage[] = [];
     for (const { partition, generation, entries } of pages) {
+      this.#threadedRenewal?.arrived(partition, entries);
       adaptivePrefetch?.arrived(entries);
       const isCurrent = partition.generation === generation;
       const read: StreamMessage[] = partition.isPaused ? [] : messages;

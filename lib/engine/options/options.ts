@@ -202,6 +202,9 @@ export interface ResumableOptions extends GroupOptions {
   position?: 'group' | 'consumer';
 }
 
+/** What renews the leases of messages. */
+export type LeaseRenewalBy = 'loop' | 'thread';
+
 /** Which entries other consumers of the group claim. */
 export interface ClaimingOptions {
   /** Interval in milliseconds at which entries of dead consumers are looked for, or false. At least 10, default 30,000. */
@@ -217,6 +220,13 @@ export interface ClaimingOptions {
    * claims it. At least 1, default 300,000 (5 minutes).
    */
   maxHandlerTime?: number;
+  /**
+   * What renews the leases of messages that are in this process. `loop`: its event loop, so that a handler that blocks it for longer
+   * than `autoClaimIdle` loses its messages to another consumer, and they are handled twice. `thread`: also a thread with a connection
+   * of its own, for as long as the event loop is blocked, up to `maxHandlerTime`. All consumers of a process share the thread. Not
+   * where `connection` is a function. Default `loop`.
+   */
+  leaseRenewal?: LeaseRenewalBy;
 }
 
 /** The consumers of a group share its messages; if one dies, the others claim its entries. */
@@ -254,6 +264,7 @@ export const DEFAULTS = Object.freeze({
     autoClaimInterval: 30_000,
     autoClaimIdle: 60_000,
     maxHandlerTime: 300_000,
+    leaseRenewal: 'loop',
     batchSize: 100,
     loadBalancedBatchSize: 10,
     shardDiscoveryInterval: 30_000,

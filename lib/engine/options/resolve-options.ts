@@ -17,6 +17,7 @@ import type {
   AutoStreamReset,
   ConsumerOptions,
   Delivery,
+  LeaseRenewalBy,
   LoadBalancedOptions,
   ProducerOptions,
   ResumableOptions,
@@ -74,6 +75,7 @@ export interface ResolvedConsumerOptions {
   readonly autoClaimInterval: number | false;
   readonly autoClaimIdle: number;
   readonly maxHandlerTime: number;
+  readonly leaseRenewal: LeaseRenewalBy;
   readonly mkStream: boolean;
   /** What seek() and rewind() move. */
   readonly position: 'group' | 'consumer';
@@ -226,7 +228,13 @@ const GROUP_OPTIONS = [
   'consumerExpiry',
   'retention',
 ] as const;
-const CLAIM_OPTIONS = ['autoClaimInterval', 'autoClaimIdle', 'maxHandlerTime', 'shardOwnership'] as const;
+const CLAIM_OPTIONS = [
+  'autoClaimInterval',
+  'autoClaimIdle',
+  'maxHandlerTime',
+  'leaseRenewal',
+  'shardOwnership',
+] as const;
 
 /** Most shards of one consumer; more need several consumers. */
 const MAX_SHARDS = 10_000;
@@ -249,6 +257,7 @@ const CONSUMER_OPTIONS = optionNames<AnyConsumerOptions>({
   autoClaimInterval: true,
   autoClaimIdle: true,
   maxHandlerTime: true,
+  leaseRenewal: true,
   shardOwnership: true,
   position: true,
 });
@@ -299,11 +308,35 @@ export function resolveConsumerOptions(options: ConsumerOptions): ResolvedConsum
   if (resolved.consumerExpiry !== false) check.integer('consumerExpiry', resolved.consumerExpiry, 1_000);
   check.time('autoClaimIdle', resolved.autoClaimIdle, 100);
   check.time('maxHandlerTime', resolved.maxHandlerTime, 1);
+  checkLeaseRenewal(resolved);
   if (given.shardOwnership !== undefined) check.oneOf('shardOwnership', given.shardOwnership, ['shared']);
   if (given.autoCommitDelay !== undefined && resolved.autoCommit !== 'delayed') {
     throw new InvalidOptionError('autoCommitDelay', "is for autoCommit 'delayed' only", given.autoCommitDelay);
   }
   return resolved;
+}
+
+/** @throws InvalidOptionError */
+function checkLeaseRenewal({
+  leaseRenewal,
+  autoCommit,
+}: Pick<ResolvedConsumerOptions, 'leaseRenewal' | 'autoCommit'>): void {
+  check.oneOf('leaseRenewal', leaseRenewal, ['loop', 'thread']);
+  if (leaseRenewal === 'loop') return;
+  if (autoCommit === 'immediate') {
+    throw new InvalidOptionError(
+      'leaseRenewal',
+      "must be 'loop' with autoCommit 'immediate', where nothing is pending",
+      leaseRenewal,
+    );
+  }
+  if (process.permission?.has('worker') === false) {
+    throw new InvalidOptionError(
+      'leaseRenewal',
+      'needs threads, which this process may not start: run node with --allow-worker',
+      leaseRenewal,
+    );
+  }
 }
 
 /** @throws InvalidOptionError */

@@ -403,6 +403,7 @@ export class ServerRedisStreams
 
   #openStreamer(): RedisStreamer {
     const streamer = this.createStreamer({ ...this.#options, logger: this.#logger });
+    streamer.requireThreadable({ leaseRenewal: this.#options.leaseRenewal ?? 'loop' });
     streamer.on('status', (status) => {
       this._status$.next(status);
       this.#listeners.emit('status', status);

@@ -4,6 +4,7 @@ import { RESTORE_PENDING } from '../scripts/restore-pending.js';
 import { SET_IDLE } from '../scripts/set-idle.js';
 import type { Command } from '../wire/resp-writer.js';
 import { ClaimStrategies } from './claim-strategies.js';
+import type { ThreadEntries, ThreadLease } from '../connection/renewal-thread.js';
 import type { CommandSender } from './command-sender.js';
 import { nextEntryId } from './entry-id.js';
 import type {
@@ -93,6 +94,16 @@ export class RedisPendingCommands implements PendingCommands {
     const ours = await this.#stillOurs(streamKey, group, consumer, ids);
     await this.#claimJustId(streamKey, group, consumer, ours, 0);
     return ours.map(({ id }) => id);
+  }
+
+  leaseOf(streamKey: string, entries: ThreadEntries): ThreadLease {
+    return {
+      key: this.#sender.key(streamKey),
+      script: RENEW_LEASES,
+      args: [entries.group, entries.consumer],
+      entries,
+      isWithoutScripts: !this.#sender.features.has('scripts'),
+    };
   }
 
   async setIdle(

@@ -1,3 +1,4 @@
+import type { ThreadEntries, ThreadLease } from '../connection/renewal-thread.js';
 import type { AppendOutcomes } from '../wire/append-reply.js';
 import type { AppendRequest } from '../wire/resp-writer.js';
 import type { StreamEntry, StreamPage } from '../wire/stream-entry.js';
@@ -236,6 +237,8 @@ export interface PendingCommands {
   takeIdle(request: ClaimRequest): Promise<TakenPage>;
   /** Resets the idle time of those ids that are still ours; returns these. */
   keepAlive(streamKey: string, group: string, consumer: string, ids: readonly string[]): Promise<string[]>;
+  /** What another thread needs to do the same as {@link keepAlive}. */
+  leaseOf(streamKey: string, entries: ThreadEntries): ThreadLease;
   /** Sets the idle time, and the delivery count where given, of those entries that are still ours. */
   setIdle(
     streamKey: string,

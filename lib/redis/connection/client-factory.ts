@@ -4,6 +4,7 @@ import { InvalidOptionError } from '../../errors.js';
 import { RECONNECT_BACKOFF, backoffDelay } from '../../shared/backoff.js';
 import { addressOf, checkGivenClient, connectionTarget } from './connection-target.js';
 import type { ConnectionTarget, RedisClient, RedisStreamsConnection } from './connection-target.js';
+import { requireThreadable } from './node-access.js';
 import * as ioredis from './ioredis.js';
 
 /** What a connection is for: blocking reads, appends, or everything else (acks, claims, group management). */
@@ -31,6 +32,8 @@ export interface ClientFactory {
   createClient(role: ConnectionRole): Redis;
   /** The client that discovers the nodes and slots of a cluster. */
   createCluster(): Cluster;
+  /** @throws InvalidOptionError where another thread cannot connect to the same nodes */
+  requireThreadable(): void;
 }
 
 /** A blocked read answers up to 200 ms late; anything later means that the peer is gone. */
@@ -122,6 +125,7 @@ function serverClients(target: Extract<ConnectionTarget, { kind: 'server' }>, ti
   return {
     address,
     keyPrefix,
+    requireThreadable: () => requireThreadable(target),
     isCluster: () => false,
     createClient: (role) =>
       new ioredis.Redis({
@@ -139,6 +143,7 @@ function clusterClients(target: Extract<ConnectionTarget, { kind: 'cluster' }>, 
   return {
     address,
     keyPrefix,
+    requireThreadable: () => requireThreadable(target),
     isCluster: () => true,
     createClient: () => {
       throw new TypeError('A cluster has clients for its nodes only');
@@ -195,6 +200,10 @@ class GivenClients implements ClientFactory {
     const ofConnecting = { sentinelRetryStrategy: (round: number) => (round === 1 ? 0 : null) };
     Object.assign(client.options, own, client.status === 'wait' ? ofWaiting : ofConnecting);
     return client;
+  }
+
+  requireThreadable(): void {
+    requireThreadable({ kind: 'function', make: this.#make as () => RedisClient });
   }
 
   createCluster(): Cluster {

@@ -12,6 +12,8 @@ import type { ConnectionRole } from './client-factory.js';
 import { connectFailure, isMisconfiguration } from './connect-failure.js';
 import { IoredisChannel } from './ioredis-channel.js';
 import { publicCause } from './ioredis-errors.js';
+import { accessOf } from './node-access.js';
+import type { NodeAccess } from './node-access.js';
 import { classifyRedisError } from '../commands/redis-error.js';
 import { selectDatabase, untilServing } from './readiness.js';
 import { SentinelWatch } from './sentinel-watch.js';
@@ -147,6 +149,12 @@ export class RedisConnection extends EventEmitter<ConnectionEvents> {
   /** The id by which CLIENT UNBLOCK ends a blocked read; undefined when the server does not permit that. */
   get clientId(): number | undefined {
     return this.#state === 'ready' ? this.#clientId : undefined;
+  }
+
+  /** What another thread needs for a connection to the same node; undefined between two clients. */
+  access(): NodeAccess | undefined {
+    const client = this.#state === 'ready' ? this.#client : undefined;
+    return client && accessOf(client, this.#settings.connectTimeout);
   }
 
   /** Starts to connect, unless that has happened; returns at once. */

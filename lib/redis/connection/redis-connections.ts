@@ -14,6 +14,8 @@ import type { ConnectionRouter, LiveNode, LiveRoute } from './connection-router.
 import { isMisconfiguration } from './connect-failure.js';
 import { ReadInterrupt } from './read-interrupt.js';
 import { RedisConnection } from './redis-connection.js';
+import { RenewalClient } from './renewal-thread.js';
+import type { RenewalClientOptions } from './renewal-thread.js';
 import type { ClientSource, ConnectionSettings } from './redis-connection.js';
 
 /**
@@ -125,6 +127,16 @@ export class RedisConnections extends EventEmitter<ConnectionsEvents> {
     // Nest's client asks before every event and request; a time limit for each would be a twentieth of their cost.
     if (this.#status === 'connected') return;
     await Promise.all([this.writer.reached(timeout), this.control.reached(timeout)]);
+  }
+
+  /** Leases that a thread renews while the event loop is blocked. The caller closes it. */
+  createRenewalClient(options: RenewalClientOptions): RenewalClient {
+    return new RenewalClient(this.control, options);
+  }
+
+  /** @throws InvalidOptionError where that thread cannot connect to the same nodes */
+  requireThreadable(): void {
+    this.#factory.requireThreadable();
   }
 
   /** For a producer that must not share its connections, in Cluster one to each node. They count for the joint status. */

@@ -1,7 +1,7 @@
 import { monotonicNow } from '../../../shared/clock.js';
 import type { PendingCommands, RestoredEntries } from '../../../redis/commands/stream-commands.js';
 import type { OwnedState, Partition, PartitionSet } from '../partition.js';
-import type { RetrySchedules } from './retry-schedule.js';
+import type { RetrySchedule, RetrySchedules } from './retry-schedule.js';
 
 export interface LeaseRenewalOptions {
   readonly pending: Pick<PendingCommands, 'keepAlive' | 'restore'>;
@@ -81,8 +81,7 @@ export class LeaseRenewal {
     const begun = monotonicNow();
     const isOnTime = this.isOnTime(partition);
     const schedule = retries.retriesOf(partition);
-    const ids = schedule?.idsToRenew(partition, claimIdle) ?? [];
-    for (const [id, state] of partition.owned) if (RENEWED.has(state)) ids.push(id);
+    const ids = idsToRenew(partition, schedule, claimIdle);
     for (let start = 0; start < ids.length; start += IDS_PER_COMMAND) {
       await this.#renew(partition, ids.slice(start, start + IDS_PER_COMMAND), isOnTime);
     }
@@ -103,6 +102,13 @@ export class LeaseRenewal {
     for (const id of [...restored, ...gone]) lost.delete(id);
     if (lost.size > 0) listener.onLeaseLost(partition, lost);
   }
+}
+
+/** The entries of a partition that no other consumer should claim now. */
+export function idsToRenew(partition: Partition, schedule: RetrySchedule | undefined, claimIdle: number): string[] {
+  const ids = schedule?.idsToRenew(partition, claimIdle) ?? [];
+  for (const [id, state] of partition.owned) if (RENEWED.has(state)) ids.push(id);
+  return ids;
 }
 
 function isUnsettled(state: OwnedState | undefined): boolean {

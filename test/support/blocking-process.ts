@@ -18,6 +18,8 @@ export interface BlockingChildInput {
   options: Omit<LoadBalancedOptions, 'mode' | 'autoCommit'> & { mode: 'load-balanced' };
   /** For how long each message blocks the event loop, in milliseconds. */
   block: number;
+  /** Each message waits for {@link BlockingProcess.proceed} before that, with `holds <text>`. */
+  isHeld?: boolean;
   /** After so many messages it disconnects. Default: never. */
   reads?: number;
 }
@@ -25,10 +27,11 @@ export interface BlockingChildInput {
 /** A consumer in a process of its own, which handles one message after the other and blocks its event loop in the meantime. */
 export interface BlockingProcess {
   readonly pid: number;
-  /** `ready`, `begins <text>`, `ends <text>`, `error <message>`, `closed`. */
+  /** `ready`, `begins <text>`, `ends <text>`, `error <message>`, `closed`, `failed <error>`. */
   readonly lines: readonly string[];
   /** Resolves when it has printed the line. */
   saw(line: string): Promise<void>;
+  proceed(): void;
   kill(signal: NodeJS.Signals): void;
   /** Resolves with its exit code. */
   readonly exited: Promise<number | null>;
@@ -54,13 +57,14 @@ export function useBlockingProcesses(): (input: BlockingChildInput, flags?: read
 
   return (input, flags = []) => {
     const args = [...flags, outfile, JSON.stringify(input)];
-    const child = spawn(process.execPath, args, { stdio: ['ignore', 'pipe', 'inherit'] });
+    const child = spawn(process.execPath, args, { stdio: ['pipe', 'pipe', 'inherit'] });
     const lines: string[] = [];
     createInterface({ input: child.stdout }).on('line', (line) => lines.push(line));
     const started: BlockingProcess = {
       pid: child.pid as number,
       lines,
       saw: (line) => until(`the process prints '${line}'`, () => lines.includes(line), 30_000),
+      proceed: () => void child.stdin.write('proceed\n'),
       kill: (signal) => void child.kill(signal),
       exited: once(child, 'exit').then(([code]) => code as number | null),
     };

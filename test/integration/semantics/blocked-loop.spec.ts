@@ -1,4 +1,5 @@
 import { describe, expect, it } from '@jest/globals';
+import type { LoadBalancedOptions } from '../../../lib/index.js';
 import { uniqueName } from '../../support/redis.js';
 import { useBlockingProcesses } from '../../support/blocking-process.js';
 import { pendingOf, useStreams } from '../../support/streams.js';
@@ -16,27 +17,93 @@ const options = {
   autoClaimInterval: 100,
 } as const;
 
-/** A stream with messages, and two processes of a group: the first one reads it and is blocked, then the second one starts. */
-async function blockFirst(given: Partial<typeof options> & object, block: number, messages = ['a']) {
+const THREAD = { leaseRenewal: 'thread' } as const;
+
+const clientList = async (): Promise<string> => String(await streams.redis.client('LIST'));
+
+/** A stream with a message, and two processes of a group: the first one reads it and is blocked, then the second one starts. */
+async function blockFirst(given: Pick<LoadBalancedOptions, 'leaseRenewal' | 'maxHandlerTime'>, block: number) {
   const [streamKey, group] = [uniqueName('stream'), uniqueName('group')];
   const streamer = await streams.connect();
   const producer = await streamer.createProducer(streamKey);
-  for (const message of messages) await producer.send(message);
+  await producer.send('a');
   const connection = streams.url;
   const common = { connection, streamKey, options: { ...options, group, ...given } };
   const first = start({ ...common, options: { ...common.options, consumer: 'first' }, block });
-  await first.saw(`begins ${messages[0]}`);
+  await first.saw('begins a');
   const second = start({ ...common, options: { ...common.options, consumer: 'second' }, block: 0 });
   await second.saw('ready');
-  return { streamKey, group, producer, first, second };
+  return { streamKey, group, first, second };
 }
 
 describe('a handler that blocks the event loop', () => {
   it("leaseRenewal 'thread': its message stays with its process, and is handled once", async () => {
-    const { streamKey, group, first, second } = await blockFirst({ leaseRenewal: 'thread' } as object, 4_000);
+    const { streamKey, group, first, second } = await blockFirst(THREAD, 4_000);
     await first.saw('ends a');
     await until('nothing is pending', async () => (await pendingOf(streams.redis, streamKey, group)).length === 0);
     expect(second.lines).toEqual(['ready']);
+  });
+
+  it("leaseRenewal 'thread': so does one that it has claimed a moment before", async () => {
+    const [streamKey, group] = [uniqueName('stream'), uniqueName('group')];
+    await streams.redis.xgroup('CREATE', streamKey, group, '$', 'MKSTREAM');
+    await streams.redis.xadd(streamKey, '*', 'msg', 'a');
+    await streams.redis.xreadgroup('GROUP', group, 'dead', 'STREAMS', streamKey, '>');
+    const common = { connection: streams.url, streamKey, options: { ...options, ...THREAD, group } };
+    const first = start({ ...common, options: { ...common.options, consumer: 'first' }, block: 4_000 });
+    await first.saw('begins a');
+    const second = start({ ...common, options: { ...common.options, consumer: 'second' }, block: 0 });
+    await first.saw('ends a');
+    expect(second.lines).toEqual(['ready']);
+  });
+
+  it("leaseRenewal 'thread': so does one that the server gives to its read in the meantime", async () => {
+    const [streamKey, group] = [uniqueName('stream'), uniqueName('group')];
+    await streams.redis.xadd(streamKey, '*', 'msg', 'a');
+    const common = { connection: streams.url, streamKey, options: { ...options, ...THREAD, group } };
+    const first = start({ ...common, options: { ...common.options, consumer: 'first' }, block: 3_000, isHeld: true });
+    await first.saw('holds a');
+    await until('its next read waits', async () => /name=\S+:reader .* flags=\w*b/.test(await clientList()));
+    first.proceed();
+    await first.saw('begins a');
+    await streams.redis.xadd(streamKey, '*', 'msg', 'b');
+    const second = start({ ...common, options: { ...common.options, consumer: 'second' }, block: 0 });
+    await first.saw('holds b');
+    first.proceed();
+    await first.saw('ends b');
+    expect(second.lines).toEqual(['ready']);
+  });
+
+  it('maxHandlerTime: past it another process claims the message of one that is still blocked', async () => {
+    const { first, second } = await blockFirst({ ...THREAD, maxHandlerTime: 1_500 }, 600_000);
+    await second.saw('ends a');
+    expect(first.lines).toEqual(['ready', 'begins a']);
+  });
+
+  it("leaseRenewal 'thread': the messages of a process that is killed are claimed after the claim idle", async () => {
+    const { first, second } = await blockFirst(THREAD, 600_000);
+    first.kill('SIGKILL');
+    await second.saw('ends a');
+  });
+
+  it("leaseRenewal 'thread': the thread does not keep a process alive that has disconnected", async () => {
+    const [streamKey, group] = [uniqueName('stream'), uniqueName('group')];
+    await streams.redis.xadd(streamKey, '*', 'msg', 'a');
+    const input = { connection: streams.url, streamKey, options: { ...options, ...THREAD, group }, block: 0, reads: 1 };
+    const child = start(input);
+    expect(await child.exited).toBe(0);
+    expect(child.lines).toEqual(['ready', 'begins a', 'ends a', 'closed']);
+  });
+
+  it("leaseRenewal 'thread' is refused where Node.js permits no threads", async () => {
+    const [major] = process.versions.node.split('.').map(Number) as [number];
+    const flags = [major < 23 ? '--experimental-permission' : '--permission', '--allow-fs-read=*', '--no-warnings'];
+    // In later versions the network has a permission of its own.
+    if (process.allowedNodeEnvironmentFlags.has('--allow-net')) flags.push('--allow-net');
+    const input = { connection: streams.url, streamKey: 'none', options: { ...options, ...THREAD }, block: 0 };
+    const child = start(input, flags);
+    expect(await child.exited).toBe(1);
+    expect(child.lines).toEqual([expect.stringMatching(/^failed .*leaseRenewal.*--allow-worker/)]);
   });
 
   it("leaseRenewal 'loop': another process claims its message, and it is handled twice", async () => {

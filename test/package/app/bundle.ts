@@ -61,6 +61,28 @@ function checkNames(): void {
   expectEqual(name, 'InvalidOptionError', 'the name of an error');
 }
 
+/** The thread that renews leases has no file in a bundle. */
+async function checkThread(redis: Redis): Promise<void> {
+  const key = `${stream}.blocked`;
+  const streamer = await RedisStreamer.connect(connection);
+  await (await streamer.createProducer(key)).send('a');
+  const consumer = await streamer.createConsumer(key, {
+    mode: 'load-balanced',
+    group,
+    autoStreamReset: 'earliest',
+    autoCommit: 'disabled',
+    autoClaimIdle: 600,
+    leaseRenewal: 'thread',
+  });
+  await consumer.next();
+  const isConnected = async () => String(await redis.client('LIST')).includes('nestjs-redis-streams:renewal');
+  while (!(await isConnected())) await new Promise((resolve) => setTimeout(resolve, 10));
+  Atomics.wait(new Int32Array(new SharedArrayBuffer(4)), 0, 0, 2_400);
+  const [pending] = (await redis.xpending(key, group, '-', '+', 1)) as Array<[string, string, number]>;
+  if (!pending || pending[2] > 1_200) throw new Error(`the message was idle for ${pending?.[2]} ms`);
+  await streamer.disconnect();
+}
+
 async function main(): Promise<void> {
   checkNames();
   const client = new ClientRedisStreams({ connection });
@@ -76,6 +98,7 @@ async function main(): Promise<void> {
   expectEqual(await firstValueFrom(client.send<number>(`${stream}.sum`, [1, 2, 3])), 6, 'the reply');
   const redis = new Redis(connection);
   await redis.xgroup('DESTROY', stream, group);
+  await checkThread(redis);
   await redis.quit();
   const received = handled(3);
   await firstValueFrom(client.emit(stream, { id: 3 }));

@@ -22,8 +22,8 @@ const RESERVATION_LIMIT = 5_000;
  * Divides the free places of one buffer among the read loops of a consumer. Each read reserves what it asks for until it
  * comes back, so no two count on the same places.
  *
- * A loop that found as much as it asked for takes a whole batch the next time, and does not block: large pages cost less,
- * and the loops take turns. A quiet loop asks for a few entries, and blocks while reads that block keep less than half of
+ * A loop that found as much as it asked for, by a read or by a task, takes a whole batch the next time, and does not block: large
+ * pages cost less, and the loops take turns. A quiet loop asks for a few entries, and blocks while reads that block keep less than half of
  * the buffer. Past that, which takes more streams than half of the places, it looks every 100 ms instead.
  *
  * A reservation of a read that should come back at once lapses after some seconds, because a node that stands still must
@@ -72,6 +72,10 @@ class BufferShare implements ReadBuffer {
   readonly #shares: BufferShares;
   /** The last read found as much as it asked for. */
   #isBusy = false;
+  /** The last task found its part of the places; see `FairShare`. */
+  #isTaskBusy = false;
+  /** A task has run since the last read. */
+  #hasRunTask = false;
   /** When the loop may look again, on the monotonic clock. */
   #nextPoll = 0;
   #room: Promise<void> | undefined;
@@ -84,7 +88,7 @@ class BufferShare implements ReadBuffer {
   get credit(): number {
     const { credit } = this.#buffer;
     if (!this.#shares.isShared) return credit;
-    return Math.min(credit, this.#isBusy ? this.batchSize : this.#shares.quietShare(this.#buffer));
+    return Math.min(credit, this.#isHungry ? this.batchSize : this.#shares.quietShare(this.#buffer));
   }
 
   get batchSize(): number {
@@ -101,7 +105,11 @@ class BufferShare implements ReadBuffer {
 
   get mustNotBlock(): boolean {
     if (!this.#shares.isShared) return false;
-    return this.#isBusy || !this.#shares.mayBlock(this.#buffer, this.credit);
+    return this.#isHungry || !this.#shares.mayBlock(this.#buffer, this.credit);
+  }
+
+  get #isHungry(): boolean {
+    return this.#isBusy || this.#isTaskBusy;
   }
 
   /** One wait at a time: a loop that stops waiting for another reason comes back to it. */
@@ -118,17 +126,29 @@ class BufferShare implements ReadBuffer {
       return (found) => {
         unblock();
         giveBack();
-        this.#isBusy = found >= places;
+        this.#endRead(found >= places);
       };
     }
     const lapse = this.#shares.isShared ? setTimeout(giveBack, RESERVATION_LIMIT) : undefined;
     return (found) => {
       clearTimeout(lapse);
       giveBack();
-      if (use === 'task') return;
-      if (found === 0 && !this.#isBusy && this.#shares.isShared) this.#nextPoll = monotonicNow() + POLL_INTERVAL;
-      this.#isBusy = found > 0 && found >= places;
+      if (use === 'task') {
+        this.#hasRunTask = true;
+        this.#isTaskBusy = found > 0 && found >= places / 2;
+        return;
+      }
+      const wasBusy = this.#isBusy;
+      this.#endRead(found > 0 && found >= places);
+      if (found === 0 && !wasBusy && !this.#isTaskBusy && this.#shares.isShared)
+        this.#nextPoll = monotonicNow() + POLL_INTERVAL;
     };
+  }
+
+  #endRead(isBusy: boolean): void {
+    this.#isBusy = isBusy;
+    if (!this.#hasRunTask) this.#isTaskBusy = false;
+    this.#hasRunTask = false;
   }
 
   async #untilRoom(): Promise<void> {

@@ -98,10 +98,11 @@ describe('a consumer whose messages are taken slowly', () => {
   it(
     'buffers no more than its prefetch when its connections are cut with a full buffer',
     async () => {
-      const proxy = await bench.faults.proxy(bench.server);
-      const streamer = (bench.streamer = await bench.faults.streamer(proxy.url));
+      const streams = bench.streams(2);
+      const proxy = await bench.redis.proxies(streams);
+      const streamer = (bench.streamer = await bench.faults.streamer(proxy.connection));
       let faults = 0;
-      const most = await stopAndGo(bench.streams(2), { batchSize: 20, prefetch: 50 }, async () => {
+      const most = await stopAndGo(streams, { batchSize: 20, prefetch: 50 }, async () => {
         faults += 1;
         proxy.cut('rst');
         await until('the loss is detected', () => streamer.status !== 'connected');

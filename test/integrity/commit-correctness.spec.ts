@@ -4,34 +4,40 @@ import { beforeEach, describe, expect, it, jest } from '@jest/globals';
 import type { AcknowledgingConsumer, StreamMessage, StreamProducer } from '../../lib/index.js';
 import { AckAudit, GROUP } from '../support/ack-audit.js';
 import { FaultBench, drain } from '../support/fault-bench.js';
-import type { FaultProxy, LinkRole } from '../support/fault-proxy.js';
+import type { FaultProxies } from '../support/fault-proxies.js';
+import type { LinkRole } from '../support/fault-proxy.js';
 import { useLoad } from '../support/load.js';
 import { uniqueName } from '../support/redis.js';
 import type { RedisServer } from '../support/redis-server.js';
 import { useTally } from '../support/tally.js';
+import { rounds } from '../support/test-redis.js';
+import type { TestRedis } from '../support/test-redis.js';
 import { until } from '../support/until.js';
 
 const COMMON = { group: GROUP, mkStream: true, autoStreamReset: 'earliest' } as const;
 const DISABLED = { ...COMMON, mode: 'load-balanced', autoCommit: 'disabled' } as const;
 const ROLLING = { ...COMMON, mode: 'load-balanced', autoCommit: 'rolling', autoCommitInterval: 10 } as const;
 
+const ROUNDS = rounds(15);
 jest.setTimeout(45_000);
 const tally = useTally();
 const keepSending = useLoad();
 const bench = new FaultBench();
+let redis: TestRedis;
 let server: RedisServer;
-let proxy: FaultProxy;
+let proxy: FaultProxies;
 let stream: string;
 let producer: StreamProducer;
 let audit: AckAudit;
 
 beforeEach(async () => {
-  server = await bench.server();
-  proxy = await bench.proxy(server);
+  redis = await bench.redis();
   stream = uniqueName('commit');
+  server = await redis.masterOf(stream);
+  proxy = await redis.proxies(stream);
   // With exactly-once a duplicate append cannot look like a message that was handled twice.
-  producer = await (await bench.streamer(server.url)).createProducer(stream, { delivery: 'exactly-once' });
-  audit = new AckAudit(bench.admin(server.url), stream);
+  producer = await (await bench.streamer(redis.connection)).createProducer(stream, { delivery: 'exactly-once' });
+  audit = new AckAudit(redis.client(), stream);
 });
 
 const resolves = (work: Promise<void>): Promise<boolean> =>
@@ -49,13 +55,13 @@ describe('rolling commits', () => {
     ['load-balanced', 3],
   ] as const)('send exactly the acks of the consumer, however often connections break (%s)', async (mode, count) => {
     for (let index = 0; index < count; index += 1) {
-      const streamer = await bench.streamer(proxy.url);
+      const streamer = await bench.streamer(proxy.connection);
       audit.work(
         await streamer.createConsumer(stream, { ...COMMON, mode, autoCommit: 'rolling', autoCommitInterval: 10 }),
       );
     }
     const load = keepSending(send, 500);
-    for (let round = 0; round < 15; round += 1) {
+    for (let round = 0; round < ROUNDS; round += 1) {
       await load.moreSent(100);
       if (round % 5 === 4) proxy.refuse();
       proxy.cut(round % 2 === 0 ? 'rst' : 'fin', round % 5 === 4 ? undefined : ROLES[round % 3]);
@@ -63,30 +69,30 @@ describe('rolling commits', () => {
       await proxy.accept();
     }
 
-    tally({ faults: 15, ...(await audit.settle(load)) });
+    tally({ faults: ROUNDS, ...(await audit.settle(load)) });
     expect(audit.ledger.repeated).toBe(0);
   });
 
   it('reach the server when replies are torn', async () => {
-    const streamer = await bench.streamer(proxy.url);
+    const streamer = await bench.streamer(proxy.connection);
     audit.work(await streamer.createConsumer(stream, ROLLING));
     const load = keepSending(send, 500);
-    for (let round = 0; round < 20; round += 1) {
+    for (let round = 0; round < rounds(20); round += 1) {
       await load.moreSent(50);
       await proxy.tearReply(round % 4, 'control');
     }
 
-    tally({ faults: 20, ...(await audit.settle(load)) });
+    tally({ faults: rounds(20), ...(await audit.settle(load)) });
     expect(audit.ledger.repeated).toBe(0);
   });
 
   it('reach a server that was killed between ack() and the commit', async () => {
-    const streamer = await bench.streamer(server.url);
+    const streamer = await bench.streamer(redis.connection);
     // Acks are sent only when a command is full, or at the end.
     const consumer = await streamer.createConsumer(stream, { ...ROLLING, autoCommitInterval: 60_000 });
     audit.work(consumer);
     const load = keepSending(send, 500);
-    for (let round = 0; round < 3; round += 1) {
+    for (let round = 0; round < rounds(3); round += 1) {
       await load.moreSent(200);
       await server.restart();
     }
@@ -95,7 +101,7 @@ describe('rolling commits', () => {
     const before = await audit.pendingIds();
     await consumer.end();
 
-    tally({ faults: 3, ...(await audit.settle(load)) });
+    tally({ faults: rounds(3), ...(await audit.settle(load)) });
     expect(before.length).toBeGreaterThan(audit.kept.size + 100);
     expect(audit.ledger.repeated).toBe(0);
   });
@@ -110,16 +116,16 @@ it('delayed commits all reach the server when connections break', async () => {
     autoCommitInterval: 10,
   } as const;
   for (let index = 0; index < 2; index += 1) {
-    const consumer = await (await bench.streamer(proxy.url)).createConsumer(stream, options);
+    const consumer = await (await bench.streamer(proxy.connection)).createConsumer(stream, options);
     void drain(consumer, (message) => audit.ledger.handledMessage(message));
   }
   const load = keepSending(send, 500);
-  for (let round = 0; round < 12; round += 1) {
+  for (let round = 0; round < rounds(12); round += 1) {
     await load.moreSent(100);
     proxy.cut('rst', ROLES[round % 3]);
   }
 
-  tally({ faults: 12, ...(await audit.settle(load)) });
+  tally({ faults: rounds(12), ...(await audit.settle(load)) });
   expect(audit.ledger.repeated).toBe(0);
 });
 
@@ -139,40 +145,40 @@ describe('commit()', () => {
   it('resolves only when the server has each acknowledgement, while connections break and commits overlap', async () => {
     const missed: string[] = [];
     for (let index = 0; index < 2; index += 1) {
-      const streamer = await bench.streamer(proxy.url);
+      const streamer = await bench.streamer(proxy.connection);
       void workers(await streamer.createConsumer(stream, DISABLED), missed);
     }
     const load = keepSending(send, 400);
-    for (let round = 0; round < 15; round += 1) {
+    for (let round = 0; round < ROUNDS; round += 1) {
       await load.moreSent(80);
       if (round % 3 === 0) void proxy.tearReply(round % 4, 'control');
       else proxy.cut('rst', ROLES[round % 3]);
     }
 
-    tally({ faults: 15, ...(await audit.settle(load)) });
+    tally({ faults: ROUNDS, ...(await audit.settle(load)) });
     expect(missed).toEqual([]);
     expect(audit.ledger.repeated).toBe(0);
   });
 
   it('waits for the end of an outage, and the server has the acknowledgements when it resolves', async () => {
     const missed: string[] = [];
-    const streamer = await bench.streamer(server.url);
+    const streamer = await bench.streamer(redis.connection);
     void workers(await streamer.createConsumer(stream, DISABLED), missed);
     const load = keepSending(send, 400);
-    for (let round = 0; round < 3; round += 1) {
+    for (let round = 0; round < rounds(3); round += 1) {
       await load.moreSent(200);
       await server.kill();
       await load.moreSent(200);
       await server.restart();
     }
 
-    tally({ faults: 3, ...(await audit.settle(load)) });
+    tally({ faults: rounds(3), ...(await audit.settle(load)) });
     expect(missed).toEqual([]);
     expect(audit.ledger.repeated).toBe(0);
   });
 
   it('fails after the timeout, keeps the acknowledgements, and the next commit sends them', async () => {
-    const streamer = await bench.streamer(proxy.url, { timeout: 700 });
+    const streamer = await bench.streamer(proxy.connection, { timeout: 700 });
     const consumer = await streamer.createConsumer(stream, DISABLED);
     const load = keepSending(send, 300);
     const refusals: unknown[] = [];
@@ -207,7 +213,7 @@ describe('commit()', () => {
   });
 
   it('accepts acknowledgements in any order: none implies earlier ones', async () => {
-    const streamer = await bench.streamer(proxy.url);
+    const streamer = await bench.streamer(proxy.connection);
     const consumer = await streamer.createConsumer(stream, { ...DISABLED, batchSize: 100 });
     const load = keepSending(send, 500);
     const open = new Map<string, StreamMessage>();

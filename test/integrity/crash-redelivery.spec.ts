@@ -6,8 +6,9 @@ import { Fleet } from '../support/fleet.js';
 import { useLoad } from '../support/load.js';
 import { useNestProcesses } from '../support/nest-process.js';
 import { uniqueName } from '../support/redis.js';
-import type { RedisServer } from '../support/redis-server.js';
 import { useTally } from '../support/tally.js';
+import { rounds } from '../support/test-redis.js';
+import type { TestRedis } from '../support/test-redis.js';
 import { until } from '../support/until.js';
 
 /**
@@ -15,6 +16,8 @@ import { until } from '../support/until.js';
  * claimed.
  */
 const CLAIM = { autoClaimIdle: 1_500, autoClaimInterval: 100, autoCommitInterval: 10 } as const;
+const VICTIMS = rounds(6);
+const LIVES = rounds(5);
 /**
  * Milliseconds of a handler; longer than the commit interval, so an ack that did not wait for its handler would arrive
  * before a kill.
@@ -26,18 +29,18 @@ const tally = useTally();
 const keepSending = useLoad();
 const bench = new FaultBench();
 const startService = useNestProcesses();
-let server: RedisServer;
+let redis: TestRedis;
 let pattern: string;
 let producer: StreamProducer;
 
 beforeEach(async () => {
-  server = await bench.server();
+  redis = await bench.redis();
   pattern = uniqueName('crash');
-  producer = await (await bench.streamer(server.url)).createProducer(pattern);
+  producer = await (await bench.streamer(redis.connection)).createProducer(pattern);
 });
 
 const fleetOf = (options: Partial<ServerRedisStreamsOptions>): Fleet =>
-  new Fleet(bench, startService, { url: server.url, pattern, options: { retry: { attempts: 20 }, ...options } });
+  new Fleet(bench, startService, { redis, pattern, options: { retry: { attempts: 20 }, ...options } });
 
 /** Asserts that nothing is lost and that only messages which a dead process owned were handled twice. */
 async function settle(fleet: Fleet, faults: number): Promise<void> {
@@ -59,14 +62,14 @@ describe('processes that are killed while handlers run', () => {
     await fleet.start('survivor');
     const load = keepSending((n) => fleet.send(producer, { n, takes: TAKES }), 400);
     const inFlight: number[] = [];
-    for (let round = 0; round < 6; round += 1) {
+    for (let round = 0; round < VICTIMS; round += 1) {
       const victim = await fleet.start(`victim-${round}`);
       await until('the victim works', () => victim.done().length > 20);
       inFlight.push((await fleet.kill(victim)).length);
     }
     await load.stop();
 
-    await settle(fleet, 6);
+    await settle(fleet, VICTIMS);
     expect(Math.min(...inFlight)).toBeGreaterThan(0);
   });
 
@@ -93,7 +96,7 @@ describe('processes that are killed while handlers run', () => {
     async (mode) => {
       const fleet = fleetOf({ mode, concurrency: 16, autoCommitInterval: 10 });
       const load = keepSending((n) => fleet.send(producer, { n, takes: n === 0 ? 3_000 : TAKES }), 400);
-      for (let round = 0; round < 5; round += 1) {
+      for (let round = 0; round < LIVES; round += 1) {
         const service = await fleet.start('same');
         await until('the process works', () => service.done().length > 50);
         await fleet.kill(service);
@@ -101,9 +104,9 @@ describe('processes that are killed while handlers run', () => {
       await fleet.start('same');
       await load.stop();
 
-      await settle(fleet, 5);
+      await settle(fleet, LIVES);
       // The handler of message 0 takes longer than any of the processes lived.
-      expect(counts(fleet, 0)).toEqual([1, 2, 3, 4, 5, 6]);
+      expect(counts(fleet, 0)).toEqual(Array.from({ length: LIVES + 1 }, (_, life) => life + 1));
       expect(fleet.ledger.order.filter((payload) => payload === '0')).toHaveLength(1);
     },
   );

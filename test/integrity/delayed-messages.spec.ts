@@ -28,9 +28,10 @@ it(
   'a delayed message is in the stream once and not early, whichever process is killed and however often Redis restarts',
   async () => {
     const random = randomOf(17);
-    const server = await bench.server();
+    const redis = await bench.redis();
     const stream = 'reminders';
-    const input = { url: server.url, stream };
+    const server = await redis.masterOf(stream);
+    const input = { connection: redis.connection, stream };
     const all = Array.from(
       { length: MESSAGES },
       (_, number) => [number, Math.floor(random() * LONGEST_DELAY)] as const,
@@ -71,7 +72,7 @@ it(
       }
     })();
     await Promise.all([producing, restarting]);
-    const admin = bench.admin(server.url);
+    const admin = redis.client();
     await until('none waits', async () => (await admin.exists(`nrs:{${stream}}:delayed:${stream}`)) === 0, 60_000);
     isOver = true;
     await Promise.all(moving);

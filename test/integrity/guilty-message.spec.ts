@@ -1,15 +1,15 @@
 import { beforeEach, describe, expect, it, jest } from '@jest/globals';
-import type { Redis } from 'ioredis';
 
 import { DEAD_LETTER_HEADERS } from '../../lib/index.js';
 import type { HandlerExtras, ServerRedisStreamsOptions, StreamProducer } from '../../lib/index.js';
-import { setUser, NEEDED } from '../support/acl.js';
+import type { RedisClient } from '../../lib/redis/connection/connection-target.js';
+import { NEEDED } from '../support/acl.js';
 import { FaultBench } from '../support/fault-bench.js';
 import { Fleet } from '../support/fleet.js';
 import { useNestProcesses } from '../support/nest-process.js';
 import { uniqueName } from '../support/redis.js';
-import type { RedisServer } from '../support/redis-server.js';
 import { useTally } from '../support/tally.js';
+import type { TestRedis } from '../support/test-redis.js';
 import { until } from '../support/until.js';
 
 jest.setTimeout(90_000);
@@ -20,16 +20,16 @@ const ATTEMPTS = 5;
 const tally = useTally();
 const bench = new FaultBench();
 const startService = useNestProcesses();
-let server: RedisServer;
-let admin: Redis;
+let redis: TestRedis;
+let admin: RedisClient;
 let pattern: string;
 let producer: StreamProducer;
 
 beforeEach(async () => {
-  server = await bench.server();
-  admin = bench.admin(server.url);
+  redis = await bench.redis();
+  admin = redis.client();
   pattern = uniqueName('guilty');
-  producer = await (await bench.streamer(server.url)).createProducer(pattern);
+  producer = await (await bench.streamer(redis.connection)).createProducer(pattern);
 });
 
 interface Way {
@@ -69,17 +69,15 @@ async function serveToTheEnd({
   isRenamed,
   isWithoutScripts,
 }: Way): Promise<{ fleet: Fleet; deaths: number }> {
-  let url = server.url;
-  if (isWithoutScripts) {
-    await setUser(admin, 'narrow', NEEDED.replace('~app:*', '~*'));
-    url = url.replace('redis://', 'redis://narrow:pw@');
-  }
+  const connection = isWithoutScripts
+    ? await redis.connectionOfUser('narrow', NEEDED.replace('~app:*', '~*'))
+    : redis.connection;
   const settings = { ...options, retry: { attempts: ATTEMPTS } };
   const fleet = new Fleet(bench, startService, {
-    url: server.url,
+    redis,
     pattern,
     extras,
-    options: { ...settings, connection: url },
+    options: { ...settings, connection },
   });
   for (let n = 0; n < MESSAGES; n += 1) {
     await fleet.send(producer, n === POISON ? { n, exits: true } : { n, takes: 5 }, { key: String(n % 7) });

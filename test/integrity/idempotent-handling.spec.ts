@@ -22,10 +22,10 @@ function bookingOf(amount: number): Booking {
 it(
   'work through an inbox takes effect exactly once, whenever its process crashes',
   async () => {
-    const server = await bench.server();
-    const admin = bench.admin(server.url);
+    const redis = await bench.redis();
+    const admin = redis.client();
     const stream = 'bookings';
-    const producer = await (await bench.streamer(server.url)).createProducer(stream);
+    const producer = await (await bench.streamer(redis.connection)).createProducer(stream);
     const given = new Map<number, number>();
     let crashes = 0;
     const isDone = async (): Promise<boolean> => {
@@ -36,7 +36,7 @@ it(
     let isOver = false;
     const consuming = (async () => {
       while (!isOver) {
-        const input = { url: server.url, stream, consumer: 'accountant' };
+        const input = { connection: redis.connection, stream, consumer: 'accountant' };
         const child = await startConsumer(input, ({ given: amount }) => {
           given.set(amount, (given.get(amount) ?? 0) + 1);
         });
@@ -55,7 +55,7 @@ it(
     }
     await consuming;
 
-    const balance = Number(await admin.get('balance'));
+    const balance = Number(await admin.get(`{${stream}}:balance`));
     const repeated = [...given.values()].reduce((sum, times) => sum + times - 1, 0);
     tally({ faults: crashes, sends: MESSAGES, handled: given.size, duplicates: repeated, lost: MESSAGES - given.size });
     expect(crashes).toBe(6);

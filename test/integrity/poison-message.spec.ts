@@ -1,8 +1,8 @@
 import { beforeEach, describe, expect, it, jest } from '@jest/globals';
-import type { Redis } from 'ioredis';
 
 import { DEAD_LETTER_HEADERS } from '../../lib/index.js';
 import type { RedisStreamsContext, ServerRedisStreamsOptions, StreamProducer } from '../../lib/index.js';
+import type { RedisClient } from '../../lib/redis/connection/connection-target.js';
 import { onEvent } from '../support/controllers.js';
 import { FaultBench } from '../support/fault-bench.js';
 import { Fleet } from '../support/fleet.js';
@@ -11,9 +11,9 @@ import { Ledger } from '../support/ledger.js';
 import { useLoad } from '../support/load.js';
 import { useNestProcesses } from '../support/nest-process.js';
 import { uniqueName } from '../support/redis.js';
-import type { RedisServer } from '../support/redis-server.js';
 import { pendingOf } from '../support/streams.js';
 import { useTally } from '../support/tally.js';
+import type { TestRedis } from '../support/test-redis.js';
 import { until } from '../support/until.js';
 
 const GROUP = 'g';
@@ -23,8 +23,8 @@ const tally = useTally();
 const keepSending = useLoad();
 const bench = new FaultBench();
 const startService = useNestProcesses();
-let server: RedisServer;
-let admin: Redis;
+let redis: TestRedis;
+let admin: RedisClient;
 let pattern: string;
 let producer: StreamProducer;
 let ledger: Ledger;
@@ -32,10 +32,10 @@ let ledger: Ledger;
 let handlings: Map<string, number[]>;
 
 beforeEach(async () => {
-  server = await bench.server();
-  admin = bench.admin(server.url);
+  redis = await bench.redis();
+  admin = redis.client();
   pattern = uniqueName('poison');
-  producer = await (await bench.streamer(server.url)).createProducer(pattern);
+  producer = await (await bench.streamer(redis.connection)).createProducer(pattern);
   ledger = new Ledger();
   handlings = new Map();
 });
@@ -47,7 +47,7 @@ const isPoison = (payload: string): boolean => Number(payload) % 100 === 50;
  * Starts an instance whose handler fails for poison messages. A message counts as settled when its handler succeeded or
  * it became a dead letter.
  */
-async function serve(options: Partial<ServerRedisStreamsOptions>, url = server.url): Promise<void> {
+async function serve(options: Partial<ServerRedisStreamsOptions>, url = redis.connection): Promise<void> {
   const settled = (id: string, payload: string): void => ledger.handledMessage({ id, text: () => payload });
   const handle = async (n: number, context: RedisStreamsContext): Promise<void> => {
     const payload = String(n);
@@ -116,8 +116,9 @@ describe('a message that always fails', () => {
   });
 
   it('is handled exactly as often as attempts allows when connections break', async () => {
-    const proxy = await bench.proxy(server);
-    for (let instance = 0; instance < 2; instance += 1) await serve({ retry: { attempts: 4, delay: 20 } }, proxy.url);
+    const proxy = await redis.proxies(pattern);
+    for (let instance = 0; instance < 2; instance += 1)
+      await serve({ retry: { attempts: 4, delay: 20 } }, proxy.connection);
     const load = keepSending(send, 400);
     for (let round = 0; round < 12; round += 1) {
       await load.moreSent(100);
@@ -181,7 +182,7 @@ describe('with processes that die', () => {
   it('a message that ends every process that handles it becomes a dead letter after as many deaths as attempts', async () => {
     const attempts = 3;
     const options = { ...CLAIM, retry: { attempts } };
-    const fleet = new Fleet(bench, startService, { url: server.url, pattern, options });
+    const fleet = new Fleet(bench, startService, { redis, pattern, options });
     const services = ['a', 'b'].map((name) => fleet.supervise(name));
     const load = keepSending((n) => fleet.send(producer, n === 200 ? { n, exits: true } : { n, takes: 10 }), 300);
     await until(
@@ -212,11 +213,11 @@ describe('with processes that die', () => {
   });
 
   it('a crash between a dead letter and its acknowledgement leaves a second dead letter, never none', async () => {
-    const fleet = new Fleet(bench, startService, { url: server.url, pattern, options: CLAIM });
-    const proxy = await bench.proxy(server);
+    const fleet = new Fleet(bench, startService, { redis, pattern, options: CLAIM });
+    const proxy = await redis.proxies(pattern);
     const load = keepSending((n) => fleet.send(producer, { n, takes: 5, refuses: isPoison(String(n)) }), 400);
     // Only acknowledgements may use the control connection, which will be stalled.
-    const victim = await fleet.start('victim', { connection: proxy.url, autoClaimInterval: false });
+    const victim = await fleet.start('victim', { connection: proxy.connection, autoClaimInterval: false });
     await until('dead letters are written', async () => (await deadLetters()).length >= 2);
     proxy.stall('control');
     const before = await admin.xlen(`${pattern}.dead`);

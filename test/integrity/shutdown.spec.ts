@@ -1,13 +1,13 @@
 import { setTimeout as pause } from 'node:timers/promises';
 import { beforeEach, describe, expect, it, jest } from '@jest/globals';
-import type { Redis } from 'ioredis';
 import { firstValueFrom } from 'rxjs';
 
 import { ClientRedisStreams } from '../../lib/index.js';
 import type { AcknowledgingConsumer, Receipt, RedisStreamsContext, StreamProducer } from '../../lib/index.js';
+import type { RedisClient } from '../../lib/redis/connection/connection-target.js';
 import { onEvent } from '../support/controllers.js';
 import { FaultBench, drain } from '../support/fault-bench.js';
-import type { FaultProxy } from '../support/fault-proxy.js';
+import type { FaultProxies } from '../support/fault-proxies.js';
 import { Fleet } from '../support/fleet.js';
 import { startInstance } from '../support/instances.js';
 import type { Instance } from '../support/instances.js';
@@ -18,6 +18,7 @@ import { useNestProcesses } from '../support/nest-process.js';
 import { uniqueName } from '../support/redis.js';
 import type { RedisServer } from '../support/redis-server.js';
 import { useTally } from '../support/tally.js';
+import type { TestRedis } from '../support/test-redis.js';
 import { until } from '../support/until.js';
 
 const GROUP = 'g';
@@ -30,19 +31,21 @@ const tally = useTally();
 const keepSending = useLoad();
 const bench = new FaultBench();
 const startService = useNestProcesses();
+let redis: TestRedis;
 let server: RedisServer;
-let proxy: FaultProxy;
-let admin: Redis;
+let proxy: FaultProxies;
+let admin: RedisClient;
 let stream: string;
 let producer: StreamProducer;
 let ledger: Ledger;
 
 beforeEach(async () => {
-  server = await bench.server();
-  proxy = await bench.proxy(server);
-  admin = bench.admin(server.url);
+  redis = await bench.redis();
+  admin = redis.client();
   stream = uniqueName('shutdown');
-  producer = await (await bench.streamer(server.url)).createProducer(stream, { delivery: 'exactly-once' });
+  server = await redis.masterOf(stream);
+  proxy = await redis.proxies(stream);
+  producer = await (await bench.streamer(redis.connection)).createProducer(stream, { delivery: 'exactly-once' });
   ledger = new Ledger();
 });
 
@@ -79,7 +82,7 @@ async function untilSettled(): Promise<void> {
 
 it('a rolling deployment handles each message once, with one delivery, and leaves nothing pending', async () => {
   const options = { concurrency: 16, autoClaimInterval: 50, autoCommitInterval: 500 };
-  const fleet = new Fleet(bench, startService, { url: server.url, pattern: stream, options });
+  const fleet = new Fleet(bench, startService, { redis, pattern: stream, options });
   const running = [await fleet.start('old-0'), await fleet.start('old-1')];
   const load = keepSending((n) => fleet.send(producer, { n, takes: 30 }), 400);
   for (let round = 0; round < 5; round += 1) {
@@ -113,7 +116,7 @@ describe('close() without a server', () => {
         };
         const claim = { autoClaimIdle: 1_000, autoClaimInterval: 50 };
         return startInstance(bench, onEvent(stream, handle), {
-          connection: server.url,
+          connection: redis.connection,
           group: GROUP,
           consumer,
           ...claim,
@@ -143,7 +146,7 @@ describe('close() without a server', () => {
   );
 
   it('of a single consumer ends too, and its acks arrive if the server is back in time', async () => {
-    const streamer = await bench.streamer(server.url);
+    const streamer = await bench.streamer(redis.connection);
     const options = {
       ...COMMON,
       autoCommit: 'rolling',
@@ -176,7 +179,7 @@ it('a consumer that ends while connections break commits its acks, and the next 
   const load = keepSending(send, 400);
   const claim = { autoClaimIdle: 1_000, autoClaimInterval: 50, autoCommitInterval: 200 };
   for (let round = 0; round < 10; round += 1) {
-    const streamer = await bench.streamer(proxy.url);
+    const streamer = await bench.streamer(proxy.connection);
     const consumer = await streamer.createConsumer(stream, { ...COMMON, autoCommit: 'rolling', ...claim });
     work(consumer);
     if (round === 9) break;
@@ -196,7 +199,7 @@ it('a consumer that ends while connections break commits its acks, and the next 
 
 describe('the end of a producer', () => {
   beforeEach(async () => {
-    work(await (await bench.streamer(server.url)).createConsumer(stream, { ...COMMON, autoCommit: 'rolling' }));
+    work(await (await bench.streamer(redis.connection)).createConsumer(stream, { ...COMMON, autoCommit: 'rolling' }));
   });
 
   const COUNT = 5_000;
@@ -206,7 +209,7 @@ describe('the end of a producer', () => {
 
   it('waits until every send has an outcome, during broken connections and an outage', async () => {
     for (let round = 0; round < 3; round += 1) {
-      const streamer = await bench.streamer(proxy.url);
+      const streamer = await bench.streamer(proxy.connection);
       const ending = await streamer.createProducer(stream, { delivery: 'exactly-once', maxBatch: 50 });
       begin(round * COUNT, (payload) => ending.send(payload));
       const end = ending.end();
@@ -225,7 +228,7 @@ describe('the end of a producer', () => {
   it('and of a client confirms every emitted message', async () => {
     for (let round = 0; round < 3; round += 1) {
       const client = new ClientRedisStreams({
-        connection: proxy.url,
+        connection: proxy.connection,
         delivery: 'exactly-once',
         logger: new LogLines(),
       });

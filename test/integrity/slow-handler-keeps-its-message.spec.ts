@@ -1,8 +1,8 @@
 import { setTimeout as pause } from 'node:timers/promises';
 import { beforeEach, describe, expect, it, jest } from '@jest/globals';
-import type { Redis } from 'ioredis';
 
 import type { RedisStreamsContext, ServerRedisStreamsOptions, StreamProducer } from '../../lib/index.js';
+import type { RedisClient } from '../../lib/redis/connection/connection-target.js';
 import { onEvent } from '../support/controllers.js';
 import { FaultBench } from '../support/fault-bench.js';
 import { Fleet } from '../support/fleet.js';
@@ -15,6 +15,7 @@ import { OwnershipMonitor } from '../support/ownership-monitor.js';
 import { uniqueName } from '../support/redis.js';
 import type { RedisServer } from '../support/redis-server.js';
 import { useTally } from '../support/tally.js';
+import type { TestRedis } from '../support/test-redis.js';
 import { until } from '../support/until.js';
 
 const GROUP = 'g';
@@ -24,20 +25,22 @@ const tally = useTally();
 const keepSending = useLoad();
 const bench = new FaultBench();
 const startService = useNestProcesses();
+let redis: TestRedis;
 let server: RedisServer;
-let admin: Redis;
+let admin: RedisClient;
 let pattern: string;
 let producer: StreamProducer;
 let ledger: Ledger;
 let owners: OwnershipMonitor;
 
 beforeEach(async () => {
-  server = await bench.server();
-  admin = bench.admin(server.url);
+  redis = await bench.redis();
+  admin = redis.client();
   pattern = uniqueName('slow');
-  producer = await (await bench.streamer(server.url)).createProducer(pattern, { delivery: 'exactly-once' });
+  server = await redis.masterOf(pattern);
+  producer = await (await bench.streamer(redis.connection)).createProducer(pattern, { delivery: 'exactly-once' });
   ledger = new Ledger();
-  owners = new OwnershipMonitor(bench, server.url, pattern, GROUP);
+  owners = new OwnershipMonitor(bench, admin, pattern, GROUP);
 });
 
 const send = (n: number): Promise<void> => ledger.sent(String(n), producer.send(String(n)));
@@ -46,7 +49,7 @@ const send = (n: number): Promise<void> => ledger.sent(String(n), producer.send(
 async function serve(
   handle: (n: number, context: RedisStreamsContext) => unknown,
   options: Partial<ServerRedisStreamsOptions>,
-  url = server.url,
+  url = redis.connection,
 ): Promise<void> {
   const common = { connection: url, group: GROUP, autoClaimInterval: 20, autoCommitInterval: 20 };
   for (let index = 0; index < 3; index += 1) {
@@ -88,8 +91,8 @@ describe('a handler that takes several times the claim idle', () => {
   });
 
   it('keeps its message when connections break', async () => {
-    const proxy = await bench.proxy(server);
-    await serve(slow(4_000), { autoClaimIdle: 1_500, concurrency: 150 }, proxy.url);
+    const proxy = await redis.proxies(pattern);
+    await serve(slow(4_000), { autoClaimIdle: 1_500, concurrency: 150 }, proxy.connection);
     const load = keepSending(send, 100);
     for (const role of [undefined, 'control', 'reader', 'control', undefined] as const) {
       await load.moreSent(100);
@@ -150,7 +153,7 @@ it('messages of a process whose event loop was blocked are claimed, and handled 
     batchSize: 10,
     retry: { attempts: 20 },
   };
-  const fleet = new Fleet(bench, startService, { url: server.url, pattern, options });
+  const fleet = new Fleet(bench, startService, { redis, pattern, options });
   for (const name of ['a', 'b', 'c']) await fleet.start(name);
   const isBlocking = (n: number): boolean => n % 200 === 100;
   const load = keepSending((n) => fleet.send(producer, isBlocking(n) ? { n, blocks: 1_200 } : { n, takes: 20 }), 200);

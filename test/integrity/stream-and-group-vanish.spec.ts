@@ -1,39 +1,40 @@
 import { beforeEach, describe, expect, it } from '@jest/globals';
-import type { Redis } from 'ioredis';
 
 import { WrongTypeError } from '../../lib/index.js';
+import type { RedisClient } from '../../lib/redis/connection/connection-target.js';
 import { FaultBench } from '../support/fault-bench.js';
 import { GROUP, GroupWork, MAX_IN_FLIGHT } from '../support/group-work.js';
 import type { Outcome } from '../support/group-work.js';
 import { useLoad } from '../support/load.js';
 import type { Load } from '../support/load.js';
-import type { RedisServer } from '../support/redis-server.js';
 import { snapshotAndRun } from '../support/snapshot-and-run.js';
 import { useTally } from '../support/tally.js';
+import { rounds } from '../support/test-redis.js';
+import type { TestRedis } from '../support/test-redis.js';
 import { until } from '../support/until.js';
 
 const LIMIT = 60_000;
-const ROUNDS = 20;
+const ROUNDS = rounds(20);
 const CONSUMERS = ['c0', 'c1'];
 const ALL_WELL: Outcome = { lost: [], duplicates: 0, handledAgain: [] };
 
 const tally = useTally();
 const keepSending = useLoad();
 const bench = new FaultBench();
-let server: RedisServer;
-let admin: Redis;
+let redis: TestRedis;
+let admin: RedisClient;
 let work: GroupWork;
 
 beforeEach(async () => {
-  server = await bench.server({ args: ['--appendonly', 'no'] });
-  admin = bench.admin(server.url);
+  redis = await bench.redis({ isDurable: false });
+  admin = redis.client();
   work = new GroupWork();
 });
 
-async function start(consumers = CONSUMERS, url = server.url): Promise<Load> {
+async function start(consumers = CONSUMERS, connection = redis.connection): Promise<Load> {
   for (const consumer of consumers)
-    await work.join(await bench.streamer(url, { blockTimeout: 500 }), 's', { consumer });
-  const producer = await (await bench.streamer(server.url)).createProducer('s', { maxBatch: 20 });
+    await work.join(await bench.streamer(connection, { blockTimeout: 500 }), 's', { consumer });
+  const producer = await (await bench.streamer(redis.connection)).createProducer('s', { maxBatch: 20 });
   return keepSending(work.sender(producer), 1_000);
 }
 
@@ -70,7 +71,7 @@ describe('a stream that repeatedly vanishes under load loses only messages that 
   it.each([
     ['deleted', () => ['del', 's']],
     ['flushed with all other keys', () => ['flushall']],
-    ['renamed', (round: number) => ['rename', 's', `elsewhere-${round}`]],
+    ['renamed', (round: number) => ['rename', 's', `{s}elsewhere-${round}`]],
     ['trimmed to nothing', () => ['xtrim', 's', 'MAXLEN', '0']],
   ])(
     'when it is %s',
@@ -146,8 +147,8 @@ describe('a group that is destroyed repeatedly under load', () => {
 it(
   'only entries that are trimmed after delivery to a dead reader, or before any delivery, are missing, and they block nothing',
   async () => {
-    const proxy = await bench.proxy(server);
-    const load = await start(CONSUMERS, proxy.url);
+    const proxy = await redis.proxies('s');
+    const load = await start(CONSUMERS, proxy.connection);
     const mayBeGone = new Set<string>();
     await repeat(load, async (round) => {
       if (round % 2 === 1) proxy.abandon('reader');
@@ -172,9 +173,9 @@ it(
     const failed: string[] = [];
     const onFailure = (error: unknown): void => void failed.push((error as WrongTypeError).streamKey);
     for (const consumer of CONSUMERS) {
-      await work.join(await bench.streamer(server.url, { blockTimeout: 500 }), keys, { consumer }, onFailure);
+      await work.join(await bench.streamer(redis.connection, { blockTimeout: 500 }), keys, { consumer }, onFailure);
     }
-    const producer = await (await bench.streamer(server.url)).createGenericProducer({ maxBatch: 20 });
+    const producer = await (await bench.streamer(redis.connection)).createGenericProducer({ maxBatch: 20 });
     const load = keepSending((n) => {
       const key = keys[n % keys.length] as string;
       return work.ledger.sent(`${key}-${n}`, producer.sendTo(key, `${key}-${n}`));

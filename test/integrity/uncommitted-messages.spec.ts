@@ -1,7 +1,7 @@
 import { beforeEach, expect, it, jest } from '@jest/globals';
-import type { Redis } from 'ioredis';
 
 import type { StreamProducer } from '../../lib/index.js';
+import type { RedisClient } from '../../lib/redis/connection/connection-target.js';
 import { AckAudit, GROUP } from '../support/ack-audit.js';
 import { startConsumerProcess } from '../support/consumer-process.js';
 import { FaultBench } from '../support/fault-bench.js';
@@ -9,8 +9,8 @@ import { Fleet } from '../support/fleet.js';
 import { useLoad } from '../support/load.js';
 import { useNestProcesses } from '../support/nest-process.js';
 import { uniqueName } from '../support/redis.js';
-import type { RedisServer } from '../support/redis-server.js';
 import { useTally } from '../support/tally.js';
+import type { TestRedis } from '../support/test-redis.js';
 import { until } from '../support/until.js';
 
 const COMMON = { group: GROUP, mkStream: true, autoStreamReset: 'earliest' } as const;
@@ -20,18 +20,18 @@ const tally = useTally();
 const keepSending = useLoad();
 const bench = new FaultBench();
 const startService = useNestProcesses();
-let server: RedisServer;
-let admin: Redis;
+let redis: TestRedis;
+let admin: RedisClient;
 let stream: string;
 let producer: StreamProducer;
 let audit: AckAudit;
 
 beforeEach(async () => {
-  server = await bench.server();
-  admin = bench.admin(server.url);
+  redis = await bench.redis();
+  admin = redis.client();
   stream = uniqueName('commit');
   // With exactly-once a duplicate append cannot look like a message that was handled twice.
-  producer = await (await bench.streamer(server.url)).createProducer(stream, { delivery: 'exactly-once' });
+  producer = await (await bench.streamer(redis.connection)).createProducer(stream, { delivery: 'exactly-once' });
   audit = new AckAudit(admin, stream);
 });
 
@@ -43,7 +43,15 @@ it('uncommitted messages are delivered again in order after every crash, and com
   const committed = new Set<string>();
   let left = new Map<string, number>();
   for (let round = 0; round < 6; round += 1) {
-    const input = { url: server.url, streamKey: stream, options, read: 150, ack: 100, commit: true, ackLate: 20 };
+    const input = {
+      connection: redis.connection,
+      streamKey: stream,
+      options,
+      read: 150,
+      ack: 100,
+      commit: true,
+      ackLate: 20,
+    };
     const child = await startConsumerProcess(input);
     await child.kill();
     const next = Array.from({ length: 1_000 }, (_, n) => String(n)).filter((payload) => !committed.has(payload));
@@ -57,7 +65,7 @@ it('uncommitted messages are delivered again in order after every crash, and com
     expect(child.read.slice(100).filter((payload) => !left.has(payload))).toEqual([]);
   }
   const consumer = await (
-    await bench.streamer(server.url)
+    await bench.streamer(redis.connection)
   ).createConsumer(stream, { ...options, autoCommit: 'rolling' });
   audit.work(consumer);
 
@@ -82,7 +90,7 @@ it('a delayed commit that was not due when its process died is not sent: all its
     autoClaimInterval: 50,
     autoCommitInterval: 10,
   } as const;
-  const fleet = new Fleet(bench, startService, { url: server.url, pattern: stream, options });
+  const fleet = new Fleet(bench, startService, { redis, pattern: stream, options });
   const load = keepSending((n) => fleet.send(producer, { n }), 400);
   const victim = await fleet.start('victim', { autoCommitDelay: 60_000 });
   await until('many messages are handled', () => victim.done().length > 400);

@@ -28,12 +28,19 @@ it.each([
 ])(
   'messages that %s keep their own bytes, not those of the pages in which they came',
   async (_, ordered, failures) => {
-    const server = await bench.server({ args: ['--appendonly', 'no', '--save', ''] });
-    const admin = bench.admin(server.url);
+    const redis = await bench.redis({ isDurable: false });
+    const admin = redis.client();
     const stream = uniqueName('waiting');
     const backlog = WAITING * EVERY;
     for (let first = 0; first < backlog; first += 10_000) await admin.eval(FILL, 1, stream, first, first + 10_000);
-    const service = await startProcess({ work: 'wait', url: server.url, stream, ordered, every: EVERY, backlog });
+    const service = await startProcess({
+      work: 'wait',
+      connection: redis.connection,
+      stream,
+      ordered,
+      every: EVERY,
+      backlog,
+    });
     const waiting = await service.report('waiting', LIMIT);
     const begun = await service.report('begun', 0);
 

@@ -12,6 +12,8 @@ const SEED = Number(process.env['FUZZ_SEED'] ?? Math.floor(Math.random() * 2 ** 
 /** Milliseconds for the set-up, for sends that wait through the last fault, and for consumers that are behind. */
 const BESIDE_FAULTS = 150_000;
 
+// On a single server in both topologies: what is damaged is one connection at a time, and in a cluster the connections to each node are
+// the same as those to a single server.
 const tally = useTally();
 const bench = new FaultBench();
 

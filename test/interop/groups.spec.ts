@@ -74,7 +74,7 @@ describe('a load-balanced group of both sides', () => {
     const stream = await fill(0, 4);
     const options = { ...byHand, ...claiming, consumer: 'mine' };
     const killed = await startConsumerProcess({
-      url: streams.url,
+      connection: streams.url,
       streamKey: stream,
       options,
       read: 5,

@@ -1,7 +1,6 @@
 import { expect } from '@jest/globals';
-import type { Redis } from 'ioredis';
-
 import type { AcknowledgingConsumer, StreamMessage, StreamProducer } from '../../lib/index.js';
+import type { RedisClient } from '../../lib/redis/connection/connection-target.js';
 import { drain } from './fault-bench.js';
 import { Ledger } from './ledger.js';
 import type { Load } from './load.js';
@@ -16,9 +15,9 @@ export class AckAudit {
   /** Messages that were handled and must stay unacknowledged. */
   readonly kept = new Set<string>();
   readonly stream: string;
-  readonly #admin: Redis;
+  readonly #admin: RedisClient;
 
-  constructor(admin: Redis, stream: string) {
+  constructor(admin: RedisClient, stream: string) {
     this.#admin = admin;
     this.stream = stream;
   }

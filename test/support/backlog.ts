@@ -1,4 +1,4 @@
-import type { Redis } from 'ioredis';
+import type { RedisClient } from '../../lib/redis/connection/connection-target.js';
 
 const PER_CALL = 10_000;
 const FILL = `
@@ -18,7 +18,7 @@ return beginnings`;
  * Fills a stream with `count` JSON payloads of `size` bytes each, whose `n` counts from 0; a script on the server
  * appends them.
  */
-export async function fillBacklog(redis: Redis, stream: string, count: number, size: number): Promise<void> {
+export async function fillBacklog(redis: RedisClient, stream: string, count: number, size: number): Promise<void> {
   const pad = `${'.'.repeat(size - BYTES_BEFORE_PAD - 2)}"}`;
   for (let first = 0; first < count; first += PER_CALL) {
     await redis.eval(FILL, 1, stream, first, Math.min(PER_CALL, count - first), pad);
@@ -26,7 +26,7 @@ export async function fillBacklog(redis: Redis, stream: string, count: number, s
 }
 
 /** Reads only the first bytes of each payload, because all bytes of all payloads may be too many. */
-export async function beginningsOf(redis: Redis, stream: string, bytes: number): Promise<string[]> {
+export async function beginningsOf(redis: RedisClient, stream: string, bytes: number): Promise<string[]> {
   const beginnings: string[] = [];
   for (let from = '-'; ;) {
     const page = (await redis.eval(BEGINNINGS, 1, stream, from, bytes)) as Array<[id: string, beginning: string]>;

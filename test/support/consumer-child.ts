@@ -8,7 +8,7 @@ import type { ConsumerChildInput } from './consumer-process.js';
 const input = JSON.parse(process.argv[2] as string) as ConsumerChildInput;
 
 async function run(): Promise<void> {
-  const streamer = await RedisStreamer.connect(input.url);
+  const streamer = await RedisStreamer.connect(input.connection);
   const options = input.options as ResumableOptions & { autoCommit: 'disabled' };
   const consumer: AcknowledgingConsumer = await streamer.createConsumer(input.streamKey, options);
   const messages: StreamMessage[] = [];

@@ -6,10 +6,10 @@ import { join } from 'node:path';
 import { createInterface } from 'node:readline';
 import { fileURLToPath } from 'node:url';
 import { build } from 'esbuild';
-import type { ConsumerOptions } from '../../lib/index.js';
+import type { ConsumerOptions, RedisStreamsConnection } from '../../lib/index.js';
 
 export interface ConsumerChildInput {
-  url: string;
+  connection: RedisStreamsConnection;
   streamKey: string;
   options: ConsumerOptions;
   /** Number of messages to read. */

@@ -1,9 +1,9 @@
 import { setTimeout as pause } from 'node:timers/promises';
 
-import type { FaultProxy } from './fault-proxy.js';
+import type { FaultProxies } from './fault-proxies.js';
 import { until } from './until.js';
 
-type Cut = (proxy: FaultProxy, round: number) => Promise<void> | void;
+type Cut = (proxy: FaultProxies, round: number) => Promise<void> | void;
 
 /** Milliseconds; long enough that some replies are in flight at any moment. */
 const DELAY = 25;
@@ -41,7 +41,7 @@ const stall: Cut = async (proxy) => {
 };
 
 /** Causes every kind of cut in turn, `rounds` times, each while messages flow; returns the number of cuts. */
-export async function cutInTurn(proxy: FaultProxy, rounds: number, flow: () => Promise<void>): Promise<number> {
+export async function cutInTurn(proxy: FaultProxies, rounds: number, flow: () => Promise<void>): Promise<number> {
   let count = 0;
   for (let round = 0; round < rounds; round += 1) {
     for (const cut of [...CUTS, ...(round % 2 === 0 ? [stall] : [])]) {

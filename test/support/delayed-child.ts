@@ -1,7 +1,8 @@
 import { RedisStreamer } from '../../lib/engine/streamer.js';
+import type { RedisStreamsConnection } from '../../lib/redis/connection/connection-target.js';
 
 export interface DelayedInput {
-  url: string;
+  connection: RedisStreamsConnection;
   stream: string;
   /** The numbers to schedule, each with its delay; without them the process only moves what is due. */
   messages?: ReadonlyArray<readonly [number: number, delay: number]>;
@@ -13,11 +14,11 @@ export type DelayedLine = ReadonlyArray<readonly [number: number, due: number]>;
 const CHUNK = 100;
 
 // The program of a producer of delayed messages, or of a consumer that moves them, which is killed at any time.
-const { url, stream, messages } = JSON.parse(process.argv[2] as string) as DelayedInput;
+const { connection, stream, messages } = JSON.parse(process.argv[2] as string) as DelayedInput;
 
 async function run(): Promise<void> {
   process.stdin.on('close', () => process.exit()).resume();
-  const streamer = await RedisStreamer.connect(url, { blockTimeout: 500 });
+  const streamer = await RedisStreamer.connect(connection, { blockTimeout: 500 });
   if (!messages) {
     await streamer.createConsumer(stream, { mode: 'load-balanced', group: 'movers', mkStream: true, prefetch: 1 });
     return;

@@ -11,6 +11,8 @@ import type { RedisStreamsConnection } from '../../lib/redis/connection/connecti
 import { FaultProxy } from './fault-proxy.js';
 import type { Ledger } from './ledger.js';
 import { RedisServer, type RedisServerOptions } from './redis-server.js';
+import { startTestRedis } from './test-redis.js';
+import type { TestRedis, TestRedisOptions } from './test-redis.js';
 
 /**
  * Creates the servers, proxies, clients and streamers of a fault test, and stops them after the test. Jest itself fails
@@ -29,6 +31,11 @@ export class FaultBench {
     const server = await RedisServer.start(options);
     this.#cleanups.push(() => server.stop());
     return server;
+  }
+
+  /** A server or a cluster, as `REDIS_TOPOLOGY` says. */
+  redis(options?: TestRedisOptions): Promise<TestRedis> {
+    return startTestRedis(this, options);
   }
 
   async proxy(server: RedisServer): Promise<FaultProxy> {

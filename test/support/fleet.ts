@@ -1,13 +1,13 @@
-import type { Redis } from 'ioredis';
-
 import { withResolvers } from '../../lib/shared/deferred.js';
 import type { HandlerExtras, ServerRedisStreamsOptions, StreamProducer } from '../../lib/index.js';
+import type { RedisClient } from '../../lib/redis/connection/connection-target.js';
 import type { FaultBench } from './fault-bench.js';
 import { Ledger } from './ledger.js';
 import type { Account } from './ledger.js';
 import type { ChildTask } from './nest-child.js';
 import type { NestProcess, useNestProcesses } from './nest-process.js';
 import { pendingOf } from './streams.js';
+import type { TestRedis } from './test-redis.js';
 import { until } from './until.js';
 
 /** One start of a handler with a message. */
@@ -27,7 +27,7 @@ export interface Service extends NestProcess {
 }
 
 export interface FleetPlan {
-  readonly url: string;
+  readonly redis: TestRedis;
   readonly pattern: string;
   readonly options: Partial<ServerRedisStreamsOptions>;
   readonly extras?: HandlerExtras | undefined;
@@ -50,7 +50,7 @@ export class Fleet {
   readonly #deliveries = new Map<string, number>();
   readonly #bench: FaultBench;
   readonly #start: ReturnType<typeof useNestProcesses>;
-  readonly #admin: Redis;
+  readonly #admin: RedisClient;
   readonly #plan: FleetPlan;
 
   /**
@@ -59,7 +59,7 @@ export class Fleet {
   constructor(bench: FaultBench, start: ReturnType<typeof useNestProcesses>, plan: FleetPlan) {
     this.#bench = bench;
     this.#start = start;
-    this.#admin = bench.admin(plan.url);
+    this.#admin = plan.redis.client();
     this.#plan = plan;
   }
 
@@ -69,8 +69,8 @@ export class Fleet {
   }
 
   async start(name: string, options: Partial<ServerRedisStreamsOptions> = {}): Promise<Service> {
-    const { url, pattern, extras } = this.#plan;
-    const orders = { connection: url, group: GROUP, consumer: name, ...this.#plan.options, ...options };
+    const { redis, pattern, extras } = this.#plan;
+    const orders = { connection: redis.connection, group: GROUP, consumer: name, ...this.#plan.options, ...options };
     const service = await this.#start({ pattern, options: orders, extras, isSilent: true }, (event) => {
       const { started: n, id = '', deliveryCount = 0, done } = event;
       if (n !== undefined) this.#started({ service: name, n, id, deliveryCount });
@@ -166,7 +166,7 @@ export class Fleet {
 
   async #pendingOf(name: string): Promise<Array<[id: string, consumer: string, idle: number, deliveryCount: number]>> {
     // After its reply the server has processed everything sent before, including the end of the process's connections.
-    await this.#admin.ping();
+    await this.#admin.exists(this.#plan.pattern);
     return (await this.#admin.xpending(this.#plan.pattern, GROUP, '-', '+', 10_000, name)) as never;
   }
 

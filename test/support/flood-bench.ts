@@ -1,12 +1,11 @@
 import { beforeEach, expect } from '@jest/globals';
-import type { Redis } from 'ioredis';
-
 import type { RedisStreamer, ServerRedisStreamsOptions, StreamProducer } from '../../lib/index.js';
+import type { RedisClient } from '../../lib/redis/connection/connection-target.js';
 import { FaultBench } from './fault-bench.js';
 import { Ledger } from './ledger.js';
 import { uniqueName } from './redis.js';
-import type { RedisServer } from './redis-server.js';
 import { useTally } from './tally.js';
+import type { TestRedis } from './test-redis.js';
 
 /** The group of all consumers in these tests, unless a test sets another one. */
 export const GROUP = 'g';
@@ -26,17 +25,17 @@ export const ROLLING = {
 export class FloodBench {
   readonly faults = new FaultBench();
   readonly #tally = useTally();
-  server!: RedisServer;
-  admin!: Redis;
+  redis!: TestRedis;
+  admin!: RedisClient;
   streamer!: RedisStreamer;
   producer!: StreamProducer;
   ledger!: Ledger;
 
   constructor() {
     beforeEach(async () => {
-      this.server = await this.faults.server({ args: ['--appendonly', 'no', '--save', ''] });
-      this.admin = this.faults.admin(this.server.url);
-      this.streamer = await this.faults.streamer(this.server.url);
+      this.redis = await this.faults.redis({ isDurable: false });
+      this.admin = this.redis.client();
+      this.streamer = await this.faults.streamer(this.redis.connection);
       this.producer = await this.streamer.createGenericProducer();
       this.ledger = new Ledger();
     });
@@ -45,13 +44,21 @@ export class FloodBench {
   /** Options of a service whose messages are text, not JSON. */
   get service(): ServerRedisStreamsOptions {
     const deserializer = { deserialize: (payload: Buffer): string => payload.toString() };
-    return { connection: this.server.url, group: GROUP, deserializer };
+    return { connection: this.redis.connection, group: GROUP, deserializer };
   }
 
   /** Returns at least two unique stream names. */
   streams(count: number): [first: string, second: string, ...others: string[]] {
     const others = Array.from({ length: count - 2 }, (_, index) => uniqueName(`s${index + 2}`));
     return [uniqueName('s0'), uniqueName('s1'), ...others];
+  }
+
+  /** The same, in one slot, so that a script may use several of them in a cluster too. */
+  streamsOfOneSlot(count: number): [first: string, second: string, ...others: string[]] {
+    const tag = uniqueName('slot');
+    const [first, second, ...others] = this.streams(count);
+    const inSlot = (stream: string): string => `{${tag}}${stream}`;
+    return [inSlot(first), inSlot(second), ...others.map(inSlot)];
   }
 
   /** The number of pending entries of the group in all the streams together. */

@@ -1,6 +1,5 @@
-import type { Redis } from 'ioredis';
-
 import type { StreamProducer } from '../../lib/index.js';
+import type { RedisClient } from '../../lib/redis/connection/connection-target.js';
 import type { Ledger } from './ledger.js';
 
 const PER_TURN = 200;
@@ -31,7 +30,7 @@ export async function flood(producer: StreamProducer, ledger: Ledger, stream: st
 }
 
 /** The number of numbered messages delivered to a group, of all the streams together. */
-export async function deliveredCount(admin: Redis, group: string, streams: readonly string[]): Promise<number> {
+export async function deliveredCount(admin: RedisClient, group: string, streams: readonly string[]): Promise<number> {
   let given = 0;
   for (const stream of streams) {
     const rows = (await admin.xinfo('GROUPS', stream)) as Array<Array<string | number>>;

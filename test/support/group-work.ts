@@ -1,8 +1,7 @@
 import { setTimeout as pause } from 'node:timers/promises';
-import type { Redis } from 'ioredis';
-
 import { withResolvers } from '../../lib/shared/deferred.js';
 import type { LoadBalancedOptions, RedisStreamer, StreamConsumer, StreamProducer } from '../../lib/index.js';
+import type { RedisClient } from '../../lib/redis/connection/connection-target.js';
 import { drain } from './fault-bench.js';
 import { Ledger } from './ledger.js';
 import { until } from './until.js';
@@ -86,6 +85,14 @@ export class GroupWork {
     return (n) => this.ledger.sent(`${prefix}-${n}`, producer.send(`${prefix}-${n}`));
   }
 
+  /** The same for several streams in turn; the payload `m-4` of three streams goes to the second one. */
+  senderTo(producer: StreamProducer, streamKeys: readonly string[], prefix = 'm'): (n: number) => Promise<void> {
+    return (n) => {
+      const streamKey = streamKeys[n % streamKeys.length] as string;
+      return this.ledger.sent(`${prefix}-${n}`, producer.sendTo(streamKey, `${prefix}-${n}`));
+    };
+  }
+
   handled(message: Handled): void {
     const entry = `${message.streamKey} ${message.id} ${message.text()}`;
     this.#times.set(entry, (this.#times.get(entry) ?? 0) + 1);
@@ -111,7 +118,7 @@ export class GroupWork {
    * Waits until every confirmed message is handled, except those that may be missing, and until the group has
    * acknowledged everything in the streams: a message that was appended twice is handled twice.
    */
-  async settled(redis: Redis, streamKeys: string | readonly string[], mayBeMissing = NOTHING): Promise<Outcome> {
+  async settled(redis: RedisClient, streamKeys: string | readonly string[], mayBeMissing = NOTHING): Promise<Outcome> {
     const lost = (): string[] => this.ledger.account().lost.filter((payload) => !mayBeMissing.has(payload));
     const deadline = Date.now() + SETTLE_LIMIT;
     while (lost().length > 0 && Date.now() < deadline) await pause(50);
@@ -135,7 +142,7 @@ export class GroupWork {
 }
 
 /** Whether every entry of the stream was delivered to the group and is acknowledged. */
-async function isFinished(redis: Redis, streamKey: string): Promise<boolean> {
+async function isFinished(redis: RedisClient, streamKey: string): Promise<boolean> {
   try {
     const [last] = await redis.xrevrange(streamKey, '+', '-', 'COUNT', 1);
     const given = lastDeliveredId(await redis.xinfo('GROUPS', streamKey));
@@ -158,9 +165,12 @@ export interface StoredEntry {
   readonly payload: string;
 }
 
-export async function storedEntries(redis: Redis, streamKey: string): Promise<StoredEntry[]> {
-  const entries = await redis.xrange(streamKey, '-', '+');
-  return entries.map(([id, fields]) => ({ id, payload: fields[fields.indexOf('msg') + 1] as string }));
+export async function storedEntries(
+  redis: RedisClient,
+  streamKeys: string | readonly string[],
+): Promise<StoredEntry[]> {
+  const pages = await Promise.all([streamKeys].flat().map((streamKey) => redis.xrange(streamKey, '-', '+')));
+  return pages.flat().map(([id, fields]) => ({ id, payload: fields[fields.indexOf('msg') + 1] as string }));
 }
 
 /** Payloads that a stream has more than once. */

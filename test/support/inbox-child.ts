@@ -1,7 +1,8 @@
 import { RedisStreamer } from '../../lib/engine/streamer.js';
+import type { RedisStreamsConnection } from '../../lib/redis/connection/connection-target.js';
 
 export interface InboxInput {
-  url: string;
+  connection: RedisStreamsConnection;
   stream: string;
   consumer: string;
 }
@@ -17,12 +18,15 @@ export interface InboxLine {
   deliveryCount: number;
 }
 
+/** In a cluster the record of a message and the work are in one slot. */
+const balanceOf = (key: string): string => `{${key}}:balance`;
+
 // The program of a consumer that exits between its work and the acknowledgement, or before the work is recorded.
-const { url, stream, consumer: name } = JSON.parse(process.argv[2] as string) as InboxInput;
+const { connection, stream, consumer: name } = JSON.parse(process.argv[2] as string) as InboxInput;
 
 async function run(): Promise<void> {
   process.stdin.on('close', () => process.exit()).resume();
-  const streamer = await RedisStreamer.connect(url, { blockTimeout: 500 });
+  const streamer = await RedisStreamer.connect(connection, { blockTimeout: 500 });
   const inbox = streamer.createInbox('accounting');
   const consumer = await streamer.createConsumer(stream, {
     mode: 'load-balanced',
@@ -39,7 +43,7 @@ async function run(): Promise<void> {
     process.stdout.write(`${JSON.stringify(line)}\n`);
     await inbox.once(message, async () => {
       if (isFirst && crash === 'before-record') process.exit(7);
-      return [['INCRBY', 'balance', amount]];
+      return [['INCRBY', balanceOf(stream), amount]];
     });
     if (isFirst && crash === 'before-ack') process.exit(7);
     consumer.ack(message);

@@ -69,13 +69,13 @@ class Seen {
 }
 
 /** Runs a service with slow handlers until the next command. */
-async function serve({ url, stream, takes, backlog }: ServeInput): Promise<void> {
+async function serve({ connection, stream, takes, backlog }: ServeInput): Promise<void> {
   const seen = new Seen(backlog);
   const controller = onEvent(stream, async ({ n }: { n: number }) => {
     await pause(takes);
     seen.add(n);
   });
-  const strategy = new ServerRedisStreams({ connection: url, group: 'service', logger });
+  const strategy = new ServerRedisStreams({ connection, group: 'service', logger });
   const module = moduleOf({ controllers: [controller] });
   const app = await NestFactory.createMicroservice<MicroserviceOptions>(module, { strategy, logger: false });
   await app.listen();
@@ -87,7 +87,7 @@ async function serve({ url, stream, takes, backlog }: ServeInput): Promise<void>
 }
 
 /** Pages of 200 messages, of which one is not handled, stay in the process only as long as their messages. */
-async function wait({ url, stream, ordered, every, backlog }: WaitInput): Promise<void> {
+async function wait({ connection, stream, ordered, every, backlog }: WaitInput): Promise<void> {
   let handled = 0;
   let failed = 0;
   const controller = onEvent(
@@ -103,7 +103,7 @@ async function wait({ url, stream, ordered, every, backlog }: WaitInput): Promis
   );
   const retry = { attempts: 3, delay: 600_000, maxDelay: 600_000 };
   const sizes = { batchSize: 200, prefetch: 400 };
-  const strategy = new ServerRedisStreams({ connection: url, group: 'service', logger, retry, ...sizes });
+  const strategy = new ServerRedisStreams({ connection, group: 'service', logger, retry, ...sizes });
   const module = moduleOf({ controllers: [controller] });
   const app = await NestFactory.createMicroservice<MicroserviceOptions>(module, { strategy, logger: false });
   await writeReport('begun');
@@ -115,8 +115,8 @@ async function wait({ url, stream, ordered, every, backlog }: WaitInput): Promis
 }
 
 /** Reads `read` messages; pauses after every `pauseEvery` of them, so that the buffer becomes full. */
-async function consume({ url, stream, options, read, pauseEvery }: ConsumeInput): Promise<void> {
-  const streamer = await RedisStreamer.connect(url, { logger });
+async function consume({ connection, stream, options, read, pauseEvery }: ConsumeInput): Promise<void> {
+  const streamer = await RedisStreamer.connect(connection, { logger });
   const consumer = (await streamer.createConsumer(stream, options)) as AcknowledgingConsumer;
   const seen = new Seen(read);
   for (let count = 1; count <= read; count += 1) {
@@ -132,8 +132,8 @@ async function consume({ url, stream, options, read, pauseEvery }: ConsumeInput)
 }
 
 /** Sends without a pause until the queue is full, then until `refusals` sends were refused. */
-async function produce({ url, stream, by, text, size, refusals }: ProduceInput): Promise<void> {
-  const streamer = await RedisStreamer.connect(url, { logger });
+async function produce({ connection, stream, by, text, size, refusals }: ProduceInput): Promise<void> {
+  const streamer = await RedisStreamer.connect(connection, { logger });
   const producer = await streamer.createProducer(stream);
   const counts = { accepted: 0, refused: 0, confirmed: 0, failed: 0 };
   const onError = (error: unknown): void => {

@@ -1,9 +1,9 @@
-import type { LoadBalancedOptions } from '../../lib/index.js';
+import type { LoadBalancedOptions, RedisStreamsConnection } from '../../lib/index.js';
 import { useChildProgram } from './child-program.js';
 import { until } from './until.js';
 
 interface StreamTarget {
-  readonly url: string;
+  readonly connection: RedisStreamsConnection;
   readonly stream: string;
 }
 

@@ -1,6 +1,5 @@
-import type { Redis } from 'ioredis';
-
 import type { Receipt, StreamProducer } from '../../lib/index.js';
+import type { RedisClient } from '../../lib/redis/connection/connection-target.js';
 import type { Ledger } from './ledger.js';
 import { until } from './until.js';
 
@@ -18,7 +17,7 @@ end`;
  * The flooded stream has numbered messages.
  */
 export class Overtaking {
-  readonly #admin: Redis;
+  readonly #admin: RedisClient;
   readonly #ledger: Ledger;
   readonly #flooded: string;
   readonly #group: string;
@@ -26,7 +25,7 @@ export class Overtaking {
   /** Number of messages of the flooded stream that were handed out. */
   floodHandedOut = 0;
 
-  constructor(admin: Redis, ledger: Ledger, flooded: string, group: string) {
+  constructor(admin: RedisClient, ledger: Ledger, flooded: string, group: string) {
     this.#admin = admin;
     this.#ledger = ledger;
     this.#flooded = flooded;

@@ -1,5 +1,6 @@
 import { setTimeout as pause } from 'node:timers/promises';
 
+import type { RedisClient } from '../../lib/redis/connection/connection-target.js';
 import type { FaultBench } from './fault-bench.js';
 
 const INTERVAL = 20;
@@ -14,8 +15,7 @@ export class OwnershipMonitor {
   readonly #watching: Promise<void>;
   #isOver = false;
 
-  constructor(bench: FaultBench, url: string, stream: string, group: string) {
-    const client = bench.admin(url);
+  constructor(bench: FaultBench, client: RedisClient, stream: string, group: string) {
     const look = async (): Promise<void> => {
       const rows = (await client.xpending(stream, group, '-', '+', 10_000)) as Array<[string, string, number, number]>;
       for (const [id, consumer, , deliveryCount] of rows) {

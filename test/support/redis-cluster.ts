@@ -34,6 +34,8 @@ const SLOTS = 16_384;
 export class RedisCluster {
   readonly masters: readonly ClusterNode[];
   readonly replicas: readonly ClusterNode[];
+  readonly #added: ClusterNode[] = [];
+  readonly #settings: Required<Pick<RedisClusterOptions, 'nodeTimeout' | 'args'>>;
 
   static async start({
     replicas = false,
@@ -43,7 +45,7 @@ export class RedisCluster {
     const count = replicas ? 2 * MASTERS : MASTERS;
     const starts = await Promise.allSettled(Array.from({ length: count }, () => startNode(nodeTimeout, args)));
     const nodes = starts.flatMap((start) => (start.status === 'fulfilled' ? [start.value] : []));
-    const cluster = new RedisCluster(nodes);
+    const cluster = new RedisCluster(nodes, { nodeTimeout, args });
     try {
       for (const start of starts) if (start.status === 'rejected') throw start.reason;
       await cluster.#form();
@@ -54,13 +56,17 @@ export class RedisCluster {
     }
   }
 
-  private constructor(nodes: readonly ClusterNode[]) {
+  private constructor(
+    nodes: readonly ClusterNode[],
+    settings: Required<Pick<RedisClusterOptions, 'nodeTimeout' | 'args'>>,
+  ) {
+    this.#settings = settings;
     this.masters = nodes.slice(0, MASTERS);
     this.replicas = nodes.slice(MASTERS);
   }
 
   get nodes(): readonly ClusterNode[] {
-    return [...this.masters, ...this.replicas];
+    return [...this.masters, ...this.replicas, ...this.#added];
   }
 
   get connection(): ClusterConnection {
@@ -128,8 +134,8 @@ export class RedisCluster {
     }
     await midway();
     // The new owner first, so that one node serves the slot even if a later step fails.
-    for (const { admin } of [target, source, ...this.masters.filter((node) => node !== target && node !== source)]) {
-      await admin.cluster('SETSLOT', slot, 'NODE', target.id);
+    for (const { admin } of [target, source, ...this.nodes.filter((node) => node !== target && node !== source)]) {
+      if (await isMaster(admin)) await admin.cluster('SETSLOT', slot, 'NODE', target.id);
     }
   }
 
@@ -146,6 +152,37 @@ export class RedisCluster {
     await until('all nodes know the new owner of the slot', () =>
       this.#all(async (node) => (await ownerOf(slot, node)) === target.id),
     );
+  }
+
+  /** Starts a master without slots, and its replica. */
+  async addPair(): Promise<[master: ClusterNode, replica: ClusterNode]> {
+    const { nodeTimeout, args } = this.#settings;
+    const [first] = this.masters as [ClusterNode];
+    const added: ClusterNode[] = [];
+    for (let count = 0; count < 2; count += 1) {
+      const node = await startNode(nodeTimeout, args);
+      this.#added.push(node);
+      added.push(node);
+      await first.admin.cluster('MEET', node.server.host, node.server.port);
+    }
+    const [master, replica] = added as [ClusterNode, ClusterNode];
+    await until('all nodes know the new ones', () => this.#all(({ admin }) => knows(admin, this.nodes.length)), 20_000);
+    await replica.admin.cluster('REPLICATE', master.id);
+    await until('the new replica is in step', async () =>
+      /^slave0:.*state=online/m.test(await master.admin.info('replication')),
+    );
+    return [master, replica];
+  }
+
+  /** Stops nodes that have no slots, after all others have forgotten them. */
+  async remove(nodes: readonly ClusterNode[]): Promise<void> {
+    const others = this.nodes.filter((node) => !nodes.includes(node));
+    for (const { admin } of others) for (const { id } of nodes) await admin.cluster('FORGET', id);
+    for (const node of nodes) {
+      this.#added.splice(this.#added.indexOf(node), 1);
+      endClient(node.admin);
+      await node.server.stop();
+    }
   }
 
   async stop(): Promise<void> {
@@ -215,7 +252,11 @@ async function knows(admin: Redis, count: number): Promise<boolean> {
   return lines.length === count && lines.every((line) => / connected(?: |$)/.test(line) && !/handshake/.test(line));
 }
 
-async function isServing(admin: Redis): Promise<boolean> {
+export async function isMaster(admin: Redis): Promise<boolean> {
+  return (await admin.info('replication')).includes('role:master');
+}
+
+export async function isServing(admin: Redis): Promise<boolean> {
   const info = String(await admin.cluster('INFO'));
   return /cluster_state:ok/.test(info) && info.includes(`cluster_slots_ok:${SLOTS}`);
 }

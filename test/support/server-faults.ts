@@ -3,7 +3,9 @@ import { join } from 'node:path';
 import { setTimeout as pause } from 'node:timers/promises';
 import type { Redis } from 'ioredis';
 
+import { endClient, nodeClient } from './node-client.js';
 import type { RedisServer } from './redis-server.js';
+import { IS_CLUSTER } from './test-redis.js';
 import { until } from './until.js';
 
 interface FaultTarget {
@@ -43,6 +45,21 @@ async function failToSave({ server, admin }: FaultTarget): Promise<void> {
   await until('saving works', isSaved);
 }
 
+async function followNobody(admin: Redis): Promise<void> {
+  await admin.call('REPLICAOF', '127.0.0.1', '1');
+  await pause(400);
+  await admin.call('REPLICAOF', 'NO', 'ONE');
+}
+
+/** A master of a cluster becomes the replica of its replica, and answers MOVED. */
+async function changePlaces(admin: Redis): Promise<void> {
+  const port = /^slave0:ip=127\.0\.0\.1,port=(\d+)/m.exec(await admin.info('replication'))?.[1] as string;
+  const replica = nodeClient(`redis://127.0.0.1:${port}`);
+  await replica.cluster('FAILOVER');
+  await until('the replica is the master', async () => (await replica.info('replication')).includes('role:master'));
+  endClient(replica);
+}
+
 /** Sends wait for the end of each of these faults, so none of them fails. */
 export const SERVER_FAULTS: ReadonlyArray<readonly [what: string, fault: ServerFault]> = [
   ['ends all connections (CLIENT KILL)', ({ admin }) => kill(admin)],
@@ -51,19 +68,12 @@ export const SERVER_FAULTS: ReadonlyArray<readonly [what: string, fault: ServerF
     'pauses all writes for longer than the block time of a read (CLIENT PAUSE WRITE)',
     ({ admin }) => pauseClients(admin, 2_800, 'WRITE'),
   ],
-  [
-    'is a replica for a while (READONLY)',
-    async ({ admin }) => {
-      await admin.call('REPLICAOF', '127.0.0.1', '1');
-      await pause(400);
-      await admin.call('REPLICAOF', 'NO', 'ONE');
-    },
-  ],
+  ['is a replica for a while (READONLY)', ({ admin }) => (IS_CLUSTER ? changePlaces(admin) : followNobody(admin))],
   ['cannot persist (MISCONF)', failToSave],
   [
     'lacks replicas (NOREPLICAS)',
     async ({ admin }) => {
-      await admin.config('SET', 'min-replicas-to-write', '1');
+      await admin.config('SET', 'min-replicas-to-write', '9');
       await pause(400);
       await admin.config('SET', 'min-replicas-to-write', '0');
     },

@@ -1,6 +1,5 @@
-import type { Redis } from 'ioredis';
-
 import { compareEntryIds } from '../../lib/redis/commands/entry-id.js';
+import type { RedisClient } from '../../lib/redis/connection/connection-target.js';
 import { GROUP, lastDeliveredId } from './group-work.js';
 
 /** The payloads in a stream right before a command ran. */
@@ -17,7 +16,7 @@ const MOST_PENDING = 10_000;
  * Takes a snapshot of a stream and runs a command in one transaction, so that no other client can change the stream in
  * between.
  */
-export async function snapshotAndRun(redis: Redis, streamKey: string, ...command: string[]): Promise<Snapshot> {
+export async function snapshotAndRun(redis: RedisClient, streamKey: string, ...command: string[]): Promise<Snapshot> {
   const replies = await redis
     .multi([
       ['xrange', streamKey, '-', '+'],

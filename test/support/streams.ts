@@ -9,6 +9,7 @@ import type {
   StreamProducer,
   StreamerOptions,
 } from '../../lib/index.js';
+import type { RedisClient } from '../../lib/redis/connection/connection-target.js';
 import { redisUrl } from './redis.js';
 import { until } from './until.js';
 
@@ -115,13 +116,13 @@ export interface PendingRow {
 }
 
 /** The pending entries list of a group on the server. */
-export async function pendingOf(redis: Redis, key: string, group: string): Promise<PendingRow[]> {
-  const rows = (await redis.xpending(key, group, '-', '+', 1_000)) as Array<[string, string, number, number]>;
+export async function pendingOf(redis: RedisClient, key: string, group: string): Promise<PendingRow[]> {
+  const rows = (await redis.xpending(key, group, '-', '+', 10_000)) as Array<[string, string, number, number]>;
   return rows.map(([id, consumer, idle, deliveryCount]) => ({ id, consumer, idle, deliveryCount }));
 }
 
 /** The consumer names of a group on the server. */
-export async function consumersOf(redis: Redis, key: string, group: string): Promise<string[]> {
+export async function consumersOf(redis: RedisClient, key: string, group: string): Promise<string[]> {
   const rows = (await redis.xinfo('CONSUMERS', key, group)) as Array<Array<string | number>>;
   return rows.map((row) => String(row[1]));
 }

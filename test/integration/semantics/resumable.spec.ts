@@ -58,7 +58,7 @@ describe('resumable', () => {
     } as const;
     await sendNumbers(producer, 0, 4);
     const child = await startConsumerProcess({
-      url: streams.url,
+      connection: streams.url,
       streamKey: stream,
       options,
       read: 5,
@@ -88,7 +88,7 @@ describe('resumable', () => {
     const options = { mode: 'resumable', group, autoStreamReset: 'earliest', autoCommit: 'disabled' } as const;
     await sendNumbers(producer, 0, 4);
     const child = await startConsumerProcess({
-      url: streams.url,
+      connection: streams.url,
       streamKey: stream,
       options,
       read: 5,
@@ -115,7 +115,7 @@ describe('resumable', () => {
     const options = { mode: 'resumable', group, autoStreamReset: 'earliest', autoCommit: 'disabled' } as const;
     await sendNumbers(producer, 0, 4);
     const child = await startConsumerProcess({
-      url: streams.url,
+      connection: streams.url,
       streamKey: stream,
       options,
       read: 5,

@@ -34,7 +34,7 @@ let pattern: string;
 let producer: StreamProducer;
 
 beforeEach(async () => {
-  redis = await bench.redis();
+  redis = await bench.lastingRedis();
   pattern = uniqueName('crash');
   producer = await (await bench.streamer(redis.connection)).createProducer(pattern);
 });

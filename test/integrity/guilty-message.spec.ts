@@ -26,7 +26,7 @@ let pattern: string;
 let producer: StreamProducer;
 
 beforeEach(async () => {
-  redis = await bench.redis();
+  redis = await bench.lastingRedis();
   admin = redis.client();
   pattern = uniqueName('guilty');
   producer = await (await bench.streamer(redis.connection)).createProducer(pattern);

@@ -32,7 +32,7 @@ let ledger: Ledger;
 let handlings: Map<string, number[]>;
 
 beforeEach(async () => {
-  redis = await bench.redis();
+  redis = await bench.lastingRedis();
   admin = redis.client();
   pattern = uniqueName('poison');
   producer = await (await bench.streamer(redis.connection)).createProducer(pattern);

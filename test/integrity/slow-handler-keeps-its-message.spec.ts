@@ -34,7 +34,7 @@ let ledger: Ledger;
 let owners: OwnershipMonitor;
 
 beforeEach(async () => {
-  redis = await bench.redis();
+  redis = await bench.lastingRedis();
   admin = redis.client();
   pattern = uniqueName('slow');
   server = await redis.masterOf(pattern);

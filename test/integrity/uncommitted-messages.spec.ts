@@ -27,7 +27,7 @@ let producer: StreamProducer;
 let audit: AckAudit;
 
 beforeEach(async () => {
-  redis = await bench.redis();
+  redis = await bench.lastingRedis();
   admin = redis.client();
   stream = uniqueName('commit');
   // With exactly-once a duplicate append cannot look like a message that was handled twice.

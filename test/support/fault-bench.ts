@@ -1,4 +1,4 @@
-import { afterEach } from '@jest/globals';
+import { afterAll, afterEach } from '@jest/globals';
 import { Redis } from 'ioredis';
 
 import type { BasicConsumer } from '../../lib/engine/consuming/consumer-types.js';
@@ -11,7 +11,7 @@ import type { RedisStreamsConnection } from '../../lib/redis/connection/connecti
 import { FaultProxy } from './fault-proxy.js';
 import type { Ledger } from './ledger.js';
 import { RedisServer, type RedisServerOptions } from './redis-server.js';
-import { startTestRedis } from './test-redis.js';
+import { keepTestRedis, startTestRedis, stopLastingRedis } from './test-redis.js';
 import type { TestRedis, TestRedisOptions } from './test-redis.js';
 
 /**
@@ -25,6 +25,7 @@ export class FaultBench {
 
   constructor() {
     afterEach(() => this.#cleanUp());
+    afterAll(stopLastingRedis);
   }
 
   async server(options?: RedisServerOptions): Promise<RedisServer> {
@@ -36,6 +37,11 @@ export class FaultBench {
   /** A server or a cluster, as `REDIS_TOPOLOGY` says. */
   redis(options?: TestRedisOptions): Promise<TestRedis> {
     return startTestRedis(this, options);
+  }
+
+  /** The same, for tests that change nothing of it and use names of their own; a cluster then serves a whole file. */
+  lastingRedis(options?: TestRedisOptions): Promise<TestRedis> {
+    return keepTestRedis(this, options);
   }
 
   async proxy(server: RedisServer): Promise<FaultProxy> {

@@ -33,7 +33,7 @@ export class FloodBench {
 
   constructor() {
     beforeEach(async () => {
-      this.redis = await this.faults.redis({ isDurable: false });
+      this.redis = await this.faults.lastingRedis({ isDurable: false });
       this.admin = this.redis.client();
       this.streamer = await this.faults.streamer(this.redis.connection);
       this.producer = await this.streamer.createGenericProducer();

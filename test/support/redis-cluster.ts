@@ -135,7 +135,10 @@ export class RedisCluster {
     await midway();
     // The new owner first, so that one node serves the slot even if a later step fails.
     for (const { admin } of [target, source, ...this.nodes.filter((node) => node !== target && node !== source)]) {
-      if (await isMaster(admin)) await admin.cluster('SETSLOT', slot, 'NODE', target.id);
+      // A master that has given its last slot away becomes a replica as soon as it hears of it, and then refuses this.
+      await admin.cluster('SETSLOT', slot, 'NODE', target.id).catch(async (error: unknown) => {
+        if (await isMaster(admin)) throw error;
+      });
     }
   }
 

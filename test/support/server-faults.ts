@@ -18,6 +18,10 @@ interface FaultTarget {
 /** Causes a temporary fault on the server; resolves when it is over. */
 export type ServerFault = (target: FaultTarget) => Promise<void>;
 
+/** Milliseconds; a pause of writes that is ended before. */
+const LONG_PAUSE = 30_000;
+const LIMIT = 25_000;
+
 const kill = async (admin: Redis): Promise<void> => {
   await admin.call('CLIENT', 'KILL', 'TYPE', 'normal', 'SKIPME', 'yes');
 };
@@ -51,12 +55,33 @@ async function followNobody(admin: Redis): Promise<void> {
   await admin.call('REPLICAOF', 'NO', 'ONE');
 }
 
-/** A master of a cluster becomes the replica of its replica, and answers MOVED. */
+/**
+ * A master of a cluster becomes the replica of its replica, and answers MOVED. Nothing is written meanwhile, so the replica, which does
+ * not have to be elected, has everything. Redis 6.0 cannot pause writes alone; there the replica asks its master to do so.
+ */
 async function changePlaces(admin: Redis): Promise<void> {
   const port = /^slave0:ip=127\.0\.0\.1,port=(\d+)/m.exec(await admin.info('replication'))?.[1] as string;
   const replica = nodeClient(`redis://127.0.0.1:${port}`);
-  await replica.cluster('FAILOVER');
-  await until('the replica is the master', async () => (await replica.info('replication')).includes('role:master'));
+  const isRole = async (client: Redis, role: string): Promise<boolean> =>
+    (await client.info('replication')).includes(`role:${role}`);
+  const offsetOf = async (client: Redis, name: string): Promise<number> =>
+    Number(new RegExp(`^${name}:(\\d+)`, 'm').exec(await client.info('replication'))?.[1]);
+  const canPause = await admin.call('CLIENT', 'PAUSE', LONG_PAUSE, 'WRITE').then(
+    () => true,
+    () => false,
+  );
+  if (canPause) {
+    const goal = await offsetOf(admin, 'master_repl_offset');
+    await until(
+      'the replica has everything',
+      async () => (await offsetOf(replica, 'slave_repl_offset')) >= goal,
+      LIMIT,
+    );
+    await replica.call('CLUSTER', 'FAILOVER', 'TAKEOVER');
+  } else await replica.cluster('FAILOVER');
+  await until('the replica is the master', () => isRole(replica, 'master'), LIMIT);
+  await until('the master is a replica', () => isRole(admin, 'slave'), LIMIT);
+  if (canPause) await admin.call('CLIENT', 'UNPAUSE');
   endClient(replica);
 }
 

@@ -47,8 +47,26 @@ export interface TestRedisOptions {
 }
 
 /** Starts the Redis of a test; the bench stops it after the test. */
-export function startTestRedis(bench: FaultBench, options: TestRedisOptions = {}): Promise<TestRedis> {
-  return IS_CLUSTER ? startCluster(bench, options) : startSingle(bench, options);
+export async function startTestRedis(bench: FaultBench, options: TestRedisOptions = {}): Promise<TestRedis> {
+  if (!IS_CLUSTER) return startSingle(bench, options);
+  const cluster = await startCluster(options);
+  bench.endLater(() => cluster.stop());
+  return clusterRedis(bench, cluster);
+}
+
+/** The cluster of the tests of this file; Jest loads the module once for each file. */
+let lasting: RedisCluster | undefined;
+
+/** The same where tests change nothing of the server and use names of their own: a cluster then serves all tests of the file. */
+export async function keepTestRedis(bench: FaultBench, options: TestRedisOptions = {}): Promise<TestRedis> {
+  if (!IS_CLUSTER) return startSingle(bench, options);
+  lasting ??= await startCluster(options);
+  return clusterRedis(bench, lasting);
+}
+
+export async function stopLastingRedis(): Promise<void> {
+  await lasting?.stop();
+  lasting = undefined;
 }
 
 async function connectionsTo(admins: readonly Redis[]): Promise<number> {
@@ -87,13 +105,15 @@ const NO_FAILOVER = 600_000;
 /** Each write is passed to the system before its reply, so it survives a kill of the process; `everysec` may hold it back. */
 const DURABLE = ['--save', '', '--appendonly', 'yes', '--appendfsync', 'no'];
 
-async function startCluster(bench: FaultBench, { isDurable = true, args = [] }: TestRedisOptions): Promise<TestRedis> {
-  const cluster = await RedisCluster.start({
+function startCluster({ isDurable = true, args = [] }: TestRedisOptions): Promise<RedisCluster> {
+  return RedisCluster.start({
     replicas: true,
     nodeTimeout: NO_FAILOVER,
     args: [...(isDurable ? DURABLE : VOLATILE), ...args],
   });
-  bench.endLater(() => cluster.stop());
+}
+
+function clusterRedis(bench: FaultBench, cluster: RedisCluster): TestRedis {
   const masters = cluster.masters.map(({ server }) => server);
   const admins = cluster.masters.map(({ admin }) => admin);
   const masterOf = async (key: string): Promise<ClusterNode> => cluster.masterOf(key);

@@ -183,6 +183,26 @@ describe('a destroyed group', () => {
     for (const consumer of consumers) void drain(consumer, (message) => seen.add(message.text()));
     await until('all are handed out', () => all.every((text) => seen.has(text)));
   });
+
+  it('leaves no message pending that is acknowledged while the group is created again', async () => {
+    const proxy = await bench.proxy(server);
+    const slow = await bench.streamer(proxy.url, { blockTimeout: 1_000 });
+    const options = { mode: 'load-balanced', ...GROUP, autoCommit: 'rolling', autoCommitInterval: 1 } as const;
+    const consumer = await slow.createConsumer('s', options);
+    await admin.xadd('s', '*', 'msg', 'running');
+    const message = await consumer.next();
+    // From the reply of XGROUP CREATE on, the consumer takes two round trips until the message is pending again.
+    proxy.delay(100);
+    await admin.xgroup('DESTROY', 's', 'g');
+    await until('the group is created again', () => bench.log.some((line) => line.includes('created again')));
+    consumer.ack(message);
+
+    await admin.xadd('s', '*', 'msg', 'next');
+    const next = await consumer.next();
+    expect(next.text()).toBe('next');
+    consumer.ack(next);
+    await until('nothing is pending', async () => (await admin.xpending('s', 'g'))[0] === 0);
+  });
 });
 
 describe('a consumer that is deleted while it lives', () => {

@@ -4,7 +4,12 @@ import { StreamMissingError } from '../../../errors.js';
 import type { RedisStreamsLogger } from '../../../shared/logger.js';
 import { compareEntryIds } from '../../../redis/commands/entry-id.js';
 import { classifyRedisError } from '../../../redis/commands/redis-error.js';
-import type { GroupCommands, PendingCommands, ReadCommands } from '../../../redis/commands/stream-commands.js';
+import type {
+  GroupCommands,
+  PendingCommands,
+  PendingEntry,
+  ReadCommands,
+} from '../../../redis/commands/stream-commands.js';
 import type { Partition } from '../partition.js';
 import type { Claims } from '../recovery/claims.js';
 import type { AutoStreamReset } from '../../options/options.js';
@@ -177,12 +182,12 @@ export class GroupReader implements StreamReader {
    */
   async #restorePending(partition: Partition): Promise<void> {
     const { pending, group, consumer } = this.#options;
-    const ids = [...partition.owned].flatMap(([id, state]) => (state === 'settled' || state === 'skipped' ? [] : [id]));
-    const owned = ids.map((id) => ({ id, deliveryCount: 1 }));
-    const entries = [...owned, ...[...partition.givenBack].map(([id, deliveryCount]) => ({ id, deliveryCount }))];
+    if (entriesToRestore(partition).length === 0) return;
     // Another consumer may have created the group; and from a group that never vanished no entry must be taken.
-    if (entries.length === 0 || (await pending.pending(partition.key, group, { consumer, count: 1 })).length > 0)
-      return;
+    if ((await pending.pending(partition.key, group, { consumer, count: 1 })).length > 0) return;
+    // Chosen after the reply: what was acknowledged until then would be pending again, and acknowledged no more.
+    const entries = entriesToRestore(partition);
+    if (entries.length === 0) return;
     await pending.restore(partition.key, group, consumer, entries);
   }
 
@@ -190,4 +195,13 @@ export class GroupReader implements StreamReader {
     const groups = await this.#options.groups.groups(partition.key);
     return groups.find(({ name }) => name === this.#options.group)?.lastDeliveredId ?? ID_BEFORE_ALL;
   }
+}
+
+/** What is pending according to this process: unsettled entries that it owns, and those that it gave back in a pause. */
+function entriesToRestore({ owned, givenBack }: Partition): Array<Pick<PendingEntry, 'id' | 'deliveryCount'>> {
+  const unsettled = [...owned].filter(([, state]) => state !== 'settled' && state !== 'skipped');
+  return [
+    ...unsettled.map(([id]) => ({ id, deliveryCount: 1 })),
+    ...[...givenBack].map(([id, deliveryCount]) => ({ id, deliveryCount })),
+  ];
 }

@@ -10,6 +10,7 @@ export type { GroupConsumerInfo, GroupInfo, PendingEntry, RedisEffect } from './
 export type {
   AcknowledgingConsumer,
   BasicConsumer,
+  ConsumerEvents,
   ConsumerFor,
   OnlyOptionsOf,
   RewindTarget,
@@ -24,6 +25,7 @@ export type {
   GroupOptions,
   LeaseRenewalBy,
   LoadBalancedOptions,
+  OwnershipOptions,
   ProducerOptions,
   ReadingOptions,
   RealTimeOptions,
@@ -44,6 +46,7 @@ export type {
 } from './engine/health.js';
 export { Inbox, idempotencyKey } from './engine/admin/inbox.js';
 export type { InboxOptions } from './engine/admin/inbox.js';
+export { ShardAssignment } from './engine/consuming/ownership/shard-assignment.js';
 export type { PauseReason } from './engine/consuming/partition.js';
 export type { LoopReport, LoopState } from './engine/consuming/reading/loop-watchdog.js';
 export type { RetentionOptions, TrimOptions, TrimResult } from './engine/admin/retention.js';
@@ -73,6 +76,7 @@ export type { BasicConsumer as StreamConsumer } from './engine/consuming/consume
 export { StreamManager } from './engine/admin/stream-manager.js';
 export type { DelayedMessage, DelayedQuery, PendingQuery } from './engine/admin/stream-manager.js';
 export type { RangeBound } from './engine/admin/range-bound.js';
+export { ShardOwnerDetails } from './engine/admin/shard-owner-details.js';
 export type { GroupDetails, ShardDetails, StreamDetails } from './engine/admin/stream-details.js';
 export type {
   DeadLetterError,

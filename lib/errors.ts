@@ -1,55 +1,8 @@
-import { errorText, withoutCredentials } from './shared/error-text.js';
+import { RedisStreamsError } from './shared/errors.js';
+import { errorText } from './shared/error-text.js';
 
-/** What every error of this package has; `code` never changes, `message` may. */
-export interface RedisStreamsErrorOptions {
-  cause?: unknown;
-  retryable?: boolean;
-}
-
-/** Base class of all errors that this package throws, rejects with, or reports. */
-export class RedisStreamsError extends Error {
-  /** Stable identification, `ERR_…`. */
-  readonly code: string;
-  /** Whether the same call may succeed later without a change by the caller. */
-  readonly retryable: boolean;
-
-  constructor(code: string, message: string, options: RedisStreamsErrorOptions = {}) {
-    super(message, 'cause' in options ? { cause: options.cause } : undefined);
-    this.name = new.target.name;
-    this.code = code;
-    this.retryable = options.retryable ?? false;
-  }
-}
-
-/** Stands for a value that an error must neither name nor hold. */
-const HIDDEN = Symbol('hidden');
-
-/** An option or argument was refused before any I/O. */
-export class InvalidOptionError extends RedisStreamsError {
-  override readonly name: string = 'InvalidOptionError';
-  /** Name of the option or argument, as the caller wrote it. */
-  readonly option: string;
-  /** The value that was given; undefined where it may hold a password or a payload, as a URL and an object may. */
-  readonly value: unknown;
-
-  constructor(option: string, rule: string, value: unknown, cause?: unknown) {
-    super(
-      'ERR_INVALID_OPTION',
-      withoutCredentials(`${option} ${rule}${value === HIDDEN ? '' : `; got ${describe(value)}`}`),
-      cause === undefined ? {} : { cause },
-    );
-    this.option = withoutCredentials(option);
-    this.value = value === HIDDEN || isConfidential(value) ? undefined : value;
-  }
-
-  /**
-   * For a value that may hold a password, or that the rule describes.
-   * @internal
-   */
-  static withoutValue(option: string, rule: string, cause?: unknown): InvalidOptionError {
-    return new InvalidOptionError(option, rule, HIDDEN, cause);
-  }
-}
+export { InvalidOptionError, RedisStreamsError } from './shared/errors.js';
+export type { RedisStreamsErrorOptions } from './shared/errors.js';
 
 /** The call makes no sense with the options that the object was created with. */
 export class UnsupportedOperationError extends RedisStreamsError {
@@ -443,6 +396,48 @@ export class ConsumerNameInUseError extends RedisStreamsError {
   }
 }
 
+/**
+ * Another consumer may own a shard that this one owned: its lease was not renewed in time. It is reported, and its acknowledgements
+ * are refused; the next owner handles their messages again.
+ */
+export class ShardLeaseLostError extends RedisStreamsError {
+  override readonly name: string = 'ShardLeaseLostError';
+  /** The key of the shard. */
+  readonly streamKey: string;
+  readonly group: string;
+
+  constructor(streamKey: string, group: string, refusedAcks: number) {
+    const acks = refusedAcks === 1 ? '1 acknowledgement is' : `${refusedAcks} acknowledgements are`;
+    const consequence =
+      refusedAcks === 0 ? 'its handlers should stop' : `${acks} refused, and the messages handled again`;
+    super(
+      'ERR_SHARD_LEASE_LOST',
+      `The lease of the shard '${streamKey}' in group '${group}' is lost: another consumer may own it; ${consequence}`,
+    );
+    this.streamKey = streamKey;
+    this.group = group;
+  }
+}
+
+/** A message failed at every attempt, and with `onPoison: 'halt'` its shard is not read any more; nothing of it is skipped. */
+export class ShardHaltedError extends RedisStreamsError {
+  override readonly name: string = 'ShardHaltedError';
+  /** The key of the shard. */
+  readonly streamKey: string;
+  /** Id of the message. */
+  readonly id: string;
+
+  constructor(streamKey: string, id: string, reason: string, cause: unknown) {
+    super(
+      'ERR_SHARD_HALTED',
+      `The shard '${streamKey}' is halted at the message ${id}: ${reason}; the next owner of the shard tries it once more`,
+      { cause },
+    );
+    this.streamKey = streamKey;
+    this.id = id;
+  }
+}
+
 /** The producer has ended; it accepts nothing any more. */
 export class ProducerEndedError extends RedisStreamsError {
   override readonly name: string = 'ProducerEndedError';
@@ -472,22 +467,4 @@ export class ConsumerPendingError extends RedisStreamsError {
     );
     this.pending = pending;
   }
-}
-
-/** An error is logged with its properties. A list of lists counts as an object: it may be a payload, however deep. */
-function isConfidential(value: unknown): boolean {
-  if (Array.isArray(value)) return value.some((item) => Array.isArray(item) || isConfidential(item));
-  if (typeof value === 'string') return withoutCredentials(value) !== value;
-  return (typeof value === 'object' && value !== null && !(value instanceof Date)) || typeof value === 'function';
-}
-
-function describe(value: unknown): string {
-  if (typeof value === 'string') return JSON.stringify(value);
-  if (typeof value === 'bigint') return `${value}n`;
-  if (value instanceof Date) return Number.isNaN(value.getTime()) ? 'an invalid Date' : value.toISOString();
-  if (typeof value === 'function') return 'a function';
-  if (Array.isArray(value)) return value.length === 0 ? 'an empty array' : `an array of ${value.length}`;
-  if (typeof value === 'object' && value !== null)
-    return `an object with ${Object.keys(value).join(', ') || 'no keys'}`;
-  return String(value);
 }

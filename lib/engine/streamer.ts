@@ -21,7 +21,7 @@ import type {
   StreamCommands,
 } from '../redis/commands/stream-commands.js';
 import { ConsumerSession } from './consuming/consumer-session.js';
-import type { SessionCapacity, SessionListeners } from './consuming/consumer-session.js';
+import type { SessionCapacity, SessionListeners } from './consuming/message-taker.js';
 import type { ConsumerFor, OnlyOptionsOf } from './consuming/consumer-types.js';
 import { GroupPauses } from './consuming/group-pauses.js';
 import { DelayedMover } from './delayed/delayed-mover.js';
@@ -410,6 +410,7 @@ export class RedisStreamer
       blockTimeout: this.#options.blockTimeout,
       isPolling: this.#options.isPolling,
       timeout: this.#options.timeout,
+      shutdownTimeout: this.#options.shutdownTimeout,
       logger: this.#logger,
       telemetry: this.#telemetry,
     };

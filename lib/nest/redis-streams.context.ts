@@ -95,6 +95,13 @@ export class RedisStreamsContext extends BaseRpcContext<[message: StreamMessage,
     return this.getMessage().shardId;
   }
 
+  /**
+   * With `shardOwnership: 'owned'`: rises with every owner of the shard, see {@link StreamMessage.fencingToken}; otherwise undefined.
+   */
+  getFencingToken(): bigint | undefined {
+    return this.getMessage().fencingToken;
+  }
+
   /** The entry id, `ms-seq`. */
   getMessageId(): string {
     return this.getMessage().id;

@@ -1,3 +1,4 @@
+import type { ShardAssignment } from '../engine/consuming/ownership/shard-assignment.js';
 import type { StreamMessage } from '../engine/messages/stream-message.js';
 import type { RedisStreamsError } from '../errors.js';
 import type { RedisStreamsStatus } from '../redis/connection/redis-connections.js';
@@ -48,4 +49,8 @@ export type RedisStreamsEvents = {
   deadLetter: (event: DeadLetterEvent) => void;
   /** A message was read after the time that its sender has set with `setExpiresAt`; it is acknowledged unhandled. */
   expired: (event: ExpiredEvent) => void;
+  /** With `shardOwnership: 'owned'`: this server owns a shard, and reads it. */
+  assigned: (assignment: ShardAssignment) => void;
+  /** This server does not own the shard any more. */
+  revoked: (assignment: ShardAssignment) => void;
 };

@@ -10,6 +10,7 @@ import type {
   AutoCommit,
   AutoStreamReset,
   ClaimingOptions,
+  OwnershipOptions,
   ConsumerOptions,
   ProducerOptions,
 } from '../engine/options/options.js';
@@ -79,7 +80,7 @@ export interface ClientRedisStreamsOptions extends RedisStreamsCommonOptions, Pr
 export type AckMode = 'auto' | 'manual';
 
 /** Options of {@link ServerRedisStreams}. */
-export interface ServerRedisStreamsOptions extends RedisStreamsCommonOptions, ClaimingOptions {
+export interface ServerRedisStreamsOptions extends RedisStreamsCommonOptions, ClaimingOptions, OwnershipOptions {
   /** The consumer group. Required unless `mode` is `real-time`. */
   group?: string;
   /**
@@ -224,6 +225,9 @@ export const TRANSPORT_OPTIONS = optionNames<ClientRedisStreamsOptions & ServerR
   autoClaimIdle: true,
   maxHandlerTime: true,
   leaseRenewal: true,
+  shardOwnership: true,
+  leaseTime: true,
+  onPoison: true,
   batchSize: true,
   prefetch: true,
   consumerExpiry: true,
@@ -250,7 +254,14 @@ const CONSUMER_OPTIONS = [
   'consumerExpiry',
   'retention',
 ] as const;
-const CLAIM_OPTIONS = ['autoClaimInterval', 'autoClaimIdle', 'maxHandlerTime', 'leaseRenewal'] as const;
+const OWNER_OPTIONS = ['shardOwnership', 'leaseTime', 'onPoison'] as const;
+const CLAIM_OPTIONS = [
+  'autoClaimInterval',
+  'autoClaimIdle',
+  'maxHandlerTime',
+  'leaseRenewal',
+  ...OWNER_OPTIONS,
+] as const;
 
 /** What the engine's producer takes of the options of a client. */
 export function producerOptions(options: ClientRedisStreamsOptions): ProducerOptions {
@@ -282,6 +293,7 @@ export function resolveServerOptions(options: ServerRedisStreamsOptions): Resolv
   if (options.maxPayload !== undefined) check.integer('maxPayload', maxPayload, 1);
   if (options.onDeadLetter !== undefined) check.function('onDeadLetter', options.onDeadLetter);
   if (mode === 'real-time') refuseGroup(options);
+  if (mode !== 'load-balanced') refuseOwnership(options);
   if (mode !== 'real-time' && !options.group) {
     throw new InvalidOptionError('group', "must be given unless mode is 'real-time'", options.group);
   }
@@ -322,6 +334,14 @@ function resolveWildcards(wildcards: boolean | WildcardOptions = false): Require
   const resolved = { ...WILDCARD_DEFAULTS, ...definedOptions(wildcards) };
   check.time('wildcards.interval', resolved.interval, 100);
   return resolved;
+}
+
+/** @throws InvalidOptionError */
+function refuseOwnership(options: ServerRedisStreamsOptions): void {
+  for (const name of OWNER_OPTIONS) {
+    if (options[name] !== undefined)
+      throw new InvalidOptionError(name, 'is for load-balanced mode only', options[name]);
+  }
 }
 
 /** Each of them asks for something that only a group has. */

@@ -1,5 +1,5 @@
 import { MAX_ID_MILLISECONDS } from '../constants.js';
-import { InvalidOptionError } from '../errors.js';
+import { InvalidOptionError } from './errors.js';
 import { kindOf } from './error-text.js';
 
 /** The longest time of a timer in Node.js, almost 25 days; a longer one would fire at once. */

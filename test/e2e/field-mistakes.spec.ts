@@ -132,7 +132,7 @@ const SENSELESS = Symbol('senseless') as never;
 
 it('every option of the server is checked: an invalid value of each is refused', () => {
   const names: Record<keyof Omit<ServerRedisStreamsOptions, 'logger'>, true> = {
-    ack: true, autoClaimIdle: true, autoClaimInterval: true, autoCommit: true, autoCommitDelay: true,
+    ack: true, autoClaimIdle: true, shardOwnership: true, leaseTime: true, onPoison: true, autoClaimInterval: true, autoCommit: true, autoCommitDelay: true,
     autoCommitInterval: true, autoStreamReset: true, batchSize: true, blockTimeout: true,
     concurrency: true, connectTimeout: true,
     connection: true, consumer: true, consumerExpiry: true, deadLetter: true, deserializer: true, group: true, keyPrefix: true, leaseRenewal: true,

@@ -12,7 +12,6 @@ const nothing = (): void => undefined;
 it('a suspect does not wait for acks that another node does not confirm', async () => {
   const started: string[] = [];
   const pending = {
-    ack: (): Promise<number> => new Promise(() => undefined),
     claimOwn: async (_key: string, _group: string, _consumer: string, [{ id }]: [StreamEntry]) => {
       started.push(id);
       return { entries: [{ id, fields: [], deliveryCount: 2 }], deleted: [] };
@@ -21,6 +20,7 @@ it('a suspect does not wait for acks that another node does not confirm', async 
   const acknowledger = new Acknowledger({
     consumer: resolveConsumerOptions({ mode: 'load-balanced', group: 'g' }),
     pending: pending as unknown as PendingCommands,
+    ack: () => new Promise<number>(() => undefined),
     retries: { retriesOf: () => undefined, restart: async () => undefined },
     logger: { error: nothing, warn: nothing, log: nothing, debug: nothing },
     onError: nothing,

@@ -23,14 +23,13 @@ function setUp(interval: number | undefined) {
   const acks: Ack[] = [];
   const missed: Array<[string, number]> = [];
   const errors: string[] = [];
-  const ack = (streamKey: string, _group: string, ids: readonly string[]): Promise<number> => {
+  const ack = ({ key: streamKey }: Partition, ids: readonly string[]): Promise<number> => {
     const { promise, resolve, reject } = withResolvers<number>();
     acks.push({ streamKey, ids, answer: (count = ids.length) => resolve(count), fail: reject });
     return promise;
   };
   const scheduler = new CommitScheduler({
-    pending: { ack },
-    group: 'g',
+    ack,
     interval,
     onError: (error) => errors.push(error.code),
     onMissed: (streamKey, count) => missed.push([streamKey, count]),

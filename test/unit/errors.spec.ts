@@ -5,17 +5,17 @@ import { InvalidOptionError, RedisStreamsError } from '../../lib/errors.js';
 
 const read = (path: string): string => readFileSync(fileURLToPath(new URL(`../../${path}`, import.meta.url)), 'utf8');
 
+const SOURCE = read('lib/shared/errors.ts') + read('lib/errors.ts');
+
 interface Row {
   readonly name: string;
   readonly code: string;
   readonly retryable: string;
 }
 
-/** Each class of lib/errors.ts, by what it hands to its base class. */
+/** Each class of an error, by what it hands to its base class. */
 function classesInSource(): Row[] {
-  const classes = read('lib/errors.ts')
-    .split(/^export class /m)
-    .slice(1);
+  const classes = SOURCE.split(/^export class /m).slice(1);
   return classes.flatMap((source) => {
     const name = /^\w+/.exec(source)?.[0] as string;
     const code = /super\(\s*'(ERR_\w+)'/.exec(source)?.[1];
@@ -51,7 +51,7 @@ describe('errors', () => {
 
   it('have their names written out, so that a bundler that minifies does not change them', () => {
     const written = [
-      ...read('lib/errors.ts').matchAll(
+      ...SOURCE.matchAll(
         /^export class (\w+) extends RedisStreamsError \{\n  override readonly name: string = '(\w+)';$/gm,
       ),
     ];

@@ -7,6 +7,7 @@ import { lagOf } from '../health.js';
 import { probeShards } from '../consuming/shard-discovery.js';
 import { shardKey, streamOfShard } from '../messages/stream-message.js';
 import type { StoredShard } from '../messages/stream-message.js';
+import { ShardOwnerDetails } from './shard-owner-details.js';
 
 /**
  * A consumer group, with its consumers. Of a stream with shards: sums over the shards that have the group, of `lagSeconds` the
@@ -88,6 +89,23 @@ export async function consumersOf(
   const found = all.filter((consumers) => consumers !== undefined);
   if (found.length === 0) throw new GroupMissingError(streamKey, group);
   return consumersTogether(found);
+}
+
+/**
+ * Who owns the shards of a stream in a group: of all shards, or of the stream itself where it has none. Undefined in place of an
+ * owner: nobody does.
+ */
+export async function ownersOf(
+  streamKey: string,
+  group: string,
+  commands: Pick<DetailCommands, 'reading'> & Pick<StreamCommands, 'ownership'>,
+): Promise<ShardOwnerDetails[]> {
+  const [own, ...shards] = (await keysOf(streamKey, commands)) as [StoredShard, ...StoredShard[]];
+  const all = shards.length > 0 ? shards : [own];
+  const owners = await commands.ownership.owners(all.map(({ key }) => ({ streamKey: key, group })));
+  return all.map(({ shardId }, index) => {
+    return new ShardOwnerDetails({ streamKey, shardId }, owners[index]);
+  });
 }
 
 /** The stream and its shards, whether it exists or not. */

@@ -10,13 +10,14 @@ import { redrive } from './redrive.js';
 import type { RedriveOptions, RedriveResult } from './redrive.js';
 import { resolveRetention, trimAcknowledged } from './retention.js';
 import type { TrimOptions, TrimResult } from './retention.js';
-import { consumersOf, groupDetails, streamDetails } from './stream-details.js';
+import { consumersOf, ownersOf, groupDetails, streamDetails } from './stream-details.js';
 import type { GroupDetails, StreamDetails } from './stream-details.js';
 import { positionOf, resolveRewindTarget } from '../consuming/seek.js';
 import { delayedId, parseDelayedId } from '../messages/delayed-id.js';
 import { StreamMessage, shardKey } from '../messages/stream-message.js';
 import type { EntryFormat } from '../messages/stream-message.js';
 import { idsBetween, rangeBound } from './range-bound.js';
+import type { ShardOwnerDetails } from './shard-owner-details.js';
 import type { RangeBound } from './range-bound.js';
 
 export interface PendingQuery {
@@ -161,6 +162,17 @@ export class StreamManager implements AsyncDisposable {
     check.name('streamKey', streamKey);
     check.name('group', group);
     return this.#on(streamKey, 'looking at consumers of', () => consumersOf(streamKey, group, this.#commands));
+  }
+
+  /**
+   * Who owns each shard of a stream in a group whose consumers have `shardOwnership: 'owned'`, see {@link info} for the shards that are
+   * found.
+   * @throws InvalidOptionError
+   */
+  async owners(streamKey: string, group: string): Promise<ShardOwnerDetails[]> {
+    check.name('streamKey', streamKey);
+    check.name('group', group);
+    return this.#on(streamKey, 'looking at the owners of', () => ownersOf(streamKey, group, this.#commands));
   }
 
   /**

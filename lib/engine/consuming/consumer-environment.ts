@@ -65,6 +65,8 @@ export interface ConsumerEnvironment {
   readonly isPolling: boolean;
   /** How long a start waits for Redis, and a commit repeats its acknowledgements through an outage, in milliseconds. */
   readonly timeout: number;
+  /** How long handlers have to end when their messages go to another consumer, in milliseconds. */
+  readonly shutdownTimeout: number;
   readonly logger: Required<RedisStreamsLogger>;
   /** Undefined where none was given. */
   readonly telemetry: GuardedTelemetry | undefined;

@@ -9,11 +9,11 @@ import type { ResolvedConsumerOptions } from '../options/resolve-options.js';
 import { Acknowledger } from '../settling/acknowledger.js';
 import type { ConsumerEnvironment, LiveSession } from './consumer-environment.js';
 import { MessageBuffer } from './message-buffer.js';
+import type { MessageTaker, SessionCapacity, SessionListeners } from './message-taker.js';
 import { NameLease } from './name-lease.js';
 import { PartitionSet, partitionOf } from './partition.js';
 import type { OwnedState, Partition } from './partition.js';
 import { Pausing } from './pausing.js';
-import type { AdaptivePrefetch } from './reading/adaptive-prefetch.js';
 import type { ReadLoopListener } from './reading/read-loop.js';
 import { ReadLoops } from './reading/read-loops.js';
 import type { ReadLoopReport } from './reading/read-loops.js';
@@ -24,47 +24,6 @@ import type { LeaseListener } from './recovery/lease-renewal.js';
 import { Release } from './recovery/release.js';
 import type { RetryListener } from './recovery/retry-schedule.js';
 import { ThreadedRenewal } from './recovery/threaded-renewal.js';
-
-export interface SessionListeners {
-  /** A partition is not read any more; the others are. */
-  readonly onStreamFailure: (error: RedisStreamsError, partition: Partition) => void;
-  /** A background operation failed; it is repeated where that can help. */
-  readonly onError: (error: RedisStreamsError) => void;
-}
-
-/** How long the handlers of a taker have been running, in milliseconds. */
-export interface HandlerReport {
-  /** Undefined when none runs. */
-  readonly oldestHandler: number | undefined;
-  /** Since the last place was taken; undefined while there is a free one. */
-  readonly allBusyFor: number | undefined;
-}
-
-/** Takes the messages of a session: a {@link StreamConsumer} or a {@link Dispatcher}. */
-export interface MessageTaker {
-  /** Messages were buffered; {@link ConsumerSession.handOut} returns them. */
-  onArrival(): void;
-  /** A message that waited for its retry here was deleted, or another consumer has claimed it. */
-  onTakenAway(message: StreamMessage): void;
-  /** These entries are not ours any more; some may be in handlers. */
-  onLeaseLost?(partition: Partition, ids: ReadonlySet<string>): void;
-  /** Only of a taker that keeps messages: removes and returns those that it has taken and given to no handler. */
-  withdraw?(isWanted: (message: StreamMessage) => boolean): StreamMessage[];
-  /** Only of a taker that keeps messages: those that it has taken and given to no handler. */
-  readonly waiting?: readonly StreamMessage[];
-  /** Only of a taker that runs handlers. */
-  report?(): HandlerReport;
-}
-
-/** How many messages may be in this process; see {@link MessageBuffer}. */
-export interface SessionCapacity {
-  /** Places for messages in handlers, in addition to the prefetch. */
-  readonly inHandlers: number;
-  /** Whether the taker settles every message. Then the message occupies its place until it is released. */
-  readonly holdsUntilReleased: boolean;
-  /** Chooses the prefetch; without it the options set it. */
-  readonly adaptivePrefetch?: AdaptivePrefetch | undefined;
-}
 
 /**
  * Lease of a resumable consumer, from which no other one claims, in milliseconds. Pending entries that it has lost are put back
@@ -104,6 +63,7 @@ export class ConsumerSession implements LiveSession, ReadLoopListener, RetryList
   readonly #nameLease: NameLease | undefined;
   /** Ends the moving of delayed messages to the partition here. */
   readonly #delayed = new Map<Partition, () => void>();
+  #ack: (partition: Partition, ids: readonly string[]) => Promise<number>;
   #taker: MessageTaker | undefined;
 
   constructor(
@@ -121,6 +81,7 @@ export class ConsumerSession implements LiveSession, ReadLoopListener, RetryList
     this.options = options;
     this.#capacity = capacity;
     this.#listeners = listeners;
+    this.#ack = ({ key }, ids) => pending.ack(key, group as string, ids);
     this.buffer = new MessageBuffer(prefetch + capacity.inHandlers, batchSize, capacity.holdsUntilReleased);
     this.#loops = new ReadLoops({
       environment,
@@ -133,13 +94,15 @@ export class ConsumerSession implements LiveSession, ReadLoopListener, RetryList
     this.acknowledger = new Acknowledger({
       consumer: options,
       pending,
+      ack: (partition, ids) => this.#ack(partition, ids),
       retries: this.#loops,
       logger,
       onError,
       isOursAlone: (partition) => this.#leaseRenewal?.isOnTime(partition) ?? true,
     });
     this.#release = new Release({ consumer: options, commands: control, logger });
-    const isShared = mode === 'load-balanced' && options.autoClaimInterval !== false;
+    const isShared =
+      mode === 'load-balanced' && options.autoClaimInterval !== false && options.shardOwnership === 'shared';
     this.pausing = new Pausing({
       group,
       givesBack: isShared && this.acknowledger.hasPending,
@@ -201,6 +164,11 @@ export class ConsumerSession implements LiveSession, ReadLoopListener, RetryList
     this.buffer.onArrival(() => taker.onArrival());
   }
 
+  /** Must be called before {@link open}, where shards are owned: their acknowledgements go another way. */
+  acknowledgeBy(ack: (partition: Partition, ids: readonly string[]) => Promise<number>): void {
+    this.#ack = ack;
+  }
+
   /** Fixes the start position of every partition, then starts to read. @throws RedisStreamsError when that is impossible. */
   async open(partitions: readonly Partition[]): Promise<void> {
     await this.add(partitions, false);
@@ -235,6 +203,42 @@ export class ConsumerSession implements LiveSession, ReadLoopListener, RetryList
     for (const partition of partitions) if (partition.failure) this.onPartitionFailure(partition);
   }
 
+  /**
+   * Another consumer may own the shard: hands nothing of it out any more, aborts the signals of its handlers, and forgets
+   * what it has of it, for {@link remove} follows.
+   */
+  fence(partition: Partition): void {
+    this.pausing.dismiss([partition]);
+    this.#takeBuffered([partition]);
+    const { owned } = partition;
+    const running = new Set([...owned.keys()].filter((id) => owned.get(id) === 'running'));
+    for (const [id, state] of owned) {
+      // A handler that runs on settles its message here, even if this consumer gets the shard again; a caller of next() may not.
+      const isInHandler = state === 'running' && this.#capacity.holdsUntilReleased;
+      if (!isInHandler && state !== 'settled') owned.delete(id);
+    }
+    if (running.size > 0) this.#taker?.onLeaseLost?.(partition, running);
+  }
+
+  /** Reads nothing more of a shard, because a message of it failed for good. Nothing of it is given back. */
+  halt(partition: Partition, failure: RedisStreamsError): void {
+    partition.failure = failure;
+    this.pausing.dismiss([partition]);
+    for (const { id } of this.#takeBuffered([partition])) partition.owned.delete(id);
+    this.onPartitionFailure(partition);
+  }
+
+  /** Sends the acknowledgements that wait; what is refused is reported. */
+  async sendAcks(limit: AbortSignal): Promise<void> {
+    this.acknowledger.flushDelayed();
+    await this.acknowledger.commit(limit).catch(() => undefined);
+  }
+
+  /** Removes the consumer's name from a shard that was handed over, if nothing is pending for it. */
+  async removeName(partition: Partition): Promise<void> {
+    await this.#release.removeName([partition]);
+  }
+
   /** Stops reading partitions; their buffered messages are given back to the group. */
   async remove(partitions: readonly Partition[]): Promise<void> {
     this.partitions.remove(partitions);
@@ -247,7 +251,8 @@ export class ConsumerSession implements LiveSession, ReadLoopListener, RetryList
 
   /** The next message, if one is buffered; its taker settles it. */
   handOut(): StreamMessage | undefined {
-    const message = this.buffer.take();
+    let message = this.buffer.take();
+    while (message && partitionOf(message).isFenced) message = this.#passOver(message);
     if (!message) return undefined;
     const partition = partitionOf(message);
     partition.handedOut = message.id;
@@ -255,6 +260,13 @@ export class ConsumerSession implements LiveSession, ReadLoopListener, RetryList
     if (this.#isPending(partition)) partition.owned.set(message.id, 'running');
     if (!this.#capacity.holdsUntilReleased) this.acknowledger.acknowledgeAfterDelay(message);
     return message;
+  }
+
+  /** The message after one whose shard has another owner by now. */
+  #passOver(message: StreamMessage): StreamMessage | undefined {
+    partitionOf(message).lease?.end();
+    if (this.#capacity.holdsUntilReleased) this.buffer.release();
+    return this.buffer.take();
   }
 
   /** Counts a delivery that is over: its messages, and its duration in milliseconds. Frees the places of its messages. */
@@ -365,6 +377,8 @@ export class ConsumerSession implements LiveSession, ReadLoopListener, RetryList
     const { adaptivePrefetch, inHandlers } = this.#capacity;
     const messages: StreamMessage[] = [];
     for (const { partition, generation, entries } of pages) {
+      // The connection of an abandoned round is replaced, and what was read there is recovered before anything else.
+      if (isLate && partition.lease) continue;
       this.#threadedRenewal?.arrived(partition, entries);
       adaptivePrefetch?.arrived(entries);
       const isCurrent = partition.generation === generation;

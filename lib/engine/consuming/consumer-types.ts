@@ -1,9 +1,17 @@
 import type { ConsumerOptions, LoadBalancedOptions, ResumableOptions } from '../options/options.js';
 import type { RedisStreamsError } from '../../errors.js';
+import type { ShardAssignment } from './ownership/shard-assignment.js';
 import type { StreamMessage, StreamShard } from '../messages/stream-message.js';
 
 /** A position in a stream: its beginning, its end, or right after an entry, which its id or its sequence names. */
 export type RewindTarget = 'beginning' | 'end' | { readonly id: string } | { readonly sequence: bigint };
+
+/** The events of a consumer, with the arguments of their listeners. A type and no interface: EventEmitter asks for one. */
+export type ConsumerEvents = {
+  error: [error: RedisStreamsError];
+  assigned: [assignment: ShardAssignment];
+  revoked: [assignment: ShardAssignment];
+};
 
 /** The methods of every consumer. */
 export interface BasicConsumer extends AsyncIterable<StreamMessage>, AsyncDisposable {
@@ -52,7 +60,13 @@ export interface BasicConsumer extends AsyncIterable<StreamMessage>, AsyncDispos
   end(): Promise<void>;
   /** Failures in the background; without a listener they are logged. */
   on(event: 'error', listener: (error: RedisStreamsError) => void): this;
+  /**
+   * With `shardOwnership: 'owned'`: this consumer owns a shard (`assigned`), or does not own it any more (`revoked`). A listener of
+   * `assigned` is called with what is owned already, too.
+   */
+  on(event: 'assigned' | 'revoked', listener: (assignment: ShardAssignment) => void): this;
   off(event: 'error', listener: (error: RedisStreamsError) => void): this;
+  off(event: 'assigned' | 'revoked', listener: (assignment: ShardAssignment) => void): this;
 }
 
 /** A consumer whose messages the application acknowledges. */

@@ -1,3 +1,4 @@
+import type { ShardLease } from './ownership/shard-lease.js';
 import { ID_BEFORE_ALL } from '../../constants.js';
 import type { RedisStreamsError } from '../../errors.js';
 import type { Settlement } from '../settling/settlement.js';
@@ -27,6 +28,8 @@ export class Partition implements StoredShard {
   readonly streamKey: string;
   readonly shardId: number;
   readonly key: string;
+  /** Where shards are owned: the right to hand out what is read. */
+  readonly lease: ShardLease | undefined;
   /** The last id that was read: real-time reading continues after it, and so does a group that vanished and is created again. */
   position: string = ID_BEFORE_ALL;
   /** The last id that was handed out, or the start position. */
@@ -73,10 +76,20 @@ export class Partition implements StoredShard {
   /** Entries that were deleted while pending; they were acknowledged. */
   deletedWhilePending = 0;
 
-  constructor(streamKey: string, shardId: number, key: string) {
+  constructor(streamKey: string, shardId: number, key: string, lease?: ShardLease) {
     this.streamKey = streamKey;
     this.shardId = shardId;
     this.key = key;
+    this.lease = lease;
+  }
+
+  get fencingToken(): bigint | undefined {
+    return this.lease?.generation;
+  }
+
+  /** Another consumer may own the shard by now. */
+  get isFenced(): boolean {
+    return this.lease !== undefined && !this.lease.isValid;
   }
 
   get isReadable(): boolean {

@@ -7,22 +7,36 @@ import { withResolvers } from '../../shared/deferred.js';
 import { listNames, quoted } from '../../shared/list-names.js';
 import { toPublicError } from '../../redis/commands/redis-error.js';
 import { shardKey, streamOfShard } from '../messages/stream-message.js';
-import type { ConsumerSession } from './consumer-session.js';
+import type { ResolvedConsumerOptions } from '../options/resolve-options.js';
+import type { ConsumerEnvironment } from './consumer-environment.js';
 import { Partition } from './partition.js';
+import type { PartitionSet } from './partition.js';
 import { ShardDiscovery } from './shard-discovery.js';
 import { StreamSearch } from './stream-search.js';
 import type { StreamSearchOptions } from './stream-search.js';
+
+/** What reads the partitions that are assigned: a session, or a group that shares them among its members. */
+export interface PartitionReader {
+  readonly environment: ConsumerEnvironment;
+  readonly options: ResolvedConsumerOptions;
+  readonly partitions: Pick<PartitionSet, 'current'>;
+  /** Fixes the start position of every partition, then starts to read. */
+  open(partitions: readonly Partition[]): Promise<void>;
+  /** @param isAllNew they appeared while others were read */
+  add(partitions: readonly Partition[], isAllNew: boolean): Promise<void>;
+  remove(partitions: readonly Partition[]): Promise<void>;
+}
 
 /** Longest wait for a change that is under way when the consumer ends, in milliseconds. */
 const CLOSE_LIMIT = 1_000;
 
 /**
- * Decides which partitions a session reads: the shards that are given or that its {@link ShardDiscovery} finds, and the streams that its
+ * Decides which partitions a consumer reads: the shards that are given or that its {@link ShardDiscovery} finds, and the streams that its
  * {@link StreamSearch} finds, at the start and later, and those that {@link assign} and {@link unassign} name. It owns the timer
  * of both; changes are made one after the other.
  */
 export class StreamAssignment {
-  readonly #session: ConsumerSession;
+  readonly #reader: PartitionReader;
   readonly #onError: (error: RedisStreamsError) => void;
   /** Undefined when no shards are looked for. */
   readonly #discovery: ShardDiscovery | undefined;
@@ -41,11 +55,11 @@ export class StreamAssignment {
   readonly #closing = new AbortController();
 
   /** @param search streams that are read as soon as they exist */
-  constructor(session: ConsumerSession, onError: (error: RedisStreamsError) => void, search?: StreamSearchOptions) {
-    this.#session = session;
+  constructor(reader: PartitionReader, onError: (error: RedisStreamsError) => void, search?: StreamSearchOptions) {
+    this.#reader = reader;
     this.#onError = onError;
-    const { control, logger } = session.environment;
-    const { shardDiscoveryInterval: interval } = session.options;
+    const { control, logger } = reader.environment;
+    const { shardDiscoveryInterval: interval } = reader.options;
     if (interval !== false) this.#discovery = new ShardDiscovery({ reading: control.reading, interval, logger });
     const streamOf = (key: string): string => (this.#discovery ? streamOfShard(key) : key);
     if (search) this.#search = new StreamSearch(search, control.reading, streamOf);
@@ -60,7 +74,7 @@ export class StreamAssignment {
   open(streamKeys: readonly string[], deadline: number): Promise<void> {
     return outsideContext(async () => {
       const partitions = await this.#repeatUntil(streamKeys, deadline, () => this.#find(streamKeys));
-      await this.#repeatUntil(streamKeys, deadline, () => this.#session.open(partitions));
+      await this.#repeatUntil(streamKeys, deadline, () => this.#reader.open(partitions));
       const search = this.#search;
       if (search) {
         const { name } = search.options;
@@ -93,12 +107,12 @@ export class StreamAssignment {
 
   unassign(streamKey: string, shardId: number | undefined): Promise<void> {
     return this.#change(async () => {
-      const unwanted = this.#session.partitions.current.filter(
+      const unwanted = this.#reader.partitions.current.filter(
         (partition) => partition.streamKey === streamKey && (shardId === undefined || partition.shardId === shardId),
       );
       if (shardId === undefined) this.#discovery?.unwatch(streamKey);
       else for (const { key } of unwanted) this.#excluded.add(key);
-      await this.#session.remove(unwanted);
+      await this.#reader.remove(unwanted);
     });
   }
 
@@ -107,7 +121,7 @@ export class StreamAssignment {
    * wanted.
    */
   async drop(streamKey: string): Promise<void> {
-    const isFound = this.#session.partitions.current.some((each) => each.streamKey === streamKey && each.mustExist);
+    const isFound = this.#reader.partitions.current.some((each) => each.streamKey === streamKey && each.mustExist);
     if (!isFound) return;
     this.#dropped.add(streamKey);
     await this.unassign(streamKey, undefined);
@@ -145,7 +159,7 @@ export class StreamAssignment {
     try {
       await this.#change(async () => this.#add((await this.#discovery?.look()) ?? [], true));
     } catch (error) {
-      const keys = new Set(this.#session.partitions.current.map(({ streamKey }) => streamKey));
+      const keys = new Set(this.#reader.partitions.current.map(({ streamKey }) => streamKey));
       if (!this.#isClosed) this.#onError(toPublicError(error, [...keys].join("', '"), 'looking for shards of'));
     }
     if (this.#search?.dueIn === 0) await this.#searchAgain(this.#search);
@@ -168,25 +182,25 @@ export class StreamAssignment {
     const { streams, isComplete } = await search.look();
     await this.#addFound(search, streams, true);
     if (!isComplete) return;
-    const found = this.#session.partitions.current.filter(({ mustExist }) => mustExist);
+    const found = this.#reader.partitions.current.filter(({ mustExist }) => mustExist);
     const gone = new Set(await search.gone(found.map(({ key }) => key)));
     const left = new Set(found.filter(({ key }) => !gone.has(key)).map(({ streamKey }) => streamKey));
     const unwanted = found.filter(({ streamKey }) => !left.has(streamKey));
     if (unwanted.length === 0) return;
     for (const { streamKey } of unwanted) this.#discovery?.unwatch(streamKey);
-    await this.#session.remove(unwanted);
+    await this.#reader.remove(unwanted);
     const streamKeys = [...new Set(unwanted.map(({ streamKey }) => streamKey))];
     this.#logGone(streamKeys);
     search.options.onDropped(streamKeys);
   }
 
   #logGone(streamKeys: readonly string[]): void {
-    this.#session.environment.logger.log(`Gone, and no longer read: ${listNames(streamKeys.map(quoted))}`);
+    this.#reader.environment.logger.log(`Gone, and no longer read: ${listNames(streamKeys.map(quoted))}`);
   }
 
   /** One that cannot be opened holds up no other; it is reported once, and tried again with every walk. */
   async #addFound(search: StreamSearch, streamKeys: readonly string[], isAllNew: boolean): Promise<void> {
-    const current = new Set(this.#session.partitions.current.map(({ streamKey }) => streamKey));
+    const current = new Set(this.#reader.partitions.current.map(({ streamKey }) => streamKey));
     const added = streamKeys.filter((streamKey) => !current.has(streamKey));
     if (added.length === 0) return;
     await search.options.onFound(added);
@@ -226,7 +240,7 @@ export class StreamAssignment {
       this.#dropped.delete(streamKey);
     }
     if (!isAllNew) return;
-    this.#session.environment.logger.log(`Found, and read from now on: ${listNames(streamKeys.map(quoted))}`);
+    this.#reader.environment.logger.log(`Found, and read from now on: ${listNames(streamKeys.map(quoted))}`);
   }
 
   /** Repeats the work while it fails for reasons that may pass. Nothing of it may remain after a failure. */
@@ -248,7 +262,7 @@ export class StreamAssignment {
           failure = toPublicError(error, keys, 'opening');
           if (!failure.retryable || failure instanceof ClosedError) throw failure;
         }
-        if (attempt === 1) this.#session.environment.logger.warn(`${failure.message}; trying again`);
+        if (attempt === 1) this.#reader.environment.logger.warn(`${failure.message}; trying again`);
         await pause(backoffDelay(RECONNECT_BACKOFF, attempt), limit);
       }
       if (limit.aborted) giveUp();
@@ -260,7 +274,7 @@ export class StreamAssignment {
 
   #tooLate(failure: RedisStreamsError | undefined): RedisStreamsError {
     if (failure instanceof ServerReplyError) return failure;
-    const { address, timeout } = this.#session.environment;
+    const { address, timeout } = this.#reader.environment;
     return new ConnectTimeoutError(address, timeout, failure?.cause ?? failure);
   }
 
@@ -269,13 +283,13 @@ export class StreamAssignment {
   }
 
   async #add(partitions: readonly Partition[], isAllNew: boolean): Promise<void> {
-    const known = new Set(this.#session.partitions.current.map(({ key }) => key));
+    const known = new Set(this.#reader.partitions.current.map(({ key }) => key));
     const added = partitions.filter(({ key }) => !known.has(key) && !this.#excluded.has(key));
-    if (added.length > 0) await this.#session.add(added, isAllNew);
+    if (added.length > 0) await this.#reader.add(added, isAllNew);
   }
 
   async #find(streamKeys: readonly string[]): Promise<Partition[]> {
-    const { shards } = this.#session.options;
+    const { shards } = this.#reader.options;
     if (shards) {
       return streamKeys.flatMap((streamKey) => {
         return shards.map((shardId) => new Partition(streamKey, shardId, shardKey(streamKey, shardId, true)));
@@ -288,7 +302,7 @@ export class StreamAssignment {
   /** Shard 0 is the stream itself, unless there is a shard with that number. */
   async #shardKeyOf(streamKey: string, shardId: number): Promise<string> {
     const key = shardKey(streamKey, shardId, true);
-    if (shardId > 0 || this.#session.options.shards || (await this.#session.environment.control.reading.isStream(key)))
+    if (shardId > 0 || this.#reader.options.shards || (await this.#reader.environment.control.reading.isStream(key)))
       return key;
     return streamKey;
   }

@@ -10,13 +10,15 @@ import { isEntryId } from '../../redis/commands/entry-id.js';
 import { partitionOf } from './partition.js';
 import type { Partition } from './partition.js';
 import { ConsumerSession } from './consumer-session.js';
-import type { AcknowledgingConsumer, RewindTarget } from './consumer-types.js';
+import type { AcknowledgingConsumer, ConsumerEvents, RewindTarget } from './consumer-types.js';
 import { check } from '../../shared/option-checks.js';
 import { resolveStreamKeys } from '../options/resolve-options.js';
 import type { ResolvedConsumerOptions } from '../options/resolve-options.js';
 import type { ConsumerEnvironment } from './consumer-environment.js';
 import { moveTo, resolveRewindTarget } from './seek.js';
 import type { SeekTarget } from './seek.js';
+import type { ShardAssignment } from './ownership/shard-assignment.js';
+import { ShardOwnership } from './ownership/shard-ownership.js';
 import { StreamAssignment } from './stream-assignment.js';
 import type { GuardedTelemetry } from '../telemetry/guarded-telemetry.js';
 import { StreamMessage } from '../messages/stream-message.js';
@@ -29,13 +31,11 @@ import type { StreamShard } from '../messages/stream-message.js';
  * It has every method that a consumer may have. Which of them are valid follows from the options: at compile time by
  * {@link ConsumerFor}, at run time by errors.
  */
-export class StreamConsumer
-  extends EventEmitter<{ error: [error: RedisStreamsError] }>
-  implements AcknowledgingConsumer
-{
+export class StreamConsumer extends EventEmitter<ConsumerEvents> implements AcknowledgingConsumer {
   readonly #options: ResolvedConsumerOptions;
   readonly #environment: ConsumerEnvironment;
   readonly #session: ConsumerSession;
+  readonly #ownership: ShardOwnership | undefined;
   readonly #assignment: StreamAssignment;
   readonly #waiting: Array<Deferred<StreamMessage>> = [];
   readonly #failures: RedisStreamsError[] = [];
@@ -52,9 +52,26 @@ export class StreamConsumer
       onStreamFailure: (error) => this.#failStream(error),
       onError: (error) => this.#report(error),
     });
-    this.#assignment = new StreamAssignment(this.#session, (error) => this.#report(error));
+    if (options.shardOwnership === 'owned') this.#ownership = this.#shareShards();
+    this.#assignment = new StreamAssignment(this.#ownership ?? this.#session, (error) => this.#report(error));
     // A message that is taken one by one never waits for a retry here, so none is taken away.
     this.#session.handOutTo({ onArrival: () => this.#serve(), onTakenAway: () => undefined });
+  }
+
+  #shareShards(): ShardOwnership {
+    const ownership = new ShardOwnership(this.#session, {
+      onAssigned: (assignment) => this.#emit('assigned', assignment),
+      onRevoked: (assignment) => this.#emit('revoked', assignment),
+      onError: (error) => this.#report(error),
+    });
+    // The first shards are assigned before the application has the consumer.
+    (this as EventEmitter).on('newListener', (event, listener: (assignment: ShardAssignment) => void) => {
+      if (event !== 'assigned') return;
+      queueMicrotask(() => {
+        for (const assignment of ownership.assignments) this.#call('assigned', () => listener(assignment));
+      });
+    });
+    return ownership;
   }
 
   get groupId(): string | undefined {
@@ -120,7 +137,8 @@ export class StreamConsumer
       throw new InvalidOptionError('message', 'must be a StreamMessage', message);
     this.#requireAcks('ack()');
     const partition = partitionOf(message);
-    if (this.#session.partitions.has(partition)) this.#session.acknowledger.ack(partition, message.id);
+    if (partition.lease || this.#session.partitions.has(partition))
+      this.#session.acknowledger.ack(partition, message.id);
     else this.ackWith(message.streamKey, message.shardId, message.id);
   }
 
@@ -186,8 +204,10 @@ export class StreamConsumer
   async #end(): Promise<void> {
     for (const waiter of this.#waiting.splice(0)) waiter.reject(new ConsumerEndedError());
     await this.#assignment.close();
+    await this.#ownership?.close();
     await this.#session.stopReading();
     await this.#session.leave();
+    await this.#ownership?.release();
     this.#onEnded();
   }
 
@@ -222,7 +242,7 @@ export class StreamConsumer
   }
 
   #nextFailure(): RedisStreamsError | undefined {
-    const isAnyLeft = this.#session.partitions.current.some(({ isReadable }) => isReadable);
+    const isAnyLeft = (this.#ownership ?? this.#session).partitions.current.some(({ isReadable }) => isReadable);
     return isAnyLeft || this.#failures.length > 1 ? this.#failures.shift() : this.#failures[0];
   }
 
@@ -270,11 +290,19 @@ export class StreamConsumer
 
   #report(error: RedisStreamsError): void {
     this.#environment.telemetry?.failed(error);
+    if (this.listenerCount('error') > 0) this.#call('error', () => this.emit('error', error));
+    else this.#environment.logger.error(error.message);
+  }
+
+  #emit(event: 'assigned' | 'revoked', assignment: ShardAssignment): void {
+    this.#call(event, () => this.emit(event, assignment));
+  }
+
+  #call(event: string, listener: () => void): void {
     try {
-      if (this.listenerCount('error') > 0) this.emit('error', error);
-      else this.#environment.logger.error(error.message);
+      listener();
     } catch (thrown) {
-      this.#environment.logger.error(`A listener of 'error' failed: ${errorText(thrown)}`);
+      this.#environment.logger.error(`A listener of '${event}' failed: ${errorText(thrown)}`);
     }
   }
 }

@@ -19,6 +19,8 @@ export interface StreamShard {
 export interface StoredShard extends StreamShard {
   /** The key in Redis, without our key prefix. */
   readonly key: string;
+  /** Of an owned shard: its owner's generation. */
+  readonly fencingToken?: bigint | undefined;
 }
 
 /** How the entries of a streamer are read. */
@@ -81,6 +83,14 @@ export class StreamMessage implements StreamShard {
 
   get shardId(): number {
     return this.#shard.shardId;
+  }
+
+  /**
+   * With `shardOwnership: 'owned'`: a number that rises with every owner of the shard. A store that refuses a write with a lower number
+   * than it has seen is safe from a former owner whose handler runs on. Undefined where shards are shared.
+   */
+  get fencingToken(): bigint | undefined {
+    return this.#shard.fencingToken;
   }
 
   /**

@@ -229,11 +229,32 @@ export interface ClaimingOptions {
   leaseRenewal?: LeaseRenewalBy;
 }
 
+/** Who reads which shards of a group. */
+export interface OwnershipOptions {
+  /**
+   * `shared`: all consumers of the group read every shard, and messages of one shard are handled by several at once. `owned`: each
+   * shard has one owner at a time, so its order is kept over all instances; the shards are spread evenly, and move when
+   * consumers come, go or die. Needs scripts and acknowledgements, so not `autoCommit: 'immediate'`. A given `consumer` is the
+   * first part of a name that never repeats. All consumers of a group must have the same. Default `shared`.
+   */
+  shardOwnership?: 'shared' | 'owned';
+  /**
+   * `owned` only: after how many milliseconds without a renewal another consumer may take a shard over. It is renewed at a
+   * third of it; when a renewal is late, this consumer stops at 80 % of it. Less is a faster take-over after a death; a process that stands still for longer
+   * loses its shards. At least 500, default 10,000.
+   */
+  leaseTime?: number;
+  /**
+   * `owned` only, for handlers: what becomes of a message that failed at every attempt. `dead-letter`: it becomes a dead letter,
+   * and those behind it are handled. `halt`: nothing more of its shard is handled, ERR_SHARD_HALTED is reported, and each later
+   * owner of the shard tries it once more. Default `dead-letter`.
+   */
+  onPoison?: 'dead-letter' | 'halt';
+}
+
 /** The consumers of a group share its messages; if one dies, the others claim its entries. */
-export interface LoadBalancedOptions extends GroupOptions, ClaimingOptions {
+export interface LoadBalancedOptions extends GroupOptions, ClaimingOptions, OwnershipOptions {
   mode: 'load-balanced';
-  /** Whether all consumers of the group read every shard. So far only `shared`. */
-  shardOwnership?: 'shared';
 }
 
 export type ConsumerOptions = RealTimeOptions | ResumableOptions | LoadBalancedOptions;
@@ -270,6 +291,9 @@ export const DEFAULTS = Object.freeze({
     shardDiscoveryInterval: 30_000,
     mkStream: false,
     position: 'group',
+    shardOwnership: 'shared',
+    leaseTime: 10_000,
+    onPoison: 'dead-letter',
     consumerExpiry: 3_600_000,
   }),
 } as const) satisfies {

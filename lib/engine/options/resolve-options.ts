@@ -79,6 +79,10 @@ export interface ResolvedConsumerOptions {
   readonly mkStream: boolean;
   /** What seek() and rewind() move. */
   readonly position: 'group' | 'consumer';
+  /** `owned`: each shard has one consumer at a time. */
+  readonly shardOwnership: 'shared' | 'owned';
+  readonly leaseTime: number;
+  readonly onPoison: 'dead-letter' | 'halt';
   readonly consumerExpiry: number | false;
   readonly retention: ResolvedRetention | false;
 }
@@ -228,12 +232,14 @@ const GROUP_OPTIONS = [
   'consumerExpiry',
   'retention',
 ] as const;
+const OWNER_OPTIONS = ['leaseTime', 'onPoison'] as const;
 const CLAIM_OPTIONS = [
   'autoClaimInterval',
   'autoClaimIdle',
   'maxHandlerTime',
   'leaseRenewal',
   'shardOwnership',
+  ...OWNER_OPTIONS,
 ] as const;
 
 /** Most shards of one consumer; more need several consumers. */
@@ -259,6 +265,8 @@ const CONSUMER_OPTIONS = optionNames<AnyConsumerOptions>({
   maxHandlerTime: true,
   leaseRenewal: true,
   shardOwnership: true,
+  leaseTime: true,
+  onPoison: true,
   position: true,
 });
 
@@ -281,6 +289,7 @@ export function resolveConsumerOptions(options: ConsumerOptions): ResolvedConsum
     const rule = 'cannot be combined with shards, which are not looked for';
     throw new InvalidOptionError('shardDiscoveryInterval', rule, given.shardDiscoveryInterval);
   }
+  const isOwned = given.shardOwnership === 'owned';
   const resolved = {
     ...DEFAULTS.consumer,
     prefetch: 2 * batchSize,
@@ -291,8 +300,8 @@ export function resolveConsumerOptions(options: ConsumerOptions): ResolvedConsum
     batchSize,
     group,
     retention: retentionOf(given.retention),
-    isNameGenerated: given.consumer === undefined && mode === 'load-balanced',
-    consumer: given.consumer ?? (mode === 'resumable' ? (group as string) : uniqueConsumerName()),
+    isNameGenerated: mode === 'load-balanced' && (given.consumer === undefined || isOwned),
+    consumer: given.consumer ?? (mode === 'resumable' ? (group as string) : uniqueConsumerName(hostId())),
   };
   check.oneOf('autoStreamReset', resolved.autoStreamReset, ['earliest', 'latest']);
   check.integer('prefetch', resolved.prefetch, 1, 1_000_000);
@@ -309,11 +318,18 @@ export function resolveConsumerOptions(options: ConsumerOptions): ResolvedConsum
   check.time('autoClaimIdle', resolved.autoClaimIdle, 100);
   check.time('maxHandlerTime', resolved.maxHandlerTime, 1);
   checkLeaseRenewal(resolved);
-  if (given.shardOwnership !== undefined) check.oneOf('shardOwnership', given.shardOwnership, ['shared']);
+  check.oneOf('shardOwnership', resolved.shardOwnership, ['shared', 'owned']);
+  check.time('leaseTime', resolved.leaseTime, 500);
+  check.oneOf('onPoison', resolved.onPoison, ['dead-letter', 'halt']);
+  if (!isOwned) refuse(given, OWNER_OPTIONS, "is for shardOwnership 'owned' only");
+  if (isOwned && resolved.autoCommit === 'immediate') {
+    const rule = "cannot be combined with shardOwnership 'owned', which hands over what is not acknowledged";
+    throw new InvalidOptionError('autoCommit', rule, resolved.autoCommit);
+  }
   if (given.autoCommitDelay !== undefined && resolved.autoCommit !== 'delayed') {
     throw new InvalidOptionError('autoCommitDelay', "is for autoCommit 'delayed' only", given.autoCommitDelay);
   }
-  return resolved;
+  return isOwned ? { ...resolved, consumer: ownerName(given.consumer) } : resolved;
 }
 
 /** @throws InvalidOptionError */
@@ -393,7 +409,12 @@ function containerId(): string | undefined {
   }
 }
 
+/** A lease is known by the name of its owner, so that no later process may have the same. */
+function ownerName(given: string | undefined): string {
+  return uniqueConsumerName(given ?? hostId());
+}
+
 /** A name that no other consumer ever has. */
-function uniqueConsumerName(): string {
-  return `${hostId()}:${process.pid}:${Date.now().toString(36)}${randomBytes(4).toString('hex')}`;
+function uniqueConsumerName(prefix: string): string {
+  return `${prefix}:${process.pid}:${Date.now().toString(36)}${randomBytes(4).toString('hex')}`;
 }

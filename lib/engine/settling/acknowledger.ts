@@ -14,6 +14,8 @@ import { CommitScheduler } from './commit-scheduler.js';
 export interface AcknowledgerOptions {
   readonly consumer: ResolvedConsumerOptions;
   readonly pending: PendingCommands;
+  /** Returns how many of the ids were pending. */
+  readonly ack: (partition: Partition, ids: readonly string[]) => Promise<number>;
   readonly retries: RetrySchedules;
   readonly logger: Required<RedisStreamsLogger>;
   readonly onError: (error: RedisStreamsError) => void;
@@ -51,7 +53,7 @@ export class Acknowledger {
   constructor(options: AcknowledgerOptions) {
     this.#options = options;
     const { group, autoCommit } = options.consumer;
-    if (group !== undefined && autoCommit !== 'immediate') this.#commits = this.#createCommits(group);
+    if (group !== undefined && autoCommit !== 'immediate') this.#commits = this.#createCommits();
   }
 
   /** Whether the messages in this process are pending on the server. */
@@ -76,7 +78,7 @@ export class Acknowledger {
     const partition = partitionOf(message);
     partition.owned.set(message.id, 'settled');
     try {
-      await this.#options.pending.ack(partition.key, this.#options.consumer.group as string, [message.id]);
+      await this.#options.ack(partition, [message.id]);
       this.leavePending(message);
     } catch {
       // The scheduler repeats it, and reports a refusal.
@@ -223,11 +225,10 @@ export class Acknowledger {
     this.#timer = next ? setTimeout(() => this.#ackDue(), Math.max(1, next.dueAt - now)) : undefined;
   }
 
-  #createCommits(group: string): CommitScheduler {
-    const { consumer, pending, logger, onError } = this.#options;
+  #createCommits(): CommitScheduler {
+    const { consumer, ack, logger, onError } = this.#options;
     return new CommitScheduler({
-      pending,
-      group,
+      ack,
       interval: consumer.autoCommit === 'disabled' ? undefined : consumer.autoCommitInterval,
       onError,
       onMissed: (streamKey, count) => {

@@ -11,7 +11,6 @@ import {
   replyWord,
   toPublicError,
 } from '../../redis/commands/redis-error.js';
-import type { PendingCommands } from '../../redis/commands/stream-commands.js';
 import type { Partition } from '../consuming/partition.js';
 
 /** Most ids of one XACK; as many collected acks are sent before the interval is over. */
@@ -30,8 +29,8 @@ interface Refusal {
 }
 
 export interface CommitSchedulerOptions {
-  readonly pending: Pick<PendingCommands, 'ack'>;
-  readonly group: string;
+  /** Returns how many of the ids were pending. */
+  readonly ack: (partition: Partition, ids: readonly string[]) => Promise<number>;
   /** Milliseconds between commits; undefined commits on {@link CommitScheduler.flush} only. */
   readonly interval: number | undefined;
   readonly onError: (error: RedisStreamsError) => void;
@@ -176,10 +175,9 @@ export class CommitScheduler {
    * because of {@link close}, and must be queued again.
    */
   async #ack(partition: Partition, ids: string[], failures: RedisStreamsError[]): Promise<boolean> {
-    const { pending, group } = this.#options;
     for (let attempt = 1; ; attempt += 1) {
       try {
-        const acknowledged = await pending.ack(partition.key, group, ids);
+        const acknowledged = await this.#options.ack(partition, ids);
         if (acknowledged < ids.length) this.#options.onMissed(partition.key, ids.length - acknowledged);
         this.#settle(partition, ids);
         this.#refusals.delete(partition);

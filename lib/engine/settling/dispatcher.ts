@@ -2,10 +2,12 @@ import { monotonicNow } from '../../shared/clock.js';
 import { outsideContext } from '../../shared/async-context.js';
 import { withResolvers } from '../../shared/deferred.js';
 import type { Deferred } from '../../shared/deferred.js';
+import { ShardHaltedError } from '../../errors.js';
 import type { RedisStreamsError } from '../../errors.js';
 import { RECONNECT_BACKOFF, backoffDelay, within } from '../../shared/backoff.js';
 import { classifyRedisError, isTransient, toPublicError } from '../../redis/commands/redis-error.js';
-import type { ConsumerSession, HandlerReport, MessageTaker } from '../consuming/consumer-session.js';
+import type { ConsumerSession } from '../consuming/consumer-session.js';
+import type { HandlerReport, MessageTaker } from '../consuming/message-taker.js';
 import { Delivery } from './settlement.js';
 import type { RateLimit } from './rate-limit.js';
 import type { Settlement } from './settlement.js';
@@ -311,6 +313,10 @@ export class Dispatcher implements MessageTaker {
     const deliveries: Delivery[] = [];
     for (const message of messages) {
       const delivery = new Delivery(message, this.#settle, limit);
+      if (this.#isLost(message)) {
+        delivery.settle({ kind: 'pending' });
+        continue;
+      }
       const unburied = partitionOf(message).unburied.get(message.id);
       if (unburied) delivery.settle(unburied);
       else deliveries.push(delivery);
@@ -400,11 +406,18 @@ export class Dispatcher implements MessageTaker {
 
   async #deadLetter(message: StreamMessage, settlement: Settlement & { kind: 'dead-letter' }): Promise<void> {
     const { session, storeDeadLetter } = this.#options;
+    const partition = partitionOf(message);
+    // The next owner of the shard handles the message, and decides what becomes of it.
+    if (partition.isFenced) return session.acknowledger.leavePending(message);
+    if (session.options.onPoison === 'halt') {
+      session.halt(partition, new ShardHaltedError(partition.key, message.id, settlement.reason, settlement.error));
+      return;
+    }
     try {
       // Stored first, acknowledged second: a crash between the two leaves a second dead letter, never none.
       await storeDeadLetter(message, settlement);
     } catch (error) {
-      partitionOf(message).unburied.set(message.id, settlement);
+      partition.unburied.set(message.id, settlement);
       await session.acknowledger.retryLater(message, DEAD_LETTER_RETRY_DELAY);
       throw error;
     }
@@ -416,6 +429,13 @@ export class Dispatcher implements MessageTaker {
     if (!this.#queues) return;
     this.#queues.leave(message);
     this.#pump();
+  }
+
+  /** Whether the shard of a message that waited here may have another owner by now. */
+  #isLost(message: StreamMessage): boolean {
+    const { isFenced, lease } = partitionOf(message);
+    if (isFenced) lease?.end();
+    return isFenced;
   }
 
   /** Whether no handler may be started with a message that was taken. */

@@ -9,6 +9,7 @@ import { Dispatcher } from '../../engine/settling/dispatcher.js';
 import type { ConsumerMode } from '../../engine/options/consumer-mode.js';
 import { resolveConsumerOptions } from '../../engine/options/resolve-options.js';
 import type { ResolvedConsumerOptions } from '../../engine/options/resolve-options.js';
+import { ShardOwnership } from '../../engine/consuming/ownership/shard-ownership.js';
 import { StreamAssignment } from '../../engine/consuming/stream-assignment.js';
 import type { StreamSearchOptions } from '../../engine/consuming/stream-search.js';
 import { AdaptivePrefetch } from '../../engine/consuming/reading/adaptive-prefetch.js';
@@ -68,6 +69,7 @@ export class HandlerConsumer {
   readonly #reporter: ServerReporter;
   readonly #consumer: ResolvedConsumerOptions;
   readonly #session: ConsumerSession;
+  readonly #ownership: ShardOwnership | undefined;
   readonly #assignment: StreamAssignment;
   readonly #dispatcher: Dispatcher;
   readonly #scopes = new StreamScopes();
@@ -103,12 +105,20 @@ export class HandlerConsumer {
       },
       onError,
     });
-    this.#assignment = new StreamAssignment(this.#session, onError, this.#searchFor(given));
+    if (this.#consumer.shardOwnership === 'owned') {
+      this.#ownership = new ShardOwnership(this.#session, {
+        onAssigned: (assignment) => reporter.assigned(assignment),
+        onRevoked: (assignment) => reporter.revoked(assignment),
+        onError,
+      });
+    }
+    this.#assignment = new StreamAssignment(this.#ownership ?? this.#session, onError, this.#searchFor(given));
     this.#dispatcher = new Dispatcher({
       session: this.#session,
       concurrency,
       batch: group.batch,
-      keyOf: group.ordered ? queueKeyOf : undefined,
+      // The order of an owned shard must not end in the process that owns it.
+      keyOf: group.ordered || (this.#ownership && !group.batch) ? queueKeyOf : undefined,
       rateLimit: this.#rateLimitOf(group, onError),
       onError,
       deliver: (deliveries) => this.#deliver(deliveries),
@@ -174,11 +184,13 @@ export class HandlerConsumer {
   async close(timeout: number): Promise<void> {
     const deadline = monotonicNow() + timeout;
     await this.#assignment.close();
+    await this.#ownership?.close();
     const running = await this.#dispatcher.close(deadline);
     if (running > 0) this.#reporter.failed(new ShutdownTimeoutError(running, timeout));
     // Requests are acknowledged when their replies are stored, which may be after their handlers have ended.
     await within(Math.max(0, deadline - monotonicNow()) + REPLIES_LIMIT, this.#requests.settled());
     await this.#session.leave();
+    await this.#ownership?.release();
   }
 
   /** @param deliveries one message, or the batch of one pattern */

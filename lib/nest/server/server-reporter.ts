@@ -1,3 +1,4 @@
+import type { ShardAssignment } from '../../engine/consuming/ownership/shard-assignment.js';
 import type { StreamMessage } from '../../engine/messages/stream-message.js';
 import { CallbackError, HandlerError, PayloadDecodeError, PayloadInvalidError } from '../../errors.js';
 import type { RedisStreamsError } from '../../errors.js';
@@ -81,6 +82,16 @@ export class ServerReporter {
     this.#listeners.emit('error', failure);
   }
 
+  assigned(assignment: ShardAssignment): void {
+    this.#logger.log(`Owns ${nameOf(assignment)}`);
+    this.#listeners.emit('assigned', assignment);
+  }
+
+  revoked(assignment: ShardAssignment): void {
+    this.#logger.log(`No longer owns ${nameOf(assignment)}`);
+    this.#listeners.emit('revoked', assignment);
+  }
+
   retrying(event: RetryEvent): void {
     this.#listeners.emit('retry', event);
   }
@@ -124,4 +135,8 @@ export class ServerReporter {
 
 function isOfPayload(error: unknown): boolean {
   return error instanceof PayloadDecodeError || error instanceof PayloadInvalidError;
+}
+
+function nameOf({ streamKey, shardId, generation }: ShardAssignment): string {
+  return `shard ${shardId} of '${streamKey}' (generation ${generation})`;
 }

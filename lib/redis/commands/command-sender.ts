@@ -105,22 +105,25 @@ export class CommandSender {
    * not have it. Undefined when scripts are not permitted here; that is remembered, and the caller has another way.
    */
   async run(
-    { source, sha }: Script,
+    script: Script,
     keys: string | readonly [string, ...string[]],
     args: readonly CommandArgument[],
     encoding: ReplyEncoding = 'utf8',
   ): Promise<{ reply: unknown } | undefined> {
-    if (!this.features.has('scripts')) return undefined;
-    const named = typeof keys === 'string' ? ([keys] as const) : keys;
-    const words = [named.length, ...named, ...args];
-    const send = (command: Command): Promise<unknown> =>
-      this.#send(named[0], ({ channel }, settings) => channel.command(command, encoding, settings));
-    try {
-      return { reply: await send(['EVALSHA', sha, ...words]) };
-    } catch (error) {
-      if (replyWord(error) === 'NOSCRIPT') return this.#runSource(source, words, send);
-      return this.#withoutScripts(error);
-    }
+    return this.#run(script, typeof keys === 'string' ? [keys] : keys, args, ({ channel }, command, settings) =>
+      channel.command(command, encoding, settings),
+    );
+  }
+
+  /** The same for a script that replies as XREADGROUP does. */
+  async runPages(
+    script: Script,
+    keys: readonly [string, ...string[]],
+    args: readonly CommandArgument[],
+  ): Promise<{ reply: StreamPage[] } | undefined> {
+    return this.#run(script, keys, args, ({ channel }, command, settings) =>
+      channel.pages(command, (name) => this.streamKey(name), settings),
+    );
   }
 
   /** The error for the caller of a command that failed; the connection is dropped, or the slots refreshed, where that follows. */
@@ -133,13 +136,22 @@ export class CommandSender {
     return new ConnectionError(`The connection to Redis at ${address} was lost: ${error.message}`, error);
   }
 
-  async #runSource(
-    source: string,
-    words: readonly CommandArgument[],
-    send: (command: Command) => Promise<unknown>,
-  ): Promise<{ reply: unknown } | undefined> {
+  async #run<T>(
+    { source, sha }: Script,
+    keys: readonly [string, ...string[]],
+    args: readonly CommandArgument[],
+    sendTo: (route: LiveRoute, command: Command, settings: SendSettings) => Promise<T>,
+  ): Promise<{ reply: T } | undefined> {
+    if (!this.features.has('scripts')) return undefined;
+    const words = [keys.length, ...keys, ...args];
+    const send = async (command: Command): Promise<{ reply: T }> => {
+      return { reply: await this.#send(keys[0], (route, settings) => sendTo(route, command, settings)) };
+    };
     try {
-      return { reply: await send(['EVAL', source, ...words]) };
+      return await send(['EVALSHA', sha, ...words]).catch((error: unknown) => {
+        if (replyWord(error) !== 'NOSCRIPT') throw error;
+        return send(['EVAL', source, ...words]);
+      });
     } catch (error) {
       return this.#withoutScripts(error);
     }

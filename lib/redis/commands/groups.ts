@@ -74,7 +74,7 @@ export class RedisGroupCommands implements GroupCommands {
     holder: string,
     ttl: number,
   ): Promise<string | undefined> {
-    const key = this.#sender.sideKey('lease', streamKey, group, consumer);
+    const key = this.#sender.sideKey('name', streamKey, group, consumer);
     const replies = await this.#sender.pipeline(key, [
       ['GET', key],
       ['SET', key, holder, 'PX', ttl],
@@ -85,7 +85,7 @@ export class RedisGroupCommands implements GroupCommands {
 
   /** Another holder may write between the two commands; it writes again soon. */
   async releaseName(streamKey: string, group: string, consumer: string, holder: string): Promise<void> {
-    const key = this.#sender.sideKey('lease', streamKey, group, consumer);
+    const key = this.#sender.sideKey('name', streamKey, group, consumer);
     if ((await this.#sender.text(key, ['GET', key])) !== holder) return;
     // DEL would be one more permission to ask for.
     await this.#sender.text(key, ['SET', key, holder, 'PX', 1]);

@@ -4,8 +4,11 @@ import type { CommandSender } from './command-sender.js';
 import type { TimestampFormat } from './entry-id.js';
 import { classifyRedisError } from './redis-error.js';
 import { parseStreamInfo } from './replies.js';
+import { READ_OWNED } from '../scripts/shard-leases.js';
+import { leaseKey, leaseText, scriptsMissing } from './shard-leases.js';
 import type {
   GroupReadRequest,
+  OwnedReadRequest,
   ReadCommands,
   ReadRequest,
   StreamEntry,
@@ -43,6 +46,25 @@ export class RedisReadCommands implements ReadCommands {
       ...keys.map(() => '>'),
     ];
     return this.#sender.pages(keys[0] as string, command);
+  }
+
+  async readOwned({ leases, count }: OwnedReadRequest): Promise<StreamPage[]> {
+    const [first] = leases;
+    if (!first) return [];
+    // In Cluster the shards of one script must be of one slot.
+    if (this.#sender.router.isCluster && leases.length > 1) {
+      const reads = await Promise.allSettled(leases.map((lease) => this.readOwned({ leases: [lease], count })));
+      const pages = reads.flatMap((read) => (read.status === 'fulfilled' ? read.value : []));
+      const failed = reads.find(({ status }) => status === 'rejected') as PromiseRejectedResult | undefined;
+      // What was read is pending already; the failure comes again with the next read.
+      if (failed && pages.length === 0) throw failed.reason;
+      return pages;
+    }
+    const keys = leases.flatMap((lease) => [this.#sender.key(lease.streamKey), leaseKey(this.#sender, lease)]);
+    const args = [first.group, first.consumer, count, ...leases.map(leaseText)];
+    const scripted = await this.#sender.runPages(READ_OWNED, keys as [string, ...string[]], args);
+    if (!scripted) throw scriptsMissing();
+    return scripted.reply;
   }
 
   async read({ positions, count, block }: ReadRequest): Promise<StreamPage[]> {

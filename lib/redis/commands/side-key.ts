@@ -16,7 +16,14 @@ const FEATURES = Object.freeze({
   /** The messages that a group has handled. */
   handled: 'an inbox',
   /** The live consumer that has a name in a group. */
-  lease: 'noticing a consumer name that is used twice',
+  name: 'noticing a consumer name that is used twice',
+  /** Who owns a shard in a group, who owned it last, and who asks for it. */
+  lease: "shardOwnership 'owned'",
+  generation: "shardOwnership 'owned'",
+  wanted: "shardOwnership 'owned'",
+  /** The consumers of a group that share its shards, and how many each of them owns. */
+  members: "shardOwnership 'owned'",
+  shares: "shardOwnership 'owned'",
   /** How many messages a group has handled in a span of time. */
   rate: "a rateLimit with scope 'group'",
   /** That a group is paused. */

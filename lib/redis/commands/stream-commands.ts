@@ -3,6 +3,7 @@ import type { AppendOutcomes } from '../wire/append-reply.js';
 import type { AppendRequest } from '../wire/resp-writer.js';
 import type { StreamEntry, StreamPage } from '../wire/stream-entry.js';
 import type { TimestampFormat } from './entry-id.js';
+import type { HeldLease, OwnershipCommands } from './shard-owners.js';
 import type { SideKeyKind } from './side-key.js';
 
 /** What the engine asks of Redis, in facets. Parts of the engine take those they need, so that a unit test can fake them. */
@@ -16,6 +17,7 @@ export interface StreamCommands {
   readonly answers: AnswerCommands;
   readonly clock: ClockCommands;
   readonly delayed: DelayedCommands;
+  readonly ownership: OwnershipCommands;
 }
 
 export type { AppendOutcomes, AppendRequest, StreamEntry, StreamPage };
@@ -138,6 +140,13 @@ export interface GroupReadRequest {
   readonly noAck?: boolean;
 }
 
+/** A read of shards that are owned: their leases, in their order. */
+export interface OwnedReadRequest {
+  readonly leases: readonly HeldLease[];
+  /** Most entries of each shard. */
+  readonly count: number;
+}
+
 export interface ReadRequest {
   readonly positions: ReadonlyArray<readonly [streamKey: string, afterId: string]>;
   readonly count: number;
@@ -147,6 +156,11 @@ export interface ReadRequest {
 export interface ReadCommands {
   /** New entries of a group (`>`). */
   readGroup(request: GroupReadRequest): Promise<StreamPage[]>;
+  /**
+   * The same without waiting, of shards whose leases are still ours; nothing of the others.
+   * @throws UnsupportedOperationError where scripts are not permitted
+   */
+  readOwned(request: OwnedReadRequest): Promise<StreamPage[]>;
   /** Entries after the given ids, without a group. */
   read(request: ReadRequest): Promise<StreamPage[]>;
   range(streamKey: string, from: string, to: string, count?: number): Promise<StreamEntry[]>;

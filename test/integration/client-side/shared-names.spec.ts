@@ -63,7 +63,7 @@ describe('two live processes with one consumer name', () => {
 
 describe('one process after the other with one consumer name', () => {
   const killed = async (pattern: string): Promise<void> => {
-    const key = `nrs:{${pattern}}:lease:${pattern}:g:worker`;
+    const key = `nrs:{${pattern}}:name:${pattern}:g:worker`;
     const first = await serve(pattern);
     await until('the name is held', async () => (await admin.exists(key)) === 1);
     first.kill('SIGKILL');
@@ -74,7 +74,7 @@ describe('one process after the other with one consumer name', () => {
     const first = await serve(pattern);
     first.kill('SIGTERM');
     await first.ended;
-    await until('the key is gone', async () => (await admin.keys(`nrs:{${pattern}}:lease:*`)).length === 0);
+    await until('the key is gone', async () => (await admin.keys(`nrs:{${pattern}}:name:*`)).length === 0);
   };
 
   it('is no conflict when the next starts at once, whether the first was killed or closed; the closed one leaves no key', async () => {

@@ -57,21 +57,13 @@ export class GroupReader implements StreamReader {
   }
 
   async open(partition: Partition, isAllNew: boolean): Promise<void> {
-    const { control, autoStreamReset, groups, group } = this.#options;
-    const mkStream = this.#options.mkStream && !partition.mustExist;
-    const info = await control.streamInfo(partition.key);
-    if (!info && !mkStream) {
-      partition.failure = new StreamMissingError(partition.key);
-      return;
-    }
-    // A real id, never `$`: if the group vanishes, it is created again at this position.
-    const start = autoStreamReset === 'latest' && info && !isAllNew ? info.lastGeneratedId : ID_BEFORE_ALL;
-    const isNew = await groups.createGroup(partition.key, group, start, mkStream);
-    partition.position = isNew ? start : await this.#groupPosition(partition);
+    const start = await fixGroupStart(partition, isAllNew, this.#options);
+    if (partition.failure) return;
+    partition.position = start ?? (await this.#groupPosition(partition));
   }
 
   async read(partitions: readonly Partition[], budget: ReadBudget): Promise<ReadPage[]> {
-    const recovered = await this.#readOwnPending(partitions, budget);
+    const recovered = await this.recoverOwn(partitions, budget);
     if (recovered.length > 0) return recovered;
 
     const turn = this.#rotation.plan(partitions, budget);
@@ -124,7 +116,7 @@ export class GroupReader implements StreamReader {
    * A second recovery follows when the longest block time is over: the server may not know yet that the old connection is
    * dead, and then delivers the next entries to the read that is still blocked there, after the first recovery.
    */
-  async #readOwnPending(partitions: readonly Partition[], { credit, batchSize }: ReadBudget): Promise<ReadPage[]> {
+  async recoverOwn(partitions: readonly Partition[], { credit, batchSize }: ReadBudget): Promise<ReadPage[]> {
     const { group, consumer, noAck, epoch, pending, claims, blockTimeout } = this.#options;
     // The epoch before the recovery: if the connection is lost during it, another recovery must follow.
     const current = epoch();
@@ -204,4 +196,26 @@ function entriesToRestore({ owned, givenBack }: Partition): Array<Pick<PendingEn
     ...unsettled.map(([id]) => ({ id, deliveryCount: 1 })),
     ...[...givenBack].map(([id, deliveryCount]) => ({ id, deliveryCount })),
   ];
+}
+
+type GroupStart = Pick<GroupReaderOptions, 'control' | 'autoStreamReset' | 'mkStream'> & {
+  readonly groups: Pick<GroupCommands, 'createGroup'>;
+  readonly group: string | undefined;
+};
+
+/** Creates the group of a partition where it is missing; returns where a new one starts. Sets the failure of a stream that is missing. */
+export async function fixGroupStart(
+  partition: Partition,
+  isAllNew: boolean,
+  { control, groups, group, autoStreamReset, ...options }: GroupStart,
+): Promise<string | undefined> {
+  const mkStream = options.mkStream && !partition.mustExist;
+  const info = await control.streamInfo(partition.key);
+  if (!info && !mkStream) {
+    partition.failure = new StreamMissingError(partition.key);
+    return undefined;
+  }
+  // A real id, never `$`: if the group vanishes, it is created again at this position.
+  const start = autoStreamReset === 'latest' && info && !isAllNew ? info.lastGeneratedId : ID_BEFORE_ALL;
+  return (await groups.createGroup(partition.key, group as string, start, mkStream)) ? start : undefined;
 }

@@ -14,6 +14,7 @@ import type { LoopReport } from './loop-watchdog.js';
 import type { PeriodicTask } from './periodic-task.js';
 import { ReadLoop } from './read-loop.js';
 import type { ReadLoopListener } from './read-loop.js';
+import { OwnedReader } from './owned-reader.js';
 import { OffGroupReader } from './stream-reader.js';
 import type { StreamReader } from './stream-reader.js';
 import { TailReader } from './tail-reader.js';
@@ -226,10 +227,12 @@ function readerFor(
   { connection, reading }: ReaderConnection,
   claims: Claims | undefined,
   { control, logger, blockTimeout }: ConsumerEnvironment,
-  { group, consumer, autoStreamReset, mkStream, autoCommit, position }: ResolvedConsumerOptions,
+  options: ResolvedConsumerOptions,
 ): StreamReader {
+  const { group, consumer, autoStreamReset, mkStream, autoCommit, position } = options;
   const tail = new TailReader({ reading, control: control.reading, autoStreamReset });
   if (group === undefined || !claims) return tail;
+  const { shardOwnership } = options;
   const ofGroup = new GroupReader({
     reading,
     control: control.reading,
@@ -245,6 +248,7 @@ function readerFor(
     blockTimeout,
     logger,
   });
+  if (shardOwnership === 'owned') return new OwnedReader({ ofGroup, reading, claims, ownership: control.ownership });
   return position === 'consumer' ? new OffGroupReader(ofGroup, tail) : ofGroup;
 }
 

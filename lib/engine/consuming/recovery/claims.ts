@@ -61,6 +61,16 @@ export class Claims {
     return entries;
   }
 
+  /** Reads entries that were taken over, with their shard, from the consumers that owned it before. */
+  async inherit(
+    partition: Partition,
+    taken: ReadonlyArray<Pick<PendingEntry, 'id' | 'deliveryCount'>>,
+  ): Promise<readonly StreamEntry[]> {
+    const { consumer, countsStarts } = this.#options;
+    const wanted = taken.map((entry) => ({ ...entry, consumer, idle: 0 }));
+    return countsStarts ? this.#claimUncounted(partition, wanted, () => true) : this.claimOwn(partition, wanted, true);
+  }
+
   /** Takes over entries of any consumer that have been idle for `minIdle` milliseconds; one page, from a cursor on. */
   async claimIdle(
     partition: Partition,

@@ -57,7 +57,8 @@ export class LeaseRenewal {
 
   /** Whether no other consumer can have claimed an entry of the partition that this process owns. */
   isOnTime(partition: Partition): boolean {
-    return monotonicNow() - (this.#renewedAt.get(partition) ?? this.#startedAt) < this.#options.claimIdle;
+    const isRenewed = monotonicNow() - (this.#renewedAt.get(partition) ?? this.#startedAt) < this.#options.claimIdle;
+    return isRenewed && !partition.isFenced;
   }
 
   stop(): void {

@@ -1,0 +1,34 @@
+import type { ShardOwner } from '../../redis/commands/shard-owners.js';
+import type { StreamShard } from '../messages/stream-message.js';
+
+/** Who owns a shard in a group. Safe for JSON.stringify: the generation becomes a string. */
+export class ShardOwnerDetails implements StreamShard {
+  readonly streamKey: string;
+  readonly shardId: number;
+  /** Name of the consumer; undefined while nobody owns the shard. */
+  readonly owner: string | undefined;
+  /** Rises with every owner of the shard; undefined without one. */
+  readonly generation: bigint | undefined;
+  /** Milliseconds until the lease ends, unless it is renewed; undefined without an owner. */
+  readonly expiresIn: number | undefined;
+
+  /** @internal */
+  constructor({ streamKey, shardId }: StreamShard, owner: ShardOwner | undefined) {
+    this.streamKey = streamKey;
+    this.shardId = shardId;
+    this.owner = owner?.consumer;
+    this.generation = owner?.generation;
+    this.expiresIn = owner?.expiresIn;
+  }
+
+  toJSON(): Record<string, unknown> {
+    const { streamKey, shardId, owner, generation, expiresIn } = this;
+    return {
+      streamKey,
+      shardId,
+      owner,
+      generation: generation === undefined ? undefined : String(generation),
+      expiresIn,
+    };
+  }
+}

@@ -1,0 +1,20 @@
+import type { StreamShard } from '../../messages/stream-message.js';
+
+/** A shard that a consumer of a group was given, or does not have any more. Safe for JSON.stringify: the generation becomes a string. */
+export class ShardAssignment implements StreamShard {
+  readonly streamKey: string;
+  readonly shardId: number;
+  /** Rises with every owner of the shard in its group; the fencing token of its messages. */
+  readonly generation: bigint;
+
+  /** @internal */
+  constructor({ streamKey, shardId }: StreamShard, generation: bigint) {
+    this.streamKey = streamKey;
+    this.shardId = shardId;
+    this.generation = generation;
+  }
+
+  toJSON(): Record<string, unknown> {
+    return { streamKey: this.streamKey, shardId: this.shardId, generation: String(this.generation) };
+  }
+}

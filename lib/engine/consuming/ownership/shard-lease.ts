@@ -1,0 +1,40 @@
+import { monotonicNow } from '../../../shared/clock.js';
+import type { HeldLease } from '../../../redis/commands/shard-owners.js';
+
+/** The part of the lease time, after a renewal was sent, in which the lease counts as ours. The rest is for running handlers to end. */
+const SAFE_PART = 0.8;
+
+/**
+ * The right of this process to hand out the messages of a shard. It ends by the clock of this process, and earlier than on the
+ * server, so that no message is handed out here after another consumer may have got the shard.
+ */
+export class ShardLease implements HeldLease {
+  readonly streamKey: string;
+  readonly group: string;
+  readonly consumer: string;
+  readonly generation: bigint;
+  #validUntil: number;
+
+  /** @param sentAt when the lease was asked for, on the monotonic clock */
+  constructor({ streamKey, group, consumer, generation }: HeldLease, sentAt: number, leaseTime: number) {
+    this.streamKey = streamKey;
+    this.group = group;
+    this.consumer = consumer;
+    this.generation = generation;
+    this.#validUntil = sentAt + SAFE_PART * leaseTime;
+  }
+
+  get isValid(): boolean {
+    return monotonicNow() < this.#validUntil;
+  }
+
+  /** @param sentAt when the renewal that has succeeded was sent */
+  renewed(sentAt: number, leaseTime: number): void {
+    this.#validUntil = Math.max(this.#validUntil, sentAt + SAFE_PART * leaseTime);
+  }
+
+  /** Nothing of the shard is handed out any more. */
+  end(): void {
+    this.#validUntil = -Infinity;
+  }
+}

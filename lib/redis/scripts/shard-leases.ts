@@ -1,0 +1,139 @@
+import { script } from './script.js';
+
+/*
+ * Who owns a shard in a group, in three keys beside the shard:
+ *
+ * - `lease`: `owner:generation`, with the time that is left to the owner as its expiry
+ * - `generation`: the last one, which does not expire. It is at least the time of the server in milliseconds, so that it rises
+ *   even when a failover has lost the last one
+ * - `wanted`: the consumer that the owner is asked to hand the shard over to
+ *
+ * and who the members of the group are, in two sorted sets beside the stream:
+ *
+ * - `members`: consumers by the time at which they count as gone
+ * - `shares`: consumers by the number of shards of the stream that they own. Its fraction is the number of shards of all streams,
+ *   in millionths
+ */
+
+const NOW = `
+local time = redis.call('TIME')
+local now = time[1] * 1000 + math.floor(time[2] / 1000)
+local function whole(number) return string.format('%.0f', number) end`;
+
+/**
+ * KEYS: lease, generation, wanted. ARGV: owner, time to live. Returns the generation, or nothing where another consumer owns the
+ * shard or was promised it.
+ */
+export const ACQUIRE_SHARD = script(
+  'acquire-shard',
+  `${NOW}
+local held = redis.call('GET', KEYS[1])
+if held and string.match(held, '^(.*):%d+$') ~= ARGV[1] then return false end
+local wanted = redis.call('GET', KEYS[3])
+if wanted and wanted ~= ARGV[1] then return false end
+local generation = whole(math.max(tonumber(redis.call('GET', KEYS[2]) or 0) + 1, now))
+redis.call('SET', KEYS[2], generation)
+redis.call('SET', KEYS[1], ARGV[1] .. ':' .. generation, 'PX', ARGV[2])
+if wanted then redis.call('PEXPIRE', KEYS[3], 0) end
+return generation`,
+);
+
+/**
+ * KEYS: lease, generation, wanted. ARGV: lease, generation, time to live. Returns who wants the shard, or ''; nothing when the lease
+ * is lost. One that has expired, or that a failover has lost, is renewed if nobody has owned the shard since.
+ */
+export const RENEW_SHARD = script(
+  'renew-shard',
+  `local held = redis.call('GET', KEYS[1])
+if held and held ~= ARGV[1] then return false end
+if not held then
+  local last = redis.call('GET', KEYS[2])
+  if last and last ~= ARGV[2] then return false end
+  redis.call('SET', KEYS[2], ARGV[2])
+end
+redis.call('SET', KEYS[1], ARGV[1], 'PX', ARGV[3])
+return redis.call('GET', KEYS[3]) or ''`,
+);
+
+/** KEYS: lease. ARGV: lease. */
+export const RELEASE_SHARD = script(
+  'release-shard',
+  `if redis.call('GET', KEYS[1]) == ARGV[1] then redis.call('PEXPIRE', KEYS[1], 0) end
+return 1`,
+);
+
+/** KEYS: stream, lease. ARGV: lease, group, ids. Returns how many of the ids were pending; -1 when the lease is lost. */
+export const ACK_OWNED = script(
+  'ack-owned',
+  `if redis.call('GET', KEYS[2]) ~= ARGV[1] then return -1 end
+return redis.call('XACK', KEYS[1], unpack(ARGV, 2))`,
+);
+
+/**
+ * KEYS: stream, lease. ARGV: lease, group, consumer, first id, count. Gives the consumer what is pending for anyone, in the order of
+ * the stream, with the delivery counts that it has. Returns ids and counts in turn; -1 when the lease is lost.
+ */
+export const TAKE_OVER_SHARD = script(
+  'take-over-shard',
+  `if redis.call('GET', KEYS[2]) ~= ARGV[1] then return -1 end
+local rows = redis.pcall('XPENDING', KEYS[1], ARGV[2], ARGV[4], '+', ARGV[5])
+if rows.err then return rows end
+local taken = {}
+for _, row in ipairs(rows) do
+  if row[2] ~= ARGV[3] then redis.call('XCLAIM', KEYS[1], ARGV[2], ARGV[3], 0, row[1], 'JUSTID') end
+  taken[#taken + 1] = row[1]
+  taken[#taken + 1] = row[4]
+end
+return taken`,
+);
+
+/**
+ * KEYS: streams and their leases in turn. ARGV: group, consumer, count, then the lease of each stream. Returns what XREADGROUP
+ * would, without the streams whose lease is lost. An error is returned when nothing was read before it: what was read is pending
+ * already.
+ */
+export const READ_OWNED = script(
+  'read-owned',
+  `local pages = {}
+for i = 1, #KEYS, 2 do
+  if redis.call('GET', KEYS[i + 1]) == ARGV[3 + (i + 1) / 2] then
+    local read = redis.pcall('XREADGROUP', 'GROUP', ARGV[1], ARGV[2], 'COUNT', ARGV[3], 'STREAMS', KEYS[i], '>')
+    if read and read.err then
+      if #pages == 0 then return read end
+      return pages
+    end
+    if read then pages[#pages + 1] = read[1] end
+  end
+end
+return pages`,
+);
+
+/**
+ * KEYS: members, shares. ARGV: consumer, time to live, number of shards of the stream, shards of the stream that the consumer owns,
+ * shards of all streams that it owns. Returns the number of members, how many of them own more than the smallest share, and the
+ * largest entry of `shares`.
+ */
+export const JOIN_OWNERS = script(
+  'join-owners',
+  `${NOW}
+redis.call('ZADD', KEYS[1], whole(now + ARGV[2]), ARGV[1])
+redis.call('ZADD', KEYS[2], ARGV[4] + math.min(ARGV[5], 999999) / 1000000, ARGV[1])
+for _, gone in ipairs(redis.call('ZRANGEBYSCORE', KEYS[1], '-inf', whole(now))) do
+  redis.call('ZREM', KEYS[1], gone)
+  redis.call('ZREM', KEYS[2], gone)
+end
+redis.call('PEXPIRE', KEYS[1], 10 * ARGV[2])
+redis.call('PEXPIRE', KEYS[2], 10 * ARGV[2])
+local members = redis.call('ZCARD', KEYS[1])
+local above = redis.call('ZCOUNT', KEYS[2], math.floor(ARGV[3] / members) + 1, '+inf')
+local most = redis.call('ZREVRANGE', KEYS[2], 0, 0, 'WITHSCORES')
+return { members, above, most[2] }`,
+);
+
+/** KEYS: members, shares. ARGV: consumer. */
+export const LEAVE_OWNERS = script(
+  'leave-owners',
+  `redis.call('ZREM', KEYS[1], ARGV[1])
+redis.call('ZREM', KEYS[2], ARGV[1])
+return 1`,
+);

@@ -50,7 +50,7 @@ class Chaos {
     await this.replaceConsumer();
     await this.#consume('single', 'in-order', 'resumable');
     for (const delivery of ['exactly-once', 'at-least-once'] as const) {
-      const input = { connection, name: delivery, streams, delivery, keys: 4 * STREAMS, interval: 50 };
+      const input = { connection, name: delivery, streams, delivery, keys: 4 * STREAMS, interval: 100 };
       this.#producers.push(await startProducer(input, (line) => this.ledger.produced(line)));
     }
   }

@@ -1,5 +1,3 @@
-import { setTimeout as pause } from 'node:timers/promises';
-
 import type { LoadBalancedOptions } from '../../../lib/engine/options/options.js';
 import { RedisStreamer } from '../../../lib/engine/streamer.js';
 import type { RedisStreamsConnection } from '../../../lib/redis/connection/connection-target.js';
@@ -42,7 +40,6 @@ async function run(): Promise<void> {
     const { streamKey: stream, id } = message;
     const handling: ChaosHandling = { stream, id, payload: message.text(), at: Date.now() };
     process.stdout.write(`${JSON.stringify(handling)}\n`);
-    await pause(1);
     consumer.ack(message);
   }
 }

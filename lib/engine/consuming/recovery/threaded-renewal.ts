@@ -1,5 +1,5 @@
 import { monotonicNow } from '../../../shared/clock.js';
-import { compareEntryIds, nextEntryId } from '../../../redis/commands/entry-id.js';
+import { nextEntryId } from '../../../redis/commands/entry-id.js';
 import type { PendingCommands, StreamEntry } from '../../../redis/commands/stream-commands.js';
 import type { RenewalClient, ThreadLease } from '../../../redis/connection/renewal-thread.js';
 import type { Partition, PartitionSet } from '../partition.js';
@@ -56,7 +56,7 @@ export class ThreadedRenewal {
   arrived(partition: Partition, entries: readonly StreamEntry[]): void {
     const told = this.#told.get(partition);
     if (told === undefined) return;
-    const earlier = entries.flatMap(({ id }) => (compareEntryIds(id, told) <= 0 ? [id] : []));
+    const earlier = entries.flatMap(({ id }) => (isBehind(id, told) ? [] : [id]));
     if (earlier.length > 0) this.#options.client.add(this.#leaseOf(partition).key, earlier);
   }
 
@@ -75,4 +75,13 @@ export class ThreadedRenewal {
     });
     return pending.leaseOf(partition.key, { group, consumer, ids, left, after: nextEntryId(partition.position) });
   }
+}
+
+/** For ids of Redis, which have no leading zeros; every entry that arrives is compared. */
+function isBehind(id: string, other: string): boolean {
+  const [end, otherEnd] = [id.indexOf('-'), other.indexOf('-')];
+  if (end !== otherEnd) return end > otherEnd;
+  const [time, otherTime] = [id.slice(0, end), other.slice(0, end)];
+  if (time !== otherTime) return time > otherTime;
+  return id.length === other.length ? id > other : id.length > other.length;
 }

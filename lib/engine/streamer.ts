@@ -51,6 +51,9 @@ const CONNECT_TIMEOUT = 10_000;
 /** A server that is silent for longer while a reply is due counts as gone. */
 const REPLY_TIMEOUT = 10_000;
 
+/** For reads that do not block. */
+const NOTHING_TO_END: ReaderConnection['interrupt'] = { isPossible: true, interrupt: async () => undefined };
+
 /** The entrance to the engine: connections to one Redis, and the producers, consumers and managers that use them. */
 export class RedisStreamer
   extends EventEmitter<{ status: [status: RedisStreamsStatus] }>
@@ -402,6 +405,7 @@ export class RedisStreamer
       },
       openReader: (streamKey) => this.#openReader(streamKey),
       createRenewalClient: (options) => this.#connections.createRenewalClient(options),
+      openWatched: (streamKey) => this.#openWatched(streamKey),
       moveDelayed: (streamKey, onError) => this.#mover.attach(streamKey, onError),
       address: this.#connections.address,
       isForReplies: false,
@@ -426,6 +430,30 @@ export class RedisStreamer
       interrupt: this.#connections.interruptOf(connection),
       release: () => this.#connections.release(connection),
     };
+  }
+
+  async #openWatched(streamKey: string): Promise<ReaderConnection | undefined> {
+    const key = this.#keyPrefix + streamKey;
+    const connection = this.#connections.acquireWatched(key);
+    const release = (): Promise<void> => connection.close();
+    try {
+      const { isTracking } = (await connection.router.ready(key, this.#options.timeout)).connection;
+      if (isTracking) {
+        return {
+          connection,
+          reading: this.#commands(connection.router).reading,
+          interrupt: NOTHING_TO_END,
+          watch: connection,
+          release,
+        };
+      }
+      this.#features.forget('CLIENT TRACKING', 'in Cluster each stream is read over a connection of its own');
+    } catch (error) {
+      await release();
+      throw error;
+    }
+    await release();
+    return undefined;
   }
 
   get #keyPrefix(): string {

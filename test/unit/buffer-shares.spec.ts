@@ -127,6 +127,50 @@ describe('shares of a buffer', () => {
     expect(buffer.credit).toBe(0);
   });
 
+  it('a place that becomes free wakes the loop that has waited longest, and none of the others', async () => {
+    const buffer = new MessageBuffer<number>(1, 1);
+    const shares = new BufferShares(() => 50);
+    const loops = numbers(50).map(() => shares.create(buffer));
+    const giveBack = (loops[0] as ReadBuffer).reserve(1, 'read');
+    const looks: number[] = [];
+    const credit = (share: ReadBuffer, index: number): number => {
+      looks.push(index);
+      return share.credit;
+    };
+    const waits = loops.slice(1).map(async (share, index) => {
+      do await share.room();
+      while (credit(share, index) === 0);
+      share.reserve(1, 'read');
+    });
+    await turn();
+    giveBack(0);
+    await waits[0];
+    await turn();
+    await turn();
+    expect(looks).toEqual([0]);
+  });
+
+  it('loops that wait are all woken, once, when nothing is left to hand out', async () => {
+    const buffer = new MessageBuffer<number>(2, 1, true);
+    const shares = new BufferShares(() => 5);
+    buffer.push([1, 2]);
+    let woken = 0;
+    const wait = (share: ReadBuffer): void => void share.room().then(() => (woken += 1));
+    const loops = numbers(5).map(() => shares.create(buffer));
+    loops.forEach(wait);
+    buffer.take();
+    buffer.take();
+    buffer.wake();
+    await turn();
+    await turn();
+    expect([buffer.isStarved, woken]).toEqual([true, 5]);
+    loops.forEach(wait);
+    buffer.wake();
+    await turn();
+    await turn();
+    expect(woken).toBe(5);
+  });
+
   it('no place is lost when an abandoned read ends after the next one has begun', () => {
     const share = new BufferShares(() => 2).create(new MessageBuffer(100, 100));
     makeBusy(share);

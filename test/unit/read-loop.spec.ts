@@ -1,10 +1,12 @@
+import { setImmediate as turn } from 'node:timers/promises';
+
 import { afterEach, beforeEach, describe, expect, it, jest } from '@jest/globals';
 
 import { monotonicNow } from '../../lib/shared/clock.js';
 import { withResolvers } from '../../lib/shared/deferred.js';
 import { Partition } from '../../lib/engine/consuming/partition.js';
 import { ReadLoop } from '../../lib/engine/consuming/reading/read-loop.js';
-import type { ReadBuffer, ReadLoopOptions } from '../../lib/engine/consuming/reading/read-loop.js';
+import type { EntryWatch, ReadBuffer, ReadLoopOptions } from '../../lib/engine/consuming/reading/read-loop.js';
 import type { ReadPage } from '../../lib/engine/consuming/reading/stream-reader.js';
 import { ClosedError, ConnectionError, ReadLoopStalledError } from '../../lib/errors.js';
 import type { RedisStreamsError } from '../../lib/errors.js';
@@ -76,6 +78,87 @@ class Scene {
     return [{ partition: this.partition, generation: 0, entries: [{ id, fields: [], deliveryCount: 1 }] }];
   }
 }
+
+describe('read loop: a watch', () => {
+  /** A watch that a test touches. */
+  class Watch implements EntryWatch {
+    isArmed = true;
+    readonly asked: boolean[] = [];
+    touch: () => void = () => undefined;
+    #touched = Promise.resolve();
+
+    begin(wantsTouch: boolean): void {
+      this.asked.push(wantsTouch);
+      const { promise, resolve } = withResolvers<void>();
+      this.#touched = promise;
+      this.touch = resolve;
+    }
+
+    touched(): Promise<void> {
+      return this.#touched;
+    }
+  }
+
+  let scene: Scene;
+  let watch: Watch;
+  const turns = async (): Promise<void> => {
+    for (let count = 0; count < 5; count += 1) await turn();
+  };
+  const start = async (blockTimeout = 60_000): Promise<void> => {
+    watch = new Watch();
+    scene = new Scene({ watch, blockTimeout, buffer: { ...EMPTY, credit: 2 } });
+    await turns();
+  };
+  const answer = async (pages: ReadPage[]): Promise<void> => {
+    scene.reads.at(-1)?.resolve(pages);
+    await turns();
+  };
+
+  afterEach(() => scene.loop.stop());
+
+  it('lets the loop read again when entries are announced', async () => {
+    await start();
+    await answer([]);
+    expect(scene.reads).toHaveLength(1);
+    watch.touch();
+    await turns();
+    expect(scene.reads).toHaveLength(2);
+    // Fewer than it asked for: the next one is announced.
+    await answer(scene.page('1-1'));
+    expect(scene.reads).toHaveLength(2);
+  });
+
+  it('does not keep the loop from a look when the longest block time is over', async () => {
+    await start(20);
+    await answer([]);
+    await until('the loop has looked', () => scene.reads.length === 2);
+    expect(scene.loop.report()).toMatchObject({ isHealthy: true, restarts: 0 });
+  });
+
+  it('an announcement that comes before the reply is not lost', async () => {
+    await start();
+    watch.touch();
+    await answer([]);
+    expect(scene.reads).toHaveLength(2);
+  });
+
+  it('is not asked for an announcement by the read that follows a full one, nor waited for after it', async () => {
+    await start();
+    await answer([...scene.page('1-1'), ...scene.page('1-2')]);
+    expect(scene.reads).toHaveLength(2);
+    watch.isArmed = false;
+    await answer([]);
+    expect(scene.reads).toHaveLength(3);
+    expect(watch.asked).toEqual([true, false, true]);
+  });
+
+  it('that cannot announce the next entry leaves the loop to look again by itself', async () => {
+    await start();
+    watch.isArmed = false;
+    await answer([]);
+    await until('the loop has looked', () => scene.reads.length === 2);
+  });
+});
 
 describe('read loop: the watchdog', () => {
   let scene: Scene;

@@ -145,6 +145,31 @@ describe('RESP connection', () => {
     );
   });
 
+  it('hands over what the server announces between the replies, wherever the bytes are cut (RESP3)', async () => {
+    const announced = '>2\r\n$10\r\ninvalidate\r\n*2\r\n$1\r\na\r\n$1\r\nb\r\n';
+    const page = '%1\r\n$1\r\na\r\n*1\r\n*2\r\n$3\r\n1-1\r\n*2\r\n$3\r\nmsg\r\n$1\r\nx\r\n';
+    const all = '>2\r\n$10\r\ninvalidate\r\n_\r\n';
+    const bytes = Buffer.from(`${announced}:7\r\n${announced}${page}${all}_\r\n${announced}`);
+    for (let cut = 1; cut < bytes.length; cut += 1) {
+      const pushes: unknown[] = [];
+      const socket = new FakeSocket();
+      const onPush = (values: unknown): unknown => pushes.push(values);
+      const connection = new RespConnection(socket.asSocket, { replyTimeout: 60_000, onPush });
+      open.push(connection);
+      const length = new ValueReply('utf8');
+      const found = new PageReply(streamKey, noSchema());
+      const nothing = new PageReply(streamKey, noSchema());
+      for (const handler of [length, found, nothing]) connection.send(PING, handler);
+      for (const chunk of [bytes.subarray(0, cut), bytes.subarray(cut)]) socket.emit('data', chunk);
+
+      const keys = ['invalidate', ['a', 'b']];
+      expect(pushes).toEqual([keys, keys, ['invalidate', null], keys]);
+      expect(await length.promise).toBe(7);
+      expect(await found.promise).toMatchObject([{ streamKey: 'a', entries: [{ id: '1-1' }] }]);
+      expect(await nothing.promise).toEqual([]);
+    }
+  });
+
   it('writes the commands of one turn together, in the order in which they were sent', async () => {
     const { socket, connection } = connect();
     for (const name of ['a', 'b', 'c']) {

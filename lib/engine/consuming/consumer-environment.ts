@@ -3,6 +3,7 @@ import type { RedisStreamsLogger } from '../../shared/logger.js';
 import type { ReadInterrupt } from '../../redis/connection/read-interrupt.js';
 import type { RedisConnection } from '../../redis/connection/redis-connection.js';
 import type { RenewalClient, RenewalClientOptions } from '../../redis/connection/renewal-thread.js';
+import type { EntryWatch, ReadConnection } from './reading/read-loop.js';
 import type { ReadCommands, StreamCommands } from '../../redis/commands/stream-commands.js';
 import type { LocalLoopHealth } from '../health.js';
 import type { EntryFormat } from '../messages/stream-message.js';
@@ -10,14 +11,16 @@ import type { GroupPauses } from './group-pauses.js';
 import type { GuardedTelemetry } from '../telemetry/guarded-telemetry.js';
 import type { SuspectTurn } from '../settling/suspect-turn.js';
 
-/** A connection for blocking reads. */
+/** A connection for the reads of a loop. */
 export interface ReaderConnection {
-  readonly connection: RedisConnection;
+  readonly connection: ReadConnection & Pick<RedisConnection, 'reconnects' | 'liveSince'>;
   /** Commands over this connection. */
   readonly reading: ReadCommands;
   /** Ends a blocked read on this connection. */
-  readonly interrupt: ReadInterrupt;
-  /** Closes the connection. */
+  readonly interrupt: Pick<ReadInterrupt, 'isPossible' | 'interrupt'>;
+  /** The connection is shared: reads do not block, and the server announces new entries. */
+  readonly watch?: EntryWatch | undefined;
+  /** Gives the connection back. */
   release(): Promise<void>;
 }
 
@@ -50,6 +53,12 @@ export interface ConsumerEnvironment {
   readonly openReader: (streamKey: string | undefined) => ReaderConnection;
   /** Leases that a thread renews while the event loop is blocked; the session closes it. */
   readonly createRenewalClient: (options: RenewalClientOptions) => RenewalClient;
+  /**
+   * In Cluster: resolves with the connection that all loops of a node share, once it is live; undefined where the server does not
+   * announce new entries, so that a read has to block.
+   * @throws ConnectTimeoutError, PermissionError, ClosedError
+   */
+  readonly openWatched: (streamKey: string) => Promise<ReaderConnection | undefined>;
   /** Looks for delayed messages of a stream or shard until the function that it returns is called. */
   readonly moveDelayed: (streamKey: string, onError: (error: RedisStreamsError) => void) => () => void;
   /** Whether the consumer reads the answers to the requests of a client. */

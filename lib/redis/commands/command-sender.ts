@@ -59,7 +59,10 @@ export class CommandSender {
 
   /** XREAD or XREADGROUP, of which `key` is one stream. */
   async pages(key: string, command: Command): Promise<StreamPage[]> {
-    return this.#send(key, ({ channel }, settings) => channel.pages(command, (name) => this.streamKey(name), settings));
+    return this.#send(key, ({ channel, beforeRead }, settings) => {
+      beforeRead?.();
+      return channel.pages(command, (name) => this.streamKey(name), settings);
+    });
   }
 
   /**

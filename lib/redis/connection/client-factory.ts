@@ -7,8 +7,11 @@ import type { ConnectionTarget, RedisClient, RedisStreamsConnection } from './co
 import { requireThreadable } from './node-access.js';
 import * as ioredis from './ioredis.js';
 
-/** What a connection is for: blocking reads, appends, or everything else (acks, claims, group management). */
-export type ConnectionRole = 'reader' | 'writer' | 'control';
+/**
+ * What a connection is for: blocking reads, appends, everything else (acks, claims, group management), or reads that do not block,
+ * of many streams whose changes the server announces.
+ */
+export type ConnectionRole = 'reader' | 'writer' | 'control' | 'watcher';
 
 /** Times that the connection layer adds to the user's configuration, in milliseconds. */
 export interface ConnectionTimes {

@@ -86,6 +86,11 @@ export class ClusterNodes {
     return this.#create(new KeySource(this, key), 'reader');
   }
 
+  /** Closes the connections of a role. */
+  closeAll(role: ConnectionRole): void {
+    for (const [name, connection] of this.#connections) if (connection.role === role) this.#remove(name, connection);
+  }
+
   /** Closes all but the readers, which belong to their loops. */
   async close(): Promise<void> {
     this.#isClosed = true;
@@ -121,11 +126,15 @@ export class ClusterNodes {
         isAnyLeft = true;
         continue;
       }
-      this.#connections.delete(name);
-      this.#onRetired(connection);
-      void connection.close();
+      this.#remove(name, connection);
     }
     if (isAnyLeft) this.#retireTimer = setTimeout(() => this.#retire(), RETIRE_INTERVAL);
+  }
+
+  #remove(name: string, connection: RedisConnection): void {
+    this.#connections.delete(name);
+    this.#onRetired(connection);
+    void connection.close();
   }
 }
 

@@ -14,6 +14,8 @@ interface Route {
   readonly connection: RedisConnection;
   /** Each command needs ASKING before it. */
   readonly isAsking: boolean;
+  /** Called in the step that writes a read of a stream, before it is written. */
+  readonly beforeRead?: (() => void) | undefined;
 }
 
 /** A route whose connection is live. */

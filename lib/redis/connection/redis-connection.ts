@@ -26,6 +26,8 @@ interface ConnectionEvents {
   state: [state: ConnectionState];
   /** One attempt to connect failed; `attempt` counts since the connection was last ready. */
   failure: [error: Error, attempt: number];
+  /** Only of a `watcher`: the server announces that these keys, or if undefined all keys, may have changed. */
+  touched: [keys: readonly string[] | undefined];
 }
 
 /** Where the clients of a connection come from. */
@@ -84,6 +86,7 @@ export class RedisConnection extends EventEmitter<ConnectionEvents> {
   #isRenewing = false;
   #reconnects = -1;
   #clientId: number | undefined;
+  #isTracking = false;
   #serverVersion: string | undefined;
   #liveSince: number | undefined;
 
@@ -155,6 +158,11 @@ export class RedisConnection extends EventEmitter<ConnectionEvents> {
   access(): NodeAccess | undefined {
     const client = this.#state === 'ready' ? this.#client : undefined;
     return client && accessOf(client, this.#settings.connectTimeout);
+  }
+
+  /** Only of a `watcher`: whether the server announces changes of the keys that are read over the live client. */
+  get isTracking(): boolean {
+    return this.#state === 'ready' && this.#isTracking;
   }
 
   /** Starts to connect, unless that has happened; returns at once. */
@@ -276,6 +284,7 @@ export class RedisConnection extends EventEmitter<ConnectionEvents> {
       await Promise.race([selectDatabase(client), limit]);
       const channel = await Promise.race([this.#openChannel(client), limit]);
       this.#clientId = this.role === 'reader' ? await Promise.race([this.#idForUnblock(channel), limit]) : undefined;
+      this.#isTracking = this.role === 'watcher' && (await Promise.race([this.#track(channel), limit]));
       this.#channel = channel;
       return client;
     } catch (error) {
@@ -299,7 +308,9 @@ export class RedisConnection extends EventEmitter<ConnectionEvents> {
 
   async #takeOver(client: Redis): Promise<CommandChannel> {
     try {
-      return await takeOver(client, { replyTimeout: this.#settings.replyTimeout(this.role) });
+      const replyTimeout = this.#settings.replyTimeout(this.role);
+      const watching = this.role === 'watcher' ? { onPush: this.#onPush } : {};
+      return await takeOver(client, { replyTimeout, ...watching });
     } catch (error) {
       if (error instanceof TakeOverError) {
         this.#usesPlainWay = true;
@@ -323,6 +334,24 @@ export class RedisConnection extends EventEmitter<ConnectionEvents> {
     if (['permission', 'unsupported'].includes(classifyRedisError(refusal))) this.#settings.onMissing('CLIENT UNBLOCK');
     return undefined;
   }
+
+  /** Announcements come between the replies only in RESP3. Whether HELLO and CLIENT TRACKING are both permitted. */
+  async #track(channel: CommandChannel): Promise<boolean> {
+    if (channel instanceof IoredisChannel) return false;
+    const outcomes = await channel.commands(
+      [
+        ['HELLO', '3'],
+        ['CLIENT', 'TRACKING', 'ON'],
+      ],
+      'utf8',
+    );
+    return !outcomes.some((outcome) => outcome instanceof Error);
+  }
+
+  readonly #onPush = (values: unknown): void => {
+    const [kind, keys] = Array.isArray(values) ? (values as [unknown, unknown]) : [];
+    if (kind === 'invalidate') this.emit('touched', Array.isArray(keys) ? (keys as string[]) : undefined);
+  };
 
   #connectFailure(error: unknown): Error {
     return connectFailure(`Redis at ${this.address}`, publicCause(error));

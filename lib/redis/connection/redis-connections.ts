@@ -17,6 +17,8 @@ import { RedisConnection } from './redis-connection.js';
 import { RenewalClient } from './renewal-thread.js';
 import type { RenewalClientOptions } from './renewal-thread.js';
 import type { ClientSource, ConnectionSettings } from './redis-connection.js';
+import { WatchedReaders } from './watched-readers.js';
+import type { WatchedReader } from './watched-readers.js';
 
 /**
  * `connected` while every connection in use is live; one that the server ended because it was idle counts as live unless it
@@ -53,6 +55,7 @@ export class RedisConnections extends EventEmitter<ConnectionsEvents> {
   /** By role, what was reported last of what waiting does not cure. */
   readonly #refusals = new Map<string, string>();
   #nodes: ClusterNodes | undefined;
+  #watchedReaders: WatchedReaders | undefined;
   /** Those of {@link createWriter}. */
   readonly #ownNodes = new Set<ClusterNodes>();
   #retiredReconnects = 0;
@@ -171,6 +174,12 @@ export class RedisConnections extends EventEmitter<ConnectionsEvents> {
     const reader = isCluster ? this.#clusterNodes().readerOf(key) : this.#single('reader');
     this.#watch(reader);
     return reader;
+  }
+
+  /** In Cluster: reads a stream over the connection to its node that all such readers share. Its owner closes it. */
+  acquireWatched(key: string): WatchedReader {
+    this.#watchedReaders ??= new WatchedReaders(this.#clusterNodes());
+    return this.#watchedReaders.open(key);
   }
 
   /** Routes the commands of a reader to it. */

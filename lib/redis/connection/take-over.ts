@@ -54,6 +54,8 @@ interface ClientInternals {
 export interface TakeOverOptions {
   /** See {@link RespConnection}; also the limit of the self-test. */
   readonly replyTimeout: number;
+  /** See {@link RespConnection}. */
+  readonly onPush?: (values: unknown) => void;
 }
 
 /** ioredis 5 leaves this timer behind when a connection is lost, which keeps the process alive until it fires. */

@@ -31,6 +31,8 @@ export class PageReply implements ReplyHandler {
   #error: ReplyError | undefined;
   /** -1 before the reply has begun. */
   #streamsLeft = -1;
+  /** In RESP3 the streams are a map: no array stands around a key and its entries. */
+  #isMap = false;
   #entriesLeft = 0;
   #entries: StreamEntry[] = [];
   /** The entry that is being read: number of its parts, 0 between two entries. */
@@ -88,17 +90,19 @@ export class PageReply implements ReplyHandler {
       this.#streamsLeft = 0;
       return true;
     }
-    if (type !== RESP.array && type !== RESP.bulk) throw new ProtocolError(`Redis answered a read with type ${type}`);
+    if (type !== RESP.array && type !== RESP.bulk && reader.newType === undefined)
+      throw new ProtocolError(`Redis answered a read with type ${type}`);
     const streams = reader.number();
     if (streams === undefined) return notYet(reader, start);
     this.#streamsLeft = Math.max(0, streams);
+    this.#isMap = type === RESP.map;
     return true;
   }
 
   /** The key of a stream, and the number of entries that follow. */
   #readHead(reader: RespReader): boolean {
     const start = reader.at;
-    if (reader.arrayLength() === undefined) return notYet(reader, start);
+    if (!this.#isMap && reader.arrayLength() === undefined) return notYet(reader, start);
     const keyLength = reader.bulkLength();
     const key = keyLength === undefined ? undefined : reader.bulk(keyLength);
     const count = key === undefined ? undefined : reader.arrayLength();
@@ -137,7 +141,7 @@ export class PageReply implements ReplyHandler {
 
   #readEntryHead(reader: RespReader): boolean {
     const start = reader.at;
-    const parts = reader.arrayLength();
+    const parts = reader.newType === RESP.null ? reader.number() : reader.arrayLength();
     if (parts === undefined) return notYet(reader, start);
     if (parts <= 0) {
       this.#parts = -1;
@@ -148,10 +152,11 @@ export class PageReply implements ReplyHandler {
     const { type } = reader;
     const count = idAt === undefined || type === undefined ? undefined : reader.number();
     if (idLength === undefined || idAt === undefined || count === undefined) return notYet(reader, start);
-    if (type !== RESP.array && count >= 0) throw new ProtocolError(`Redis sent fields of type ${type}`);
+    const isNull = count < 0 || (reader.isResp3 && type === RESP.null);
+    if (type !== RESP.array && !isNull) throw new ProtocolError(`Redis sent fields of type ${type}`);
     this.#parts = parts;
     this.#id = reader.bytes.toString('latin1', idAt, idAt + idLength);
-    this.#fields = count < 0 ? null : [];
+    this.#fields = isNull ? null : [];
     this.#fieldsLeft = Math.max(0, count);
     return true;
   }

@@ -28,7 +28,7 @@ interface OpenArray {
 /** The value is not complete; null and undefined are values. */
 const INCOMPLETE = Symbol('incomplete');
 
-/** Reads one RESP2 value of any shape; an array that ends in the middle continues there, so that reading stays linear. */
+/** Reads one value of any shape, a map as its keys and values in turn; an array that ends in the middle continues there, so that reading stays linear. */
 export class ValueDecoder {
   readonly #encoding: ReplyEncoding;
   readonly #open: OpenArray[] = [];
@@ -77,10 +77,11 @@ export class ValueDecoder {
         return this.#readBulk(reader);
       default: {
         if (type === RESP.integer) return reader.number() ?? INCOMPLETE;
-        const count = reader.arrayLength();
+        const count = reader.newType === undefined ? reader.arrayLength() : reader.number();
         if (count === undefined) return INCOMPLETE;
+        if (type === RESP.null) return null;
         if (count <= 0) return count === 0 ? [] : null;
-        this.#open.push({ items: [], left: count });
+        this.#open.push({ items: [], left: type === RESP.map ? 2 * count : count });
         return undefined;
       }
     }

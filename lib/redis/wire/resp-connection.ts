@@ -1,12 +1,15 @@
 import type { Socket } from 'node:net';
 
 import { monotonicNow } from '../../shared/clock.js';
+import { ValueDecoder } from './reply-handler.js';
 import type { ReplyHandler } from './reply-handler.js';
-import { ConnectionLost, ProtocolError, RespReader } from './resp-reader.js';
+import { ConnectionLost, ProtocolError, RESP, RespReader } from './resp-reader.js';
 
 export interface RespConnectionOptions {
   /** Milliseconds that the peer may be silent while a reply is due, before the connection counts as dead. */
   readonly replyTimeout: number;
+  /** Takes what the server sends between replies once a command has asked for that (RESP3). Must not throw. */
+  readonly onPush?: ((values: unknown) => void) | undefined;
 }
 
 const NOTHING = Buffer.alloc(0);
@@ -28,7 +31,7 @@ const CUT_FROM = 1_024;
  *            ▼          │                                 ▼          │
  *   open ────┴──────────┴─────────────────────────────────┴──────────┴──── end() ──▶ ended
  *                      end() is called by: the owner · the socket's end, error or close · bytes that are
- *                      no RESP2, or a reply that no command waits for · a due reply that does not come
+ *                      no RESP, or a reply that no command waits for · a due reply that does not come
  * ```
  *
  * - `send` puts the bytes into the write queue and the handler into the queue of replies in the same synchronous step.
@@ -43,10 +46,15 @@ const CUT_FROM = 1_024;
 export class RespConnection {
   readonly #socket: Socket;
   readonly #replyTimeout: number;
+  readonly #onPush: RespConnectionOptions['onPush'];
   readonly #reader = new RespReader();
   /** Handlers that wait for replies; those before `#head` have been served. */
   #queue: Array<ReplyHandler | undefined> = [];
   #head = 0;
+  /** The first handler has taken a part of its reply. */
+  #isInReply = false;
+  /** A push of which a part has been taken. */
+  #push: ValueDecoder | undefined;
   /** Beginning of a reply that is not complete. */
   #kept: Buffer[] = [];
   #keptBytes = 0;
@@ -65,9 +73,11 @@ export class RespConnection {
   #quietAtEnd = 0;
 
   /** Call it when nothing is under way on the socket, and after all other listeners for data have been removed. */
-  constructor(socket: Socket, { replyTimeout }: RespConnectionOptions) {
+  constructor(socket: Socket, { replyTimeout, onPush }: RespConnectionOptions) {
     this.#socket = socket;
     this.#replyTimeout = replyTimeout;
+    this.#onPush = onPush;
+    this.#reader.isResp3 = onPush !== undefined;
     socket.on('data', this.#receive);
     socket.on('error', (error) => this.end(error));
     socket.on('end', () => this.end(new Error('Redis closed the connection')));
@@ -168,14 +178,28 @@ export class RespConnection {
 
   /** False when the reply is not complete. */
   #readReply(reader: RespReader): boolean {
+    if (this.#onPush && !this.#isInReply && (this.#push || reader.newType === RESP.push)) {
+      return this.#readPush(reader, this.#onPush);
+    }
     const handler = this.#queue[this.#head];
     if (!handler) throw new ProtocolError('Redis sent a reply that no command waits for');
-    if (!handler.read(reader)) return false;
+    const start = reader.at;
+    const isComplete = handler.read(reader);
+    this.#isInReply = !isComplete && (this.#isInReply || reader.at > start);
+    if (!isComplete) return false;
     this.#queue[this.#head] = undefined;
     this.#head += 1;
     if (this.#head === this.#queue.length) this.#cut([]);
     else if (this.#head >= CUT_FROM) this.#cut(this.#queue.slice(this.#head));
     handler.complete();
+    return true;
+  }
+
+  #readPush(reader: RespReader, onPush: (values: unknown) => void): boolean {
+    const push = (this.#push ??= new ValueDecoder('utf8'));
+    if (!push.read(reader)) return false;
+    this.#push = undefined;
+    onPush(push.value);
     return true;
   }
 

@@ -6,14 +6,20 @@ const DOLLAR = 36;
 const ASTERISK = 42;
 const COLON = 58;
 const PLUS = 43;
+const PERCENT = 37;
+const GREATER = 62;
+const UNDERSCORE = 95;
 
-/** The first byte of a RESP2 value, which names its type. */
+/** The first byte of a value, which names its type. The last three are of RESP3, which only connections that watch keys speak. */
 export const RESP = Object.freeze({
   array: ASTERISK,
   bulk: DOLLAR,
   error: MINUS,
   integer: COLON,
   simple: PLUS,
+  map: PERCENT,
+  push: GREATER,
+  null: UNDERSCORE,
 });
 
 const EMPTY = Buffer.alloc(0);
@@ -58,6 +64,8 @@ export class RespReader {
   bytes: Buffer = EMPTY;
   /** Position of the next value. */
   at = 0;
+  /** Whether a map, a push or the null of RESP3 may come; otherwise it is a violation of the protocol. */
+  isResp3 = false;
   /** Number of bytes, counted from the beginning of {@link bytes}, that the next attempt needs. */
   wanted = 0;
 
@@ -65,6 +73,12 @@ export class RespReader {
   get type(): number | undefined {
     if (this.at < this.bytes.length) return this.bytes[this.at];
     return this.#wantMore();
+  }
+
+  /** Type of the next value if it is one that only RESP3 has, and may come. */
+  get newType(): number | undefined {
+    const type = this.isResp3 ? this.type : undefined;
+    return type === RESP.map || type === RESP.push || type === RESP.null ? type : undefined;
   }
 
   /** The first line of any value but a simple string or an error: an integer, or a length. The length of null is -1. */

@@ -1,3 +1,6 @@
+import { setImmediate as nextTurn } from 'node:timers/promises';
+
+import { withResolvers } from '../../../shared/deferred.js';
 import { pause } from '../../../shared/backoff.js';
 import { monotonicNow } from '../../../shared/clock.js';
 import type { EntryBuffer, ReadBuffer, ReadUse } from './read-loop.js';
@@ -24,7 +27,11 @@ const RESERVATION_LIMIT = 5_000;
  *
  * A loop that found as much as it asked for, by a read or by a task, takes a whole batch the next time, and does not block: large
  * pages cost less, and the loops take turns. A quiet loop asks for a few entries, and blocks while reads that block keep less than half of
- * the buffer. Past that, which takes more streams than half of the places, it looks every 100 ms instead.
+ * the buffer. Past that, which takes more streams than half of the places, it looks every 100 ms instead. A quiet loop with a watch
+ * needs places only when it was told of new entries: it asks for more of them, so that it reads once and finds the end.
+ *
+ * Loops that wait for places get them in the order in which they came, each turn of the event loop as many as there are places
+ * for: if all were woken, each place would cost a look of every loop.
  *
  * A reservation of a read that should come back at once lapses after some seconds, because a node that stands still must
  * not keep the places of loops that read from others; should it come back later, it may bring a batch more than there are
@@ -34,14 +41,18 @@ export class BufferShares {
   readonly #loops: () => number;
   /** Places that reads which may block keep. */
   #blocked = 0;
+  /** Loops that wait for places, the first one first. */
+  #waiting: Waiting[] = [];
+  #isServing = false;
 
   /** @param loops number of loops that share the buffer */
   constructor(loops: () => number) {
     this.#loops = loops;
   }
 
-  create(buffer: ReservableBuffer): ReadBuffer {
-    return new BufferShare(buffer, this);
+  /** @param hasWatch the loop reads when it was told of new entries */
+  create(buffer: ReservableBuffer, hasWatch = false): ReadBuffer {
+    return new BufferShare(buffer, this, hasWatch);
   }
 
   get isShared(): boolean {
@@ -51,6 +62,45 @@ export class BufferShares {
   /** Places for a read that may block. */
   quietShare({ credit }: EntryBuffer): number {
     return Math.max(1, Math.floor(credit / (QUIET_PART * this.#loops())));
+  }
+
+  /** Places for a read of a loop that was told of new entries: nearly always one more than it finds. */
+  watchedShare({ credit, batchSize }: EntryBuffer): number {
+    return Math.min(batchSize, Math.max(2, Math.floor(credit / QUIET_PART)));
+  }
+
+  /** Resolves when it is the turn of a loop and there are places, or when the buffer has become starved. */
+  async room(buffer: ReservableBuffer, share: ReadBuffer): Promise<void> {
+    if (this.#waiting.length === 0 && !this.#isServing && buffer.hasRoom) return;
+    const { promise, resolve } = withResolvers<void>();
+    this.#waiting.push({ share, wasStarved: buffer.isStarved, resolve });
+    if (!this.#isServing) void this.#serve(buffer);
+    await promise;
+  }
+
+  async #serve(buffer: ReservableBuffer): Promise<void> {
+    this.#isServing = true;
+    while (this.#waiting.length > 0) {
+      await buffer.room();
+      const served = buffer.credit > 0 ? this.#next(buffer.credit) : this.#unawareOf(buffer.isStarved);
+      for (const { resolve } of served) resolve();
+      // Those reserve their places before the next are served.
+      await nextTurn();
+    }
+    this.#isServing = false;
+  }
+
+  /** Those that must run vital tasks, because nothing is left to hand out. */
+  #unawareOf(isStarved: boolean): Waiting[] {
+    const unaware = isStarved ? this.#waiting.filter(({ wasStarved }) => !wasStarved) : [];
+    this.#waiting = this.#waiting.filter((waiting) => !unaware.includes(waiting));
+    return unaware;
+  }
+
+  #next(places: number): Waiting[] {
+    let left = places;
+    const count = this.#waiting.findIndex(({ share }) => (left -= Math.max(1, share.credit)) <= 0);
+    return this.#waiting.splice(0, count === -1 ? Infinity : count + 1);
   }
 
   mayBlock({ capacity }: ReservableBuffer, places: number): boolean {
@@ -66,10 +116,19 @@ export class BufferShares {
   }
 }
 
+/** A loop that waits for places. */
+interface Waiting {
+  readonly share: ReadBuffer;
+  /** It came when nothing was left to hand out, so that it need not be woken to see that. */
+  readonly wasStarved: boolean;
+  readonly resolve: () => void;
+}
+
 /** The part of one loop. */
 class BufferShare implements ReadBuffer {
   readonly #buffer: ReservableBuffer;
   readonly #shares: BufferShares;
+  readonly #hasWatch: boolean;
   /** The last read found as much as it asked for. */
   #isBusy = false;
   /** The last task found its part of the places; see `FairShare`. */
@@ -80,15 +139,18 @@ class BufferShare implements ReadBuffer {
   #nextPoll = 0;
   #room: Promise<void> | undefined;
 
-  constructor(buffer: ReservableBuffer, shares: BufferShares) {
+  constructor(buffer: ReservableBuffer, shares: BufferShares, hasWatch: boolean) {
     this.#buffer = buffer;
     this.#shares = shares;
+    this.#hasWatch = hasWatch;
   }
 
   get credit(): number {
     const { credit } = this.#buffer;
     if (!this.#shares.isShared) return credit;
-    return Math.min(credit, this.#isHungry ? this.batchSize : this.#shares.quietShare(this.#buffer));
+    if (this.#isHungry) return Math.min(credit, this.batchSize);
+    const share = this.#hasWatch ? this.#shares.watchedShare(this.#buffer) : this.#shares.quietShare(this.#buffer);
+    return Math.min(credit, share);
   }
 
   get batchSize(): number {
@@ -140,7 +202,7 @@ class BufferShare implements ReadBuffer {
       }
       const wasBusy = this.#isBusy;
       this.#endRead(found > 0 && found >= places);
-      if (found === 0 && !wasBusy && !this.#isTaskBusy && this.#shares.isShared)
+      if (use === 'read' && found === 0 && !wasBusy && !this.#isTaskBusy && this.#shares.isShared)
         this.#nextPoll = monotonicNow() + POLL_INTERVAL;
     };
   }
@@ -155,7 +217,7 @@ class BufferShare implements ReadBuffer {
     const rest = this.#nextPoll - monotonicNow();
     if (rest > 0) await pause(rest);
     // Another loop that was woken may have taken the places.
-    do await this.#buffer.room();
+    do await (this.#shares.isShared ? this.#shares.room(this.#buffer, this) : this.#buffer.room());
     while (this.credit === 0 && !this.isStarved);
   }
 }

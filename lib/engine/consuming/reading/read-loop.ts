@@ -26,7 +26,7 @@ import type { RefusedPartitions } from './refused-partitions.js';
 import type { ReadPage, StreamReader } from './stream-reader.js';
 
 /** The connection on which a loop reads. */
-interface ReadConnection {
+export interface ReadConnection {
   readonly epoch: number;
   ready(signal: AbortSignal): Promise<unknown>;
   /** Replaces the client of this epoch by a new one. */
@@ -48,8 +48,18 @@ export interface EntryBuffer {
   room(): Promise<void>;
 }
 
-/** What places are reserved for: a periodic task, a read that answers at once, or one that may block. */
-export type ReadUse = 'task' | 'read' | 'blocking read';
+/** Says when a stream may have new entries, after a read that asked for it. */
+export interface EntryWatch {
+  /** Whether the next change will be announced, as the last read has asked for. */
+  readonly isArmed: boolean;
+  /** A read begins. @param wantsTouch whether the next change after it is to be announced */
+  begin(wantsTouch: boolean): void;
+  /** Resolves when there may be new entries since the last read began. */
+  touched(): Promise<void>;
+}
+
+/** What places are reserved for: a periodic task, a read that answers at once, one after which a watch takes over, or one that may block. */
+export type ReadUse = 'task' | 'read' | 'watched read' | 'blocking read';
 
 /** The part of a buffer that one loop may fill. */
 export interface ReadBuffer extends EntryBuffer {
@@ -83,6 +93,8 @@ export interface ReadLoopOptions {
   readonly blockTimeout: number;
   /** Reads never block; between those that find nothing the loop waits. */
   readonly isPolling: boolean;
+  /** Reads never block; the loop waits until it is told of new entries. */
+  readonly watch?: EntryWatch | undefined;
   /** Since when all connections that reading needs have been live, on the monotonic clock; undefined while one is not. */
   readonly liveSince: () => number | undefined;
 }
@@ -164,8 +176,12 @@ export class ReadLoop {
   /** First words of the refusals that were reported since the last round that succeeded. */
   readonly #reported = new Set<string>();
   #refusal: RedisStreamsError | undefined;
-  /** In a row; counted where the loop polls. */
+  /** In a row; counted where reads do not block. */
   #emptyReads = 0;
+  /** The last read found as much as it asked for, so there may be more. */
+  #wasFull = false;
+  /** The last read has asked for an announcement. */
+  #hasAsked = false;
 
   constructor(options: ReadLoopOptions) {
     this.#options = options;
@@ -205,9 +221,9 @@ export class ReadLoop {
     await working;
   }
 
-  /** Where the loop polls: reads now, and more often for a while, because an entry is expected. */
+  /** Where reads do not block: reads now, and more often for a while, because an entry is expected. */
   lookSoon(): void {
-    if (!this.#options.isPolling) return;
+    if (!this.#waitsItself) return;
     this.#emptyReads = 0;
     this.#change.resolve();
   }
@@ -356,31 +372,42 @@ export class ReadLoop {
     const found =
       canRead && !this.#isOver(round) ? await this.#read(round, partitions, refusal === undefined) : undefined;
     if (refusal !== undefined) throw refusal;
-    if (this.#options.isPolling && found !== undefined && changes === this.#changes) await this.#untilNextLook(found);
+    if (this.#waitsItself && found !== undefined && changes === this.#changes) await this.#untilNextLook(found);
   }
 
-  /** Ends early when a task is due, or when the loop is told to look again. */
+  /** Reads do not block: it is the loop that waits after one which found nothing. */
+  get #waitsItself(): boolean {
+    return this.#options.isPolling || this.#options.watch !== undefined;
+  }
+
+  /** Ends early when entries are announced, when a task is due, or when the loop is told to look again. */
   async #untilNextLook(found: number): Promise<void> {
+    const { watch, tasks, blockTimeout } = this.#options;
+    const isArmed = watch?.isArmed ?? false;
     this.#emptyReads = found > 0 ? 0 : this.#emptyReads + 1;
-    if (found > 0) return;
-    const delay = backoffDelay(POLL_BACKOFF, this.#emptyReads);
+    if (isArmed ? this.#wasFull : found > 0 || (watch && !this.#hasAsked)) return;
+    const delay = isArmed ? blockTimeout : backoffDelay(POLL_BACKOFF, this.#emptyReads);
     const waiting = new AbortController();
-    const dueIn = this.#options.tasks.map((task) => task.dueIn());
-    await Promise.race([this.#change.promise, pause(Math.min(delay, ...dueIn), waiting.signal)]);
+    const dueIn = tasks.map((task) => task.dueIn());
+    const announced = watch && isArmed ? [watch.touched()] : [];
+    await Promise.race([...announced, this.#change.promise, pause(Math.min(delay, ...dueIn), waiting.signal)]);
     waiting.abort();
   }
 
   /** Returns how many entries there were. @param isClean no task of the round was refused */
   async #read(round: Round, partitions: readonly Partition[], isClean: boolean): Promise<number> {
-    const { reader, buffer } = this.#options;
+    const { reader, buffer, watch } = this.#options;
     round.isReading = true;
     try {
       const { credit, batchSize } = buffer;
       // After a refusal a read that does not block shows at once whether it is over.
       const block = isClean && !this.#refusal ? this.#blockTime() : undefined;
-      const use = block === undefined ? 'read' : 'blocking read';
+      const use = block !== undefined ? 'blocking read' : watch ? 'watched read' : 'read';
+      this.#hasAsked = !this.#wasFull;
+      watch?.begin(this.#hasAsked);
       const found = await this.#fill(round, credit, use, () => reader.read(partitions, { credit, batchSize, block }));
       if (round.isAbandoned) return found;
+      this.#wasFull = found >= Math.min(credit, batchSize);
       this.#watchdog.readSucceeded();
       if (!isClean) return found;
       this.#reported.clear();
@@ -414,8 +441,8 @@ export class ReadLoop {
 
   /** Does not block while a task is due: a server ends even the shortest block up to 100 ms late. */
   #blockTime(): number | undefined {
-    const { blockTimeout, isPolling, tasks, interrupt, buffer } = this.#options;
-    if (isPolling || buffer.mustNotBlock) return undefined;
+    const { blockTimeout, tasks, interrupt, buffer } = this.#options;
+    if (this.#waitsItself || buffer.mustNotBlock) return undefined;
     const longest = interrupt.isPossible ? blockTimeout : Math.min(blockTimeout, SHORT_BLOCK);
     const wait = Math.min(longest, ...tasks.map((task) => task.dueIn()));
     return wait > 0 ? Math.ceil(wait) : undefined;

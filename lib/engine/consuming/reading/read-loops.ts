@@ -42,13 +42,20 @@ interface Loop {
   readonly retries: RetrySchedule | undefined;
 }
 
+/**
+ * In Cluster, the number of loops of a consumer that have a blocking read and a connection of their own. Further loops share a
+ * connection to each node.
+ */
+const BLOCKING_LOOPS = 4;
+
 /** Key of the one loop outside of Cluster; no partition has an empty key. */
 const ALL_PARTITIONS = '';
 
 /**
  * Owns the read loops of one consumer and their connections. Outside of Cluster one loop reads all partitions. In Cluster,
  * where one command cannot read streams of different slots, every partition has a loop of its own, from {@link open} until
- * the partition is removed.
+ * the partition is removed. The first loops have a blocking read each; the others share connections, if the server announces
+ * new entries.
  *
  * It starts and stops loops and finds the one of a partition; it never reads.
  */
@@ -69,8 +76,9 @@ export class ReadLoops implements RetrySchedules {
     this.requireRunning();
     const key = this.#loopKeyOf(partition);
     const isNew = !this.#loops.has(key);
+    const loop = this.#loops.get(key) ?? (await this.#openLoop(key));
     try {
-      await this.#loopFor(key).reader.open(partition, isAllNew);
+      await loop.reader.open(partition, isAllNew);
     } catch (error) {
       if (isNew) await this.#remove(key);
       throw error;
@@ -157,8 +165,19 @@ export class ReadLoops implements RetrySchedules {
     return found?.loop.partitions.includes(partition) ? found : undefined;
   }
 
-  #loopFor(key: string): Loop {
-    const loop = this.#loops.get(key) ?? this.#create(key);
+  async #openLoop(key: string): Promise<Loop> {
+    const { environment, consumer } = this.#options;
+    // The reads of an owner are scripts, which wait by a blocked XREAD.
+    const mayWatch = !environment.isPolling && consumer.shardOwnership === 'shared';
+    const isShared = mayWatch && key !== ALL_PARTITIONS && this.#loops.size >= BLOCKING_LOOPS;
+    const watched = isShared ? await environment.openWatched(key) : undefined;
+    if (watched && this.#isStopped) await watched.release();
+    this.requireRunning();
+    return this.#loopFor(key, watched);
+  }
+
+  #loopFor(key: string, connection?: ReaderConnection): Loop {
+    const loop = this.#loops.get(key) ?? this.#create(key, connection);
     this.#loops.set(key, loop);
     return loop;
   }
@@ -170,10 +189,10 @@ export class ReadLoops implements RetrySchedules {
     await removed?.connection.release();
   }
 
-  #create(key: string): Loop {
+  #create(key: string, watched: ReaderConnection | undefined): Loop {
     const { environment, consumer, buffer, listener, countsStarts } = this.#options;
     const streamKey = key === ALL_PARTITIONS ? undefined : key;
-    const connection = environment.openReader(streamKey);
+    const connection = watched ?? environment.openReader(streamKey);
     const claims = claimsOf(environment, consumer, countsStarts);
     const reader = readerFor(connection, claims, environment, consumer);
     const retries = claims && consumer.autoCommit !== 'immediate' ? this.#createRetries(claims) : undefined;
@@ -184,10 +203,11 @@ export class ReadLoops implements RetrySchedules {
       tasks: [refused, ...(claims ? this.#createTasks(claims, retries) : [])],
       connection: connection.connection,
       interrupt: connection.interrupt,
-      buffer: this.#shares.create(buffer),
+      buffer: this.#shares.create(buffer, connection.watch !== undefined),
       listener,
       blockTimeout: environment.blockTimeout,
       isPolling: environment.isPolling,
+      watch: connection.watch,
       liveSince: () => laterOf(connection.connection.liveSince, environment.controlLiveSince(streamKey)),
     });
     return { loop, reader, connection, retries };

@@ -7,6 +7,13 @@ export function monotonicNow(): number {
 }
 
 const NANOSECONDS_IN_MILLISECOND = 1_000_000n;
+/** The clock of `process.hrtime` at the zero of {@link monotonicNow}, in milliseconds. Threads share the former, not the latter. */
+const HIGH_RESOLUTION_ZERO = Number(process.hrtime.bigint()) / 1e6 - performance.now();
+
+/** A time of `process.hrtime.bigint()`, of any thread, on the clock of {@link monotonicNow}. */
+export function monotonicTime(nanoseconds: bigint): number {
+  return Math.floor(Number(nanoseconds) / 1e6 - HIGH_RESOLUTION_ZERO);
+}
 
 /**
  * The time of the system clock, in nanoseconds since 1970. The system clock counts milliseconds. The time since the first call in

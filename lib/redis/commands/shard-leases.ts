@@ -3,11 +3,13 @@ import {
   ACK_OWNED,
   ACQUIRE_SHARD,
   JOIN_OWNERS,
+  KEEP_SHARD,
   LEAVE_OWNERS,
   RELEASE_SHARD,
   RENEW_SHARD,
   TAKE_OVER_SHARD,
 } from '../scripts/shard-leases.js';
+import type { ThreadLease } from '../connection/renewal-thread.js';
 import type { Script } from '../scripts/script.js';
 import type { CommandArgument } from '../wire/resp-writer.js';
 import type { CommandSender } from './command-sender.js';
@@ -84,6 +86,10 @@ export class RedisOwnershipCommands implements OwnershipCommands {
   async ask(shard: GroupShard, consumer: string, ttl: number): Promise<boolean> {
     const key = this.#sender.sideKey('wanted', shard.streamKey, shard.group);
     return (await this.#sender.text(key, ['SET', key, consumer, 'PX', ttl, 'NX'])) === 'OK';
+  }
+
+  threadLeaseOf(lease: HeldLease, ttl: number): ThreadLease {
+    return { key: leaseKey(this.#sender, lease), script: KEEP_SHARD, args: [leaseText(lease), String(ttl)] };
   }
 
   async release(lease: HeldLease): Promise<void> {

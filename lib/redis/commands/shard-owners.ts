@@ -1,3 +1,5 @@
+import type { ThreadLease } from '../connection/renewal-thread.js';
+
 /** A shard, by its key, as the members of a group share it. */
 export interface GroupShard {
   readonly streamKey: string;
@@ -62,6 +64,8 @@ export interface OwnershipCommands {
   renew(lease: HeldLease, ttl: number): Promise<{ wantedBy: string | undefined } | undefined>;
   /** Asks the owner to hand the shard over; false when another consumer has asked before. */
   ask(shard: GroupShard, consumer: string, ttl: number): Promise<boolean>;
+  /** The same for a thread that renews while the event loop is blocked. Without I/O. */
+  threadLeaseOf(lease: HeldLease, ttl: number): ThreadLease;
   release(lease: HeldLease): Promise<void>;
   /**
    * One page of what is pending in the shard for any consumer, in the order of the stream; it is pending for the owner now, with its

@@ -3,6 +3,7 @@ import { Worker } from 'node:worker_threads';
 import { InternalError } from '../../errors.js';
 import type { RedisStreamsError } from '../../errors.js';
 import { outsideContext } from '../../shared/async-context.js';
+import { monotonicTime } from '../../shared/clock.js';
 import { errorText } from '../../shared/error-text.js';
 import { classifyRedisError, isOfKey, isTransient, toPublicError } from '../commands/redis-error.js';
 import type { Script } from '../scripts/script.js';
@@ -56,6 +57,8 @@ type Report =
   | { readonly node: number; readonly failure: Failure }
   | { readonly client: number; readonly key: string; readonly failure: Failure };
 
+/** Most leases without entries: as many as a cluster has slots. */
+const MAX_SLOTS = 16_384;
 /** Much more than 100,000 entries need. */
 const RESOURCE_LIMITS = { maxOldGenerationSizeMb: 128, maxYoungGenerationSizeMb: 16 };
 
@@ -72,6 +75,10 @@ class RenewalThread {
   }
 
   readonly counter = new Int32Array(new SharedArrayBuffer(4));
+  /** When leases without entries were renewed, in nanoseconds, by their slots. */
+  readonly renewals = new BigInt64Array(new SharedArrayBuffer(8 * MAX_SLOTS));
+  readonly #freeSlots: number[] = [];
+  #slots = 0;
   readonly #clients = new Map<number, RenewalClient>();
   #worker: Worker | undefined;
   #lastId = 0;
@@ -107,6 +114,19 @@ class RenewalThread {
     return node.id;
   }
 
+  /** A place for the times of the renewals of a lease; undefined when there are too many. */
+  takeSlot(): number | undefined {
+    const slot = this.#freeSlots.pop() ?? this.#slots;
+    if (slot >= MAX_SLOTS) return undefined;
+    this.#slots = Math.max(this.#slots, slot + 1);
+    Atomics.store(this.renewals, slot, 0n);
+    return slot;
+  }
+
+  freeSlot(slot: number): void {
+    this.#freeSlots.push(slot);
+  }
+
   /** Forgets connections that no client uses, as the thread does. */
   forgetUnused(): void {
     const used = new Set([...this.#clients.values()].flatMap((client) => [...client.nodes.values()]));
@@ -128,7 +148,7 @@ class RenewalThread {
         env: {},
         name: 'nestjs-redis-streams',
         resourceLimits: RESOURCE_LIMITS,
-        workerData: { counter: this.counter.buffer },
+        workerData: { counter: this.counter.buffer, renewals: this.renewals.buffer },
       });
       worker.unref();
       worker.on('message', (report: Report) => this.#report(report));
@@ -186,6 +206,8 @@ export class RenewalClient {
   readonly #reported = new Map<string, string>();
   /** The node of each key, as the thread knows it. */
   nodes: ReadonlyMap<string, number> = new Map();
+  /** By the key of a lease without entries. */
+  readonly #slots = new Map<string, number | undefined>();
 
   /** @param router finds the node of each key */
   constructor(router: Pick<ConnectionRouter, 'find'>, options: RenewalClientOptions) {
@@ -211,8 +233,21 @@ export class RenewalClient {
       ...lease,
       script: { sha, source },
       node: nodes.get(lease.key),
+      slot: lease.entries ? undefined : this.#slotOf(lease.key),
     }));
     this.#thread.post({ type: 'tell', id: this.#id, every, limit, nodes: named, leases: told });
+  }
+
+  /** When the thread sent the last renewal of a lease without entries that has succeeded, on the monotonic clock. */
+  renewedAt(key: string): number {
+    const slot = this.#slots.get(key);
+    const nanoseconds = slot === undefined ? 0n : Atomics.load(this.#thread.renewals, slot);
+    return nanoseconds === 0n ? -Infinity : monotonicTime(nanoseconds);
+  }
+
+  #slotOf(key: string): number | undefined {
+    if (!this.#slots.has(key)) this.#slots.set(key, this.#thread.takeSlot());
+    return this.#slots.get(key);
   }
 
   /** Further entries of a lease. */
@@ -234,6 +269,9 @@ export class RenewalClient {
 
   /** Ends the thread after the last client. */
   async close(): Promise<void> {
+    // A renewal that is under way may still write there. It was sent before any lease that gets the place next, so it does no harm.
+    for (const slot of this.#slots.values()) if (slot !== undefined) this.#thread.freeSlot(slot);
+    this.#slots.clear();
     await this.#thread.remove(this.#id);
   }
 }

@@ -55,6 +55,13 @@ redis.call('SET', KEYS[1], ARGV[1], 'PX', ARGV[3])
 return redis.call('GET', KEYS[3]) or ''`,
 );
 
+/** For a thread, which needs to know nothing else. KEYS: lease. ARGV: lease, time to live. Returns 1 when the lease was renewed. */
+export const KEEP_SHARD = script(
+  'keep-shard',
+  `if redis.call('GET', KEYS[1]) ~= ARGV[1] then return 0 end
+return redis.call('PEXPIRE', KEYS[1], ARGV[2])`,
+);
+
 /** KEYS: lease. ARGV: lease. */
 export const RELEASE_SHARD = script(
   'release-shard',

@@ -10,6 +10,8 @@
  * - `tell`: all leases of a client, in place of those before; `add`: entries that have come since; `close`
  * - `left` of an entry is the rest of its time in a handler; an entry without it is renewed while the main thread shows life: by a
  *   message, or by the counter that it shares. So is an entry that was read since, whose id is at or behind `after`.
+ * - A lease without entries is renewed while the main thread shows life. When the renewal that has succeeded was sent is written to a
+ *   place in shared memory, in nanoseconds.
  * - It ends with MOVED, ASK and READONLY until the main thread names the node again.
  */
 export const RENEWAL_PROGRAM = `'use strict';
@@ -17,6 +19,7 @@ const load = process.getBuiltinModule;
 const { parentPort, workerData } = load('node:worker_threads');
 const net = load('node:net');
 const counter = new Int32Array(workerData.counter);
+const renewals = new BigInt64Array(workerData.renewals);
 const REPLY_LIMIT = 10000;
 const MAX_DELAY = 30000;
 const PAGE = 500;
@@ -196,7 +199,10 @@ function schedule(client, wait) {
 async function renew(lease, now, isAlive) {
   const { entries, args } = lease;
   if (!entries) {
-    if (isAlive) await runScript(lease, args);
+    if (!isAlive) return;
+    const sentAt = process.hrtime.bigint();
+    const isKept = (await runScript(lease, args)) === 1;
+    if (isKept && lease.slot !== undefined) Atomics.store(renewals, lease.slot, sentAt);
     return;
   }
   const ids = [];

@@ -111,4 +111,32 @@ describe('a handler that blocks the event loop', () => {
     await first.saw('ends a');
     expect(second.lines).toEqual(['ready', 'begins a', 'ends a']);
   });
+
+  async function blockOwner(leaseRenewal: 'loop' | 'thread') {
+    const [streamKey, group] = [uniqueName('stream'), uniqueName('group')];
+    await streams.redis.xadd(streamKey, '*', 'msg', 'a');
+    const owned = { shardOwnership: 'owned', leaseTime: 1_000, leaseRenewal } as const;
+    const common = { connection: streams.url, streamKey, options: { ...options, ...owned, group } };
+    const first = start({ ...common, block: 4_000 });
+    await first.saw('begins a');
+    const second = start({ ...common, block: 0 });
+    await second.saw('ready');
+    await streams.redis.xadd(streamKey, '*', 'msg', 'b');
+    return { first, second };
+  }
+
+  it("leaseRenewal 'thread': so does an owned shard", async () => {
+    const { first, second } = await blockOwner('thread');
+    await first.saw('ends b');
+    expect(second.lines).toEqual(['ready']);
+  });
+
+  it("leaseRenewal 'loop': another process gets its shard, and its acknowledgement is refused", async () => {
+    const { first, second } = await blockOwner('loop');
+    await second.saw('ends b');
+    expect(second.lines).toEqual(['ready', 'begins a', 'ends a', 'begins b', 'ends b']);
+    await first.exited;
+    expect(first.lines.at(-1)).toMatch(/^failed .*1 acknowledgement is refused/);
+    expect(first.lines).not.toContain('begins b');
+  });
 });

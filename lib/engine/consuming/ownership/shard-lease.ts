@@ -13,28 +13,44 @@ export class ShardLease implements HeldLease {
   readonly group: string;
   readonly consumer: string;
   readonly generation: bigint;
+  readonly #leaseTime: number;
+  readonly #renewedByThread: () => number;
   #validUntil: number;
+  #hasEnded = false;
 
-  /** @param sentAt when the lease was asked for, on the monotonic clock */
-  constructor({ streamKey, group, consumer, generation }: HeldLease, sentAt: number, leaseTime: number) {
+  /**
+   * @param sentAt when the lease was asked for, on the monotonic clock
+   * @param renewedByThread when a thread sent its last renewal that has succeeded, on the same clock
+   */
+  constructor(
+    { streamKey, group, consumer, generation }: HeldLease,
+    sentAt: number,
+    leaseTime: number,
+    renewedByThread: () => number,
+  ) {
     this.streamKey = streamKey;
     this.group = group;
     this.consumer = consumer;
     this.generation = generation;
+    this.#leaseTime = leaseTime;
+    this.#renewedByThread = renewedByThread;
     this.#validUntil = sentAt + SAFE_PART * leaseTime;
   }
 
   get isValid(): boolean {
-    return monotonicNow() < this.#validUntil;
+    if (this.#hasEnded) return false;
+    const now = monotonicNow();
+    if (now >= this.#validUntil) this.renewed(this.#renewedByThread());
+    return now < this.#validUntil;
   }
 
   /** @param sentAt when the renewal that has succeeded was sent */
-  renewed(sentAt: number, leaseTime: number): void {
-    this.#validUntil = Math.max(this.#validUntil, sentAt + SAFE_PART * leaseTime);
+  renewed(sentAt: number): void {
+    this.#validUntil = Math.max(this.#validUntil, sentAt + SAFE_PART * this.#leaseTime);
   }
 
   /** Nothing of the shard is handed out any more. */
   end(): void {
-    this.#validUntil = -Infinity;
+    this.#hasEnded = true;
   }
 }

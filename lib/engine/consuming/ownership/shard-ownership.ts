@@ -6,6 +6,7 @@ import { ConsumerEndedError, ShardLeaseLostError } from '../../../errors.js';
 import type { RedisStreamsError } from '../../../errors.js';
 import { toPublicError } from '../../../redis/commands/redis-error.js';
 import type { GroupShares, OwnershipCommands, ShardOwner } from '../../../redis/commands/shard-owners.js';
+import type { RenewalClient } from '../../../redis/connection/renewal-thread.js';
 import type { StreamShard } from '../../messages/stream-message.js';
 import type { ResolvedConsumerOptions } from '../../options/resolve-options.js';
 import type { ConsumerEnvironment } from '../consumer-environment.js';
@@ -67,6 +68,8 @@ export class ShardOwnership {
   readonly #listener: OwnershipListener;
   readonly #commands: OwnershipCommands;
   readonly #group: string;
+  /** Renews while the event loop of this process is blocked. */
+  readonly #thread: RenewalClient | undefined;
   readonly #owned = new Map<string, OwnedShard>();
   /** What the last round of a stream has seen. */
   readonly #shares = new Map<string, GroupShares & { readonly shards: number }>();
@@ -91,6 +94,11 @@ export class ShardOwnership {
     this.#listener = listener;
     this.#commands = environment.control.ownership;
     this.#group = options.group as string;
+    if (options.leaseRenewal === 'thread') {
+      const onFailure = (error: RedisStreamsError): void => listener.onError(error);
+      const every = options.leaseTime / RENEWALS;
+      this.#thread = environment.createRenewalClient({ every, limit: session.maxHandlerTime, onFailure });
+    }
     session.acknowledgeBy((partition, ids) => this.ack(partition.key, ids));
   }
 
@@ -168,6 +176,7 @@ export class ShardOwnership {
         ...[...streamKeys].map((key) => this.#attempt(() => this.#commands.leave(key, this.#group, consumer))),
       ]),
     );
+    await this.#thread?.close();
     for (const { partition, lease } of owned) {
       lease.end();
       this.#listener.onRevoked(new ShardAssignment(partition, lease.generation));
@@ -307,12 +316,16 @@ export class ShardOwnership {
     const sentAt = monotonicNow();
     const generation = await this.#commands.acquire(shard, consumer, leaseTime);
     if (generation === undefined) return false;
-    const lease = new ShardLease({ ...shard, consumer, generation }, sentAt, leaseTime);
+    const held = { ...shard, consumer, generation };
+    const { key: leaseKey } = this.#commands.threadLeaseOf(held, leaseTime);
+    const renewedByThread = (): number => this.#thread?.renewedAt(leaseKey) ?? -Infinity;
+    const lease = new ShardLease(held, sentAt, leaseTime, renewedByThread);
     const partition = new Partition(streamKey, shardId, key, lease);
     partition.mustExist = candidate.mustExist;
     const owned: OwnedShard = { candidate, partition, lease, renewing: undefined, isLeaving: false, isRead: false };
     this.#owned.set(key, owned);
     this.#former.delete(key);
+    this.#tellThread();
     try {
       await this.#change(async () => {
         if (this.#isClosed) throw new ConsumerEndedError();
@@ -336,7 +349,14 @@ export class ShardOwnership {
   }
 
   #renewAll(): void {
+    this.#tellThread();
     for (const shard of this.#owned.values()) void this.#renew(shard);
+  }
+
+  #tellThread(): void {
+    const { leaseTime } = this.options;
+    const owned = [...this.#owned.values()];
+    this.#thread?.tell(owned.map(({ lease }) => this.#commands.threadLeaseOf(lease, leaseTime)));
   }
 
   /** Never rejects. */
@@ -356,7 +376,7 @@ export class ShardOwnership {
     const renewed = await this.#commands.renew(shard.lease, leaseTime);
     if (this.#owned.get(shard.candidate.key) !== shard) return;
     if (!renewed) return this.#lose(shard);
-    shard.lease.renewed(sentAt, leaseTime);
+    shard.lease.renewed(sentAt);
     const { wantedBy } = renewed;
     if (wantedBy === undefined || wantedBy === this.options.consumer || shard.isLeaving) return;
     if (this.#isAboveShare(shard)) void this.#handOver(shard);

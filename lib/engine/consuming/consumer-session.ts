@@ -377,8 +377,9 @@ export class ConsumerSession implements LiveSession, ReadLoopListener, RetryList
     const { adaptivePrefetch, inHandlers } = this.#capacity;
     const messages: StreamMessage[] = [];
     for (const { partition, generation, entries } of pages) {
-      // The connection of an abandoned round is replaced, and what was read there is recovered before anything else.
-      if (isLate && partition.lease) continue;
+      // The connection of an abandoned round is replaced, and what was read there is recovered before anything else. What belongs
+      // to a lease that has ended is for the next owner.
+      if (partition.lease && (isLate || partition.lease.isEnded)) continue;
       this.#threadedRenewal?.arrived(partition, entries);
       adaptivePrefetch?.arrived(entries);
       const isCurrent = partition.generation === generation;

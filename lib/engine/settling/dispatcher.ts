@@ -411,6 +411,8 @@ export class Dispatcher implements MessageTaker {
     if (partition.isFenced) return session.acknowledger.leavePending(message);
     if (session.options.onPoison === 'halt') {
       session.halt(partition, new ShardHaltedError(partition.key, message.id, settlement.reason, settlement.error));
+      session.acknowledger.leavePending(message);
+      this.#leaveQueue(message);
       return;
     }
     try {

@@ -48,20 +48,21 @@ export class RedisReadCommands implements ReadCommands {
     return this.#sender.pages(keys[0] as string, command);
   }
 
-  async readOwned({ leases, count }: OwnedReadRequest): Promise<StreamPage[]> {
-    const [first] = leases;
+  async readOwned({ shards, count }: OwnedReadRequest): Promise<StreamPage[]> {
+    const [[first] = []] = shards;
     if (!first) return [];
     // In Cluster the shards of one script must be of one slot.
-    if (this.#sender.router.isCluster && leases.length > 1) {
-      const reads = await Promise.allSettled(leases.map((lease) => this.readOwned({ leases: [lease], count })));
+    if (this.#sender.router.isCluster && shards.length > 1) {
+      const reads = await Promise.allSettled(shards.map((shard) => this.readOwned({ shards: [shard], count })));
       const pages = reads.flatMap((read) => (read.status === 'fulfilled' ? read.value : []));
       const failed = reads.find(({ status }) => status === 'rejected') as PromiseRejectedResult | undefined;
       // What was read is pending already; the failure comes again with the next read.
       if (failed && pages.length === 0) throw failed.reason;
       return pages;
     }
-    const keys = leases.flatMap((lease) => [this.#sender.key(lease.streamKey), leaseKey(this.#sender, lease)]);
-    const args = [first.group, first.consumer, count, ...leases.map(leaseText)];
+    const keys = shards.flatMap(([lease]) => [this.#sender.key(lease.streamKey), leaseKey(this.#sender, lease)]);
+    const known = shards.flatMap(([lease, after]) => [leaseText(lease), after]);
+    const args = [first.group, first.consumer, count, ...known];
     const scripted = await this.#sender.runPages(READ_OWNED, keys as [string, ...string[]], args);
     if (!scripted) throw scriptsMissing();
     return scripted.reply;

@@ -83,6 +83,15 @@ export class RedisOwnershipCommands implements OwnershipCommands {
     return reply === null ? undefined : { wantedBy: (reply as string) || undefined };
   }
 
+  async wanted(shards: readonly GroupShard[]): Promise<Array<string | undefined>> {
+    return Promise.all(
+      shards.map(async ({ streamKey, group }) => {
+        const key = this.#sender.sideKey('wanted', streamKey, group);
+        return ((await this.#sender.text(key, ['GET', key])) as string | null) ?? undefined;
+      }),
+    );
+  }
+
   async ask(shard: GroupShard, consumer: string, ttl: number): Promise<boolean> {
     const key = this.#sender.sideKey('wanted', shard.streamKey, shard.group);
     return (await this.#sender.text(key, ['SET', key, consumer, 'PX', ttl, 'NX'])) === 'OK';
@@ -90,6 +99,10 @@ export class RedisOwnershipCommands implements OwnershipCommands {
 
   threadLeaseOf(lease: HeldLease, ttl: number): ThreadLease {
     return { key: leaseKey(this.#sender, lease), script: KEEP_SHARD, args: [leaseText(lease), String(ttl)] };
+  }
+
+  async withdraw({ streamKey, group }: GroupShard, consumer: string): Promise<void> {
+    await this.#run(RELEASE_SHARD, [this.#sender.sideKey('wanted', streamKey, group)], [consumer]);
   }
 
   async release(lease: HeldLease): Promise<void> {

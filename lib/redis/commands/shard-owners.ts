@@ -50,7 +50,7 @@ export interface TakenOver {
   readonly next: string | undefined;
 }
 
-/** Each method but `owners` and `ask` throws UnsupportedOperationError where scripts are not permitted. */
+/** Each method but `owners`, `wanted` and `ask` throws UnsupportedOperationError where scripts are not permitted. */
 export interface OwnershipCommands {
   /** Without I/O. @throws InvalidOptionError when nothing can be kept beside a stream of that name */
   requireSideKeys(shard: GroupShard): void;
@@ -62,10 +62,14 @@ export interface OwnershipCommands {
   acquire(shard: GroupShard, consumer: string, ttl: number): Promise<bigint | undefined>;
   /** Undefined when the lease is lost. Otherwise it tells who asks for the shard. */
   renew(lease: HeldLease, ttl: number): Promise<{ wantedBy: string | undefined } | undefined>;
+  /** The consumer that asks for each shard. */
+  wanted(shards: readonly GroupShard[]): Promise<Array<string | undefined>>;
   /** Asks the owner to hand the shard over; false when another consumer has asked before. */
   ask(shard: GroupShard, consumer: string, ttl: number): Promise<boolean>;
   /** The same for a thread that renews while the event loop is blocked. Without I/O. */
   threadLeaseOf(lease: HeldLease, ttl: number): ThreadLease;
+  /** Asks for the shard no more. */
+  withdraw(shard: GroupShard, consumer: string): Promise<void>;
   release(lease: HeldLease): Promise<void>;
   /**
    * One page of what is pending in the shard for any consumer, in the order of the stream; it is pending for the owner now, with its

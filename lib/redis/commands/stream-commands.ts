@@ -142,7 +142,8 @@ export interface GroupReadRequest {
 
 /** A read of shards that are owned: their leases, in their order. */
 export interface OwnedReadRequest {
-  readonly leases: readonly HeldLease[];
+  /** Leases, and the last id that was read of each shard. */
+  readonly shards: ReadonlyArray<readonly [lease: HeldLease, after: string]>;
   /** Most entries of each shard. */
   readonly count: number;
 }
@@ -157,7 +158,8 @@ export interface ReadCommands {
   /** New entries of a group (`>`). */
   readGroup(request: GroupReadRequest): Promise<StreamPage[]>;
   /**
-   * The same without waiting, of shards whose leases are still ours; nothing of the others.
+   * The same without waiting, of shards whose leases are still ours; nothing of the others. A page without entries: the group is at
+   * another id than that after which this consumer reads on.
    * @throws UnsupportedOperationError where scripts are not permitted
    */
   readOwned(request: OwnedReadRequest): Promise<StreamPage[]>;

@@ -62,7 +62,7 @@ export const KEEP_SHARD = script(
 return redis.call('PEXPIRE', KEYS[1], ARGV[2])`,
 );
 
-/** KEYS: lease. ARGV: lease. */
+/** KEYS: lease, or wanted. ARGV: what this consumer has written there. */
 export const RELEASE_SHARD = script(
   'release-shard',
   `if redis.call('GET', KEYS[1]) == ARGV[1] then redis.call('PEXPIRE', KEYS[1], 0) end
@@ -95,15 +95,27 @@ return taken`,
 );
 
 /**
- * KEYS: streams and their leases in turn. ARGV: group, consumer, count, then the lease of each stream. Returns what XREADGROUP
- * would, without the streams whose lease is lost. An error is returned when nothing was read before it: what was read is pending
- * already.
+ * KEYS: streams and their leases in turn. ARGV: group, consumer, count, then for each stream its lease, and the last id that its
+ * owner knows of. Returns what XREADGROUP would, without the streams whose lease is lost. A page is empty when the group is at another
+ * id: it was moved, or a read whose reply was lost has taken entries, which come before the next ones. An error is returned when
+ * nothing was read before it: what was read is pending already.
  */
 export const READ_OWNED = script(
   'read-owned',
-  `local pages = {}
+  `local function position(key)
+  local groups = redis.pcall('XINFO', 'GROUPS', key)
+  for _, group in ipairs(groups) do
+    local fields = {}
+    for at = 1, #group, 2 do fields[group[at]] = group[at + 1] end
+    if fields.name == ARGV[1] then return fields['last-delivered-id'] end
+  end
+end
+local pages = {}
 for i = 1, #KEYS, 2 do
-  if redis.call('GET', KEYS[i + 1]) == ARGV[3 + (i + 1) / 2] then
+  local last = redis.call('GET', KEYS[i + 1]) == ARGV[i + 3] and (position(KEYS[i]) or ARGV[i + 4])
+  if last and last ~= ARGV[i + 4] then
+    pages[#pages + 1] = { KEYS[i], {} }
+  elseif last then
     local read = redis.pcall('XREADGROUP', 'GROUP', ARGV[1], ARGV[2], 'COUNT', ARGV[3], 'STREAMS', KEYS[i], '>')
     if read and read.err then
       if #pages == 0 then return read end

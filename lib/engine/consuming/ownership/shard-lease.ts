@@ -44,6 +44,11 @@ export class ShardLease implements HeldLease {
     return now < this.#validUntil;
   }
 
+  /** Something of the shard was passed over, or it was given up: a renewal does not make it valid again. */
+  get isEnded(): boolean {
+    return this.#hasEnded;
+  }
+
   /** @param sentAt when the renewal that has succeeded was sent */
   renewed(sentAt: number): void {
     this.#validUntil = Math.max(this.#validUntil, sentAt + SAFE_PART * this.#leaseTime);

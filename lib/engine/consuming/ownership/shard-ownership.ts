@@ -75,6 +75,8 @@ export class ShardOwnership {
   readonly #shares = new Map<string, GroupShares & { readonly shards: number }>();
   /** Keys of shards that this consumer owned when their leases were lost: they come first when it takes some. */
   readonly #former = new Set<string>();
+  /** Keys of shards that this consumer has asked others for, and was not given. */
+  readonly #asked = new Set<string>();
   readonly #closing = new AbortController();
   /** Changes of what the session reads are made one after the other. */
   #changes: Promise<void> = Promise.resolve();
@@ -111,10 +113,11 @@ export class ShardOwnership {
     await this.add(partitions, false);
     if (!this.#isOpen) await this.#session.open([]);
     this.#isOpen = true;
-    await this.#balanceAll();
     const { leaseTime } = this.options;
+    // Before the first shard is taken: to take many may last longer than a lease.
     this.#renewTimer ??= setInterval(() => this.#renewAll(), leaseTime / RENEWALS);
     this.#checkTimer ??= setInterval(() => this.#checkAll(), leaseTime / CHECKS);
+    await this.#balanceAll();
     this.#schedule();
   }
 
@@ -177,9 +180,9 @@ export class ShardOwnership {
       ]),
     );
     await this.#thread?.close();
-    for (const { partition, lease } of owned) {
-      lease.end();
-      this.#listener.onRevoked(new ShardAssignment(partition, lease.generation));
+    for (const shard of owned) {
+      shard.lease.end();
+      this.#announceRevoked(shard);
     }
   }
 
@@ -267,6 +270,7 @@ export class ShardOwnership {
     const shares = await this.#commands.join(report);
     this.#shares.set(streamKey, { ...shares, shards });
     const wanted = wantedShards({ ...shares, shards, owned, load });
+    await this.#withdrawRequests(partitions, wanted.fromOthers);
     if (wanted.free + wanted.fromOthers === 0) return true;
     const others = this.#inOrder(partitions.filter(({ key }) => !this.#owned.has(key)));
     const owners = await this.#commands.owners(others.map(({ key }) => ({ streamKey: key, group: this.#group })));
@@ -289,22 +293,34 @@ export class ShardOwnership {
     return [...turned.filter(isFormer), ...turned.filter((candidate) => !isFormer(candidate))];
   }
 
-  /** Asks the owner that has the most for some of what is above its smallest share. */
+  /** Asks the owner that has the most for some of what is above its smallest share. What was asked for before is on its way. */
   async #ask(
     candidates: readonly Partition[],
     owners: ReadonlyArray<ShardOwner | undefined>,
     missing: number,
     least: number,
   ): Promise<void> {
+    const { consumer, leaseTime } = this.options;
+    const wanted = await this.#commands.wanted(candidates.map(({ key }) => ({ streamKey: key, group: this.#group })));
+    const asked = wanted.filter((by) => by === consumer).length;
     const byOwner = new Map<string, Partition[]>();
     for (const [index, candidate] of candidates.entries()) {
       const owner = owners[index]?.consumer;
-      if (owner !== undefined) byOwner.set(owner, [...(byOwner.get(owner) ?? []), candidate]);
+      if (owner !== undefined && wanted[index] === undefined)
+        byOwner.set(owner, [...(byOwner.get(owner) ?? []), candidate]);
     }
     const [most = []] = [...byOwner.values()].sort((one, other) => other.length - one.length);
-    const { consumer, leaseTime } = this.options;
-    for (const { key } of most.slice(0, Math.min(missing, Math.max(0, most.length - least)))) {
-      await this.#commands.ask({ streamKey: key, group: this.#group }, consumer, leaseTime);
+    for (const { key } of most.slice(0, Math.max(0, Math.min(missing - asked, most.length - least)))) {
+      if (await this.#commands.ask({ streamKey: key, group: this.#group }, consumer, leaseTime)) this.#asked.add(key);
+    }
+  }
+
+  /** Nobody else takes a shard that was asked for: those that others need, now that more of them have come, are left to them. */
+  async #withdrawRequests(partitions: readonly Partition[], needed: number): Promise<void> {
+    const asked = partitions.filter(({ key }) => this.#asked.has(key));
+    for (const { key } of asked.slice(needed)) {
+      await this.#commands.withdraw({ streamKey: key, group: this.#group }, this.options.consumer);
+      this.#asked.delete(key);
     }
   }
 
@@ -326,9 +342,11 @@ export class ShardOwnership {
     this.#owned.set(key, owned);
     this.#former.delete(key);
     this.#tellThread();
+    this.#asked.delete(key);
     try {
       await this.#change(async () => {
-        if (this.#isClosed) throw new ConsumerEndedError();
+        const isRemoved = !this.partitions.current.includes(candidate);
+        if (this.#isClosed || isRemoved) throw new ConsumerEndedError();
         if (!owned.isLeaving) await this.#session.add([partition], false);
       });
     } catch (error) {
@@ -411,7 +429,7 @@ export class ShardOwnership {
     this.#session.fence(partition);
     this.#listener.onError(new ShardLeaseLostError(candidate.key, this.#group, 0));
     void this.#changeQuietly(() => this.#session.remove([partition]));
-    this.#listener.onRevoked(new ShardAssignment(partition, lease.generation));
+    this.#announceRevoked(shard);
     this.#roundSoon();
   }
 
@@ -419,7 +437,7 @@ export class ShardOwnership {
   async #handOver(shard: OwnedShard): Promise<void> {
     if (shard.isLeaving) return;
     shard.isLeaving = true;
-    const { candidate, lease, partition } = shard;
+    const { candidate, partition } = shard;
     await this.#changeQuietly(() => this.#session.remove([partition]));
     await this.#drain(partition);
     // The end of the consumer waits for its handlers, and gives the lease back.
@@ -429,8 +447,12 @@ export class ShardOwnership {
     this.#session.fence(partition);
     await this.#session.removeName(partition);
     await this.#giveUp(shard);
-    this.#listener.onRevoked(new ShardAssignment(partition, lease.generation));
+    this.#announceRevoked(shard);
     this.#roundSoon();
+  }
+
+  #announceRevoked({ partition, lease, isRead }: OwnedShard): void {
+    if (isRead) this.#listener.onRevoked(new ShardAssignment(partition, lease.generation));
   }
 
   /** Waits until nothing of the partition is in a handler, and its acknowledgements are confirmed. */

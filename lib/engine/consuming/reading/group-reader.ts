@@ -183,6 +183,14 @@ export class GroupReader implements StreamReader {
     await pending.restore(partition.key, group, consumer, entries);
   }
 
+  /** The group was moved by others, or by a read whose reply was lost: continues there, after what is pending for this consumer. */
+  async follow(partition: Partition): Promise<void> {
+    const position = await this.#groupPosition(partition);
+    partition.position = position;
+    partition.recoveredEpoch = 0;
+    partition.recoveryCursor = undefined;
+  }
+
   async #groupPosition(partition: Partition): Promise<string> {
     const groups = await this.#options.groups.groups(partition.key);
     return groups.find(({ name }) => name === this.#options.group)?.lastDeliveredId ?? ID_BEFORE_ALL;

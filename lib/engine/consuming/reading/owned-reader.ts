@@ -16,6 +16,12 @@ export interface OwnedReaderOptions {
   readonly ownership: Pick<OwnershipCommands, 'takeOver'>;
 }
 
+interface OwnedRead {
+  readonly pages: ReadPage[];
+  /** Some groups are not where this process left them; their own pending entries are recovered first. */
+  readonly isMoved: boolean;
+}
+
 /** Every so many milliseconds all partitions are read: XREAD does not see the entries before which a group was moved back. */
 const READ_ALL_INTERVAL = 5_000;
 
@@ -23,6 +29,9 @@ const READ_ALL_INTERVAL = 5_000;
  * Reads shards that this consumer owns. First it takes over all that is pending for former owners, in the order of the stream;
  * then it reads new entries, by a script that gives them only to the owner. A blocked XREADGROUP could take entries of the next owner:
  * a network may deliver it late. A script cannot wait, so where there is nothing to read XREAD waits, which takes nothing.
+ *
+ * A late read of this owner itself takes entries as well, and nobody gets them. Each read tells the position that it continues from. Where the
+ * group is at another, what is pending for this consumer is recovered before anything new is read.
  */
 export class OwnedReader implements StreamReader {
   readonly #options: OwnedReaderOptions;
@@ -82,20 +91,20 @@ export class OwnedReader implements StreamReader {
     const ready = turn.partitions.filter((partition) => this.#takenOver.has(partition));
     const quiet = ready.filter((partition) => this.#quiet.has(partition));
     const busy = ready.filter((partition) => !this.#quiet.has(partition));
-    let pages: ReadPage[] = [];
+    let read: OwnedRead | undefined;
     if (busy.length > 0) {
       // In one write, so that partitions with many entries do not hide one that begins to have some.
-      [pages] = await Promise.all([this.#readOwned(busy, turn.count), this.#look(quiet, undefined)]);
+      [read] = await Promise.all([this.#readOwned(busy, turn.count), this.#look(quiet, undefined)]);
     }
-    if (pages.length === 0) {
+    if (!read || (read.pages.length === 0 && !read.isMoved)) {
       await this.#look(ready, turn.block);
-      pages = await this.#readOwned(
+      read = await this.#readOwned(
         ready.filter((partition) => !this.#quiet.has(partition)),
         turn.count,
       );
     }
-    this.#rotation.note(turn.partitions.length, pages.length);
-    return pages;
+    this.#rotation.note(turn.partitions.length, read.pages.length);
+    return read.pages;
   }
 
   /** Notes which of the partitions have new entries; waits for the first one if it may. */
@@ -111,22 +120,28 @@ export class OwnedReader implements StreamReader {
     }
   }
 
-  async #readOwned(partitions: readonly Partition[], count: number): Promise<ReadPage[]> {
+  async #readOwned(partitions: readonly Partition[], count: number): Promise<OwnedRead> {
     const owned = partitions.filter(({ lease }) => lease?.isValid);
-    if (owned.length === 0) return [];
+    if (owned.length === 0) return { pages: [], isMoved: false };
     const generations = new Map(owned.map((partition) => [partition, partition.generation]));
-    const leases = owned.map(({ lease }) => lease as ShardLease);
-    const pages = await this.#options.reading.readOwned({ leases, count });
-    const byKey = new Map(pages.map(({ streamKey, entries }) => [streamKey, entries]));
-    return owned.flatMap((partition) => {
+    const shards = owned.map(({ lease, position }) => [lease as ShardLease, position] as const);
+    const found = await this.#options.reading.readOwned({ shards, count });
+    const byKey = new Map(found.map(({ streamKey, entries }) => [streamKey, entries]));
+    const pages: ReadPage[] = [];
+    const moved: Partition[] = [];
+    for (const partition of owned) {
       const entries = byKey.get(partition.key);
-      if (!entries) {
-        this.#quiet.add(partition);
-        return [];
+      const last = entries?.at(-1);
+      if (!entries) this.#quiet.add(partition);
+      else if (!last) moved.push(partition);
+      else {
+        const generation = generations.get(partition) as number;
+        if (partition.generation === generation) partition.position = last.id;
+        pages.push({ partition, generation, entries });
       }
-      const generation = generations.get(partition) as number;
-      if (partition.generation === generation) partition.position = entries.at(-1)?.id ?? partition.position;
-      return [{ partition, generation, entries }];
-    });
+    }
+    // What was read is passed on in any case.
+    if (pages.length === 0) await Promise.all(moved.map((partition) => this.#options.ofGroup.follow(partition)));
+    return { pages, isMoved: moved.length > 0 };
   }
 }

@@ -80,7 +80,8 @@ export class Release {
   async giveBackTo(partition: Partition, messages: readonly StreamMessage[]): Promise<void> {
     const { consumer: options, commands } = this.#options;
     const { group, consumer, mode, autoCommit, autoClaimIdle } = options;
-    if (group === undefined || partition.isOffGroup) return;
+    // The next owner of a shard may have them already.
+    if (group === undefined || partition.isOffGroup || partition.isFenced) return;
     const ids = messages.map(({ id }) => id);
     if (autoCommit !== 'immediate') {
       const entries = messages.map(({ id, deliveryCount }) => ({ id, deliveryCount: deliveryCount - 1 }));

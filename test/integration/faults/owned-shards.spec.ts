@@ -1,0 +1,104 @@
+import { describe, expect, it } from '@jest/globals';
+
+import { uniqueName } from '../../support/redis.js';
+import { OWNED, ShardRecorder } from '../../support/shard-recorder.js';
+import { useStreams } from '../../support/streams.js';
+import { until } from '../../support/until.js';
+
+const streams = useStreams();
+
+/** Blocks the event loop, as a long computation does. */
+function block(ms: number): void {
+  const end = performance.now() + ms;
+  while (performance.now() < end);
+}
+
+async function commandsOf(name: string): Promise<number> {
+  const stats = await streams.redis.info('commandstats');
+  return Number(new RegExp(`cmdstat_${name}:calls=(\\d+)`).exec(stats)?.[1] ?? 0);
+}
+
+describe('owned shards', () => {
+  it('no message is lost when the event loop was blocked for longer than the lease while messages waited', async () => {
+    const stream = uniqueName('stream');
+    const streamer = await streams.connect();
+    const producer = await streamer.createProducer(stream);
+    const consumer = await streamer.createConsumer(stream, OWNED);
+    for (let number = 0; number < 3; number += 1) await producer.send(String(number));
+    const first = await consumer.next();
+    expect(first.text()).toBe('0');
+    consumer.ack(first);
+    await consumer.commit();
+    block(OWNED.leaseTime);
+    const second = await consumer.next();
+    expect(second.text()).toBe('1');
+    consumer.ack(second);
+    const third = await consumer.next();
+    expect(third.text()).toBe('2');
+    consumer.ack(third);
+    expect(second.fencingToken).toBeGreaterThanOrEqual(first.fencingToken as bigint);
+  });
+
+  it('a group that was moved past entries is not read again and again', async () => {
+    const stream = uniqueName('stream');
+    const streamer = await streams.connect();
+    const producer = await streamer.createProducer(stream);
+    const consumer = await streamer.createConsumer(stream, OWNED);
+    await consumer.pause();
+    for (let number = 0; number < 3; number += 1) await producer.send('skipped');
+    await streams.redis.xgroup('SETID', stream, OWNED.group, '$');
+    await consumer.resume();
+    const waiting = consumer.next();
+    await until('a look waits for new entries', async () => {
+      const clients = String(await streams.redis.client('LIST')).split('\n');
+      return clients.some((client) => /cmd=xread /.test(client) && /flags=\w*b/.test(client));
+    });
+    const reads = await commandsOf('xread');
+    await producer.send('read');
+    expect((await waiting).text()).toBe('read');
+    expect((await commandsOf('xread')) - reads).toBeLessThan(20);
+  });
+
+  it('entries that a read took whose reply was lost come before later ones', async () => {
+    const stream = uniqueName('stream');
+    const streamer = await streams.connect();
+    const producer = await streamer.createProducer(stream);
+    const consumer = await streamer.createConsumer(stream, { ...OWNED, batchSize: 1, prefetch: 1 });
+    await producer.send('0');
+    const first = await consumer.next();
+    expect(first.text()).toBe('0');
+    await consumer.pause();
+    for (let number = 1; number < 5; number += 1) await producer.send(String(number));
+    // A read of this owner that the network has delivered late: its connection is gone, and nobody gets its reply.
+    const late = ['GROUP', OWNED.group, consumer.consumerId as string, 'COUNT', 2, 'STREAMS', stream, '>'] as const;
+    await streams.redis.call('XREADGROUP', ...late);
+    await consumer.resume();
+    const texts: string[] = [];
+    while (texts.length < 4) texts.push((await consumer.next()).text());
+    expect(texts).toEqual(['1', '2', '3', '4']);
+  });
+
+  it('consumers that start together ask for no more shards than they lack', async () => {
+    const stream = uniqueName('stream');
+    const streamer = await streams.connect();
+    const recorder = new ShardRecorder();
+    // The owner sees the requests after a third of it.
+    const options = { leaseTime: 60_000 };
+    const first = await recorder.join(streamer, stream, options);
+    await until('it owns all', () => first.owned.size === 12);
+    await recorder.join(streamer, stream, options);
+    const requests = async (): Promise<string[]> => {
+      const keys = await streams.redis.keys('nrs:*:wanted:*');
+      return keys.length === 0 ? [] : (await streams.redis.mget(keys)).filter((by) => by !== null);
+    };
+    await until('the second asks for a half', async () => (await requests()).length === 6);
+    await recorder.join(streamer, stream, options);
+    await recorder.join(streamer, stream, options);
+    await until('each of three asks for a quarter', async () => {
+      const asking = await requests();
+      const counts = [...new Set(asking)].map((name) => asking.filter((by) => by === name).length);
+      return counts.join() === '3,3,3';
+    });
+    expect(first.owned.size).toBe(12);
+  });
+});

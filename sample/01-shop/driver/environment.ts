@@ -7,7 +7,7 @@ import { acquireRedis } from '../../../test/support/redis-server.js';
 import type { RedisHandle } from '../../../test/support/redis-server.js';
 import { Service } from '../../driver/service.js';
 import type { ServiceEvent } from '../../driver/service.js';
-import type { Screen } from './screen.js';
+import type { Screen } from '../../driver/screen.js';
 
 const STREAM = 'orders';
 

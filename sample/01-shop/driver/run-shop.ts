@@ -1,6 +1,6 @@
 import { parseArgs } from 'node:util';
 
-import { Screen } from './screen.js';
+import { Screen } from '../../driver/screen.js';
 import { ShopEnvironment } from './environment.js';
 import { ShopScenario } from './scenario.js';
 import { Tallies } from './tally.js';

@@ -2,7 +2,7 @@ import { setTimeout as pause } from 'node:timers/promises';
 
 import { until } from '../../../test/support/until.js';
 import { report } from './report.js';
-import type { Screen } from './screen.js';
+import type { Screen } from '../../driver/screen.js';
 import type { ShopEnvironment } from './environment.js';
 import type { Tallies } from './tally.js';
 import { Traffic } from './traffic.js';

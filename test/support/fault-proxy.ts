@@ -44,6 +44,7 @@ export class FaultProxy {
   #port = 0;
   #accepted = 0;
   #delay = 0;
+  #held: Array<() => void> | undefined;
   #isStalling = false;
   #stall: { readonly text: string; readonly stalled: () => void } | undefined;
   #tears: Tear[] = [];
@@ -180,6 +181,17 @@ export class FaultProxy {
     }
   }
 
+  /** Keeps the bytes of both directions, until {@link deliver} sends them on, as a network does that was interrupted. */
+  hold(): void {
+    this.#held ??= [];
+  }
+
+  deliver(): void {
+    const held = this.#held ?? [];
+    this.#held = undefined;
+    for (const write of held) write();
+  }
+
   /** Every chunk travels later by so much, either way. */
   delay(ms: number): void {
     this.#delay = ms;
@@ -231,6 +243,10 @@ export class FaultProxy {
     const write = (): void => {
       if (!link.isStalled && to.writable) to.write(chunk);
     };
+    if (this.#held) {
+      this.#held.push(write);
+      return;
+    }
     if (this.#delay === 0) return write();
     const timer = setTimeout(() => {
       this.#timers.delete(timer);

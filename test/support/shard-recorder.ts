@@ -80,6 +80,19 @@ export class ShardRecorder {
     });
   }
 
+  /** Entries that were handled for the first time after a later one of their shard. After a fault some may be handled again. */
+  get overtaken(): string[] {
+    const latest = new Map<number, string>();
+    const seen = new Set<string>();
+    return this.handled.flatMap(({ shardId, id }) => {
+      if (seen.has(`${shardId}/${id}`)) return [];
+      seen.add(`${shardId}/${id}`);
+      const before = latest.get(shardId);
+      latest.set(shardId, id);
+      return before !== undefined && compare(id, before) < 0 ? [`shard ${shardId}: ${before}, ${id}`] : [];
+    });
+  }
+
   async #run(
     name: string,
     consumer: AcknowledgingConsumer,

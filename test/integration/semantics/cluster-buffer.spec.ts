@@ -89,11 +89,11 @@ it.each([
     expect(most).toBeGreaterThanOrEqual(Math.ceil(prefetch / 2));
 
     // While all streams have more than enough, none of them waits for the others to be empty.
-    const first = await take(consumer, STREAMS * 25);
+    const first = await take(consumer, STREAMS * 40);
     const streamsOf = new Map<string, number>();
     for (const { streamKey } of first) streamsOf.set(streamKey, (streamsOf.get(streamKey) ?? 0) + 1);
     expect(streamsOf.size).toBe(STREAMS);
-    await take(consumer, STREAMS * 25);
+    await take(consumer, STREAMS * 10);
   },
 );
 

@@ -24,7 +24,7 @@ class Work {
   readonly members: Member[] = [];
   readonly #streamer: RedisStreamer;
   readonly #sent: string[] = [];
-  #isSending = true;
+  readonly #stopping = new AbortController();
   #sending: Promise<void> | undefined;
 
   static async start(server: RedisServer, count: number, options: StreamerOptions = {}): Promise<Work> {
@@ -66,13 +66,13 @@ class Work {
   }
 
   async #stop(): Promise<void> {
-    this.#isSending = false;
+    this.#stopping.abort();
     await this.#sending;
   }
 
   async #send(): Promise<void> {
     const producer = await this.#streamer.createProducer(STREAM, { sharder: new KeyHashSharder(SHARDS) });
-    for (let number = 0; this.#isSending; number += 1) {
+    for (let number = 0; !this.#stopping.signal.aborted; number += 1) {
       try {
         const { shardId, id } = await producer.send(String(number), { key: `k${number % 50}` });
         this.#sent.push(`${shardId}/${id}`);
@@ -110,7 +110,7 @@ describe('owned shards', () => {
   it('a deployment: all consumers are replaced one after the other, and no message is handled twice', async () => {
     const server = await bench.server();
     const work = await Work.start(server, 3);
-    for (const old of [...work.members]) {
+    for (const old of work.members.slice()) {
       await work.join();
       await until('all share', () => isSpread(work.members), LIMIT);
       await old.consumer.end();

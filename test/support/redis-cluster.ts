@@ -152,8 +152,20 @@ export class RedisCluster {
     } catch {
       return this.move(key, target);
     }
-    await until('all nodes know the new owner of the slot', () =>
-      this.#all(async (node) => (await ownerOf(slot, node)) === target.id),
+    await this.untilServedBy(key, target);
+  }
+
+  /**
+   * Waits until all nodes agree that a node serves the key. After {@link move} replicas learn it from messages of the new owner. If the
+   * former owner gets another slot before, its newer epoch makes them refuse that: then nodes name one another for the slot, without
+   * end.
+   */
+  async untilServedBy(key: string, target: ClusterNode): Promise<void> {
+    const slot = await this.#slotOf(key);
+    await until(
+      'all nodes know the new owner of the slot',
+      () => this.#all(async (node) => (await ownerOf(slot, node)) === target.id),
+      30_000,
     );
   }
 

@@ -86,9 +86,10 @@ export class Fleet {
     return this.cluster.masterOf(keyOf(shard));
   }
 
-  /** Moves the slot of a shard to another master, while it is read and written. */
-  move(shard: number, target: ClusterNode): Promise<void> {
-    return this.cluster.move(keyOf(shard), target);
+  /** Moves the slot of a shard to another master, while it is read and written; resolves when all nodes know it. */
+  async move(shard: number, target: ClusterNode): Promise<void> {
+    await this.cluster.move(keyOf(shard), target);
+    await this.cluster.untilServedBy(keyOf(shard), target);
   }
 
   async close(): Promise<void> {

@@ -38,9 +38,13 @@ export async function pause(ms: number, signal?: AbortSignal): Promise<void> {
 
 /** Waits for the work, at most `time` milliseconds. */
 export async function within(time: number, work: Promise<unknown>): Promise<void> {
-  const limit = new AbortController();
-  await Promise.race([work, pause(time, limit.signal)]);
-  limit.abort();
+  const { promise: isOver, resolve } = withResolvers<void>();
+  const limit = setTimeout(resolve, time);
+  try {
+    await Promise.race([work, isOver]);
+  } finally {
+    clearTimeout(limit);
+  }
 }
 
 /** Waits for the work, which continues when the signal ends the wait. @throws the reason of the signal */

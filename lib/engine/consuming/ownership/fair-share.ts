@@ -23,6 +23,17 @@ export function smallestShare(shards: number, members: number): number {
   return Math.floor(shards / members);
 }
 
+/** How many leases all members of a group together look at in a millisecond. */
+const LOOKS = 30;
+
+/**
+ * Milliseconds between two looks of a member at all leases of a stream: when a shard becomes free in a group of 1,000 members with
+ * 1,000 shards, all of them would look at all leases each second, which is more than a server can do.
+ */
+export function lookInterval(shards: number, members: number): number {
+  return (shards * members) / LOOKS;
+}
+
 /**
  * The rule by which the members of a group share the shards of a stream without a coordinator. In the end each owns the smallest
  * share or one more: of 12 shards, five members own 3, 3, 2, 2 and 2. A member that has less than the smallest share wants what it
@@ -31,8 +42,8 @@ export function smallestShare(shards: number, members: number): number {
  * Of several streams, the members with one more could be the same for all. Therefore a member also wants one from a member that
  * owns at least two more shards of all streams together.
  *
- * Members take shards that nobody owns, else they ask one owner in a round. An owner hands over only what is above its smallest share, so
- * no move leads away from an even spread, and what is spread evenly does not move.
+ * Members take shards that nobody owns, else they ask owners. An owner hands over only what is above its smallest share, so no move
+ * leads away from an even spread, and what is spread evenly does not move.
  */
 export function wantedShards({ shards, owned, load, members, above, most, loadOfMost }: ShareView): WantedShards {
   const least = smallestShare(shards, members);

@@ -13,7 +13,7 @@ import type { ConsumerEnvironment } from '../consumer-environment.js';
 import type { ConsumerSession } from '../consumer-session.js';
 import { Partition, PartitionSet } from '../partition.js';
 import { fixGroupStart } from '../reading/group-reader.js';
-import { smallestShare, wantedShards } from './fair-share.js';
+import { lookInterval, smallestShare, wantedShards } from './fair-share.js';
 import { ShardAssignment } from './shard-assignment.js';
 import { ShardLease } from './shard-lease.js';
 
@@ -40,6 +40,8 @@ interface OwnedShard {
 
 /** While the shards are not spread evenly, the longest time between two rounds, in milliseconds. */
 const UNSETTLED_INTERVAL = 1_000;
+/** Several shards that are handed over at the same time ask for one round, within so many milliseconds. */
+const ROUND_SOON = 200;
 /** Leases, and members that are still there, are renewed so many times in a lease time. */
 const RENEWALS = 3;
 /** How often in a lease time it is checked whether leases are still valid. */
@@ -72,7 +74,7 @@ export class ShardOwnership {
   readonly #thread: RenewalClient | undefined;
   readonly #owned = new Map<string, OwnedShard>();
   /** What the last round of a stream has seen. */
-  readonly #shares = new Map<string, GroupShares & { readonly shards: number }>();
+  readonly #shares = new Map<string, GroupShares & { readonly shards: number; readonly lookAt: number | undefined }>();
   /** Keys of shards that this consumer owned when their leases were lost: they come first when it takes some. */
   readonly #former = new Set<string>();
   /** Keys of shards that this consumer has asked others for, and was not given. */
@@ -205,7 +207,7 @@ export class ShardOwnership {
   }
 
   #roundSoon(): void {
-    if (this.#roundTimer) this.#schedule(0);
+    if (this.#roundTimer) this.#schedule(ROUND_SOON * Math.random());
   }
 
   #schedule(delay = this.#delayOfNextRound): void {
@@ -246,7 +248,7 @@ export class ShardOwnership {
     const byStream = new Map<string, Partition[]>();
     for (const partition of this.partitions.current) {
       if (!partition.isReadable) continue;
-      byStream.set(partition.streamKey, [...(byStream.get(partition.streamKey) ?? []), partition]);
+      listIn(byStream, partition.streamKey).push(partition);
     }
     for (const [streamKey, partitions] of byStream) {
       if (this.#isClosed) return;
@@ -268,10 +270,15 @@ export class ShardOwnership {
     const shards = partitions.length;
     const report = { streamKey, group: this.#group, consumer, ttl, shards, owned, load };
     const shares = await this.#commands.join(report);
-    this.#shares.set(streamKey, { ...shares, shards });
     const wanted = wantedShards({ ...shares, shards, owned, load });
     await this.#withdrawRequests(partitions, wanted.fromOthers);
-    if (wanted.free + wanted.fromOthers === 0) return true;
+    const isSettled = wanted.free + wanted.fromOthers === 0;
+    const now = monotonicNow();
+    const interval = lookInterval(shards, shares.members);
+    const lookAt = isSettled ? undefined : (this.#shares.get(streamKey)?.lookAt ?? now + interval * Math.random());
+    const isDue = lookAt !== undefined && lookAt <= now;
+    this.#shares.set(streamKey, { ...shares, shards, lookAt: isDue ? now + interval : lookAt });
+    if (!isDue) return isSettled;
     const others = this.#inOrder(partitions.filter(({ key }) => !this.#owned.has(key)));
     const owners = await this.#commands.owners(others.map(({ key }) => ({ streamKey: key, group: this.#group })));
     let taken = 0;
@@ -293,7 +300,7 @@ export class ShardOwnership {
     return [...turned.filter(isFormer), ...turned.filter((candidate) => !isFormer(candidate))];
   }
 
-  /** Asks the owner that has the most for some of what is above its smallest share. What was asked for before is on its way. */
+  /** Asks the owners, first those with the most, for what is above their smallest share. What was asked for before is on its way. */
   async #ask(
     candidates: readonly Partition[],
     owners: ReadonlyArray<ShardOwner | undefined>,
@@ -306,11 +313,11 @@ export class ShardOwnership {
     const byOwner = new Map<string, Partition[]>();
     for (const [index, candidate] of candidates.entries()) {
       const owner = owners[index]?.consumer;
-      if (owner !== undefined && wanted[index] === undefined)
-        byOwner.set(owner, [...(byOwner.get(owner) ?? []), candidate]);
+      if (owner !== undefined && wanted[index] === undefined) listIn(byOwner, owner).push(candidate);
     }
-    const [most = []] = [...byOwner.values()].sort((one, other) => other.length - one.length);
-    for (const { key } of most.slice(0, Math.max(0, Math.min(missing - asked, most.length - least)))) {
+    const mostFirst = [...byOwner.values()].sort((one, other) => other.length - one.length);
+    const spare = mostFirst.flatMap((shards) => shards.slice(0, Math.max(0, shards.length - least)));
+    for (const { key } of spare.slice(0, Math.max(0, missing - asked))) {
       if (await this.#commands.ask({ streamKey: key, group: this.#group }, consumer, leaseTime)) this.#asked.add(key);
     }
   }
@@ -483,4 +490,10 @@ export class ShardOwnership {
       this.environment.logger.debug(`A step of sharing shards failed: ${errorText(error)}`);
     }
   }
+}
+
+function listIn<T>(lists: Map<string, T[]>, key: string): T[] {
+  const list = lists.get(key) ?? [];
+  lists.set(key, list);
+  return list;
 }

@@ -252,7 +252,7 @@ export class ConsumerSession implements LiveSession, ReadLoopListener, RetryList
   /** The next message, if one is buffered; its taker settles it. */
   handOut(): StreamMessage | undefined {
     let message = this.buffer.take();
-    while (message && partitionOf(message).isFenced) message = this.#passOver(message);
+    while (message && isStopped(partitionOf(message))) message = this.#passOver(message);
     if (!message) return undefined;
     const partition = partitionOf(message);
     partition.handedOut = message.id;
@@ -262,9 +262,11 @@ export class ConsumerSession implements LiveSession, ReadLoopListener, RetryList
     return message;
   }
 
-  /** The message after one whose shard has another owner by now. */
+  /** The message after one whose shard was halted, or may have another owner by now. */
   #passOver(message: StreamMessage): StreamMessage | undefined {
-    partitionOf(message).lease?.end();
+    const partition = partitionOf(message);
+    if (partition.isFenced) partition.lease?.end();
+    partition.owned.delete(message.id);
     if (this.#capacity.holdsUntilReleased) this.buffer.release();
     return this.buffer.take();
   }
@@ -465,6 +467,11 @@ export class ConsumerSession implements LiveSession, ReadLoopListener, RetryList
     const buffered = this.buffer.remove((message) => partitions.includes(partitionOf(message)) && isWanted(message));
     return [...this.pausing.take(partitions, isWanted), ...buffered];
   }
+}
+
+/** Whether nothing of an owned shard may be handed out. */
+function isStopped({ lease, isFenced, failure }: Partition): boolean {
+  return isFenced || (lease !== undefined && failure !== undefined);
 }
 
 function isRunning(state: OwnedState | undefined): boolean {

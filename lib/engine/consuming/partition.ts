@@ -47,6 +47,8 @@ export class Partition implements StoredShard {
    * one that follows a pause: its entries were given back, with the count that they had before.
    */
   hasRecoveredOnce = false;
+  /** Where shards are owned: all that former owners have left is in this process, and nothing else was read before it. */
+  isTakenOver = false;
   /** It was found by a search: when it vanishes, it is no longer read, and never created. */
   mustExist = false;
   /**

@@ -224,26 +224,36 @@ export class Dispatcher implements MessageTaker {
   /** The next message that was handed out and is no suspect; suspects join their list on the way. */
   #nextMessage(): StreamMessage[] {
     const { session } = this.#options;
+    if (this.#isSuspectFirst) return [];
     for (let message = this.#queues?.next(); message; message = this.#queues?.next()) {
       if (!StreamMessage.isSuspect(message)) {
         this.#unpark();
         return [message];
       }
       this.#suspects.push(message);
+      if (this.#isSuspectFirst) return [];
     }
     for (let message = session.handOut(); message; message = session.handOut()) {
       const isItsTurn = this.#queues?.enter(message) ?? true;
       if (isItsTurn && !StreamMessage.isSuspect(message)) return [message];
       if (isItsTurn) this.#suspects.push(message);
       this.#park(message);
+      if (this.#isSuspectFirst) return [];
     }
     // The read loop waits for room. It must not, if only a retry that the loop itself hands out can make room.
     if (session.buffer.isStarved) session.buffer.wake();
     return [];
   }
 
+  /** Whether those behind a suspect wait for it: with one handler at a time, all messages of an owned shard are in order. */
+  get #isSuspectFirst(): boolean {
+    const [suspect] = this.#suspects;
+    return this.#options.concurrency === 1 && suspect !== undefined && partitionOf(suspect).lease !== undefined;
+  }
+
   #nextBatch({ size, timeout }: { size: number; timeout: number }): StreamMessage[] {
     const { session } = this.#options;
+    if (this.#isSuspectFirst) return [];
     if (this.#alone.length > 0) return this.#alone.splice(0, 1);
     if (session.buffer.size === 0) {
       this.#isBatchDue = false;
@@ -274,7 +284,7 @@ export class Dispatcher implements MessageTaker {
       } else {
         batch.push(message);
       }
-      if (batch.length === limit) break;
+      if (batch.length === limit || this.#isSuspectFirst) break;
     }
     return batch.length > 0 ? batch : this.#alone.splice(0, 1);
   }

@@ -38,7 +38,6 @@ export class OwnedReader implements StreamReader {
   readonly #rotation = new ReadRotation();
   /** Partitions that had nothing new at their last read. */
   readonly #quiet = new WeakSet<Partition>();
-  readonly #takenOver = new WeakSet<Partition>();
   #readAllAt = 0;
   /** Where the taking over of a partition continues. */
   readonly #cursors = new WeakMap<Partition, string>();
@@ -68,7 +67,7 @@ export class OwnedReader implements StreamReader {
   /** The next page of what former owners have left; undefined when nothing is left. */
   async #takeOver(partition: Partition, { credit, batchSize }: ReadBudget): Promise<ReadPage | undefined> {
     const { claims, ownership } = this.#options;
-    while (partition.lease?.isValid && !this.#takenOver.has(partition)) {
+    while (partition.lease?.isValid && !partition.isTakenOver) {
       const { generation, lease } = partition;
       const page = { after: this.#cursors.get(partition), count: Math.min(credit, batchSize) };
       const found = await ownership.takeOver(lease, page);
@@ -78,7 +77,7 @@ export class OwnedReader implements StreamReader {
         found.taken.filter(({ id }) => !partition.owned.has(id)),
       );
       // Noted last: after a failure the same page is taken over again.
-      if (found.next === undefined) this.#takenOver.add(partition);
+      if (found.next === undefined) partition.isTakenOver = true;
       else this.#cursors.set(partition, found.next);
       if (entries.length > 0) return { partition, generation, entries };
     }
@@ -88,7 +87,7 @@ export class OwnedReader implements StreamReader {
   async #readNew(partitions: readonly Partition[], budget: ReadBudget): Promise<ReadPage[]> {
     const turn = this.#rotation.plan(partitions, budget);
     // What a former owner has left comes before what is new.
-    const ready = turn.partitions.filter((partition) => this.#takenOver.has(partition));
+    const ready = turn.partitions.filter(({ isTakenOver }) => isTakenOver);
     const quiet = ready.filter((partition) => this.#quiet.has(partition));
     const busy = ready.filter((partition) => !this.#quiet.has(partition));
     let read: OwnedRead | undefined;

@@ -38,7 +38,10 @@ export class IdleClaimer implements PeriodicTask {
     return this.#todo.length > 0 ? 0 : Math.max(0, this.#nextScan - monotonicNow());
   }
 
-  async run(partitions: readonly Partition[], credit: number): Promise<ReadPage[]> {
+  async run(all: readonly Partition[], credit: number): Promise<ReadPage[]> {
+    // What was given back is idle: in an owned shard it must not come before what else a former owner has left.
+    const partitions = all.filter(({ lease, isTakenOver }) => !lease || isTakenOver);
+    if (partitions.length === 0) return [];
     const places = this.#share.of(credit);
     if (places === 0) return [];
     if (this.#todo.length === 0) this.#todo = [...partitions];

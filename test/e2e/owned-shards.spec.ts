@@ -1,0 +1,178 @@
+import { describe, expect, it } from '@jest/globals';
+import { firstValueFrom } from 'rxjs';
+
+import { KeyHashSharder, RedisStreamsDeadLetterException, RedisStreamsRecordBuilder } from '../../lib/index.js';
+import type { RedisStreamsContext, ServerRedisStreams, ServerRedisStreamsOptions } from '../../lib/index.js';
+import { withResolvers } from '../../lib/shared/deferred.js';
+import { onBatch, onEvent } from '../support/controllers.js';
+import { GROUP, useNest } from '../support/nest.js';
+import { uniqueName } from '../support/redis.js';
+import { until } from '../support/until.js';
+
+const nest = useNest();
+const LIMIT = 30_000;
+const OWNED = { shardOwnership: 'owned', leaseTime: 1_500 } as const satisfies Partial<ServerRedisStreamsOptions>;
+
+interface Step {
+  key: string;
+  n: number;
+}
+
+/** Emits `count` messages of each key in turn. */
+async function emitSteps(pattern: string, keys: readonly string[], count: number, shards?: number): Promise<void> {
+  const client = nest.client(shards === undefined ? {} : { sharder: new KeyHashSharder(shards) });
+  for (let n = 0; n < count; n += 1) {
+    for (const key of keys) {
+      await firstValueFrom(client.emit(pattern, new RedisStreamsRecordBuilder({ key, n }).setKey(key).build()));
+    }
+  }
+}
+
+/** What a server owns, by its events. */
+function ownedBy(server: ServerRedisStreams): Set<string> {
+  const owned = new Set<string>();
+  server.on('assigned', ({ streamKey, shardId }) => owned.add(`${streamKey}:${shardId}`));
+  server.on('revoked', ({ streamKey, shardId }) => owned.delete(`${streamKey}:${shardId}`));
+  return owned;
+}
+
+async function ownersOf(pattern: string): Promise<Array<string | undefined>> {
+  const manager = await (await nest.connect()).createManager();
+  return (await manager.owners(pattern, GROUP)).map(({ owner }) => owner);
+}
+
+const range = (count: number): number[] => Array.from({ length: count }, (_, n) => n);
+
+describe('owned shards of a server', () => {
+  it('keys stay in order over two servers, with concurrency 16, when one of them joins late', async () => {
+    const pattern = uniqueName('keys');
+    const keys = range(8).map((n) => `k${n}`);
+    const done = new Map<string, number[]>(keys.map((key) => [key, []]));
+    const tokens = new Map<number, bigint>();
+    let isFalling = false;
+    const handle = async ({ key, n }: Step, context: RedisStreamsContext): Promise<void> => {
+      const token = context.getFencingToken() as bigint;
+      if (token < (tokens.get(context.getShard()) ?? 0n)) isFalling = true;
+      tokens.set(context.getShard(), token);
+      await new Promise((resolve) => setTimeout(resolve, Math.random() * 5));
+      done.get(key)?.push(n);
+    };
+    const options = { ...OWNED, shards: 4, concurrency: 16 };
+    await nest.serve(onEvent(pattern, handle), options);
+    const emitting = emitSteps(pattern, keys, 20, 4);
+    const late = await nest.serve(onEvent(pattern, handle), options);
+    const owned = ownedBy(late.server);
+    await until('the late one has a half', () => owned.size === 2, LIMIT);
+    await emitting;
+    await until('all are handled', () => [...done.values()].flat().length >= 8 * 20, LIMIT);
+    for (const key of keys) expect(done.get(key)).toEqual(range(20));
+    expect(isFalling).toBe(false);
+    expect(new Set(await ownersOf(pattern)).size).toBe(2);
+  });
+
+  it('a stream without shards has one active server; the signal of its handler is aborted when the lease is lost', async () => {
+    const pattern = uniqueName('single');
+    const aborted = withResolvers<unknown>();
+    const isBegun = withResolvers<void>();
+    let isOver = false;
+    const handle = async (_: Step, context: RedisStreamsContext): Promise<void> => {
+      const signal = context.getSignal();
+      isBegun.resolve();
+      if (isOver) return;
+      await new Promise<void>((resolve) => signal.addEventListener('abort', () => resolve()));
+      isOver = true;
+      aborted.resolve(signal.reason);
+    };
+    const { server } = await nest.serve(onEvent(pattern, handle), OWNED);
+    const errors: string[] = [];
+    server.on('error', (error) => errors.push('code' in error ? String(error.code) : error.message));
+    await emitSteps(pattern, ['a'], 1);
+    await isBegun.promise;
+    const [lease] = await nest.redis.keys(`nrs:*:lease:${pattern}:*`);
+    await nest.redis.set(lease as string, 'another:99999999999999', 'PX', 3_000);
+    expect(await aborted.promise).toMatchObject({ code: 'ERR_HANDLING_ABORTED' });
+    expect(errors).toContain('ERR_SHARD_LEASE_LOST');
+    await nest.untilSettled(pattern);
+  });
+
+  it("onPoison 'halt': nothing more of the shard is handled, and the next owner tries the message once more", async () => {
+    const pattern = uniqueName('halt');
+    const seen: string[] = [];
+    let isRepaired = false;
+    const handle = ({ key, n }: Step): void => {
+      seen.push(`${key}${n}`);
+      if (key === 'a' && n === 1 && !isRepaired) throw new RedisStreamsDeadLetterException('poison');
+    };
+    const options = { ...OWNED, onPoison: 'halt', concurrency: 1 } as const;
+    const { app, server } = await nest.serve(onEvent(pattern, handle), options);
+    const errors: string[] = [];
+    server.on('error', (error) => errors.push('code' in error ? String(error.code) : error.message));
+    await emitSteps(pattern, ['a', 'b'], 4);
+    await until('the shard is halted', () => errors.includes('ERR_SHARD_HALTED'), LIMIT);
+    expect(seen.at(-1)).toBe('a1');
+    isRepaired = true;
+    // A second server asks for no shard of a group that has one; the end of the first one hands it over.
+    await app.close();
+    await nest.serve(onEvent(pattern, handle), options);
+    await until('the rest is handled', () => seen.length === 9, LIMIT);
+    expect(seen).toEqual(['a0', 'b0', 'a1', 'a1', 'b1', 'a2', 'b2', 'a3', 'b3']);
+  });
+
+  it('a halted shard that another server needs is handed over at once, and tried again by the same server later', async () => {
+    const pattern = uniqueName('halt-move');
+    const tries: string[] = [];
+    const fail = (name: string) => (): never => {
+      tries.push(name);
+      throw new RedisStreamsDeadLetterException('poison');
+    };
+    const options = { ...OWNED, onPoison: 'halt', shards: 2, concurrency: 1 } as const;
+    const first = await nest.serve(onEvent(pattern, fail('first')), options);
+    await emitSteps(pattern, ['a', 'b', 'c', 'd', 'e', 'f'], 1, 2);
+    await until('both are halted', () => tries.length === 2, LIMIT);
+    const second = await nest.serve(onEvent(pattern, fail('second')), options);
+    await until('the second one has tried one', () => tries.length === 3, LIMIT);
+    await second.app.close();
+    await until('the first one tries it again', () => tries.length === 4, LIMIT);
+    expect(tries).toEqual(['first', 'first', 'second', 'first']);
+    await first.app.close();
+  });
+
+  it('the only shards of several streams are spread over the servers', async () => {
+    const patterns = range(6).map(() => uniqueName('stream'));
+    const controllers = (): ReturnType<typeof onEvent>[] =>
+      patterns.map((pattern) => onEvent(pattern, () => undefined));
+    const options = OWNED;
+    await nest.serve(controllers(), options);
+    await nest.serve(controllers(), options);
+    const manager = await (await nest.connect()).createManager();
+    await until(
+      'each has three',
+      async () => {
+        const owners = await Promise.all(patterns.map((pattern) => manager.owners(pattern, GROUP)));
+        const names = owners.map(([single]) => single?.owner);
+        return new Set(names).size === 2 && names.every((name) => names.filter((other) => other === name).length === 3);
+      },
+      LIMIT,
+    );
+  });
+
+  it('batches, and handlers that acknowledge by hand', async () => {
+    const batches = uniqueName('batches');
+    const manual = uniqueName('manual');
+    const inBatches: number[] = [];
+    const byHand: number[] = [];
+    const onSteps = (steps: Step[]): void => void inBatches.push(...steps.map(({ n }) => n));
+    const onStep = ({ n }: Step, context: RedisStreamsContext): void => {
+      byHand.push(n);
+      context.ack();
+    };
+    const controllers = [onBatch(batches, onSteps, { batch: { size: 4 } }), onEvent(manual, onStep, { ack: 'manual' })];
+    await nest.serve(controllers, OWNED);
+    await emitSteps(batches, ['a'], 10);
+    await emitSteps(manual, ['a'], 10);
+    await until('all are handled', () => inBatches.length === 10 && byHand.length === 10, LIMIT);
+    expect(inBatches).toEqual(range(10));
+    expect(byHand).toEqual(range(10));
+    await nest.untilSettled(manual);
+  });
+});

@@ -1,5 +1,7 @@
 import { Redis } from 'ioredis';
 
+import type { BasicConsumer } from '../../lib/engine/consuming/consumer-types.js';
+import type { StreamMessage } from '../../lib/engine/messages/stream-message.js';
 import { RedisStreamer } from '../../lib/engine/streamer.js';
 import type { OwnedChildInput, OwnedChildLine } from './owned-process.js';
 import { OWNED } from './shard-recorder.js';
@@ -26,21 +28,36 @@ function moveClock(offset: number): void {
   Date.now = () => now() + offset;
 }
 
+/** Undefined when the signal aborts. */
+async function nextUntil(consumer: BasicConsumer, signal: AbortSignal): Promise<StreamMessage | undefined> {
+  try {
+    return await consumer.next({ signal });
+  } catch (error) {
+    if (signal.aborted) return undefined;
+    throw error;
+  }
+}
+
 async function run(): Promise<void> {
   moveClock(input.clock);
   const recorder = new Redis(input.recorder, { protocol: 2 });
   const streamer = await RedisStreamer.connect(input.connection, { blockTimeout: 1_000, timeout: 30_000 });
   const consumer = await streamer.createConsumer(input.stream, { ...OWNED, shards: input.shards });
-  process.once('SIGTERM', () => void consumer.end());
+  const leaving = new AbortController();
+  process.once('SIGTERM', () => leaving.abort());
   consumer.on('error', ({ code }) => report({ error: code }));
   consumer.on('assigned', ({ shardId }) => report({ assigned: shardId }));
   consumer.on('revoked', ({ shardId }) => report({ revoked: shardId }));
-  for await (const message of consumer) {
+  // It ends between two messages: of one that is handled when the consumer ends, the acknowledgement comes too late.
+  for (;;) {
+    const message = await nextUntil(consumer, leaving.signal);
+    if (!message) break;
     const { shardId, id, fencingToken } = message;
     const handling = JSON.stringify({ member: input.name, shardId, id, token: String(fencingToken) });
     await recorder.eval(RECORD, 2, 'tokens', 'handled', shardId, String(fencingToken), handling);
     consumer.ack(message);
   }
+  await consumer.end();
   await streamer.disconnect();
   recorder.disconnect();
   process.exit(0);

@@ -136,7 +136,9 @@ describe('the lease of a consumer name', () => {
     await seconds(1);
     names.holdName = () => new Promise(() => undefined);
     await seconds(3);
-    await lease.stop();
+    const stopped = lease.stop();
+    await seconds(2);
+    await stopped;
   });
 
   it('an outage is waited for in silence', async () => {

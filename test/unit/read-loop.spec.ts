@@ -255,8 +255,9 @@ describe('read loop: the watchdog', () => {
     const read = jest.fn(() => new Promise<never>(() => undefined));
     scene = new Scene({ reader: { open: async () => undefined, heal: async () => undefined, read } });
     await jest.advanceTimersByTimeAsync(1);
-    await scene.loop.stop();
+    const stopped = scene.loop.stop();
     await jest.advanceTimersByTimeAsync(10 * LIMIT);
+    await stopped;
     expect(scene.errors).toEqual([]);
     expect(read).toHaveBeenCalledTimes(1);
   });

@@ -17,6 +17,7 @@ const LOOKS: Readonly<Record<string, (manager: StreamManager, key: string) => Pr
   groups: (manager, key) => manager.groups(key),
   hasGroups: (manager, key) => manager.hasGroups(key),
   consumers: (manager, key) => manager.consumers(key, GROUP),
+  owners: (manager, key) => manager.owners(key, GROUP),
   pending: (manager, key) => manager.pending(key, GROUP),
   deadLetters: (manager, key) => manager.deadLetters(key, { deadLetterStream: key, reason: 'broken' }),
   redrive: (manager, key) => manager.redrive(key, { dryRun: true }),

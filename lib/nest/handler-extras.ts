@@ -40,7 +40,10 @@ export interface HandlerExtras {
    * one, so that no message becomes a dead letter because of another one.
    */
   batch?: BatchOptions;
-  /** Messages with the same key are handled one after the other, in their order. Default false. */
+  /**
+   * Messages with the same key are handled one after the other, in their order. With `shardOwnership: 'owned'` they are in any case,
+   * unless there is a `batch`. Default false.
+   */
   ordered?: boolean;
   /** Messages over the rate wait; nothing is lost or reordered by it. Default: no limit. */
   rateLimit?: RateLimitOptions;

@@ -1,11 +1,11 @@
 import type { ShardOwner } from '../../redis/commands/shard-owners.js';
 import type { StreamShard } from '../messages/stream-message.js';
 
-/** Who owns a shard in a group. Safe for JSON.stringify: the generation becomes a string. */
+/** The owner of a shard in a group. Safe for JSON.stringify: the generation becomes a string. */
 export class ShardOwnerDetails implements StreamShard {
   readonly streamKey: string;
   readonly shardId: number;
-  /** Name of the consumer; undefined while nobody owns the shard. */
+  /** Name of the consumer; undefined while the shard has no owner. */
   readonly owner: string | undefined;
   /** Rises with every owner of the shard; undefined without one. */
   readonly generation: bigint | undefined;

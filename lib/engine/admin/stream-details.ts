@@ -92,8 +92,8 @@ export async function consumersOf(
 }
 
 /**
- * Who owns the shards of a stream in a group: of all shards, or of the stream itself where it has none. Undefined in place of an
- * owner: nobody does.
+ * The owners of all shards of a stream in a group, or of the stream itself where it has no shards. The details of a shard without
+ * an owner have `undefined` in its place.
  */
 export async function ownersOf(
   streamKey: string,

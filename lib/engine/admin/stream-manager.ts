@@ -165,8 +165,8 @@ export class StreamManager implements AsyncDisposable {
   }
 
   /**
-   * Who owns each shard of a stream in a group whose consumers have `shardOwnership: 'owned'`, see {@link info} for the shards that are
-   * found.
+   * Which consumer owns each shard of a stream, in a group whose consumers have `shardOwnership: 'owned'`. Finds the shards that
+   * {@link info} finds.
    * @throws InvalidOptionError
    */
   async owners(streamKey: string, group: string): Promise<ShardOwnerDetails[]> {

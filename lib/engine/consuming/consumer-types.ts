@@ -61,8 +61,8 @@ export interface BasicConsumer extends AsyncIterable<StreamMessage>, AsyncDispos
   /** Failures in the background; without a listener they are logged. */
   on(event: 'error', listener: (error: RedisStreamsError) => void): this;
   /**
-   * With `shardOwnership: 'owned'`: this consumer owns a shard (`assigned`), or does not own it any more (`revoked`). A listener of
-   * `assigned` is called with what is owned already, too.
+   * With `shardOwnership: 'owned'`: this consumer owns a shard (`assigned`), or does not own it any more (`revoked`). A new listener
+   * of `assigned` is also called for each shard that the consumer owns already.
    */
   on(event: 'assigned' | 'revoked', listener: (assignment: ShardAssignment) => void): this;
   off(event: 'error', listener: (error: RedisStreamsError) => void): this;

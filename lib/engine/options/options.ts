@@ -137,8 +137,9 @@ export interface ReadingOptions {
   batchSize?: number;
   /**
    * Messages that may be buffered and not handed out yet. More hide the latency of reads; but other consumers of the group
-   * cannot get them. In Cluster, at least twice the number of streams: past that, some of them are looked at every 100 ms
-   * only. 1 to 1,000,000, default twice `batchSize`.
+   * cannot get them. In Cluster with `shardOwnership: 'owned'`, or where HELLO and CLIENT TRACKING are not permitted, at least
+   * twice the number of streams: past that, the consumer looks at some of them every 100 ms only. 1 to 1,000,000, default twice
+   * `batchSize`.
    */
   prefetch?: number;
   /**
@@ -149,7 +150,8 @@ export interface ReadingOptions {
   /**
    * The shards of each stream, if the consumer must not look for them: their numbers, or how many there are, which are 0 to n − 1. They are
    * read from the start, whether they exist yet or not, and the key of the stream itself is not. Two consumers of a group may have
-   * different shards. Up to 10,000; numbers up to 2⁵³ − 1. Excludes `shardDiscoveryInterval`. Default: the consumer finds them.
+   * different shards, except with `shardOwnership: 'owned'`. Up to 10,000; numbers up to 2⁵³ − 1. Excludes `shardDiscoveryInterval`.
+   * Default: the consumer finds them.
    */
   shards?: number | readonly number[];
 }
@@ -221,10 +223,10 @@ export interface ClaimingOptions {
    */
   maxHandlerTime?: number;
   /**
-   * What renews the leases of messages that are in this process. `loop`: its event loop, so that a handler that blocks it for longer
-   * than `autoClaimIdle` loses its messages to another consumer, and they are handled twice. `thread`: also a thread with a connection
-   * of its own, for as long as the event loop is blocked, up to `maxHandlerTime`. All consumers of a process share the thread. Not
-   * where `connection` is a function. Default `loop`.
+   * What renews the leases of messages in this process, and of owned shards. `loop`: the event loop. If a handler blocks it for
+   * longer than `autoClaimIdle`, another consumer claims the messages, and they are handled twice. `thread`: while the event loop is
+   * blocked, also a thread with a connection of its own, for up to `maxHandlerTime`. All consumers of a process share the thread. Not
+   * where `connection` is a function, nor with `autoCommit: 'immediate'`. Default `loop`.
    */
   leaseRenewal?: LeaseRenewalBy;
 }
@@ -232,22 +234,23 @@ export interface ClaimingOptions {
 /** Who reads which shards of a group. */
 export interface OwnershipOptions {
   /**
-   * `shared`: all consumers of the group read every shard, and messages of one shard are handled by several at once. `owned`: each
-   * shard has one owner at a time, so its order is kept over all instances; the shards are spread evenly, and move when
-   * consumers come, go or die. Needs scripts and acknowledgements, so not `autoCommit: 'immediate'`. A given `consumer` is the
-   * first part of a name that never repeats. All consumers of a group must have the same. Default `shared`.
+   * `shared`: all consumers of the group read every shard, and several of them may handle messages of one shard at once. `owned`:
+   * each shard has one owner at a time, so its order is kept over all instances. The shards are spread evenly, and move when
+   * consumers start, end or die. Needs scripts. Not with `autoCommit: 'immediate'`. A given `consumer` is then the first part of a
+   * name that never repeats. All consumers of a group must have the same value. Default `shared`.
    */
   shardOwnership?: 'shared' | 'owned';
   /**
-   * `owned` only: after how many milliseconds without a renewal another consumer may take a shard over. It is renewed at a
-   * third of it; when a renewal is late, this consumer stops at 80 % of it. Less is a faster take-over after a death; a process that stands still for longer
-   * loses its shards. At least 500, default 10,000.
+   * `owned` only: time without a renewal, in milliseconds, after which another consumer may take a shard over. The owner renews its
+   * lease three times in it, and starts no more handlers of the shard when 80 % of it have passed since the last renewal. Less means a
+   * faster take-over after a crash, but a process that stands still for about half of it may lose its shards. At least 500, default
+   * 10,000.
    */
   leaseTime?: number;
   /**
-   * `owned` only, for handlers: what becomes of a message that failed at every attempt. `dead-letter`: it becomes a dead letter,
-   * and those behind it are handled. `halt`: nothing more of its shard is handled, ERR_SHARD_HALTED is reported, and each later
-   * owner of the shard tries it once more. Default `dead-letter`.
+   * `owned` only, for handlers of the Nest transport: what happens to a message that failed at every attempt. `dead-letter`: it becomes
+   * a dead letter, and the messages behind it are handled. `halt`: nothing more of its shard is handled, ERR_SHARD_HALTED is
+   * reported, and each later owner of the shard tries it once more. Default `dead-letter`.
    */
   onPoison?: 'dead-letter' | 'halt';
 }

@@ -20,7 +20,7 @@ export interface ShardOwner {
   readonly expiresIn: number;
 }
 
-/** What a consumer tells the others of its group. */
+/** What a consumer reports to the others of its group. */
 export interface ShareReport extends GroupShard {
   readonly consumer: string;
   /** Milliseconds after which it counts as gone, unless it reports again. */
@@ -60,15 +60,15 @@ export interface OwnershipCommands {
   owners(shards: readonly GroupShard[]): Promise<Array<ShardOwner | undefined>>;
   /** The generation of the new lease; undefined where another consumer owns the shard, or asked for it before. */
   acquire(shard: GroupShard, consumer: string, ttl: number): Promise<bigint | undefined>;
-  /** Undefined when the lease is lost. Otherwise it tells who asks for the shard. */
+  /** Undefined when the lease is lost. `wantedBy` is the consumer that asks for the shard. */
   renew(lease: HeldLease, ttl: number): Promise<{ wantedBy: string | undefined } | undefined>;
   /** The consumer that asks for each shard. */
   wanted(shards: readonly GroupShard[]): Promise<Array<string | undefined>>;
   /** Asks the owner to hand the shard over; false when another consumer has asked before. */
   ask(shard: GroupShard, consumer: string, ttl: number): Promise<boolean>;
-  /** The same for a thread that renews while the event loop is blocked. Without I/O. */
+  /** What a thread needs to do the same as {@link renew} while the event loop is blocked. Without I/O. */
   threadLeaseOf(lease: HeldLease, ttl: number): ThreadLease;
-  /** Asks for the shard no more. */
+  /** Withdraws a request of {@link ask}. */
   withdraw(shard: GroupShard, consumer: string): Promise<void>;
   release(lease: HeldLease): Promise<void>;
   /**

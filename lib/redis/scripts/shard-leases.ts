@@ -40,7 +40,7 @@ return generation`,
 
 /**
  * KEYS: lease, generation, wanted. ARGV: lease, generation, time to live. Returns who wants the shard, or ''; nothing when the lease
- * is lost. One that has expired, or that a failover has lost, is renewed if nobody has owned the shard since.
+ * is lost. One that has expired, or that a failover has lost, is renewed if the shard has had no other owner since.
  */
 export const RENEW_SHARD = script(
   'renew-shard',

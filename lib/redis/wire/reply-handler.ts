@@ -28,7 +28,10 @@ interface OpenArray {
 /** The value is not complete; null and undefined are values. */
 const INCOMPLETE = Symbol('incomplete');
 
-/** Reads one value of any shape, a map as its keys and values in turn; an array that ends in the middle continues there, so that reading stays linear. */
+/**
+ * Reads one value of any shape, a map as its keys and values in turn. An array that ends in the middle continues there, so that
+ * reading stays linear.
+ */
 export class ValueDecoder {
   readonly #encoding: ReplyEncoding;
   readonly #open: OpenArray[] = [];

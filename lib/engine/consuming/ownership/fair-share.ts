@@ -10,7 +10,7 @@ export interface ShareView extends GroupShares {
   readonly load: number;
 }
 
-/** How many shards a member wants, of those that nobody owns and of those that others own. */
+/** How many shards a member wants: of those without an owner, and of those that others own. */
 export interface WantedShards {
   readonly free: number;
   readonly fromOthers: number;
@@ -23,12 +23,12 @@ export function smallestShare(shards: number, members: number): number {
   return Math.floor(shards / members);
 }
 
-/** How many leases all members of a group together look at in a millisecond. */
+/** How many leases all members of a group together read in a millisecond. */
 const LOOKS = 30;
 
 /**
- * Milliseconds between two looks of a member at all leases of a stream: when a shard becomes free in a group of 1,000 members with
- * 1,000 shards, all of them would look at all leases each second, which is more than a server can do.
+ * Milliseconds after which a member reads all leases of a stream again. Without it, when a shard becomes free in a group of 1,000
+ * members with 1,000 shards, each of them would read all leases every second, which is more than a server can do.
  */
 export function lookInterval(shards: number, members: number): number {
   return (shards * members) / LOOKS;
@@ -42,7 +42,7 @@ export function lookInterval(shards: number, members: number): number {
  * Of several streams, the members with one more could be the same for all. Therefore a member also wants one from a member that
  * owns at least two more shards of all streams together.
  *
- * Members take shards that nobody owns, else they ask owners. An owner hands over only what is above its smallest share, so no move
+ * Members take shards without an owner, else they ask owners. An owner hands over only what is above its smallest share, so no move
  * leads away from an even spread, and what is spread evenly does not move.
  */
 export function wantedShards({ shards, owned, load, members, above, most, loadOfMost }: ShareView): WantedShards {

@@ -1,6 +1,6 @@
 import type { StreamShard } from '../../messages/stream-message.js';
 
-/** A shard that a consumer of a group was given, or does not have any more. Safe for JSON.stringify: the generation becomes a string. */
+/** A shard that a consumer of a group owns, or has owned. Safe for JSON.stringify: the generation becomes a string. */
 export class ShardAssignment implements StreamShard {
   readonly streamKey: string;
   readonly shardId: number;

@@ -1,7 +1,7 @@
 import { monotonicNow } from '../../../shared/clock.js';
 import type { HeldLease } from '../../../redis/commands/shard-owners.js';
 
-/** The part of the lease time, after a renewal was sent, in which the lease counts as ours. The rest is for running handlers to end. */
+/** The part of the lease time, after a renewal was sent, in which the lease counts as ours. In the rest, running handlers may end. */
 const SAFE_PART = 0.8;
 
 /**
@@ -44,7 +44,7 @@ export class ShardLease implements HeldLease {
     return now < this.#validUntil;
   }
 
-  /** Something of the shard was passed over, or it was given up: a renewal does not make it valid again. */
+  /** A message of the shard was passed over, or the shard was given up: a renewal does not make it valid again. */
   get isEnded(): boolean {
     return this.#hasEnded;
   }

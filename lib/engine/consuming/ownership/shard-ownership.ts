@@ -40,7 +40,7 @@ interface OwnedShard {
 
 /** While the shards are not spread evenly, the longest time between two rounds, in milliseconds. */
 const UNSETTLED_INTERVAL = 1_000;
-/** Several shards that are handed over at the same time ask for one round, within so many milliseconds. */
+/** Longest wait, in milliseconds, until one round follows for all shards that move at about the same time. */
 const ROUND_SOON = 200;
 /** Leases, and members that are still there, are renewed so many times in a lease time. */
 const RENEWALS = 3;
@@ -55,16 +55,16 @@ const DRAIN_INTERVAL = 20;
  * Owns the leases of one consumer: decides together with the other members of the group, and without a coordinator, which of
  * the shards its session reads. The rule is {@link wantedShards}.
  *
- * A round reports to the other members and takes what is missing: shards that nobody owns, else it asks one owner. Leases are
- * renewed beside the rounds. What a renewal tells is acted on: a shard that another member wants is handed over, which is
- * to stop reading, give back what no handler has, wait for handlers, commit, release; a shard whose lease is lost is dropped.
+ * A round reports to the other members and takes what is missing: first shards without an owner, then it asks the owners of
+ * others. Leases are renewed beside the rounds. A shard whose renewal says that another member wants it is handed over: stop
+ * reading, give back what no handler has, wait for handlers, commit, release. A shard whose lease is lost is dropped.
  *
  * A lease that cannot be renewed ends here earlier than on the server, see {@link ShardLease}.
  */
 export class ShardOwnership {
   readonly environment: ConsumerEnvironment;
   readonly options: ResolvedConsumerOptions;
-  /** The shards of the group, whoever owns them. */
+  /** All shards of the group, those of other members too. */
   readonly partitions = new PartitionSet();
   readonly #session: ConsumerSession;
   readonly #listener: OwnershipListener;
@@ -215,7 +215,7 @@ export class ShardOwnership {
     if (!this.#isClosed) this.#roundTimer = setTimeout(() => void this.#runRound(), delay);
   }
 
-  /** Spread, so that the members of a group that started together do not all look at the same moment. */
+  /** Spread, so that the members of a group that started together do not all begin a round at the same moment. */
   get #delayOfNextRound(): number {
     const settled = this.options.leaseTime / RENEWALS;
     const delay = this.#isSettled ? settled : Math.min(settled, UNSETTLED_INTERVAL);
@@ -292,7 +292,7 @@ export class ShardOwnership {
     return false;
   }
 
-  /** Those that this consumer had come first; members begin at different places, so that they do not all try the same shard. */
+  /** First the shards that this consumer owned before. Members begin at different places, so that they do not all try the same shard. */
   #inOrder(candidates: readonly Partition[]): readonly Partition[] {
     const start = Math.floor(Math.random() * candidates.length);
     const turned = [...candidates.slice(start), ...candidates.slice(0, start)];
@@ -300,7 +300,7 @@ export class ShardOwnership {
     return [...turned.filter(isFormer), ...turned.filter((candidate) => !isFormer(candidate))];
   }
 
-  /** Asks the owners, first those with the most, for what is above their smallest share. What was asked for before is on its way. */
+  /** Asks the owners, first those with the most, for what is above the smallest share. Requests of earlier rounds count. */
   async #ask(
     candidates: readonly Partition[],
     owners: ReadonlyArray<ShardOwner | undefined>,
@@ -322,7 +322,7 @@ export class ShardOwnership {
     }
   }
 
-  /** Nobody else takes a shard that was asked for: those that others need, now that more of them have come, are left to them. */
+  /** Only this member may take a shard that it has asked for. When members join, it needs fewer: the others may have those. */
   async #withdrawRequests(partitions: readonly Partition[], needed: number): Promise<void> {
     const asked = partitions.filter(({ key }) => this.#asked.has(key));
     for (const { key } of asked.slice(needed)) {

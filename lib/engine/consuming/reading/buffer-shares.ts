@@ -26,9 +26,9 @@ const RESERVATION_LIMIT = 5_000;
  * comes back, so no two count on the same places.
  *
  * A loop that found as much as it asked for, by a read or by a task, takes a whole batch the next time, and does not block: large
- * pages cost less, and the loops take turns. A quiet loop asks for a few entries, and blocks while reads that block keep less than half of
- * the buffer. Past that, which takes more streams than half of the places, it looks every 100 ms instead. A quiet loop with a watch
- * needs places only when it was told of new entries: it asks for more of them, so that it reads once and finds the end.
+ * pages cost less, and the loops take turns. A quiet loop asks for a few entries, and blocks while reads that block keep less than
+ * half of the buffer. Past that, which takes more streams than half of the places, it looks every 100 ms instead. A quiet loop with
+ * a watch needs places only when new entries were announced: it asks for more places, so that it reads once and finds the end.
  *
  * Loops that wait for places get them in the order in which they came, each turn of the event loop as many as there are places
  * for: if all were woken, each place would cost a look of every loop.
@@ -50,7 +50,7 @@ export class BufferShares {
     this.#loops = loops;
   }
 
-  /** @param hasWatch the loop reads when it was told of new entries */
+  /** @param hasWatch the loop reads when new entries were announced */
   create(buffer: ReservableBuffer, hasWatch = false): ReadBuffer {
     return new BufferShare(buffer, this, hasWatch);
   }
@@ -64,7 +64,7 @@ export class BufferShares {
     return Math.max(1, Math.floor(credit / (QUIET_PART * this.#loops())));
   }
 
-  /** Places for a read of a loop that was told of new entries: nearly always one more than it finds. */
+  /** Places for a read that follows an announcement: nearly always more than it finds. */
   watchedShare({ credit, batchSize }: EntryBuffer): number {
     return Math.min(batchSize, Math.max(2, Math.floor(credit / QUIET_PART)));
   }

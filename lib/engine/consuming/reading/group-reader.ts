@@ -211,7 +211,7 @@ type GroupStart = Pick<GroupReaderOptions, 'control' | 'autoStreamReset' | 'mkSt
   readonly group: string | undefined;
 };
 
-/** Creates the group of a partition where it is missing; returns where a new one starts. Sets the failure of a stream that is missing. */
+/** Creates the group of a partition if it is missing; returns where a new one starts. A missing stream fails the partition. */
 export async function fixGroupStart(
   partition: Partition,
   isAllNew: boolean,

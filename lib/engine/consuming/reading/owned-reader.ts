@@ -22,16 +22,16 @@ interface OwnedRead {
   readonly isMoved: boolean;
 }
 
-/** Every so many milliseconds all partitions are read: XREAD does not see the entries before which a group was moved back. */
+/** Milliseconds after which all partitions are read again: XREAD does not see the entries behind which a group was moved back. */
 const READ_ALL_INTERVAL = 5_000;
 
 /**
  * Reads shards that this consumer owns. First it takes over all that is pending for former owners, in the order of the stream;
- * then it reads new entries, by a script that gives them only to the owner. A blocked XREADGROUP could take entries of the next owner:
- * a network may deliver it late. A script cannot wait, so where there is nothing to read XREAD waits, which takes nothing.
+ * then it reads new entries, by a script that gives them only to the owner. An XREADGROUP that the network delivers late could take
+ * entries of the next owner. A script cannot wait, so where there is nothing to read XREAD waits, which takes nothing.
  *
- * A late read of this owner itself takes entries as well, and nobody gets them. Each read tells the position that it continues from. Where the
- * group is at another, what is pending for this consumer is recovered before anything new is read.
+ * A late read of this owner takes entries too, whose reply is lost. Therefore each read names the position that it continues from. If
+ * the group is at another position, what is pending for this consumer is recovered before anything new is read.
  */
 export class OwnedReader implements StreamReader {
   readonly #options: OwnedReaderOptions;

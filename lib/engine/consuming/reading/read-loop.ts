@@ -58,7 +58,7 @@ export interface EntryWatch {
   touched(): Promise<void>;
 }
 
-/** What places are reserved for: a periodic task, a read that answers at once, one after which a watch takes over, or one that may block. */
+/** What places are reserved for: a periodic task; a read that answers at once, with or without a watch after it; one that may block. */
 export type ReadUse = 'task' | 'read' | 'watched read' | 'blocking read';
 
 /** The part of a buffer that one loop may fill. */
@@ -93,7 +93,7 @@ export interface ReadLoopOptions {
   readonly blockTimeout: number;
   /** Reads never block; between those that find nothing the loop waits. */
   readonly isPolling: boolean;
-  /** Reads never block; the loop waits until it is told of new entries. */
+  /** Reads never block; the loop waits until new entries are announced. */
   readonly watch?: EntryWatch | undefined;
   /** Since when all connections that reading needs have been live, on the monotonic clock; undefined while one is not. */
   readonly liveSince: () => number | undefined;
@@ -380,7 +380,7 @@ export class ReadLoop {
     return this.#options.isPolling || this.#options.watch !== undefined;
   }
 
-  /** Ends early when entries are announced, when a task is due, or when the loop is told to look again. */
+  /** Ends early when entries are announced, when a task is due, or when {@link lookSoon} is called. */
   async #untilNextLook(found: number): Promise<void> {
     const { watch, tasks, blockTimeout } = this.#options;
     const isArmed = watch?.isArmed ?? false;

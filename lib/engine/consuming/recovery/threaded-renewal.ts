@@ -18,8 +18,8 @@ export interface ThreadedRenewalOptions {
 }
 
 /**
- * Lets a thread renew the leases of entries while the event loop of this process is blocked. It tells the thread all of them as often
- * as {@link LeaseRenewal} renews them, which it does not replace: the thread acts only when it was told nothing in time.
+ * Lets a thread renew the leases of entries while the event loop of this process is blocked. It sends the thread a list of them as
+ * often as {@link LeaseRenewal} renews them, which it does not replace: the thread renews only when the list is overdue.
  *
  * What is read in between needs no message: the thread renews what is pending for this consumer behind the last id that was told,
  * also what the server delivers to a read whose reply the blocked event loop does not see. Only entries with earlier ids, which were

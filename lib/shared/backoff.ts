@@ -47,6 +47,28 @@ export async function within(time: number, work: Promise<unknown>): Promise<void
   }
 }
 
+/**
+ * Gives the work a signal that aborts after `time` milliseconds, or with another signal. AbortSignal.any() is no substitute: what it
+ * joins with AbortSignal.timeout() may be collected as garbage before it aborts, and then never does.
+ */
+export async function limited<T>(
+  time: number,
+  signal: AbortSignal,
+  work: (limit: AbortSignal) => Promise<T>,
+): Promise<T> {
+  const limit = new AbortController();
+  const timer = setTimeout(() => limit.abort(new DOMException('The time is over', 'TimeoutError')), time);
+  const abort = (): void => limit.abort(signal.reason);
+  const stop = onceAborted(signal, abort);
+  if (signal.aborted) abort();
+  try {
+    return await work(limit.signal);
+  } finally {
+    clearTimeout(timer);
+    stop();
+  }
+}
+
 /** Waits for the work, which continues when the signal ends the wait. @throws the reason of the signal */
 export async function untilAborted<T>(work: Promise<T>, signal: AbortSignal): Promise<T> {
   const { promise: aborted, reject } = withResolvers<never>();

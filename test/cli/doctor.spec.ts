@@ -1,7 +1,9 @@
 import { afterAll, beforeAll, beforeEach, describe, expect, it } from '@jest/globals';
 import { Redis } from 'ioredis';
+import { RedisStreamer } from '../../lib/index.js';
 import { RedisServer } from '../support/redis-server.js';
 import { runTool } from '../support/tool.js';
+import { until } from '../support/until.js';
 
 interface Finding {
   level: string;
@@ -91,17 +93,17 @@ describe('doctor', () => {
   });
 
   it('finds a consumer name that two live processes use', async () => {
-    // As two consumers write their leases in turn, and a third has its name for itself.
-    const lease = (consumer: string, holder: string) =>
-      redis.set(`nrs:{orders}:lease:orders:workers:${consumer}`, holder, 'PX', 60_000);
-    await Promise.all([lease('same', 'first'), lease('other', 'third')]);
-    let turns = 0;
-    const writing = setInterval(() => {
-      turns += 1;
-      void lease('same', turns % 2 === 0 ? 'first' : 'second');
-      void lease('other', 'third');
-    }, 500);
+    const streamer = await RedisStreamer.connect(server.url);
+    const options = { mode: 'load-balanced', group: 'workers', mkStream: true } as const;
+    const same = await streamer.createConsumer('orders', { ...options, consumer: 'same' });
+    same.on('error', () => undefined);
+    await streamer.createConsumer('orders', { ...options, consumer: 'other' });
+    const key = 'nrs:{orders}:name:orders:workers:same';
+    await until('the name is held', async () => (await redis.exists(key)) === 1);
+    // As another process would, but more often: the two could write at nearly the same moment.
+    const writing = setInterval(() => void redis.set(key, 'another', 'PX', 60_000), 500);
     const { findings } = await doctor().finally(() => clearInterval(writing));
+    await streamer.disconnect();
     expect(findings.filter(({ check }) => check === 'consumer names')).toMatchObject([
       { level: 'warning', subject: 'orders:workers:same', advice: expect.stringMatching(/a name of its own/) },
     ]);

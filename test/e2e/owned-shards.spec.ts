@@ -95,6 +95,61 @@ describe('owned shards of a server', () => {
     await nest.untilSettled(pattern);
   });
 
+  it('a handler that runs on past maxHandlerTime is not started again when its server gets the shard back', async () => {
+    const pattern = uniqueName('overdue');
+    const release = withResolvers<void>();
+    let started = 0;
+    const handle = async (): Promise<void> => {
+      started += 1;
+      await release.promise;
+    };
+    const { server, log } = await nest.serve(onEvent(pattern, handle), { ...OWNED, maxHandlerTime: 200 });
+    const events: string[] = [];
+    server.on('revoked', () => events.push('revoked'));
+    server.on('assigned', () => events.push('assigned'));
+    await emitSteps(pattern, ['a'], 1);
+    await until('it is handled', () => started === 1, LIMIT);
+    await until('its time is over', () => log.warnings.some((line) => line.includes('maxHandlerTime')), LIMIT);
+    const [lease] = await nest.redis.keys(`nrs:*:lease:${pattern}:*`);
+    await nest.redis.set(lease as string, 'another:99999999999999', 'PX', 1_000);
+    await until('the shard is lost and back', () => events.join().endsWith('revoked,assigned'), LIMIT);
+    await emitSteps(pattern, ['b'], 1);
+    await until('the next message is handled', () => started === 2, LIMIT);
+    release.resolve();
+    await nest.untilSettled(pattern);
+    expect(started).toBe(2);
+  });
+
+  it('the keys of messages that failed during a hand-over are free when their shard comes back', async () => {
+    const pattern = uniqueName('back');
+    const keys = range(8).map((n) => `k${n}`);
+    const gate = withResolvers<void>();
+    const done: string[] = [];
+    let [started, mustFail] = [0, true];
+    const handle = async ({ key, n }: Step): Promise<void> => {
+      started += 1;
+      if (mustFail) await gate.promise;
+      if (mustFail) throw new Error('it fails during the hand-over');
+      done.push(`${key}${n}`);
+    };
+    const options = { ...OWNED, shards: 2, concurrency: 16 };
+    const first = await nest.serve(onEvent(pattern, handle), options);
+    await emitSteps(pattern, keys, 1, 2);
+    await until('all are in handlers', () => started === keys.length, LIMIT);
+    const second = await nest.serve(onEvent(pattern, handle), options);
+    const reads = async (): Promise<number> =>
+      (await first.server.health()).loops.flatMap(({ streams }) => streams).length;
+    await until('a shard is handed over', async () => (await reads()) === 1, LIMIT);
+    gate.resolve();
+    await until('the first attempts have failed', () => first.log.errors.length >= keys.length, LIMIT);
+    mustFail = false;
+    await until('all are handled', () => new Set(done).size === keys.length, LIMIT);
+    await second.app.close();
+    await until('the shard is back', async () => (await reads()) === 2, LIMIT);
+    await emitSteps(pattern, keys, 2, 2);
+    await until('the next ones are handled', () => keys.every((key) => done.includes(`${key}1`)), LIMIT);
+  });
+
   it("onPoison 'halt': nothing more of the shard is handled, and the next owner tries the message once more", async () => {
     const pattern = uniqueName('halt');
     const seen: string[] = [];

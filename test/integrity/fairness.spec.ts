@@ -55,7 +55,7 @@ describe('a message of a quiet stream', () => {
       const options = { ...ROLLING, ...NO_CLAIMS, prefetch, batchSize };
       const consumer = await bench.streamer.createConsumer([busy, ...quiet], options);
       const isSlow = IS_CLUSTER && streams > prefetch / 2;
-      const count = isSlow ? 1_000 : 8_000;
+      const count = isSlow ? 3_000 : IS_CLUSTER ? 30_000 : 8_000;
       await flood(bench.producer, bench.ledger, busy, count);
       const overtaking = new Overtaking(bench.admin, bench.ledger, busy, GROUP);
       void drain(consumer, async (message) => {

@@ -1,5 +1,5 @@
 import { describe, expect, it } from '@jest/globals';
-import { backoffDelay, pause, untilAborted } from '../../lib/shared/backoff.js';
+import { backoffDelay, limited, pause, untilAborted } from '../../lib/shared/backoff.js';
 
 const policy = { initial: 50, factor: 2, max: 2_000, jitter: 0.3 };
 
@@ -33,5 +33,18 @@ describe('back-off', () => {
     await expect(untilAborted(Promise.reject(new Error('late')), abort.signal)).rejects.toThrow('enough');
     await expect(untilAborted(Promise.resolve(1), abort.signal)).rejects.toThrow('enough');
     await expect(untilAborted(Promise.resolve(1), new AbortController().signal)).resolves.toBe(1);
+  });
+
+  it('work with a limit sees it after the time, or when its signal aborts', async () => {
+    const never = new AbortController().signal;
+    const reason = (limit: AbortSignal): Promise<unknown> =>
+      new Promise((resolve) => limit.addEventListener('abort', () => resolve(limit.reason)));
+    await expect(limited(1, never, reason)).resolves.toMatchObject({ name: 'TimeoutError' });
+    const abort = new AbortController();
+    const ended = limited(60_000, abort.signal, reason);
+    abort.abort('enough');
+    await expect(ended).resolves.toBe('enough');
+    await expect(limited(60_000, abort.signal, async (limit) => limit.aborted)).resolves.toBe(true);
+    await expect(limited(60_000, never, async () => 1)).resolves.toBe(1);
   });
 });

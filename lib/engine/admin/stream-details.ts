@@ -2,6 +2,7 @@ import { GroupMissingError } from '../../errors.js';
 import { compareEntryIds } from '../../redis/commands/entry-id.js';
 import { classifyRedisError } from '../../redis/commands/redis-error.js';
 import type { GroupConsumerInfo, GroupInfo, StreamCommands } from '../../redis/commands/stream-commands.js';
+import type { ShardOwner } from '../../redis/commands/shard-owners.js';
 import { largestOf, sumOf } from '../../shared/sums.js';
 import { lagOf } from '../health.js';
 import { probeShards } from '../consuming/shard-discovery.js';
@@ -103,8 +104,10 @@ export async function ownersOf(
   const [own, ...shards] = (await keysOf(streamKey, commands)) as [StoredShard, ...StoredShard[]];
   const all = shards.length > 0 ? shards : [own];
   const owners = await commands.ownership.owners(all.map(({ key }) => ({ streamKey: key, group })));
+  const failure = owners.find((owner) => owner instanceof Error);
+  if (failure) throw failure;
   return all.map(({ shardId }, index) => {
-    return new ShardOwnerDetails({ streamKey, shardId }, owners[index]);
+    return new ShardOwnerDetails({ streamKey, shardId }, owners[index] as ShardOwner | undefined);
   });
 }
 

@@ -182,6 +182,17 @@ export class ConsumerSession implements LiveSession, ReadLoopListener, RetryList
 
   /** Reads more partitions. @param isAllNew they appeared while the consumer was reading */
   async add(partitions: readonly Partition[], isAllNew: boolean): Promise<void> {
+    try {
+      await this.#add(partitions, isAllNew);
+    } catch (error) {
+      // What is still in handlers must be known when they are added again.
+      this.partitions.remove(partitions);
+      this.partitions.remember(partitions);
+      throw error;
+    }
+  }
+
+  async #add(partitions: readonly Partition[], isAllNew: boolean): Promise<void> {
     for (const partition of partitions) {
       this.partitions.inherit(partition);
       try {
@@ -211,10 +222,10 @@ export class ConsumerSession implements LiveSession, ReadLoopListener, RetryList
     this.pausing.dismiss([partition]);
     this.#takeBuffered([partition]);
     const { owned } = partition;
-    const running = new Set([...owned.keys()].filter((id) => owned.get(id) === 'running'));
+    const running = new Set([...owned.keys()].filter((id) => isRunning(owned.get(id))));
     for (const [id, state] of owned) {
       // A handler that runs on settles its message here, even if this consumer gets the shard again; a caller of next() may not.
-      const isInHandler = state === 'running' && this.#capacity.holdsUntilReleased;
+      const isInHandler = isRunning(state) && this.#capacity.holdsUntilReleased;
       if (!isInHandler && state !== 'settled') owned.delete(id);
     }
     if (running.size > 0) this.#taker?.onLeaseLost?.(partition, running);
@@ -228,10 +239,14 @@ export class ConsumerSession implements LiveSession, ReadLoopListener, RetryList
     this.onPartitionFailure(partition);
   }
 
-  /** Sends the acknowledgements that wait; what is refused is reported. */
-  async sendAcks(limit: AbortSignal): Promise<void> {
-    this.acknowledger.flushDelayed();
-    await this.acknowledger.commit(limit).catch(() => undefined);
+  /**
+   * Sends the acknowledgements of a partition that wait; what is refused is reported. With the commit policy `disabled` the
+   * application decides when. What was handed out by `next()` is not known to be handled before its delay is over.
+   */
+  async sendAcks(partition: Partition, limit: AbortSignal): Promise<void> {
+    if (this.#capacity.holdsUntilReleased) this.acknowledger.flushDelayed(partition);
+    if (this.options.autoCommit === 'disabled') return;
+    await this.acknowledger.commit(limit, partition).catch(() => undefined);
   }
 
   /** Removes the consumer's name from a shard that was handed over, if nothing is pending for it. */

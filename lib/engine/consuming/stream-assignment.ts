@@ -1,7 +1,7 @@
 import { ClosedError, ConnectTimeoutError, ConsumerEndedError, ServerReplyError } from '../../errors.js';
 import type { RedisStreamsError } from '../../errors.js';
 import { outsideContext } from '../../shared/async-context.js';
-import { RECONNECT_BACKOFF, backoffDelay, pause, within } from '../../shared/backoff.js';
+import { RECONNECT_BACKOFF, backoffDelay, limited, pause, within } from '../../shared/backoff.js';
 import { monotonicNow } from '../../shared/clock.js';
 import { withResolvers } from '../../shared/deferred.js';
 import { listNames, quoted } from '../../shared/list-names.js';
@@ -245,8 +245,11 @@ export class StreamAssignment {
 
   /** Repeats the work while it fails for reasons that may pass. Nothing of it may remain after a failure. */
   async #repeatUntil<T>(streamKeys: readonly string[], deadline: number, work: () => Promise<T>): Promise<T> {
-    const rest = AbortSignal.timeout(Math.max(0, Math.ceil(deadline - monotonicNow())));
-    const limit = AbortSignal.any([this.#closing.signal, rest]);
+    const rest = Math.max(0, Math.ceil(deadline - monotonicNow()));
+    return limited(rest, this.#closing.signal, (limit) => this.#repeat(streamKeys, limit, work));
+  }
+
+  async #repeat<T>(streamKeys: readonly string[], limit: AbortSignal, work: () => Promise<T>): Promise<T> {
     const keys = streamKeys.join("', '");
     let failure: RedisStreamsError | undefined;
     const over = withResolvers<never>();

@@ -1,3 +1,4 @@
+import { limited } from '../../shared/backoff.js';
 import { monotonicNow } from '../../shared/clock.js';
 import { classifyRedisError, isOfKey } from '../../redis/commands/redis-error.js';
 import type { RedisStreamsError } from '../../errors.js';
@@ -118,7 +119,7 @@ export class Acknowledger {
     const group = options.group as string;
     const partition = partitionOf(message);
     const { id, deliveryCount } = message;
-    await this.#commitAll(AbortSignal.any([signal, AbortSignal.timeout(COMMIT_LIMIT)]));
+    await limited(COMMIT_LIMIT, signal, (limit) => this.#commitAll(limit));
     if (signal.aborted) return true;
     try {
       const wanted = [{ id, deliveryCount, consumer, idle: 0 }];
@@ -148,24 +149,35 @@ export class Acknowledger {
     return new Date(partitionOf(message).failedFirst.get(message.id) ?? Date.now());
   }
 
-  /** Hands a message out again after the delay, here or, if this process dies, in another consumer. */
-  async retryLater(message: StreamMessage, delay: number): Promise<void> {
+  /**
+   * Hands a message out again after the delay, here or, if this process dies, in another consumer. Resolves with false when it does
+   * not wait here, because its partition is no longer read.
+   */
+  async retryLater(message: StreamMessage, delay: number): Promise<boolean> {
     const { consumer: options, pending, retries } = this.#options;
     const { group, consumer, autoClaimIdle, mode } = options;
     const partition = partitionOf(message);
     const schedule = retries.retriesOf(partition);
-    if (group === undefined || !schedule) return this.leavePending(message);
+    if (group === undefined || !schedule) {
+      this.leavePending(message);
+      return false;
+    }
     partition.failedFirst.set(message.id, this.failedFirst(message).getTime());
     const dueAt = monotonicNow() + delay;
     const outlastsIdle = delay + retryMargin(autoClaimIdle) > autoClaimIdle;
+    let isWaiting = false;
     try {
       // Before the retry can start: an entry that others may claim must not be in a handler here.
       const idle = Math.max(0, autoClaimIdle - delay - retryMargin(autoClaimIdle));
       if (mode === 'load-balanced') await pending.setIdle(partition.key, group, consumer, [{ id: message.id }], idle);
     } finally {
-      const isFirst = schedule.add(partition, message, Math.max(0, dueAt - monotonicNow()), outlastsIdle);
+      // It may have been removed in the meantime, and its schedule forgets nothing again.
+      isWaiting = retries.retriesOf(partition) === schedule;
+      const isFirst = isWaiting && schedule.add(partition, message, Math.max(0, dueAt - monotonicNow()), outlastsIdle);
+      if (!isWaiting) this.leavePending(message);
       if (isFirst) await retries.restart(partition);
     }
+    return isWaiting;
   }
 
   /** Why Redis refuses acks on one of these partitions now. */
@@ -177,17 +189,20 @@ export class Acknowledger {
     return undefined;
   }
 
-  /** Resolves when every ack that was queued before is settled. */
-  async commit(signal?: AbortSignal): Promise<void> {
-    await this.#commits?.flush(signal);
+  /** Resolves when every ack that was queued before is settled, or every one of a partition. */
+  async commit(signal?: AbortSignal, only?: Partition): Promise<void> {
+    await this.#commits?.flush(signal, only);
   }
 
-  /** Queues the acks that wait for their delay. */
-  flushDelayed(): void {
+  /** Queues the acks that wait for their delay, all or those of a partition. */
+  flushDelayed(only?: Partition): void {
+    const isMeant = ({ partition }: DelayedAck): boolean => only === undefined || partition === only;
+    const due = this.#delayed.filter(isMeant);
+    this.#delayed = this.#delayed.filter((ack) => !isMeant(ack));
+    for (const { partition, id } of due) this.ack(partition, id);
+    if (this.#delayed.length > 0) return;
     clearTimeout(this.#timer);
     this.#timer = undefined;
-    for (const { partition, id } of this.#delayed) this.ack(partition, id);
-    this.#delayed = [];
   }
 
   /** Queued acks are not sent; call {@link flushDelayed} and {@link commit} before. */

@@ -93,11 +93,12 @@ export class CommitScheduler {
 
   /**
    * Resolves when the server has confirmed every ack that was added before.
+   * @param only the acks of this partition alone
    * @throws RedisStreamsError when Redis refuses some of them, or the signal's reason when it aborts; they stay queued where
    * another attempt can succeed.
    */
-  async flush(signal?: AbortSignal): Promise<void> {
-    const partitions = new Set([...this.#sending.keys(), ...this.#queued.keys()]);
+  async flush(signal?: AbortSignal, only?: Partition): Promise<void> {
+    const partitions = only ? [only] : new Set([...this.#sending.keys(), ...this.#queued.keys()]);
     const flushes = [...partitions].map((partition) => this.#flushPartition(partition, signal));
     const sent = Promise.all(flushes);
     const [failure] = (await (signal ? untilAborted(sent, signal) : sent)).flat();

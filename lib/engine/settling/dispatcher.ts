@@ -395,7 +395,7 @@ export class Dispatcher implements MessageTaker {
         this.#leaveQueue(message);
         break;
       case 'retry':
-        void this.#carryOut(message, acknowledger.retryLater(message, settlement.delay));
+        void this.#carryOut(message, this.#retryLater(message, settlement.delay));
         break;
       case 'dead-letter':
         void this.#carryOut(message, this.#deadLetter(message, settlement));
@@ -418,9 +418,10 @@ export class Dispatcher implements MessageTaker {
     const { session, storeDeadLetter } = this.#options;
     const partition = partitionOf(message);
     // The next owner of the shard handles the message, and decides what becomes of it.
-    if (partition.isFenced) return session.acknowledger.leavePending(message);
-    if (session.options.onPoison === 'halt') {
-      session.halt(partition, new ShardHaltedError(partition.key, message.id, settlement.reason, settlement.error));
+    const mustHalt = session.options.onPoison === 'halt';
+    if (partition.isFenced || mustHalt) {
+      const { reason, error } = settlement;
+      if (!partition.isFenced) session.halt(partition, new ShardHaltedError(partition.key, message.id, reason, error));
       session.acknowledger.leavePending(message);
       this.#leaveQueue(message);
       return;
@@ -430,11 +431,24 @@ export class Dispatcher implements MessageTaker {
       await storeDeadLetter(message, settlement);
     } catch (error) {
       partition.unburied.set(message.id, settlement);
-      await session.acknowledger.retryLater(message, DEAD_LETTER_RETRY_DELAY);
+      await this.#retryLater(message, DEAD_LETTER_RETRY_DELAY);
       throw error;
     }
     await session.acknowledger.acknowledgeNow(message);
     this.#leaveQueue(message);
+  }
+
+  /** Those behind it wait for it only while it waits here. */
+  async #retryLater(message: StreamMessage, delay: number): Promise<void> {
+    let isWaiting = false;
+    try {
+      isWaiting = await this.#options.session.acknowledger.retryLater(message, delay);
+    } catch (error) {
+      isWaiting = partitionOf(message).owned.has(message.id);
+      throw error;
+    } finally {
+      if (!isWaiting) this.#leaveQueue(message);
+    }
   }
 
   #leaveQueue(message: StreamMessage): void {

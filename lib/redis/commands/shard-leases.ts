@@ -57,19 +57,19 @@ export class RedisOwnershipCommands implements OwnershipCommands {
     await this.#run(LEAVE_OWNERS, this.#memberKeys(streamKey, group), [consumer]);
   }
 
-  async owners(shards: readonly GroupShard[]): Promise<Array<ShardOwner | undefined>> {
-    const keys = shards.map((shard) => leaseKey(this.#sender, shard));
-    return Promise.all(
-      keys.map(async (key) => {
-        const replies = await this.#sender.pipeline(key, [
-          ['GET', key],
-          ['PTTL', key],
-        ]);
-        throwFirst(replies);
-        const [lease, expiresIn] = replies as [string | null, number];
-        return lease === null ? undefined : { ...parseLease(lease), expiresIn: Math.max(0, expiresIn) };
-      }),
-    );
+  async owners(shards: readonly GroupShard[]): Promise<Array<ShardOwner | Error | undefined>> {
+    return Promise.all(shards.map((shard) => this.#ownerOf(shard).catch((error: unknown) => error as Error)));
+  }
+
+  async #ownerOf(shard: GroupShard): Promise<ShardOwner | undefined> {
+    const key = leaseKey(this.#sender, shard);
+    const replies = await this.#sender.pipeline(key, [
+      ['GET', key],
+      ['PTTL', key],
+    ]);
+    throwFirst(replies);
+    const [lease, expiresIn] = replies as [string | null, number];
+    return lease === null ? undefined : { ...parseLease(lease), expiresIn: Math.max(0, expiresIn) };
   }
 
   async acquire(shard: GroupShard, consumer: string, ttl: number): Promise<bigint | undefined> {

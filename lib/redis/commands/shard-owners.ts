@@ -57,7 +57,8 @@ export interface OwnershipCommands {
   /** Reports to the other members, and forgets those that are gone. */
   join(report: ShareReport): Promise<GroupShares>;
   leave(streamKey: string, group: string, consumer: string): Promise<void>;
-  owners(shards: readonly GroupShard[]): Promise<Array<ShardOwner | undefined>>;
+  /** Each answer may be an error of its own: in Cluster, nodes fail one by one. */
+  owners(shards: readonly GroupShard[]): Promise<Array<ShardOwner | Error | undefined>>;
   /** The generation of the new lease; undefined where another consumer owns the shard, or asked for it before. */
   acquire(shard: GroupShard, consumer: string, ttl: number): Promise<bigint | undefined>;
   /** Undefined when the lease is lost. `wantedBy` is the consumer that asks for the shard. */

@@ -97,8 +97,8 @@ return taken`,
 /**
  * KEYS: streams and their leases in turn. ARGV: group, consumer, count, then for each stream its lease, and the last id that its
  * owner knows of. Returns what XREADGROUP would, without the streams whose lease is lost. A page is empty when the group is at another
- * id: it was moved, or a read whose reply was lost has taken entries, which come before the next ones. An error is returned when
- * nothing was read before it: what was read is pending already.
+ * id: it was moved, or a read whose reply was lost has taken entries, which come before the next ones; and where reading failed
+ * while other shards gave entries, which are pending already. Otherwise the first error is returned.
  */
 export const READ_OWNED = script(
   'read-owned',
@@ -110,7 +110,7 @@ export const READ_OWNED = script(
     if fields.name == ARGV[1] then return fields['last-delivered-id'] end
   end
 end
-local pages = {}
+local pages, failure, hasRead = {}, nil, false
 for i = 1, #KEYS, 2 do
   local last = redis.call('GET', KEYS[i + 1]) == ARGV[i + 3] and (position(KEYS[i]) or ARGV[i + 4])
   if last and last ~= ARGV[i + 4] then
@@ -118,12 +118,15 @@ for i = 1, #KEYS, 2 do
   elseif last then
     local read = redis.pcall('XREADGROUP', 'GROUP', ARGV[1], ARGV[2], 'COUNT', ARGV[3], 'STREAMS', KEYS[i], '>')
     if read and read.err then
-      if #pages == 0 then return read end
-      return pages
+      failure = failure or read
+      pages[#pages + 1] = { KEYS[i], {} }
+    elseif read then
+      pages[#pages + 1] = read[1]
+      hasRead = true
     end
-    if read then pages[#pages + 1] = read[1] end
   end
 end
+if failure and not hasRead then return failure end
 return pages`,
 );
 

@@ -49,9 +49,13 @@ it('processes that are killed, frozen, cut off and have wrong clocks: nothing is
       if (number % 5 === 0) await new Promise((resolve) => setTimeout(resolve, 5));
     }
   })();
+  const isHandled = async (ids: readonly string[]): Promise<boolean> => {
+    const { handled } = await readRecord(recorder);
+    return ids.every((id) => handled.has(id));
+  };
   const handledMore = async (): Promise<void> => {
-    const before = sent.length;
-    await until('what was sent by then is handled', async () => (await recorder.llen('handled')) > before, LIMIT);
+    const before = [...sent];
+    await until('what was sent by then is handled', () => isHandled(before), LIMIT);
   };
   await until('three share', () => isSpread([killed, frozen, cutOff]), LIMIT);
   await handledMore();
@@ -82,14 +86,7 @@ it('processes that are killed, frozen, cut off and have wrong clocks: nothing is
   await until('the new ones share', () => ownAll(replaced) && isSpread(replaced), LIMIT);
   isSending = false;
   await sending;
-  await until(
-    'everything is handled',
-    async () => {
-      const { handled } = await readRecord(recorder);
-      return sent.every((id) => handled.has(id));
-    },
-    LIMIT,
-  );
+  await until('everything is handled', () => isHandled(sent), LIMIT);
   const { disorder } = await readRecord(recorder);
   expect(disorder).toEqual([]);
 }, 300_000);

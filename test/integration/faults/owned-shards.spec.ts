@@ -1,8 +1,9 @@
 import { describe, expect, it } from '@jest/globals';
 
+import { RoundRobinSharder } from '../../../lib/index.js';
 import { uniqueName } from '../../support/redis.js';
 import { OWNED, ShardRecorder } from '../../support/shard-recorder.js';
-import { useStreams } from '../../support/streams.js';
+import { pendingOf, useStreams } from '../../support/streams.js';
 import { until } from '../../support/until.js';
 
 const streams = useStreams();
@@ -100,5 +101,42 @@ describe('owned shards', () => {
       return counts.join() === '3,3,3';
     });
     expect(first.owned.size).toBe(12);
+  });
+
+  it('a hand-over acknowledges nothing that the delay of its message still protects', async () => {
+    const stream = uniqueName('stream');
+    const streamer = await streams.connect({ shutdownTimeout: 300 });
+    const producer = await streamer.createProducer(stream, { sharder: new RoundRobinSharder(2) });
+    for (const text of ['one', 'other']) await producer.send(text);
+    const options = { ...OWNED, shards: 2, autoCommit: 'delayed', autoCommitDelay: 60_000 } as const;
+    const first = await streamer.createConsumer(stream, options);
+    await Promise.all([first.next(), first.next()]);
+    const left: number[] = [];
+    first.on('revoked', ({ shardId }) => left.push(shardId));
+    const second = await streamer.createConsumer(stream, options);
+    await until('one shard has moved', () => left.length === 1);
+    const stayed = 1 - (left[0] as number);
+    expect(await pendingOf(streams.redis, `${stream}:${stayed}`, OWNED.group)).toHaveLength(1);
+    // What it had of the other one is handled again, as after a handler that takes too long.
+    expect((await second.next()).shardId).toBe(left[0]);
+  });
+
+  it.each([
+    ['moved', (shard: string, group: string) => streams.redis.xgroup('SETID', shard, group, '$')],
+    ['destroyed', (shard: string, group: string) => streams.redis.xgroup('DESTROY', shard, group)],
+  ])('a shard whose group is %s does not wait for the backlog of another shard', async (_, harm) => {
+    const stream = uniqueName('stream');
+    const streamer = await streams.connect();
+    const backlog = Array.from({ length: 500 }, (_each, number) => ['xadd', `${stream}:0`, '*', 'msg', String(number)]);
+    await streams.redis.pipeline(backlog).exec();
+    await streams.redis.xadd(`${stream}:1`, '*', 'msg', 'before');
+    const consumer = await streamer.createConsumer(stream, { ...OWNED, shards: 2, prefetch: 20 });
+    const texts: string[] = [];
+    while (!texts.includes('before')) texts.push((await consumer.next()).text());
+    await streams.redis.xadd(`${stream}:1`, '*', 'msg', 'passed');
+    await harm(`${stream}:1`, OWNED.group);
+    await streams.redis.xadd(`${stream}:1`, '*', 'msg', 'behind');
+    while (!texts.includes('behind')) texts.push((await consumer.next()).text());
+    expect(texts.length).toBeLessThan(400);
   });
 });

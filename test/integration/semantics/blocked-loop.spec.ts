@@ -29,10 +29,12 @@ async function blockFirst(given: Pick<LoadBalancedOptions, 'leaseRenewal' | 'max
   await producer.send('a');
   const connection = streams.url;
   const common = { connection, streamKey, options: { ...options, group, ...given } };
-  const first = start({ ...common, options: { ...common.options, consumer: 'first' }, block });
-  await first.saw('begins a');
+  const first = start({ ...common, options: { ...common.options, consumer: 'first' }, block, isHeld: true });
+  await first.saw('holds a');
   const second = start({ ...common, options: { ...common.options, consumer: 'second' }, block: 0 });
   await second.saw('ready');
+  first.proceed();
+  await first.saw('begins a');
   return { streamKey, group, first, second };
 }
 
@@ -77,7 +79,7 @@ describe('a handler that blocks the event loop', () => {
   it('maxHandlerTime: past it another process claims the message of one that is still blocked', async () => {
     const { first, second } = await blockFirst({ ...THREAD, maxHandlerTime: 1_500 }, 600_000);
     await second.saw('ends a');
-    expect(first.lines).toEqual(['ready', 'begins a']);
+    expect(first.lines).toEqual(['ready', 'holds a', 'begins a']);
   });
 
   it("leaseRenewal 'thread': the messages of a process that is killed are claimed after the claim idle", async () => {
@@ -117,16 +119,20 @@ describe('a handler that blocks the event loop', () => {
     await streams.redis.xadd(streamKey, '*', 'msg', 'a');
     const owned = { shardOwnership: 'owned', leaseTime: 1_000, leaseRenewal } as const;
     const common = { connection: streams.url, streamKey, options: { ...options, ...owned, group } };
-    const first = start({ ...common, block: 4_000 });
-    await first.saw('begins a');
+    const first = start({ ...common, block: 4_000, isHeld: true });
+    await first.saw('holds a');
     const second = start({ ...common, block: 0 });
     await second.saw('ready');
+    first.proceed();
+    await first.saw('begins a');
     await streams.redis.xadd(streamKey, '*', 'msg', 'b');
     return { first, second };
   }
 
   it("leaseRenewal 'thread': so does an owned shard", async () => {
     const { first, second } = await blockOwner('thread');
+    await first.saw('holds b');
+    first.proceed();
     await first.saw('ends b');
     expect(second.lines).toEqual(['ready']);
   });

@@ -1,3 +1,4 @@
+import type { RedisStreamsError } from '../../../errors.js';
 import type { StreamShard } from '../../messages/stream-message.js';
 
 /** A shard that a consumer of a group owns, or has owned. Safe for JSON.stringify: the generation becomes a string. */
@@ -17,4 +18,12 @@ export class ShardAssignment implements StreamShard {
   toJSON(): Record<string, unknown> {
     return { streamKey: this.streamKey, shardId: this.shardId, generation: String(this.generation) };
   }
+}
+
+export interface OwnershipListener {
+  /** The consumer owns the shard, and reads it. */
+  onAssigned(assignment: ShardAssignment): void;
+  /** It does not own it any more. */
+  onRevoked(assignment: ShardAssignment): void;
+  onError(error: RedisStreamsError): void;
 }

@@ -1,5 +1,5 @@
 import { outsideContext } from '../../../shared/async-context.js';
-import { pause, within } from '../../../shared/backoff.js';
+import { limited, pause, within } from '../../../shared/backoff.js';
 import { monotonicNow } from '../../../shared/clock.js';
 import { errorText } from '../../../shared/error-text.js';
 import { ConsumerEndedError, ShardLeaseLostError } from '../../../errors.js';
@@ -15,15 +15,8 @@ import { Partition, PartitionSet } from '../partition.js';
 import { fixGroupStart } from '../reading/group-reader.js';
 import { lookInterval, smallestShare, wantedShards } from './fair-share.js';
 import { ShardAssignment } from './shard-assignment.js';
+import type { OwnershipListener } from './shard-assignment.js';
 import { ShardLease } from './shard-lease.js';
-
-export interface OwnershipListener {
-  /** The consumer owns the shard, and reads it. */
-  onAssigned(assignment: ShardAssignment): void;
-  /** It does not own it any more. */
-  onRevoked(assignment: ShardAssignment): void;
-  onError(error: RedisStreamsError): void;
-}
 
 /** A shard that this consumer owns. */
 interface OwnedShard {
@@ -280,15 +273,20 @@ export class ShardOwnership {
     this.#shares.set(streamKey, { ...shares, shards, lookAt: isDue ? now + interval : lookAt });
     if (!isDue) return isSettled;
     const others = this.#inOrder(partitions.filter(({ key }) => !this.#owned.has(key)));
-    const owners = await this.#commands.owners(others.map(({ key }) => ({ streamKey: key, group: this.#group })));
+    const found = await this.#commands.owners(others.map(({ key }) => ({ streamKey: key, group: this.#group })));
+    // A node of a cluster that is away holds up the shards of no other.
+    const failure = found.find((owner) => owner instanceof Error);
+    const known = others.filter((_, index) => !(found[index] instanceof Error));
+    const owners = found.filter((owner): owner is ShardOwner | undefined => !(owner instanceof Error));
     let taken = 0;
-    for (const [index, candidate] of others.entries()) {
+    for (const [index, candidate] of known.entries()) {
       if (taken === wanted.free || this.#isClosed) break;
       const owner = owners[index];
       if ((owner === undefined || owner.consumer === consumer) && (await this.#take(candidate))) taken += 1;
     }
     const missing = wanted.fromOthers - taken;
-    if (missing > 0) await this.#ask(others, owners, missing, smallestShare(shards, shares.members));
+    if (missing > 0) await this.#ask(known, owners, missing, smallestShare(shards, shares.members));
+    if (failure) throw failure;
     return false;
   }
 
@@ -464,12 +462,13 @@ export class ShardOwnership {
 
   /** Waits until nothing of the partition is in a handler, and its acknowledgements are confirmed. */
   async #drain(partition: Partition): Promise<void> {
-    const limit = AbortSignal.any([this.#closing.signal, AbortSignal.timeout(this.environment.shutdownTimeout)]);
     const isBusy = (): boolean => [...partition.owned.values()].some((state) => state !== 'skipped');
-    while (isBusy() && !partition.isFenced && !limit.aborted) {
-      await this.#session.sendAcks(limit);
-      if (isBusy()) await pause(DRAIN_INTERVAL, limit);
-    }
+    await limited(this.environment.shutdownTimeout, this.#closing.signal, async (limit) => {
+      while (isBusy() && !partition.isFenced && !limit.aborted) {
+        await this.#session.sendAcks(partition, limit);
+        if (isBusy()) await pause(DRAIN_INTERVAL, limit);
+      }
+    });
   }
 
   #change(change: () => Promise<void>): Promise<void> {

@@ -185,8 +185,10 @@ export class GroupReader implements StreamReader {
 
   /** The group was moved by others, or by a read whose reply was lost: continues there, after what is pending for this consumer. */
   async follow(partition: Partition): Promise<void> {
-    const position = await this.#groupPosition(partition);
-    partition.position = position;
+    const groups = await this.#options.groups.groups(partition.key);
+    const group = groups.find(({ name }) => name === this.#options.group);
+    if (!group) return this.#createAgain(partition);
+    partition.position = group.lastDeliveredId;
     partition.recoveredEpoch = 0;
     partition.recoveryCursor = undefined;
   }

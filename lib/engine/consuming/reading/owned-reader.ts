@@ -1,3 +1,4 @@
+import { pause } from '../../../shared/backoff.js';
 import { monotonicNow } from '../../../shared/clock.js';
 import type { OwnershipCommands } from '../../../redis/commands/shard-owners.js';
 import type { ReadCommands } from '../../../redis/commands/stream-commands.js';
@@ -16,14 +17,10 @@ export interface OwnedReaderOptions {
   readonly ownership: Pick<OwnershipCommands, 'takeOver'>;
 }
 
-interface OwnedRead {
-  readonly pages: ReadPage[];
-  /** Some groups are not where this process left them; their own pending entries are recovered first. */
-  readonly isMoved: boolean;
-}
-
 /** Milliseconds after which all partitions are read again: XREAD does not see the entries behind which a group was moved back. */
 const READ_ALL_INTERVAL = 5_000;
+/** How long a reader without a lease rests, in milliseconds. */
+const WAIT_FOR_LEASE = 50;
 
 /**
  * Reads shards that this consumer owns. First it takes over all that is pending for former owners, in the order of the stream;
@@ -38,6 +35,8 @@ export class OwnedReader implements StreamReader {
   readonly #rotation = new ReadRotation();
   /** Partitions that had nothing new at their last read. */
   readonly #quiet = new WeakSet<Partition>();
+  /** Partitions whose group is not where this process left it. */
+  readonly #moved = new Set<Partition>();
   #readAllAt = 0;
   /** Where the taking over of a partition continues. */
   readonly #cursors = new WeakMap<Partition, string>();
@@ -55,13 +54,23 @@ export class OwnedReader implements StreamReader {
   }
 
   async read(partitions: readonly Partition[], budget: ReadBudget): Promise<ReadPage[]> {
-    for (const partition of partitions) {
+    await this.#followMoved();
+    const owned = partitions.filter(({ lease }) => lease?.isValid);
+    for (const partition of owned) {
       const page = await this.#takeOver(partition, budget);
       if (page) return [page];
     }
-    const recovered = await this.#options.ofGroup.recoverOwn(partitions, budget);
+    const recovered = owned.length > 0 ? await this.#options.ofGroup.recoverOwn(owned, budget) : [];
     if (recovered.length > 0) return recovered;
-    return this.#readNew(partitions, budget);
+    return this.#readNew(owned, budget);
+  }
+
+  /** Before anything is read, so that a failure loses no page. */
+  async #followMoved(): Promise<void> {
+    for (const partition of this.#moved) {
+      if (partition.lease?.isValid) await this.#options.ofGroup.follow(partition);
+      this.#moved.delete(partition);
+    }
   }
 
   /** The next page of what former owners have left; undefined when nothing is left. */
@@ -71,7 +80,10 @@ export class OwnedReader implements StreamReader {
       const { generation, lease } = partition;
       const page = { after: this.#cursors.get(partition), count: Math.min(credit, batchSize) };
       const found = await ownership.takeOver(lease, page);
-      if (!found) return undefined;
+      if (!found) {
+        lease.end();
+        return undefined;
+      }
       const entries = await claims.inherit(
         partition,
         found.taken.filter(({ id }) => !partition.owned.has(id)),
@@ -87,28 +99,34 @@ export class OwnedReader implements StreamReader {
   async #readNew(partitions: readonly Partition[], budget: ReadBudget): Promise<ReadPage[]> {
     const turn = this.#rotation.plan(partitions, budget);
     // What a former owner has left comes before what is new.
-    const ready = turn.partitions.filter(({ isTakenOver }) => isTakenOver);
+    const ready = turn.partitions.filter(({ isTakenOver, lease }) => isTakenOver && lease?.isValid);
     const quiet = ready.filter((partition) => this.#quiet.has(partition));
     const busy = ready.filter((partition) => !this.#quiet.has(partition));
-    let read: OwnedRead | undefined;
-    if (busy.length > 0) {
-      // In one write, so that partitions with many entries do not hide one that begins to have some.
-      [read] = await Promise.all([this.#readOwned(busy, turn.count), this.#look(quiet, undefined)]);
-    }
-    if (!read || (read.pages.length === 0 && !read.isMoved)) {
-      await this.#look(ready, turn.block);
-      read = await this.#readOwned(
+    let pages = busy.length > 0 ? await this.#readBeside(busy, quiet, turn.count) : [];
+    if (pages.length === 0 && this.#moved.size === 0) {
+      const hasNew = await this.#look(ready, turn.block);
+      pages = await this.#readOwned(
         ready.filter((partition) => !this.#quiet.has(partition)),
         turn.count,
       );
+      // Redis gives nothing without the lease, which its renewal finds out; until then nothing else would let that run.
+      if (pages.length === 0 && (hasNew || ready.length === 0)) await pause(WAIT_FOR_LEASE);
     }
-    this.#rotation.note(turn.partitions.length, read.pages.length);
-    return read.pages;
+    this.#rotation.note(turn.partitions.length, pages.length);
+    return pages;
   }
 
-  /** Notes which of the partitions have new entries; waits for the first one if it may. */
-  async #look(partitions: readonly Partition[], block: number | undefined): Promise<void> {
-    if (partitions.length === 0) return;
+  /** In one write, so that partitions with many entries do not hide one that begins to have some. What was read is passed on in any case. */
+  async #readBeside(busy: readonly Partition[], quiet: readonly Partition[], count: number): Promise<ReadPage[]> {
+    const [read, look] = await Promise.allSettled([this.#readOwned(busy, count), this.#look(quiet, undefined)]);
+    if (read.status === 'rejected') throw read.reason;
+    if (look.status === 'rejected' && read.value.length === 0) throw look.reason;
+    return read.value;
+  }
+
+  /** Notes which of the partitions have new entries, and returns whether any has; waits for the first one if it may. */
+  async #look(partitions: readonly Partition[], block: number | undefined): Promise<boolean> {
+    if (partitions.length === 0) return false;
     const positions = partitions.map(({ key, position }) => [key, position] as const);
     const pages = await this.#options.reading.read({ positions, count: 1, block });
     const found = new Set(pages.map(({ streamKey }) => streamKey));
@@ -117,30 +135,28 @@ export class OwnedReader implements StreamReader {
     for (const partition of partitions) {
       if (isReadOfAllDue || found.has(partition.key)) this.#quiet.delete(partition);
     }
+    return found.size > 0;
   }
 
-  async #readOwned(partitions: readonly Partition[], count: number): Promise<OwnedRead> {
+  async #readOwned(partitions: readonly Partition[], count: number): Promise<ReadPage[]> {
     const owned = partitions.filter(({ lease }) => lease?.isValid);
-    if (owned.length === 0) return { pages: [], isMoved: false };
+    if (owned.length === 0) return [];
     const generations = new Map(owned.map((partition) => [partition, partition.generation]));
     const shards = owned.map(({ lease, position }) => [lease as ShardLease, position] as const);
     const found = await this.#options.reading.readOwned({ shards, count });
     const byKey = new Map(found.map(({ streamKey, entries }) => [streamKey, entries]));
     const pages: ReadPage[] = [];
-    const moved: Partition[] = [];
     for (const partition of owned) {
       const entries = byKey.get(partition.key);
       const last = entries?.at(-1);
       if (!entries) this.#quiet.add(partition);
-      else if (!last) moved.push(partition);
+      else if (!last) this.#moved.add(partition);
       else {
         const generation = generations.get(partition) as number;
         if (partition.generation === generation) partition.position = last.id;
         pages.push({ partition, generation, entries });
       }
     }
-    // What was read is passed on in any case.
-    if (pages.length === 0) await Promise.all(moved.map((partition) => this.#options.ofGroup.follow(partition)));
-    return { pages, isMoved: moved.length > 0 };
+    return pages;
   }
 }

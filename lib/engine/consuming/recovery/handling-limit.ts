@@ -47,9 +47,10 @@ export class HandlingLimit {
       const overdue = overdueOf(partition, now, maxHandlerTime);
       for (const id of overdue) partition.owned.set(id, 'overdue');
       if (overdue.length === 0) continue;
+      const consequence = partition.lease ? 'their signals are aborted' : 'another consumer may claim them';
       logger.warn(
         `Messages of '${partition.key}' have been in handlers for longer than maxHandlerTime (${maxHandlerTime} ms): ` +
-          `${overdue.slice(0, 5).join(', ')}${overdue.length > 5 ? ', …' : ''}; another consumer may claim them`,
+          `${overdue.slice(0, 5).join(', ')}${overdue.length > 5 ? ', …' : ''}; ${consequence}`,
       );
     }
   }

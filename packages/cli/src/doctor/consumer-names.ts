@@ -40,7 +40,7 @@ export async function checkConsumerNames(redis: Redis | Cluster, prefix: string)
     level: 'warning',
     check,
     // Stream, group and consumer follow the kind of the key.
-    subject: lease.slice(lease.indexOf('}:lease:') + '}:lease:'.length),
+    subject: lease.slice(lease.indexOf('}:name:') + '}:name:'.length),
     message: 'two processes read under this consumer name: both handle what is pending for it',
     advice: "give each process a name of its own, or leave out the option 'consumer'",
   }));
@@ -48,7 +48,7 @@ export async function checkConsumerNames(redis: Redis | Cluster, prefix: string)
 
 async function leasesOf(redis: Redis | Cluster, prefix: string): Promise<string[]> {
   const found = new Set<string>();
-  const pattern = `${prefix.replace(/[\\?*[\]]/g, '\\$&')}nrs:{*}:lease:*`;
+  const pattern = `${prefix.replace(/[\\?*[\]]/g, '\\$&')}nrs:{*}:name:*`;
   for (const node of await mastersOf(redis)) {
     let cursor = '0';
     do {

@@ -84,6 +84,18 @@ describe('lease renewal', () => {
     expect(lost).toEqual([['a', ['1-0']]]);
   });
 
+  it('does not report one that was acknowledged and delivered again while the answer came', async () => {
+    const partition = partitionWith('a', { '1-0': 'settled', '2-0': 'running', '3-0': 'running' });
+    const { renewal, lost, restored } = setUp([partition], async () => {
+      partition.owned.set('1-0', 'buffered');
+      partition.owned.set('2-0', 'buffered');
+      return [];
+    });
+    renewal.start();
+    await jest.advanceTimersByTimeAsync(100);
+    expect([lost, restored]).toEqual([[['a', ['3-0']]], []]);
+  });
+
   it('puts back entries that are pending for no consumer and not settled, and keeps them', async () => {
     const partition = partitionWith('a', { '1-0': 'buffered', '2-0': 'running', '3-0': 'settled', '4-0': 'buffered' });
     const { renewal, lost, restored } = setUp([partition], async () => [], ['1-0', '2-0', '3-0']);

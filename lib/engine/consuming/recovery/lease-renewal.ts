@@ -93,7 +93,10 @@ export class LeaseRenewal {
   async #renew(partition: Partition, ids: readonly string[], isOnTime: boolean): Promise<void> {
     const { pending, group, consumer, listener } = this.#options;
     const lost = new Set(ids);
+    const before = new Map(ids.map((id) => [id, partition.owned.get(id)]));
     for (const id of await pending.keepAlive(partition.key, group, consumer, ids)) lost.delete(id);
+    // A group that was moved back has delivered it again since.
+    for (const [id, state] of before) if (isDeliveredAgain(state, partition.owned.get(id))) lost.delete(id);
     // One that was settled since may be acknowledged by now.
     const unsettled = [...lost].filter((id) => isOnTime && isUnsettled(partition.owned.get(id)));
     const entries = unsettled.map((id) => ({ id, deliveryCount: 1 }));
@@ -110,6 +113,10 @@ export function idsToRenew(partition: Partition, schedule: RetrySchedule | undef
   const ids = schedule?.idsToRenew(partition, claimIdle) ?? [];
   for (const [id, state] of partition.owned) if (RENEWED.has(state)) ids.push(id);
   return ids;
+}
+
+function isDeliveredAgain(before: OwnedState | undefined, now: OwnedState | undefined): boolean {
+  return before !== 'buffered' && before !== now && isUnsettled(now);
 }
 
 function isUnsettled(state: OwnedState | undefined): boolean {

@@ -28,7 +28,7 @@ export function statusLine(watch: Watch, ledger: Ledger, seconds: number): strin
     shards.reduce((total, shard) => total + shard.rate, 0),
     shards.reduce((total, shard) => total + shard.lag, 0),
   ];
-  return `${String(seconds).padStart(3)} s  sent ${ledger.sent}  handled ${ledger.handled}  ${rate}/s  lag ${lag}  shards of ${owned.join(', ') || 'nobody'}`;
+  return `${String(seconds).padStart(3)} s  sent ${ledger.sent}  handled ${ledger.handled}  ${rate}/s  lag ${lag}  owned shards: ${owned.join(', ') || 'none'}`;
 }
 
 /** The ledger, one row for each number. */

@@ -21,7 +21,7 @@ export interface ShardView {
 const INTERVAL = 500;
 /** Rates are means of so many intervals. */
 const MEAN_OF = 4;
-const NOBODY = '-';
+const NO_OWNER = '-';
 
 /** Looks at the shards again and again: whose they are by Redis, and how they proceed by the ledger. */
 export class Watch {
@@ -49,8 +49,8 @@ export class Watch {
 
   get shards(): ShardView[] {
     return all.map((shard) => {
-      const { owner = NOBODY, generation = NOBODY } = this.#owners.get(shard) ?? {};
-      const node = this.#nodes[shard] ?? NOBODY;
+      const { owner = NO_OWNER, generation = NO_OWNER } = this.#owners.get(shard) ?? {};
+      const node = this.#nodes[shard] ?? NO_OWNER;
       return { shard, node, owner, generation, rate: this.#rateOf(shard), lag: this.#ledger.lagOf(shard) };
     });
   }
@@ -59,7 +59,7 @@ export class Watch {
   get shares(): ReadonlyMap<string, number> {
     const shares = new Map<string, number>();
     for (const { owner } of this.#owners.values()) shares.set(owner, (shares.get(owner) ?? 0) + 1);
-    shares.delete(NOBODY);
+    shares.delete(NO_OWNER);
     return shares;
   }
 
@@ -84,10 +84,10 @@ export class Watch {
   async #lookAtOwners(): Promise<void> {
     const owners = await this.#fleet.owners();
     this.#owners = new Map(
-      owners.map(({ shardId, owner = NOBODY, generation }) => [
+      owners.map(({ shardId, owner = NO_OWNER, generation }) => [
         shardId,
         // A part of the name is random, because a lease is known by the name of its owner.
-        { owner: /^billing-\d+/.exec(owner)?.[0] ?? owner, generation: String(generation ?? NOBODY) },
+        { owner: /^billing-\d+/.exec(owner)?.[0] ?? owner, generation: String(generation ?? NO_OWNER) },
       ]),
     );
   }

@@ -150,6 +150,40 @@ describe('shares of a buffer', () => {
     expect(looks).toEqual([0]);
   });
 
+  it('a loop that needs some steps before it reads keeps the places of its turn', async () => {
+    const buffer = new MessageBuffer<number>(20, 10);
+    const shares = new BufferShares(() => 2);
+    const [flooded, quiet] = [shares.create(buffer), shares.create(buffer, true)];
+    makeBusy(flooded);
+    buffer.push(numbers(20));
+    const asked: string[] = [];
+    const read = async (name: string, share: ReadBuffer, steps: number): Promise<void> => {
+      await share.room();
+      for (let step = 0; step < steps; step += 1) await Promise.resolve();
+      asked.push(`${name} ${share.credit}`);
+      if (share.credit > 0) share.reserve(share.credit, 'read');
+    };
+    const reads = [read('quiet', quiet, 20), read('flooded', flooded, 0)];
+    for (let taken = 0; taken < 10; taken += 1) buffer.take();
+    await Promise.all(reads);
+    expect(asked).toEqual(['flooded 8', 'quiet 2']);
+  });
+
+  it('a loop that does not read when it is its turn keeps no places', async () => {
+    const buffer = new MessageBuffer<number>(1, 1);
+    const shares = new BufferShares(() => 2);
+    const [first, second] = [shares.create(buffer), shares.create(buffer)];
+    buffer.push([1]);
+    const rooms = [first.room(), second.room()];
+    buffer.take();
+    await rooms[0];
+    expect([first.credit, second.credit]).toEqual([1, 0]);
+    await rooms[1];
+    expect([first.credit, second.credit]).toEqual([0, 1]);
+    await turn();
+    expect([first.credit, second.credit, buffer.credit]).toEqual([1, 1, 1]);
+  });
+
   it('loops that wait are all woken, once, when nothing is left to hand out', async () => {
     const buffer = new MessageBuffer<number>(2, 1, true);
     const shares = new BufferShares(() => 5);

@@ -111,6 +111,7 @@ export class WatchedReader {
   /** Resolves when the node of the stream is connected, however long that takes. */
   async ready(signal: AbortSignal): Promise<void> {
     while (!this.#isClosed && !signal.aborted) {
+      if (this.router.find(this.key)) return;
       try {
         return void (await this.router.ready(this.key, WAIT_STEP));
       } catch (error) {

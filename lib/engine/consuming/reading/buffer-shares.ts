@@ -31,7 +31,8 @@ const RESERVATION_LIMIT = 5_000;
  * a watch needs places only when new entries were announced: it asks for more places, so that it reads once and finds the end.
  *
  * Loops that wait for places get them in the order in which they came, each turn of the event loop as many as there are places
- * for: if all were woken, each place would cost a look of every loop.
+ * for: if all were woken, each place would cost a look of every loop. The places of a turn are kept for its loop, which may need
+ * some steps before it reads, until the turn is over.
  *
  * A reservation of a read that should come back at once lapses after some seconds, because a node that stands still must
  * not keep the places of loops that read from others; should it come back later, it may bring a batch more than there are
@@ -70,7 +71,7 @@ export class BufferShares {
   }
 
   /** Resolves when it is the turn of a loop and there are places, or when the buffer has become starved. */
-  async room(buffer: ReservableBuffer, share: ReadBuffer): Promise<void> {
+  async room(buffer: ReservableBuffer, share: BufferShare): Promise<void> {
     if (this.#waiting.length === 0 && !this.#isServing && buffer.hasRoom) return;
     const { promise, resolve } = withResolvers<void>();
     this.#waiting.push({ share, wasStarved: buffer.isStarved, resolve });
@@ -82,10 +83,10 @@ export class BufferShares {
     this.#isServing = true;
     while (this.#waiting.length > 0) {
       await buffer.room();
-      const served = buffer.credit > 0 ? this.#next(buffer.credit) : this.#unawareOf(buffer.isStarved);
+      const served = buffer.credit > 0 ? this.#grant(buffer) : this.#unawareOf(buffer.isStarved);
       for (const { resolve } of served) resolve();
-      // Those reserve their places before the next are served.
       await nextTurn();
+      for (const { share } of served) share.endTurn();
     }
     this.#isServing = false;
   }
@@ -97,10 +98,15 @@ export class BufferShares {
     return unaware;
   }
 
-  #next(places: number): Waiting[] {
-    let left = places;
-    const count = this.#waiting.findIndex(({ share }) => (left -= Math.max(1, share.credit)) <= 0);
-    return this.#waiting.splice(0, count === -1 ? Infinity : count + 1);
+  #grant(buffer: ReservableBuffer): Waiting[] {
+    const served: Waiting[] = [];
+    while (buffer.credit > 0) {
+      const waiting = this.#waiting.shift();
+      if (!waiting) break;
+      waiting.share.beginTurn();
+      served.push(waiting);
+    }
+    return served;
   }
 
   mayBlock({ capacity }: ReservableBuffer, places: number): boolean {
@@ -118,7 +124,7 @@ export class BufferShares {
 
 /** A loop that waits for places. */
 interface Waiting {
-  readonly share: ReadBuffer;
+  readonly share: BufferShare;
   /** It came when nothing was left to hand out, so that it need not be woken to see that. */
   readonly wasStarved: boolean;
   readonly resolve: () => void;
@@ -138,6 +144,8 @@ class BufferShare implements ReadBuffer {
   /** When the loop may look again, on the monotonic clock. */
   #nextPoll = 0;
   #room: Promise<void> | undefined;
+  /** Places that are kept for the loop while it is its turn. */
+  #kept: { readonly places: number; readonly release: () => void } | undefined;
 
   constructor(buffer: ReservableBuffer, shares: BufferShares, hasWatch: boolean) {
     this.#buffer = buffer;
@@ -146,6 +154,7 @@ class BufferShare implements ReadBuffer {
   }
 
   get credit(): number {
+    if (this.#kept) return this.#kept.places;
     const { credit } = this.#buffer;
     if (!this.#shares.isShared) return credit;
     if (this.#isHungry) return Math.min(credit, this.batchSize);
@@ -174,6 +183,17 @@ class BufferShare implements ReadBuffer {
     return this.#isBusy || this.#isTaskBusy;
   }
 
+  /** Keeps the places that the loop would ask for now. */
+  beginTurn(): void {
+    const places = this.credit;
+    this.#kept = { places, release: this.#buffer.reserve(places) };
+  }
+
+  endTurn(): void {
+    this.#kept?.release();
+    this.#kept = undefined;
+  }
+
   /** One wait at a time: a loop that stops waiting for another reason comes back to it. */
   room(): Promise<void> {
     this.#room ??= this.#untilRoom().finally(() => (this.#room = undefined));
@@ -183,6 +203,7 @@ class BufferShare implements ReadBuffer {
   /** The caller gives the places back once: those of an abandoned read at once, because it may never come back. */
   reserve(places: number, use: ReadUse): (found: number) => void {
     const giveBack = this.#buffer.reserve(places, use === 'blocking read');
+    this.endTurn();
     if (use === 'blocking read') {
       const unblock = this.#shares.block(places);
       return (found) => {

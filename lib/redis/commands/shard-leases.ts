@@ -23,6 +23,7 @@ import type {
   ShardOwner,
   ShareReport,
   TakenOver,
+  TakeOverRequest,
 } from './shard-owners.js';
 
 /** Fraction of the score of a share that stands for one shard of any stream. */
@@ -109,21 +110,18 @@ export class RedisOwnershipCommands implements OwnershipCommands {
     await this.#run(RELEASE_SHARD, [leaseKey(this.#sender, lease)], [leaseText(lease)]);
   }
 
-  async takeOver(
-    lease: HeldLease,
-    { after, count }: { readonly after: string | undefined; readonly count: number },
-  ): Promise<TakenOver | undefined> {
+  async takeOver(lease: HeldLease, { after, count, minIdle = 0 }: TakeOverRequest): Promise<TakenOver | undefined> {
     const { consumer, group } = lease;
     const first = after === undefined ? '-' : nextEntryId(after);
     if (first === undefined) return { taken: [], next: undefined };
-    const args = [leaseText(lease), group, consumer, first, count];
+    const args = [leaseText(lease), group, consumer, first, count, minIdle];
     const reply = await this.#run(TAKE_OVER_SHARD, this.#ackKeys(lease), args);
     if (!Array.isArray(reply)) return undefined;
     const taken: Array<{ id: string; deliveryCount: number }> = [];
-    for (let at = 0; at < reply.length; at += 2) {
+    for (let at = 1; at < reply.length; at += 2) {
       taken.push({ id: String(reply[at]), deliveryCount: Number(reply[at + 1]) });
     }
-    return { taken, next: taken.length < count ? undefined : taken.at(-1)?.id };
+    return { taken, next: String(reply[0]) || undefined };
   }
 
   async ack(lease: HeldLease, ids: readonly string[]): Promise<number | undefined> {

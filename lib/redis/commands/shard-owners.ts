@@ -43,6 +43,15 @@ export interface GroupShares {
   readonly loadOfMost: number;
 }
 
+/** Which pending entries of a shard its owner takes over. */
+export interface TakeOverRequest {
+  /** Where the last page has ended. */
+  readonly after: string | undefined;
+  readonly count: number;
+  /** Milliseconds for which nobody has read or renewed an entry; 0 by default. */
+  readonly minIdle?: number;
+}
+
 /** Pending entries that an owner has taken over, with the delivery counts that they have. */
 export interface TakenOver {
   readonly taken: ReadonlyArray<{ readonly id: string; readonly deliveryCount: number }>;
@@ -76,10 +85,7 @@ export interface OwnershipCommands {
    * One page of what is pending in the shard for any consumer, in the order of the stream; it is pending for the owner now, with its
    * delivery counts. Undefined when the lease is lost.
    */
-  takeOver(
-    lease: HeldLease,
-    page: { readonly after: string | undefined; readonly count: number },
-  ): Promise<TakenOver | undefined>;
+  takeOver(lease: HeldLease, request: TakeOverRequest): Promise<TakenOver | undefined>;
   /** Returns how many of the ids were pending; undefined when the lease is lost. */
   ack(lease: HeldLease, ids: readonly string[]): Promise<number | undefined>;
 }

@@ -77,19 +77,28 @@ return redis.call('XACK', KEYS[1], unpack(ARGV, 2))`,
 );
 
 /**
- * KEYS: stream, lease. ARGV: lease, group, consumer, first id, count. Gives the consumer what is pending for anyone, in the order of
- * the stream, with the delivery counts that it has. Returns ids and counts in turn; -1 when the lease is lost.
+ * KEYS: stream, lease. ARGV: lease, group, consumer, first id, count, least idle time. Gives the consumer what is pending for anyone, in
+ * the order of the stream, with the delivery counts that it has. Returns the last id that was looked at, or '' at the end, and ids and
+ * counts in turn; -1 when the lease is lost.
  */
 export const TAKE_OVER_SHARD = script(
   'take-over-shard',
   `if redis.call('GET', KEYS[2]) ~= ARGV[1] then return -1 end
-local rows = redis.pcall('XPENDING', KEYS[1], ARGV[2], ARGV[4], '+', ARGV[5])
+local count, idle = tonumber(ARGV[5]), tonumber(ARGV[6])
+local most = idle > 0 and 10 * count or count
+local rows = redis.pcall('XPENDING', KEYS[1], ARGV[2], ARGV[4], '+', most)
 if rows.err then return rows end
-local taken = {}
+local taken = { #rows == most and rows[most][1] or '' }
 for _, row in ipairs(rows) do
-  if row[2] ~= ARGV[3] then redis.call('XCLAIM', KEYS[1], ARGV[2], ARGV[3], 0, row[1], 'JUSTID') end
-  taken[#taken + 1] = row[1]
-  taken[#taken + 1] = row[4]
+  if row[3] >= idle then
+    if row[2] ~= ARGV[3] then redis.call('XCLAIM', KEYS[1], ARGV[2], ARGV[3], 0, row[1], 'JUSTID') end
+    taken[#taken + 1] = row[1]
+    taken[#taken + 1] = row[4]
+    if #taken > 2 * count then
+      taken[1] = row[1]
+      break
+    end
+  end
 end
 return taken`,
 );

@@ -198,6 +198,29 @@ describe('owned shards', () => {
     const owners = await (await streamer.createManager()).owners('{shop}:orders', OWNED.group);
     expect(owners.map(({ owner }) => owner)).toEqual([member.name, member.name]);
   });
+
+  it('a group that was moved past entries is not read again and again', async () => {
+    const server = await bench.server();
+    const admin = bench.admin(server.url);
+    const streamer = await bench.streamer(server.url);
+    const producer = await streamer.createProducer(STREAM);
+    const consumer = await streamer.createConsumer(STREAM, OWNED);
+    await consumer.pause();
+    for (let number = 0; number < 3; number += 1) await producer.send('skipped');
+    await admin.xgroup('SETID', STREAM, OWNED.group, '$');
+    await consumer.resume();
+    const waiting = consumer.next();
+    await until('a look waits for new entries', async () => {
+      const clients = String(await admin.client('LIST')).split('\n');
+      return clients.some((client) => /cmd=xread /.test(client) && /flags=\w*b/.test(client));
+    });
+    const reads = async (): Promise<number> =>
+      Number(/cmdstat_xread:calls=(\d+)/.exec(await admin.info('commandstats'))?.[1]);
+    const before = await reads();
+    await producer.send('read');
+    expect((await waiting).text()).toBe('read');
+    expect((await reads()) - before).toBeLessThan(20);
+  });
 });
 
 function membersKey(): string {

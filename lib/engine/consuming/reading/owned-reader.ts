@@ -1,10 +1,9 @@
 import { pause } from '../../../shared/backoff.js';
 import { monotonicNow } from '../../../shared/clock.js';
-import type { OwnershipCommands } from '../../../redis/commands/shard-owners.js';
 import type { ReadCommands } from '../../../redis/commands/stream-commands.js';
 import type { ShardLease } from '../ownership/shard-lease.js';
 import type { Partition } from '../partition.js';
-import type { Claims } from '../recovery/claims.js';
+import type { TakeOver } from '../recovery/take-over.js';
 import type { GroupReader } from './group-reader.js';
 import { ReadRotation } from './read-rotation.js';
 import type { ReadBudget, ReadPage, StreamReader } from './stream-reader.js';
@@ -13,8 +12,7 @@ export interface OwnedReaderOptions {
   readonly ofGroup: GroupReader;
   /** Over the connection that may block. */
   readonly reading: Pick<ReadCommands, 'readOwned' | 'read'>;
-  readonly claims: Claims;
-  readonly ownership: Pick<OwnershipCommands, 'takeOver'>;
+  readonly takeOver: TakeOver;
 }
 
 /** Milliseconds after which all partitions are read again: XREAD does not see the entries behind which a group was moved back. */
@@ -75,23 +73,15 @@ export class OwnedReader implements StreamReader {
 
   /** The next page of what former owners have left; undefined when nothing is left. */
   async #takeOver(partition: Partition, { credit, batchSize }: ReadBudget): Promise<ReadPage | undefined> {
-    const { claims, ownership } = this.#options;
-    while (partition.lease?.isValid && !partition.isTakenOver) {
-      const { generation, lease } = partition;
-      const page = { after: this.#cursors.get(partition), count: Math.min(credit, batchSize) };
-      const found = await ownership.takeOver(lease, page);
-      if (!found) {
-        lease.end();
-        return undefined;
-      }
-      const entries = await claims.inherit(
-        partition,
-        found.taken.filter(({ id }) => !partition.owned.has(id)),
-      );
+    while (!partition.isTakenOver) {
+      const { generation } = partition;
+      const request = { after: this.#cursors.get(partition), count: Math.min(credit, batchSize) };
+      const page = await this.#options.takeOver.page(partition, request);
+      if (!page) return undefined;
       // Noted last: after a failure the same page is taken over again.
-      if (found.next === undefined) partition.isTakenOver = true;
-      else this.#cursors.set(partition, found.next);
-      if (entries.length > 0) return { partition, generation, entries };
+      if (page.next === undefined) partition.isTakenOver = true;
+      else this.#cursors.set(partition, page.next);
+      if (page.entries.length > 0) return { partition, generation, entries: page.entries };
     }
     return undefined;
   }

@@ -4,8 +4,10 @@ import type { ConsumerEnvironment, ReaderConnection } from '../consumer-environm
 import type { Partition } from '../partition.js';
 import { Claims } from '../recovery/claims.js';
 import { IdleClaimer } from '../recovery/idle-claimer.js';
+import type { IdleClaims } from '../recovery/idle-claimer.js';
 import { RetrySchedule, retryMargin } from '../recovery/retry-schedule.js';
 import type { RetryListener, RetrySchedules } from '../recovery/retry-schedule.js';
+import { TakeOver } from '../recovery/take-over.js';
 import { BufferShares } from './buffer-shares.js';
 import type { ReservableBuffer } from './buffer-shares.js';
 import { RefusedPartitions } from './refused-partitions.js';
@@ -194,13 +196,15 @@ export class ReadLoops implements RetrySchedules {
     const streamKey = key === ALL_PARTITIONS ? undefined : key;
     const connection = watched ?? environment.openReader(streamKey);
     const claims = claimsOf(environment, consumer, countsStarts);
-    const reader = readerFor(connection, claims, environment, consumer);
+    const isOwner = consumer.shardOwnership === 'owned';
+    const takeOver = claims && isOwner ? new TakeOver(environment.control.ownership, claims) : undefined;
+    const reader = readerFor(connection, claims, takeOver, environment, consumer);
     const retries = claims && consumer.autoCommit !== 'immediate' ? this.#createRetries(claims) : undefined;
     const refused = new RefusedPartitions(environment.control.reading);
     const loop = new ReadLoop({
       reader,
       refused,
-      tasks: [refused, ...(claims ? this.#createTasks(claims, retries) : [])],
+      tasks: [refused, ...(claims ? this.#createTasks(takeOver ?? claims, retries) : [])],
       connection: connection.connection,
       interrupt: connection.interrupt,
       buffer: this.#shares.create(buffer, connection.watch !== undefined),
@@ -220,7 +224,7 @@ export class ReadLoops implements RetrySchedules {
   }
 
   /** Retries come first: they are due at a certain time, and idle entries are not. */
-  #createTasks(claims: Claims, retries: RetrySchedule | undefined): PeriodicTask[] {
+  #createTasks(claims: IdleClaims, retries: RetrySchedule | undefined): PeriodicTask[] {
     const { mode, autoClaimInterval, autoClaimIdle, batchSize } = this.#options.consumer;
     const tasks: PeriodicTask[] = retries ? [retries] : [];
     if (mode === 'load-balanced' && autoClaimInterval !== false) {
@@ -246,13 +250,13 @@ function claimsOf(
 function readerFor(
   { connection, reading }: ReaderConnection,
   claims: Claims | undefined,
+  takeOver: TakeOver | undefined,
   { control, logger, blockTimeout }: ConsumerEnvironment,
   options: ResolvedConsumerOptions,
 ): StreamReader {
   const { group, consumer, autoStreamReset, mkStream, autoCommit, position } = options;
   const tail = new TailReader({ reading, control: control.reading, autoStreamReset });
   if (group === undefined || !claims) return tail;
-  const { shardOwnership } = options;
   const ofGroup = new GroupReader({
     reading,
     control: control.reading,
@@ -268,7 +272,7 @@ function readerFor(
     blockTimeout,
     logger,
   });
-  if (shardOwnership === 'owned') return new OwnedReader({ ofGroup, reading, claims, ownership: control.ownership });
+  if (takeOver) return new OwnedReader({ ofGroup, reading, takeOver });
   return position === 'consumer' ? new OffGroupReader(ofGroup, tail) : ofGroup;
 }
 

@@ -6,6 +6,7 @@ import type {
   StreamEntry,
 } from '../../../redis/commands/stream-commands.js';
 import type { Partition } from '../partition.js';
+import type { ClaimedEntries, IdleClaimRequest, IdleClaims } from './idle-claimer.js';
 
 export interface ClaimsOptions {
   readonly pending: Pick<PendingCommands, 'claimOwn' | 'claimIdle' | 'takeIdle' | 'restore' | 'setIdle' | 'ack'>;
@@ -26,7 +27,7 @@ export interface ClaimsOptions {
  * With `countsStarts` the delivery count of an entry that another process had stays as it is, because most entries of a
  * process that crashed were not even begun. The entry is a suspect: it may be the one that ended its process.
  */
-export class Claims {
+export class Claims implements IdleClaims {
   readonly #options: ClaimsOptions;
 
   constructor(options: ClaimsOptions) {
@@ -72,10 +73,7 @@ export class Claims {
   }
 
   /** Takes over entries of any consumer that have been idle for `minIdle` milliseconds; one page, from a cursor on. */
-  async claimIdle(
-    partition: Partition,
-    request: { readonly minIdle: number; readonly count: number; readonly after: string | undefined },
-  ): Promise<{ entries: readonly StreamEntry[]; next: string | undefined }> {
+  async claimIdle(partition: Partition, request: IdleClaimRequest): Promise<ClaimedEntries> {
     const { pending, group, consumer, countsStarts } = this.#options;
     if (countsStarts) {
       const { taken, deleted, next } = await pending.takeIdle({

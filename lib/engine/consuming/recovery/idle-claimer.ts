@@ -1,13 +1,32 @@
 import { monotonicNow } from '../../../shared/clock.js';
 import { compareEntryIds } from '../../../redis/commands/entry-id.js';
+import type { StreamEntry } from '../../../redis/commands/stream-commands.js';
 import type { Partition } from '../partition.js';
 import { FairShare } from '../reading/periodic-task.js';
 import type { PeriodicTask } from '../reading/periodic-task.js';
 import type { ReadPage } from '../reading/stream-reader.js';
-import type { Claims } from './claims.js';
+
+export interface IdleClaimRequest {
+  /** Idle time from which on an entry is claimed, in milliseconds. */
+  readonly minIdle: number;
+  readonly count: number;
+  /** `next` of the page before. */
+  readonly after: string | undefined;
+}
+
+export interface ClaimedEntries {
+  readonly entries: readonly StreamEntry[];
+  /** Where the next page continues; undefined at the end. */
+  readonly next: string | undefined;
+}
+
+/** How idle entries are claimed. */
+export interface IdleClaims {
+  claimIdle(partition: Partition, request: IdleClaimRequest): Promise<ClaimedEntries>;
+}
 
 export interface IdleClaimerOptions {
-  readonly claims: Claims;
+  readonly claims: IdleClaims;
   /** Milliseconds between two scans of the pending entries list. */
   readonly interval: number;
   /** Idle time from which on an entry is claimed, in milliseconds. */

@@ -438,6 +438,21 @@ export class ShardHaltedError extends RedisStreamsError {
   }
 }
 
+/** The number of shards cannot change while delayed messages wait beside them: their keys are not stored. */
+export class ShardsBusyError extends RedisStreamsError {
+  override readonly name: string = 'ShardsBusyError';
+  readonly streamKey: string;
+
+  constructor(streamKey: string, shardKeys: readonly string[]) {
+    super(
+      'ERR_SHARDS_BUSY',
+      `The shards of '${streamKey}' cannot change: delayed messages wait beside '${shardKeys.join("', '")}'`,
+      { retryable: true },
+    );
+    this.streamKey = streamKey;
+  }
+}
+
 /** The producer has ended; it accepts nothing any more. */
 export class ProducerEndedError extends RedisStreamsError {
   override readonly name: string = 'ProducerEndedError';

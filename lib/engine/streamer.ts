@@ -198,6 +198,7 @@ export class RedisStreamer
     const writer = own ? this.#commands(own.router, resolved.waitReplicas) : this.#writer;
     const producer = StreamProducer.create(streamKey, resolved, {
       appending: writer.appending,
+      layouts: writer.layouts,
       messageField: this.#options.messageField,
       timestampFormat: this.#options.timestampFormat,
       acceptsMilliseconds,

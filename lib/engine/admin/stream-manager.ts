@@ -18,6 +18,7 @@ import { StreamMessage, shardKey } from '../messages/stream-message.js';
 import type { EntryFormat } from '../messages/stream-message.js';
 import { idsBetween, rangeBound } from './range-bound.js';
 import type { ShardOwnerDetails } from './shard-owner-details.js';
+import { MAX_SHARDS, setShards } from './set-shards.js';
 import type { RangeBound } from './range-bound.js';
 
 export interface PendingQuery {
@@ -173,6 +174,21 @@ export class StreamManager implements AsyncDisposable {
     check.name('streamKey', streamKey);
     check.name('group', group);
     return this.#on(streamKey, 'looking at the owners of', () => ownersOf(streamKey, group, this.#commands));
+  }
+
+  /**
+   * Sets how many shards a stream has, while messages are sent and handled. The new shards have numbers of their own, behind
+   * those that there were; the old ones are closed: Redis appends nothing to them any more, whoever asks. Producers with a sharder
+   * of this package follow, and consumers with `shardOwnership: 'owned'` handle what is in the old shards before they begin
+   * with the new ones, so that the messages of a key stay in their order. Other writers must be told. It resolves when new messages
+   * go to the new shards. A number that the stream has changes nothing. See docs/owned-shards.md.
+   * @throws InvalidOptionError; ShardsBusyError while delayed messages wait beside a shard; UnsupportedOperationError where scripts are
+   * not permitted
+   */
+  async setShards(streamKey: string, shards: number): Promise<void> {
+    check.name('streamKey', streamKey);
+    check.integer('shards', shards, 1, MAX_SHARDS);
+    await this.#on(streamKey, 'setting the shards of', () => setShards(streamKey, shards, this.#commands));
   }
 
   /**

@@ -18,6 +18,7 @@ import type { ConsumerEnvironment } from './consumer-environment.js';
 import { moveTo, resolveRewindTarget } from './seek.js';
 import type { SeekTarget } from './seek.js';
 import type { ShardAssignment } from './ownership/shard-assignment.js';
+import { LayoutGate } from './ownership/layout-gate.js';
 import { ShardOwnership } from './ownership/shard-ownership.js';
 import { StreamAssignment } from './stream-assignment.js';
 import type { GuardedTelemetry } from '../telemetry/guarded-telemetry.js';
@@ -36,6 +37,7 @@ export class StreamConsumer extends EventEmitter<ConsumerEvents> implements Ackn
   readonly #environment: ConsumerEnvironment;
   readonly #session: ConsumerSession;
   readonly #ownership: ShardOwnership | undefined;
+  readonly #gate: LayoutGate | undefined;
   readonly #assignment: StreamAssignment;
   readonly #waiting: Array<Deferred<StreamMessage>> = [];
   readonly #failures: RedisStreamsError[] = [];
@@ -53,7 +55,8 @@ export class StreamConsumer extends EventEmitter<ConsumerEvents> implements Ackn
       onError: (error) => this.#report(error),
     });
     if (options.shardOwnership === 'owned') this.#ownership = this.#shareShards();
-    this.#assignment = new StreamAssignment(this.#ownership ?? this.#session, (error) => this.#report(error));
+    if (this.#ownership) this.#gate = new LayoutGate(this.#ownership, (error) => this.#report(error));
+    this.#assignment = new StreamAssignment(this.#gate ?? this.#session, (error) => this.#report(error));
     // A message that is taken one by one never waits for a retry here, so none is taken away.
     this.#session.handOutTo({ onArrival: () => this.#serve(), onTakenAway: () => undefined });
   }
@@ -204,6 +207,7 @@ export class StreamConsumer extends EventEmitter<ConsumerEvents> implements Ackn
   async #end(): Promise<void> {
     for (const waiter of this.#waiting.splice(0)) waiter.reject(new ConsumerEndedError());
     await this.#assignment.close();
+    await this.#gate?.close();
     await this.#ownership?.close();
     await this.#session.stopReading();
     await this.#session.leave();

@@ -112,6 +112,11 @@ export interface MessageContent {
   readonly conditions?: AppendConditions | undefined;
 }
 
+/** A stream of which a producer knows how many shards it has now. */
+export interface ShardedStream {
+  readonly streamKey: string;
+}
+
 /** The messages that were pushed between two flushes. */
 export interface FlushRound {
   open: number;
@@ -123,7 +128,11 @@ export interface FlushRound {
  */
 export abstract class OutgoingMessage implements AppendRequest {
   /** The key of the shard. */
-  readonly streamKey: string;
+  streamKey: string;
+  /** Undefined where the number of shards is fixed. */
+  sharded: ShardedStream | undefined = undefined;
+  /** By which its shard is chosen again, when the number of shards has changed. */
+  shardedBy: string | undefined = undefined;
   readonly id: string;
   readonly name: string;
   readonly payload: Payload;
@@ -160,6 +169,11 @@ export abstract class OutgoingMessage implements AppendRequest {
     return 2 + (this.more?.length ?? 0);
   }
 
+  /** It goes to another shard. */
+  moveTo(key: string, _shardId: number): void {
+    this.streamKey = key;
+  }
+
   abstract accepted(id: string): void;
   /** Of the entry, or of the delayed message, with that id. */
   abstract receiptOf(id: string): Receipt;
@@ -169,7 +183,7 @@ export abstract class OutgoingMessage implements AppendRequest {
 /** A message whose id no caller needs. */
 export class MessageWithoutReceipt extends OutgoingMessage {
   readonly onSettled: OnSettled;
-  readonly place: MessagePlace | undefined;
+  place: MessagePlace | undefined;
 
   /** @param place for an error that has a receipt */
   constructor(content: MessageContent, onSettled: OnSettled, place?: MessagePlace) {
@@ -180,6 +194,11 @@ export class MessageWithoutReceipt extends OutgoingMessage {
 
   get wantsId(): boolean {
     return this.place !== undefined;
+  }
+
+  override moveTo(key: string, shardId: number): void {
+    super.moveTo(key, shardId);
+    if (this.place) this.place = { ...this.place, shardId };
   }
 
   accepted(): void {
@@ -214,7 +233,7 @@ export class MessageWithReceipt extends OutgoingMessage {
   readonly reject: (error: unknown) => void;
   /** The stream, where `streamKey` is the key of its shard. */
   readonly stream: string;
-  readonly shardId: number;
+  shardId: number;
   readonly sender: MessageSender;
 
   constructor(content: MessageContent, stream: string, shardId: number, sender: MessageSender) {
@@ -230,6 +249,11 @@ export class MessageWithReceipt extends OutgoingMessage {
 
   get wantsId(): boolean {
     return true;
+  }
+
+  override moveTo(key: string, shardId: number): void {
+    super.moveTo(key, shardId);
+    this.shardId = shardId;
   }
 
   accepted(id: string): void {

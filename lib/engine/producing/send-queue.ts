@@ -6,6 +6,7 @@ interface Sendable {
   readonly size: number;
   /** Those with conditions are written by scripts of their own, and make batches of their own. */
   readonly conditions: object | undefined;
+  readonly isUncertain?: boolean;
 }
 
 /** The lane over which a stream is written, as far as its queue knows it. */
@@ -98,11 +99,41 @@ export class SendQueue<T extends Sendable> {
   waitsIn: Lane | undefined;
   /** Another node serves the stream: nothing more is written until every batch in flight is back. */
   isHeld = false;
+  /**
+   * Its shard is closed, or its producer looks how many shards the stream has now: what waits may go to another shard, so that
+   * nothing is written but what {@link mustAsk}.
+   */
+  isClosed = false;
   /** Redirections, and refusals for its slot alone, in a row. */
   redirections = 0;
 
-  constructor(streamKey: string) {
+  /** The stream that it is a shard of, where the number of shards may change. */
+  readonly sharded: object | undefined;
+
+  constructor(streamKey: string, sharded?: object) {
     this.streamKey = streamKey;
+    this.sharded = sharded;
+  }
+
+  /** Whether the oldest batch may be stored, and the server remembers it: only a repetition tells. */
+  mustAsk(isRemembered: boolean): boolean {
+    const entries = this.#repeats[0]?.entries ?? [];
+    return entries.some(
+      ({ isUncertain, conditions }) => isUncertain === true && (isRemembered || conditions !== undefined),
+    );
+  }
+
+  /** The first of what waits. */
+  peek(): T | undefined {
+    return this.#repeats[0]?.entries[0] ?? this.#waiting[this.#head];
+  }
+
+  /** Everything that waits, in order; nothing is left. */
+  takeAll(): T[] {
+    const all = [...this.#repeats.flatMap(({ entries }) => entries), ...this.#waiting.slice(this.#head)];
+    this.#repeats = [];
+    this.#cut([]);
+    return all;
   }
 
   get hasWork(): boolean {

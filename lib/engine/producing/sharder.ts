@@ -1,3 +1,4 @@
+import { CallbackError } from '../../errors.js';
 import { check } from '../../shared/option-checks.js';
 import type { Sharder } from '../options/options.js';
 
@@ -79,6 +80,49 @@ export class KeyHashSharder implements Sharder {
 
   shardOf(streamKey: string, key: string | undefined): number {
     return key === undefined ? this.#keyless.shardOf(streamKey) : fnv1a(key) % this.shards;
+  }
+}
+
+/** What a shard is chosen by. */
+export interface Shardable {
+  readonly streamKey: string;
+  readonly key: string | undefined;
+  /** Of its deduplication. */
+  readonly id: string | undefined;
+  readonly payload: string | Uint8Array;
+}
+
+/** @throws CallbackError when the sharder failed, InvalidOptionError when it has chosen no shard */
+export function chooseShard(sharder: Sharder, { streamKey, key, id, payload }: Shardable): number {
+  // In turn or by chance, messages with the same id would land in different shards, where they are not compared.
+  if (id !== undefined && (key === undefined || !isByKey(sharder)) && Number.isInteger(sharder.shards))
+    return fnv1a(id) % sharder.shards;
+  let shard: number;
+  try {
+    shard = sharder.shardOf(streamKey, key, payload);
+  } catch (error) {
+    throw new CallbackError('sharder.shardOf()', error);
+  }
+  check.integer('sharder.shardOf()', shard, 0, Number.isInteger(sharder.shards) ? sharder.shards - 1 : undefined);
+  return shard;
+}
+
+/** Whether the key decides about the shard; of a sharder of the application it is unknown, and presumed. */
+function isByKey(sharder: Sharder): boolean {
+  return !(sharder instanceof RoundRobinSharder) && !(sharder instanceof PseudoRandomSharder);
+}
+
+/** The same sharder with another number of shards; undefined for one of the application, which has its own rules. */
+export function resized(sharder: Sharder, shards: number): Sharder | undefined {
+  switch (sharder.constructor) {
+    case KeyHashSharder:
+      return new KeyHashSharder(shards);
+    case RoundRobinSharder:
+      return new RoundRobinSharder(shards);
+    case PseudoRandomSharder:
+      return new PseudoRandomSharder(shards);
+    default:
+      return undefined;
   }
 }
 

@@ -17,6 +17,7 @@ import { MAX_SCRIPT_FIELDS } from '../../redis/scripts/append-batch.js';
 import { toPublicError } from '../../redis/commands/redis-error.js';
 import { timeInIds } from '../../redis/commands/entry-id.js';
 import type { TimestampFormat } from '../../redis/commands/entry-id.js';
+import type { LayoutCommands } from '../../redis/commands/layouts.js';
 import type { AppendCommands, AppendConditions } from '../../redis/commands/stream-commands.js';
 import {
   bytesOf,
@@ -33,15 +34,18 @@ import { Receipt } from '../messages/receipt.js';
 import { SendPromise } from '../messages/send-promise.js';
 import { shardKey } from '../messages/stream-message.js';
 import { check } from '../../shared/option-checks.js';
-import type { Sharder } from '../options/options.js';
 import type { ResolvedProducerOptions } from '../options/resolve-options.js';
 import type { GuardedTelemetry } from '../telemetry/guarded-telemetry.js';
 import type { SentMessageKind } from '../telemetry/telemetry.js';
-import { PseudoRandomSharder, RoundRobinSharder, fnv1a } from './sharder.js';
+import { shardIdsOf } from '../sharding/layout-changes.js';
+import { ShardRouter } from './shard-router.js';
+import { chooseShard, resized } from './sharder.js';
 import { WritePipeline } from './write-pipeline.js';
 
 export interface ProducerEnvironment {
   readonly appending: AppendCommands;
+  /** Without it the number of shards is fixed. */
+  readonly layouts?: LayoutCommands;
   readonly messageField: string;
   readonly timestampFormat: TimestampFormat;
   /** See {@link WriteBatch.acceptsMilliseconds}. */
@@ -80,6 +84,7 @@ export class StreamProducer extends EventEmitter<{ error: [error: RedisStreamsEr
   readonly #options: ResolvedProducerOptions;
   readonly #environment: ProducerEnvironment;
   readonly #pipeline: WritePipeline;
+  readonly #router: ShardRouter | undefined;
   readonly #maxPayload: number;
   readonly #sender: MessageSender;
   #hasWarnedOfNanoseconds = false;
@@ -131,7 +136,12 @@ export class StreamProducer extends EventEmitter<{ error: [error: RedisStreamsEr
       onScheduled: ({ streamKey: key, conditions }) => {
         if (conditions?.due) environment.onScheduled?.(key, conditions.due, this.#report);
       },
+      onClosed: (sharded) => this.#router?.onClosed(sharded),
     });
+    const { sharder } = options;
+    const { layouts, logger } = environment;
+    if (layouts && sharder && resized(sharder, sharder.shards))
+      this.#router = new ShardRouter({ sharder, layouts, pipeline: this.#pipeline, logger });
   }
 
   /** Messages that are queued and not yet accepted. */
@@ -146,7 +156,8 @@ export class StreamProducer extends EventEmitter<{ error: [error: RedisStreamsEr
   keysOf(streamKey: string): string[] {
     const { sharder } = this.#options;
     if (!sharder) return [streamKey];
-    return Array.from({ length: sharder.shards }, (_, shardId) => shardKey(streamKey, shardId, true));
+    const { first = 0, sharder: { shards } = sharder } = this.#router?.of(streamKey) ?? {};
+    return shardIdsOf({ first, shards }).map((shardId) => shardKey(streamKey, shardId, true));
   }
 
   /** Sends to the stream that the producer was created for. See {@link sendTo}. */
@@ -364,6 +375,10 @@ export class StreamProducer extends EventEmitter<{ error: [error: RedisStreamsEr
     const send = onSettled
       ? new MessageWithoutReceipt(content, onSettled, this.#placeFor(streamKey, shardId))
       : new MessageWithReceipt(content, streamKey, shardId, this.#sender);
+    if (this.#router) {
+      send.sharded = this.#router.of(streamKey);
+      send.shardedBy = options?.key;
+    }
     this.#pipeline.push(send);
     return send;
   }
@@ -409,19 +424,10 @@ export class StreamProducer extends EventEmitter<{ error: [error: RedisStreamsEr
   #shardOf(streamKey: string, payload: Payload, options: SendOptions | undefined): number {
     const { sharder } = this.#options;
     if (!sharder) return 0;
-    const key = options?.key;
-    // In turn or by chance, messages with the same id would land in different shards, where they are not compared.
+    const routed = this.#router?.of(streamKey);
     const id = options?.deduplication?.id;
-    if (id !== undefined && (key === undefined || !isByKey(sharder)) && Number.isInteger(sharder.shards))
-      return fnv1a(id) % sharder.shards;
-    let shard: number;
-    try {
-      shard = sharder.shardOf(streamKey, key, payload);
-    } catch (error) {
-      throw new CallbackError('sharder.shardOf()', error);
-    }
-    check.integer('sharder.shardOf()', shard, 0, Number.isInteger(sharder.shards) ? sharder.shards - 1 : undefined);
-    return shard;
+    const shard = chooseShard(routed?.sharder ?? sharder, { streamKey, key: options?.key, id, payload });
+    return routed ? routed.first + shard : shard;
   }
 
   readonly #onEnqueueSettled = (error: RedisStreamsError | undefined): void => {
@@ -466,11 +472,6 @@ export class StreamProducer extends EventEmitter<{ error: [error: RedisStreamsEr
       this.#unlogged = 0;
     });
   }
-}
-
-/** Whether the key decides about the shard; of a sharder of the application it is unknown, and presumed. */
-function isByKey(sharder: Sharder): boolean {
-  return !(sharder instanceof RoundRobinSharder) && !(sharder instanceof PseudoRandomSharder);
 }
 
 /** Which option of a message needs a script. */

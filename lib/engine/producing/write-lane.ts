@@ -31,6 +31,8 @@ export interface LanePipeline {
   deadlineOf(message: OutgoingMessage): number;
   /** Lets a stream wait for its turn in the lane of the node that serves it now. */
   enqueue(stream: StreamQueue): void;
+  /** Whether nothing more may be written to the stream, whose shard was closed. */
+  isOver(stream: StreamQueue): boolean;
   /** Nothing of the stream is left. */
   forget(stream: StreamQueue): void;
 }
@@ -170,7 +172,7 @@ export class WriteLane {
 
   /** A stream may be served by another node by now; it follows when nothing of it is in flight here. */
   #mustLeave(stream: StreamQueue): boolean {
-    if (stream.isHeld) return true;
+    if (stream.isHeld || this.#pipeline.isOver(stream)) return true;
     // After a redirection one batch goes alone: while its slot is being migrated, a node may refuse it and take the next one.
     if (stream.redirections > 0 && stream.inFlight > 0) return true;
     if (this.#pipeline.writer.laneOf(stream.streamKey) === this.name)
@@ -226,7 +228,8 @@ export class WriteLane {
       stream.redirections = 0;
     } else {
       this.#repeat(written, repeats, outcomes, isBroken);
-      if (concernsStreamOnly(outcomes)) stream.isHeld = true;
+      if (stream.isClosed && !isBroken) stream.redirections = 0;
+      else if (concernsStreamOnly(outcomes)) stream.isHeld = true;
       else if (!(isRevoked && batch.mustRevoke)) this.#isPaused = true;
     }
     this.#end(batch);
@@ -289,6 +292,7 @@ export class WriteLane {
 
   #streamIsBack(stream: StreamQueue): void {
     if (stream.isHeld) void this.#release(stream);
+    else if (stream.isClosed && this.#pipeline.isOver(stream)) return;
     else if (stream.isDone) this.#pipeline.forget(stream);
     else if (!stream.waitsIn) this.#pipeline.enqueue(stream);
   }

@@ -19,7 +19,13 @@ import type { Deferred } from '../../shared/deferred.js';
 import { entryIdTime } from '../../redis/commands/entry-id.js';
 import type { TimestampFormat } from '../../redis/commands/entry-id.js';
 import { TooFewReplicas } from '../../redis/commands/replication.js';
-import { classifyRedisError, isTransient, toPublicError, wasSent } from '../../redis/commands/redis-error.js';
+import {
+  classifyRedisError,
+  isShardClosed,
+  isTransient,
+  toPublicError,
+  wasSent,
+} from '../../redis/commands/redis-error.js';
 import type {
   AppendConditions,
   AppendOutcomes,
@@ -28,7 +34,7 @@ import type {
   WriteBatch,
 } from '../../redis/commands/stream-commands.js';
 import { largestPart } from '../messages/outgoing-message.js';
-import type { FlushRound, OutgoingMessage } from '../messages/outgoing-message.js';
+import type { FlushRound, OutgoingMessage, ShardedStream } from '../messages/outgoing-message.js';
 import type { Delivery } from '../options/options.js';
 import { HAS_MILLISECONDS } from '../../redis/scripts/entry-ids.js';
 import { UnexpectedReply } from '../../redis/wire/resp-reader.js';
@@ -54,6 +60,8 @@ export interface WritePipelineOptions {
   readonly trim: TrimLimit;
   /** Redis has a message that waits beside its stream. */
   readonly onScheduled?: (message: OutgoingMessage) => void;
+  /** A shard is closed: {@link WritePipeline.takeAll} follows when it is known to which shards its messages go now. */
+  readonly onClosed?: (sharded: ShardedStream) => void;
 }
 
 /** Lifetime of a producer's memory on the server, which counts by the server's clock: that may jump. */
@@ -79,6 +87,8 @@ export class WritePipeline implements LanePipeline {
   readonly #closing = new AbortController();
   readonly #streams = new Map<string, StreamQueue>();
   readonly #lanes = new Map<string, WriteLane>();
+  /** Streams of which nothing is written, see {@link hold}. */
+  readonly #held = new Set<ShardedStream>();
   /** Streams that got their first message in this turn. */
   #fresh: StreamQueue[] = [];
   #batches = 0;
@@ -133,7 +143,58 @@ export class WritePipeline implements LanePipeline {
     // Messages of one turn share their deadline: reading the clock would be a tenth of all the work on a message here.
     if (!this.#isScheduled) this.#schedule(timeout);
     message.deadline = this.#deadline;
-    this.#streamOf(message.streamKey).push(message);
+    this.#streamOf(message).push(message);
+  }
+
+  /** Writes nothing more to the shards of a stream, until {@link takeAll}. */
+  hold(sharded: ShardedStream): void {
+    this.#held.add(sharded);
+    for (const queue of this.#queuesOf(sharded)) queue.isClosed = true;
+  }
+
+  /** Whether no message of the stream is in flight any more, or may be stored. */
+  isBack(sharded: ShardedStream): boolean {
+    return this.#queuesOf(sharded).every((queue) => this.#isBack(queue));
+  }
+
+  /** Milliseconds until the first message of the stream that is held has failed. */
+  timeLeft(sharded: ShardedStream): number {
+    const firsts = this.#queuesOf(sharded).flatMap((queue) => queue.peek() ?? []);
+    return Math.max(0, Math.min(...firsts.map((message) => this.deadlineOf(message))) - monotonicNow());
+  }
+
+  /** Takes out what is held of the stream, in the order of each shard. It still counts, and must come back by {@link pushAgain}. */
+  takeAll(sharded: ShardedStream): OutgoingMessage[] {
+    this.#held.delete(sharded);
+    return this.#queuesOf(sharded).flatMap((queue) => {
+      this.#streams.delete(queue.streamKey);
+      this.#fresh = this.#fresh.filter((fresh) => fresh !== queue);
+      return queue.takeAll();
+    });
+  }
+
+  pushAgain(message: OutgoingMessage): void {
+    if (!this.#isScheduled) this.#schedule(this.#options.timeout);
+    this.#streamOf(message).push(message);
+  }
+
+  /** Fails what is held of the stream and has waited for long enough, or all of it when the failure is final. */
+  expire(sharded: ShardedStream, failure: Error, isFinal: boolean): void {
+    const isOver = isFinal || this.#closing.signal.aborted;
+    for (const queue of this.#queuesOf(sharded).filter((each) => this.#isBack(each))) {
+      for (const message of queue.takeAll()) {
+        if (isOver || monotonicNow() >= this.deadlineOf(message)) this.#fail(message, failure);
+        else queue.push(message);
+      }
+    }
+  }
+
+  #isBack(queue: StreamQueue): boolean {
+    return queue.inFlight === 0 && this.isOver(queue);
+  }
+
+  #queuesOf(sharded: ShardedStream): StreamQueue[] {
+    return [...this.#streams.values()].filter((queue) => queue.sharded === sharded);
   }
 
   /** Resolves when everything pushed before has been accepted or has failed. */
@@ -215,6 +276,10 @@ export class WritePipeline implements LanePipeline {
     return entries[0]?.conditions === undefined && (producer !== undefined || timestampFormat === 'ns');
   }
 
+  isOver(stream: StreamQueue): boolean {
+    return stream.isClosed && !stream.mustAsk(this.#options.producer !== undefined);
+  }
+
   withoutTooLarge(batch: MessageBatch): MessageBatch {
     const limit = this.writer.payloadLimit(batch.stream.streamKey) ?? Infinity;
     if (batch.size <= limit) return batch;
@@ -237,6 +302,7 @@ export class WritePipeline implements LanePipeline {
       const outcome = outcomes ? (outcomes[index] ?? new Error('no outcome')) : '';
       if (typeof outcome === 'string') this.#accept(message, outcome);
       else if (outcome instanceof TooFewReplicas) this.#fail(message, this.#replicasMissing(message, outcome));
+      else if (message.sharded && isShardClosed(outcome)) repeats.push(this.#closed(batch, message));
       else if (this.#mustRepeat(message, outcome, isLast ? 0 : this.#lastAttempt(batch, message), batch))
         repeats.push(message);
       else this.#fail(message, outcome);
@@ -252,15 +318,16 @@ export class WritePipeline implements LanePipeline {
 
   forget(stream: StreamQueue): void {
     // Messages may have come in this turn, between its last settlement and now.
-    if (stream.isDone) this.#streams.delete(stream.streamKey);
+    if (stream.isDone && this.#streams.get(stream.streamKey) === stream) this.#streams.delete(stream.streamKey);
     const { lane } = stream;
     if (lane?.isIdle) this.#lanes.delete(lane.name);
   }
 
-  #streamOf(streamKey: string): StreamQueue {
+  #streamOf({ streamKey, sharded }: OutgoingMessage): StreamQueue {
     let stream = this.#streams.get(streamKey);
     if (!stream) {
-      stream = new SendQueue(streamKey);
+      stream = new SendQueue(streamKey, sharded);
+      stream.isClosed = sharded !== undefined && this.#held.has(sharded);
       this.#streams.set(streamKey, stream);
     }
     if (!stream.hasWork && !stream.waitsIn) this.#fresh.push(stream);
@@ -281,7 +348,7 @@ export class WritePipeline implements LanePipeline {
     this.#fresh = [];
     const lanes = new Set<WriteLane>();
     for (const stream of fresh) {
-      if (stream.waitsIn || stream.isHeld) continue;
+      if (stream.waitsIn || stream.isHeld || this.isOver(stream)) continue;
       const lane = this.#laneOf(stream);
       lane.add(stream);
       lanes.add(lane);
@@ -315,6 +382,14 @@ export class WritePipeline implements LanePipeline {
     if (isUncertain) message.isUncertain = true;
     if (this.#closing.signal.aborted || monotonicNow() >= deadline) return false;
     return !isUncertain || this.#options.delivery !== 'at-most-once';
+  }
+
+  #closed({ stream }: MessageBatch, message: OutgoingMessage): OutgoingMessage {
+    stream.isClosed = true;
+    // What the server remembers was not stored by an earlier attempt either.
+    if (this.#options.producer !== undefined || message.conditions) message.isUncertain = false;
+    this.#options.onClosed?.(message.sharded as ShardedStream);
+    return message;
   }
 
   #accept(message: OutgoingMessage, id: string): void {

@@ -9,6 +9,7 @@ import { Dispatcher } from '../../engine/settling/dispatcher.js';
 import type { ConsumerMode } from '../../engine/options/consumer-mode.js';
 import { resolveConsumerOptions } from '../../engine/options/resolve-options.js';
 import type { ResolvedConsumerOptions } from '../../engine/options/resolve-options.js';
+import { LayoutGate } from '../../engine/consuming/ownership/layout-gate.js';
 import { ShardOwnership } from '../../engine/consuming/ownership/shard-ownership.js';
 import { StreamAssignment } from '../../engine/consuming/stream-assignment.js';
 import type { StreamSearchOptions } from '../../engine/consuming/stream-search.js';
@@ -70,6 +71,7 @@ export class HandlerConsumer {
   readonly #consumer: ResolvedConsumerOptions;
   readonly #session: ConsumerSession;
   readonly #ownership: ShardOwnership | undefined;
+  readonly #gate: LayoutGate | undefined;
   readonly #assignment: StreamAssignment;
   readonly #dispatcher: Dispatcher;
   readonly #scopes = new StreamScopes();
@@ -112,7 +114,8 @@ export class HandlerConsumer {
         onError,
       });
     }
-    this.#assignment = new StreamAssignment(this.#ownership ?? this.#session, onError, this.#searchFor(given));
+    if (this.#ownership) this.#gate = new LayoutGate(this.#ownership, onError);
+    this.#assignment = new StreamAssignment(this.#gate ?? this.#session, onError, this.#searchFor(given));
     this.#dispatcher = new Dispatcher({
       session: this.#session,
       concurrency,
@@ -184,6 +187,7 @@ export class HandlerConsumer {
   async close(timeout: number): Promise<void> {
     const deadline = monotonicNow() + timeout;
     await this.#assignment.close();
+    await this.#gate?.close();
     await this.#ownership?.close();
     const running = await this.#dispatcher.close(deadline);
     if (running > 0) this.#reporter.failed(new ShutdownTimeoutError(running, timeout));

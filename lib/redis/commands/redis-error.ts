@@ -10,6 +10,7 @@ import {
   ServerReplyError,
   WrongTypeError,
 } from '../../errors.js';
+import { IS_CLOSED } from '../scripts/shard-layouts.js';
 import { ConnectionLost, ProtocolError, ReplyError } from '../wire/resp-reader.js';
 
 /**
@@ -160,6 +161,11 @@ export function areScriptsDenied(error: unknown): boolean {
   if (!(error instanceof ReplyError)) return false;
   if (UNKNOWN_COMMAND.test(error.message)) return true;
   return ['permission', 'unsupported'].includes(classifyRedisError(error)) && NAMES_SCRIPTS.test(error.message);
+}
+
+/** Whether Redis refused to append because the shard was closed: the entry is not in it, and never will be. */
+export function isShardClosed(error: unknown): boolean {
+  return error instanceof ReplyError && error.message.startsWith(IS_CLOSED);
 }
 
 /** Whether doing the same again later can help. */

@@ -12,6 +12,7 @@ import type { ReplicaWait } from './replication.js';
 import { RedisReadCommands } from './read.js';
 import { RedisClockCommands, ServerClock } from './server-clock.js';
 import type { ServerFeatures } from './server-features.js';
+import { RedisLayoutCommands } from './shard-layouts.js';
 import { RedisOwnershipCommands } from './shard-leases.js';
 import type { StreamCommands } from './stream-commands.js';
 
@@ -42,6 +43,7 @@ export function redisStreamCommands(
     answers: new RedisAnswerCommands(sender),
     clock: new RedisClockCommands(sender, clock),
     delayed: new RedisDelayedCommands(sender),
+    layouts: new RedisLayoutCommands(sender),
     ownership: new RedisOwnershipCommands(sender),
   };
 }

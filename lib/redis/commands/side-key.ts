@@ -24,6 +24,8 @@ const FEATURES = Object.freeze({
   /** The consumers of a group that share its shards, and how many each of them owns. */
   members: "shardOwnership 'owned'",
   shares: "shardOwnership 'owned'",
+  /** How many shards the stream has, and had. */
+  layout: 'setShards()',
   /** How many messages a group has handled in a span of time. */
   rate: "a rateLimit with scope 'group'",
   /** That a group is paused. */

@@ -3,6 +3,7 @@ import type { AppendOutcomes } from '../wire/append-reply.js';
 import type { AppendRequest } from '../wire/resp-writer.js';
 import type { StreamEntry, StreamPage } from '../wire/stream-entry.js';
 import type { TimestampFormat } from './entry-id.js';
+import type { LayoutCommands } from './layouts.js';
 import type { HeldLease, OwnershipCommands } from './shard-owners.js';
 import type { SideKeyKind } from './side-key.js';
 
@@ -18,6 +19,7 @@ export interface StreamCommands {
   readonly clock: ClockCommands;
   readonly delayed: DelayedCommands;
   readonly ownership: OwnershipCommands;
+  readonly layouts: LayoutCommands;
 }
 
 export type { AppendOutcomes, AppendRequest, StreamEntry, StreamPage };

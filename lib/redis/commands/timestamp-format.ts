@@ -1,3 +1,4 @@
+import { LAST_POSSIBLE_ID } from '../scripts/shard-layouts.js';
 import type { CommandSender } from './command-sender.js';
 import { timestampFormatOf } from './entry-id.js';
 import type { TimestampFormat } from './entry-id.js';
@@ -10,7 +11,10 @@ const UNTOLD: TimestampFormat = 'ms';
 /** What the times of a stream are counted in, by its last id. @param key with its prefix */
 export async function timestampFormatIn(sender: CommandSender, key: string): Promise<TimestampFormat> {
   try {
-    return timestampFormatOf(parseStreamInfo(await sender.text(key, ['XINFO', 'STREAM', key])).lastGeneratedId);
+    const { lastGeneratedId, lastId } = parseStreamInfo(await sender.text(key, ['XINFO', 'STREAM', key]));
+    // The last generated id of a shard that was closed tells nothing about its entries.
+    if (lastGeneratedId !== LAST_POSSIBLE_ID) return timestampFormatOf(lastGeneratedId);
+    return lastId === undefined ? UNTOLD : timestampFormatOf(lastId);
   } catch (error) {
     if (['stream-gone', 'permission', 'unsupported'].includes(classifyRedisError(error))) return UNTOLD;
     throw error;

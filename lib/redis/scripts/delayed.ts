@@ -1,6 +1,7 @@
 import { DEDUPLICATION } from './deduplication.js';
 import { HAS_MILLISECONDS, LAST_ID, NANOSECOND_IDS } from './entry-ids.js';
 import { script } from './script.js';
+import { IS_CLOSED, LAST_POSSIBLE_ID } from './shard-layouts.js';
 
 /*
  * Delayed messages of one stream or shard, in three keys beside it:
@@ -32,7 +33,7 @@ end`;
  * the time, for how long the send may be repeated, within, lifetime of the record, kind and value of the trim limit, format of
  * the time, names and values. Returns the id. A repetition finds the message where it is.
  *
- * A stream that does not exist is created, without an entry: consumers find shards by their streams, and move what waits for
+ * Nothing is scheduled beside a shard that is closed. A stream that does not exist is created, without an entry: consumers find shards by their streams, and move what waits for
  * those that they have found. Where that is not permitted, it is left to the first append.
  */
 export const SCHEDULE = script(
@@ -46,6 +47,7 @@ local due = redis.call('ZSCORE', KEYS[2], token)
 if due then return idOf(due) end
 local forgotten = redis.call('ZSCORE', KEYS[4], token)
 if forgotten then return idOf(ARGV[2] == 'at' and ARGV[3] or forgotten - ARGV[4] + ARGV[3]) end
+if lastId() == '${LAST_POSSIBLE_ID}' then return redis.error_reply('${IS_CLOSED}') end
 if ARGV[9] == 'ns' then
   local isOther, failure = hasMilliseconds()
   if isOther then failure = redis.error_reply('${HAS_MILLISECONDS}') end

@@ -120,7 +120,7 @@ export class ShardOwnership {
   async add(partitions: readonly Partition[], isAllNew: boolean): Promise<void> {
     const known = new Set(this.partitions.current.map(({ key }) => key));
     const added = partitions.filter(({ key }) => !known.has(key));
-    for (const partition of added) await this.#fixStart(partition, isAllNew);
+    for (const partition of added) await this.fixStart(partition, isAllNew);
     this.partitions.add(added);
     this.#roundSoon();
   }
@@ -181,7 +181,8 @@ export class ShardOwnership {
     }
   }
 
-  async #fixStart(partition: Partition, isAllNew: boolean): Promise<void> {
+  /** Before the partition is read, or before it is shared with the group. */
+  async fixStart(partition: Partition, isAllNew: boolean): Promise<void> {
     const { control } = this.environment;
     try {
       await fixGroupStart(partition, isAllNew, { ...this.options, control: control.reading, groups: control.groups });

@@ -1,0 +1,41 @@
+import { ShardsBusyError } from '../../errors.js';
+import type { StreamCommands } from '../../redis/commands/stream-commands.js';
+import { probeShards } from '../consuming/shard-discovery.js';
+import { shardKey } from '../messages/stream-message.js';
+import { endChange, settledLayouts, shardIdsOf } from '../sharding/layout-changes.js';
+
+/** The most shards that a sharder can have. */
+export const MAX_SHARDS = 65_536;
+
+type LayoutManaging = Pick<StreamCommands, 'layouts' | 'reading' | 'delayed'>;
+
+/**
+ * Sets the number of shards, in steps that anyone can repeat if this process dies: the change is noted beside the stream, the new shards
+ * are created, the old ones are closed, and the new ones become those of new messages. A change that is under way is ended first.
+ */
+export async function setShards(streamKey: string, shards: number, commands: LayoutManaging): Promise<void> {
+  const { layouts, reading } = commands;
+  for (;;) {
+    const known = await settledLayouts(streamKey, layouts);
+    const last = known.at(-1);
+    if (last?.shards === shards) return;
+    const found = known.length > 0 ? 0 : Math.max(-1, ...(await probeShards(streamKey, reading))) + 1;
+    await requireNothingDelayed(streamKey, last ? shardIdsOf(last) : shardIdsOf({ first: 0, shards: found }), commands);
+    const begun = await layouts.begin(streamKey, found, shards);
+    if (!begun.pending) continue;
+    await endChange(streamKey, begun.layouts, begun.pending, layouts);
+    if (begun.pending.layout.shards === shards) return;
+  }
+}
+
+/** The keys of delayed messages are not stored, so that nobody knows to which of the new shards they belong. */
+async function requireNothingDelayed(
+  streamKey: string,
+  shardIds: readonly number[],
+  { delayed }: LayoutManaging,
+): Promise<void> {
+  const keys = shardIds.map((id) => shardKey(streamKey, id, true));
+  const areWaiting = await Promise.all(keys.map((key) => delayed.isWaiting(key)));
+  const busy = keys.filter((_, index) => areWaiting[index]);
+  if (busy.length > 0) throw new ShardsBusyError(streamKey, busy);
+}

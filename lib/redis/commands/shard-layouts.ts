@@ -1,0 +1,63 @@
+import { UnsupportedOperationError } from '../../errors.js';
+import type { Script } from '../scripts/script.js';
+import { BEGIN_LAYOUT, CLOSE_SHARD, END_LAYOUT, LOOK_AT_LAYOUTS, OPEN_SHARD } from '../scripts/shard-layouts.js';
+import type { CommandArgument } from '../wire/resp-writer.js';
+import type { CommandSender } from './command-sender.js';
+import type { LayoutCommands, LayoutLook, PendingLayout, ShardLayout, StreamLayouts } from './layouts.js';
+
+/** How many shards a stream has, beside the stream; and the end of a shard, in the shard itself. */
+export class RedisLayoutCommands implements LayoutCommands {
+  readonly #sender: CommandSender;
+
+  constructor(sender: CommandSender) {
+    this.#sender = sender;
+  }
+
+  async look(streamKey: string, { notes = 0, timeout }: LayoutLook = {}): Promise<StreamLayouts> {
+    const key = this.#keyOf(streamKey);
+    if (timeout !== undefined) await this.#sender.router.ready(key, timeout);
+    return parseLayouts(await this.#run(LOOK_AT_LAYOUTS, key, [notes]));
+  }
+
+  async begin(streamKey: string, found: number, shards: number): Promise<StreamLayouts> {
+    return parseLayouts(await this.#run(BEGIN_LAYOUT, this.#keyOf(streamKey), [found, shards]));
+  }
+
+  async open(shardKey: string): Promise<void> {
+    await this.#run(OPEN_SHARD, this.#sender.key(shardKey), []);
+  }
+
+  async close(shardKey: string): Promise<void> {
+    await this.#run(CLOSE_SHARD, this.#sender.key(shardKey), []);
+  }
+
+  async end(streamKey: string, { name }: PendingLayout): Promise<StreamLayouts> {
+    return parseLayouts(await this.#run(END_LAYOUT, this.#keyOf(streamKey), [name]));
+  }
+
+  #keyOf(streamKey: string): string {
+    return this.#sender.sideKey('layout', streamKey);
+  }
+
+  async #run(script: Script, key: string, args: readonly CommandArgument[]): Promise<unknown> {
+    const scripted = await this.#sender.run(script, key, args);
+    if (scripted) return scripted.reply;
+    const rule = 'needs scripts (EVAL, EVALSHA), which are not permitted here';
+    throw new UnsupportedOperationError('setShards()', rule);
+  }
+}
+
+function parseLayouts(reply: unknown): StreamLayouts {
+  const [list, pending, now] = reply as [string, string, string];
+  const layouts = list === '' ? [] : list.split(',').map(parseLayout);
+  const began = Number(pending.split(':')[2]);
+  return {
+    layouts,
+    pending: pending === '' ? undefined : { name: pending, layout: parseLayout(pending), age: Number(now) - began },
+  };
+}
+
+function parseLayout(text: string): ShardLayout {
+  const [first, shards] = text.split(':').map(Number) as [number, number];
+  return { first, shards };
+}

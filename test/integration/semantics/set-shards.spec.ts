@@ -1,0 +1,219 @@
+import { describe, expect, it } from '@jest/globals';
+
+import { KeyHashSharder, RoundRobinSharder } from '../../../lib/index.js';
+import type { ProducerOptions, StreamProducer } from '../../../lib/index.js';
+import { uniqueName } from '../../support/redis.js';
+import { ShardRecorder } from '../../support/shard-recorder.js';
+import { useStreams } from '../../support/streams.js';
+import { until } from '../../support/until.js';
+
+const streams = useStreams();
+
+/** Sends the numbers 0, 1, … of each of its keys, in order, until it is stopped. */
+class KeyedLoad {
+  sent = 0;
+  readonly #failures: unknown[] = [];
+  #isSending = true;
+  readonly #done: Promise<void>;
+  readonly #recorder: ShardRecorder;
+
+  constructor(producer: StreamProducer, recorder: ShardRecorder, name: string, keys: number) {
+    this.#recorder = recorder;
+    this.#done = this.#run(producer, name, keys);
+  }
+
+  async #run(producer: StreamProducer, name: string, keys: number): Promise<void> {
+    for (let round = 0; this.#isSending; round += 1) {
+      // The consumers must be able to follow, on a slow machine too.
+      await until(
+        'the consumers follow',
+        () => !this.#isSending || this.sent < this.#recorder.handled.length + 400,
+        60_000,
+      );
+      const sends = Array.from({ length: keys }, (_, index) => {
+        const key = `${name}${index}`;
+        return producer.send(`${key}:${round}`, { key });
+      });
+      // Several rounds are in flight, so that a change meets messages in every state.
+      const settled = Promise.all(sends).then(
+        () => (this.sent += keys),
+        (error: unknown) => this.#failures.push(error),
+      );
+      if (round % 5 === 0) await settled;
+      else await new Promise(setImmediate);
+    }
+    await producer.flush();
+  }
+
+  async stop(): Promise<void> {
+    this.#isSending = false;
+    await this.#done;
+    expect(this.#failures).toEqual([]);
+  }
+}
+
+/** Handlings of a key that are not the number behind the last one. */
+function outOfOrder(recorder: ShardRecorder): string[] {
+  const last = new Map<string, number>();
+  return recorder.handled.flatMap(({ text, shardId, id }) => {
+    const [key = '', number] = text.split(':');
+    const expected = (last.get(key) ?? -1) + 1;
+    last.set(key, Number(number));
+    return Number(number) === expected ? [] : [`${text} in place of ${expected}, shard ${shardId}, ${id}`];
+  });
+}
+
+describe('setShards()', () => {
+  it.each<[string, ProducerOptions]>([
+    ['at-least-once', {}],
+    ['exactly-once', { delivery: 'exactly-once' }],
+  ])(
+    'from 4 to 12 to 3 to 7 shards under load, %s: keys in order, nothing lost, nothing twice',
+    async (_, options) => {
+      const stream = uniqueName('stream');
+      const recorder = new ShardRecorder();
+      const streamer = await streams.connect();
+      const other = await streams.connect();
+      const join = async (): ReturnType<ShardRecorder['join']> =>
+        recorder.join(await streams.connect(), stream, { shards: 4 });
+      const members = [await join(), await join()];
+      const loads = [];
+      for (const [index, each] of [streamer, other].entries()) {
+        const producer = await each.createProducer(stream, { ...options, sharder: new KeyHashSharder(4) });
+        loads.push(new KeyedLoad(producer, recorder, `p${index}k`, 20));
+      }
+      const manager = await streamer.createManager();
+      for (const shards of [12, 3, 7]) {
+        const before = recorder.handled.length;
+        await until('some are handled', () => recorder.handled.length > before + 300, 30_000);
+        await manager.setShards(stream, shards);
+        members.push(await join());
+      }
+      const owned = (): number[] => members.flatMap((member) => [...member.owned]).sort((a, b) => a - b);
+      await until('the last layout is shared', () => owned().join() === '19,20,21,22,23,24,25', 60_000);
+      await Promise.all(loads.map((load) => load.stop()));
+      const sent = loads.reduce((sum, load) => sum + load.sent, 0);
+      await until('all are handled', () => recorder.handled.length >= sent, 60_000);
+      expect(outOfOrder(recorder)).toEqual([]);
+      expect(recorder.repeated).toEqual([]);
+      expect(recorder.handled.length).toBe(sent);
+      expect(members.flatMap(({ errors }) => errors)).toEqual([]);
+      await Promise.all(members.map(({ consumer }) => consumer.end()));
+    },
+    120_000,
+  );
+
+  it('two changes at the same time: one after the other, and the stream has one of the numbers', async () => {
+    const stream = uniqueName('stream');
+    const streamer = await streams.connect();
+    const producer = await streamer.createProducer(stream, { sharder: new KeyHashSharder(2) });
+    await producer.send('1', { key: 'a' });
+    const managers = await Promise.all([streamer.createManager(), (await streams.connect()).createManager()]);
+    await Promise.all(managers.map((manager, index) => manager.setShards(stream, 3 + index)));
+    const receipt = await producer.send('2', { key: 'a' });
+    const layouts = await streams.redis.hget(`nrs:{${stream}}:layout:${stream}`, 'layouts');
+    expect(['0:2,2:3,5:4', '0:2,2:4,6:3']).toContain(layouts);
+    expect(receipt.shardId).toBeGreaterThanOrEqual(layouts === '0:2,2:3,5:4' ? 5 : 6);
+  });
+
+  it('ends a change whose process has died: a send that waits for it passes', async () => {
+    const stream = uniqueName('stream');
+    const streamer = await streams.connect();
+    const producer = await streamer.createProducer(stream, { sharder: new KeyHashSharder(2) });
+    await producer.send('1', { key: 'a' });
+    await streams.redis.hset(`nrs:{${stream}}:layout:${stream}`, 'layouts', '0:2', 'pending', '2:3:0');
+    await streams.redis.call('XSETID', `${stream}:0`, '18446744073709551615-18446744073709551615');
+    await streams.redis.call('XGROUP', 'CREATE', `${stream}:1`, 'x', '0', 'MKSTREAM');
+    await streams.redis.call('XSETID', `${stream}:1`, '18446744073709551615-18446744073709551615');
+    const receipt = await producer.send('2', { key: 'a' });
+    expect(receipt.shardId).toBeGreaterThanOrEqual(2);
+  });
+
+  it('a producer that starts later follows the layout, whatever number of shards it was given', async () => {
+    const stream = uniqueName('stream');
+    const streamer = await streams.connect();
+    await (await streamer.createManager()).setShards(stream, 3);
+    await (await streamer.createManager()).setShards(stream, 2);
+    for (const shards of [1, 2, 3, 50]) {
+      const producer = await streamer.createProducer(stream, { sharder: new KeyHashSharder(shards) });
+      const receipts = await Promise.all(['a', 'b', 'c', 'd'].map((key) => producer.send('1', { key })));
+      for (const { shardId } of receipts) expect([3, 4]).toContain(shardId);
+    }
+    const inTurn = await streamer.createProducer(stream, { sharder: new RoundRobinSharder(2) });
+    const receipts = [];
+    for (let number = 0; number < 4; number += 1) receipts.push(await inTurn.send(String(number)));
+    for (const { shardId } of receipts) expect([3, 4]).toContain(shardId);
+  });
+
+  it('a plain XADD to an old shard is refused', async () => {
+    const stream = uniqueName('stream');
+    const streamer = await streams.connect();
+    await streams.redis.xadd(`${stream}:0`, '*', 'msg', '1');
+    await (await streamer.createManager()).setShards(stream, 2);
+    await expect(streams.redis.xadd(`${stream}:0`, '*', 'msg', '2')).rejects.toThrow('exhausted the last possible ID');
+  });
+
+  it('delayed messages: a change is refused while some wait, and they go to the new shards after it', async () => {
+    const stream = uniqueName('stream');
+    const streamer = await streams.connect();
+    const producer = await streamer.createProducer(stream, { sharder: new KeyHashSharder(2) });
+    const manager = await streamer.createManager();
+    const { id } = await producer.send('later', { key: 'a', delay: 3_600_000 });
+    await expect(manager.setShards(stream, 3)).rejects.toThrow(expect.objectContaining({ code: 'ERR_SHARDS_BUSY' }));
+    await manager.cancelDelayed(stream, id);
+    await manager.setShards(stream, 3);
+    const later = await producer.send('later', { key: 'a', delay: 3_600_000 });
+    expect(later.shardId).toBeGreaterThanOrEqual(2);
+    const both = await Promise.all(
+      ['1', '2'].map((text) => producer.send(text, { key: 'a', deduplication: { id: 'x', within: 60_000 } })),
+    );
+    expect(new Set(both.map((receipt) => receipt.id)).size).toBe(1);
+  });
+
+  it('a group that comes back after a change handles the old shards first, then the new ones from their beginning', async () => {
+    const stream = uniqueName('stream');
+    const streamer = await streams.connect();
+    const producer = await streamer.createProducer(stream, { sharder: new KeyHashSharder(2) });
+    const recorder = new ShardRecorder();
+    const options = { shards: 2, autoStreamReset: 'latest' } as const;
+    const first = await recorder.join(streamer, stream, options);
+    await first.consumer.end();
+    for (let number = 0; number < 20; number += 1) await producer.send(`k:${number}`, { key: 'k' });
+    await (await streamer.createManager()).setShards(stream, 5);
+    for (let number = 20; number < 40; number += 1) await producer.send(`k:${number}`, { key: 'k' });
+    const second = await recorder.join(streamer, stream, options);
+    await until('all are handled', () => recorder.handled.length === 40);
+    expect(outOfOrder(recorder)).toEqual([]);
+    await second.consumer.end();
+  });
+
+  it('a message that is not acknowledged in an old shard holds back the new ones', async () => {
+    const stream = uniqueName('stream');
+    const streamer = await streams.connect();
+    const producer = await streamer.createProducer(stream, { sharder: new KeyHashSharder(2) });
+    await producer.send('k:0', { key: 'k' });
+    const recorder = new ShardRecorder();
+    let release = (): void => undefined;
+    const held = new Promise<void>((resolve) => (release = resolve));
+    const member = await recorder.join(streamer, stream, { shards: 2 }, ({ deliveryCount }) =>
+      recorder.handled.length === 1 && deliveryCount === 1 ? held : undefined,
+    );
+    await until('it is handled', () => recorder.handled.length === 1);
+    await (await streamer.createManager()).setShards(stream, 3);
+    await producer.send('k:1', { key: 'k' });
+    // The position of the group on the new shards is fixed by the look that has seen them.
+    await until('the member knows them', async () => {
+      const groups = await streams.redis.xinfo('GROUPS', `${stream}:2`);
+      return (groups as unknown[]).length === 1;
+    });
+    expect(member.owned.has(2)).toBe(false);
+    expect(recorder.handled.length).toBe(1);
+    release();
+    await until('the next one is handled', () => recorder.handled.length === 2);
+    await until(
+      'it owns the new shards',
+      () => [2, 3, 4].every((shardId) => member.owned.has(shardId)) && member.owned.size === 3,
+    );
+    await member.consumer.end();
+  });
+});

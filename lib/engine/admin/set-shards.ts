@@ -22,7 +22,11 @@ export async function setShards(streamKey: string, shards: number, commands: Lay
     const found = known.length > 0 ? 0 : Math.max(-1, ...(await probeShards(streamKey, reading))) + 1;
     await requireNothingDelayed(streamKey, last ? shardIdsOf(last) : shardIdsOf({ first: 0, shards: found }), commands);
     const begun = await layouts.begin(streamKey, found, shards);
-    if (!begun.pending) continue;
+    if (!begun.pending) {
+      // It has as many shards already, without a layout that was set.
+      if (begun.layouts.at(-1)?.shards === shards) return;
+      continue;
+    }
     await endChange(streamKey, begun.layouts, begun.pending, layouts);
     if (begun.pending.layout.shards === shards) return;
   }

@@ -38,9 +38,12 @@ export async function positionOf(
   reading: Pick<ReadCommands, 'streamInfo'>,
 ): Promise<string> {
   if (target === 'beginning') return ID_BEFORE_ALL;
-  const last = (await reading.streamInfo(streamKey))?.lastGeneratedId ?? ID_BEFORE_ALL;
+  const info = await reading.streamInfo(streamKey);
+  const last = info?.lastGeneratedId ?? ID_BEFORE_ALL;
   if (target === 'end') return last;
-  const wanted = 'id' in target ? target.id : lastIdOfMillisecond(target.after.getTime(), timestampFormatOf(last));
+  // The last generated id of a shard that was closed tells nothing about its entries.
+  const format = timestampFormatOf(info?.lastId ?? last);
+  const wanted = 'id' in target ? target.id : lastIdOfMillisecond(target.after.getTime(), format);
   return compareEntryIds(wanted, last) < 0 ? wanted : last;
 }
 

@@ -115,12 +115,11 @@ export class SendQueue<T extends Sendable> {
     this.sharded = sharded;
   }
 
-  /** Whether the oldest batch may be stored, and the server remembers it: only a repetition tells. */
+  /** Whether a batch may be stored, and the server remembers it: only a repetition tells. */
   mustAsk(isRemembered: boolean): boolean {
-    const entries = this.#repeats[0]?.entries ?? [];
-    return entries.some(
-      ({ isUncertain, conditions }) => isUncertain === true && (isRemembered || conditions !== undefined),
-    );
+    const isOpen = ({ isUncertain, conditions }: T): boolean =>
+      isUncertain === true && (isRemembered || conditions !== undefined);
+    return this.#repeats.some(({ entries }) => entries.some(isOpen));
   }
 
   /** The first of what waits. */

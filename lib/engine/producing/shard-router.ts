@@ -74,7 +74,7 @@ export class ShardRouter {
   lookAt(stream: RoutedStream, notes?: number): void {
     if (stream.isLooking) return;
     stream.isLooking = true;
-    this.#options.pipeline.hold(stream);
+    this.#options.pipeline.shards.hold(stream);
     outsideContext(() => void this.#look(stream, notes));
   }
 
@@ -92,7 +92,7 @@ export class ShardRouter {
         await pause(0);
         const layout = await this.#layoutOf(stream, notes);
         if (notes === undefined && (!layout || stream.has(layout))) throw this.#stillClosed(stream);
-        while (!pipeline.isBack(stream)) await pause(BACK_INTERVAL);
+        while (!pipeline.shards.areBack(stream)) await pause(BACK_INTERVAL);
         this.#moveTo(stream, layout);
       } catch (error) {
         const isFinal = !isPassing(error);
@@ -110,7 +110,7 @@ export class ShardRouter {
 
   async #layoutOf(stream: RoutedStream, notes: number | undefined): Promise<ShardLayout | undefined> {
     const { layouts, pipeline } = this.#options;
-    const left = pipeline.timeLeft(stream);
+    const left = pipeline.shards.timeLeft(stream);
     const timeout = Number.isFinite(left) ? left : undefined;
     return (await settledLayouts(stream.streamKey, layouts, { notes, timeout })).at(-1);
   }
@@ -138,8 +138,8 @@ export class ShardRouter {
   }
 
   #forgetOldest(): void {
-    for (const [streamKey, { isLooking }] of this.#streams) {
-      if (isLooking) continue;
+    for (const [streamKey, stream] of this.#streams) {
+      if (stream.isLooking || !this.#options.pipeline.shards.isIdle(stream)) continue;
       this.#streams.delete(streamKey);
       return;
     }

@@ -39,6 +39,7 @@ import type { Delivery } from '../options/options.js';
 import { HAS_MILLISECONDS } from '../../redis/scripts/entry-ids.js';
 import { UnexpectedReply } from '../../redis/wire/resp-reader.js';
 import { SendQueue, withEntries } from './send-queue.js';
+import { ShardedQueues } from './sharded-queues.js';
 import { WriteLane } from './write-lane.js';
 import type { LanePipeline, MessageBatch, StreamQueue } from './write-lane.js';
 
@@ -83,12 +84,12 @@ interface Round extends FlushRound {
  * streams, the lanes, the bounds of what waits, and the settlement: every message is settled exactly once.
  */
 export class WritePipeline implements LanePipeline {
+  /** Of streams whose number of shards may change. */
+  readonly shards = new ShardedQueues(this);
   readonly #options: WritePipelineOptions;
   readonly #closing = new AbortController();
   readonly #streams = new Map<string, StreamQueue>();
   readonly #lanes = new Map<string, WriteLane>();
-  /** Streams of which nothing is written, see {@link hold}. */
-  readonly #held = new Set<ShardedStream>();
   /** Streams that got their first message in this turn. */
   #fresh: StreamQueue[] = [];
   #batches = 0;
@@ -146,29 +147,10 @@ export class WritePipeline implements LanePipeline {
     this.#streamOf(message).push(message);
   }
 
-  /** Writes nothing more to the shards of a stream, until {@link takeAll}. */
-  hold(sharded: ShardedStream): void {
-    this.#held.add(sharded);
-    for (const queue of this.#queuesOf(sharded)) queue.isClosed = true;
-  }
-
-  /** Whether no message of the stream is in flight any more, or may be stored. */
-  isBack(sharded: ShardedStream): boolean {
-    return this.#queuesOf(sharded).every((queue) => this.#isBack(queue));
-  }
-
-  /** Milliseconds until the first message of the stream that is held has failed. */
-  timeLeft(sharded: ShardedStream): number {
-    const firsts = this.#queuesOf(sharded).flatMap((queue) => queue.peek() ?? []);
-    return Math.max(0, Math.min(...firsts.map((message) => this.deadlineOf(message))) - monotonicNow());
-  }
-
-  /** Takes out what is held of the stream, in the order of each shard. It still counts, and must come back by {@link pushAgain}. */
+  /** Takes out what is held of a stream, in the order of each shard. It still counts, and must come back by {@link pushAgain}. */
   takeAll(sharded: ShardedStream): OutgoingMessage[] {
-    this.#held.delete(sharded);
-    return this.#queuesOf(sharded).flatMap((queue) => {
-      this.#streams.delete(queue.streamKey);
-      this.#fresh = this.#fresh.filter((fresh) => fresh !== queue);
+    return this.shards.release(sharded).flatMap((queue) => {
+      this.#drop(queue);
       return queue.takeAll();
     });
   }
@@ -178,23 +160,19 @@ export class WritePipeline implements LanePipeline {
     this.#streamOf(message).push(message);
   }
 
-  /** Fails what is held of the stream and has waited for long enough, or all of it when the failure is final. */
+  /** Fails what is held of a stream and has waited for long enough, or all of it when the failure is final. */
   expire(sharded: ShardedStream, failure: Error, isFinal: boolean): void {
     const isOver = isFinal || this.#closing.signal.aborted;
-    for (const queue of this.#queuesOf(sharded).filter((each) => this.#isBack(each))) {
+    const now = monotonicNow();
+    for (const queue of this.shards.back(sharded)) {
+      const late: OutgoingMessage[] = [];
       for (const message of queue.takeAll()) {
-        if (isOver || monotonicNow() >= this.deadlineOf(message)) this.#fail(message, failure);
+        if (isOver || now >= this.deadlineOf(message)) late.push(message);
         else queue.push(message);
       }
+      // What is sent in answer to a failure comes behind those that wait.
+      for (const message of late) this.#fail(message, failure);
     }
-  }
-
-  #isBack(queue: StreamQueue): boolean {
-    return queue.inFlight === 0 && this.isOver(queue);
-  }
-
-  #queuesOf(sharded: ShardedStream): StreamQueue[] {
-    return [...this.#streams.values()].filter((queue) => queue.sharded === sharded);
   }
 
   /** Resolves when everything pushed before has been accepted or has failed. */
@@ -318,17 +296,22 @@ export class WritePipeline implements LanePipeline {
 
   forget(stream: StreamQueue): void {
     // Messages may have come in this turn, between its last settlement and now.
-    if (stream.isDone && this.#streams.get(stream.streamKey) === stream) this.#streams.delete(stream.streamKey);
+    if (stream.isDone) this.#drop(stream);
     const { lane } = stream;
     if (lane?.isIdle) this.#lanes.delete(lane.name);
+  }
+
+  #drop(stream: StreamQueue): void {
+    if (this.#streams.get(stream.streamKey) === stream) this.#streams.delete(stream.streamKey);
+    this.shards.remove(stream);
   }
 
   #streamOf({ streamKey, sharded }: OutgoingMessage): StreamQueue {
     let stream = this.#streams.get(streamKey);
     if (!stream) {
       stream = new SendQueue(streamKey, sharded);
-      stream.isClosed = sharded !== undefined && this.#held.has(sharded);
       this.#streams.set(streamKey, stream);
+      this.shards.add(stream);
     }
     if (!stream.hasWork && !stream.waitsIn) this.#fresh.push(stream);
     return stream;

@@ -63,6 +63,8 @@ function outOfOrder(recorder: ShardRecorder): string[] {
   });
 }
 
+const ascending = (numbers: Iterable<number>): number[] => [...numbers].sort((one, other) => one - other);
+
 describe('setShards()', () => {
   it.each<[string, ProducerOptions]>([
     ['at-least-once', {}],
@@ -89,7 +91,7 @@ describe('setShards()', () => {
         await manager.setShards(stream, shards);
         members.push(await join());
       }
-      const owned = (): number[] => members.flatMap((member) => [...member.owned]).sort((a, b) => a - b);
+      const owned = (): number[] => ascending(members.flatMap((member) => [...member.owned]));
       await until('the last layout is shared', () => owned().join() === '19,20,21,22,23,24,25', 60_000);
       await Promise.all(loads.map((load) => load.stop()));
       const sent = loads.reduce((sum, load) => sum + load.sent, 0);
@@ -216,4 +218,126 @@ describe('setShards()', () => {
     );
     await member.consumer.end();
   });
+
+  it('the number that a stream has already, by its shards: changes nothing, and leaves them open', async () => {
+    const stream = uniqueName('stream');
+    const streamer = await streams.connect();
+    const producer = await streamer.createProducer(stream, { sharder: new KeyHashSharder(3) });
+    await producer.send('1', { key: 'a' });
+    await (await streamer.createManager()).setShards(stream, 3);
+    const { shardId } = await producer.send('2', { key: 'a' });
+    expect(shardId).toBeLessThan(3);
+  });
+
+  it('consumers that look for shards do not begin with those of a change that is under way', async () => {
+    const stream = uniqueName('stream');
+    const streamer = await streams.connect();
+    const recorder = new ShardRecorder();
+    const producer = await streamer.createProducer(stream, { sharder: new KeyHashSharder(2) });
+    await producer.send('k:0', { key: 'k' });
+    const layout = `nrs:{${stream}}:layout:${stream}`;
+    const redis = streams.redis;
+    const [now] = await redis.time();
+    await redis.hset(layout, 'layouts', '0:2', 'pending', `2:2:${now}000`);
+    for (const shardId of [0, 1, 2, 3]) await redis.xgroup('CREATE', `${stream}:${shardId}`, 'x', '0', 'MKSTREAM');
+    const member = await recorder.join(streamer, stream, { shards: undefined, shardDiscoveryInterval: 20 });
+    await until('it handles', () => recorder.handled.length === 1);
+    expect(ascending(member.owned)).toEqual([0, 1]);
+    await (await streamer.createManager()).setShards(stream, 2);
+    await producer.send('k:1', { key: 'k' });
+    await until('the new shards are handled', () => recorder.handled.length === 2);
+    await until('it owns these alone', () => ascending(member.owned).join() === '2,3');
+    await member.consumer.end();
+  });
+
+  it('consumers that look for shards follow each of many changes, each layout once', async () => {
+    const stream = uniqueName('stream');
+    const streamer = await streams.connect();
+    const recorder = new ShardRecorder();
+    const producer = await streamer.createProducer(stream, { sharder: new KeyHashSharder(2) });
+    await producer.send('k:0', { key: 'k' });
+    const member = await recorder.join(streamer, stream, { shards: undefined, shardDiscoveryInterval: 20 });
+    const manager = await streamer.createManager();
+    for (let change = 1; change <= 5; change += 1) {
+      await manager.setShards(stream, 30 + change);
+      await producer.send(`k:${change}`, { key: 'k' });
+      await until('it is handled', () => recorder.handled.length === change + 1, 20_000);
+      await until('it owns them all', () => member.owned.size === 30 + change, 20_000);
+    }
+    expect(outOfOrder(recorder)).toEqual([]);
+    expect(member.errors).toEqual([]);
+    await member.consumer.end();
+  });
+
+  it('a stream that was unassigned and is assigned again is shared as a whole', async () => {
+    const stream = uniqueName('stream');
+    const streamer = await streams.connect();
+    const recorder = new ShardRecorder();
+    await (await streamer.createManager()).setShards(stream, 2);
+    await (await streamer.createManager()).setShards(stream, 3);
+    const member = await recorder.join(streamer, stream, { shards: 2 });
+    await until('it owns all', () => member.owned.size === 3);
+    await member.consumer.unassign(stream);
+    await until('it owns none', () => member.owned.size === 0);
+    await member.consumer.assign(stream);
+    await until('it owns all again', () => member.owned.size === 3);
+    await member.consumer.end();
+  });
+
+  it('a new group that begins at the end does so in all layouts, also when another member has just created it', async () => {
+    const stream = uniqueName('stream');
+    const streamer = await streams.connect();
+    const producer = await streamer.createProducer(stream, { sharder: new KeyHashSharder(1) });
+    const manager = await streamer.createManager();
+    for (const shards of [2, 1, 2]) {
+      await producer.send('old', { key: 'k' });
+      await manager.setShards(stream, shards);
+    }
+    await producer.send('old', { key: 'k' });
+    // Where another member begins to create it.
+    await streams.redis.xgroup('CREATE', `${stream}:5`, 'g', '$');
+    const recorder = new ShardRecorder();
+    const member = await recorder.join(streamer, stream, { shards: 2, autoStreamReset: 'latest' });
+    await until('it owns the last ones', () => member.owned.has(4) && member.owned.has(5));
+    await producer.send('new', { key: 'k' });
+    await until('the new one is handled', () => recorder.handled.length > 0);
+    expect(recorder.handled.map(({ text }) => text)).toEqual(['new']);
+    await member.consumer.end();
+  });
+
+  it('an old shard that was deleted is not created again', async () => {
+    const stream = uniqueName('stream');
+    const streamer = await streams.connect();
+    const producer = await streamer.createProducer(stream, { sharder: new KeyHashSharder(2) });
+    await producer.send('k:0', { key: 'k' });
+    await (await streamer.createManager()).setShards(stream, 3);
+    // The producer must have noticed the change: what was deleted is not closed any more.
+    await producer.send('k:1', { key: 'k' });
+    await streams.redis.del(`${stream}:0`, `${stream}:1`);
+    const recorder = new ShardRecorder();
+    const member = await recorder.join(streamer, stream, { shards: 2 });
+    await until('it is handled', () => recorder.handled.length === 1);
+    await until('it owns the new ones', () => ascending(member.owned).join() === '2,3,4');
+    expect(await streams.redis.exists(`${stream}:0`, `${stream}:1`)).toBe(0);
+    await member.consumer.end();
+  });
+
+  it.each(['ms', 'ns'] as const)(
+    'a group is moved to a time in a closed shard with ids in %s',
+    async (timestampFormat) => {
+      const stream = uniqueName('stream');
+      const streamer = await streams.connect({ timestampFormat });
+      const producer = await streamer.createProducer(stream, { sharder: new KeyHashSharder(1) });
+      const first = await producer.send('1', { key: 'k' });
+      await until('another millisecond began', () => Date.now() > first.timestamp.getTime() + 1);
+      const second = await producer.send('2', { key: 'k' });
+      const manager = await streamer.createManager();
+      await manager.setShards(stream, 2);
+      await streams.redis.xgroup('CREATE', `${stream}:0`, 'g', '0');
+      await manager.setGroupPosition(`${stream}:0`, 'g', first.timestamp);
+      const read = await streams.redis.xreadgroup('GROUP', 'g', 'c', 'STREAMS', `${stream}:0`, '>');
+      expect(JSON.stringify(read)).toContain(second.id);
+      expect(JSON.stringify(read)).not.toContain(first.id);
+    },
+  );
 });

@@ -17,9 +17,7 @@ import type { ShardOwnership } from './shard-ownership.js';
 interface LaidOutStream {
   readonly streamKey: string;
   readonly mustExist: boolean;
-  /** The group was there when a layout was set, so that it handles the new shards from their beginning. */
-  isFollowed: boolean;
-  /** The shards of each layout, the oldest first. */
+  /** The shards of each layout that exist, the oldest first. */
   readonly layouts: Partition[][];
   /** Which of the layouts the group handles now; those before are handled. */
   current: number;
@@ -46,7 +44,8 @@ export class LayoutGate implements PartitionReader {
   /** Keys of shards that the application has unassigned. */
   readonly #excluded = new Set<string>();
   #timer: NodeJS.Timeout | undefined;
-  #looking: Promise<void> = Promise.resolve();
+  /** Changes and looks are made one after the other: two looks at a time would learn a layout twice. */
+  #changes: Promise<void> = Promise.resolve();
   #failure: string | undefined;
   #isClosed = false;
 
@@ -68,76 +67,101 @@ export class LayoutGate implements PartitionReader {
   }
 
   async open(partitions: readonly Partition[]): Promise<void> {
-    await this.#ownership.open(await this.#admitted(partitions, false));
+    await this.#change(async () => this.#ownership.open(await this.#admitted(partitions, false)));
     this.#schedule();
   }
 
-  async add(partitions: readonly Partition[], isAllNew: boolean): Promise<void> {
-    for (const { key } of partitions) this.#excluded.delete(key);
-    await this.#ownership.add(await this.#admitted(partitions, isAllNew), isAllNew);
+  add(partitions: readonly Partition[], isAllNew: boolean): Promise<void> {
+    return this.#change(async () => {
+      for (const { key } of partitions) this.#excluded.delete(key);
+      await this.#ownership.add(await this.#admitted(partitions, isAllNew), isAllNew);
+    });
   }
 
-  async remove(partitions: readonly Partition[]): Promise<void> {
-    for (const { key } of partitions) this.#excluded.add(key);
-    await this.#ownership.remove(partitions);
-    const left = new Set(this.partitions.current.map(({ streamKey }) => streamKey));
-    for (const { streamKey } of partitions) if (!left.has(streamKey)) this.#streams.delete(streamKey);
+  remove(partitions: readonly Partition[]): Promise<void> {
+    return this.#change(async () => {
+      for (const { key } of partitions) this.#excluded.add(key);
+      await this.#ownership.remove(partitions);
+      const left = new Set(this.partitions.current.map(({ streamKey }) => streamKey));
+      for (const { streamKey } of partitions) if (!left.has(streamKey)) this.#forget(streamKey);
+    });
   }
 
   /** Never rejects. */
   async close(): Promise<void> {
     this.#isClosed = true;
     clearTimeout(this.#timer);
-    await within(CLOSE_LIMIT, this.#looking);
+    await within(CLOSE_LIMIT, this.#changes);
   }
 
-  /** Those of the partitions that may be shared now, and in their place the shards of layouts. */
+  #change(change: () => Promise<void>): Promise<void> {
+    const done = this.#changes.then(change);
+    this.#changes = done.catch(() => undefined);
+    return done;
+  }
+
+  /** When it is assigned again, it is shared as a whole. */
+  #forget(streamKey: string): void {
+    for (const { key } of this.#streams.get(streamKey)?.layouts.flat() ?? []) this.#excluded.delete(key);
+    this.#streams.delete(streamKey);
+  }
+
+  /** Those of the partitions that may be shared now; in place of the shards of a stream with layouts, those of the current one. */
   async #admitted(partitions: readonly Partition[], isAllNew: boolean): Promise<Partition[]> {
     const byStream = new Map<string, Partition[]>();
     for (const each of partitions) byStream.set(each.streamKey, [...(byStream.get(each.streamKey) ?? []), each]);
     const admitted: Partition[] = [];
     for (const [streamKey, wanted] of byStream) {
-      // A shard of a new layout may be found before the layout is known.
+      // A shard of a new layout may be found before the layout is set.
       await this.#look(
         streamKey,
         wanted.some(({ mustExist }) => mustExist),
         isAllNew,
       );
       const stream = this.#streams.get(streamKey);
-      const laidOut = new Set(stream?.layouts.flat().map(({ key }) => key));
-      admitted.push(...wanted.filter(({ key }) => !laidOut.has(key)), ...this.#sharedOf(stream));
+      if (stream) admitted.push(...wanted.filter(({ key }) => key === streamKey), ...this.#sharedOf(stream));
+      else admitted.push(...wanted);
     }
     return admitted;
   }
 
   /** Learns new layouts, and goes on to the next one where the group has handled the one before. */
   async #look(streamKey: string, mustExist: boolean, isAllNew: boolean): Promise<void> {
-    const { layouts } = this.environment.control;
-    const known = (await layouts.look(streamKey)).layouts;
-    let stream = this.#streams.get(streamKey);
-    if (known.length > 0 && !stream) {
-      // A group that was there before handles every shard from its beginning; a new one begins where it was told.
-      const isFollowed = isAllNew || (await this.#hasGroup(known.flatMap((layout) => keysOf(streamKey, layout))));
-      stream = { streamKey, mustExist, isFollowed, layouts: [], current: 0 };
-    }
-    if (stream) {
-      for (const layout of known.slice(stream.layouts.length)) await this.#learn(stream, layout);
-      while (stream.current < stream.layouts.length - 1 && (await this.#isHandled(stream))) stream.current += 1;
-      stream.isFollowed = true;
-    }
+    const known = await this.environment.control.layouts.look(streamKey);
+    const isLaidOut = known.layouts.length > 0 || known.pending !== undefined;
+    const stream = this.#streams.get(streamKey) ?? (isLaidOut ? newStream(streamKey, mustExist) : undefined);
     this.#streams.set(streamKey, stream);
+    if (!stream) return;
+    await this.#learn(stream, known.layouts, isAllNew);
+    while (stream.current < stream.layouts.length - 1 && (await this.#isHandled(stream))) stream.current += 1;
   }
 
-  /** Fixes the start position of its shards before anything is sent to them, or before they are shared at least. */
-  async #learn(stream: LaidOutStream, layout: ShardLayout): Promise<void> {
-    const { streamKey, mustExist, isFollowed, layouts } = stream;
-    const partitions = shardIdsOf(layout).map((id) => {
-      const partition = new Partition(streamKey, id, shardKey(streamKey, id, true));
-      partition.mustExist = mustExist;
-      return partition;
-    });
-    for (const each of partitions) await this.#ownership.fixStart(each, isFollowed && layout.first > 0);
-    layouts.push(partitions);
+  /**
+   * Fixes the start position of the group in the shards of new layouts, before they are shared. A group that was there when a layout was
+   * set handles it from its beginning; a new one begins where it was told. The newest layout comes first, so that a group which
+   * another member creates at this moment is in the older ones only after that.
+   */
+  async #learn(stream: LaidOutStream, known: readonly ShardLayout[], isAllNew: boolean): Promise<void> {
+    const { streamKey, mustExist, layouts } = stream;
+    const isFollowed = isAllNew || layouts.length > 0;
+    const learned: Partition[][] = [];
+    for (let index = known.length - 1; index >= layouts.length; index -= 1) {
+      const keys = keysOf(streamKey, known[index] as ShardLayout);
+      const isHere =
+        isFollowed || (await this.#hasGroup(known.slice(0, index).flatMap((each) => keysOf(streamKey, each))));
+      const isLast = index === known.length - 1;
+      const partitions: Partition[] = [];
+      for (const [place, key] of keys.entries()) {
+        // An old shard that was deleted would come back open.
+        if (!isLast && !(await this.environment.control.reading.isStream(key))) continue;
+        const partition = new Partition(streamKey, (known[index] as ShardLayout).first + place, key);
+        partition.mustExist = mustExist;
+        await this.#ownership.fixStart(partition, isHere);
+        partitions.push(partition);
+      }
+      learned.unshift(partitions);
+    }
+    layouts.push(...learned);
   }
 
   async #hasGroup(keys: readonly string[]): Promise<boolean> {
@@ -171,8 +195,8 @@ export class LayoutGate implements PartitionReader {
   }
 
   /** The shards of the layout that the group handles now. */
-  #sharedOf(stream: LaidOutStream | undefined): Partition[] {
-    return (stream?.layouts[stream.current] ?? []).filter(({ key }) => !this.#excluded.has(key));
+  #sharedOf({ layouts, current }: LaidOutStream): Partition[] {
+    return (layouts[current] ?? []).filter(({ key }) => !this.#excluded.has(key));
   }
 
   #schedule(): void {
@@ -183,38 +207,48 @@ export class LayoutGate implements PartitionReader {
 
   /** Never rejects. A failure is reported once. */
   async #lookAgain(): Promise<void> {
-    this.#looking = outsideContext(() => this.#follow()).then(
-      () => {
-        this.#failure = undefined;
-      },
-      (error: unknown) => {
-        const names = [...this.#streams.keys()].join("', '");
-        const failure = toPublicError(error, names, 'looking at the shards of');
-        if (!this.#isClosed && failure.code !== this.#failure) this.#onError(failure);
-        this.#failure = failure.code;
-      },
-    );
-    await this.#looking;
+    try {
+      await this.#change(() => outsideContext(() => this.#follow()));
+      this.#failure = undefined;
+    } catch (error) {
+      const names = [...this.#streams.keys()].join("', '");
+      const failure = toPublicError(error, names, 'looking at the shards of');
+      if (!this.#isClosed && failure.code !== this.#failure) this.#onError(failure);
+      this.#failure = failure.code;
+    }
     this.#schedule();
   }
 
   async #follow(): Promise<void> {
     for (const [streamKey, before] of this.#streams) {
-      const was = before?.current ?? -1;
+      if (this.#isClosed) return;
       await this.#look(streamKey, before?.mustExist ?? false, true);
       const stream = this.#streams.get(streamKey);
-      if (!stream || stream.current === was || this.#isClosed) continue;
-      // The new ones first: without any shard, the consumer would leave the stream.
-      await this.#ownership.add(this.#sharedOf(stream), true);
-      const handled = new Set(
-        stream.layouts
-          .slice(0, stream.current)
-          .flat()
-          .map(({ key }) => key),
-      );
-      await this.#ownership.remove(this.partitions.current.filter(({ key }) => handled.has(key)));
+      if (stream) await this.#share(stream);
     }
   }
+
+  /** Shares the shards of the current layout, and no others. */
+  async #share(stream: LaidOutStream): Promise<void> {
+    const wanted = this.#sharedOf(stream);
+    const shared = this.partitions.current.filter(
+      ({ streamKey, key }) => streamKey === stream.streamKey && key !== streamKey,
+    );
+    const [wantedKeys, sharedKeys] = [keySet(wanted), keySet(shared)];
+    const added = wanted.filter(({ key }) => !sharedKeys.has(key));
+    const removed = shared.filter(({ key }) => !wantedKeys.has(key));
+    // The new ones first: without any shard, the consumer would leave the stream.
+    if (added.length > 0) await this.#ownership.add(added, true);
+    if (removed.length > 0) await this.#ownership.remove(removed);
+  }
+}
+
+function keySet(partitions: readonly Partition[]): Set<string> {
+  return new Set(partitions.map(({ key }) => key));
+}
+
+function newStream(streamKey: string, mustExist: boolean): LaidOutStream {
+  return { streamKey, mustExist, layouts: [], current: 0 };
 }
 
 function keysOf(streamKey: string, layout: ShardLayout): string[] {

@@ -22,16 +22,6 @@ export interface Network {
 
 type CommandName = 'join' | 'leave' | 'owners' | 'acquire' | 'renew' | 'ask' | 'release';
 
-/** Bytes of a command and its reply, as they are on the wire with keys of 40 characters and names of 50. */
-const BYTES: Readonly<Record<CommandName, number>> = {
-  join: 340,
-  leave: 230,
-  owners: 190,
-  acquire: 360,
-  renew: 420,
-  ask: 140,
-  release: 210,
-};
 /** After which a command without a reply fails, in milliseconds. */
 const REPLY_TIMEOUT = 2_000;
 
@@ -46,7 +36,6 @@ export class LeaseServer {
     ask: 0,
     release: 0,
   };
-  bytes = 0;
   /** Since when shards have had no owner, by key. */
   readonly #freeSince = new Map<string, number>();
   longestWithoutOwner = 0;
@@ -114,7 +103,6 @@ export class LeaseServer {
   /** Forgets what was counted, so that what follows is counted alone. */
   countAgain(): void {
     for (const name of Object.keys(this.commands)) this.commands[name as CommandName] = 0;
-    this.bytes = 0;
     this.moves = 0;
     this.longestWithoutOwner = 0;
     this.perSecond.length = 0;
@@ -127,7 +115,6 @@ export class LeaseServer {
 
   #count(name: CommandName, count: number): void {
     this.commands[name] += count;
-    this.bytes += BYTES[name] * (name === 'owners' ? count / 2 : 1);
     const second = Math.floor(this.#clock.now / 1_000);
     this.perSecond[second] = (this.perSecond[second] ?? 0) + count;
   }

@@ -30,7 +30,6 @@ export interface SimulationResult {
   /** Commands in the second with the most, and in each second once all is even. */
   readonly commandsAtMost: number;
   readonly commandsAtRest: number;
-  readonly bytesAtRest: number;
   /** Seconds in which a shard had no owner. */
   readonly longestWithoutOwner: number;
   /** Moments in which two members could hand out messages of one shard. */
@@ -99,7 +98,7 @@ class Simulation {
     this.#server.countAgain();
     const rest = 3 * this.#options.leaseTime;
     await this.#clock.pass(rest);
-    const atRest = { commands: this.#server.sent, bytes: this.#server.bytes };
+    const { sent } = this.#server;
     const owned = [...this.#members].map(({ name }) => spread.get(name) ?? 0);
     for (const member of this.#members) this.#kill(member);
     await this.#clock.pass(2_000);
@@ -108,8 +107,7 @@ class Simulation {
       moves,
       leastMoves: [...spread].reduce((sum, [name, count]) => sum + Math.max(0, count - (before.get(name) ?? 0)), 0),
       commandsAtMost,
-      commandsAtRest: (1_000 * atRest.commands) / rest,
-      bytesAtRest: (1_000 * atRest.bytes) / rest,
+      commandsAtRest: (1_000 * sent) / rest,
       longestWithoutOwner: longestWithoutOwner / 1_000,
       doubleOwners: this.#doubleOwners,
       least: Math.min(...owned),

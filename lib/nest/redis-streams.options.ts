@@ -254,13 +254,13 @@ const CONSUMER_OPTIONS = [
   'consumerExpiry',
   'retention',
 ] as const;
-const OWNER_OPTIONS = ['shardOwnership', 'leaseTime', 'onPoison'] as const;
+const OWNERSHIP_OPTIONS = ['shardOwnership', 'leaseTime', 'onPoison'] as const;
 const CLAIM_OPTIONS = [
   'autoClaimInterval',
   'autoClaimIdle',
   'maxHandlerTime',
   'leaseRenewal',
-  ...OWNER_OPTIONS,
+  ...OWNERSHIP_OPTIONS,
 ] as const;
 
 /** What the engine's producer takes of the options of a client. */
@@ -338,7 +338,7 @@ function resolveWildcards(wildcards: boolean | WildcardOptions = false): Require
 
 /** @throws InvalidOptionError */
 function refuseOwnership(options: ServerRedisStreamsOptions): void {
-  for (const name of OWNER_OPTIONS) {
+  for (const name of OWNERSHIP_OPTIONS) {
     if (options[name] !== undefined)
       throw new InvalidOptionError(name, 'is for load-balanced mode only', options[name]);
   }

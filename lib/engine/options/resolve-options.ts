@@ -232,14 +232,14 @@ const GROUP_OPTIONS = [
   'consumerExpiry',
   'retention',
 ] as const;
-const OWNER_OPTIONS = ['leaseTime', 'onPoison'] as const;
+const OWNED_ONLY_OPTIONS = ['leaseTime', 'onPoison'] as const;
 const CLAIM_OPTIONS = [
   'autoClaimInterval',
   'autoClaimIdle',
   'maxHandlerTime',
   'leaseRenewal',
   'shardOwnership',
-  ...OWNER_OPTIONS,
+  ...OWNED_ONLY_OPTIONS,
 ] as const;
 
 /** Most shards of one consumer; more need several consumers. */
@@ -321,7 +321,7 @@ export function resolveConsumerOptions(options: ConsumerOptions): ResolvedConsum
   check.oneOf('shardOwnership', resolved.shardOwnership, ['shared', 'owned']);
   check.time('leaseTime', resolved.leaseTime, 500);
   check.oneOf('onPoison', resolved.onPoison, ['dead-letter', 'halt']);
-  if (!isOwned) refuse(given, OWNER_OPTIONS, "is for shardOwnership 'owned' only");
+  if (!isOwned) refuse(given, OWNED_ONLY_OPTIONS, "is for shardOwnership 'owned' only");
   if (isOwned && resolved.autoCommit === 'immediate') {
     const rule = "cannot be combined with shardOwnership 'owned', which hands over what is not acknowledged";
     throw new InvalidOptionError('autoCommit', rule, resolved.autoCommit);

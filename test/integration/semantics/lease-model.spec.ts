@@ -167,6 +167,6 @@ async function pass(admin: Redis, stream: string, time: number): Promise<void> {
     const left = await admin.pttl(key);
     if (left >= 0) await admin.pexpire(key, Math.max(0, left - time));
     if (!key.includes(':members:')) continue;
-    for (const member of await admin.zrange(key, 0, -1)) await admin.zincrby(key, String(-time), member);
+    for (const member of await admin.zrange(key, 0, '-1')) await admin.zincrby(key, -time, member);
   }
 }

@@ -344,10 +344,8 @@ export class ReadLoop {
     if (!buffer.isStarved) await Promise.race([buffer.room(), this.#change.promise]);
     if (!buffer.isStarved && !this.#isTaskFull) return;
     const dueIn = tasks.map((task) => (task.isVital ? task.dueIn() : Infinity));
-    const waiting = new AbortController();
     const waits = this.#isTaskFull ? [] : [buffer.room()];
-    await Promise.race([...waits, this.#change.promise, pause(Math.min(blockTimeout, ...dueIn), waiting.signal)]);
-    waiting.abort();
+    await within(Math.min(blockTimeout, ...dueIn), Promise.race([...waits, this.#change.promise]));
   }
 
   async #work(round: Round): Promise<void> {
@@ -387,11 +385,9 @@ export class ReadLoop {
     this.#emptyReads = found > 0 ? 0 : this.#emptyReads + 1;
     if (isArmed ? this.#wasFull : found > 0 || (watch && !this.#hasAsked)) return;
     const delay = isArmed ? blockTimeout : backoffDelay(POLL_BACKOFF, this.#emptyReads);
-    const waiting = new AbortController();
     const dueIn = tasks.map((task) => task.dueIn());
     const announced = watch && isArmed ? [watch.touched()] : [];
-    await Promise.race([...announced, this.#change.promise, pause(Math.min(delay, ...dueIn), waiting.signal)]);
-    waiting.abort();
+    await within(Math.min(delay, ...dueIn), Promise.race([...announced, this.#change.promise]));
   }
 
   /** Returns how many entries there were. @param isClean no task of the round was refused */

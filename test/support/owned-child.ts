@@ -53,7 +53,13 @@ async function run(): Promise<void> {
     const message = await nextUntil(consumer, leaving.signal);
     if (!message) break;
     const { shardId, id, fencingToken } = message;
-    const handling = JSON.stringify({ member: input.name, shardId, id, token: String(fencingToken) });
+    const handling = JSON.stringify({
+      member: input.name,
+      shardId,
+      id,
+      token: String(fencingToken),
+      text: message.text(),
+    });
     await recorder.eval(RECORD, 2, 'tokens', 'handled', shardId, String(fencingToken), handling);
     consumer.ack(message);
   }

@@ -43,6 +43,7 @@ interface Recorded {
   readonly shardId: number;
   readonly id: string;
   readonly token: string;
+  readonly text: string;
 }
 
 /** What the central recorder has seen, in the order in which it happened. */
@@ -70,4 +71,20 @@ export async function readRecord(recorder: Redis): Promise<RecordOfAll> {
     handled.add(`${shardId}/${id}`);
   }
   return { handled, disorder };
+}
+
+/** Of messages `<key>:<number>`: how many of each key were handled, and first handlings that did not follow the number before. */
+export async function readKeys(
+  recorder: Redis,
+): Promise<{ counts: ReadonlyMap<string, number>; disorder: readonly string[] }> {
+  const counts = new Map<string, number>();
+  const disorder: string[] = [];
+  for (const line of await recorder.lrange('handled', 0, -1)) {
+    const { member, shardId, id, text } = JSON.parse(line) as Recorded;
+    const [key = '', number] = text.split(':');
+    const expected = counts.get(key) ?? 0;
+    if (Number(number) === expected) counts.set(key, expected + 1);
+    else if (Number(number) > expected) disorder.push(`${member}: ${text} in place of ${expected}, ${shardId}/${id}`);
+  }
+  return { counts, disorder };
 }

@@ -53,6 +53,8 @@ const BACK_INTERVAL = 5;
 export class ShardRouter {
   readonly #options: ShardRouterOptions;
   readonly #streams = new Map<string, RoutedStream>();
+  /** Most producers send to one stream, and each message asks for it. */
+  #last: RoutedStream | undefined;
 
   constructor(options: ShardRouterOptions) {
     this.#options = options;
@@ -60,8 +62,13 @@ export class ShardRouter {
 
   /** The sharder of a stream, and the number of its first shard. */
   of(streamKey: string): RoutedStream {
-    const known = this.#streams.get(streamKey);
-    if (known) return known;
+    if (this.#last?.streamKey === streamKey) return this.#last;
+    const stream = this.#streams.get(streamKey) ?? this.#create(streamKey);
+    this.#last = stream;
+    return stream;
+  }
+
+  #create(streamKey: string): RoutedStream {
     const { sharder } = this.#options;
     if (this.#streams.size >= MAX_STREAMS) this.#forgetOldest();
     const stream = new RoutedStream(streamKey, resized(sharder, sharder.shards) ?? sharder);
@@ -130,7 +137,7 @@ export class ShardRouter {
       for (const message of messages) {
         const { shardedBy: key, conditions, payload } = message;
         const { streamKey, first, sharder } = stream;
-        const shardId = first + chooseShard(sharder, { streamKey, key, id: conditions?.deduplication?.id, payload });
+        const shardId = first + chooseShard(sharder, streamKey, key, conditions?.deduplication?.id, payload);
         message.moveTo(shardKey(streamKey, shardId, true), shardId);
       }
     }
@@ -141,6 +148,7 @@ export class ShardRouter {
     for (const [streamKey, stream] of this.#streams) {
       if (stream.isLooking || !this.#options.pipeline.shards.isIdle(stream)) continue;
       this.#streams.delete(streamKey);
+      if (this.#last === stream) this.#last = undefined;
       return;
     }
   }

@@ -83,17 +83,17 @@ export class KeyHashSharder implements Sharder {
   }
 }
 
-/** What a shard is chosen by. */
-export interface Shardable {
-  readonly streamKey: string;
-  readonly key: string | undefined;
-  /** Of its deduplication. */
-  readonly id: string | undefined;
-  readonly payload: string | Uint8Array;
-}
-
-/** @throws CallbackError when the sharder failed, InvalidOptionError when it has chosen no shard */
-export function chooseShard(sharder: Sharder, { streamKey, key, id, payload }: Shardable): number {
+/**
+ * @param id of the deduplication of the message
+ * @throws CallbackError when the sharder failed, InvalidOptionError when it has chosen no shard
+ */
+export function chooseShard(
+  sharder: Sharder,
+  streamKey: string,
+  key: string | undefined,
+  id: string | undefined,
+  payload: string | Uint8Array,
+): number {
   // In turn or by chance, messages with the same id would land in different shards, where they are not compared.
   if (id !== undefined && (key === undefined || !isByKey(sharder)) && Number.isInteger(sharder.shards))
     return fnv1a(id) % sharder.shards;

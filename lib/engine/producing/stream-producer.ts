@@ -426,7 +426,7 @@ export class StreamProducer extends EventEmitter<{ error: [error: RedisStreamsEr
     if (!sharder) return 0;
     const routed = this.#router?.of(streamKey);
     const id = options?.deduplication?.id;
-    const shard = chooseShard(routed?.sharder ?? sharder, { streamKey, key: options?.key, id, payload });
+    const shard = chooseShard(routed?.sharder ?? sharder, streamKey, options?.key, id, payload);
     return routed ? routed.first + shard : shard;
   }
 

@@ -99,6 +99,17 @@ describe('commit scheduler', () => {
     expect(acks.map(({ ids }) => ids.length)).toEqual([1_000]);
   });
 
+  it('acks of many partitions wait until an XACK has fifty of them', async () => {
+    const { scheduler, acks } = setUp(60_000);
+    const partitions = Array.from({ length: 40 }, (_, index) => partitionOf(`p${index}`));
+    for (let index = 0; index < 1_999; index += 1) scheduler.add(partitions[index % 40] as Partition, `${index}-0`);
+    await turn();
+    expect(acks).toHaveLength(0);
+    scheduler.add(partitions[39] as Partition, '1999-0');
+    await turn();
+    expect(acks.map(({ ids }) => ids.length)).toEqual(partitions.map(() => 50));
+  });
+
   it('sends a batch that failed again, and later acks after it', async () => {
     const { scheduler, acks, errors } = setUp(undefined);
     const partition = partitionOf('a');

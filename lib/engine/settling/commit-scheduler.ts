@@ -13,8 +13,10 @@ import {
 } from '../../redis/commands/redis-error.js';
 import type { Partition } from '../consuming/partition.js';
 
-/** Most ids of one XACK; as many collected acks are sent before the interval is over. */
+/** Most ids of one XACK; as many collected acks are sent before the interval is over, unless they are of many partitions. */
 const ACKS_PER_COMMAND = 1_000;
+/** Acks of many partitions are sent before the interval is over when an XACK has this many on average: short ones cost as much. */
+const ACKS_PER_PARTITION = 50;
 /** Most acks that are kept while Redis refuses them; the oldest ones over it stay pending. */
 const MOST_REFUSED = 100_000;
 
@@ -87,7 +89,8 @@ export class CommitScheduler {
     this.#collected += 1;
     const { interval } = this.#options;
     if (interval === undefined) return;
-    if (this.#collected >= ACKS_PER_COMMAND || interval === 0) this.#sendSoon();
+    const enough = Math.max(ACKS_PER_COMMAND, ACKS_PER_PARTITION * this.#queued.size);
+    if (this.#collected >= enough || interval === 0) this.#sendSoon();
     else this.#timer ??= setTimeout(() => this.#sendSoon(), interval);
   }
 

@@ -2,6 +2,7 @@ import { describe, expect, it } from '@jest/globals';
 
 import { KeyHashSharder, RoundRobinSharder } from '../../../lib/index.js';
 import type { ProducerOptions, StreamProducer } from '../../../lib/index.js';
+import { nanosecondTests } from '../../support/nanoseconds.js';
 import { uniqueName } from '../../support/redis.js';
 import { ShardRecorder } from '../../support/shard-recorder.js';
 import { useStreams } from '../../support/streams.js';
@@ -62,6 +63,11 @@ function outOfOrder(recorder: ShardRecorder): string[] {
     return Number(number) === expected ? [] : [`${text} in place of ${expected}, shard ${shardId}, ${id}`];
   });
 }
+
+const itSends = nanosecondTests({
+  info: () => streams.redis.info('server'),
+  producer: async () => (await streams.connect({ timestampFormat: 'ns' })).createProducer(uniqueName('stream')),
+});
 
 const ascending = (numbers: Iterable<number>): number[] => [...numbers].sort((one, other) => one - other);
 
@@ -322,22 +328,30 @@ describe('setShards()', () => {
     await member.consumer.end();
   });
 
-  it.each(['ms', 'ns'] as const)(
-    'a group is moved to a time in a closed shard with ids in %s',
-    async (timestampFormat) => {
-      const stream = uniqueName('stream');
-      const streamer = await streams.connect({ timestampFormat });
-      const producer = await streamer.createProducer(stream, { sharder: new KeyHashSharder(1) });
-      const first = await producer.send('1', { key: 'k' });
-      await until('another millisecond began', () => Date.now() > first.timestamp.getTime() + 1);
-      const second = await producer.send('2', { key: 'k' });
-      const manager = await streamer.createManager();
-      await manager.setShards(stream, 2);
-      await streams.redis.xgroup('CREATE', `${stream}:0`, 'g', '0');
-      await manager.setGroupPosition(`${stream}:0`, 'g', first.timestamp);
-      const read = await streams.redis.xreadgroup('GROUP', 'g', 'c', 'STREAMS', `${stream}:0`, '>');
-      expect(JSON.stringify(read)).toContain(second.id);
-      expect(JSON.stringify(read)).not.toContain(first.id);
-    },
-  );
+  it.each([
+    ['milliseconds', 1n],
+    ['nanoseconds', 1_000_000n],
+  ])('a group is moved to a time in a closed shard with ids in %s', async (_, factor) => {
+    const stream = uniqueName('stream');
+    const shard = `${stream}:0`;
+    const time = Date.now();
+    for (const text of ['1', '2', '3'])
+      await streams.redis.xadd(shard, `${(BigInt(time) + BigInt(text)) * factor}-0`, 'msg', text);
+    await streams.redis.xgroup('CREATE', shard, 'g', '0');
+    const manager = await (await streams.connect()).createManager();
+    await manager.setShards(stream, 2);
+    await manager.setGroupPosition(shard, 'g', new Date(time + 1));
+    const read = JSON.stringify(await streams.redis.xreadgroup('GROUP', 'g', 'c', 'STREAMS', shard, '>'));
+    expect(read.match(/"msg","."/g)).toEqual(['"msg","2"', '"msg","3"']);
+  });
+
+  itSends('follows a change with ids in nanoseconds', async () => {
+    const stream = uniqueName('stream');
+    const streamer = await streams.connect({ timestampFormat: 'ns' });
+    const producer = await streamer.createProducer(stream, { sharder: new KeyHashSharder(2) });
+    const before = await producer.send('1', { key: 'k' });
+    await (await streamer.createManager()).setShards(stream, 3);
+    const after = await producer.send('2', { key: 'k' });
+    expect([before.shardId < 2, after.shardId >= 2]).toEqual([true, true]);
+  });
 });

@@ -1,4 +1,5 @@
 import { ShardsBusyError } from '../../errors.js';
+import type { ShardLayout } from '../../redis/commands/layouts.js';
 import type { StreamCommands } from '../../redis/commands/stream-commands.js';
 import { probeShards } from '../consuming/shard-discovery.js';
 import { shardKey } from '../messages/stream-message.js';
@@ -18,7 +19,7 @@ export async function setShards(streamKey: string, shards: number, commands: Lay
   for (;;) {
     const known = await settledLayouts(streamKey, layouts);
     const last = known.at(-1);
-    if (last?.shards === shards) return;
+    if (last?.shards === shards) return closeAgain(streamKey, known.slice(0, -1), commands);
     const found = known.length > 0 ? 0 : Math.max(-1, ...(await probeShards(streamKey, reading))) + 1;
     await requireNothingDelayed(streamKey, last ? shardIdsOf(last) : shardIdsOf({ first: 0, shards: found }), commands);
     const begun = await layouts.begin(streamKey, found, shards);
@@ -30,6 +31,16 @@ export async function setShards(streamKey: string, shards: number, commands: Lay
     await endChange(streamKey, begun.layouts, begun.pending, layouts);
     if (begun.pending.layout.shards === shards) return;
   }
+}
+
+/** A failover may have lost the end of a shard. One that was deleted stays so. */
+async function closeAgain(
+  streamKey: string,
+  old: readonly ShardLayout[],
+  { layouts, reading }: LayoutManaging,
+): Promise<void> {
+  const keys = old.flatMap(shardIdsOf).map((id) => shardKey(streamKey, id, true));
+  await Promise.all(keys.map(async (key) => (await reading.isStream(key)) && layouts.close(key)));
 }
 
 /** The keys of delayed messages are not stored, so that nobody knows to which of the new shards they belong. */

@@ -181,7 +181,8 @@ export class StreamManager implements AsyncDisposable {
    * those that there were; the old ones are closed: Redis appends nothing to them any more, whoever asks. Producers with a sharder
    * of this package follow, and consumers with `shardOwnership: 'owned'` handle what is in the old shards before they begin
    * with the new ones, so that the messages of a key stay in their order. Other writers must be told. It resolves when new messages
-   * go to the new shards. A number that the stream has changes nothing. See docs/owned-shards.md.
+   * go to the new shards. The number that the stream has closes its old shards again,
+   * which a failover may have opened. See docs/owned-shards.md.
    * @throws InvalidOptionError; ShardsBusyError while delayed messages wait beside a shard; UnsupportedOperationError where scripts are
    * not permitted
    */

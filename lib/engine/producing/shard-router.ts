@@ -108,7 +108,8 @@ export class ShardRouter {
           this.#moveTo(stream, undefined);
           return;
         }
-        pipeline.expire(stream, error as Error, isFinal);
+        // Others may end a change that this user may not end: what Redis has refused waits for that until its deadline.
+        pipeline.expire(stream, error as Error);
         await pause(backoffDelay(RECONNECT_BACKOFF, attempt), pipeline.closing);
         if (pipeline.size === 0 && pipeline.closing.aborted) return;
       }

@@ -160,9 +160,9 @@ export class WritePipeline implements LanePipeline {
     this.#streamOf(message).push(message);
   }
 
-  /** Fails what is held of a stream and has waited for long enough, or all of it when the failure is final. */
-  expire(sharded: ShardedStream, failure: Error, isFinal: boolean): void {
-    const isOver = isFinal || this.#closing.signal.aborted;
+  /** Fails what is held of a stream and has waited for long enough. */
+  expire(sharded: ShardedStream, failure: Error): void {
+    const isOver = this.#closing.signal.aborted;
     const now = monotonicNow();
     for (const queue of this.shards.back(sharded)) {
       const late: OutgoingMessage[] = [];

@@ -153,12 +153,19 @@ describe('setShards()', () => {
     for (const { shardId } of receipts) expect([3, 4]).toContain(shardId);
   });
 
-  it('a plain XADD to an old shard is refused', async () => {
+  it('a plain XADD to an old shard is refused; after a failover that has opened it, the same number closes it again', async () => {
     const stream = uniqueName('stream');
     const streamer = await streams.connect();
     await streams.redis.xadd(`${stream}:0`, '*', 'msg', '1');
     await (await streamer.createManager()).setShards(stream, 2);
-    await expect(streams.redis.xadd(`${stream}:0`, '*', 'msg', '2')).rejects.toThrow('exhausted the last possible ID');
+    const append = (): Promise<unknown> => streams.redis.xadd(`${stream}:0`, '*', 'msg', '2');
+    const refusal = 'ERR The stream has exhausted the last possible ID, unable to add more items';
+    await expect(append()).rejects.toThrow(refusal);
+    const [last] = await streams.redis.xrevrange(`${stream}:0`, '+', '-', 'COUNT', 1);
+    await streams.redis.call('XSETID', `${stream}:0`, last?.[0] as string);
+    await append();
+    await (await streamer.createManager()).setShards(stream, 2);
+    await expect(append()).rejects.toThrow(refusal);
   });
 
   it('delayed messages: a change is refused while some wait, and they go to the new shards after it', async () => {
@@ -325,6 +332,28 @@ describe('setShards()', () => {
     await until('it is handled', () => recorder.handled.length === 1);
     await until('it owns the new ones', () => ascending(member.owned).join() === '2,3,4');
     expect(await streams.redis.exists(`${stream}:0`, `${stream}:1`)).toBe(0);
+    await member.consumer.end();
+  });
+
+  it('what comes back into an old shard is handled beside the new ones', async () => {
+    const stream = uniqueName('stream');
+    const streamer = await streams.connect();
+    const producer = await streamer.createProducer(stream, { sharder: new KeyHashSharder(6) });
+    const { id, shardId } = await producer.send('old', { key: 'k' });
+    const recorder = new ShardRecorder();
+    const member = await recorder.join(streamer, stream, { shards: 6 });
+    await (await streamer.createManager()).setShards(stream, 2);
+    await producer.send('new', { key: 'k' });
+    await until('both are handled', () => recorder.handled.length === 2);
+    await until('it owns the new ones', () => ascending(member.owned).join() === '6,7');
+    // As a redrive of a dead letter does.
+    await streams.redis.xclaim(`${stream}:${shardId}`, 'g', 'other', 0, id, 'IDLE', 3_600_000, 'FORCE', 'JUSTID');
+    await until(
+      'it is handled again',
+      () => recorder.handled.filter(({ text }) => text === 'old').length === 2,
+      20_000,
+    );
+    await until('it owns the new ones alone', () => ascending(member.owned).join() === '6,7', 20_000);
     await member.consumer.end();
   });
 

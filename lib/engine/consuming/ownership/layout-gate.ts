@@ -21,11 +21,17 @@ interface LaidOutStream {
   readonly layouts: Partition[][];
   /** Which of the layouts the group handles now; those before are handled. */
   current: number;
+  /** Shards of those before into which something came back, see {@link LayoutGate}. */
+  readonly revived: Set<Partition>;
+  /** How many old shards were looked at again. */
+  revisited: number;
 }
 
 /** Between two looks at the layouts, and at what is left of the old one, in milliseconds. */
 const LOOK_INTERVAL = 1_000;
 const DRAIN_INTERVAL = 200;
+/** Old shards that are looked at again with each look. */
+const REVISITED = 4;
 /** Longest wait for a look that is under way when the consumer ends. */
 const CLOSE_LIMIT = 1_000;
 
@@ -34,7 +40,9 @@ const CLOSE_LIMIT = 1_000;
  * the group share the shards of one layout at a time, and the next when everything in the closed shards is acknowledged.
  *
  * Each consumer of a group decides this by itself, by what Redis tells of the group: a closed shard has a last entry, and one
- * that was delivered and is not pending was handled. What one of them has found stays true for all.
+ * that was delivered and is not pending was handled. What one of them has found stays true for all, but for what comes back: a
+ * dead letter that is redriven, a group that is moved, an entry that was appended after a failover had lost the end of the
+ * shard. Old shards are looked at again in turn, and what came back is handled beside the current layout.
  */
 export class LayoutGate implements PartitionReader {
   readonly #ownership: ShardOwnership;
@@ -134,6 +142,20 @@ export class LayoutGate implements PartitionReader {
     if (!stream) return;
     await this.#learn(stream, known.layouts, isAllNew);
     while (stream.current < stream.layouts.length - 1 && (await this.#isHandled(stream))) stream.current += 1;
+    await this.#revisit(stream);
+  }
+
+  async #revisit(stream: LaidOutStream): Promise<void> {
+    const old = stream.layouts.slice(0, stream.current).flat();
+    const inTurn = Array.from({ length: Math.min(REVISITED, old.length) }, (_, index) => {
+      return old[(stream.revisited + index) % old.length] as Partition;
+    });
+    stream.revisited += inTurn.length;
+    for (const partition of new Set([...stream.revived, ...inTurn])) {
+      const { isHere, isHandled } = await this.#stateOf(partition.key);
+      if (isHere && !isHandled) stream.revived.add(partition);
+      else stream.revived.delete(partition);
+    }
   }
 
   /**
@@ -182,21 +204,25 @@ export class LayoutGate implements PartitionReader {
   /** Whether the group has acknowledged everything in the current layout, whose shards are closed. */
   async #isHandled({ layouts, current }: LaidOutStream): Promise<boolean> {
     const shards = layouts[current] as Partition[];
-    const are = await Promise.all(shards.map(async ({ key }) => this.#excluded.has(key) || this.#isShardHandled(key)));
+    const are = await Promise.all(
+      shards.map(async ({ key }) => this.#excluded.has(key) || (await this.#stateOf(key)).isHandled),
+    );
     return are.every(Boolean);
   }
 
-  async #isShardHandled(key: string): Promise<boolean> {
+  /** Whether the group is in the shard, and whether it has acknowledged everything in it. */
+  async #stateOf(key: string): Promise<{ isHere: boolean; isHandled: boolean }> {
     const info = await this.environment.control.reading.streamInfo(key);
-    if (!info) return true;
+    if (!info) return { isHere: false, isHandled: true };
     const group = await this.#groupOn(key);
-    if (!group || group.pending > 0) return false;
-    return info.lastId === undefined || compareEntryIds(group.lastDeliveredId, info.lastId) >= 0;
+    if (!group) return { isHere: false, isHandled: false };
+    const isDelivered = info.lastId === undefined || compareEntryIds(group.lastDeliveredId, info.lastId) >= 0;
+    return { isHere: true, isHandled: isDelivered && group.pending === 0 };
   }
 
-  /** The shards of the layout that the group handles now. */
-  #sharedOf({ layouts, current }: LaidOutStream): Partition[] {
-    return (layouts[current] ?? []).filter(({ key }) => !this.#excluded.has(key));
+  /** The shards that the group handles now. */
+  #sharedOf({ layouts, current, revived }: LaidOutStream): Partition[] {
+    return [...(layouts[current] ?? []), ...revived].filter(({ key }) => !this.#excluded.has(key));
   }
 
   #schedule(): void {
@@ -228,7 +254,7 @@ export class LayoutGate implements PartitionReader {
     }
   }
 
-  /** Shares the shards of the current layout, and no others. */
+  /** Shares the shards that the group handles now, and no others. */
   async #share(stream: LaidOutStream): Promise<void> {
     const wanted = this.#sharedOf(stream);
     const shared = this.partitions.current.filter(
@@ -248,7 +274,7 @@ function keySet(partitions: readonly Partition[]): Set<string> {
 }
 
 function newStream(streamKey: string, mustExist: boolean): LaidOutStream {
-  return { streamKey, mustExist, layouts: [], current: 0 };
+  return { streamKey, mustExist, layouts: [], current: 0, revived: new Set(), revisited: 0 };
 }
 
 function keysOf(streamKey: string, layout: ShardLayout): string[] {

@@ -1,5 +1,5 @@
 import { METRIC_NAMES, times } from './format.js';
-import type { EntrantResult, Results, RowResult } from './results.js';
+import type { EntrantResult, RowResult } from './results.js';
 import { MORE_IS_BETTER } from './row.js';
 import type { Metric } from './row.js';
 
@@ -29,15 +29,36 @@ const STYLE = `
     .target { stroke: #ff7b72; }
   }`;
 
+type Bar = Pick<EntrantResult, 'name' | 'isPeer' | 'ratios'>;
+
+export interface ChartRow extends Pick<RowResult, 'title' | 'metrics' | 'baseline' | 'checks'> {
+  readonly entrants: readonly Bar[];
+}
+
+/** What the chart shows, for those who do not see it, and its two kinds of bars; without a target nothing is checked. */
+export interface Legend {
+  readonly label: string;
+  readonly ours: string;
+  readonly peers: string;
+  readonly target?: string;
+}
+
+const BENCHMARKS: Legend = {
+  label: 'Messages, latency and cost as multiples of the baseline of each benchmark',
+  ours: 'this package',
+  peers: 'others',
+  target: 'target',
+};
+
 /** The bars of one row, in multiples of its baseline. */
 interface Group {
-  readonly row: RowResult;
+  readonly row: ChartRow;
   readonly metric: Metric;
-  readonly entrants: readonly EntrantResult[];
+  readonly entrants: readonly Bar[];
 }
 
 /** Draws every row with a baseline as bars on one scale. */
-export function drawChart({ rows }: Results): string {
+export function drawChart({ rows }: { readonly rows: readonly ChartRow[] }, legend: Legend = BENCHMARKS): string {
   const groups = rows.flatMap(groupsOf);
   const ratios = groups.flatMap((group) => group.entrants.map((entrant) => ratio(group, entrant)));
   const limits = groups.flatMap(({ row }) => row.checks.map(({ atLeast, atMost }) => atLeast ?? atMost ?? 0));
@@ -50,10 +71,9 @@ export function drawChart({ rows }: Results): string {
     drawn.push(`<g transform="translate(0 ${y})">`, ...drawGroup(group, height, x), '</g>');
     y += height + MARGIN;
   }
-  drawn.push(...drawLegend(y));
+  drawn.push(...drawLegend(y, legend));
   const height = y + LINE + MARGIN;
-  const label = 'Messages, latency and cost as multiples of the baseline of each benchmark';
-  return `<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 ${WIDTH} ${height}" width="${WIDTH}" height="${height}" role="img" aria-label="${label}">
+  return `<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 ${WIDTH} ${height}" width="${WIDTH}" height="${height}" role="img" aria-label="${escape(legend.label)}">
 <style>${STYLE}
 </style>
 ${drawn.join('\n')}
@@ -61,7 +81,7 @@ ${drawn.join('\n')}
 `;
 }
 
-function groupsOf(row: RowResult): Group[] {
+function groupsOf(row: ChartRow): Group[] {
   if (row.baseline === undefined) return [];
   const entrants = row.entrants.filter(({ name }) => name !== row.baseline);
   return row.metrics.map((metric) => ({ row, metric, entrants }));
@@ -79,7 +99,7 @@ function drawGroup(group: Group, height: number, x: (value: number) => number): 
   ];
 }
 
-function drawBar(group: Group, entrant: EntrantResult, y: number, x: (value: number) => number): string[] {
+function drawBar(group: Group, entrant: Bar, y: number, x: (value: number) => number): string[] {
   const value = ratio(group, entrant);
   const target = group.row.checks.find((check) => check.entrant === entrant.name && check.metric === group.metric);
   const limit = target?.atLeast ?? target?.atMost;
@@ -94,14 +114,18 @@ function drawBar(group: Group, entrant: EntrantResult, y: number, x: (value: num
   ];
 }
 
-function drawLegend(y: number): string[] {
-  return [
+function drawLegend(y: number, { ours, peers, target }: Legend): string[] {
+  const drawn = [
     `<rect class="ours" x="${MARGIN}" y="${y}" width="12" height="12" rx="2"/>`,
-    `<text class="small" x="${MARGIN + 18}" y="${y + 11}">this package</text>`,
+    `<text class="small" x="${MARGIN + 18}" y="${y + 11}">${escape(ours)}</text>`,
     `<rect class="peer" x="${MARGIN + 120}" y="${y}" width="12" height="12" rx="2"/>`,
-    `<text class="small" x="${MARGIN + 138}" y="${y + 11}">others</text>`,
+    `<text class="small" x="${MARGIN + 138}" y="${y + 11}">${escape(peers)}</text>`,
+  ];
+  if (target === undefined) return drawn;
+  return [
+    ...drawn,
     line('target', MARGIN + 206, y - 1, y + 13),
-    `<text class="small" x="${MARGIN + 214}" y="${y + 11}">target</text>`,
+    `<text class="small" x="${MARGIN + 214}" y="${y + 11}">${escape(target)}</text>`,
   ];
 }
 
@@ -109,7 +133,7 @@ function line(kind: string, x: number, from: number, to: number): string {
   return `<line class="${kind}" x1="${x}" x2="${x}" y1="${from}" y2="${to}"/>`;
 }
 
-function ratio({ metric }: Group, { ratios }: EntrantResult): number {
+function ratio({ metric }: Group, { ratios }: Bar): number {
   return ratios[metric]?.median ?? 0;
 }
 

@@ -4,8 +4,8 @@ import { ShardOwnership } from '../../lib/engine/consuming/ownership/shard-owner
 import { LeaseServer } from './lease-server.js';
 import { seededRandom, VirtualClock } from './virtual-clock.js';
 
-export const SCENARIOS = ['together', 'in-turn', 'one-joins', 'one-dies', 'half-die', 'rolling'] as const;
-type Scenario = (typeof SCENARIOS)[number];
+export const SCENARIOS = ['together', 'in-turn', 'one-joins', 'one-ends', 'one-dies', 'half-die', 'rolling'] as const;
+export type Scenario = (typeof SCENARIOS)[number];
 
 export interface SimulationOptions {
   readonly scenario: Scenario;
@@ -130,6 +130,9 @@ class Simulation {
         return;
       case 'one-joins':
         this.#start();
+        return;
+      case 'one-ends':
+        if (first) void this.#end(first);
         return;
       case 'one-dies':
         if (first) this.#kill(first);

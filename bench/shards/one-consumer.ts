@@ -1,27 +1,23 @@
-import { fork } from 'node:child_process';
-import type { ChildProcess } from 'node:child_process';
-import { once } from 'node:events';
 import { setTimeout as pause } from 'node:timers/promises';
-import { fileURLToPath } from 'node:url';
 import { parseArgs } from 'node:util';
 
-import { Redis } from 'ioredis';
-
-import type { RedisStreamsConnection, StreamProducer } from '../lib/index.js';
-import { RedisStreamer } from '../lib/index.js';
-import { RedisCluster } from '../test/support/redis-cluster.js';
-import { RedisServer } from '../test/support/redis-server.js';
-import type { ShardsReport, ShardsSetting } from './shards-consumer.js';
+import type { StreamProducer } from '../../lib/index.js';
+import { RedisStreamer } from '../../lib/index.js';
+import { ConsumerProcess } from './consumer-process.js';
+import type { ConsumerReport } from './consumer-setting.js';
+import { now, STREAM } from './consumer-setting.js';
+import { connectionsOf, serverCost, startTarget, topologyOf } from './target.js';
+import type { Target } from './target.js';
 
 /*
  * One consumer process that reads 1, 12, 64 and 200 shards: what a message costs it, how long a message into a quiet shard takes
- * while others are busy, and what it does when all are quiet. `node .run/bench/shards.js --shards 1,200 --topology cluster`
+ * while others are busy, and what it does when all are quiet. `npm run bench:shards -- --shards 1,200 --topology cluster`
  */
 
 const { values } = parseArgs({
   options: {
     shards: { type: 'string', default: '1,12,64,200' },
-    topology: { type: 'string', default: 'cluster,standalone' },
+    topology: { type: 'string', default: 'cluster,single' },
     mode: { type: 'string', default: 'load-balanced,real-time' },
     rate: { type: 'string', default: '4000' },
     backlog: { type: 'string', default: '60000' },
@@ -32,47 +28,26 @@ const { values } = parseArgs({
 });
 const seconds = Number(values.seconds);
 const silent = { error: console.error, warn: console.error, log: (): void => undefined };
+/** Connections of a consumer that read. */
+const READERS = /:(reader|watcher)$/;
 const PADDING = '.'.repeat(80);
-
-interface Target {
-  readonly name: string;
-  readonly connection: RedisStreamsConnection;
-  readonly admins: readonly Redis[];
-  stop(): Promise<void>;
-}
-
-async function clusterTarget(): Promise<Target> {
-  const cluster = await RedisCluster.start();
-  const admins = cluster.masters.map(({ admin }) => admin);
-  return { name: 'cluster', connection: cluster.connection, admins, stop: () => cluster.stop() };
-}
-
-async function standaloneTarget(): Promise<Target> {
-  const server = await RedisServer.start();
-  const admin = new Redis(server.url);
-  const stop = async (): Promise<void> => {
-    admin.disconnect();
-    await server.stop();
-  };
-  return { name: 'standalone', connection: server.url, admins: [admin], stop };
-}
 
 async function measure(target: Target, mode: string, shards: number): Promise<void> {
   await Promise.all(target.admins.map((admin) => admin.flushall()));
-  const keys = Array.from({ length: shards }, (_, shard) => `bench:${shard}`);
+  const keys = Array.from({ length: shards }, (_, shard) => `${STREAM}:${shard}`);
   await using streamer = await RedisStreamer.connect(target.connection, { logger: silent });
   const producer = await streamer.createGenericProducer({ maxQueued: 1_000_000 });
-  const consumer = new Consumer({
+  const consumer = await ConsumerProcess.start({
     connection: target.connection,
-    keys,
+    shards,
     mode,
     batchSize: values.batchSize === undefined ? undefined : Number(values.batchSize),
   });
-  await consumer.ready();
+  await consumer.open();
 
-  const connections = await connectionsOf(target);
   // The first recoveries of pending entries, and the ones that follow when the block time is over.
   await pause(11_000);
+  const connections = await connectionsOf(target, READERS);
   const idle = await during(target, consumer, () => pause(1_000 * seconds));
   const paced = await during(target, consumer, () => pace(producer, keys, Number(values.rate)));
   const busy = keys.slice(0, Math.ceil(shards / 2));
@@ -117,9 +92,9 @@ async function measure(target: Target, mode: string, shards: number): Promise<vo
   );
 }
 
-type Measured = ShardsReport & { readonly commands: number; readonly serverCpu: number };
+type Measured = ConsumerReport & { readonly commands: number; readonly serverCpu: number };
 
-async function during(target: Target, consumer: Consumer, work: () => Promise<unknown>): Promise<Measured> {
+async function during(target: Target, consumer: ConsumerProcess, work: () => Promise<unknown>): Promise<Measured> {
   await consumer.reset();
   const before = await serverCost(target);
   await work();
@@ -152,61 +127,15 @@ async function trickle(producer: StreamProducer, keys: readonly string[]): Promi
 }
 
 function enqueue(producer: StreamProducer, key: string, kind: 'b' | 'q'): void {
-  producer.enqueueTo(key, `${kind} ${performance.timeOrigin + performance.now()} ${PADDING}`);
-}
-
-async function serverCost({ admins }: Target): Promise<{ commands: number; cpu: number }> {
-  const infos = await Promise.all(admins.map((admin) => admin.info()));
-  const sum = (pattern: RegExp): number => infos.reduce((total, info) => total + Number(pattern.exec(info)?.[1]), 0);
-  const cpu = sum(/^used_cpu_user:(\S+)/m) + sum(/^used_cpu_sys:(\S+)/m);
-  return { commands: sum(/^total_commands_processed:(\d+)/m), cpu: cpu * 1e6 };
-}
-
-/** Connections of the consumer that read. */
-async function connectionsOf({ admins }: Target): Promise<number> {
-  const lists = await Promise.all(admins.map((admin) => admin.client('LIST')));
-  return lists.join('').match(/name=nestjs-redis-streams:(reader|watcher) /g)?.length ?? 0;
+  producer.enqueueTo(key, `${kind} ${now()} ${PADDING}`);
 }
 
 function round(value: number): number {
   return Math.round(value * 10) / 10;
 }
 
-class Consumer {
-  readonly #child: ChildProcess;
-
-  constructor(setting: ShardsSetting) {
-    const program = fileURLToPath(new URL('shards-consumer.js', import.meta.url));
-    this.#child = fork(program, [JSON.stringify(setting)]);
-  }
-
-  async ready(): Promise<void> {
-    await once(this.#child, 'message');
-  }
-
-  async reset(): Promise<void> {
-    await this.#ask('reset');
-  }
-
-  report(): Promise<ShardsReport> {
-    return this.#ask('report');
-  }
-
-  async end(): Promise<void> {
-    const exit = once(this.#child, 'exit');
-    this.#child.send('end');
-    await exit;
-  }
-
-  async #ask(question: string): Promise<ShardsReport> {
-    const answer = once(this.#child, 'message');
-    this.#child.send(question);
-    return (await answer)[0] as ShardsReport;
-  }
-}
-
 for (const topology of values.topology.split(',')) {
-  const target = topology === 'cluster' ? await clusterTarget() : await standaloneTarget();
+  const target = await startTarget(topologyOf(topology));
   try {
     for (const mode of values.mode.split(',')) {
       for (const shards of values.shards.split(',').map(Number)) await measure(target, mode, shards);

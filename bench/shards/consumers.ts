@@ -11,7 +11,7 @@ import { drawChart } from '../svg.js';
 import type { ChartRow } from '../svg.js';
 import { now, STREAM } from './consumer-setting.js';
 import { Fleet } from './fleet.js';
-import { serverCost, startTarget, topologyOf } from './target.js';
+import { serverCost, startTarget, TOPOLOGY_NAMES, topologyOf } from './target.js';
 import type { Target, Topology } from './target.js';
 
 /*
@@ -36,7 +36,6 @@ const { values } = parseArgs({
 });
 type Ownership = 'shared' | 'owned';
 const PADDING = '.'.repeat(80);
-const TOPOLOGY_NAMES: Readonly<Record<Topology, string>> = { single: 'one server', cluster: 'cluster' };
 const logger = { error: console.error, warn: console.error, log: (): void => undefined };
 const rounds = values.quick ? 1 : Number(values.rounds);
 const batchSize = Number(values.batchSize);

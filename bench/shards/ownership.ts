@@ -5,7 +5,7 @@ import { simulateOwnership } from '../ownership/simulation.js';
 import type { Scenario } from '../ownership/simulation.js';
 import { summarize } from '../statistics.js';
 import { Fleet } from './fleet.js';
-import { commandsDuring, connectionsOf, startTarget, topologyOf } from './target.js';
+import { commandsDuring, connectionsOf, startTarget, TOPOLOGY_NAMES, topologyOf } from './target.js';
 import type { Target, Topology } from './target.js';
 
 /*
@@ -19,12 +19,16 @@ const { values } = parseArgs({
     consumers: { type: 'string', default: '2,8' },
     shards: { type: 'string', default: '12,64' },
     rounds: { type: 'string', default: '3' },
+    batchSize: { type: 'string' },
   },
 });
+const batchSize = values.batchSize === undefined ? undefined : Number(values.batchSize);
 /** The default of `leaseTime`, in milliseconds. */
 const LEASE_TIME = 10_000;
 /** Milliseconds in which the commands at rest are counted. */
 const REST = LEASE_TIME;
+/** Of the cluster. */
+const MASTERS = 3;
 const SEEDS = [1, 2, 3];
 
 const EVENTS = {
@@ -61,7 +65,7 @@ async function measure(target: Target, consumers: number, shards: number, rounds
   let atRest: AtRest | undefined;
   let longestWithoutOwner = 0;
   for (let round = 0; round < rounds; round += 1) {
-    const fleet = new Fleet({ connection, shards, mode: 'load-balanced', shardOwnership: 'owned' });
+    const fleet = new Fleet({ connection, shards, mode: 'load-balanced', shardOwnership: 'owned', batchSize });
     const measured = async (event: Event, begin: () => Promise<number>): Promise<void> => {
       const begun = await begin();
       note(event, (await fleet.untilEven()) - begun);
@@ -103,7 +107,7 @@ async function describeTimes(all: readonly Measured[]): Promise<string> {
       lines.push([String(consumers), String(shards), event, spreadOf(simulated), ...measured]);
     }
   }
-  const topologies = [...new Set(all.map(({ topology }) => `measured, ${topology}`))];
+  const topologies = [...new Set(all.map(({ topology }) => `measured, ${TOPOLOGY_NAMES[topology]}`))];
   return markdownTable(['consumers', 'shards', 'event', 'simulated', ...topologies], lines);
 }
 
@@ -128,10 +132,12 @@ function describeRest(all: readonly Measured[]): string {
       [...commands.values()].reduce((sum, count) => sum + count, 0),
     ].map((value) => value.toFixed(1));
     const counts = [String(consumers), String(shards)];
-    return [topology, ...counts, ...figures, String(atRest.connections), seconds(longestWithoutOwner)];
+    const connections = topology === 'single' ? 3 * consumers : shards + 2 * MASTERS * consumers;
+    const modelled = [String(atRest.connections), String(connections)];
+    return [TOPOLOGY_NAMES[topology], ...counts, ...figures, ...modelled, seconds(longestWithoutOwner)];
   });
   const headings = ['', 'consumers', 'shards', 'renewals/s', 'model', 'reports/s', 'model', 'reads/s', 'commands/s'];
-  return markdownTable([...headings, 'connections', 'longest without owner, handed over'], lines);
+  return markdownTable([...headings, 'connections', 'model', 'longest without owner, handed over'], lines);
 }
 
 const listOf = (text: string): number[] => text.split(',').map(Number);

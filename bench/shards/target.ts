@@ -1,3 +1,5 @@
+import { connect } from 'node:net';
+import { createInterface } from 'node:readline';
 import { setTimeout as pause } from 'node:timers/promises';
 
 import { Redis } from 'ioredis';
@@ -16,6 +18,8 @@ export interface Target {
 }
 
 export type Topology = 'single' | 'cluster';
+
+export const TOPOLOGY_NAMES: Readonly<Record<Topology, string>> = { single: 'one server', cluster: 'cluster' };
 
 export function topologyOf(name: string): Topology {
   if (name === 'single' || name === 'cluster') return name;
@@ -49,16 +53,18 @@ export async function serverCost({ admins }: Target): Promise<{ commands: number
 export async function commandsDuring({ admins }: Target, time: number): Promise<Map<string, number>> {
   const scripts = new Map([RENEW_SHARD, JOIN_OWNERS, READ_OWNED, TAKE_OVER_SHARD].map(({ sha, name }) => [sha, name]));
   const counts = new Map<string, number>();
-  const monitors = await Promise.all(admins.map((admin) => admin.monitor()));
+  const monitors = admins.map((admin) => connect(admin.options.port as number, admin.options.host as string));
   for (const monitor of monitors) {
-    monitor.on('monitor', (_: string, [command = '', first = '']: string[], source: string) => {
-      if (source === 'lua') return;
-      const name = scripts.get(first) ?? command.toLowerCase();
+    monitor.write('MONITOR\r\n');
+    createInterface({ input: monitor }).on('line', (line) => {
+      const [, source, command, first] = /^\+\S+ \[\d+ (\S+)\] "([^"]+)"(?: "([^"]*)")?/.exec(line) ?? [];
+      if (command === undefined || source === 'lua') return;
+      const name = scripts.get(first ?? '') ?? command.toLowerCase();
       counts.set(name, (counts.get(name) ?? 0) + 1);
     });
   }
   await pause(time);
-  for (const monitor of monitors) monitor.disconnect();
+  for (const monitor of monitors) monitor.destroy();
   return counts;
 }
 

@@ -1,3 +1,6 @@
+import { readFileSync } from 'node:fs';
+import { fileURLToPath } from 'node:url';
+
 import type { Redis } from 'ioredis';
 
 const allow = (commands: string): string =>
@@ -28,6 +31,14 @@ export const DELAYED = allow(`get set pttl hget hset hdel zadd zrem zscore zrank
 
 /** The permissions that a client needs in a cluster. */
 export const CLUSTER = allow('cluster|slots cluster|info cluster|shards asking');
+
+/** The permissions of a row of SECURITY.md, as many texts as the row has. */
+export function documentedFor(feature: string): string[] {
+  const page = readFileSync(fileURLToPath(new URL('../../SECURITY.md', import.meta.url)), 'utf8');
+  const row = page.split('\n').find((line) => line.startsWith('| `+') && line.includes(`| ${feature}`)) ?? '';
+  const cell = row.replaceAll('\\|', '/').split('|')[1] ?? '';
+  return [...cell.matchAll(/`(\+[^`]+)`/g)].map(([, rules]) => (rules as string).replaceAll('/', '|'));
+}
 
 /** Creates a user with these rules and the password `pw`. */
 export async function setUser(admin: Redis, name: string, rules: string): Promise<void> {

@@ -97,11 +97,6 @@ export class WatchedReader {
     return this.router.find(this.key)?.connection.liveSince;
   }
 
-  /** Whether the node of the stream announces changes; undefined while it is not connected. */
-  get canBeTouched(): boolean | undefined {
-    return this.router.find(this.key)?.connection.isTracking;
-  }
-
   /** Whether the next change of the stream will be announced, as the last read has asked for. */
   get isArmed(): boolean {
     const route = this.#armed && this.router.find(this.key);

@@ -2,6 +2,8 @@ import { describe, expect, it } from '@jest/globals';
 
 import { InvalidOptionError, KeyHashSharder, UnsupportedOperationError } from '../../../lib/index.js';
 import type { RedisStreamer, StreamerOptions } from '../../../lib/index.js';
+import { withResolvers } from '../../../lib/shared/deferred.js';
+import { NEEDED, PROMPT_UNBLOCK, documentedFor, refusedCommands, setUser } from '../../support/acl.js';
 import { FaultBench } from '../../support/fault-bench.js';
 import type { RedisServer } from '../../support/redis-server.js';
 import { OWNED, ShardRecorder } from '../../support/shard-recorder.js';
@@ -220,6 +222,69 @@ describe('owned shards', () => {
     await producer.send('read');
     expect((await waiting).text()).toBe('read');
     expect((await reads()) - before).toBeLessThan(20);
+  });
+
+  it('shards that appear later are shared too', async () => {
+    const server = await bench.server();
+    const streamer = await bench.streamer(server.url);
+    const sharder = { shards: 6, shardOf: (_stream: string, key: string | undefined) => Number(key) };
+    const producer = await streamer.createProducer(STREAM, { sharder });
+    for (const key of ['0', '1']) await producer.send('early', { key });
+    const recorder = new ShardRecorder();
+    const found = { shards: undefined, shardDiscoveryInterval: 100 };
+    const members = [await recorder.join(streamer, STREAM, found)];
+    members.push(await recorder.join(streamer, STREAM, found));
+    await until('each has one of two', () => members.every(({ owned }) => owned.size === 1), LIMIT);
+    for (const key of ['2', '3', '4', '5']) await producer.send('late', { key });
+    await until('each has three of six', () => isSpread(members), LIMIT);
+    await until('all are handled', () => recorder.handled.length === 6, LIMIT);
+    expect([recorder.repeated, recorder.sharedShards]).toEqual([[], []]);
+  });
+
+  it('a consumer that is unassigned from a stream hands its shards over, once the messages that it has are acknowledged', async () => {
+    const server = await bench.server();
+    const admin = bench.admin(server.url);
+    const streamer = await bench.streamer(server.url);
+    const producer = await streamer.createProducer(STREAM, { sharder: new KeyHashSharder(SHARDS) });
+    const recorder = new ShardRecorder();
+    const held = withResolvers<void>();
+    let isHolding = false;
+    const leaving = await recorder.join(streamer, STREAM, { shards: SHARDS }, async () => {
+      isHolding = true;
+      await held.promise;
+    });
+    await leaving.consumer.assign('another');
+    for (let number = 0; number < 60; number += 1) await producer.send(String(number), { key: `k${number}` });
+    await until('it handles a message', () => isHolding);
+    const staying = await recorder.join(streamer, STREAM, { shards: SHARDS });
+    const left = leaving.consumer.unassign(STREAM);
+    held.resolve();
+    await left;
+    await until('the other one has all shards', () => staying.owned.size === SHARDS, LIMIT);
+    await until('all are handled', () => new Set(recorder.handled.map(({ text }) => text)).size === 60, LIMIT);
+    expect([recorder.repeated, recorder.sharedShards, recorder.disorder]).toEqual([[], [], []]);
+    expect(await admin.zrange(membersKey(), '0', '-1')).toEqual([staying.name]);
+  });
+
+  it('consumers with the documented permissions share, hand over and acknowledge', async () => {
+    const server = await bench.server();
+    const admin = bench.admin(server.url);
+    const [owning = ''] = documentedFor("`shardOwnership: 'owned'`");
+    await setUser(admin, 'app', `${NEEDED} ${PROMPT_UNBLOCK} ${owning}`);
+    const url = server.url.replace('redis://', 'redis://app:pw@');
+    const streamer = await bench.streamer(url, { keyPrefix: 'app:' });
+    const producer = await streamer.createProducer(STREAM, { sharder: new KeyHashSharder(SHARDS) });
+    const recorder = new ShardRecorder();
+    const members = [await recorder.join(streamer, STREAM, { shards: SHARDS })];
+    for (let number = 0; number < 60; number += 1) await producer.send(String(number), { key: `k${number}` });
+    members.push(await recorder.join(streamer, STREAM, { shards: SHARDS }));
+    await until('two share', () => isSpread(members), LIMIT);
+    await until('all are handled', () => recorder.handled.length === 60, LIMIT);
+    for (const { consumer } of members) await consumer.end();
+    expect(recorder.repeated).toEqual([]);
+    expect(members.flatMap(({ errors }) => errors)).toEqual([]);
+    // By which a producer with keys notes its number of shards, for setShards().
+    expect(await refusedCommands(admin)).toEqual(['hset']);
   });
 });
 

@@ -1,10 +1,8 @@
-import { readFileSync } from 'node:fs';
-import { fileURLToPath } from 'node:url';
 import { expect, it } from '@jest/globals';
 
 import { KeyHashSharder } from '../../../lib/index.js';
 import type { RedisStreamer } from '../../../lib/index.js';
-import { NEEDED, SCRIPTS, refusedCommands, setUser } from '../../support/acl.js';
+import { NEEDED, SCRIPTS, documentedFor, refusedCommands, setUser } from '../../support/acl.js';
 import { FaultBench } from '../../support/fault-bench.js';
 import { uniqueName } from '../../support/redis.js';
 import { ShardRecorder } from '../../support/shard-recorder.js';
@@ -13,19 +11,11 @@ import { until } from '../../support/until.js';
 const bench = new FaultBench();
 const PREFIX = { keyPrefix: 'app:' } as const;
 
-/** The permissions of a row of SECURITY.md: of all who take part, and in addition of who calls `setShards()`. */
-function documented(feature: string): string[] {
-  const page = readFileSync(fileURLToPath(new URL('../../../SECURITY.md', import.meta.url)), 'utf8');
-  const row = page.split('\n').find((line) => line.startsWith('| `+') && line.includes(`| ${feature}`)) ?? '';
-  const cell = row.replaceAll('\\|', '/').split('|')[1] ?? '';
-  return [...cell.matchAll(/`(\+[^`]+)`/g)].map(([, rules]) => (rules as string).replaceAll('/', '|'));
-}
-
 it('setShards(): the documented permissions suffice, and who may not end a change waits until another does', async () => {
   const server = await bench.server({ args: ['--appendonly', 'no'] });
   const admin = bench.admin(server.url);
-  const [taking = '', calling = ''] = documented('`StreamManager.setShards()`');
-  const [owning = ''] = documented("`shardOwnership: 'owned'`");
+  const [taking = '', calling = ''] = documentedFor('`StreamManager.setShards()`');
+  const [owning = ''] = documentedFor("`shardOwnership: 'owned'`");
   await setUser(admin, 'service', `${NEEDED} ${SCRIPTS} ${owning} ${taking}`);
   await setUser(admin, 'operator', `${NEEDED} ${taking} ${calling}`);
   const as = (user: string): Promise<RedisStreamer> =>

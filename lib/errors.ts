@@ -237,7 +237,7 @@ export type AbortReason = 'shutdown' | 'lease-lost' | 'max-handler-time' | 'dead
 const ABORT_TEXTS: Readonly<Record<AbortReason, string>> = {
   shutdown: 'the server is closing, and shutdownTimeout is over',
   'lease-lost': 'the message is no longer pending for this consumer: another one may handle it',
-  'max-handler-time': 'maxHandlerTime is over: another consumer may handle the message',
+  'max-handler-time': 'maxHandlerTime is over',
   deadline: 'the client of the request no longer waits',
   cancelled: 'the client of the request no longer reads the answer',
 };

@@ -65,7 +65,9 @@ async function run(source: Consumer): Promise<void> {
     if (held) await held;
     const text = message.payload.toString('latin1');
     lastAt = now();
-    (text[0] === 'q' ? quiet : busy).push(lastAt - Number(text.slice(2, text.indexOf(' ', 2))));
+    const waited = lastAt - Number(text.slice(2, text.indexOf(' ', 2)));
+    if (text[0] === 'q') quiet.push(waited);
+    if (text[0] === 'b') busy.push(waited);
     count += 1;
     source.ack?.(message);
   }

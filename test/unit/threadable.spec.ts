@@ -3,6 +3,8 @@ import { describe, expect, it } from '@jest/globals';
 import { Redis } from 'ioredis';
 
 import { RedisStreamer, ServerRedisStreams } from '../../lib/index.js';
+import { RenewalClient } from '../../lib/redis/connection/renewal-thread.js';
+import { RENEW_LEASES } from '../../lib/redis/scripts/renew-leases.js';
 import type { ConsumerOptions, RedisStreamsConnection } from '../../lib/index.js';
 
 const thread = { mode: 'load-balanced', leaseRenewal: 'thread' } as const;
@@ -54,4 +56,15 @@ describe("leaseRenewal 'thread' is refused before any I/O", () => {
   ])('with %j', async (options, rule) => {
     expect((await refusal({ port: 1 }, options)) as Error).toMatchObject({ message: expect.stringContaining(rule) });
   });
+});
+
+it('nothing is renewed for a consumer that has ended, so that no thread starts again', async () => {
+  let looks = 0;
+  const find = (): undefined => void (looks += 1);
+  const client = new RenewalClient({ find }, { every: 1_000, limit: 1_000, onFailure: () => undefined });
+  await client.close();
+  client.tell([{ key: 's', script: RENEW_LEASES, args: [] }]);
+  client.add('s', ['1-0']);
+  expect(looks).toBe(0);
+  expect(client.renewedAt('s')).toBe(-Infinity);
 });

@@ -2,8 +2,7 @@ import { ShardsBusyError } from '../../errors.js';
 import type { ShardLayout } from '../../redis/commands/layouts.js';
 import type { StreamCommands } from '../../redis/commands/stream-commands.js';
 import { probeShards } from '../consuming/shard-discovery.js';
-import { shardKey } from '../messages/stream-message.js';
-import { endChange, settledLayouts, shardIdsOf } from '../sharding/layout-changes.js';
+import { endChange, settledLayouts, shardKeysOf } from '../sharding/layout-changes.js';
 
 /** The most shards that a sharder can have. */
 export const MAX_SHARDS = 65_536;
@@ -21,7 +20,7 @@ export async function setShards(streamKey: string, shards: number, commands: Lay
     const last = known.at(-1);
     if (last?.shards === shards) return closeAgain(streamKey, known.slice(0, -1), commands);
     const found = known.length > 0 ? 0 : Math.max(-1, ...(await probeShards(streamKey, reading))) + 1;
-    await requireNothingDelayed(streamKey, last ? shardIdsOf(last) : shardIdsOf({ first: 0, shards: found }), commands);
+    await requireNothingDelayed(streamKey, last ?? { first: 0, shards: found }, commands);
     const begun = await layouts.begin(streamKey, found, shards);
     if (!begun.pending) {
       // It has as many shards already, without a layout that was set.
@@ -39,17 +38,17 @@ async function closeAgain(
   old: readonly ShardLayout[],
   { layouts, reading }: LayoutManaging,
 ): Promise<void> {
-  const keys = old.flatMap(shardIdsOf).map((id) => shardKey(streamKey, id, true));
+  const keys = old.flatMap((layout) => shardKeysOf(streamKey, layout));
   await Promise.all(keys.map(async (key) => (await reading.isStream(key)) && layouts.close(key)));
 }
 
-/** The keys of delayed messages are not stored, so that nobody knows to which of the new shards they belong. */
+/** The keys of delayed messages are not stored, so their new shards cannot be determined. */
 async function requireNothingDelayed(
   streamKey: string,
-  shardIds: readonly number[],
+  layout: ShardLayout,
   { delayed }: LayoutManaging,
 ): Promise<void> {
-  const keys = shardIds.map((id) => shardKey(streamKey, id, true));
+  const keys = shardKeysOf(streamKey, layout);
   const areWaiting = await Promise.all(keys.map((key) => delayed.isWaiting(key)));
   const busy = keys.filter((_, index) => areWaiting[index]);
   if (busy.length > 0) throw new ShardsBusyError(streamKey, busy);

@@ -177,12 +177,13 @@ export class StreamManager implements AsyncDisposable {
   }
 
   /**
-   * Sets how many shards a stream has, while messages are sent and handled. The new shards have numbers of their own, behind
-   * those that there were; the old ones are closed: Redis appends nothing to them any more, whoever asks. Producers with a sharder
-   * of this package follow, and consumers with `shardOwnership: 'owned'` handle what is in the old shards before they begin
-   * with the new ones, so that the messages of a key stay in their order. Other writers must be told. It resolves when new messages
-   * go to the new shards. The number that the stream has closes its old shards again,
-   * which a failover may have opened. See docs/owned-shards.md.
+   * Sets how many shards a stream has, while messages are sent and handled. The new shards have numbers of their own, behind those
+   * that there were; the old ones are closed: Redis refuses every later append to them, from any writer. Producers with a sharder
+   * of this package follow, and consumers with `shardOwnership: 'owned'` handle what is in the old shards before they begin with the new
+   * ones, so that the messages of a key stay in their order. Other writers must be configured with the new numbers. Resolves when new
+   * messages go to the new shards. If `shards` equals the current number, the old shards are closed again, because a failover
+   * may have opened them. See docs/owned-shards.md.
+   * @param shards 1 to 65,536
    * @throws InvalidOptionError; ShardsBusyError while delayed messages wait beside a shard; UnsupportedOperationError where scripts are
    * not permitted
    */

@@ -159,3 +159,19 @@ export class PartitionSet {
     for (const partition of partitions) if (partition.owned.size > 0) this.#former.set(partition.key, partition);
   }
 }
+
+/** Lists of partitions by a name; a partition without one is in no list. */
+export function groupBy(
+  partitions: readonly Partition[],
+  nameOf: (partition: Partition, index: number) => string | undefined,
+): Map<string, Partition[]> {
+  const groups = new Map<string, Partition[]>();
+  for (const [index, partition] of partitions.entries()) {
+    const name = nameOf(partition, index);
+    if (name === undefined) continue;
+    const group = groups.get(name);
+    if (group) group.push(partition);
+    else groups.set(name, [partition]);
+  }
+  return groups;
+}

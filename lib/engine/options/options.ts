@@ -219,7 +219,8 @@ export interface ClaimingOptions {
   /**
    * Longest time that a message may be in a handler, or handed out and not acknowledged, in milliseconds. Past it the signal of the
    * handler aborts, and the lease of the message is no longer renewed: once it has been idle for `autoClaimIdle`, another consumer
-   * claims it. At least 1, default 300,000 (5 minutes).
+   * claims it. With `shardOwnership: 'owned'` the signal aborts too, but the message stays with its handler. Without effect with
+   * `autoCommit: 'immediate'`. At least 1, default 300,000 (5 minutes).
    */
   maxHandlerTime?: number;
   /**

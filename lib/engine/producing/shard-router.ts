@@ -77,7 +77,7 @@ export class ShardRouter {
     return stream;
   }
 
-  /** @param notes the number of shards for which keys were chosen, if nobody else has set one */
+  /** @param notes the number of shards for which keys were chosen, used while no layout is set */
   lookAt(stream: RoutedStream, notes?: number): void {
     if (stream.isLooking) return;
     stream.isLooking = true;
@@ -111,7 +111,10 @@ export class ShardRouter {
         // Others may end a change that this user may not end: what Redis has refused waits for that until its deadline.
         pipeline.expire(stream, error as Error);
         await pause(backoffDelay(RECONNECT_BACKOFF, attempt), pipeline.closing);
-        if (pipeline.size === 0 && pipeline.closing.aborted) return;
+        if (!pipeline.closing.aborted) continue;
+        if (pipeline.size === 0) return;
+        // What is in flight comes back first.
+        await pause(BACK_INTERVAL);
       }
     }
   }

@@ -37,7 +37,7 @@ import { check } from '../../shared/option-checks.js';
 import type { ResolvedProducerOptions } from '../options/resolve-options.js';
 import type { GuardedTelemetry } from '../telemetry/guarded-telemetry.js';
 import type { SentMessageKind } from '../telemetry/telemetry.js';
-import { shardIdsOf } from '../sharding/layout-changes.js';
+import { shardKeysOf } from '../sharding/layout-changes.js';
 import { ShardRouter } from './shard-router.js';
 import { chooseShard, resized } from './sharder.js';
 import { WritePipeline } from './write-pipeline.js';
@@ -157,7 +157,7 @@ export class StreamProducer extends EventEmitter<{ error: [error: RedisStreamsEr
     const { sharder } = this.#options;
     if (!sharder) return [streamKey];
     const { first = 0, sharder: { shards } = sharder } = this.#router?.of(streamKey) ?? {};
-    return shardIdsOf({ first, shards }).map((shardId) => shardKey(streamKey, shardId, true));
+    return shardKeysOf(streamKey, { first, shards });
   }
 
   /** Sends to the stream that the producer was created for. See {@link sendTo}. */

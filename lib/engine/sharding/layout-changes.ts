@@ -2,14 +2,19 @@ import { pause } from '../../shared/backoff.js';
 import type { LayoutCommands, LayoutLook, PendingLayout, ShardLayout } from '../../redis/commands/layouts.js';
 import { shardKey } from '../messages/stream-message.js';
 
-/** A change that takes longer has lost its process, in milliseconds: others end it. */
+/** A change that takes longer counts as abandoned, in milliseconds: others end it. */
 const LOST_AFTER = 2_000;
 /** Between two looks at a change that is under way. */
 const LOOK_INTERVAL = 50;
 
-/** The keys of the shards of a layout. */
+/** The numbers of the shards of a layout. */
 export function shardIdsOf({ first, shards }: ShardLayout): number[] {
   return Array.from({ length: shards }, (_, index) => first + index);
+}
+
+/** The keys of the shards of a layout. */
+export function shardKeysOf(streamKey: string, layout: ShardLayout): string[] {
+  return shardIdsOf(layout).map((id) => shardKey(streamKey, id, true));
 }
 
 /**
@@ -37,8 +42,7 @@ export async function endChange(
   commands: LayoutCommands,
 ): Promise<void> {
   const last = layouts.at(-1);
-  const keysOf = (layout: ShardLayout): string[] => shardIdsOf(layout).map((id) => shardKey(streamKey, id, true));
-  await Promise.all(keysOf(pending.layout).map((key) => commands.open(key)));
-  await Promise.all((last ? keysOf(last) : []).map((key) => commands.close(key)));
+  await Promise.all(shardKeysOf(streamKey, pending.layout).map((key) => commands.open(key)));
+  await Promise.all((last ? shardKeysOf(streamKey, last) : []).map((key) => commands.close(key)));
   await commands.end(streamKey, pending);
 }

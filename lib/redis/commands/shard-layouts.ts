@@ -16,7 +16,7 @@ export class RedisLayoutCommands implements LayoutCommands {
   async look(streamKey: string, { notes = 0, timeout }: LayoutLook = {}): Promise<StreamLayouts> {
     const key = this.#keyOf(streamKey);
     if (timeout !== undefined) await this.#sender.router.ready(key, timeout);
-    return parseLayouts(await this.#run(LOOK_AT_LAYOUTS, key, [notes]));
+    return parseLayouts(await this.#run(LOOK_AT_LAYOUTS, key, [notes], 'reading the number of shards'));
   }
 
   async begin(streamKey: string, found: number, shards: number): Promise<StreamLayouts> {
@@ -39,11 +39,15 @@ export class RedisLayoutCommands implements LayoutCommands {
     return this.#sender.sideKey('layout', streamKey);
   }
 
-  async #run(script: Script, key: string, args: readonly CommandArgument[]): Promise<unknown> {
+  async #run(
+    script: Script,
+    key: string,
+    args: readonly CommandArgument[],
+    operation = 'setShards()',
+  ): Promise<unknown> {
     const scripted = await this.#sender.run(script, key, args);
     if (scripted) return scripted.reply;
-    const rule = 'needs scripts (EVAL, EVALSHA), which are not permitted here';
-    throw new UnsupportedOperationError('setShards()', rule);
+    throw new UnsupportedOperationError(operation, 'needs scripts (EVAL, EVALSHA), which are not permitted here');
   }
 }
 

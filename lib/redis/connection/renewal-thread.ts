@@ -208,6 +208,7 @@ export class RenewalClient {
   nodes: ReadonlyMap<string, number> = new Map();
   /** By the key of a lease without entries. */
   readonly #slots = new Map<string, number | undefined>();
+  #isClosed = false;
 
   /** @param router finds the node of each key */
   constructor(router: Pick<ConnectionRouter, 'find'>, options: RenewalClientOptions) {
@@ -216,8 +217,9 @@ export class RenewalClient {
     this.#id = this.#thread.add(this);
   }
 
-  /** All leases, in place of those that were told before. */
+  /** All leases, in place of those that were told before. Ignored after {@link close}. */
   tell(leases: readonly ThreadLease[]): void {
+    if (this.#isClosed) return;
     const named: Array<[number, NodeAccess]> = [];
     const nodes = new Map<string, number>();
     for (const { key } of leases) {
@@ -250,9 +252,9 @@ export class RenewalClient {
     return this.#slots.get(key);
   }
 
-  /** Further entries of a lease. */
+  /** Further entries of a lease. Ignored after {@link close}. */
   add(key: string, ids: readonly string[]): void {
-    this.#thread.post({ type: 'add', id: this.#id, key, ids });
+    if (!this.#isClosed) this.#thread.post({ type: 'add', id: this.#id, key, ids });
   }
 
   /** The event loop shows life. */
@@ -269,6 +271,7 @@ export class RenewalClient {
 
   /** Ends the thread after the last client. */
   async close(): Promise<void> {
+    this.#isClosed = true;
     // A renewal that is under way may still write there. It was sent before any lease that gets the place next, so it does no harm.
     for (const slot of this.#slots.values()) if (slot !== undefined) this.#thread.freeSlot(slot);
     this.#slots.clear();

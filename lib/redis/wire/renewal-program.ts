@@ -12,7 +12,7 @@
  *   message, or by the counter that it shares. So is an entry that was read since, whose id is at or behind `after`.
  * - A lease without entries is renewed while the main thread shows life. When the renewal that has succeeded was sent is written to a
  *   place in shared memory, in nanoseconds.
- * - It ends with MOVED, ASK and READONLY until the main thread names the node again.
+ * - After MOVED or ASK a lease is not renewed until the next `tell`; after READONLY the connection is made again.
  */
 export const RENEWAL_PROGRAM = `'use strict';
 const load = process.getBuiltinModule;
@@ -55,7 +55,7 @@ function read(data, at) {
       }
       return { value: items };
     }
-    default: throw new Error('what it answers is no reply of Redis');
+    default: throw new Error('unexpected reply: not RESP');
   }
 }
 
@@ -99,8 +99,10 @@ class Node {
       socket.once(tls ? 'secureConnect' : 'connect', async () => {
         try {
           await Promise.all(login.map((command) => this.write(command)));
-          // Not permitted everywhere, and not needed.
-          await this.write(['CLIENT', 'SETNAME', 'nestjs-redis-streams:renewal']).catch(() => undefined);
+          await this.write(['CLIENT', 'SETNAME', 'nestjs-redis-streams:renewal']).catch((error) => {
+            // Not permitted everywhere, and not needed. A server that is full answers the first command, and closes.
+            if (!/^(NOPERM|ERR unknown)/i.test(error.message)) throw error;
+          });
           clearTimeout(limit);
           isReady = true;
           resolve();

@@ -143,6 +143,28 @@ describe('the thread renews leases', () => {
     await untilConnected(servers.admin);
   });
 
+  it('and reports a server that has no room for its connection, to which it connects less and less often', async () => {
+    const server = await bench.server();
+    const admin = bench.admin(server.url);
+    const { consumer } = await consume(server.url, 's');
+    const errors: RedisStreamsError[] = [];
+    consumer.on('error', (error) => errors.push(error));
+    await untilConnected(admin);
+    const [address] = (await threadAddresses(admin)) as [string];
+    const clients = /connected_clients:(\d+)/.exec(await admin.info('clients'))?.[1];
+    await admin.config('SET', 'maxclients', Number(clients) - 1);
+    await admin.client('KILL', address);
+    await until('it is reported', () => errors.length > 0);
+    const refused = async (): Promise<number> =>
+      Number(/rejected_connections:(\d+)/.exec(await admin.info('stats'))?.[1]);
+    await until('it has tried again', async () => (await refused()) > 1);
+    expect(await refused()).toBeLessThan(10);
+    expect(errors[0]?.message).toContain('max number of clients reached');
+    await admin.config('SET', 'maxclients', 10_000);
+    await untilConnected(admin);
+    expect(errors).toHaveLength(1);
+  });
+
   it('for all consumers of a process together, and ends with the last one of them', async () => {
     const [first, second] = [uniqueName('stream'), uniqueName('stream')];
     const { streamer, consumer } = await consume(servers.server.url, first);

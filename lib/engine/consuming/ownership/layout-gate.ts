@@ -5,18 +5,19 @@ import type { ShardLayout } from '../../../redis/commands/layouts.js';
 import type { GroupInfo } from '../../../redis/commands/stream-commands.js';
 import { compareEntryIds } from '../../../redis/commands/entry-id.js';
 import { classifyRedisError, toPublicError } from '../../../redis/commands/redis-error.js';
-import { shardKey } from '../../messages/stream-message.js';
 import type { ResolvedConsumerOptions } from '../../options/resolve-options.js';
-import { shardIdsOf } from '../../sharding/layout-changes.js';
+import { shardKeysOf } from '../../sharding/layout-changes.js';
 import type { ConsumerEnvironment } from '../consumer-environment.js';
-import { Partition } from '../partition.js';
+import { Partition, groupBy } from '../partition.js';
 import type { PartitionReader } from '../stream-assignment.js';
 import type { ShardOwnership } from './shard-ownership.js';
 
-/** A stream whose number of shards was set. */
+/** A stream whose number of shards may be set. */
 interface LaidOutStream {
   readonly streamKey: string;
   readonly mustExist: boolean;
+  /** It was set, or is being set. */
+  isLaidOut: boolean;
   /** The shards of each layout that exist, the oldest first. */
   readonly layouts: Partition[][];
   /** Which of the layouts the group handles now; those before are handled. */
@@ -47,8 +48,8 @@ const CLOSE_LIMIT = 1_000;
 export class LayoutGate implements PartitionReader {
   readonly #ownership: ShardOwnership;
   readonly #onError: (error: RedisStreamsError) => void;
-  /** Streams with shards, by their keys; undefined where no number was set. */
-  readonly #streams = new Map<string, LaidOutStream | undefined>();
+  /** By their keys. */
+  readonly #streams = new Map<string, LaidOutStream>();
   /** Keys of shards that the application has unassigned. */
   readonly #excluded = new Set<string>();
   #timer: NodeJS.Timeout | undefined;
@@ -116,10 +117,8 @@ export class LayoutGate implements PartitionReader {
 
   /** Those of the partitions that may be shared now; in place of the shards of a stream with layouts, those of the current one. */
   async #admitted(partitions: readonly Partition[], isAllNew: boolean): Promise<Partition[]> {
-    const byStream = new Map<string, Partition[]>();
-    for (const each of partitions) byStream.set(each.streamKey, [...(byStream.get(each.streamKey) ?? []), each]);
     const admitted: Partition[] = [];
-    for (const [streamKey, wanted] of byStream) {
+    for (const [streamKey, wanted] of groupBy(partitions, ({ streamKey }) => streamKey)) {
       // A shard of a new layout may be found before the layout is set.
       await this.#look(
         streamKey,
@@ -127,7 +126,7 @@ export class LayoutGate implements PartitionReader {
         isAllNew,
       );
       const stream = this.#streams.get(streamKey);
-      if (stream) admitted.push(...wanted.filter(({ key }) => key === streamKey), ...this.#sharedOf(stream));
+      if (stream?.isLaidOut) admitted.push(...wanted.filter(({ key }) => key === streamKey), ...this.#sharedOf(stream));
       else admitted.push(...wanted);
     }
     return admitted;
@@ -136,10 +135,10 @@ export class LayoutGate implements PartitionReader {
   /** Learns new layouts, and goes on to the next one where the group has handled the one before. */
   async #look(streamKey: string, mustExist: boolean, isAllNew: boolean): Promise<void> {
     const known = await this.environment.control.layouts.look(streamKey);
-    const isLaidOut = known.layouts.length > 0 || known.pending !== undefined;
-    const stream = this.#streams.get(streamKey) ?? (isLaidOut ? newStream(streamKey, mustExist) : undefined);
+    const stream = this.#streams.get(streamKey) ?? newStream(streamKey, mustExist);
     this.#streams.set(streamKey, stream);
-    if (!stream) return;
+    stream.isLaidOut ||= known.layouts.length > 0 || known.pending !== undefined;
+    if (!stream.isLaidOut) return;
     await this.#learn(stream, known.layouts, isAllNew);
     while (stream.current < stream.layouts.length - 1 && (await this.#isHandled(stream))) stream.current += 1;
     await this.#revisit(stream);
@@ -168,9 +167,9 @@ export class LayoutGate implements PartitionReader {
     const isFollowed = isAllNew || layouts.length > 0;
     const learned: Partition[][] = [];
     for (let index = known.length - 1; index >= layouts.length; index -= 1) {
-      const keys = keysOf(streamKey, known[index] as ShardLayout);
+      const keys = shardKeysOf(streamKey, known[index] as ShardLayout);
       const isHere =
-        isFollowed || (await this.#hasGroup(known.slice(0, index).flatMap((each) => keysOf(streamKey, each))));
+        isFollowed || (await this.#hasGroup(known.slice(0, index).flatMap((each) => shardKeysOf(streamKey, each))));
       const isLast = index === known.length - 1;
       const partitions: Partition[] = [];
       for (const [place, key] of keys.entries()) {
@@ -227,7 +226,7 @@ export class LayoutGate implements PartitionReader {
 
   #schedule(): void {
     if (this.#isClosed) return;
-    const isDraining = [...this.#streams.values()].some((each) => each && each.current < each.layouts.length - 1);
+    const isDraining = [...this.#streams.values()].some((each) => each.current < each.layouts.length - 1);
     this.#timer = setTimeout(() => void this.#lookAgain(), isDraining ? DRAIN_INTERVAL : LOOK_INTERVAL);
   }
 
@@ -245,13 +244,19 @@ export class LayoutGate implements PartitionReader {
     this.#schedule();
   }
 
+  /** @throws the failure of the first stream that has one, after all had their turn */
   async #follow(): Promise<void> {
-    for (const [streamKey, before] of this.#streams) {
+    const failures: unknown[] = [];
+    for (const stream of this.#streams.values()) {
       if (this.#isClosed) return;
-      await this.#look(streamKey, before?.mustExist ?? false, true);
-      const stream = this.#streams.get(streamKey);
-      if (stream) await this.#share(stream);
+      try {
+        await this.#look(stream.streamKey, stream.mustExist, true);
+        if (stream.isLaidOut) await this.#share(stream);
+      } catch (error) {
+        failures.push(error);
+      }
     }
+    if (failures.length > 0) throw failures[0];
   }
 
   /** Shares the shards that the group handles now, and no others. */
@@ -274,9 +279,5 @@ function keySet(partitions: readonly Partition[]): Set<string> {
 }
 
 function newStream(streamKey: string, mustExist: boolean): LaidOutStream {
-  return { streamKey, mustExist, layouts: [], current: 0, revived: new Set(), revisited: 0 };
-}
-
-function keysOf(streamKey: string, layout: ShardLayout): string[] {
-  return shardIdsOf(layout).map((id) => shardKey(streamKey, id, true));
+  return { streamKey, mustExist, isLaidOut: false, layouts: [], current: 0, revived: new Set(), revisited: 0 };
 }

@@ -11,7 +11,7 @@ import type { StreamShard } from '../../messages/stream-message.js';
 import type { ResolvedConsumerOptions } from '../../options/resolve-options.js';
 import type { ConsumerEnvironment } from '../consumer-environment.js';
 import type { ConsumerSession } from '../consumer-session.js';
-import { Partition, PartitionSet } from '../partition.js';
+import { Partition, PartitionSet, groupBy } from '../partition.js';
 import { fixGroupStart } from '../reading/group-reader.js';
 import { lookInterval, smallestShare, wantedShards } from './fair-share.js';
 import { ShardAssignment } from './shard-assignment.js';
@@ -77,6 +77,8 @@ export class ShardOwnership {
   #changes: Promise<void> = Promise.resolve();
   #round: Promise<void> | undefined;
   #roundTimer: NodeJS.Timeout | undefined;
+  /** Something has changed during a round. */
+  #isRoundDue = false;
   #renewTimer: NodeJS.Timeout | undefined;
   #checkTimer: NodeJS.Timeout | undefined;
   #failure: string | undefined;
@@ -201,7 +203,8 @@ export class ShardOwnership {
   }
 
   #roundSoon(): void {
-    if (this.#roundTimer) this.#schedule(ROUND_SOON * Math.random());
+    if (this.#round) this.#isRoundDue = true;
+    else if (this.#roundTimer) this.#schedule(ROUND_SOON * Math.random());
   }
 
   #schedule(delay = this.#delayOfNextRound): void {
@@ -232,19 +235,16 @@ export class ShardOwnership {
     );
     await this.#round;
     this.#round = undefined;
-    this.#schedule();
+    this.#schedule(this.#isRoundDue ? ROUND_SOON * Math.random() : undefined);
+    this.#isRoundDue = false;
   }
 
   /** One round of all streams. @throws the failure of the first stream that has one, after all had their turn */
   async #balanceAll(): Promise<void> {
     const failures: unknown[] = [];
     let isSettled = true;
-    const byStream = new Map<string, Partition[]>();
-    for (const partition of this.partitions.current) {
-      if (!partition.isReadable) continue;
-      listIn(byStream, partition.streamKey).push(partition);
-    }
-    for (const [streamKey, partitions] of byStream) {
+    const readable = this.partitions.current.filter(({ isReadable }) => isReadable);
+    for (const [streamKey, partitions] of groupBy(readable, ({ streamKey }) => streamKey)) {
       if (this.#isClosed) return;
       try {
         isSettled = (await this.#balance(streamKey, partitions)) && isSettled;
@@ -309,11 +309,9 @@ export class ShardOwnership {
     const { consumer, leaseTime } = this.options;
     const wanted = await this.#commands.wanted(candidates.map(({ key }) => ({ streamKey: key, group: this.#group })));
     const asked = wanted.filter((by) => by === consumer).length;
-    const byOwner = new Map<string, Partition[]>();
-    for (const [index, candidate] of candidates.entries()) {
-      const owner = owners[index]?.consumer;
-      if (owner !== undefined && wanted[index] === undefined) listIn(byOwner, owner).push(candidate);
-    }
+    const byOwner = groupBy(candidates, (_, index) =>
+      wanted[index] === undefined ? owners[index]?.consumer : undefined,
+    );
     const mostFirst = [...byOwner.values()].sort((one, other) => other.length - one.length);
     const spare = mostFirst.flatMap((shards) => shards.slice(0, Math.max(0, shards.length - least)));
     for (const { key } of spare.slice(0, Math.max(0, missing - asked))) {
@@ -490,10 +488,4 @@ export class ShardOwnership {
       this.environment.logger.debug(`A step of sharing shards failed: ${errorText(error)}`);
     }
   }
-}
-
-function listIn<T>(lists: Map<string, T[]>, key: string): T[] {
-  const list = lists.get(key) ?? [];
-  lists.set(key, list);
-  return list;
 }

@@ -13,13 +13,13 @@ export interface HandlingLimitOptions {
   readonly logger: Pick<RedisStreamsLogger, 'warn'>;
 }
 
-/** Longest and shortest time between two looks, in milliseconds. */
+/** Shortest and longest time between two looks, in milliseconds. */
 const [MIN_INTERVAL, MAX_INTERVAL] = [10, 10_000];
 
 /**
  * Ends the lease of entries that have been in a handler for longer than `maxHandlerTime`: they become `overdue`. It looks at all
- * entries from time to time, so that handing a message out costs nothing; a lease ends up to a tenth of `maxHandlerTime`, and at
- * most ten seconds, late.
+ * entries from time to time, so that handing a message out costs nothing; a lease ends up to a fifth of `maxHandlerTime`, and at
+ * most twenty seconds, late.
  */
 export class HandlingLimit {
   readonly #options: HandlingLimitOptions;

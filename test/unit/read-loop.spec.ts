@@ -80,22 +80,22 @@ class Scene {
 }
 
 describe('read loop: a watch', () => {
-  /** A watch that a test touches. */
+  /** A watch that a test invalidates. */
   class Watch implements EntryWatch {
     isArmed = true;
     readonly asked: boolean[] = [];
-    touch: () => void = () => undefined;
-    #touched = Promise.resolve();
+    invalidate: () => void = () => undefined;
+    #invalidated = Promise.resolve();
 
-    begin(wantsTouch: boolean): void {
-      this.asked.push(wantsTouch);
+    begin(wantsInvalidation: boolean): void {
+      this.asked.push(wantsInvalidation);
       const { promise, resolve } = withResolvers<void>();
-      this.#touched = promise;
-      this.touch = resolve;
+      this.#invalidated = promise;
+      this.invalidate = resolve;
     }
 
-    touched(): Promise<void> {
-      return this.#touched;
+    invalidated(): Promise<void> {
+      return this.#invalidated;
     }
   }
 
@@ -120,7 +120,7 @@ describe('read loop: a watch', () => {
     await start();
     await answer([]);
     expect(scene.reads).toHaveLength(1);
-    watch.touch();
+    watch.invalidate();
     await turns();
     expect(scene.reads).toHaveLength(2);
     // Fewer than it asked for: the next one is announced.
@@ -137,7 +137,7 @@ describe('read loop: a watch', () => {
 
   it('an announcement that comes before the reply is not lost', async () => {
     await start();
-    watch.touch();
+    watch.invalidate();
     await answer([]);
     expect(scene.reads).toHaveLength(2);
   });

@@ -63,8 +63,8 @@ it('nothing is renewed for a consumer that has ended, so that no thread starts a
   const find = (): undefined => void (looks += 1);
   const client = new RenewalClient({ find }, { every: 1_000, limit: 1_000, onFailure: () => undefined });
   await client.close();
-  client.tell([{ key: 's', script: RENEW_LEASES, args: [] }]);
-  client.add('s', ['1-0']);
+  client.setLeases([{ key: 's', script: RENEW_LEASES, args: [] }]);
+  client.addEntries('s', ['1-0']);
   expect(looks).toBe(0);
   expect(client.renewedAt('s')).toBe(-Infinity);
 });

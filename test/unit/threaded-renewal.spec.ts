@@ -9,8 +9,8 @@ function setUp(partition: Partition) {
   const added: Array<[string, readonly string[]]> = [];
   const told: ThreadLease[][] = [];
   const client = {
-    tell: (leases: ThreadLease[]) => told.push(leases),
-    add: (key: string, ids: readonly string[]) => added.push([key, ids]),
+    setLeases: (leases: ThreadLease[]) => told.push(leases),
+    addEntries: (key: string, ids: readonly string[]) => added.push([key, ids]),
     close: async () => undefined,
   };
   const renewal = new ThreadedRenewal({
@@ -39,7 +39,7 @@ it('tells what is in hand, for how long it may be in a handler, and from which i
   ] as const)
     partition.owned.set(id, state);
   const { renewal, told } = setUp(partition);
-  renewal.tell();
+  renewal.sendLeases();
   expect(told[0]?.[0]?.entries).toEqual({
     group: 'g',
     consumer: 'c',
@@ -55,7 +55,7 @@ it.each(['9-1', '10-0', '10-1', '10-2', '10-9', '10-10', '10-11', '11-0', '100-0
     const partition = new Partition('s', 0, 's');
     partition.position = told;
     const { renewal, added } = setUp(partition);
-    renewal.tell();
+    renewal.sendLeases();
     const ids = ['1-0', '9-9', '10-0', '10-2', '10-10', '10-11', '11-0', '99-99', '1700000000000-1'];
     renewal.arrived(
       partition,

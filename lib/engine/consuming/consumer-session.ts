@@ -205,7 +205,7 @@ export class ConsumerSession implements LiveSession, ReadLoopListener, RetryList
     await this.pausing.prepare(partitions);
     this.pausing.mark(partitions);
     this.partitions.add(partitions);
-    this.#threadedRenewal?.tell();
+    this.#threadedRenewal?.sendLeases();
     await this.#loops.assign(this.partitions.current);
     const { onError } = this.#listeners;
     for (const partition of partitions) {

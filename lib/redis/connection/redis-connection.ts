@@ -27,7 +27,7 @@ interface ConnectionEvents {
   /** One attempt to connect failed; `attempt` counts since the connection was last ready. */
   failure: [error: Error, attempt: number];
   /** Only of a `watcher`: the server announces that these keys, or if undefined all keys, may have changed. */
-  touched: [keys: readonly string[] | undefined];
+  invalidated: [keys: readonly string[] | undefined];
 }
 
 /** Where the clients of a connection come from. */
@@ -350,7 +350,7 @@ export class RedisConnection extends EventEmitter<ConnectionEvents> {
 
   readonly #onPush = (values: unknown): void => {
     const [kind, keys] = Array.isArray(values) ? (values as [unknown, unknown]) : [];
-    if (kind === 'invalidate') this.emit('touched', Array.isArray(keys) ? (keys as string[]) : undefined);
+    if (kind === 'invalidate') this.emit('invalidated', Array.isArray(keys) ? (keys as string[]) : undefined);
   };
 
   #connectFailure(error: unknown): Error {

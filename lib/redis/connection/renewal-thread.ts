@@ -31,16 +31,16 @@ export interface ThreadEntries {
   readonly group: string;
   readonly consumer: string;
   readonly ids: readonly string[];
-  /** For each id, the time in milliseconds after which it is not renewed; undefined: as long as the event loop shows life. */
+  /** For each id, the time in milliseconds after which it is not renewed; undefined: as long as the event loop runs. */
   readonly left: ReadonlyArray<number | undefined>;
   /** Entries that are pending for the consumer from this id on are renewed too: they were read since, or are being read. */
   readonly after: string | undefined;
 }
 
 export interface RenewalClientOptions {
-  /** Interval of renewals, in milliseconds: {@link RenewalClient.tell} must be called as often, or the thread renews. */
+  /** Interval of renewals, in milliseconds: {@link RenewalClient.setLeases} must be called as often, or the thread renews. */
   readonly every: number;
-  /** How long the event loop may show no life, in milliseconds. Then the thread renews nothing more. */
+  /** How long the event loop may be blocked, in milliseconds. Then the thread renews nothing more. */
   readonly limit: number;
   /** The thread cannot renew. */
   readonly onFailure: (error: RedisStreamsError) => void;
@@ -65,7 +65,7 @@ const RESOURCE_LIMITS = { maxOldGenerationSizeMb: 128, maxYoungGenerationSizeMb:
 /**
  * The thread that renews leases while the event loop of this process is blocked; see {@link RENEWAL_PROGRAM}. All consumers of the
  * process share it: it starts with the first client, and ends with the last one. A thread that has failed is started again when a
- * client tells something next.
+ * client sends something next.
  */
 class RenewalThread {
   static #current: RenewalThread | undefined;
@@ -156,7 +156,7 @@ class RenewalThread {
       worker.on('exit', () => this.#failed(worker, new Error('it has ended')));
       return worker;
     } catch (error) {
-      this.#tellAll(error);
+      this.#failAll(error);
       return undefined;
     }
   }
@@ -164,10 +164,10 @@ class RenewalThread {
   #failed(worker: Worker, error: unknown): void {
     if (this.#worker !== worker) return;
     this.#ended();
-    this.#tellAll(error);
+    this.#failAll(error);
   }
 
-  #tellAll(error: unknown): void {
+  #failAll(error: unknown): void {
     const text = `The thread that renews leases has failed, and the event loop renews them: ${errorText(error)}`;
     for (const client of this.#clients.values()) client.failed(new InternalError(text, error), 'thread');
   }
@@ -217,27 +217,27 @@ export class RenewalClient {
     this.#id = this.#thread.add(this);
   }
 
-  /** All leases, in place of those that were told before. Ignored after {@link close}. */
-  tell(leases: readonly ThreadLease[]): void {
+  /** All leases, in place of the former ones. Ignored after {@link close}. */
+  setLeases(leases: readonly ThreadLease[]): void {
     if (this.#isClosed) return;
     const named: Array<[number, NodeAccess]> = [];
     const nodes = new Map<string, number>();
     for (const { key } of leases) {
       const connection = this.#router.find(key)?.connection;
-      // Without a live connection the node remains that was told before.
+      // Without a live connection the former node remains.
       const node = (connection && this.#thread.nodeOf(connection, named)) ?? this.nodes.get(key);
       if (node !== undefined) nodes.set(key, node);
     }
     this.nodes = nodes;
     this.#thread.forgetUnused();
     const { every, limit } = this.#options;
-    const told = leases.map(({ script: { sha, source }, ...lease }) => ({
+    const sent = leases.map(({ script: { sha, source }, ...lease }) => ({
       ...lease,
       script: { sha, source },
       node: nodes.get(lease.key),
       slot: lease.entries ? undefined : this.#slotOf(lease.key),
     }));
-    this.#thread.post({ type: 'tell', id: this.#id, every, limit, nodes: named, leases: told });
+    this.#thread.post({ type: 'leases', id: this.#id, every, limit, nodes: named, leases: sent });
   }
 
   /** When the thread sent the last renewal of a lease without entries that has succeeded, on the monotonic clock. */
@@ -253,12 +253,12 @@ export class RenewalClient {
   }
 
   /** Further entries of a lease. Ignored after {@link close}. */
-  add(key: string, ids: readonly string[]): void {
-    if (!this.#isClosed) this.#thread.post({ type: 'add', id: this.#id, key, ids });
+  addEntries(key: string, ids: readonly string[]): void {
+    if (!this.#isClosed) this.#thread.post({ type: 'entries', id: this.#id, key, ids });
   }
 
-  /** The event loop shows life. */
-  beat(): void {
+  /** The event loop runs. */
+  heartbeat(): void {
     (this.#thread.counter[0] as number) += 1;
   }
 

@@ -24,7 +24,7 @@ export class WatchedReaders {
 
   constructor(nodes: ClusterNodes) {
     this.#nodes = nodes;
-    nodes.topology.on('change', () => this.#touchAll((reader) => !reader.isArmed));
+    nodes.topology.on('change', () => this.#invalidateAll((reader) => !reader.isArmed));
   }
 
   open(key: string): WatchedReader {
@@ -46,15 +46,16 @@ export class WatchedReaders {
   follow(connection: RedisConnection): void {
     if (this.#followed.has(connection)) return;
     this.#followed.add(connection);
-    connection.on('touched', (keys) => {
-      if (!keys) return this.#touchAll();
-      for (const key of keys) for (const reader of this.#readers.get(key) ?? []) reader.touch();
+    connection.on('invalidated', (keys) => {
+      if (!keys) return this.#invalidateAll();
+      for (const key of keys) for (const reader of this.#readers.get(key) ?? []) reader.invalidate();
     });
-    connection.on('state', () => this.#touchAll((reader) => !reader.isArmed));
+    connection.on('state', () => this.#invalidateAll((reader) => !reader.isArmed));
   }
 
-  #touchAll(isMeant: (reader: WatchedReader) => boolean = () => true): void {
-    for (const readers of this.#readers.values()) for (const reader of readers) if (isMeant(reader)) reader.touch();
+  #invalidateAll(isMeant: (reader: WatchedReader) => boolean = () => true): void {
+    for (const readers of this.#readers.values())
+      for (const reader of readers) if (isMeant(reader)) reader.invalidate();
   }
 }
 
@@ -72,8 +73,8 @@ export class WatchedReader {
   #isClosed = false;
   #seen: Lifetime | undefined;
   #epoch = 0;
-  #wantsTouch = true;
-  #touch: Deferred<void> = withResolvers<void>();
+  #wantsInvalidation = true;
+  #invalidation: Deferred<void> = withResolvers<void>();
   /** Where the server announces the next change. */
   #armed: Lifetime | undefined;
 
@@ -116,20 +117,20 @@ export class WatchedReader {
     throw new ClosedError('The connection to Redis');
   }
 
-  /** A read begins. @param wantsTouch whether the next change after it is to be announced */
-  begin(wantsTouch: boolean): void {
-    this.#wantsTouch = wantsTouch;
+  /** A read begins. @param wantsInvalidation whether the next change after it is to be announced */
+  begin(wantsInvalidation: boolean): void {
+    this.#wantsInvalidation = wantsInvalidation;
     this.#armed = undefined;
-    this.#touch = withResolvers<void>();
+    this.#invalidation = withResolvers<void>();
   }
 
   /** Resolves when the stream may have changed since the last read began. */
-  async touched(): Promise<void> {
-    await this.#touch.promise;
+  async invalidated(): Promise<void> {
+    await this.#invalidation.promise;
   }
 
-  touch(): void {
-    this.#touch.resolve();
+  invalidate(): void {
+    this.#invalidation.resolve();
   }
 
   /** The node answers no read: it is connected again, for all streams that are read over the connection. */
@@ -141,7 +142,7 @@ export class WatchedReader {
   async close(): Promise<void> {
     if (this.#isClosed) return;
     this.#isClosed = true;
-    this.touch();
+    this.invalidate();
     this.#readers.remove(this);
   }
 
@@ -163,7 +164,7 @@ export class WatchedReader {
    * only read, and XREADGROUP is none of them.
    */
   arm({ connection, channel, epoch, isAsking }: LiveRoute): void {
-    if (!this.#wantsTouch || isAsking || !connection.isTracking) return;
+    if (!this.#wantsInvalidation || isAsking || !connection.isTracking) return;
     channel.command(['XLEN', this.key], 'utf8').then(
       () => (this.#armed = { connection, epoch }),
       // Without the permission, or on another node by now: the loop looks again by itself.

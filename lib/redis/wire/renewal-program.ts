@@ -7,12 +7,12 @@
  * long as that comes in time the thread renews nothing; when it is overdue, the event loop of the main thread is blocked, and the
  * thread renews in its place:
  *
- * - `tell`: all leases of a client, in place of those before; `add`: entries that have come since; `close`
+ * - `leases`: all leases of a client, in place of those before; `entries`: entries that have come since; `close`
  * - `left` of an entry is the rest of its time in a handler; an entry without it is renewed while the main thread shows life: by a
  *   message, or by the counter that it shares. So is an entry that was read since, whose id is at or behind `after`.
  * - A lease without entries is renewed while the main thread shows life. When the renewal that has succeeded was sent is written to a
  *   place in shared memory, in nanoseconds.
- * - After MOVED or ASK a lease is not renewed until the next `tell`; after READONLY the connection is made again.
+ * - After MOVED or ASK a lease is not renewed until the next `leases`; after READONLY the connection is made again.
  */
 export const RENEWAL_PROGRAM = `'use strict';
 const load = process.getBuiltinModule;
@@ -259,7 +259,7 @@ function endOf(left) {
 }
 
 const handlers = {
-  tell({ id, every, limit, nodes: named, leases }) {
+  leases({ id, every, limit, nodes: named, leases }) {
     const client = clients.get(id) || { id };
     clients.set(id, client);
     named.forEach(useNode);
@@ -273,7 +273,7 @@ const handlers = {
     closeUnusedNodes();
     schedule(client, every * 1.25);
   },
-  add({ id, key, ids }) {
+  entries({ id, key, ids }) {
     const entries = clients.get(id)?.leases.get(key)?.entries;
     if (entries) for (const each of ids) entries.ids.set(each, undefined);
   },

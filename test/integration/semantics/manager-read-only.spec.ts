@@ -31,6 +31,7 @@ const CHANGES = [
   'pauseGroup',
   'resumeGroup',
   'removeConsumer',
+  'setShards',
 ] as const;
 
 /** Keys of every kind, and streams in every state, as a manager may find them. Returns their names. */

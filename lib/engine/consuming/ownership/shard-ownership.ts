@@ -345,7 +345,7 @@ export class ShardOwnership {
     const owned: OwnedShard = { candidate, partition, lease, renewing: undefined, isLeaving: false, isRead: false };
     this.#owned.set(key, owned);
     this.#former.delete(key);
-    this.#tellThread();
+    this.#updateThread();
     this.#asked.delete(key);
     try {
       await this.#change(async () => {
@@ -371,14 +371,14 @@ export class ShardOwnership {
   }
 
   #renewAll(): void {
-    this.#tellThread();
+    this.#updateThread();
     for (const shard of this.#owned.values()) void this.#renew(shard);
   }
 
-  #tellThread(): void {
+  #updateThread(): void {
     const { leaseTime } = this.options;
     const owned = [...this.#owned.values()];
-    this.#thread?.tell(owned.map(({ lease }) => this.#commands.threadLeaseOf(lease, leaseTime)));
+    this.#thread?.setLeases(owned.map(({ lease }) => this.#commands.threadLeaseOf(lease, leaseTime)));
   }
 
   /** Never rejects. */

@@ -13,9 +13,9 @@ export interface ReservableBuffer extends EntryBuffer {
 }
 
 /** A read that may block asks for this part of an even share. */
-const QUIET_PART = 4;
+const QUIET_DIVISOR = 4;
 /** Part of the capacity that reads which may block keep together at most; the others keep theirs for a moment only. */
-const BLOCKED_PART = 0.5;
+const BLOCKED_FRACTION = 0.5;
 /** Milliseconds between two reads of a loop that may not block and finds nothing. */
 const POLL_INTERVAL = 100;
 /** Milliseconds after which a read that does not block, and has not come back, keeps its places no longer. */
@@ -43,7 +43,7 @@ export class BufferShares {
   /** Places that reads which may block keep. */
   #blocked = 0;
   /** Loops that wait for places, the first one first. */
-  #waiting: Waiting[] = [];
+  #waiting: WaitingLoop[] = [];
   #isServing = false;
 
   /** @param loops number of loops that share the buffer */
@@ -62,12 +62,12 @@ export class BufferShares {
 
   /** Places for a read that may block. */
   quietShare({ credit }: EntryBuffer): number {
-    return Math.max(1, Math.floor(credit / (QUIET_PART * this.#loops())));
+    return Math.max(1, Math.floor(credit / (QUIET_DIVISOR * this.#loops())));
   }
 
   /** Places for a read that follows an announcement: nearly always more than it finds. */
   watchedShare({ credit, batchSize }: EntryBuffer): number {
-    return Math.min(batchSize, Math.max(2, Math.floor(credit / QUIET_PART)));
+    return Math.min(batchSize, Math.max(2, Math.floor(credit / QUIET_DIVISOR)));
   }
 
   /** Resolves when it is the turn of a loop and there are places, or when the buffer has become starved. */
@@ -83,7 +83,7 @@ export class BufferShares {
     this.#isServing = true;
     while (this.#waiting.length > 0) {
       await buffer.room();
-      const served = buffer.credit > 0 ? this.#grant(buffer) : this.#unawareOf(buffer.isStarved);
+      const served = buffer.credit > 0 ? this.#grant(buffer) : this.#takeNewlyStarved(buffer.isStarved);
       for (const { resolve } of served) resolve();
       await nextTurn();
       for (const { share } of served) share.endTurn();
@@ -92,14 +92,14 @@ export class BufferShares {
   }
 
   /** Those that must run vital tasks, because nothing is left to hand out. */
-  #unawareOf(isStarved: boolean): Waiting[] {
+  #takeNewlyStarved(isStarved: boolean): WaitingLoop[] {
     const unaware = isStarved ? this.#waiting.filter(({ wasStarved }) => !wasStarved) : [];
     this.#waiting = this.#waiting.filter((waiting) => !unaware.includes(waiting));
     return unaware;
   }
 
-  #grant(buffer: ReservableBuffer): Waiting[] {
-    const served: Waiting[] = [];
+  #grant(buffer: ReservableBuffer): WaitingLoop[] {
+    const served: WaitingLoop[] = [];
     while (buffer.credit > 0) {
       const waiting = this.#waiting.shift();
       if (!waiting) break;
@@ -110,7 +110,7 @@ export class BufferShares {
   }
 
   mayBlock({ capacity }: ReservableBuffer, places: number): boolean {
-    return this.#blocked + places <= capacity * BLOCKED_PART;
+    return this.#blocked + places <= capacity * BLOCKED_FRACTION;
   }
 
   /** Counts the places of a read that may block. Returns the function that ends that; it must be called once. */
@@ -123,7 +123,7 @@ export class BufferShares {
 }
 
 /** A loop that waits for places. */
-interface Waiting {
+interface WaitingLoop {
   readonly share: BufferShare;
   /** It came when nothing was left to hand out, so that it need not be woken to see that. */
   readonly wasStarved: boolean;

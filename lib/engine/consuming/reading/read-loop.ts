@@ -52,10 +52,10 @@ export interface EntryBuffer {
 export interface EntryWatch {
   /** Whether the next change will be announced, as the last read has asked for. */
   readonly isArmed: boolean;
-  /** A read begins. @param wantsTouch whether the next change after it is to be announced */
-  begin(wantsTouch: boolean): void;
+  /** A read begins. @param wantsInvalidation whether the next change after it is to be announced */
+  begin(wantsInvalidation: boolean): void;
   /** Resolves when there may be new entries since the last read began. */
-  touched(): Promise<void>;
+  invalidated(): Promise<void>;
 }
 
 /** What places are reserved for: a periodic task; a read that answers at once, with or without a watch after it; one that may block. */
@@ -386,7 +386,7 @@ export class ReadLoop {
     if (isArmed ? this.#wasFull : found > 0 || (watch && !this.#hasAsked)) return;
     const delay = isArmed ? blockTimeout : backoffDelay(POLL_BACKOFF, this.#emptyReads);
     const dueIn = tasks.map((task) => task.dueIn());
-    const announced = watch && isArmed ? [watch.touched()] : [];
+    const announced = watch && isArmed ? [watch.invalidated()] : [];
     await within(Math.min(delay, ...dueIn), Promise.race([...announced, this.#change.promise]));
   }
 

@@ -21,14 +21,14 @@ export interface ThreadedRenewalOptions {
  * Lets a thread renew the leases of entries while the event loop of this process is blocked. It sends the thread a list of them as
  * often as {@link LeaseRenewal} renews them, which it does not replace: the thread renews only when the list is overdue.
  *
- * What is read in between needs no message: the thread renews what is pending for this consumer behind the last id that was told,
+ * What is read in between needs no message: the thread renews what is pending for this consumer behind the last id that was sent,
  * also what the server delivers to a read whose reply the blocked event loop does not see. Only entries with earlier ids, which were
- * claimed, are told when they arrive, so before a handler that may block has them.
+ * claimed, are sent when they arrive, so before a handler that may block has them.
  */
 export class ThreadedRenewal {
   readonly #options: ThreadedRenewalOptions;
-  /** By partition, its position when it was told last. */
-  #told = new Map<Partition, string>();
+  /** By partition, its position when its lease was sent last. */
+  #sentPositions = new Map<Partition, string>();
   #timer: NodeJS.Timeout | undefined;
 
   constructor(options: ThreadedRenewalOptions) {
@@ -36,7 +36,7 @@ export class ThreadedRenewal {
   }
 
   start(): void {
-    this.#timer ??= setInterval(() => this.tell(), this.#options.claimIdle / 3);
+    this.#timer ??= setInterval(() => this.sendLeases(), this.#options.claimIdle / 3);
   }
 
   /** Ends the renewal by the thread. */
@@ -46,23 +46,23 @@ export class ThreadedRenewal {
   }
 
   /** Tells the thread all leases now. */
-  tell(): void {
+  sendLeases(): void {
     const owning = this.#options.partitions.owning.filter(({ isOffGroup }) => !isOffGroup);
-    this.#told = new Map(owning.map((partition) => [partition, partition.position]));
-    this.#options.client.tell(owning.map((partition) => this.#leaseOf(partition)));
+    this.#sentPositions = new Map(owning.map((partition) => [partition, partition.position]));
+    this.#options.client.setLeases(owning.map((partition) => this.#leaseOf(partition)));
   }
 
   /** Entries came into this process. */
   arrived(partition: Partition, entries: readonly StreamEntry[]): void {
-    const told = this.#told.get(partition);
-    if (told === undefined) return;
-    const earlier = entries.flatMap(({ id }) => (isBehind(id, told) ? [] : [id]));
-    if (earlier.length > 0) this.#options.client.add(this.#leaseOf(partition).key, earlier);
+    const sent = this.#sentPositions.get(partition);
+    if (sent === undefined) return;
+    const earlier = entries.flatMap(({ id }) => (isLater(id, sent) ? [] : [id]));
+    if (earlier.length > 0) this.#options.client.addEntries(this.#leaseOf(partition).key, earlier);
   }
 
   /** A message was handed out, so the event loop is not blocked. */
   handedOut(): void {
-    this.#options.client.beat();
+    this.#options.client.heartbeat();
   }
 
   #leaseOf(partition: Partition): ThreadLease {
@@ -78,7 +78,7 @@ export class ThreadedRenewal {
 }
 
 /** For ids of Redis, which have no leading zeros; every entry that arrives is compared. */
-function isBehind(id: string, other: string): boolean {
+function isLater(id: string, other: string): boolean {
   const [end, otherEnd] = [id.indexOf('-'), other.indexOf('-')];
   if (end !== otherEnd) return end > otherEnd;
   const [time, otherTime] = [id.slice(0, end), other.slice(0, end)];

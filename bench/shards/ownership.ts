@@ -132,7 +132,10 @@ function describeRest(all: readonly Measured[]): string {
       [...commands.values()].reduce((sum, count) => sum + count, 0),
     ].map((value) => value.toFixed(1));
     const counts = [String(consumers), String(shards)];
-    const connections = topology === 'single' ? 3 * consumers : shards + 2 * MASTERS * consumers;
+    // In Cluster four shards of a consumer have connections of their own, and the others share one to each master.
+    const own = Math.min(4, shards / consumers);
+    const inCluster = Math.round(own * consumers) + (shards / consumers > own ? 3 : 2) * MASTERS * consumers;
+    const connections = topology === 'single' ? 3 * consumers : inCluster;
     const modelled = [String(atRest.connections), String(connections)];
     return [TOPOLOGY_NAMES[topology], ...counts, ...figures, ...modelled, seconds(longestWithoutOwner)];
   });

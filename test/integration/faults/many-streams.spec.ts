@@ -6,6 +6,7 @@ import { CLUSTER, NEEDED, PROMPT_UNBLOCK, setUser } from '../../support/acl.js';
 import { FaultBench, drain } from '../../support/fault-bench.js';
 import { RedisCluster, type ClusterNode } from '../../support/redis-cluster.js';
 import { uniqueName } from '../../support/redis.js';
+import { ShardRecorder } from '../../support/shard-recorder.js';
 import { numbers } from '../../support/streams.js';
 import { until } from '../../support/until.js';
 
@@ -88,6 +89,34 @@ describe('200 streams of a cluster in one process', () => {
     60_000,
   );
 
+  it('as owned shards of one consumer, more than it has places for, share connections too and are not polled', async () => {
+    const stream = uniqueName('owned');
+    const shards = 64;
+    const sharder = { shards, shardOf: (_stream: string, key: string | undefined) => Number(key) };
+    const streamer = await bench.streamer(cluster.connection, { blockTimeout: LONG_BLOCK });
+    const producer = await streamer.createProducer(stream, { sharder });
+    const recorder = new ShardRecorder();
+    const member = await recorder.join(streamer, stream, { shards, leaseTime: 10_000, autoClaimInterval: false });
+    await until('it owns all', () => member.owned.size === shards, SETTLING);
+    for (const [round, payload] of numbers(0, 2).entries()) {
+      await Promise.all(numbers(0, shards - 1).map((key) => producer.send(payload, { key })));
+      await until(`round ${round} is handled`, () => recorder.handled.length === (round + 1) * shards, SETTLING);
+    }
+    expect([recorder.repeated, recorder.disorder]).toEqual([[], []]);
+    expect(await connections('watcher')).toHaveLength(3);
+    expect((await connections('reader')).length).toBeLessThanOrEqual(4);
+    const reads = async (): Promise<number> => {
+      const stats = await Promise.all(cluster.masters.map(({ admin }) => admin.info('commandstats')));
+      return stats.reduce((sum, text) => sum + Number(/cmdstat_xread:calls=(\d+)/.exec(text)?.[1] ?? 0), 0);
+    };
+    // Those that follow what was read last.
+    let before = -1;
+    await until('the reads end', async () => before === (before = await reads()));
+    const over = performance.now() + 2_000;
+    await until('two seconds have passed', () => performance.now() > over);
+    expect((await reads()) - before).toBeLessThan(shards);
+  });
+
   it('a quiet one is read while others have a backlog', async () => {
     const keys = streamsOf(uniqueName('many'));
     const busy = keys.slice(0, 100);
@@ -129,6 +158,41 @@ describe('200 streams of a cluster in one process', () => {
     await until('all messages are handled', () => handled.hasAll(keys, rounds), SETTLING);
     const expected = numbers(0, rounds - 1);
     for (const key of keys) expect(firstOf(handled.byStream.get(key))).toEqual(expected);
+  }, 120_000);
+
+  it('as owned shards of two consumers lose nothing, and keep the order of each, while the same happens', async () => {
+    const stream = uniqueName('owned');
+    const shards = 24;
+    const sharder = { shards, shardOf: (_stream: string, key: string | undefined) => Number(key) };
+    const keys = numbers(0, shards - 1);
+    const streamer = await bench.streamer(cluster.connection, { blockTimeout: 2_000 });
+    const producer = await streamer.createProducer(stream, { sharder });
+    const recorder = new ShardRecorder();
+    const options = { shards, leaseTime: 5_000 };
+    const first = await recorder.join(streamer, stream, options);
+    await until('it owns all', () => first.owned.size === shards, SETTLING);
+    const rounds = 100;
+    let round = 0;
+    const load = (async () => {
+      for (; round < rounds; round += 1) {
+        await Promise.all(keys.map((key) => producer.send(String(round), { key })));
+      }
+    })();
+    const second = await recorder.join(streamer, stream, options);
+    for (const [step] of numbers(0, 5).entries()) {
+      const goal = Math.min(rounds, round + 10);
+      await until(`${goal} rounds are sent`, () => round >= goal, SETTLING);
+      const [victim] = (await connections('watcher')).slice(step % 3);
+      if (victim) await victim.node.admin.call('CLIENT', 'KILL', 'ID', victim.id);
+      const key = `${stream}:${10 + step}`;
+      const owner = await cluster.masterOf(key);
+      await cluster.move(key, cluster.masters.find((node) => node !== owner) as ClusterNode);
+    }
+    await load;
+    const handled = (): number => new Set(recorder.handled.map(({ shardId, text }) => `${shardId} ${text}`)).size;
+    await until('all messages are handled', () => handled() === shards * rounds, SETTLING);
+    await until('they share', () => first.owned.size === second.owned.size, SETTLING);
+    expect([recorder.overtaken, recorder.sharedShards]).toEqual([[], []]);
   }, 120_000);
 
   it('are read at once after their connection was lost while they were quiet, and after their slot has moved', async () => {

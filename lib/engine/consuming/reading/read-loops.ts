@@ -168,10 +168,8 @@ export class ReadLoops implements RetrySchedules {
   }
 
   async #openLoop(key: string): Promise<Loop> {
-    const { environment, consumer } = this.#options;
-    // The reads of an owner are scripts, which wait by a blocked XREAD.
-    const mayWatch = !environment.isPolling && consumer.shardOwnership === 'shared';
-    const isShared = mayWatch && key !== ALL_PARTITIONS && this.#loops.size >= BLOCKING_LOOPS;
+    const { environment } = this.#options;
+    const isShared = !environment.isPolling && key !== ALL_PARTITIONS && this.#loops.size >= BLOCKING_LOOPS;
     const watched = isShared ? await environment.openWatched(key) : undefined;
     if (watched && this.#isStopped) await watched.release();
     this.requireRunning();

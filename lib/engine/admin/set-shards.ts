@@ -23,7 +23,7 @@ export async function setShards(streamKey: string, shards: number, commands: Lay
     await requireNothingDelayed(streamKey, last ?? { first: 0, shards: found }, commands);
     const begun = await layouts.begin(streamKey, found, shards);
     if (!begun.pending) {
-      // It has as many shards already, without a layout that was set.
+      // It had as many shards already, without a layout that was set.
       if (begun.layouts.at(-1)?.shards === shards) return;
       continue;
     }

@@ -40,7 +40,10 @@ if layouts == '' then
 end
 local next, last = 0, nil
 for from, count in string.gmatch(layouts, '(%d+):(%d+)') do next, last = from + count, count end
-if last == ARGV[2] then return state() end
+if last == ARGV[2] then
+  redis.call('HSET', KEYS[1], 'layouts', layouts)
+  return state()
+end
 pending = whole(next) .. ':' .. ARGV[2] .. ':' .. whole(now)
 redis.call('HSET', KEYS[1], 'layouts', layouts, 'pending', pending)
 return state()`,

@@ -240,6 +240,9 @@ describe('setShards()', () => {
     await (await streamer.createManager()).setShards(stream, 3);
     const { shardId } = await producer.send('2', { key: 'a' });
     expect(shardId).toBeLessThan(3);
+    // From now on it counts, and not the number that a producer was given.
+    const another = await streamer.createProducer(stream, { sharder: new KeyHashSharder(8) });
+    for (const key of 'abcdefgh') expect((await another.send('3', { key })).shardId).toBeLessThan(3);
   });
 
   it('consumers that look for shards do not begin with those of a change that is under way', async () => {

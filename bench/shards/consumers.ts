@@ -92,7 +92,7 @@ async function drain(target: Target, fleet: Fleet, producer: StreamProducer, sha
   await fleet.hold();
   await fleet.reset();
   for (let sent = 0; sent < backlog; sent += 1) {
-    producer.enqueueTo(`${STREAM}:${sent % shards}`, `b ${now()} ${PADDING}`);
+    producer.enqueueTo(`${STREAM}:${sent % shards}`, `d ${now()} ${PADDING}`);
   }
   await producer.flush();
   const before = await serverCost(target);

@@ -126,7 +126,7 @@ async function trickle(producer: StreamProducer, keys: readonly string[]): Promi
   }
 }
 
-/** Of a busy stream, of a quiet one, or of a backlog, of which nobody asks how long its messages waited. */
+/** A message of a busy stream, of a quiet one, or of a backlog, whose waiting time is not measured. */
 type Kind = 'b' | 'q' | 'd';
 
 function enqueue(producer: StreamProducer, key: string, kind: Kind): void {

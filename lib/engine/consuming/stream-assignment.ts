@@ -11,6 +11,7 @@ import type { ResolvedConsumerOptions } from '../options/resolve-options.js';
 import type { ConsumerEnvironment } from './consumer-environment.js';
 import { Partition } from './partition.js';
 import type { PartitionSet } from './partition.js';
+import { RepeatedFailure } from './repeated-failure.js';
 import { ShardDiscovery } from './shard-discovery.js';
 import { StreamSearch } from './stream-search.js';
 import type { StreamSearchOptions } from './stream-search.js';
@@ -44,8 +45,7 @@ export class StreamAssignment {
   readonly #search: StreamSearch | undefined;
   /** Streams that were found and dropped: when the search finds them again, they are not new. */
   readonly #dropped = new Set<string>();
-  /** Code of the last search, if it has failed. */
-  #searchFailure: string | undefined;
+  readonly #searchFailure: RepeatedFailure;
   /** Streams that were found and cannot be read, for a reason that was reported. */
   readonly #refused = new Set<string>();
   /** Keys of the shards that were unassigned, so that they are not found again. */
@@ -58,6 +58,7 @@ export class StreamAssignment {
   constructor(reader: PartitionReader, onError: (error: RedisStreamsError) => void, search?: StreamSearchOptions) {
     this.#reader = reader;
     this.#onError = onError;
+    this.#searchFailure = new RepeatedFailure(onError);
     const { control, logger } = reader.environment;
     const { shardDiscoveryInterval: interval } = reader.options;
     if (interval !== false) this.#discovery = new ShardDiscovery({ reading: control.reading, interval, logger });
@@ -170,11 +171,10 @@ export class StreamAssignment {
   async #searchAgain(search: StreamSearch): Promise<void> {
     try {
       await this.#change(() => this.#lookForStreams(search));
-      this.#searchFailure = undefined;
+      this.#searchFailure.succeeded();
     } catch (error) {
       const failure = toPublicError(error, search.options.name, 'looking for the streams of');
-      if (!this.#isClosed && failure.code !== this.#searchFailure) this.#onError(failure);
-      this.#searchFailure = failure.code;
+      if (!this.#isClosed) this.#searchFailure.failed(failure);
     }
   }
 

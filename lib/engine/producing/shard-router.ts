@@ -77,12 +77,12 @@ export class ShardRouter {
     return stream;
   }
 
-  /** @param notes the number of shards for which keys were chosen, used while no layout is set */
-  lookAt(stream: RoutedStream, notes?: number): void {
+  /** @param givenShards the number of shards for which keys were chosen, used while no layout is set */
+  lookAt(stream: RoutedStream, givenShards?: number): void {
     if (stream.isLooking) return;
     stream.isLooking = true;
     this.#options.pipeline.shards.hold(stream);
-    outsideContext(() => void this.#look(stream, notes));
+    outsideContext(() => void this.#look(stream, givenShards));
   }
 
   /** Redis has refused a message of the stream because its shard is closed. */
@@ -91,19 +91,19 @@ export class ShardRouter {
   };
 
   /** Never rejects. */
-  async #look(stream: RoutedStream, notes: number | undefined): Promise<void> {
+  async #look(stream: RoutedStream, givenShards: number | undefined): Promise<void> {
     const { pipeline, logger } = this.#options;
     for (let attempt = 1; stream.isLooking; attempt += 1) {
       try {
         // One turn, so that the first message is there, whose deadline counts.
         await pause(0);
-        const layout = await this.#layoutOf(stream, notes);
-        if (notes === undefined && (!layout || stream.has(layout))) throw this.#stillClosed(stream);
+        const layout = await this.#layoutOf(stream, givenShards);
+        if (givenShards === undefined && (!layout || stream.has(layout))) throw this.#stillClosed(stream);
         while (!pipeline.shards.areBack(stream)) await pause(BACK_INTERVAL);
         this.#moveTo(stream, layout);
       } catch (error) {
-        const isFinal = !isPassing(error);
-        if (isFinal && notes !== undefined) {
+        const isFinal = !isRetryable(error);
+        if (isFinal && givenShards !== undefined) {
           logger.debug(`The number of shards of '${stream.streamKey}' is taken as given: ${errorText(error)}`);
           this.#moveTo(stream, undefined);
           return;
@@ -119,11 +119,11 @@ export class ShardRouter {
     }
   }
 
-  async #layoutOf(stream: RoutedStream, notes: number | undefined): Promise<ShardLayout | undefined> {
+  async #layoutOf(stream: RoutedStream, givenShards: number | undefined): Promise<ShardLayout | undefined> {
     const { layouts, pipeline } = this.#options;
     const left = pipeline.shards.timeLeft(stream);
     const timeout = Number.isFinite(left) ? left : undefined;
-    return (await settledLayouts(stream.streamKey, layouts, { notes, timeout })).at(-1);
+    return (await settledLayouts(stream.streamKey, layouts, { givenShards, timeout })).at(-1);
   }
 
   #stillClosed({ streamKey }: RoutedStream): SendFailedError {
@@ -159,6 +159,6 @@ export class ShardRouter {
 }
 
 /** Whether the same look may succeed later. */
-function isPassing(error: unknown): boolean {
+function isRetryable(error: unknown): boolean {
   return error instanceof RedisStreamsError ? error.retryable : isTransient(classifyRedisError(error));
 }

@@ -7,14 +7,9 @@ const LOST_AFTER = 2_000;
 /** Between two looks at a change that is under way. */
 const LOOK_INTERVAL = 50;
 
-/** The numbers of the shards of a layout. */
-export function shardIdsOf({ first, shards }: ShardLayout): number[] {
-  return Array.from({ length: shards }, (_, index) => first + index);
-}
-
 /** The keys of the shards of a layout. */
-export function shardKeysOf(streamKey: string, layout: ShardLayout): string[] {
-  return shardIdsOf(layout).map((id) => shardKey(streamKey, id, true));
+export function shardKeysOf(streamKey: string, { first, shards }: ShardLayout): string[] {
+  return Array.from({ length: shards }, (_, index) => shardKey(streamKey, first + index, true));
 }
 
 /**

@@ -22,7 +22,7 @@ export interface StreamLayouts {
 /** What a producer is given when it looks. */
 export interface LayoutLook {
   /** The number of shards that the producer was given, to be noted while no layout was set. */
-  readonly notes?: number | undefined;
+  readonly givenShards?: number | undefined;
   /** Limit for the connection, in milliseconds. */
   readonly timeout?: number | undefined;
 }

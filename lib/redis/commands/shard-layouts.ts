@@ -13,10 +13,10 @@ export class RedisLayoutCommands implements LayoutCommands {
     this.#sender = sender;
   }
 
-  async look(streamKey: string, { notes = 0, timeout }: LayoutLook = {}): Promise<StreamLayouts> {
+  async look(streamKey: string, { givenShards = 0, timeout }: LayoutLook = {}): Promise<StreamLayouts> {
     const key = this.#keyOf(streamKey);
     if (timeout !== undefined) await this.#sender.router.ready(key, timeout);
-    return parseLayouts(await this.#run(LOOK_AT_LAYOUTS, key, [notes], 'reading the number of shards'));
+    return parseLayouts(await this.#run(LOOK_AT_LAYOUTS, key, [givenShards], 'reading the number of shards'));
   }
 
   async begin(streamKey: string, found: number, shards: number): Promise<StreamLayouts> {

@@ -48,7 +48,7 @@ export interface TakeOverRequest {
   /** Where the last page has ended. */
   readonly after: string | undefined;
   readonly count: number;
-  /** Milliseconds for which nobody has read or renewed an entry; 0 by default. */
+  /** Minimum idle time of an entry, in milliseconds; 0 by default. */
   readonly minIdle?: number;
 }
 

@@ -1,4 +1,4 @@
-import { script } from './script.js';
+import { NOW, script } from './script.js';
 
 /*
  * How many shards a stream has, and had, in a hash beside the stream, `layout`:
@@ -11,10 +11,7 @@ import { script } from './script.js';
  * when the shards of the one before are closed: from then on Redis itself refuses to append to them.
  */
 
-const STATE = `
-local time = redis.call('TIME')
-local now = time[1] * 1000 + math.floor(time[2] / 1000)
-local function whole(number) return string.format('%.0f', number) end
+const STATE = `${NOW}
 local function get(field) return redis.call('HGET', KEYS[1], field) or '' end
 local layouts, pending = get('layouts'), get('pending')
 local function state() return { layouts, pending, whole(now) } end`;

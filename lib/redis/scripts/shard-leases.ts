@@ -1,4 +1,4 @@
-import { script } from './script.js';
+import { NOW, script } from './script.js';
 
 /*
  * Who owns a shard in a group, in three keys beside the shard:
@@ -14,11 +14,6 @@ import { script } from './script.js';
  * - `shares`: consumers by the number of shards of the stream that they own. Its fraction is the number of shards of all streams,
  *   in millionths
  */
-
-const NOW = `
-local time = redis.call('TIME')
-local now = time[1] * 1000 + math.floor(time[2] / 1000)
-local function whole(number) return string.format('%.0f', number) end`;
 
 /**
  * KEYS: lease, generation, wanted. ARGV: owner, time to live. Returns the generation, or nothing where another consumer owns the

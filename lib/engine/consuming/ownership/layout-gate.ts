@@ -9,6 +9,7 @@ import type { ResolvedConsumerOptions } from '../../options/resolve-options.js';
 import { shardKeysOf } from '../../sharding/layout-changes.js';
 import type { ConsumerEnvironment } from '../consumer-environment.js';
 import { Partition, groupBy } from '../partition.js';
+import { RepeatedFailure } from '../repeated-failure.js';
 import type { PartitionReader } from '../stream-assignment.js';
 import type { ShardOwnership } from './shard-ownership.js';
 
@@ -47,7 +48,6 @@ const CLOSE_LIMIT = 1_000;
  */
 export class LayoutGate implements PartitionReader {
   readonly #ownership: ShardOwnership;
-  readonly #onError: (error: RedisStreamsError) => void;
   /** By their keys. */
   readonly #streams = new Map<string, LaidOutStream>();
   /** Keys of shards that the application has unassigned. */
@@ -55,12 +55,12 @@ export class LayoutGate implements PartitionReader {
   #timer: NodeJS.Timeout | undefined;
   /** Changes and looks are made one after the other: two looks at a time would learn a layout twice. */
   #changes: Promise<void> = Promise.resolve();
-  #failure: string | undefined;
+  readonly #failure: RepeatedFailure;
   #isClosed = false;
 
   constructor(ownership: ShardOwnership, onError: (error: RedisStreamsError) => void) {
     this.#ownership = ownership;
-    this.#onError = onError;
+    this.#failure = new RepeatedFailure(onError);
   }
 
   get environment(): ConsumerEnvironment {
@@ -120,28 +120,25 @@ export class LayoutGate implements PartitionReader {
     const admitted: Partition[] = [];
     for (const [streamKey, wanted] of groupBy(partitions, ({ streamKey }) => streamKey)) {
       // A shard of a new layout may be found before the layout is set.
-      await this.#look(
-        streamKey,
-        wanted.some(({ mustExist }) => mustExist),
-        isAllNew,
-      );
-      const stream = this.#streams.get(streamKey);
-      if (stream?.isLaidOut) admitted.push(...wanted.filter(({ key }) => key === streamKey), ...this.#sharedOf(stream));
+      const mustExist = wanted.some((partition) => partition.mustExist);
+      const stream = await this.#look(streamKey, mustExist, isAllNew);
+      if (stream.isLaidOut) admitted.push(...wanted.filter(({ key }) => key === streamKey), ...this.#sharedOf(stream));
       else admitted.push(...wanted);
     }
     return admitted;
   }
 
-  /** Learns new layouts, and goes on to the next one where the group has handled the one before. */
-  async #look(streamKey: string, mustExist: boolean, isAllNew: boolean): Promise<void> {
+  /** Reads new layouts, and moves to the next layout when the group has handled the current one. */
+  async #look(streamKey: string, mustExist: boolean, isAllNew: boolean): Promise<LaidOutStream> {
     const known = await this.environment.control.layouts.look(streamKey);
     const stream = this.#streams.get(streamKey) ?? newStream(streamKey, mustExist);
     this.#streams.set(streamKey, stream);
     stream.isLaidOut ||= known.layouts.length > 0 || known.pending !== undefined;
-    if (!stream.isLaidOut) return;
+    if (!stream.isLaidOut) return stream;
     await this.#learn(stream, known.layouts, isAllNew);
     while (stream.current < stream.layouts.length - 1 && (await this.#isHandled(stream))) stream.current += 1;
     await this.#revisit(stream);
+    return stream;
   }
 
   async #revisit(stream: LaidOutStream): Promise<void> {
@@ -234,12 +231,10 @@ export class LayoutGate implements PartitionReader {
   async #lookAgain(): Promise<void> {
     try {
       await this.#change(() => outsideContext(() => this.#follow()));
-      this.#failure = undefined;
+      this.#failure.succeeded();
     } catch (error) {
       const names = [...this.#streams.keys()].join("', '");
-      const failure = toPublicError(error, names, 'looking at the shards of');
-      if (!this.#isClosed && failure.code !== this.#failure) this.#onError(failure);
-      this.#failure = failure.code;
+      if (!this.#isClosed) this.#failure.failed(toPublicError(error, names, 'looking at the shards of'));
     }
     this.#schedule();
   }

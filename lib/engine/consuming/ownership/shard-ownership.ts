@@ -13,6 +13,7 @@ import type { ConsumerEnvironment } from '../consumer-environment.js';
 import type { ConsumerSession } from '../consumer-session.js';
 import { Partition, PartitionSet, groupBy } from '../partition.js';
 import { fixGroupStart } from '../reading/group-reader.js';
+import { RepeatedFailure } from '../repeated-failure.js';
 import { lookInterval, smallestShare, wantedShards } from './fair-share.js';
 import { ShardAssignment } from './shard-assignment.js';
 import type { OwnershipListener } from './shard-assignment.js';
@@ -81,7 +82,7 @@ export class ShardOwnership {
   #isRoundDue = false;
   #renewTimer: NodeJS.Timeout | undefined;
   #checkTimer: NodeJS.Timeout | undefined;
-  #failure: string | undefined;
+  readonly #failure: RepeatedFailure;
   #isOpen = false;
   #isSettled = false;
 
@@ -91,6 +92,7 @@ export class ShardOwnership {
     this.options = options;
     this.#session = session;
     this.#listener = listener;
+    this.#failure = new RepeatedFailure((error) => listener.onError(error));
     this.#commands = environment.control.ownership;
     this.#group = options.group as string;
     if (options.leaseRenewal === 'thread') {
@@ -223,14 +225,11 @@ export class ShardOwnership {
   async #runRound(): Promise<void> {
     if (this.#round) return;
     this.#round = this.#balanceAll().then(
-      () => {
-        this.#failure = undefined;
-      },
+      () => this.#failure.succeeded(),
       (error: unknown) => {
         const names = [...new Set(this.partitions.current.map(({ streamKey }) => streamKey))].join("', '");
         const failure = toPublicError(error, names, 'sharing the shards of');
-        if (!this.#isClosed && failure.code !== this.#failure) this.#listener.onError(failure);
-        this.#failure = failure.code;
+        if (!this.#isClosed) this.#failure.failed(failure);
       },
     );
     await this.#round;

@@ -12,7 +12,7 @@ export interface ReservableBuffer extends EntryBuffer {
   reserve(places: number, isForLong?: boolean): () => void;
 }
 
-/** A read that may block asks for this part of an even share. */
+/** A read that may block asks for an even share, divided by this. */
 const QUIET_DIVISOR = 4;
 /** Part of the capacity that reads which may block keep together at most; the others keep theirs for a moment only. */
 const BLOCKED_FRACTION = 0.5;
@@ -93,9 +93,9 @@ export class BufferShares {
 
   /** Those that must run vital tasks, because nothing is left to hand out. */
   #takeNewlyStarved(isStarved: boolean): WaitingLoop[] {
-    const unaware = isStarved ? this.#waiting.filter(({ wasStarved }) => !wasStarved) : [];
-    this.#waiting = this.#waiting.filter((waiting) => !unaware.includes(waiting));
-    return unaware;
+    const starved = isStarved ? this.#waiting.filter(({ wasStarved }) => !wasStarved) : [];
+    this.#waiting = this.#waiting.filter((waiting) => !starved.includes(waiting));
+    return starved;
   }
 
   #grant(buffer: ReservableBuffer): WaitingLoop[] {

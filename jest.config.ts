@@ -32,6 +32,11 @@ const config: Config = {
   // Two cores must be enough: the tests talk to real servers, so more workers only add noise.
   maxWorkers: 2,
   testTimeout: 30_000,
+  // For `npm run coverage`. Child processes are not counted. The provider `v8` would count the lines of types, which never run.
+  coverageProvider: 'babel',
+  collectCoverageFrom: ['lib/**/*.ts'],
+  coverageReporters: ['text-summary', 'json-summary', 'lcov'],
+  coverageThreshold: { global: { lines: 95 } },
   projects: [
     { ...shared, displayName: 'unit', testMatch: ['<rootDir>/test/unit/**/*.spec.ts'] },
     { ...withRedis, displayName: 'integration', testMatch: ['<rootDir>/test/integration/**/*.spec.ts'] },
@@ -48,6 +53,16 @@ const config: Config = {
     { ...withRedis, displayName: 'interop', testMatch: ['<rootDir>/test/interop/**/*.spec.ts'] },
     { ...withRedis, displayName: 'e2e', testMatch: ['<rootDir>/test/e2e/**/*.spec.ts'] },
     { ...withRedis, displayName: 'cli', testMatch: ['<rootDir>/test/cli/**/*.spec.ts'] },
+    {
+      ...withRedis,
+      displayName: 'console',
+      testMatch: ['<rootDir>/test/console/**/*.spec.ts'],
+      // The console sees the library as its users do, here without a build of it.
+      moduleNameMapper: { ...shared.moduleNameMapper, '^nestjs-redis-streams$': '<rootDir>/lib/index.ts' },
+    },
+    // On the site that `npm run docs` has built.
+    { ...shared, displayName: 'docs', testMatch: ['<rootDir>/test/docs/**/*.spec.ts'] },
+    { ...shared, displayName: 'release', testMatch: ['<rootDir>/test/release/**/*.spec.ts'] },
     { ...shared, displayName: 'types', testMatch: ['<rootDir>/test/types/**/*.spec.ts'] },
   ],
 };

@@ -14,10 +14,14 @@ import { Extractor, ExtractorConfig, ExtractorLogLevel } from '@microsoft/api-ex
  */
 const FORGOTTEN_EXPORT = ExtractorLogLevel.Error;
 
-/** The main one first: a symbol that it exports is public, so the others may refer to it. */
-const ENTRY_POINTS = ['index', 'engine', 'file', 'opentelemetry', 'prometheus', 'terminus', 'testing'];
-
 const root = fileURLToPath(new URL('..', import.meta.url));
+/** @type {{ exports: Record<string, unknown> }} */
+const manifest = JSON.parse(readFileSync(join(root, 'package.json'), 'utf8'));
+/** The main one first: a symbol that it exports is public, so the others may refer to it. */
+const entryPoints = Object.keys(manifest.exports)
+  .filter((name) => !name.endsWith('.json'))
+  .map((name) => (name === '.' ? 'index' : name.slice('./'.length)));
+
 const ignored = { default: { logLevel: ExtractorLogLevel.None } };
 const isCheck = process.argv.includes('--check');
 
@@ -72,7 +76,7 @@ function exportsOf(name) {
 mkdirSync(join(root, 'etc'), { recursive: true });
 /** @type {Set<string | undefined>} */
 let exported = new Set();
-for (const name of ENTRY_POINTS) {
+for (const name of entryPoints) {
   const result = Extractor.invoke(configOf(name), {
     localBuild: !isCheck,
     printApiReportDiff: isCheck,

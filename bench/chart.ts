@@ -3,7 +3,8 @@ import { join } from 'node:path';
 
 import { format, resolveConfig } from 'prettier';
 
-import { describeResults } from './markdown.js';
+import { describeResults, hasLatency, latencyChart } from './markdown.js';
+import { drawLatency } from './latency-svg.js';
 import { readResults } from './results.js';
 import { drawChart } from './svg.js';
 
@@ -16,8 +17,10 @@ const results = readResults(from);
 const page = await format(describeResults(results, CHART), {
   ...(await resolveConfig(PAGE)),
   parser: 'markdown',
-  proseWrap: 'always',
 });
 writeFileSync(join(folder, CHART), drawChart(results));
+for (const row of results.rows.filter(hasLatency)) {
+  writeFileSync(join(folder, latencyChart(row)), drawLatency(row));
+}
 writeFileSync(join(folder, PAGE), page);
 console.log(`${join(folder, PAGE)} and ${CHART} show the run of ${results.takenAt}`);

@@ -9,6 +9,12 @@ import type { Measures } from './statistics.js';
 const PATIENCE = 180_000;
 const PROGRAM = new URL('./contender-process.js', import.meta.url);
 
+/** What a round measured, and the latency of each message where it is timed. */
+interface Round {
+  readonly measures: Measures;
+  readonly latencies: readonly number[];
+}
+
 /** The parent's side of a contender's process. It handles one request at a time. */
 export class ContenderLink {
   readonly #name: string;
@@ -41,10 +47,10 @@ export class ContenderLink {
     return this.#peakMemory;
   }
 
-  async round(): Promise<Measures> {
-    const { measures = {}, memory = 0 } = await this.#ask('round');
+  async round(): Promise<Round> {
+    const { measures = {}, latencies = [], memory = 0 } = await this.#ask('round');
     this.#peakMemory = Math.max(this.#peakMemory, memory);
-    return measures;
+    return { measures, latencies };
   }
 
   async close(): Promise<void> {

@@ -20,6 +20,8 @@ export type Request = 'round' | 'close';
 /** The answer to the start and to each request. */
 export interface Answer {
   readonly measures?: Measures;
+  /** Of the messages of a round, where each is timed, in milliseconds. */
+  readonly latencies?: readonly number[];
   /** Resident memory in bytes after the work. */
   readonly memory?: number;
   readonly failure?: string;
@@ -46,9 +48,11 @@ async function open(): Promise<(request: Request) => Promise<Answer>> {
     const work = await contender.work();
     const elapsed = performance.now() - start;
     const { user, system } = process.cpuUsage(cpuBefore);
-    const memory = process.memoryUsage.rss();
+    const own = { elapsed, cpu: (user + system) / 1_000, memory: process.memoryUsage.rss() };
+    await contender.check?.();
     await contender.reset?.();
-    return { measures: measuresOf(work, elapsed, (user + system) / 1_000), memory };
+    const { latencies = [], program: cost = own } = work;
+    return { measures: measuresOf(work, cost), latencies, memory: cost.memory };
   };
 }
 

@@ -3,7 +3,7 @@ import type { Check, EntrantResult, RowResult } from './results.js';
 import type { Metric, Row, Setting, Target } from './row.js';
 import { loadRow } from './rows.js';
 import type { RowName } from './rows.js';
-import { ratioOf, summarize } from './statistics.js';
+import { percentilesOf, ratioOf, summarize } from './statistics.js';
 import type { Summary } from './statistics.js';
 import { metricsOf, roundsOf, takeTurns, valuesOf } from './turns.js';
 import type { Outcome } from './turns.js';
@@ -11,8 +11,14 @@ import type { Outcome } from './turns.js';
 /**
  * Measures one row. What goes wrong there is its result, so that the others are measured all the same.
  * @param rounds in place of the row's own number
+ * @param targetsOf what is checked
  */
-export async function measureRow(name: RowName, setting: Setting, rounds?: number): Promise<RowResult> {
+export async function measureRow(
+  name: RowName,
+  setting: Setting,
+  rounds: number | undefined,
+  targetsOf: (row: Row) => readonly Target[],
+): Promise<RowResult> {
   const row = await loadRow(name);
   const { title, note, metrics, baseline } = row;
   const described = { name, title, note, metrics, baseline, rounds: roundsOf(row, rounds) };
@@ -21,7 +27,7 @@ export async function measureRow(name: RowName, setting: Setting, rounds?: numbe
     const contenders = row.entrants.map((entrant) => ({ row: name, entrant: entrant.name, setting }));
     const outcomes = await takeTurns(row, contenders, described.rounds);
     const entrants = resultsOf(row, outcomes);
-    return { ...described, entrants, checks: row.targets.map((target) => checkOf(target, entrants)) };
+    return { ...described, entrants, checks: targetsOf(row).map((target) => checkOf(target, entrants)) };
   } catch (error) {
     return { ...described, entrants: [], checks: [], failure: (error as Error).message };
   } finally {
@@ -42,6 +48,7 @@ function resultsOf(row: Row, outcomes: readonly Outcome[]): EntrantResult[] {
       isPeer: peers.has(name),
       measures: each((metric) => summarize(valuesOf(outcome, metric))),
       ratios: baseline ? each((metric) => ratioOf(valuesOf(outcome, metric), valuesOf(baseline, metric))) : {},
+      ...(outcome.latencies.length > 0 && { latency: percentilesOf(outcome.latencies) }),
       peakMemory: outcome.peakMemory,
     };
   });

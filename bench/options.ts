@@ -1,11 +1,11 @@
 import { parseArgs } from 'node:util';
 
-import { ROW_NAMES, rowNamed } from './rows.js';
+import { BESIDE_PEERS, TABLE, rowNamed } from './rows.js';
 import type { RowName } from './rows.js';
 
-const MODES = ['targets', 'against', 'cluster', 'wire-table'] as const;
+const MODES = ['targets', 'peers', 'against', 'cluster', 'wire-table'] as const;
 
-/** `targets` measures what the table promises; the others compare two ways to run the same contenders. */
+/** `targets` measures what the table promises, `peers` what it has yet to reach beside its peers; the others compare two ways to run the same contenders. */
 type Mode = (typeof MODES)[number];
 
 export interface Options {
@@ -26,8 +26,9 @@ const QUICK = 0.05;
 const STREAMS = 12;
 
 const ROWS_OF_MODE: Readonly<Record<Mode, readonly RowName[]>> = {
-  targets: ROW_NAMES,
-  against: ROW_NAMES,
+  targets: TABLE,
+  peers: BESIDE_PEERS,
+  against: TABLE,
   cluster: ['enqueue', 'send', 'consume', 'tail'],
   'wire-table': ['enqueue', 'send', 'consume', 'tail', 'nest-request'],
 };
@@ -38,6 +39,8 @@ export function readOptions(args: string[]): Options {
     args,
     allowPositionals: true,
     options: {
+      /** Measures beside programs in other languages and Nest's transport, and checks the goals. */
+      peers: { type: 'boolean', default: false },
       /** Compares the library of this checkout with that of another one, which has been built. */
       against: { type: 'string', default: '' },
       /** Compares a cluster of three masters with one server. */
@@ -47,7 +50,7 @@ export function readOptions(args: string[]): Options {
       /** In place of the row's own number, or of 3 for each comparison. */
       rounds: { type: 'string' },
       streams: { type: 'string' },
-      /** Where the results go. Only `targets` has a default. */
+      /** Where the results go. Only `targets` and `peers` have a default. */
       out: { type: 'string' },
       /** A twentieth of the work, to see that everything runs. Says nothing about speed. */
       quick: { type: 'boolean', default: false },

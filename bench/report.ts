@@ -11,7 +11,7 @@ export function describeRow(row: RowResult): string {
   const heading = `\n${name}: ${title}\n${note}\n`;
   if (failure !== undefined) return `${heading}\nFAILED: ${failure}`;
   const hasRatios = baseline !== undefined;
-  const hasCpu = entrants.some(({ measures }) => measures.cpu);
+  const hasCpu = !metrics.includes('cpu') && entrants.some(({ measures }) => measures.cpu);
   const spread = 'lowest … highest';
   const headings = [
     '',
@@ -33,20 +33,21 @@ export function describeRow(row: RowResult): string {
 }
 
 /** Every target of a run with its outcome. */
-export function describeTargets({ rows }: Results): string {
+export function describeTargets({ rows, missing }: Results): string {
   const lines = rows.flatMap((row): string[][] => {
     if (row.failure !== undefined) return [[row.name, row.title, '', '', '', 'FAILED']];
     return row.checks.map((check) => {
       const { metric, entrant, measured } = check;
       const format = targetFormat(metric, row.baseline);
-      const verdict = check.hasPassed ? 'pass' : 'FAIL';
+      const verdict = check.hasPassed ? 'met' : 'missed';
       const what = `${METRIC_NAMES[metric]}, ${entrant}`;
       return [row.name, what, describeTarget(check, format), ...cells(measured, format), verdict];
     });
   });
   const headings = ['', '', 'target', 'measured', 'lowest … highest', ''];
   const passed = rows.filter(hasPassed).length;
-  return `\n${textTable([headings, ...lines], 2)}\n\n${passed} of ${rows.length} rows pass`;
+  const table = `\n${textTable([headings, ...lines], 2)}\n\n${passed} of ${rows.length} rows pass`;
+  return [table, ...missing].join('\n');
 }
 
 function cells(summary: Summary | undefined, format: Format): [median: string, spread: string] {

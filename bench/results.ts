@@ -3,7 +3,7 @@ import { dirname } from 'node:path';
 
 import type { Metric, Target } from './row.js';
 import type { RowName } from './rows.js';
-import type { Summary } from './statistics.js';
+import type { Percentile, Summary } from './statistics.js';
 
 export interface EntrantResult {
   readonly name: string;
@@ -11,6 +11,8 @@ export interface EntrantResult {
   readonly measures: Partial<Record<Metric, Summary>>;
   /** Ratios to the baseline; empty if the row has none. */
   readonly ratios: Partial<Record<Metric, Summary>>;
+  /** Of all rounds together, where each message is timed. */
+  readonly latency?: readonly Percentile[];
   /** Bytes. */
   readonly peakMemory: number;
 }
@@ -41,6 +43,8 @@ export interface Results {
   readonly scale: number;
   readonly environment: Readonly<Record<'node' | 'redis' | 'cores' | 'ioredis' | 'nest' | 'bullmq', string>>;
   readonly rows: readonly RowResult[];
+  /** The rows that were not measured for lack of a program, and the reason. */
+  readonly missing: readonly string[];
 }
 
 export function hasPassed({ checks, failure }: RowResult): boolean {

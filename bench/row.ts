@@ -1,3 +1,5 @@
+import type { PeerName } from './peers/build.js';
+
 /**
  * The metrics: messages per second (`rate`), microseconds of time (`cost`) or of this process's CPU (`cpu`) per
  * message, milliseconds of latency (`p50`, `p99`), and percent of one core (`cpuShare`).
@@ -20,11 +22,20 @@ export interface Setting {
   readonly scale: number;
 }
 
+/** What a round cost a process: milliseconds of time and of CPU, and its resident memory in bytes after the round. */
+export interface ProcessCost {
+  readonly elapsed: number;
+  readonly cpu: number;
+  readonly memory: number;
+}
+
 /** The result of one round. A contender that stays idle has no `messages`. */
 export interface Work {
   readonly messages?: number;
   /** Milliseconds, one for each message. */
   readonly latencies?: readonly number[];
+  /** The cost for a program that did the work in place of the contender's process. */
+  readonly program?: ProcessCost;
 }
 
 /** Does the work of a row, in its own process. */
@@ -33,6 +44,8 @@ export interface Contender {
   reset?(): Promise<void>;
   /** Runs one measured round. */
   work(): Promise<Work>;
+  /** Throws if a round has not left what it should; runs after each, before `reset`, and is not measured. */
+  check?(): Promise<void>;
   close(): Promise<void>;
 }
 
@@ -61,6 +74,10 @@ export interface Row {
   readonly baseline?: string;
   readonly entrants: readonly Entrant[];
   readonly targets: readonly Target[];
+  /** In place of the targets, where the package is measured beside its peers: what it has yet to reach. */
+  readonly goals?: readonly Target[];
+  /** The program in another language without which there is nothing to measure. */
+  readonly needs?: PeerName;
   /** Default 7. */
   readonly rounds?: number;
   /** Warm-up rounds, which do not count. Default 2. */
@@ -71,5 +88,5 @@ export interface Row {
   setUp?(setting: Setting): Promise<void>;
 }
 
-/** Every key of the suite begins with it and is removed after the row. */
-export const KEY_PREFIX = 'bench:';
+/** Every key of the suite begins with it and is removed after the row. The Rust reference allows no colon in a key. */
+export const KEY_PREFIX = 'bench.';

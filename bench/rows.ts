@@ -11,17 +11,43 @@ const ROWS = {
   consume: () => import('./rows/consume.js'),
   tail: () => import('./rows/tail.js'),
   'nest-emit': () => import('./rows/nest-emit.js'),
+  'nest-burst': () => import('./rows/nest-burst.js'),
   'nest-telemetry': () => import('./rows/nest-telemetry.js'),
   'nest-request': () => import('./rows/nest-request.js'),
   'nest-latency': () => import('./rows/nest-latency.js'),
   'idle-cpu': () => import('./rows/idle-cpu.js'),
   backlog: () => import('./rows/backlog.js'),
   streams: () => import('./rows/streams.js'),
+  'c-enqueue': async () => ({ row: (await import('./rows/beside-c.js')).enqueue }),
+  'c-consume': async () => ({ row: (await import('./rows/beside-c.js')).consume }),
+  'c-tail': async () => ({ row: (await import('./rows/beside-c.js')).tail }),
+  'rust-send': async () => ({ row: (await import('./rows/beside-rust.js')).send }),
+  'rust-send-awaited': async () => ({ row: (await import('./rows/beside-rust.js')).sendAwaited }),
+  'rust-rolling': async () => ({ row: (await import('./rows/beside-rust.js')).rolling }),
+  'rust-rolling-1000': async () => ({ row: (await import('./rows/beside-rust.js')).rollingByThousand }),
+  'rust-commit-1000': async () => ({ row: (await import('./rows/beside-rust.js')).commitEachThousand }),
+  'rust-commit-at-end': async () => ({ row: (await import('./rows/beside-rust.js')).commitAtEnd }),
+  'rust-tail': async () => ({ row: (await import('./rows/beside-rust.js')).tail }),
 } satisfies Record<string, () => Promise<{ row: Row }>>;
 
 export type RowName = keyof typeof ROWS;
 
-export const ROW_NAMES = Object.keys(ROWS) as readonly RowName[];
+const ROW_NAMES = Object.keys(ROWS) as readonly RowName[];
+
+/** Rows beside programs in other languages, which are built for them. */
+const BESIDE_PROGRAMS: readonly RowName[] = ROW_NAMES.filter((name) => /^(c|rust)-/.test(name));
+
+/** The rows of the table. */
+export const TABLE: readonly RowName[] = ROW_NAMES.filter((name) => !BESIDE_PROGRAMS.includes(name));
+
+/** The rows that have goals beside peers: programs in other languages, and Nest's own transport. */
+export const BESIDE_PEERS: readonly RowName[] = [
+  ...BESIDE_PROGRAMS,
+  'nest-emit',
+  'nest-burst',
+  'nest-request',
+  'nest-latency',
+];
 
 export async function loadRow(name: RowName): Promise<Row> {
   const { row } = await ROWS[name]();

@@ -1,4 +1,4 @@
-import type { Metric, Work } from './row.js';
+import type { Metric, ProcessCost, Work } from './row.js';
 
 /** The measurements of one round. */
 export type Measures = Partial<Record<Metric, number>>;
@@ -10,8 +10,7 @@ export interface Summary {
   readonly highest: number;
 }
 
-/** @param elapsed milliseconds @param cpu milliseconds of the process's CPU, including system calls */
-export function measuresOf({ messages, latencies }: Work, elapsed: number, cpu: number): Measures {
+export function measuresOf({ messages, latencies }: Work, { elapsed, cpu }: ProcessCost): Measures {
   if (messages === undefined) return { cpuShare: (cpu / elapsed) * 100 };
   return {
     rate: (messages / elapsed) * 1_000,
@@ -26,12 +25,23 @@ export function summarize(values: readonly number[]): Summary {
 }
 
 /**
- * The ratio of the medians. Its spread is computed round by round, between rounds that are next to each other in time,
- * because other load on the machine affects both of them.
+ * The ratios round by round, between rounds that are next to each other in time, because other load on the machine affects
+ * both of them.
  */
 export function ratioOf(values: readonly number[], baseline: readonly number[]): Summary {
-  const ratios = values.map((value, round) => value / (baseline[round] ?? Number.NaN));
-  return { ...summarize(ratios), median: summarize(values).median / summarize(baseline).median };
+  return summarize(values.map((value, round) => value / (baseline[round] ?? Number.NaN)));
+}
+
+/** So many percent of the messages took at most that long. */
+export interface Percentile {
+  readonly percentile: number;
+  readonly milliseconds: number;
+}
+
+const PERCENTILES = [1, 10, 25, 50, 75, 90, 95, 99, 99.9];
+
+export function percentilesOf(latencies: readonly number[]): Percentile[] {
+  return PERCENTILES.map((percentile) => ({ percentile, milliseconds: quantile(latencies, percentile / 100) }));
 }
 
 /** Computes a percentile with linear interpolation between neighbors. */

@@ -1,34 +1,16 @@
+import type { BarSeriesOption, ScatterSeriesOption } from 'echarts/charts';
+
 import { METRIC_NAMES, times } from './format.js';
 import type { EntrantResult, RowResult } from './results.js';
 import { MORE_IS_BETTER } from './row.js';
 import type { Metric } from './row.js';
+import { FONT, MARGIN, color, heading, renderSvg } from './svg-theme.js';
 
-const WIDTH = 900;
-const MARGIN = 16;
 /** The horizontal range of the bars; names are to the left, figures to the right. */
-const BARS = { from: 330, to: 820 } as const;
+const BARS = { left: 330, width: 490 } as const;
 const LINE = 22;
 const BAR = 14;
 const HEADING = 46;
-
-/** Colors for light and dark pages, chosen by the reader's system. */
-const STYLE = `
-  text { font: 13px system-ui, sans-serif; fill: #1f2328; }
-  .heading { font-weight: 600; }
-  .small { font-size: 12px; fill: #59636e; }
-  .name { text-anchor: end; }
-  .ours { fill: #2563eb; }
-  .peer { fill: #9aa4b2; }
-  .one { stroke: #59636e; stroke-dasharray: 3 3; }
-  .target { stroke: #d1242f; stroke-width: 2; }
-  @media (prefers-color-scheme: dark) {
-    text { fill: #e6edf3; }
-    .small { fill: #9198a1; }
-    .ours { fill: #60a5fa; }
-    .one { stroke: #9198a1; }
-    .target { stroke: #ff7b72; }
-  }`;
-
 type Bar = Pick<EntrantResult, 'name' | 'isPeer' | 'ratios'>;
 
 export interface ChartRow extends Pick<RowResult, 'title' | 'metrics' | 'baseline' | 'checks'> {
@@ -50,97 +32,136 @@ const BENCHMARKS: Legend = {
   target: 'target',
 };
 
-/** The bars of one row, in multiples of its baseline. */
+/** The bars of one row, in multiples of its baseline, and where its heading begins. */
 interface Group {
   readonly row: ChartRow;
   readonly metric: Metric;
   readonly entrants: readonly Bar[];
+  readonly top: number;
 }
 
 /** Draws every row with a baseline as bars on one scale. */
 export function drawChart({ rows }: { readonly rows: readonly ChartRow[] }, legend: Legend = BENCHMARKS): string {
-  const groups = rows.flatMap(groupsOf);
-  const ratios = groups.flatMap((group) => group.entrants.map((entrant) => ratio(group, entrant)));
-  const limits = groups.flatMap(({ row }) => row.checks.map(({ atLeast, atMost }) => atLeast ?? atMost ?? 0));
-  const longest = Math.max(1, ...ratios, ...limits);
-  const x = (value: number): number => round(BARS.from + (value / longest) * (BARS.to - BARS.from));
-  const drawn: string[] = [];
-  let y = MARGIN;
-  for (const group of groups) {
-    const height = HEADING + group.entrants.length * LINE;
-    drawn.push(`<g transform="translate(0 ${y})">`, ...drawGroup(group, height, x), '</g>');
-    y += height + MARGIN;
-  }
-  drawn.push(...drawLegend(y, legend));
-  const height = y + LINE + MARGIN;
-  return `<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 ${WIDTH} ${height}" width="${WIDTH}" height="${height}" role="img" aria-label="${escape(legend.label)}">
-<style>${STYLE}
-</style>
-${drawn.join('\n')}
-</svg>
-`;
+  const groups = groupsOf(rows);
+  const end = groups.reduce((top, { entrants }) => top + heightOf(entrants), MARGIN);
+  const longest = Math.max(1, ...groups.flatMap((group) => group.entrants.map((entrant) => endOf(group, entrant))));
+  return renderSvg(end + LINE + MARGIN, legend.label, {
+    title: groups.map(titleOf),
+    grid: groups.map(({ entrants, top }) => ({ ...BARS, top: top + HEADING, height: entrants.length * LINE })),
+    xAxis: groups.map((_, gridIndex) => ({ type: 'value', gridIndex, min: 0, max: longest, show: false })),
+    yAxis: groups.map(({ entrants }, gridIndex) => ({
+      type: 'category',
+      gridIndex,
+      inverse: true,
+      data: entrants.map(({ name }) => name),
+      axisLine: { show: false },
+      axisTick: { show: false },
+      axisLabel: { color: color('text'), fontSize: 13, fontFamily: FONT },
+    })),
+    series: groups.flatMap(seriesOf),
+    graphic: legendAt(end, legend),
+  });
 }
 
-function groupsOf(row: ChartRow): Group[] {
-  if (row.baseline === undefined) return [];
-  const entrants = row.entrants.filter(({ name }) => name !== row.baseline);
-  return row.metrics.map((metric) => ({ row, metric, entrants }));
+function groupsOf(rows: readonly ChartRow[]): Group[] {
+  let top = MARGIN;
+  return rows.flatMap((row) => {
+    if (row.baseline === undefined) return [];
+    const entrants = row.entrants.filter(({ name }) => name !== row.baseline);
+    return row.metrics.map((metric) => {
+      const group = { row, metric, entrants, top };
+      top += heightOf(entrants);
+      return group;
+    });
+  });
 }
 
-function drawGroup(group: Group, height: number, x: (value: number) => number): string[] {
-  const { row, metric, entrants } = group;
+function heightOf(entrants: readonly Bar[]): number {
+  return HEADING + entrants.length * LINE + MARGIN;
+}
+
+function titleOf({ row, metric, top }: Group): object {
   const better = MORE_IS_BETTER.has(metric) ? 'more is better' : 'less is better';
-  const subtitle = `${METRIC_NAMES[metric]}, ${better}; 1× is ${row.baseline ?? ''}`;
+  return heading(row.title, `${METRIC_NAMES[metric]}, ${better}; 1× is ${row.baseline ?? ''}`, top);
+}
+
+/** Bars with a line at 1×, targets, and the figure of each bar behind both. */
+function seriesOf(group: Group, index: number): Array<BarSeriesOption | ScatterSeriesOption> {
+  const axes = { xAxisIndex: index, yAxisIndex: index, silent: true };
+  const limits = group.entrants.flatMap((entrant) => {
+    const limit = limitOf(group, entrant);
+    return limit === undefined ? [] : [[limit, entrant.name]];
+  });
   return [
-    `<text class="heading" x="${MARGIN}" y="14">${escape(row.title)}</text>`,
-    `<text class="small" x="${MARGIN}" y="31">${escape(subtitle)}</text>`,
-    ...entrants.flatMap((entrant, index) => drawBar(group, entrant, HEADING + index * LINE, x)),
-    `<line class="one" x1="${x(1)}" x2="${x(1)}" y1="${HEADING - 6}" y2="${height}"/>`,
+    {
+      ...axes,
+      type: 'bar',
+      barWidth: BAR,
+      data: group.entrants.map((entrant) => ({
+        value: ratio(group, entrant),
+        itemStyle: { color: color(entrant.isPeer ? 'peer' : 'ours'), borderRadius: 2 },
+      })),
+      markLine: {
+        symbol: 'none',
+        label: { show: false },
+        lineStyle: { color: color('small'), type: 'dashed', width: 1 },
+        data: [{ xAxis: 1 }],
+      },
+    },
+    {
+      ...axes,
+      type: 'scatter',
+      symbol: 'rect',
+      symbolSize: [2, BAR + 4],
+      itemStyle: { color: color('target'), opacity: 1 },
+      data: limits,
+    },
+    {
+      ...axes,
+      type: 'scatter',
+      symbolSize: 0,
+      data: group.entrants.map((entrant) => ({
+        value: [endOf(group, entrant), entrant.name],
+        label: { show: true, position: 'right', formatter: times(ratio(group, entrant)) },
+      })),
+      label: { color: color('text'), fontSize: 13, fontFamily: FONT },
+    },
   ];
 }
 
-function drawBar(group: Group, entrant: Bar, y: number, x: (value: number) => number): string[] {
-  const value = ratio(group, entrant);
-  const target = group.row.checks.find((check) => check.entrant === entrant.name && check.metric === group.metric);
-  const limit = target?.atLeast ?? target?.atMost;
-  const middle = y + BAR - 3;
-  const kind = entrant.isPeer ? 'peer' : 'ours';
-  const end = Math.max(x(value), limit === undefined ? 0 : x(limit));
-  return [
-    `<text class="name" x="${BARS.from - 8}" y="${middle}">${escape(entrant.name)}</text>`,
-    `<rect class="${kind}" x="${BARS.from}" y="${y}" width="${round(x(value) - BARS.from)}" height="${BAR}" rx="2"/>`,
-    ...(limit === undefined ? [] : [line('target', x(limit), y - 2, y + BAR + 2)]),
-    `<text x="${end + 8}" y="${middle}">${times(value)}</text>`,
-  ];
+/** Where nothing is drawn any more of an entrant: behind its bar and its target. */
+function endOf(group: Group, entrant: Bar): number {
+  return Math.max(ratio(group, entrant), limitOf(group, entrant) ?? 0);
 }
 
-function drawLegend(y: number, { ours, peers, target }: Legend): string[] {
-  const drawn = [
-    `<rect class="ours" x="${MARGIN}" y="${y}" width="12" height="12" rx="2"/>`,
-    `<text class="small" x="${MARGIN + 18}" y="${y + 11}">${escape(ours)}</text>`,
-    `<rect class="peer" x="${MARGIN + 120}" y="${y}" width="12" height="12" rx="2"/>`,
-    `<text class="small" x="${MARGIN + 138}" y="${y + 11}">${escape(peers)}</text>`,
-  ];
-  if (target === undefined) return drawn;
-  return [
-    ...drawn,
-    line('target', MARGIN + 206, y - 1, y + 13),
-    `<text class="small" x="${MARGIN + 214}" y="${y + 11}">${escape(target)}</text>`,
-  ];
+function limitOf({ row, metric }: Group, { name }: Bar): number | undefined {
+  const target = row.checks.find((check) => check.entrant === name && check.metric === metric);
+  return target?.atLeast ?? target?.atMost;
 }
 
-function line(kind: string, x: number, from: number, to: number): string {
-  return `<line class="${kind}" x1="${x}" x2="${x}" y1="${from}" y2="${to}"/>`;
+function legendAt(y: number, { ours, peers, target }: Legend): object[] {
+  const box = (x: number, width: number, fill: string): object => ({
+    type: 'rect',
+    shape: { x, y, width, height: 12 },
+    style: { fill },
+    silent: true,
+  });
+  const text = (x: number, words: string): object => ({
+    type: 'text',
+    x,
+    y: y + 1,
+    style: { text: words, fill: color('small'), font: `12px ${FONT}` },
+    silent: true,
+  });
+  const bars = [
+    box(MARGIN, 12, color('ours')),
+    text(MARGIN + 18, ours),
+    box(MARGIN + 120, 12, color('peer')),
+    text(MARGIN + 138, peers),
+  ];
+  return target === undefined ? bars : [...bars, box(MARGIN + 206, 2, color('target')), text(MARGIN + 214, target)];
 }
 
 function ratio({ metric }: Group, { ratios }: Bar): number {
   return ratios[metric]?.median ?? 0;
-}
-
-function round(value: number): number {
-  return Math.round(value * 10) / 10;
-}
-
-function escape(text: string): string {
-  return text.replaceAll('&', '&amp;').replaceAll('<', '&lt;').replaceAll('>', '&gt;');
 }

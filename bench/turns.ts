@@ -10,6 +10,8 @@ const WARM_UPS = 2;
 export interface Outcome {
   readonly orders: Orders;
   readonly rounds: readonly Measures[];
+  /** Of all messages of all rounds, where each is timed, in milliseconds. */
+  readonly latencies: readonly number[];
   /** Bytes. */
   readonly peakMemory: number;
 }
@@ -18,6 +20,7 @@ interface Run {
   readonly orders: Orders;
   readonly link: ContenderLink;
   readonly rounds: Measures[];
+  readonly latencies: number[];
 }
 
 export function roundsOf({ rounds = ROUNDS }: Row, wanted: number | undefined): number {
@@ -32,18 +35,27 @@ export async function takeTurns(row: Row, contenders: readonly Orders[], rounds:
   const { warmUps = WARM_UPS, isParallel } = row;
   const runs: Run[] = [];
   try {
-    for (const orders of contenders) runs.push({ orders, link: await ContenderLink.start(orders), rounds: [] });
+    for (const orders of contenders) {
+      runs.push({ orders, link: await ContenderLink.start(orders), rounds: [], latencies: [] });
+    }
     for (let round = -warmUps; round < rounds; round += 1) {
       const order = round % 2 === 0 ? runs : [...runs].reverse();
       const turn = async (run: Run): Promise<void> => {
-        const measures = await run.link.round();
-        if (round >= 0) run.rounds.push(measures);
+        const { measures, latencies } = await run.link.round();
+        if (round < 0) return;
+        run.rounds.push(measures);
+        run.latencies.push(...latencies);
       };
       if (isParallel) await Promise.all(order.map(turn));
       else for (const run of order) await turn(run);
     }
     for (const { link } of runs) await link.close();
-    return runs.map((run) => ({ orders: run.orders, rounds: run.rounds, peakMemory: run.link.peakMemory }));
+    return runs.map(({ orders, rounds: measured, latencies, link }) => ({
+      orders,
+      rounds: measured,
+      latencies,
+      peakMemory: link.peakMemory,
+    }));
   } finally {
     for (const { link } of runs) link.kill();
   }

@@ -1,3 +1,9 @@
+/**
+ * The engine without Nest and rxjs: {@link RedisStreamer} with its producers, consumers and managers. Import from
+ * `nestjs-redis-streams/engine`; the main entry point exports the same.
+ * @packageDocumentation
+ */
+
 export * from './errors.js';
 export type { RedisStreamsLogger } from './shared/logger.js';
 export type { ClusterConnection, RedisClient, RedisStreamsConnection } from './redis/connection/connection-target.js';
@@ -34,7 +40,7 @@ export type {
   StreamerOptions,
   WaitReplicasOptions,
 } from './engine/options/options.js';
-export { DEAD_LETTER_HEADERS } from './engine/settling/dead-letter.js';
+export { DEAD_LETTER_HEADERS, DEAD_LETTER_SUFFIX } from './engine/settling/dead-letter.js';
 export type { DeadLetterOptions } from './engine/settling/dead-letter.js';
 export type {
   HealthOptions,
@@ -74,8 +80,16 @@ export type { RedriveOptions, RedriveResult } from './engine/admin/redrive.js';
 export { KeyHashSharder, PseudoRandomSharder, RoundRobinSharder } from './engine/producing/sharder.js';
 export type { BasicConsumer as StreamConsumer } from './engine/consuming/consumer-types.js';
 export { StreamManager } from './engine/admin/stream-manager.js';
-export type { DelayedMessage, DelayedQuery, PendingQuery } from './engine/admin/stream-manager.js';
+export type {
+  DelayedMessage,
+  DelayedQuery,
+  PendingQuery,
+  ClusterReadOptions,
+  RangeOptions,
+  SetShardsOptions,
+} from './engine/admin/manager-queries.js';
 export type { RangeBound } from './engine/admin/range-bound.js';
+export type { LayoutDetails, ShardLayout } from './redis/commands/layouts.js';
 export { ShardOwnerDetails } from './engine/admin/shard-owner-details.js';
 export type { GroupDetails, ShardDetails, StreamDetails } from './engine/admin/stream-details.js';
 export type {

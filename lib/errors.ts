@@ -3,6 +3,7 @@ import { errorText } from './shared/error-text.js';
 
 export { InvalidOptionError, RedisStreamsError } from './shared/errors.js';
 export type { RedisStreamsErrorOptions } from './shared/errors.js';
+export * from './shared/consumer-errors.js';
 
 /** The call makes no sense with the options that the object was created with. */
 export class UnsupportedOperationError extends RedisStreamsError {
@@ -59,6 +60,7 @@ export class ServerReplyError extends RedisStreamsError {
 /** The key holds another type than a stream. */
 export class WrongTypeError extends RedisStreamsError {
   override readonly name: string = 'WrongTypeError';
+  /** The key that holds another type. */
   readonly streamKey: string;
 
   constructor(streamKey: string, cause?: unknown) {
@@ -70,6 +72,7 @@ export class WrongTypeError extends RedisStreamsError {
 /** The stream does not exist, and `mkStream` is not set. */
 export class StreamMissingError extends RedisStreamsError {
   override readonly name: string = 'StreamMissingError';
+  /** Key of the stream. */
   readonly streamKey: string;
 
   constructor(streamKey: string) {
@@ -84,6 +87,7 @@ export class StreamMissingError extends RedisStreamsError {
 /** The consumer group, or its stream, does not exist. */
 export class GroupMissingError extends RedisStreamsError {
   override readonly name: string = 'GroupMissingError';
+  /** Key of the stream. */
   readonly streamKey: string;
   /** Undefined where Redis does not say which of several. */
   readonly group: string | undefined;
@@ -109,6 +113,7 @@ export class QueueFullError extends RedisStreamsError {
 /** The message was refused, or could not be appended in time; it is not in the stream. */
 export class SendFailedError extends RedisStreamsError {
   override readonly name: string = 'SendFailedError';
+  /** Key of the stream, without the number of a shard. */
   readonly streamKey: string;
 
   constructor(streamKey: string, reason: string, cause?: unknown, retryable = false) {
@@ -120,6 +125,7 @@ export class SendFailedError extends RedisStreamsError {
 /** The reply to an append was lost: the message may or may not be in the stream. */
 export class UncertainSendError extends RedisStreamsError {
   override readonly name: string = 'UncertainSendError';
+  /** Key of the stream, without the number of a shard. */
   readonly streamKey: string;
 
   constructor(streamKey: string, cause?: unknown) {
@@ -155,6 +161,7 @@ export class FileDamagedError extends RedisStreamsError {
 /** Redis refuses the time: the stream already has a later entry. */
 export class TimestampRefusedError extends RedisStreamsError {
   override readonly name: string = 'TimestampRefusedError';
+  /** Key of the stream. */
   readonly streamKey: string;
 
   constructor(streamKey: string, timestamp: Date, cause?: unknown) {
@@ -169,11 +176,17 @@ export class TimestampRefusedError extends RedisStreamsError {
 
 /** Where a message is stored. */
 export interface ReceiptDetails {
+  /** Key of the stream, without the number of a shard. */
   readonly streamKey: string;
+  /** Number of the shard; 0 when the stream is not sharded. */
   readonly shardId: number;
+  /** Id of the entry, `ms-seq`; of a delayed message, the id with which it can be cancelled. */
   readonly id: string;
+  /** The id as one number, `ms << 16 | seq`. */
   readonly sequence: bigint;
+  /** Time of the entry, by the clock of Redis unless the sender set it. */
   readonly timestamp: Date;
+  /** When a delayed message is due; undefined for a message without a delay. */
   readonly deliverAt: Date | undefined;
 }
 
@@ -183,6 +196,7 @@ export interface ReceiptDetails {
  */
 export class ReplicasMissingError extends RedisStreamsError {
   override readonly name: string = 'ReplicasMissingError';
+  /** Where the message is stored. */
   readonly receipt: ReceiptDetails;
   /** How many replicas had it in time; 0 also where Redis refused to count them. */
   readonly replicas: number;
@@ -200,6 +214,7 @@ export class ReplicasMissingError extends RedisStreamsError {
 /** A message with nanoseconds was sent to a stream whose ids have milliseconds: `timestampFormat` does not fit it. */
 export class TimestampFormatError extends RedisStreamsError {
   override readonly name: string = 'TimestampFormatError';
+  /** Key of the stream. */
   readonly streamKey: string;
 
   constructor(streamKey: string, cause?: unknown) {
@@ -215,6 +230,7 @@ export class TimestampFormatError extends RedisStreamsError {
 /** The id cannot be written as `ms << 16 | seq`: its sequence is over 65,535, or its time over 48 bits. */
 export class SequenceOverflowError extends RedisStreamsError {
   override readonly name: string = 'SequenceOverflowError';
+  /** The id, `ms-seq`. */
   readonly id: string;
 
   constructor(id: string) {
@@ -245,6 +261,7 @@ const ABORT_TEXTS: Readonly<Record<AbortReason, string>> = {
 /** The reason of an aborted `RedisStreamsContext.getSignal()`. */
 export class HandlingAbortedError extends RedisStreamsError {
   override readonly name: string = 'HandlingAbortedError';
+  /** Why the handler should stop. */
   readonly reason: AbortReason;
 
   constructor(reason: AbortReason) {
@@ -255,9 +272,18 @@ export class HandlingAbortedError extends RedisStreamsError {
 
 /** What a schema found wrong with a payload. */
 export interface PayloadIssue {
+  /** Text of the schema library. */
   readonly message: string;
   /** Where in the payload. */
-  readonly path?: ReadonlyArray<PropertyKey | { readonly key: PropertyKey }> | undefined;
+  readonly path?:
+    | ReadonlyArray<
+        | PropertyKey
+        | {
+            /** Name of a property, or index of an array. */
+            readonly key: PropertyKey;
+          }
+      >
+    | undefined;
 }
 
 /** Issues that the text of an error names. */
@@ -266,6 +292,7 @@ const MAX_ISSUES = 5;
 /** The schema of a catalog refused a payload. */
 export class PayloadInvalidError extends RedisStreamsError {
   override readonly name: string = 'PayloadInvalidError';
+  /** Pattern of the event, or name in the catalog. */
   readonly pattern: string;
   /** All of them; the message names the first five. */
   readonly issues: readonly PayloadIssue[];
@@ -363,123 +390,5 @@ export class RequestTimeoutError extends RedisStreamsError {
   override readonly name: string = 'RequestTimeoutError';
   constructor(pattern: string, timeout: number) {
     super('ERR_REQUEST_TIMEOUT', `No reply to the request '${pattern}' within ${timeout} ms`, { retryable: true });
-  }
-}
-
-/** The consumer has ended; it hands out nothing any more. */
-export class ConsumerEndedError extends RedisStreamsError {
-  override readonly name: string = 'ConsumerEndedError';
-  constructor() {
-    super('ERR_CONSUMER_ENDED', 'The consumer has ended');
-  }
-}
-
-/** Another live process reads the stream under the same consumer name. It is reported, and both continue. */
-export class ConsumerNameInUseError extends RedisStreamsError {
-  override readonly name: string = 'ConsumerNameInUseError';
-  readonly streamKey: string;
-  readonly group: string;
-  readonly consumer: string;
-
-  constructor(streamKey: string, group: string, consumer: string, isOnlyConsumer: boolean) {
-    const cure = isOnlyConsumer
-      ? "run one process of a group in mode 'resumable', or give each process its own group"
-      : "give each process a consumer name of its own, or leave out the option 'consumer'";
-    super(
-      'ERR_CONSUMER_NAME_IN_USE',
-      `Another live process reads '${streamKey}' as the consumer '${consumer}' of group '${group}': both take the ` +
-        `entries that are pending for the name, so messages are handled twice; ${cure}`,
-    );
-    this.streamKey = streamKey;
-    this.group = group;
-    this.consumer = consumer;
-  }
-}
-
-/**
- * Another consumer may own a shard that this one owned: its lease was not renewed in time. It is reported, and its acknowledgements
- * are refused; the next owner handles their messages again.
- */
-export class ShardLeaseLostError extends RedisStreamsError {
-  override readonly name: string = 'ShardLeaseLostError';
-  /** The key of the shard. */
-  readonly streamKey: string;
-  readonly group: string;
-
-  constructor(streamKey: string, group: string, refusedAcks: number) {
-    const acks = refusedAcks === 1 ? '1 acknowledgement is' : `${refusedAcks} acknowledgements are`;
-    const consequence =
-      refusedAcks === 0 ? 'its handlers should stop' : `${acks} refused, and the messages handled again`;
-    super(
-      'ERR_SHARD_LEASE_LOST',
-      `The lease of the shard '${streamKey}' in group '${group}' is lost: another consumer may own it; ${consequence}`,
-    );
-    this.streamKey = streamKey;
-    this.group = group;
-  }
-}
-
-/** A message failed at every attempt, and with `onPoison: 'halt'` its shard is not read any more; nothing of it is skipped. */
-export class ShardHaltedError extends RedisStreamsError {
-  override readonly name: string = 'ShardHaltedError';
-  /** The key of the shard. */
-  readonly streamKey: string;
-  /** Id of the message. */
-  readonly id: string;
-
-  constructor(streamKey: string, id: string, reason: string, cause: unknown) {
-    super(
-      'ERR_SHARD_HALTED',
-      `The shard '${streamKey}' is halted at the message ${id}: ${reason}; the next owner of the shard tries it once more`,
-      { cause },
-    );
-    this.streamKey = streamKey;
-    this.id = id;
-  }
-}
-
-/** The number of shards cannot change while delayed messages wait beside them: their keys are not stored. */
-export class ShardsBusyError extends RedisStreamsError {
-  override readonly name: string = 'ShardsBusyError';
-  readonly streamKey: string;
-
-  constructor(streamKey: string, shardKeys: readonly string[]) {
-    super(
-      'ERR_SHARDS_BUSY',
-      `The shards of '${streamKey}' cannot change: delayed messages wait beside '${shardKeys.join("', '")}'`,
-      { retryable: true },
-    );
-    this.streamKey = streamKey;
-  }
-}
-
-/** The producer has ended; it accepts nothing any more. */
-export class ProducerEndedError extends RedisStreamsError {
-  override readonly name: string = 'ProducerEndedError';
-  constructor() {
-    super('ERR_PRODUCER_ENDED', 'The producer has ended');
-  }
-}
-
-/** The streamer, client or server has been closed. */
-export class ClosedError extends RedisStreamsError {
-  override readonly name: string = 'ClosedError';
-  constructor(subject: string, consequence?: string) {
-    super('ERR_CLOSED', `${subject} is closed${consequence === undefined ? '' : `; ${consequence}`}`);
-  }
-}
-
-/** The consumer still has pending entries and was therefore not removed. */
-export class ConsumerPendingError extends RedisStreamsError {
-  override readonly name: string = 'ConsumerPendingError';
-  readonly pending: number;
-
-  constructor(streamKey: string, group: string, consumer: string, pending: number) {
-    super(
-      'ERR_CONSUMER_PENDING',
-      `The consumer '${consumer}' of group '${group}' on '${streamKey}' has ${pending} pending entries; ` +
-        'acknowledge them, or let another consumer claim them, before removing it',
-    );
-    this.pending = pending;
   }
 }

@@ -1,3 +1,9 @@
+/**
+ * The transport for Nest: {@link RedisStreamsModule}, {@link ServerRedisStreams} and {@link ClientRedisStreams}, with everything of the
+ * engine. Import from `nestjs-redis-streams`.
+ * @packageDocumentation
+ */
+
 export * from './engine.js';
 export { REDIS_STREAMS_TRANSPORT } from './constants.js';
 export { ClientRedisStreams } from './nest/client/redis-streams.client.js';

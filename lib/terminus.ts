@@ -1,3 +1,8 @@
+/**
+ * Health checks for Terminus. Import from `nestjs-redis-streams/terminus`.
+ * @packageDocumentation
+ */
+
 export { RedisStreamsHealthIndicator } from './nest/health/redis-streams-health.indicator.js';
 export type {
   HealthCheckOptions,

@@ -1,3 +1,8 @@
+/**
+ * A server and a client for tests, without Redis. Import from `nestjs-redis-streams/testing`.
+ * @packageDocumentation
+ */
+
 export type { DeliveryOutcome, TimedOutcome } from './testing/delivery-outcome.js';
 export { TestClientRedisStreams } from './testing/test-client.js';
 export type { SentMessage } from './testing/test-client.js';

@@ -1,3 +1,5 @@
+import type { Cluster, Redis } from 'ioredis';
+
 import { PAYLOAD } from '../load.js';
 import type { Setting } from '../row.js';
 import { keysOf, openClient } from './setting.js';
@@ -16,6 +18,12 @@ export async function fillBacklog(setting: Setting): Promise<void> {
     // These shares are whole numbers, and their sum is the number of messages.
     await appendCopies(setting, key, Math.floor((messages + index) / keys.length), PAYLOAD);
   }
+}
+
+/** Creates the group at the beginning of the backlog, in place of one that has read some of it. */
+export async function restartGroup(redis: Redis | Cluster, key: string, group: string): Promise<void> {
+  await redis.xgroup('DESTROY', key, group);
+  await redis.xgroup('CREATE', key, group, '0');
 }
 
 /** Appends copies of one message, by a script because there may be tens of millions of them. */

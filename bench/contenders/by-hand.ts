@@ -2,7 +2,7 @@ import { Redis } from 'ioredis';
 
 import { PAYLOAD } from '../load.js';
 import type { Entrant } from '../row.js';
-import { BACKLOG } from './backlog.js';
+import { BACKLOG, restartGroup } from './backlog.js';
 import { keyOf } from './setting.js';
 
 const MESSAGES = 200_000;
@@ -36,10 +36,7 @@ export const readByHand: Entrant = {
     const key = keyOf(setting, BACKLOG.name);
     const messages = BACKLOG.messages * setting.scale;
     return {
-      reset: async () => {
-        await redis.xgroup('DESTROY', key, 'by-hand');
-        await redis.xgroup('CREATE', key, 'by-hand', '0');
-      },
+      reset: () => restartGroup(redis, key, 'by-hand'),
       async work() {
         await read(redis, key, messages);
         return { messages };

@@ -1,8 +1,11 @@
+import type { Cluster, Redis } from 'ioredis';
+
 import type { ConsumerOptions, Delivery, StreamMessage, StreamProducer } from '../../lib/index.js';
 import { RedisStreamer } from '../library.js';
 import { PAYLOAD, withInFlight } from '../load.js';
-import type { Entrant } from '../row.js';
-import { BACKLOG } from './backlog.js';
+import type { Contender, Entrant } from '../row.js';
+import { BACKLOG, restartGroup } from './backlog.js';
+import { expectAcknowledged, expectAppended } from './checks.js';
 import { connectionOf, keysOf, openClient } from './setting.js';
 
 const MESSAGES = 200_000;
@@ -13,6 +16,14 @@ const RECEIPTS_AWAITED = 4_000;
 export function enqueueAll(name: string, delivery: Delivery): Entrant {
   return appending(name, delivery, async (producer, messages, nextKey) => {
     for (let sent = 0; sent < messages; sent += 1) producer.enqueueTo(nextKey(), PAYLOAD);
+    await producer.flush();
+  });
+}
+
+/** Sends all messages at once without a look at their receipts, then flushes once. */
+export function sendAll(name: string): Entrant {
+  return appending(name, 'at-least-once', async (producer, messages, nextKey) => {
+    for (let sent = 0; sent < messages; sent += 1) void producer.sendTo(nextKey(), PAYLOAD);
     await producer.flush();
   });
 }
@@ -45,6 +56,7 @@ function appending(name: string, delivery: Delivery, append: Append): Entrant {
           await append(producer, messages, inTurn(keys));
           return { messages };
         },
+        check: () => expectAppended(redis, keys, messages),
         async close() {
           await streamer.disconnect();
           await redis.quit();
@@ -67,36 +79,69 @@ const GROUP = 'engine';
 
 /**
  * `next()` and `ack()` for each message; the time includes joining the group, and leaving it after everything is
- * committed.
+ * committed. @param batchSize without it the consumer adapts it
  */
-export function acknowledgeEach(name: string, batchSize: number): Entrant {
-  return reading(name, async (streamer, keys, messages) => {
+export function acknowledgeEach(name: string, batchSize?: number): Entrant {
+  return readingInGroup(name, async (streamer, keys, messages) => {
     const consumer = await streamer.createConsumer(keys, {
       mode: 'load-balanced',
       group: GROUP,
       autoCommit: 'rolling',
-      batchSize,
+      ...(batchSize !== undefined && { batchSize }),
     });
     for (let seen = 0; seen < messages; seen += 1) consumer.ack(await consumer.next());
     await consumer.end();
   });
 }
 
+/** The same with commits by hand, each awaited. @param every so many messages are committed at once, at most all */
+export function commitEvery(name: string, batchSize: number, every: number): Entrant {
+  return readingInGroup(name, async (streamer, keys, messages) => {
+    const consumer = await streamer.createConsumer(keys, {
+      mode: 'load-balanced',
+      group: GROUP,
+      autoCommit: 'disabled',
+      batchSize,
+    });
+    for (let seen = 0; seen < messages;) {
+      const end = Math.min(messages, seen + every);
+      for (; seen < end; seen += 1) consumer.ack(await consumer.next());
+      await consumer.commit();
+    }
+    await consumer.end();
+  });
+}
+
+function readingInGroup(name: string, read: Read): Entrant {
+  return reading(name, read, (redis, keys) => ({
+    async reset() {
+      for (const key of keys) await restartGroup(redis, key, GROUP);
+    },
+    async check() {
+      for (const key of keys) await expectAcknowledged(redis, key, GROUP);
+    },
+  }));
+}
+
 /** `for await` over all messages; the time includes creating and ending the consumer. */
 export function iterate(name: string, batchSize: number): Entrant {
-  return reading(name, async (streamer, keys, messages) => {
+  const read: Read = async (streamer, keys, messages) => {
     const options = { mode: 'real-time', autoStreamReset: 'earliest', batchSize } satisfies ConsumerOptions;
     const consumer = await streamer.createConsumer(keys, options);
     let left = messages;
     const isLast = (_message: StreamMessage): boolean => (left -= 1) === 0;
     for await (const message of consumer) if (isLast(message)) break;
     await consumer.end();
-  });
+  };
+  return reading(name, read, () => ({}));
 }
 
 type Read = (streamer: RedisStreamer, keys: readonly string[], messages: number) => Promise<void>;
 
-function reading(name: string, read: Read): Entrant {
+/** What happens between the rounds. */
+type Around = (redis: Redis | Cluster, keys: readonly string[]) => Pick<Contender, 'reset' | 'check'>;
+
+function reading(name: string, read: Read, around: Around): Entrant {
   return {
     name,
     async open(setting) {
@@ -105,12 +150,7 @@ function reading(name: string, read: Read): Entrant {
       const keys = keysOf(setting, BACKLOG.name);
       const messages = BACKLOG.messages * setting.scale;
       return {
-        async reset() {
-          for (const key of keys) {
-            await redis.xgroup('DESTROY', key, GROUP);
-            await redis.xgroup('CREATE', key, GROUP, '0');
-          }
-        },
+        ...around(redis, keys),
         async work() {
           await read(streamer, keys, messages);
           return { messages };

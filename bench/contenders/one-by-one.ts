@@ -2,7 +2,7 @@ import { Redis } from 'ioredis';
 
 import { PAYLOAD } from '../load.js';
 import type { Entrant } from '../row.js';
-import { BACKLOG } from './backlog.js';
+import { BACKLOG, restartGroup } from './backlog.js';
 import { keyOf } from './setting.js';
 
 const MESSAGES = 20_000;
@@ -35,10 +35,7 @@ export const readOneByOne: Entrant = {
     const group = 'one-by-one';
     const messages = MESSAGES * setting.scale;
     return {
-      async reset() {
-        await redis.xgroup('DESTROY', key, group);
-        await redis.xgroup('CREATE', key, group, '0');
-      },
+      reset: () => restartGroup(redis, key, group),
       async work() {
         for (let seen = 0; seen < messages; seen += 1) {
           const reply = await redis.xreadgroup('GROUP', group, 'reader', 'COUNT', 1, 'STREAMS', key, '>');

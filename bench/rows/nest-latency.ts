@@ -98,4 +98,8 @@ the call of emit() until the @EventPattern handler is called.`,
     { entrant: STREAMS, metric: 'p50', atMost: 1.5 },
     { entrant: STREAMS, metric: 'p99', atMost: 2 },
   ],
+  goals: [
+    { entrant: STREAMS, metric: 'p50', atMost: 1 },
+    { entrant: STREAMS, metric: 'p99', atMost: 0.8 },
+  ],
 };

@@ -46,4 +46,5 @@ options as they are by default.`,
     requesting(STREAMS, 'streams', redisStreams()),
   ],
   targets: [{ entrant: STREAMS, metric: 'rate', atLeast: 1 }],
+  goals: [{ entrant: STREAMS, metric: 'rate', atLeast: 2 }],
 };

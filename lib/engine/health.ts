@@ -11,7 +11,9 @@ import type { ConsumerMode } from './options/consumer-mode.js';
 
 /** One stream, or one shard of it, that a loop reads. The numbers are undefined when the server did not answer in time. */
 export interface StreamHealth {
+  /** Key of the stream, without the number of a shard. */
   readonly streamKey: string;
+  /** Number of the shard; 0 when the stream is not sharded. */
   readonly shardId: number;
   /** Entries in the stream, delivered or not. */
   readonly entries: number | undefined;
@@ -44,9 +46,11 @@ export interface StreamHealth {
 export interface LoopStats extends LoopReport {
   /** That it reads, without the numbers of shards. */
   readonly streamKeys: readonly string[];
+  /** Mode of the consumer. */
   readonly mode: ConsumerMode;
   /** Undefined in real-time mode. */
   readonly group: string | undefined;
+  /** Name of the consumer; undefined in real-time mode. */
   readonly consumer: string | undefined;
   /** Whether it reads the answers to the requests of a client, from a stream that only this client reads. */
   readonly isForReplies: boolean;
@@ -77,12 +81,15 @@ export interface LoopStats extends LoopReport {
 export interface LoopHealth extends LoopStats {
   /** Sum over its streams, as `lag` and `pending` are; undefined unless it is known for each of them. */
   readonly entries: number | undefined;
+  /** Entries that were not delivered to the group yet. */
   readonly lag: number | undefined;
   /** The largest of its streams; undefined unless it is known for each of them. */
   readonly lagSeconds: number | undefined;
+  /** Entries that were delivered and not acknowledged. */
   readonly pending: number | undefined;
   /** The longest idle time of its streams. */
   readonly oldestPendingIdle: number | undefined;
+  /** Each stream or shard that the loop reads. */
   readonly streams: readonly StreamHealth[];
 }
 
@@ -93,16 +100,19 @@ export interface StreamerHealth {
    * handlers hanging.
    */
   readonly isHealthy: boolean;
+  /** State of the connections. */
   readonly status: RedisStreamsStatus;
   /** Whether it was disconnected for good; `status` is `disconnected` also before the first connection. */
   readonly isClosed: boolean;
   /** Sum over all connections. */
   readonly reconnects: number;
+  /** All read loops, of every consumer. */
   readonly loops: readonly LoopHealth[];
 }
 
 /** The state of a streamer, as far as it is known without asking Redis. */
 export interface StreamerStats {
+  /** State of the connections. */
   readonly status: RedisStreamsStatus;
   /** Whether it was disconnected for good. */
   readonly isClosed: boolean;
@@ -110,6 +120,7 @@ export interface StreamerStats {
   readonly reconnects: number;
   /** Messages of its producers that Redis has not accepted yet. */
   readonly queued: number;
+  /** All read loops, of every consumer. */
   readonly loops: readonly LoopStats[];
 }
 
@@ -121,13 +132,14 @@ export interface LocalLoopHealth extends Omit<LoopStats, 'streamKeys'> {
 /** What {@link RedisStreamer.health} is asked for. */
 export interface HealthOptions {
   /**
-   * How long to wait for the server, in milliseconds; what it has not answered by then is undefined. At least 1, default
-   * 1,000.
+   * How long to wait for the server, in milliseconds; what it has not answered by then is undefined. At least 1.
+   * @defaultValue `1_000`
    */
   timeout?: number | undefined;
   /**
-   * A consumer is unhealthy when all of its handlers have been running for longer than this, in milliseconds: nothing is
-   * handled any more. At least 1, default 300,000 (5 minutes).
+   * A consumer is unhealthy when all of its handlers have been running for longer than this, in milliseconds: nothing is handled any
+   * more. At least 1.
+   * @defaultValue `300_000` (5 minutes)
    */
   maxOldestHandler?: number | undefined;
 }

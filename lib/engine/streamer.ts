@@ -54,9 +54,18 @@ const REPLY_TIMEOUT = 10_000;
 /** For reads that do not block. */
 const NOTHING_TO_END: ReaderConnection['interrupt'] = { isPossible: true, interrupt: async () => undefined };
 
-/** The entrance to the engine: connections to one Redis, and the producers, consumers and managers that use them. */
+/**
+ * The entrance to the engine: connections to one Redis, and the producers, consumers and managers that use them.
+ * @example
+ * await using streamer = await RedisStreamer.connect('redis://localhost:6379');
+ * const producer = await streamer.createProducer('orders');
+ * const { id } = await producer.send(JSON.stringify({ item: 'tea' }));
+ */
 export class RedisStreamer
-  extends EventEmitter<{ status: [status: RedisStreamsStatus] }>
+  extends EventEmitter<{
+    /** The state of the connections has changed. */
+    status: [status: RedisStreamsStatus];
+  }>
   implements AsyncDisposable, TelemetrySource
 {
   readonly #options: ResolvedStreamerOptions;
@@ -104,7 +113,7 @@ export class RedisStreamer
 
   /**
    * Connects to Redis; keeps trying until `timeout`.
-   * @throws InvalidOptionError, ConnectTimeoutError, PermissionError
+   * @throws InvalidOptionError, ConnectTimeoutError after `timeout` milliseconds, PermissionError
    */
   static async connect(connection?: RedisStreamsConnection, options?: StreamerOptions): Promise<RedisStreamer> {
     if (options) checkStreamerOptions(options);
@@ -118,7 +127,10 @@ export class RedisStreamer
     return streamer;
   }
 
-  /** Resolves once Redis is reached; everything else waits for that by itself. Idempotent. */
+  /**
+   * Resolves once Redis is reached; everything else waits for that by itself. Idempotent.
+   * @throws ConnectTimeoutError after `timeout` milliseconds, PermissionError, ClosedError
+   */
   async connect(): Promise<void> {
     this.#requireOpen();
     await this.#connections.connect(this.#options.timeout);
@@ -140,6 +152,7 @@ export class RedisStreamer
     return monotonicNow() + this.#options.timeout;
   }
 
+  /** State of the connections. */
   get status(): RedisStreamsStatus {
     return this.#connections.status;
   }
@@ -165,12 +178,12 @@ export class RedisStreamer
     return this.#telemetry;
   }
 
-  /** A producer that is anchored to one stream. @throws InvalidOptionError */
+  /** A producer that is anchored to one stream. @throws InvalidOptionError, ClosedError */
   async createProducer(streamKey: string, options: ProducerOptions = {}): Promise<StreamProducer> {
     return this.openProducer(resolveStreamKeys([streamKey])[0], options);
   }
 
-  /** A producer for any stream: each call names its own. @throws InvalidOptionError */
+  /** A producer for any stream: each call names its own. @throws InvalidOptionError, ClosedError */
   async createGenericProducer(options: ProducerOptions = {}): Promise<StreamProducer> {
     return this.openProducer(undefined, options);
   }
@@ -221,7 +234,10 @@ export class RedisStreamer
 
   /**
    * Resolves when every start position is fixed on the server: groups exist, tails are pinned.
-   * @throws InvalidOptionError, WrongTypeError, PermissionError, ConnectTimeoutError
+   * @throws InvalidOptionError, WrongTypeError, PermissionError, ConnectTimeoutError, ClosedError
+   * @example
+   * const consumer = await streamer.createConsumer('orders', { mode: 'resumable', group: 'billing' });
+   * for await (const message of consumer) console.log(message.text());
    */
   async createConsumer<const O extends ConsumerOptions>(
     streamKeys: string | readonly string[],
@@ -270,12 +286,13 @@ export class RedisStreamer
     if (leaseRenewal === 'thread') this.#connections.requireThreadable();
   }
 
+  /** A manager of streams and groups. @throws ClosedError */
   async createManager(): Promise<StreamManager> {
     this.#requireOpen();
     return StreamManager.create(this.#control, this.#options);
   }
 
-  /** Remembers what a group has handled, for handlers that must not do their work twice. @throws InvalidOptionError */
+  /** Remembers what a group has handled, for handlers that must not do their work twice. @throws InvalidOptionError, ClosedError */
   createInbox(group: string, options: InboxOptions = {}): Inbox {
     this.#requireOpen();
     return Inbox.create(this.#control.inbox, group, options, this.#options.timeout);
@@ -367,6 +384,7 @@ export class RedisStreamer
     return this.#disconnecting;
   }
 
+  /** As {@link RedisStreamer.disconnect}, for `await using`. */
   [Symbol.asyncDispose](): Promise<void> {
     return this.disconnect();
   }
@@ -435,7 +453,7 @@ export class RedisStreamer
 
   async #openWatched(streamKey: string): Promise<ReaderConnection | undefined> {
     const key = this.#keyPrefix + streamKey;
-    const connection = this.#connections.acquireWatched(key);
+    const connection = this.#connections.acquireTracked(key);
     const release = (): Promise<void> => connection.close();
     try {
       const { isTracking } = (await connection.router.ready(key, this.#options.timeout)).connection;

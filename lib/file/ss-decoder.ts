@@ -8,15 +8,16 @@ import { crc16 } from './crc16.js';
 import { END_OF_STREAM, FILE_MARK, HEADER_NUMBERS_SIZE, HEADER_SIZE, LINE_END, MAX_FILE_NAME } from './ss-format.js';
 import type { SsFileMessage, SsHeader, SsMessage } from './ss-format.js';
 
+/** Options of {@link SsDecoder}. */
 export interface SsDecoderOptions {
   /**
    * Whether damaged parts are skipped: each is emitted as `damaged`, and reading continues with the next message that is sound.
-   * Default false: the first one ends the stream with a {@link FileDamagedError}.
+   * @defaultValue `false`: the first one ends the stream with a {@link FileDamagedError}
    */
   salvage?: boolean;
   /**
-   * Most bytes of one payload; a message that tells of more counts as damaged, before they are held in memory.
-   * 0 to 4,294,967,295, default 536,870,912: Redis permits no larger one by default.
+   * Most bytes of one payload; a message that tells of more counts as damaged, before they are held in memory. 0 to 4,294,967,295.
+   * @defaultValue `536_870_912`: Redis permits no larger one by default
    */
   maxPayload?: number;
 }
@@ -85,6 +86,7 @@ export class SsDecoder extends Transform {
     this.#wanted = this.#parser.next().value as number;
   }
 
+  /** Called by Node.js for each piece of the file. */
   override _transform(chunk: Buffer, _encoding: BufferEncoding, callback: TransformCallback): void {
     if (this.#wanted !== undefined) {
       this.#chunks.push(chunk);
@@ -98,6 +100,7 @@ export class SsDecoder extends Transform {
     }
   }
 
+  /** Called by Node.js at the end of the file. */
   override _flush(callback: TransformCallback): void {
     const hasHeader = this.#interval !== Infinity;
     const hasBegun = this.#begun !== undefined && this.#begun < this.#offset;

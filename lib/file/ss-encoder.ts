@@ -16,14 +16,27 @@ import {
 } from './ss-format.js';
 import type { SsMessage } from './ss-format.js';
 
+/** Options of {@link SsEncoder}. */
 export interface SsEncoderOptions {
-  /** The name that the header has; that of the file, without its folder. At most 111 bytes in UTF-8. Default empty. */
+  /**
+   * The name that the header has; that of the file, without its folder. At most 111 bytes in UTF-8.
+   * @defaultValue empty
+   */
   fileName?: string;
-  /** Default: now. */
+  /**
+   * The time of creation that the header has.
+   * @defaultValue now
+   */
   createdAt?: Date;
-  /** Distance between two beacons in bytes. 128 to 4,294,967,295, default 1,048,576. */
+  /**
+   * Distance between two beacons in bytes. 128 to 4,294,967,295.
+   * @defaultValue `1_048_576`
+   */
   beaconInterval?: number;
-  /** Whether the file ends with the message that tells its readers to stop. Default false. */
+  /**
+   * Whether the file ends with the message that tells its readers to stop.
+   * @defaultValue `false`
+   */
   endOfStream?: boolean;
 }
 
@@ -55,6 +68,7 @@ interface LastMessage {
 /**
  * Writes a SeaStreamer file (`.ss`): takes {@link SsMessage}s, gives bytes. It keeps nothing of a message but its place among the
  * markers, so memory does not grow with the file. The file is valid after each message, and is complete when the stream has ended.
+ * A message that the format cannot hold ends the stream with an InvalidOptionError.
  * @example
  * await pipeline(messages, new SsEncoder({ fileName: 'orders.ss' }), createWriteStream('orders.ss'));
  */
@@ -85,11 +99,13 @@ export class SsEncoder extends Transform {
     return this.#offset;
   }
 
+  /** Called by Node.js: writes the header of the file. */
   override _construct(callback: TransformCallback): void {
     this.#write(this.#header);
     callback();
   }
 
+  /** Called by Node.js for each message. */
   override _transform(message: SsMessage, _encoding: BufferEncoding, callback: TransformCallback): void {
     try {
       checkMessage(message);
@@ -100,6 +116,7 @@ export class SsEncoder extends Transform {
     }
   }
 
+  /** Called by Node.js at the end of the messages. */
   override _flush(callback: TransformCallback): void {
     if (this.#endOfStream) {
       const { streamKey, payload } = END_OF_STREAM;

@@ -50,7 +50,9 @@ export interface SsMessage {
   readonly shardId: bigint;
   /** Of the entry id `ms-seq`: `ms << 16 | seq`. */
   readonly sequence: bigint;
+  /** Time of the message, in milliseconds. */
   readonly timestamp: Date;
+  /** Payload of the message. */
   readonly payload: Uint8Array;
 }
 

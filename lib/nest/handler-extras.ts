@@ -13,7 +13,10 @@ import type { StandardSchemaV1 } from './standard-schema.js';
 export interface BatchOptions {
   /** Maximum number of messages in a batch. */
   size: number;
-  /** Longest time for which a batch waits to become full, in milliseconds. Default 50. */
+  /**
+   * Longest time for which a batch waits to become full, in milliseconds.
+   * @defaultValue `50`
+   */
   timeout?: number;
 }
 
@@ -23,29 +26,44 @@ export interface RateLimitOptions {
   max: number;
   /** Milliseconds, at least 10. */
   per: number;
-  /** Whose messages count together: those of this process, or those of all instances of the group. Default `instance`. */
+  /**
+   * Whose messages count together: those of this process, or those of all instances of the group.
+   * @defaultValue `instance`
+   */
   scope?: 'instance' | 'group';
 }
 
 /** Second argument of `@EventPattern`: settings of one handler, in place of the server's. */
 export interface HandlerExtras {
+  /** When messages of this handler are acknowledged. @defaultValue `ack` of the server */
   ack?: AckMode;
-  /** Messages of this handler at once; with `batch`, batches at once (default 1). */
+  /**
+   * Messages of this handler at once; with `batch`, batches at once.
+   * @defaultValue `concurrency` of the server; with `batch`, `1`
+   */
   concurrency?: number;
+  /** How this handler reads its stream. @defaultValue `mode` of the server */
   mode?: ConsumerMode;
+  /** How often a message whose handling failed is handled again; false: never. @defaultValue `retry` of the server */
   retry?: RetryOptions | false;
+  /** Where a message goes that failed at every attempt; false: it is retried without end. @defaultValue `deadLetter` of the server */
   deadLetter?: DeadLetterOptions | false;
   /**
    * The handler receives arrays of payloads and contexts. When it fails, it is called again with single messages, as arrays of
    * one, so that no message becomes a dead letter because of another one.
+   * @defaultValue none: one message for each call
    */
   batch?: BatchOptions;
   /**
    * Messages with the same key are handled one after the other, in their order. With `shardOwnership: 'owned'` they are in any case,
-   * unless there is a `batch`. Default false.
+   * unless there is a `batch`.
+   * @defaultValue `false`
    */
   ordered?: boolean;
-  /** Messages over the rate wait; nothing is lost or reordered by it. Default: no limit. */
+  /**
+   * Messages over the rate wait; nothing is lost or reordered by it.
+   * @defaultValue no limit
+   */
   rateLimit?: RateLimitOptions;
 }
 

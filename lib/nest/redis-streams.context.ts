@@ -13,6 +13,7 @@ import type { HandlerBinding } from './server/handler-binding.js';
 
 /** One delivery of a message. The engine makes it; `createContext` of a server passes it to the context's constructor. */
 export interface MessageDelivery {
+  /** The message. */
   readonly message: StreamMessage;
   /** @internal Undefined until the message is settled. */
   readonly settlement: Settlement | undefined;
@@ -34,6 +35,7 @@ export interface MessageDelivery {
 
 /** The part of a context that the messages of one pattern have in common. The server makes it. */
 export interface ContextScope {
+  /** Pattern of the handlers. */
   readonly pattern: string;
   /** Undefined in real-time mode. */
   readonly group: string | undefined;
@@ -43,6 +45,8 @@ export interface ContextScope {
   readonly binding: HandlerBinding;
   /** @internal False where nothing is pending on the server: neither a retry nor a dead letter is possible. */
   readonly canRetry: boolean;
+  /** @internal In place of a dead letter, the shard of a message that failed for good is halted. */
+  readonly haltsShard: boolean;
   /** @internal */
   commit(): Promise<void>;
   /** @internal Reports a settlement that has no effect. */
@@ -59,7 +63,17 @@ const OWN_HEADERS: ReadonlySet<string> = new Set([
 ]);
 const OWN_REQUEST_HEADERS: ReadonlySet<string> = new Set([...OWN_HEADERS, ...Object.values(REQUEST_HEADERS)]);
 
-/** The message that a handler was given, and the ways to settle it. */
+/**
+ * The message that a handler was given, and the ways to settle it.
+ * @example
+ * ```ts
+ * @StreamEventPattern('orders', { ack: 'manual' })
+ * async handle(order: Order, context: RedisStreamsContext) {
+ *   await this.orders.save(order, { signal: context.getSignal() });
+ *   context.ack();
+ * }
+ * ```
+ */
 export class RedisStreamsContext extends BaseRpcContext<[message: StreamMessage, pattern: string]> {
   readonly #delivery: MessageDelivery;
   readonly #scope: ContextScope;
@@ -112,10 +126,12 @@ export class RedisStreamsContext extends BaseRpcContext<[message: StreamMessage,
     return this.getMessage().timestamp;
   }
 
+  /** All headers, also those that this package adds. */
   getHeaders(): Readonly<Record<string, string>> {
     return this.getMessage().headers;
   }
 
+  /** One header; undefined when the message does not have it. */
   getHeader(name: string): string | undefined {
     const headers = this.getHeaders();
     return Object.hasOwn(headers, name) ? headers[name] : undefined;
@@ -131,6 +147,7 @@ export class RedisStreamsContext extends BaseRpcContext<[message: StreamMessage,
     return entries.length === 0 ? undefined : Object.fromEntries(entries);
   }
 
+  /** The pattern of the handler: for a wildcard, with `*` or `>`. */
   getPattern(): string {
     return this.#scope.pattern;
   }
@@ -167,6 +184,7 @@ export class RedisStreamsContext extends BaseRpcContext<[message: StreamMessage,
   /**
    * Has the message delivered again, after `delay` milliseconds if given, else after the delay of the retry policy. It
    * counts as an attempt: after the last one the message becomes a dead letter. The first settlement wins.
+   * @throws InvalidOptionError
    */
   retry(options: { delay?: number } = {}): void {
     check.options('', options, RETRY_REQUEST);
@@ -175,13 +193,16 @@ export class RedisStreamsContext extends BaseRpcContext<[message: StreamMessage,
     this.#settle('retry()', retryOrDeadLetter(this.getDeliveryCount(), failurePolicy, options.delay));
   }
 
-  /** Makes the message a dead letter at once. The first settlement wins. */
+  /** Makes the message a dead letter at once. The first settlement wins. @throws InvalidOptionError for an empty reason */
   deadLetter(reason: string): void {
     check.name('reason', reason);
     this.#settle('deadLetter()', deadLetter(reason, this.#scope.binding.failurePolicy));
   }
 
-  /** Sends all acknowledgements that are queued, also those of other messages; resolves once Redis has them. */
+  /**
+   * Sends all acknowledgements that are queued, also those of other messages; resolves once Redis has them.
+   * @throws ShardLeaseLostError when acknowledgements of an owned shard were refused; or what Redis answered
+   */
   async commit(): Promise<void> {
     await this.#scope.commit();
   }

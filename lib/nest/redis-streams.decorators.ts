@@ -29,7 +29,16 @@ export function StreamEventPattern(
   return withParameters(EventPattern<unknown>(pattern, REDIS_STREAMS_TRANSPORT, extras));
 }
 
-/** Makes a method the handler of the requests of a stream, as Nest's `@MessagePattern` does; see {@link StreamEventPattern}. */
+/**
+ * Makes a method the handler of the requests of a stream, as Nest's `@MessagePattern` does; see {@link StreamEventPattern}.
+ * @example
+ * ```ts
+ * @StreamMessagePattern('price')
+ * price({ item }: Order): Promise<number> {
+ *   return this.prices.of(item);
+ * }
+ * ```
+ */
 export function StreamMessagePattern(
   pattern: StreamPattern | PatternFactory,
   extras: HandlerExtras = {},

@@ -7,12 +7,15 @@ import type { RedisStreamsStatus } from '../redis/connection/redis-connections.j
 export interface DeadLetterEvent {
   /** The message, as it was read from its own stream. */
   readonly message: StreamMessage;
+  /** Name of the consumer group. */
   readonly group: string;
-  /** The stream of dead letters and the id in it. */
+  /** Key of the stream of dead letters. */
   readonly deadLetterStream: string;
+  /** Id of the dead letter in its stream. */
   readonly deadLetterId: string;
   /** Number of the oldest dead letters that were deleted to keep `deadLetter.maxLen`; undefined where Redis does not tell. */
   readonly trimmed: number | undefined;
+  /** Why the message was given up. */
   readonly reason: string;
   /** The last error of the handler. */
   readonly error: unknown;
@@ -20,15 +23,19 @@ export interface DeadLetterEvent {
 
 /** A message that will be handled again. */
 export interface RetryEvent {
+  /** The message. */
   readonly message: StreamMessage;
   /** Milliseconds until then. */
   readonly delay: number;
+  /** The error with which the handler failed. */
   readonly error: unknown;
 }
 
 /** An event that was read after its time and was not handled. */
 export interface ExpiredEvent {
+  /** The message. */
   readonly message: StreamMessage;
+  /** The time that its sender has set. */
   readonly expiresAt: Date;
   /** How many events this server has dropped so, this one included. */
   readonly total: number;

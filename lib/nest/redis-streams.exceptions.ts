@@ -5,9 +5,13 @@ import { check } from '../shared/option-checks.js';
 /**
  * Thrown by a handler to get the message again, after `delay` milliseconds if given, at most 2,147,483,647, else after the
  * delay of the retry policy.
+ * @example
+ * if (response.status === 429) throw new RedisStreamsRetryException(30_000);
  */
 export class RedisStreamsRetryException extends RpcException {
+  /** Name of the class. */
   override readonly name: string = 'RedisStreamsRetryException';
+  /** Milliseconds until the message is handled again; undefined: the delay of the retry policy. */
   readonly delay: number | undefined;
 
   /** @throws InvalidOptionError */
@@ -23,9 +27,15 @@ export class RedisStreamsRetryException extends RpcException {
   }
 }
 
-/** Thrown by a handler that cannot succeed with the message: it becomes a dead letter at once. */
+/**
+ * Thrown by a handler that cannot succeed with the message: it becomes a dead letter at once.
+ * @example
+ * if (!order) throw new RedisStreamsDeadLetterException(`there is no order ${id}`);
+ */
 export class RedisStreamsDeadLetterException extends RpcException {
+  /** Name of the class. */
   override readonly name: string = 'RedisStreamsDeadLetterException';
+  /** The header `dead-letter-reason` of the dead letter. */
   readonly reason: string;
 
   constructor(reason: string) {
@@ -33,6 +43,7 @@ export class RedisStreamsDeadLetterException extends RpcException {
     this.reason = reason;
   }
 
+  /** Nest's filter passes on the result; the exception has to arrive as itself. */
   override getError(): this {
     return this;
   }

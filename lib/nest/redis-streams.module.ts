@@ -3,15 +3,17 @@ import type {
   DynamicModule,
   InjectionToken,
   ModuleMetadata,
+  OnApplicationBootstrap,
   OnApplicationShutdown,
   OptionalFactoryDependency,
   Provider,
   Type,
 } from '@nestjs/common';
-import { ModuleRef } from '@nestjs/core';
+import { HttpAdapterHost, ModuleRef } from '@nestjs/core';
 
 import { RedisStreamer } from '../engine/streamer.js';
 import { InvalidOptionError } from '../errors.js';
+import { safeLogger } from '../shared/logger.js';
 import { check, optionNames } from '../shared/option-checks.js';
 import { ClientRedisStreams } from './client/redis-streams.client.js';
 import { checkOptionNames } from './redis-streams.options.js';
@@ -28,23 +30,41 @@ export interface RedisStreamsModuleOptions extends ClientRedisStreamsOptions, Se
 
 /** The options that are needed to define the module, before a factory has made the others. */
 export interface RedisStreamsModuleScope {
-  /** Default: the connection without a name. */
+  /**
+   * Name of the connection, for applications with several.
+   * @defaultValue the connection without a name
+   */
   name?: string;
-  /** Whether other modules can inject the providers without importing the module. Default false. */
+  /**
+   * Whether other modules can inject the providers without importing the module.
+   * @defaultValue `false`
+   */
   isGlobal?: boolean;
-  /** Adds `GET lag` to the application: how far a group is behind, for an autoscaler like KEDA. Default: no endpoint. */
+  /**
+   * Adds `GET lag` to the application: how far a group is behind, for an autoscaler like KEDA.
+   * @defaultValue no endpoint
+   */
   lagEndpoint?: LagEndpointOptions;
 }
 
 /** Implemented by the class of `useClass` or `useExisting`: makes the options. */
 export interface RedisStreamsOptionsFactory {
+  /** Returns the options; called once, when Nest starts. */
   createRedisStreamsOptions(): RedisStreamsModuleOptions | Promise<RedisStreamsModuleOptions>;
 }
 
+/** Options of {@link RedisStreamsModule.forRootAsync}: one of `useFactory`, `useClass` and `useExisting`. */
 export interface RedisStreamsModuleAsyncOptions extends RedisStreamsModuleScope, Pick<ModuleMetadata, 'imports'> {
+  /**
+   * Tokens of the providers that `useFactory` receives, in the order of its parameters.
+   * @defaultValue none
+   */
   inject?: Array<InjectionToken | OptionalFactoryDependency>;
+  /** Makes the options. */
   useFactory?: (...args: never[]) => RedisStreamsModuleOptions | Promise<RedisStreamsModuleOptions>;
+  /** A class that makes the options; the module creates an instance. */
   useClass?: Type<RedisStreamsOptionsFactory>;
+  /** A provider that makes the options, of a module in `imports`. */
   useExisting?: Type<RedisStreamsOptionsFactory>;
 }
 
@@ -61,18 +81,33 @@ const ASYNC_OPTIONS = optionNames<RedisStreamsModuleAsyncOptions>({
 
 const SCOPE = Symbol.for('nestjs-redis-streams:scope');
 
-/** Provides a client, an engine and a server for one connection. None of them connects before it is used. */
+/** How long an application may take to start its server, in milliseconds: some start it after HTTP. */
+const START_LIMIT = 10_000;
+
+/**
+ * Provides a client, an engine and a server for one connection. None of them connects before it is used. An application that
+ * has several connections imports it once for each, with a `name`.
+ */
 @Module({})
-export class RedisStreamsModule implements OnApplicationShutdown {
+export class RedisStreamsModule implements OnApplicationBootstrap, OnApplicationShutdown {
   readonly #moduleRef: ModuleRef;
-  readonly #name: string | undefined;
+  readonly #scope: RedisStreamsModuleScope;
+  #startCheck: NodeJS.Timeout | undefined;
 
   constructor(@Inject(ModuleRef) moduleRef: ModuleRef, @Inject(SCOPE) scope: RedisStreamsModuleScope) {
     this.#moduleRef = moduleRef;
-    this.#name = scope.name;
+    this.#scope = scope;
   }
 
-  /** @throws InvalidOptionError, when the application is created */
+  /**
+   * The module with options that are known when the module is declared.
+   * @throws InvalidOptionError for `lagEndpoint` at once; for other options when the application is created
+   * @example
+   * ```ts
+   * @Module({ imports: [RedisStreamsModule.forRoot({ connection: 'redis://localhost:6379', group: 'orders-service' })] })
+   * export class AppModule {}
+   * ```
+   */
   static forRoot(options: RedisStreamsModuleOptions & RedisStreamsModuleScope = {}): DynamicModule {
     const { name, isGlobal, lagEndpoint, ...rest } = options;
     return defineModule({ name, isGlobal, lagEndpoint }, [
@@ -80,16 +115,53 @@ export class RedisStreamsModule implements OnApplicationShutdown {
     ]);
   }
 
-  /** @throws InvalidOptionError unless one of `useFactory`, `useClass` and `useExisting` is given */
+  /**
+   * The module with options that a provider makes.
+   * @throws InvalidOptionError unless one of `useFactory`, `useClass` and `useExisting` is given; for the options that it
+   * makes when the application is created
+   * @example
+   * ```ts
+   * RedisStreamsModule.forRootAsync({
+   *   imports: [ConfigModule],
+   *   inject: [ConfigService],
+   *   useFactory: (config: ConfigService) => ({ connection: config.getOrThrow<string>('REDIS_URL') }),
+   * });
+   * ```
+   */
   static forRootAsync(options: RedisStreamsModuleAsyncOptions): DynamicModule {
     const { imports } = options;
     return defineModule(options, optionsProviders(options), imports);
   }
 
+  /**
+   * Called by Nest: warns later if an HTTP application has not started the server, because its handlers would get nothing. Scripts
+   * and REPLs have the module without starting it.
+   */
+  onApplicationBootstrap(): void {
+    const { name, lagEndpoint } = this.#scope;
+    const options = this.#get<RedisStreamsModuleOptions>(optionsToken(name));
+    const isHttp = Boolean(this.#moduleRef.get(HttpAdapterHost, { strict: false }).httpAdapter);
+    // An application may only report the lag of the group.
+    if (!hasServer(options) || lagEndpoint || !isHttp) return;
+    const server = this.#get(getRedisStreamsToken(name, ServerRedisStreams));
+    const check = () => {
+      // A test may have replaced the server.
+      if (server instanceof ServerRedisStreams && !server.isStartRequested) warnOfUnstarted(options, name);
+    };
+    this.#startCheck ??= setTimeout(check, START_LIMIT).unref();
+  }
+
+  /** Called by Nest: closes the client and the streamer of the module. */
   async onApplicationShutdown(): Promise<void> {
-    const created = [getRedisStreamsToken(this.#name), getRedisStreamsToken(this.#name, RedisStreamer)];
-    const [client, streamer] = created.map((token) => this.#moduleRef.get<unknown>(token, { strict: true }));
-    await Promise.all([(client as ClientRedisStreams).close(), (streamer as RedisStreamer).disconnect()]);
+    clearTimeout(this.#startCheck);
+    const { name } = this.#scope;
+    const client = this.#get<ClientRedisStreams>(getRedisStreamsToken(name));
+    const streamer = this.#get<RedisStreamer>(getRedisStreamsToken(name, RedisStreamer));
+    await Promise.all([client.close(), streamer.disconnect()]);
+  }
+
+  #get<T>(token: InjectionToken<T>): T {
+    return this.#moduleRef.get<T>(token, { strict: true });
   }
 }
 
@@ -137,7 +209,7 @@ function defineModule(
     global: isGlobal ?? false,
     imports: [...imports, ...(lagEndpoint?.imports ?? [])],
     controllers: lagEndpoint ? [lagController(name, lagEndpoint)] : [],
-    providers: [{ provide: SCOPE, useValue: { name } }, ...optionsProviders, ...providers],
+    providers: [{ provide: SCOPE, useValue: { name, lagEndpoint } }, ...optionsProviders, ...providers],
     exports: providers.map((provider) => (provider as { provide: InjectionToken }).provide),
   };
 }
@@ -176,6 +248,15 @@ function createServer(options: RedisStreamsModuleOptions): ServerRedisStreams {
 
 function hasServer({ group, mode }: RedisStreamsModuleOptions): boolean {
   return group !== undefined || mode === 'real-time';
+}
+
+function warnOfUnstarted({ group, logger }: RedisStreamsModuleOptions, name: string | undefined): void {
+  const owner = name ?? group;
+  safeLogger(logger ?? new Logger('RedisStreamsModule')).warn(
+    `The server of RedisStreamsModule${owner === undefined ? '' : ` for '${owner}'`} was not started within 10 s, so no handler gets a ` +
+      'message from it: give it to app.connectMicroservice({ strategy }) and call app.startAllMicroservices(), or leave ' +
+      `the option '${group === undefined ? 'mode' : 'group'}' out`,
+  );
 }
 
 /**

@@ -27,52 +27,86 @@ import type { DeadLetterEvent } from './redis-streams.events.js';
 
 /** Options that server, client and module share. All times are milliseconds. */
 export interface RedisStreamsCommonOptions {
-  /** How to reach Redis. Default: the environment variable `REDIS_URL`, else `redis://127.0.0.1:6379`. */
+  /**
+   * How to reach Redis.
+   * @defaultValue the environment variable `REDIS_URL`, else `redis://127.0.0.1:6379`
+   */
   connection?: RedisStreamsConnection | undefined;
-  /** Put before every stream key. Default none. */
+  /**
+   * Put before every stream key.
+   * @defaultValue none
+   */
   keyPrefix?: string;
   /**
    * Streams of patterns that have another name in Redis: `{ orders: 'prod.orders.v2' }`. Handlers and senders name the pattern.
-   * Default: the pattern is the key of its stream.
+   * @defaultValue the pattern is the key of its stream
    */
   streams?: Readonly<Record<string, string>>;
-  /** Entry field that holds the payload. Default `msg`. */
+  /**
+   * Entry field that holds the payload.
+   * @defaultValue `msg`
+   */
   messageField?: string;
-  /** What the times in ids are counted in, see the option of the streamer. Default `ms`. */
+  /**
+   * What the times in ids are counted in, see the option of the streamer.
+   * @defaultValue `ms`
+   */
   timestampFormat?: TimestampFormat;
   /**
-   * Longest wait for the first connection, and longest time for which a send is repeated during an outage. Default
-   * 60,000.
+   * Longest wait for the first connection, and longest time for which a send is repeated during an outage.
+   * @defaultValue `60_000`
    */
   timeout?: number;
   /**
-   * Longest time for which a message or request waits while Redis has never been reached; then it fails with
-   * ERR_CONNECT_TIMEOUT. At most `timeout`. Default 10,000. Not the option of ioredis of that name.
+   * Longest time for which a message or request waits while Redis has never been reached; then it fails with ERR_CONNECT_TIMEOUT. At most
+   * `timeout`. Not the option of ioredis of that name.
+   * @defaultValue `10_000`
    */
   connectTimeout?: number;
-  /** Longest wait of one blocking read, or false: reads never block, see {@link StreamerOptions}. Default 10,000. */
+  /**
+   * Longest wait of one blocking read, or false: reads never block, see {@link StreamerOptions}.
+   * @defaultValue `10_000`
+   */
   blockTimeout?: number | false;
   /**
-   * Longest time for which `close()` waits: in a server for running handlers, in a client for events to be confirmed. In an
-   * outage, an event that is not confirmed by then fails with ERR_CLOSED, or ERR_SEND_UNCERTAIN where Redis may have it.
-   * Default 10,000.
+   * Longest time for which `close()` waits: in a server for running handlers, in a client for events to be confirmed. In an outage, an
+   * event that is not confirmed by then fails with ERR_CLOSED, or ERR_SEND_UNCERTAIN where Redis may have it.
+   * @defaultValue `10_000`
    */
   shutdownTimeout?: number;
-  /** Called with the data alone; a string or Uint8Array is stored as it is, any other result as JSON. Default: JSON. */
+  /**
+   * Called with the data alone; a string or Uint8Array is stored as it is, any other result as JSON.
+   * @defaultValue JSON
+   */
   serializer?: Serializer;
-  /** Called with the payload as a Buffer; returns the data. Default: JSON. */
+  /**
+   * Called with the payload as a Buffer; returns the data.
+   * @defaultValue JSON
+   */
   deserializer?: Deserializer;
-  /** First part of the names of reply streams; servers answer only to streams with this prefix. Default `reply:`. */
+  /**
+   * First part of the names of reply streams; servers answer only to streams with this prefix.
+   * @defaultValue `reply:`
+   */
   replyPrefix?: string;
-  /** Default: Nest's logger. */
+  /**
+   * Gets what happens in the background.
+   * @defaultValue Nest's logger
+   */
   logger?: RedisStreamsLogger;
-  /** Traces and metrics: `openTelemetry()`, `prometheus()`, a {@link Telemetry} of your own, or several. Default: none. */
+  /**
+   * Traces and metrics: `openTelemetry()`, `prometheus()`, a {@link Telemetry} of your own, or several.
+   * @defaultValue none
+   */
   telemetry?: Telemetry | readonly Telemetry[];
 }
 
 /** Options of {@link ClientRedisStreams}. */
 export interface ClientRedisStreamsOptions extends RedisStreamsCommonOptions, ProducerOptions {
-  /** Longest time without a reply after which `send()` fails. Default 60,000. */
+  /**
+   * Longest time without a reply after which `send()` fails.
+   * @defaultValue `60_000`
+   */
   requestTimeout?: number;
 }
 
@@ -81,68 +115,109 @@ export type AckMode = 'auto' | 'manual';
 
 /** Options of {@link ServerRedisStreams}. */
 export interface ServerRedisStreamsOptions extends RedisStreamsCommonOptions, ClaimingOptions, OwnershipOptions {
-  /** The consumer group. Required unless `mode` is `real-time`. */
+  /**
+   * The consumer group. Required unless `mode` is `real-time`.
+   * @defaultValue none
+   */
   group?: string;
   /**
-   * This consumer's name in the group, unique among live processes; two that have the same one report
-   * ERR_CONSUMER_NAME_IN_USE. Default: a name that never repeats; in resumable mode the group's name.
+   * This consumer's name in the group, unique among live processes; two that have the same one report ERR_CONSUMER_NAME_IN_USE.
+   * @defaultValue a name that never repeats; in resumable mode the group's name
    */
   consumer?: string;
-  /** Default `load-balanced`: the instances of a group share the messages. */
+  /**
+   * How handlers read their streams.
+   * @defaultValue `load-balanced`: the instances of a group share the messages
+   */
   mode?: ConsumerMode;
   /**
-   * Start position of a new group. Default `earliest` with a group, so that no message sent before the first start is
-   * lost; else `latest`.
+   * Start position of a new group.
+   * @defaultValue `earliest` with a group, so that no message sent before the first start is lost; else `latest`
    */
   autoStreamReset?: AutoStreamReset;
-  /** Default `auto`: acknowledged when the handler, and the Observable that it returned, completed without error. */
+  /**
+   * When messages are acknowledged.
+   * @defaultValue `auto`: acknowledged when the handler, and the Observable that it returned, completed without error
+   */
   ack?: AckMode;
-  /** Messages in handlers at once. Default 16. */
+  /**
+   * Messages in handlers at once.
+   * @defaultValue `16`
+   */
   concurrency?: number;
   /**
    * Most bytes of an entry that is decoded: its payload, or all of its fields where it has no payload, and headers over 16
-   * KiB. A larger event becomes a dead letter at once, a larger request is answered with an error. At least 1. Default: no
-   * limit. In the options of a module it is also the limit of what the client sends.
+   * KiB. A larger event becomes a dead letter at once, a larger request is answered with an error. At least 1. In the options of a
+   * module it is also the limit of what the client sends.
+   * @defaultValue no limit
    */
   maxPayload?: number;
-  /** When acknowledgements are sent. Default `rolling`. */
+  /**
+   * When acknowledgements are sent.
+   * @defaultValue `rolling`
+   */
   autoCommit?: AutoCommit;
+  /** Milliseconds during which acknowledgements are collected into one command. @defaultValue 1000 */
   autoCommitInterval?: number;
+  /** With `autoCommit: 'delayed'`: milliseconds between the success of the handler and the acknowledgement. @defaultValue 5000 */
   autoCommitDelay?: number;
-  /** Maximum number of entries in one read. Default: half of `prefetch`. */
+  /**
+   * Maximum number of entries in one read.
+   * @defaultValue half of `prefetch`
+   */
   batchSize?: number;
   /**
-   * Messages read ahead and not yet in a handler. Default: as many as the handlers process in 50 ms, at least 20 (200 in
-   * real-time mode), at most 1,000 or 8 MiB; with `batchSize` given, twice `batchSize`.
+   * Messages read ahead and not yet in a handler.
+   * @defaultValue as many as the handlers process in 50 ms, at least 20 (200 in real-time mode), at most 1,000 or 8 MiB; with `batchSize`
+   * given, twice `batchSize`
    */
   prefetch?: number;
-  /** Idle time after which a consumer with no pending entries is removed from the group, or false. Default 3,600,000. */
+  /**
+   * Idle time after which a consumer with no pending entries is removed from the group, or false.
+   * @defaultValue `3_600_000`
+   */
   consumerExpiry?: number | false;
   /**
-   * Deletes from its streams the entries that every group has acknowledged, and no others; true: with defaults. Default
-   * false.
+   * Deletes from its streams the entries that every group has acknowledged, and no others; true: with defaults.
+   * @defaultValue `false`
    */
   retention?: RetentionOptions | boolean;
-  /** Reads `key:0`, `key:1`, … as shards of `key`: true finds them, a number or list names them. Default false. */
+  /**
+   * Reads `key:0`, `key:1`, … as shards of `key`: true finds them, a number or list names them.
+   * @defaultValue `false`
+   */
   shards?: boolean | number | readonly number[];
   /**
-   * Patterns may be wildcards, in the words of NATS: `orders.*` are all streams of one more word, `orders.>` those of one or
-   * more. Streams that exist at the start are read as `autoStreamReset` says, those that appear later from their beginning, as
-   * soon as a look has found them: every `interval` milliseconds (from 100, default 1,000) the server goes through up to 10,000
-   * keys of each. Redis must permit SCAN. Default false: a pattern with `*` or `>` is refused.
+   * Patterns may be wildcards, in the words of NATS: `orders.*` are all streams of one more word, `orders.>` those of one or more.
+   * Streams that exist at the start are read as `autoStreamReset` says, those that appear later from their beginning, as soon as a look
+   * has found them: every `interval` milliseconds (from 100, default 1,000) the server goes through up to 10,000 keys of each. Redis must
+   * permit SCAN.
+   * @defaultValue `false`: a pattern with `*` or `>` is refused
    */
   wildcards?: boolean | WildcardOptions;
-  /** How often, and after which delays, a message whose handler failed is handled again; false: never. */
+  /**
+   * How often, and after which delays, a message whose handler failed is handled again; false: never.
+   * @defaultValue the defaults of {@link RetryOptions}
+   */
   retry?: RetryOptions | false;
-  /** Stream of messages that failed at every attempt; with false they are retried without end, never dropped. */
+  /**
+   * Stream of messages that failed at every attempt; with false they are retried without end, never dropped.
+   * @defaultValue the defaults of {@link DeadLetterOptions}
+   */
   deadLetter?: DeadLetterOptions | false;
-  /** Called with each dead letter after it was stored. An error that it throws is logged. */
+  /**
+   * Called with each dead letter after it was stored. An error that it throws is logged.
+   * @defaultValue none
+   */
   onDeadLetter?: (deadLetter: DeadLetterEvent) => void | Promise<void>;
 }
 
 /** How streams are found that a wildcard matches. */
 export interface WildcardOptions {
-  /** Milliseconds between two looks, at least 100. Default 1,000. */
+  /**
+   * Milliseconds between two looks, at least 100.
+   * @defaultValue `1_000`
+   */
   interval?: number;
 }
 
@@ -346,7 +421,7 @@ function refuseOwnership(options: ServerRedisStreamsOptions): void {
 
 /** Each of them asks for something that only a group has. */
 function refuseGroup(options: ServerRedisStreamsOptions): void {
-  for (const name of ['group', 'consumer', 'retention'] as const) {
+  for (const name of ['group', 'consumer', 'retention', 'maxHandlerTime', 'leaseRenewal'] as const) {
     const value = options[name];
     if (value === undefined || value === false) continue;
     const rule =

@@ -20,14 +20,23 @@ export interface RecordDelivery {
 
 /** Data with headers, a key or a time. Made by {@link RedisStreamsRecordBuilder}. */
 export class RedisStreamsRecord<T = unknown> {
+  /** The data that the handler receives. */
   readonly data: T;
+  /** Headers that are stored beside the data. */
   readonly headers: Readonly<Record<string, string>>;
+  /** Picks the shard, and the key queue of an ordered handler. */
   readonly key: string | undefined;
+  /** Time of the entry; undefined: the clock of Redis. */
   readonly timestamp: Date | undefined;
+  /** Time from which on an event is not handled any more; undefined: it does not expire. */
   readonly expiresAt: Date | undefined;
+  /** Longest time without a reply to a request, in milliseconds; undefined: `requestTimeout` of the client. */
   readonly timeout: number | undefined;
+  /** Id with which an event is stored only once. */
   readonly deduplication: Deduplication | undefined;
+  /** Milliseconds for which an event waits before it is appended. */
   readonly delay: number | undefined;
+  /** Time until which an event waits before it is appended. */
   readonly deliverAt: Date | undefined;
   #schema: StandardSchemaV1 | undefined;
 
@@ -63,7 +72,11 @@ export class RedisStreamsRecord<T = unknown> {
   }
 }
 
-/** Builds a record, which `emit` and `send` accept in place of the data. */
+/**
+ * Builds a record, which `emit` and `send` accept in place of the data.
+ * @example
+ * client.emit('orders', new RedisStreamsRecordBuilder(order).setKey(order.customer).setHeader('source', 'web').build());
+ */
 export class RedisStreamsRecordBuilder<T = unknown> {
   #data: T | undefined;
   #headers = new Map<string, string>();
@@ -75,6 +88,7 @@ export class RedisStreamsRecordBuilder<T = unknown> {
     this.#data = data;
   }
 
+  /** Replaces the data. */
   setData(data: T): this {
     this.#data = data;
     return this;
@@ -87,7 +101,7 @@ export class RedisStreamsRecordBuilder<T = unknown> {
     return this;
   }
 
-  /** @throws InvalidOptionError unless the name is a non-empty string and the value a string */
+  /** Adds a header, or replaces its value. @throws InvalidOptionError unless the name is a non-empty string and the value a string */
   setHeader(name: string, value: string): this {
     if (typeof name !== 'string' || name === '') throw new InvalidOptionError('header', 'must have a name', name);
     if (typeof value !== 'string') throw new InvalidOptionError(`headers.${name}`, 'must be a string', value);
@@ -97,6 +111,7 @@ export class RedisStreamsRecordBuilder<T = unknown> {
 
   /**
    * The subject of the message, a customer's id for instance: picks the shard, and the key queue of an ordered handler.
+   * @throws InvalidOptionError unless it is a string
    */
   setKey(key: string): this {
     if (typeof key !== 'string') throw new InvalidOptionError('key', 'must be a string', key);
@@ -104,7 +119,7 @@ export class RedisStreamsRecordBuilder<T = unknown> {
     return this;
   }
 
-  /** The time of the entry; must not be before the last entry of the stream. */
+  /** The time of the entry; must not be before the last entry of the stream. @throws InvalidOptionError for an invalid date */
   setTimestamp(timestamp: Date): this {
     checkDate('timestamp', timestamp);
     this.#timestamp = timestamp;
@@ -173,6 +188,7 @@ export class RedisStreamsRecordBuilder<T = unknown> {
     return this;
   }
 
+  /** Makes the record; the builder can be changed afterwards and used again. */
   build(): RedisStreamsRecord<T> {
     // fromEntries defines properties: a header called __proto__ becomes one, too.
     const headers = Object.fromEntries(this.#headers);

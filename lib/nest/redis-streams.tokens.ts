@@ -18,6 +18,10 @@ const PROVIDED = new Map<Type, string>([
  * The token of a provider of `RedisStreamsModule`: of the client, or of the given class, `RedisStreamer`,
  * `ServerRedisStreams` or `RedisStreamsHealthIndicator`. For the connection without a name it is the class itself; else a
  * symbol, because the package may be loaded twice (ESM and CommonJS).
+ * @example
+ * ```ts
+ * const client = app.get<ClientRedisStreams>(getRedisStreamsToken('billing'));
+ * ```
  */
 export function getRedisStreamsToken(name?: string, type: Type = ClientRedisStreams): InjectionToken {
   return name === undefined ? type : Symbol.for(`nestjs-redis-streams:${PROVIDED.get(type) ?? type.name}:${name}`);
@@ -31,6 +35,13 @@ export function optionsToken(name: string | undefined): InjectionToken {
 /**
  * Injects the {@link ClientRedisStreams} of `RedisStreamsModule`, or an instance of the given class; `name` picks the
  * connection.
+ * @example
+ * ```ts
+ * constructor(
+ *   @InjectRedisStreams() private readonly client: ClientRedisStreams,
+ *   @InjectRedisStreams('billing', RedisStreamer) private readonly billing: RedisStreamer,
+ * ) {}
+ * ```
  */
 export function InjectRedisStreams(name?: string, type?: Type): PropertyDecorator & ParameterDecorator {
   return Inject(getRedisStreamsToken(name, type));

@@ -7,17 +7,38 @@ import { isPromise } from '../shared/callbacks.js';
  * as it is used here.
  */
 export interface StandardSchemaV1<Input = unknown, Output = Input> {
+  /** The members that the specification requires. */
   readonly '~standard': {
+    /** Version of the specification. */
     readonly version: 1;
+    /** Name of the schema library. */
     readonly vendor: string;
+    /** Checks a value, and returns the one that a handler receives. */
     readonly validate: (value: unknown) => StandardSchemaResult<Output> | Promise<StandardSchemaResult<Output>>;
-    readonly types?: { readonly input: Input; readonly output: Output } | undefined;
+    /** The types of the schema, for the compiler only. */
+    readonly types?:
+      | {
+          /** What the schema accepts. */
+          readonly input: Input;
+          /** What it returns. */
+          readonly output: Output;
+        }
+      | undefined;
   };
 }
 
 /** The value, or the issues that the schema found. */
 export type StandardSchemaResult<Output> =
-  { readonly value: Output; readonly issues?: undefined } | { readonly issues: ReadonlyArray<PayloadIssue> };
+  | {
+      /** The value that a handler receives. */
+      readonly value: Output;
+      /** None. */
+      readonly issues?: undefined;
+    }
+  | {
+      /** Why the schema refuses the value. */
+      readonly issues: ReadonlyArray<PayloadIssue>;
+    };
 
 /**
  * The data as the schema returns it; a promise where the schema is asynchronous.

@@ -16,10 +16,11 @@ export type CatalogSchemas<Events extends object> = {
   readonly [K in keyof Events]?: StandardSchemaV1<unknown, Events[K]>;
 };
 
+/** Options of {@link streamCatalog}. */
 export interface StreamCatalogOptions<Events extends object> {
   /**
-   * Checked when an event is sent, and when it is received; a handler gets what its schema returns. Default: no checks beyond
-   * those of the compiler.
+   * Checked when an event is sent, and when it is received; a handler gets what its schema returns.
+   * @defaultValue no checks beyond those of the compiler
    */
   schemas?: CatalogSchemas<Events>;
 }
@@ -35,6 +36,7 @@ export type HandlerDecorator<Handler> = <Method extends Handler>(
 export interface CatalogClient<Events extends object> {
   /** Errors with PayloadInvalidError, before any I/O, when the schema of the event refuses the data. */
   emit<K extends keyof Events & string>(event: K, data: Events[K] | RedisStreamsRecord<Events[K]>): Observable<Receipt>;
+  /** Sends several messages together. Errors with PayloadInvalidError, before any I/O, when the schema refuses one of them. */
   emitBatch<K extends keyof Events & string>(
     event: K,
     messages: ReadonlyArray<Events[K] | RedisStreamsRecord<Events[K]>>,
@@ -67,6 +69,11 @@ export class StreamCatalog<Events extends object, Context extends RedisStreamsCo
   /**
    * Makes a method the handler of an event. Its first parameter must accept the payload, and its second one, if there
    * is one, is the context; with `batch` both are arrays.
+   * @example
+   * ```ts
+   * @events.on('clicks', { batch: { size: 100 } })
+   * handle(clicks: Click[], contexts: RedisStreamsContext[]) {}
+   * ```
    */
   on<K extends keyof Events & string>(
     event: K,
@@ -86,7 +93,10 @@ export class StreamCatalog<Events extends object, Context extends RedisStreamsCo
     };
   }
 
-  /** Sends the events of this catalog through a client; the client stays open when nothing else uses it. */
+  /**
+   * Sends the events of this catalog through a client, which the catalog never closes. A payload that its schema refuses is
+   * not sent: the Observable errors with a PayloadInvalidError.
+   */
   client(client: Pick<ClientRedisStreams, 'emit' | 'emitBatch'>): CatalogClient<Events> {
     const checked = (event: string, data: unknown): unknown => {
       const schema = this.#schemaOf(event);

@@ -22,17 +22,28 @@ import { Meters } from './meters.js';
 import { attributesOf, describeMessage, ProcessSpan, ReceiveSpan, RequestSpan, SendSpan } from './operations.js';
 import { Propagation } from './propagation.js';
 
+/** Options of {@link openTelemetry}. */
 export interface OpenTelemetryOptions {
   /**
-   * How the span of a handler refers to the span that sent its message: as its `child`, in the same trace, or by a `link` from
-   * a trace of its own. Default `child`. A batch has links in either case, because its messages come from many traces.
+   * How the span of a handler refers to the span that sent its message: as its `child`, in the same trace, or by a `link` from a trace of
+   * its own. A batch has links in either case, because its messages come from many traces.
+   * @defaultValue `child`
    */
   parent?: 'child' | 'link';
-  /** Default: the one that is registered, also if that happens later. */
+  /**
+   * Makes the spans.
+   * @defaultValue the one that is registered, also if that happens later
+   */
   tracerProvider?: TracerProvider;
-  /** Default: the one that is registered, also if that happens later. */
+  /**
+   * Makes the metrics.
+   * @defaultValue the one that is registered, also if that happens later
+   */
   meterProvider?: MeterProvider;
-  /** Writes and reads the headers that carry trace and baggage. Default: the one that is registered. */
+  /**
+   * Writes and reads the headers that carry trace and baggage.
+   * @defaultValue the one that is registered
+   */
   propagator?: TextMapPropagator;
 }
 

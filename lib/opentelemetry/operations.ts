@@ -1,4 +1,3 @@
-import { types } from 'node:util';
 import { context, SpanStatusCode } from '@opentelemetry/api';
 import type { Attributes, Context, Span } from '@opentelemetry/api';
 
@@ -14,7 +13,7 @@ import type {
   SendOutcome,
 } from '../engine/telemetry/telemetry.js';
 import { RedisStreamsError } from '../errors.js';
-import { errorText } from '../shared/error-text.js';
+import { errorText, isError } from '../shared/error-text.js';
 import { ATTRIBUTES, EVENTS, OTHER_ERROR } from './conventions.js';
 import type { Destination } from './destination.js';
 import type { Meters } from './meters.js';
@@ -193,9 +192,9 @@ function noteError(span: Span, error: unknown): string | undefined {
 
 function errorTypeOf(error: unknown): string {
   if (error instanceof RedisStreamsError) return error.code;
-  return types.isNativeError(error) ? error.name || OTHER_ERROR : OTHER_ERROR;
+  return isError(error) ? error.name || OTHER_ERROR : OTHER_ERROR;
 }
 
 function asException(error: unknown): Error | string {
-  return types.isNativeError(error) ? error : errorText(error);
+  return isError(error) ? error : errorText(error);
 }

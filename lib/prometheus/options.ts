@@ -9,31 +9,45 @@ import type { RedisStreamsLogger } from '../shared/logger.js';
 /** A registry of prom-client, for the text format of Prometheus or for OpenMetrics. */
 export type MetricsRegistry = Registry | Registry<OpenMetricsContentType>;
 
+/** Options of {@link prometheus}. */
 export interface PrometheusOptions {
-  /** Where the metrics are registered. Default: the global registry of prom-client, `register`. */
+  /**
+   * Where the metrics are registered.
+   * @defaultValue the global registry of prom-client, `register`
+   */
   registry?: MetricsRegistry;
-  /** Beginning of all names: letters, digits, `_` and `:`, no digit first. Default `redis_streams_`. */
+  /**
+   * Beginning of all names: letters, digits, `_` and `:`, no digit first.
+   * @defaultValue `redis_streams_`
+   */
   prefix?: string;
   /**
-   * How long an answer of Redis (lag, pending, entries) is shown before a scrape asks again, in milliseconds. At least 0 (each
-   * scrape asks), default 15,000.
+   * How long an answer of Redis (lag, pending, entries) is shown before a scrape asks again, in milliseconds. At least 0 (each scrape
+   * asks).
+   * @defaultValue `15_000`
    */
   pollInterval?: number;
   /**
-   * How long a scrape waits for Redis, in milliseconds; numbers that are not known by then are left out. At least 1, default 1,000. It must
-   * be less than `scrape_timeout` of Prometheus.
+   * How long a scrape waits for Redis, in milliseconds; numbers that are not known by then are left out. At least 1. It must be less than
+   * `scrape_timeout` of Prometheus.
+   * @defaultValue `1_000`
    */
   timeout?: number;
   /**
-   * Distinct values of each of the labels `stream`, `group`, `pattern` and `code`. Further ones are counted together as
-   * `(other)`, which is logged once. At least 1, default 200.
+   * Distinct values of each of the labels `stream`, `group`, `pattern` and `code`. Further ones are counted together as `(other)`, which
+   * is logged once. At least 1.
+   * @defaultValue `200`
    */
   maxLabelValues?: number;
   /**
-   * Upper limits of the buckets of all durations, in seconds and ascending. Default: 15 buckets from 0.001 to 60.
+   * Upper limits of the buckets of all durations, in seconds and ascending.
+   * @defaultValue 15 buckets from 0.001 to 60
    */
   buckets?: readonly number[];
-  /** Gets the warning about `maxLabelValues`. Default: the console. */
+  /**
+   * Gets the warning about `maxLabelValues`.
+   * @defaultValue the console
+   */
   logger?: RedisStreamsLogger;
 }
 

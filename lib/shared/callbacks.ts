@@ -11,3 +11,12 @@ export function callSafely(call: () => unknown, onFailure: (error: unknown) => v
 export function isPromise(value: unknown): value is PromiseLike<unknown> {
   return typeof (value as { then?: unknown } | null | undefined)?.then === 'function';
 }
+
+/** What a call returns, as a promise; it rejects with what the call throws. A promise of this realm stays the same one. */
+export function promiseOf<T>(call: () => T | PromiseLike<T>): Promise<T> {
+  try {
+    return Promise.resolve(call());
+  } catch (error) {
+    return Promise.reject(error as Error);
+  }
+}

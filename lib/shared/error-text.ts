@@ -1,9 +1,16 @@
 import { types } from 'node:util';
 
+/**
+ * Whether a thrown value is an Error. An error of another realm, as those of Node's own modules inside a VM context, is no
+ * `instanceof Error`; one that no class made, as those of rxjs, is no native error.
+ */
+export function isError(thrown: unknown): thrown is Error {
+  return types.isNativeError(thrown) || thrown instanceof Error;
+}
+
 /** A thrown value as text for a log, never empty: the message of an Error, an object as JSON. */
 export function errorText(thrown: unknown): string {
-  // Not `instanceof`: an error may come from another realm, as errors of Node's own modules do inside a VM context.
-  if (types.isNativeError(thrown)) return messageOf(thrown);
+  if (isError(thrown)) return messageOf(thrown);
   if (typeof thrown === 'string') return thrown || 'an empty text';
   // The reason of AbortSignal.timeout() is a DOMException, which is no native error, and has no properties as JSON.
   if (thrown instanceof DOMException) return thrown.message || thrown.name;
@@ -29,7 +36,7 @@ function textWithoutMessage(error: Error): string {
 
 /** The stack of an Error that has one, with its details; otherwise as {@link errorText}. */
 export function errorTextWithStack(thrown: unknown): string {
-  if (!types.isNativeError(thrown) || !thrown.stack) return errorText(thrown);
+  if (!isError(thrown) || !thrown.stack) return errorText(thrown);
   const text = messageOf(thrown);
   return thrown.stack.includes(text) ? thrown.stack : `${text}\n${thrown.stack}`;
 }
@@ -60,7 +67,7 @@ function detailsOf(error: Error): unknown {
 /** The texts of a response of Nest, of errors of class-validator, or of issues of a schema, each with its path. */
 function linesOf(details: unknown, seen = new Set<unknown>()): string[] {
   if (typeof details === 'string') return [details];
-  if (typeof details !== 'object' || details === null || types.isNativeError(details) || seen.has(details)) return [];
+  if (typeof details !== 'object' || details === null || isError(details) || seen.has(details)) return [];
   seen.add(details);
   if (Array.isArray(details)) return details.flatMap((item) => linesOf(item, seen));
   const { message, errors, constraints, children, path, property } = details as Record<string, unknown>;
@@ -92,7 +99,7 @@ const HARMLESS = new Set([
 /** A thrown value as the cause of an error: the value itself, or a copy without everything that may hold a password. */
 export function withoutSecrets(thrown: unknown): unknown {
   if (typeof thrown === 'string') return withoutCredentials(thrown);
-  if (!types.isNativeError(thrown)) return thrown instanceof DOMException ? thrown : kindOf(thrown);
+  if (!isError(thrown)) return thrown instanceof DOMException ? thrown : kindOf(thrown);
   if (isHarmless(thrown)) return thrown;
   const { name, message, stack, cause } = thrown;
   const { errors } = thrown as Partial<AggregateError>;
@@ -107,7 +114,7 @@ export function withoutSecrets(thrown: unknown): unknown {
 
 function isHarmless(thrown: unknown): boolean {
   if (thrown === undefined) return true;
-  if (!types.isNativeError(thrown)) return false;
+  if (!isError(thrown)) return false;
   const { message, cause } = thrown;
   const { errors = [] } = thrown as Partial<AggregateError>;
   return (

@@ -2,12 +2,19 @@ import { withoutCredentials } from './error-text.js';
 
 /** What every error of this package has; `code` never changes, `message` may. */
 export interface RedisStreamsErrorOptions {
+  /**
+   * The underlying error.
+   * @defaultValue none
+   */
   cause?: unknown;
+  /** Whether the same call may succeed later. @defaultValue false */
   retryable?: boolean;
 }
 
 /** Base class of all errors that this package throws, rejects with, or reports. */
 export class RedisStreamsError extends Error {
+  /** Name of the class, also in minified code. */
+  override readonly name: string = 'RedisStreamsError';
   /** Stable identification, `ERR_…`. */
   readonly code: string;
   /** Whether the same call may succeed later without a change by the caller. */

@@ -2,9 +2,13 @@ import { callSafely } from './callbacks.js';
 
 /** A logger for this package, for example Nest's `Logger` or `console`. */
 export interface RedisStreamsLogger {
+  /** A failure that needs attention. */
   error(message: string): void;
+  /** A condition that may lead to a failure. */
   warn(message: string): void;
+  /** What happens in normal operation, connections for example. */
   log(message: string): void;
+  /** Details; not required. */
   debug?(message: string): void;
 }
 

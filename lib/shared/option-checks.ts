@@ -37,6 +37,14 @@ export const check = Object.freeze({
     throw new InvalidOptionError(option, `must be a whole number of milliseconds from ${min} to ${max}`, value);
   },
 
+  /** The same, where `false` switches off what the timer is for. */
+  timeOrFalse(option: string, value: unknown, min: number, max: number = MAX_TIME): void {
+    if (value === false || (typeof value === 'number' && Number.isInteger(value) && value >= min && value <= max))
+      return;
+    const rule = `must be a whole number of milliseconds from ${min} to ${max}, or false`;
+    throw new InvalidOptionError(option, rule, value);
+  },
+
   function(option: string, value: unknown): void {
     if (typeof value !== 'function') throw new InvalidOptionError(option, 'must be a function', value);
   },

@@ -15,8 +15,11 @@ export interface DeliveryOutcome {
 
 /** The outcome of a message that `advanceTime` of a test server gave to its handlers. */
 export interface TimedOutcome extends DeliveryOutcome {
+  /** Pattern of the handlers. */
   readonly pattern: string;
+  /** Key of the stream. */
   readonly stream: string;
+  /** Id of the entry. */
   readonly id: string;
   /** Over 1 for a retry. */
   readonly deliveryCount: number;

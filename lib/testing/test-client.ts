@@ -17,15 +17,23 @@ import { VirtualClock } from './virtual-clock.js';
 
 /** An event or request that the application sent. */
 export interface SentMessage {
+  /** Whether it was sent by `emit()` or by `send()`. */
   readonly kind: 'event' | 'request';
+  /** The pattern, as the application gave it. */
   readonly pattern: unknown;
+  /** The data, before it was serialized. */
   readonly data: unknown;
+  /** Headers of its record; empty without one. */
   readonly headers: Readonly<Record<string, string>>;
+  /** Key of its record. */
   readonly key: string | undefined;
+  /** Deduplication id of its record. */
   readonly deduplicationId: string | undefined;
   /** In milliseconds. */
   readonly delay: number | undefined;
+  /** Time of its record until which it waits. */
   readonly deliverAt: Date | undefined;
+  /** Time of its record at which it expires. */
   readonly expiresAt: Date | undefined;
   /** In milliseconds. */
   readonly timeout: number | undefined;
@@ -37,6 +45,16 @@ export interface SentMessage {
  * the events that it sends wait there for {@link TestServerRedisStreams.advanceTime}.
  *
  * `unwrap().createManager()` lists and cancels delayed messages.
+ * @example
+ * ```ts
+ * const client = new TestClientRedisStreams();
+ * const module = await Test.createTestingModule({
+ *   controllers: [CheckoutController],
+ *   providers: [{ provide: ClientRedisStreams, useValue: client }],
+ * }).compile();
+ * await module.get(CheckoutController).order({ item: 'tea' });
+ * expect(client.sent).toMatchObject([{ pattern: 'orders', data: { item: 'tea' } }]);
+ * ```
  */
 export class TestClientRedisStreams extends ClientRedisStreams {
   /** Everything that was sent, in order. */
@@ -44,13 +62,14 @@ export class TestClientRedisStreams extends ClientRedisStreams {
   readonly #server: TestServerRedisStreams | undefined;
   readonly #streams: TestStreams;
 
+  /** @param server whose handlers answer requests and receive events; without one, messages are recorded only */
   constructor(server?: TestServerRedisStreams) {
     super();
     this.#server = server;
     this.#streams = server ? TestServerRedisStreams.streamsOf(server) : this.#createStreams();
   }
 
-  /** Records it at once, unless its schema or the serializer is asynchronous. */
+  /** Records it at once, unless its schema or the serializer is asynchronous. @throws InvalidOptionError */
   protected override dispatchEvent<T = Receipt>(packet: ReadPacket): Promise<T> {
     refuseTimeout(packet.data);
     const route = this.#routeOf(packet);
@@ -62,6 +81,7 @@ export class TestClientRedisStreams extends ClientRedisStreams {
     return stored instanceof Promise ? stored.then(note) : Promise.resolve(note(stored));
   }
 
+  /** Has the server answer; the callback is given a NoHandlerError without a server or a handler. */
   protected override publish(packet: ReadPacket, callback: (packet: WritePacket) => void): () => void {
     let isGivenUp = false;
     const answer = (values: WritePacket): void => {

@@ -59,21 +59,31 @@ export interface TestServerOptions extends Pick<
   | 'logger'
 > {
   /**
-   * How {@link TestServerRedisStreams.advanceTime} has the fake timers of the test pass, so that both have the same time:
-   * `(ms) => jest.advanceTimersByTimeAsync(ms)`, `(ms) => vi.advanceTimersByTimeAsync(ms)`, `(ms) => mock.timers.tick(ms)`.
-   * Default: the test has no fake timers.
+   * How {@link TestServerRedisStreams.advanceTime} has the fake timers of the test pass, so that both have the same time: `(ms) =>
+   * jest.advanceTimersByTimeAsync(ms)`, `(ms) => vi.advanceTimersByTimeAsync(ms)`, `(ms) => mock.timers.tick(ms)`.
+   * @defaultValue the test has no fake timers
    */
   advanceTimers?: AdvanceTimers;
 }
 
 /** A delivered message, without its data. */
 export interface TestMessage {
+  /** Headers of the message. @defaultValue none */
   headers?: Record<string, string>;
-  /** Default `<now>-<counter>`. */
+  /**
+   * Id of the entry, `ms-seq`.
+   * @defaultValue `<now>-<counter>`
+   */
   id?: string;
-  /** Number of deliveries, this one included. Default 1. */
+  /**
+   * Number of deliveries, this one included.
+   * @defaultValue `1`
+   */
   deliveryCount?: number;
-  /** Aborts the signal of the handler, as if the server closed. */
+  /**
+   * Aborts the signal of the handler, as if the server closed.
+   * @defaultValue none
+   */
   signal?: AbortSignal;
 }
 
@@ -98,6 +108,14 @@ const MOST_TIME = 100 * 365 * 24 * 3_600_000;
  * {@link deliver} gives one message to its handlers at once. What a `TestClientRedisStreams` sends waits in memory, as it would
  * in Redis, until {@link advanceTime} handles it: delayed messages when they are due, failed ones after the delay of their
  * retry, as many as the rate of a handler allows. The time is virtual: only `advanceTime` moves it.
+ * @example
+ * ```ts
+ * const server = new TestServerRedisStreams();
+ * const module = await Test.createTestingModule({ controllers: [OrdersController] }).compile();
+ * const app = module.createNestMicroservice({ strategy: server });
+ * await app.init();
+ * const { settlement } = await server.deliver('orders', { item: 'tea' });
+ * ```
  */
 export class TestServerRedisStreams
   extends Server<RedisStreamsEvents, RedisStreamsStatus>
@@ -158,6 +176,7 @@ export class TestServerRedisStreams
     return new Date(this.#clock.now());
   }
 
+  /** Called by Nest for each handler. @throws InvalidOptionError for a pattern that cannot be a stream */
   override addHandler(
     pattern: unknown,
     callback: MessageHandler,
@@ -181,6 +200,7 @@ export class TestServerRedisStreams
     callback();
   }
 
+  /** Does nothing: this server has no connection. */
   close(): void {
     // There is nothing to close.
   }
@@ -189,6 +209,7 @@ export class TestServerRedisStreams
     this.#listeners.add(event, callback);
   }
 
+  /** This server has no engine. @throws InvalidOptionError always */
   unwrap<T>(): T {
     throw new InvalidOptionError('unwrap()', 'cannot be used: this server has no connection', this.transportId);
   }
@@ -317,6 +338,7 @@ export class TestServerRedisStreams
   /**
    * Delivers a request to its handler; resolves with every value of the answer. Rejects with the error that a client
    * would receive.
+   * @throws NoHandlerError, InvalidOptionError, PayloadDecodeError, or the error of the handler
    */
   async request<T = unknown>(pattern: unknown, data: unknown, message: TestMessage = {}): Promise<T[]> {
     const streamKey = this.#streams.streamOf(this.#routeOf(pattern, 'send'));
@@ -427,6 +449,7 @@ export class TestServerRedisStreams
       consumer: hasGroup ? CONSUMER : undefined,
       binding,
       canRetry: hasGroup,
+      haltsShard: false,
       commit: () => Promise.resolve(),
       onIgnored: () => undefined,
     });

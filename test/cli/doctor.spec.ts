@@ -100,8 +100,9 @@ describe('doctor', () => {
     await streamer.createConsumer('orders', { ...options, consumer: 'other' });
     const key = 'nrs:{orders}:name:orders:workers:same';
     await until('the name is held', async () => (await redis.exists(key)) === 1);
-    // As another process would, but more often: the two could write at nearly the same moment.
-    const writing = setInterval(() => void redis.set(key, 'another', 'PX', 60_000), 500);
+    // As another process would, but more often, and not in step with the consumer, which writes every three seconds: the two could
+    // always write at nearly the same moment.
+    const writing = setInterval(() => void redis.set(key, 'another', 'PX', 60_000), 470);
     const { findings } = await doctor().finally(() => clearInterval(writing));
     await streamer.disconnect();
     expect(findings.filter(({ check }) => check === 'consumer names')).toMatchObject([

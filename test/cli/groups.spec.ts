@@ -92,16 +92,16 @@ describe('groups', () => {
     expect(refused).toMatchObject({ code: 2, stdout: '', stderr: expect.stringContaining('--yes') });
     expect(await position()).toBe('2000-0');
     for (const [to, expected] of [
-      ['beginning', '0-0'],
-      ['3000-0', '3000-0'],
-      ['end', '5000-0'],
+      ['beginning', /^0-0$/],
+      ['3000-0', /^3000-0$/],
+      ['end', /^5000-0$/],
       ['1970-01-01T00:00:02Z', /^2000-/],
     ] as const) {
       const { code } = await runTool(['seek', key, 'workers', '--to', to, '--yes'], { url });
       expect({ to, code, position: await position() }).toEqual({
         to,
         code: 0,
-        position: typeof expected === 'string' ? expected : expect.stringMatching(expected),
+        position: expect.stringMatching(expected),
       });
     }
     expect((await runTool(['seek', key, 'workers', '--to', 'nowhere', '--yes'], { url })).code).toBe(2);

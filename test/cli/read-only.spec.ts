@@ -56,6 +56,8 @@ describe('read-only commands', () => {
       ['dead', 'show', 'orders'],
       ['delayed', 'ls', 'orders'],
       ['doctor'],
+      ['shards', 'orders', '--group', 'workers'],
+      ['shards', 'new', '--set', '3', '--create', '--dry-run'],
       ['seek', 'orders', 'workers', '--to', 'beginning', '--dry-run'],
       ['trim', 'orders', '--dry-run'],
       ['trim', 'orders', '--max-len', '0', '--dry-run'],

@@ -15,7 +15,7 @@ describe('the tool', () => {
     ['a position that is none', ['seek', 'x', 'y', '--to', 'there'], /--to must be beginning, end, an id, an ISO date/],
     ['a wrong URL', ['ls', '--url', 'http://127.0.0.1'], /--url must be a URL that begins with redis:/],
     ['a wrong limit of time', ['ls', '--timeout', 'soon'], /--timeout must be a time such as 10s; got 'soon'/],
-    ['the console, which is not built yet', ['console'], /not part of this version/],
+    ['a port that is none', ['console', '--port', '99999'], /--port must be a number from 0 to 65535; got '99999'/],
   ])('exits with 2 and does nothing for %s', async (_case, args, message) => {
     const { code, stdout, stderr } = await runTool(args);
     expect(stderr).toMatch(message);

@@ -7,6 +7,7 @@ import type {
   BasicConsumer,
   Delivery,
   Payload,
+  StreamerOptions,
   StreamProducer,
 } from '../../lib/index.js';
 import type { ConsumerOptions } from '../../lib/engine/options/options.js';
@@ -18,9 +19,10 @@ import { until } from '../support/until.js';
 import { WAYS } from '../support/ways.js';
 
 const DELIVERIES: readonly Delivery[] = ['at-least-once', 'at-most-once', 'exactly-once'];
-const COMMITS: readonly AutoCommit[] = ['immediate', 'delayed', 'rolling', 'disabled'];
 const GROUP_MODES = ['resumable', 'load-balanced'] as const;
-const GROUP_COMBINATIONS = GROUP_MODES.flatMap((mode) => COMMITS.map((autoCommit) => [mode, autoCommit] as const));
+type GroupMode = (typeof GROUP_MODES)[number];
+const combinations = (...commits: AutoCommit[]) =>
+  GROUP_MODES.flatMap((mode) => commits.map((autoCommit) => [mode, autoCommit] as const));
 
 const PAYLOADS: readonly Payload[] = [
   '',
@@ -40,6 +42,11 @@ describe.each(WAYS)('the engine over $name:', (way) => {
   const bench = new CommandBench(way, servers);
   const engine = new EngineBench(bench);
   const canSend = (delivery: Delivery): boolean => delivery !== 'exactly-once' || way.may.scripts;
+  const itRefuses = (name: string, delivery: Delivery, options: StreamerOptions): void =>
+    it(name, async () => {
+      const producer = await (await engine.connect(options)).createProducer(bench.key(), { delivery });
+      await expect(producer.send('x')).rejects.toMatchObject({ code: 'ERR_UNSUPPORTED_OPERATION' });
+    });
 
   const sendInOrder = async (
     stream: string,
@@ -53,33 +60,39 @@ describe.each(WAYS)('the engine over $name:', (way) => {
     return { payloads, ids };
   };
 
-  it.each(DELIVERIES)('a producer with delivery %s sends, in order, with receipts', async (delivery) => {
-    const stream = bench.key();
-    const streamer = await engine.connect();
-    const producer = await streamer.createProducer(stream, { delivery, maxBatch: 40 });
-    if (!canSend(delivery)) {
-      await expect(producer.send('x')).rejects.toMatchObject({ code: 'ERR_UNSUPPORTED_OPERATION' });
-      return;
-    }
-    const { payloads } = await sendInOrder(stream, producer);
-    // No caller asks for the ids of these.
-    for (const payload of payloads) producer.enqueue(payload, { headers: { n: payload } });
-    await producer.flush();
-    const more = (await bench.stored(stream)).slice(payloads.length);
-    expect(more.map(([, fields]) => fields)).toEqual(payloads.map((n) => ['msg', n, 'h:n', n]));
-  });
+  for (const delivery of DELIVERIES.filter((each) => !canSend(each))) {
+    itRefuses(`a producer with delivery ${delivery} refuses to send without scripts`, delivery, {});
+  }
 
-  it.each(DELIVERIES)('a producer with delivery %s sends ids in nanoseconds', async (delivery) => {
-    const stream = bench.key();
-    const streamer = await engine.connect({ timestampFormat: 'ns' });
-    const producer = await streamer.createProducer(stream, { delivery, maxBatch: 40 });
-    if (!way.may.scripts || !bench.hasPartialIds) {
-      await expect(producer.send('x')).rejects.toMatchObject({ code: 'ERR_UNSUPPORTED_OPERATION' });
-      return;
+  it.each(DELIVERIES.filter(canSend))(
+    'a producer with delivery %s sends, in order, with receipts',
+    async (delivery) => {
+      const stream = bench.key();
+      const streamer = await engine.connect();
+      const producer = await streamer.createProducer(stream, { delivery, maxBatch: 40 });
+      const { payloads } = await sendInOrder(stream, producer);
+      // No caller asks for the ids of these.
+      for (const payload of payloads) producer.enqueue(payload, { headers: { n: payload } });
+      await producer.flush();
+      const more = (await bench.stored(stream)).slice(payloads.length);
+      expect(more.map(([, fields]) => fields)).toEqual(payloads.map((n) => ['msg', n, 'h:n', n]));
+    },
+  );
+
+  for (const delivery of DELIVERIES) {
+    if (!way.may.scripts) {
+      const name = `a producer with delivery ${delivery} refuses to send ids in nanoseconds without scripts`;
+      itRefuses(name, delivery, { timestampFormat: 'ns' });
+      continue;
     }
-    const { ids } = await sendInOrder(stream, producer);
-    expect(new Set(ids.map((id) => id.split('-')[0]?.length))).toEqual(new Set([19]));
-  });
+    it(`a producer with delivery ${delivery} sends ids in nanoseconds`, async () => {
+      const stream = bench.key();
+      const streamer = await engine.connect({ timestampFormat: 'ns' });
+      const producer = await streamer.createProducer(stream, { delivery, maxBatch: 40 });
+      const { ids } = await sendInOrder(stream, producer);
+      expect(new Set(ids.map((id) => id.split('-')[0]?.length))).toEqual(new Set([19]));
+    });
+  }
 
   it.each(DELIVERIES)('a refused message with delivery %s fails alone', async (delivery) => {
     if (!canSend(delivery) || !bench.hasPartialIds || (delivery === 'exactly-once' && bench.version < 7)) return;
@@ -124,32 +137,42 @@ describe.each(WAYS)('the engine over $name:', (way) => {
     expect(await waiting).toEqual([numbers(50, 99), numbers(50, 99)]);
   });
 
-  it.each(GROUP_COMBINATIONS)(
+  const takeFifty = async (mode: GroupMode, autoCommit: AutoCommit) => {
+    const stream = bench.key();
+    const streamer = await engine.connect();
+    const producer = await streamer.createProducer(stream);
+    await sendNumbers(producer, 0, 24);
+    const delay = autoCommit === 'delayed' ? { autoCommitDelay: 0 } : {};
+    const interval = autoCommit === 'immediate' ? {} : { autoCommitInterval: 0 };
+    const start = { group: 'g', autoStreamReset: 'earliest', batchSize: 10 } as const;
+    const options = { mode, autoCommit, ...start, ...delay, ...interval } as ConsumerOptions;
+    const consumer: BasicConsumer = await streamer.createConsumer(stream, options as never);
+    const first = await take(consumer, 25);
+    const waiting = take(consumer, 25);
+    await sendNumbers(producer, 25, 49);
+    const messages = [...first, ...(await waiting)];
+    expect(messages.map((message) => message.text())).toEqual(numbers(0, 49));
+    expect(messages.every(({ deliveryCount }) => deliveryCount === 1)).toBe(true);
+    const pending = async (): Promise<number> =>
+      Number(((await (await bench.admin(stream)).xpending(stream, 'g')) as [number])[0]);
+    return { consumer, messages, pending };
+  };
+
+  it.each(combinations('immediate', 'delayed'))(
     'a %s consumer with autoCommit %s gets each message, and acknowledges it',
     async (mode, autoCommit) => {
-      const stream = bench.key();
-      const streamer = await engine.connect();
-      const producer = await streamer.createProducer(stream);
-      await sendNumbers(producer, 0, 24);
-      const delay = autoCommit === 'delayed' ? { autoCommitDelay: 0 } : {};
-      const interval = autoCommit === 'immediate' ? {} : { autoCommitInterval: 0 };
-      const start = { group: 'g', autoStreamReset: 'earliest', batchSize: 10 } as const;
-      const options = { mode, autoCommit, ...start, ...delay, ...interval } as ConsumerOptions;
-      const consumer: BasicConsumer = await streamer.createConsumer(stream, options as never);
-      const first = await take(consumer, 25);
-      const waiting = take(consumer, 25);
-      await sendNumbers(producer, 25, 49);
-      const messages = [...first, ...(await waiting)];
-      expect(messages.map((message) => message.text())).toEqual(numbers(0, 49));
-      expect(messages.every(({ deliveryCount }) => deliveryCount === 1)).toBe(true);
+      const { pending } = await takeFifty(mode, autoCommit);
+      await until('nothing is pending', async () => (await pending()) === 0);
+    },
+  );
 
-      const pending = async (): Promise<number> =>
-        Number(((await (await bench.admin(stream)).xpending(stream, 'g')) as [number])[0]);
-      if (autoCommit === 'rolling' || autoCommit === 'disabled') {
-        expect(await pending()).toBe(50);
-        for (const message of messages) (consumer as AcknowledgingConsumer).ack(message);
-        if (autoCommit === 'disabled') await (consumer as AcknowledgingConsumer).commit();
-      }
+  it.each(combinations('rolling', 'disabled'))(
+    'a %s consumer with autoCommit %s gets each message, and leaves its acknowledgement to the application',
+    async (mode, autoCommit) => {
+      const { consumer, messages, pending } = await takeFifty(mode, autoCommit);
+      expect(await pending()).toBe(50);
+      for (const message of messages) (consumer as AcknowledgingConsumer).ack(message);
+      if (autoCommit === 'disabled') await (consumer as AcknowledgingConsumer).commit();
       await until('nothing is pending', async () => (await pending()) === 0);
     },
   );

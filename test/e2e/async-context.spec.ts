@@ -49,7 +49,7 @@ describe('operators and subscribers of send() run in the context that subscribed
     expect(await everyTenant(ask)).toEqual(TENANTS.map((tenant) => [tenant, tenant]));
   });
 
-  it('also for an error of the handler, a time-out, and a client that is closed', async () => {
+  it('when the handler fails, the request times out, or the client is closed', async () => {
     const pattern = uniqueName('failures');
     await nest.serve([
       onRequest(pattern, () => {
@@ -72,7 +72,7 @@ describe('operators and subscribers of send() run in the context that subscribed
     expect(await waiting).toEqual(TENANTS);
   });
 
-  it.each(['synchronous', 'asynchronous'])('and a %s deserializer of the answer, too', async (kind) => {
+  it.each(['synchronous', 'asynchronous'])('with a %s deserializer of the answer', async (kind) => {
     const pattern = uniqueName('decoded');
     await nest.serve(onRequest(pattern, (data) => data));
     const seen = (): unknown => ({ decodedFor: store() });
@@ -86,7 +86,7 @@ describe('operators and subscribers of send() run in the context that subscribed
     expect(answers).toEqual(TENANTS.map((tenant) => ({ decodedFor: tenant, seenBy: tenant })));
   });
 
-  it('and so do those of emit()', async () => {
+  it('for emit() as for send()', async () => {
     const pattern = uniqueName('events');
     const client = nest.client();
     expect(await everyTenant(() => firstValueFrom(client.emit(pattern, 1).pipe(map(() => store()))))).toEqual(TENANTS);

@@ -249,7 +249,7 @@ describe('one item of a batch that is invalid or fails', () => {
     for (const one of data) await nest.emit(pattern, one);
   }
 
-  it('a pipe refuses it alone: it becomes a dead letter at once, and the others are handled in their order', async () => {
+  it('becomes a dead letter at once when a pipe refuses it, and the others are handled in their order', async () => {
     const pattern = uniqueName('validated');
     const seen: number[] = [];
     await emitAll(pattern, [1, -2, 3, -4, 5]);
@@ -276,7 +276,7 @@ describe('one item of a batch that is invalid or fails', () => {
   it.each<[what: string, error: () => Error]>([
     ['an error that retry.unless names', () => new RangeError('useless')],
     ['RedisStreamsDeadLetterException', () => new RedisStreamsDeadLetterException('useless')],
-  ])('the handler fails for it with %s: it alone becomes a dead letter, at once', async (_, error) => {
+  ])('becomes a dead letter at once, alone, when the handler fails for it with %s', async (_, error) => {
     const pattern = uniqueName('permanent');
     const calls: number[][] = [];
     await emitAll(pattern, [1, 2, 3, 4]);
@@ -298,7 +298,7 @@ describe('one item of a batch that is invalid or fails', () => {
     expect(await deadPayloads(pattern)).toEqual([3]);
   });
 
-  it('the handler always fails for it: it alone becomes a dead letter, the others succeed in their first retry', async () => {
+  it('becomes a dead letter, alone, when the handler always fails for it, and the others succeed in their first retry', async () => {
     const pattern = uniqueName('poison');
     const calls: Array<{ numbers: number[]; counts: number[] }> = [];
     await emitAll(pattern, [1, 2, 3, 4, 5]);
@@ -387,7 +387,7 @@ describe('one item of a batch that is invalid or fails', () => {
     expect(log.errors[0]).toContain('must be positive');
   });
 
-  it('what cannot be decoded is a dead letter before the handler is called, and what is invalid another one', async () => {
+  it('becomes a dead letter before the handler is called, whether it cannot be decoded or is invalid', async () => {
     const pattern = uniqueName('mixed');
     const seen: number[] = [];
     for (const payload of ['1', '{', '-3', '4']) await addRaw(nest.redis, pattern, 'msg', payload);

@@ -178,23 +178,30 @@ describe('streamCatalog()', () => {
   it.each<[name: string, schema: z.ZodType<Order>, invalid: Order, issue: string]>([
     ['synchronous', ORDER, { item: '', count: 1.5 }, 'item: '],
     ['asynchronous', asynchronous, { item: 'tea', count: 0 }, 'must be positive'],
-  ])('with a schema sends nothing that is invalid, and says why (%s)', async (_kind, schema, invalid, issue) => {
-    const { name, seen, catalog } = await serveOrders(schema);
-    const log = new LogLines();
-    const client = nest.client({ logger: log });
-    const typed = catalog.client(client);
-    const failure: unknown = await firstValueFrom(typed.emit(name, invalid)).catch((error: unknown) => error);
-    expect(failure).toMatchObject({ code: 'ERR_PAYLOAD_INVALID', name: 'PayloadInvalidError', pattern: name });
-    expect(String(failure)).toContain(issue);
+  ])(
+    'with a schema sends nothing that is invalid, and gives the reason (%s)',
+    async (_kind, schema, invalid, issue) => {
+      const { name, seen, catalog } = await serveOrders(schema);
+      const log = new LogLines();
+      const client = nest.client({ logger: log });
+      const typed = catalog.client(client);
+      const failure: unknown = await firstValueFrom(typed.emit(name, invalid)).catch((error: unknown) => error);
+      expect(failure).toMatchObject({ code: 'ERR_PAYLOAD_INVALID', name: 'PayloadInvalidError', pattern: name });
+      expect(String(failure)).toContain(issue);
 
-    const batch: unknown = await firstValueFrom(typed.emitBatch(name, [TEA, invalid])).catch((error: unknown) => error);
-    expect((batch as { errors: RedisStreamsError[] }).errors.map(({ code }) => code)).toEqual(['ERR_PAYLOAD_INVALID']);
-    // Without a subscriber: reported, not lost in silence.
-    typed.emit(name, invalid);
-    await until('it is logged', () => log.errors.length === 1);
-    await until('the valid one is handled', () => seen.length === 1);
-    expect(await nest.redis.xlen(name)).toBe(1);
-  });
+      const batch: unknown = await firstValueFrom(typed.emitBatch(name, [TEA, invalid])).catch(
+        (error: unknown) => error,
+      );
+      expect((batch as { errors: RedisStreamsError[] }).errors.map(({ code }) => code)).toEqual([
+        'ERR_PAYLOAD_INVALID',
+      ]);
+      // Without a subscriber: reported, not lost in silence.
+      typed.emit(name, invalid);
+      await until('it is logged', () => log.errors.length === 1);
+      await until('the valid one is handled', () => seen.length === 1);
+      expect(await nest.redis.xlen(name)).toBe(1);
+    },
+  );
 
   it('does not connect for an event that its schema refuses', async () => {
     const catalog = streamCatalog({ schemas: { orders: ORDER } });
@@ -282,7 +289,7 @@ describe('streamCatalog()', () => {
     expect(log.warnings.join('\n')).not.toContain('.dead');
   });
 
-  it('refuses two schemas for the handlers of one stream, and what is no schema', async () => {
+  it('refuses two schemas for the handlers of one stream, and a value that is not a schema', async () => {
     const one = streamCatalog({ schemas: { orders: ORDER } });
     const other = streamCatalog({ schemas: { orders: asynchronous } });
 

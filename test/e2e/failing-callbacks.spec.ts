@@ -108,7 +108,7 @@ describe.each(WAYS)('a function of the options that %s', (_, fail) => {
     await until('all are logged', () => log.errors.filter((line) => line.startsWith('A listener of')).length === 4);
   });
 
-  it('the logger: messages are handled, retried and dead-lettered all the same', async () => {
+  it('the logger: messages are still handled, retried and dead-lettered', async () => {
     const [good, bad] = [uniqueName('good'), uniqueName('bad')];
     let handled = 0;
     const logger: RedisStreamsLogger = { error: fail, warn: fail, log: fail, debug: fail };

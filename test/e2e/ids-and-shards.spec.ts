@@ -27,6 +27,7 @@ describe("timestampFormat: 'ns'", () => {
     const client = nest.client(NANOSECONDS);
     for (const n of [1, 2, 3]) await lastValueFrom(client.emit(stream, n));
     await until('one is a dead letter', async () => (await nest.redis.xlen(`${stream}.dead`)) === 1);
+    await nest.untilSettled(stream);
     expect([...(await nest.entries(stream)), ...(await nest.entries(`${stream}.dead`))].every(hasNanoseconds)).toBe(
       true,
     );

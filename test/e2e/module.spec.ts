@@ -1,4 +1,4 @@
-import { expect, it } from '@jest/globals';
+import { describe, expect, it } from '@jest/globals';
 import { Inject, Injectable, Module } from '@nestjs/common';
 import type { INestApplicationContext, Type } from '@nestjs/common';
 import { NestFactory } from '@nestjs/core';
@@ -120,16 +120,18 @@ it('engine and server of a named connection are provided under its name', async 
   expect(getRedisStreamsToken(undefined, ServerRedisStreams)).toBe(ServerRedisStreams);
 });
 
-it.each([true, false])(
-  'isGlobal %j decides whether other modules can inject the client without importing the module',
-  async (isGlobal) => {
-    const feature = moduleOf({ providers: [Checkout] });
-    const starting = start([RedisStreamsModule.forRoot({ ...options(), isGlobal }), feature], []);
+describe('a module that does not import RedisStreamsModule', () => {
+  const startBeside = (isGlobal: boolean) =>
+    start([RedisStreamsModule.forRoot({ ...options(), isGlobal }), moduleOf({ providers: [Checkout] })], []);
 
-    if (isGlobal) await expectToEmit((await starting).get(Checkout, { strict: false }).client);
-    else await expect(starting).rejects.toThrow(/ClientRedisStreams/);
-  },
-);
+  it('injects the client when isGlobal is true', async () => {
+    await expectToEmit((await startBeside(true)).get(Checkout, { strict: false }).client);
+  });
+
+  it('cannot inject the client when isGlobal is false', async () => {
+    await expect(startBeside(false)).rejects.toThrow(/ClientRedisStreams/);
+  });
+});
 
 it('RedisStreamer is injectable, makes no connection by itself, and connects on first use', async () => {
   const app = await start([RedisStreamsModule.forRoot(options())]);
@@ -209,7 +211,7 @@ it("Nest's own ClientsModule creates a client by customClass, and closes it with
   await expect(firstValueFrom(client.emit('x', 1))).rejects.toMatchObject({ code: 'ERR_CLOSED' });
 });
 
-it('when Redis is down at start, the application starts all the same; emit waits, then fails', async () => {
+it('when Redis is down at start, the application starts; emit waits, then fails', async () => {
   const connection = `redis://127.0.0.1:${await freePort()}`;
   const begin = Date.now();
   const app = await start([RedisStreamsModule.forRoot(options({ connection, timeout: 4_000 }))]);
@@ -266,6 +268,8 @@ it.each<[string, RedisStreamsModuleOptions, RegExp]>([
   ['combination', { mode: 'real-time', group: 'g' }, /group cannot be combined with mode 'real-time'.*got "g"/],
   ['combination', { mode: 'real-time', consumer: 'c' }, /consumer cannot be combined with mode 'real-time'/],
   ['combination', { mode: 'real-time', retention: true }, /retention cannot be combined with mode 'real-time'/],
+  ['combination', { mode: 'real-time', maxHandlerTime: 5 }, /maxHandlerTime cannot be combined with mode 'real-time'/],
+  ['combination', { mode: 'real-time', leaseRenewal: 'thread' }, /leaseRenewal cannot be combined .*got "thread"/],
 ])(
   'a wrong %s stops the start of the application by an error with option, rule and value',
   async (_name, wrong, message) => {

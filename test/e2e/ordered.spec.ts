@@ -213,7 +213,7 @@ it('closing while messages wait in key queues loses none, and keeps their order'
 });
 
 it.each([true, false])(
-  'a group that is moved back brings no message into two handlers (ordered: %s)',
+  'no message is in two handlers at the same time when its group is moved back (ordered: %s)',
   async (ordered) => {
     const pattern = uniqueName('replay');
     const gate = withResolvers<void>();
@@ -246,6 +246,8 @@ it.each([true, false])(
     await nest.untilSettled(pattern);
     expect(overlaps).toBe(0);
     expect(begun.filter((n) => n === 2)).toHaveLength(1);
-    if (ordered) expect(begun).toEqual([0, 1, 2, 3, 4, 5, 0, 1]);
+    expect(ordered ? begun : begun.sort((a, b) => a - b)).toEqual(
+      ordered ? [0, 1, 2, 3, 4, 5, 0, 1] : [0, 0, 1, 1, 2, 3, 3, 4, 4, 5, 5],
+    );
   },
 );

@@ -6,7 +6,7 @@ import type { HandlerExtras } from '../../lib/index.js';
 import { onBatch, onEvent, onRequest } from '../support/controllers.js';
 import { GROUP, useNest } from '../support/nest.js';
 import { uniqueName } from '../support/redis.js';
-import { until } from '../support/until.js';
+import { stays, until } from '../support/until.js';
 
 const nest = useNest();
 const PER = 400;
@@ -136,8 +136,7 @@ describe('a handler with rateLimit', () => {
     const { log } = await nest.serve(onEvent(pattern, () => starts.note(), settings));
     await send(pattern, 3);
     await until('it is reported', () => log.errors.length > 0);
-    await new Promise((resolve) => setTimeout(resolve, 300));
-    expect(starts.count).toBe(0);
+    await stays('nothing is started, and one error reported', () => starts.count === 0 && log.errors.length === 1);
     expect(log.errors).toEqual([expect.stringContaining(pattern)]);
     await nest.redis.del(key);
     await until('all are handled', () => starts.count === 3);

@@ -119,6 +119,28 @@ it('filter, limit and dryRun select the dead letters that are redriven', async (
   await expect(admin.redrive(service.dead, { limit: 0 })).rejects.toMatchObject({ code: 'ERR_INVALID_OPTION' });
 });
 
+it('ids name the dead letters that are redriven; those that are not there are skipped, and the others are not read', async () => {
+  const service = new BrokenService();
+  await nest.serve(onEvent(service.pattern, service.handle), { ...EAGER, retry: false });
+  await service.makeDeadLetters('a', 'b', 'c');
+  service.isMended = true;
+  const admin = await manager();
+  const [first, , last] = (await nest.entries(service.dead)).map(({ id }) => id) as [string, string, string];
+
+  const seen: unknown[] = [];
+  const filter = (message: { json(): unknown }): boolean => seen.push(message.json()) > 0;
+  const ids = [last, '1-0', first, last];
+  expect(await admin.redrive(service.dead, { ids, filter, dryRun: true })).toEqual({ redriven: 2, skipped: 1 });
+  expect(seen).toEqual(['c', 'a']);
+  expect(await admin.redrive(service.dead, { ids })).toEqual({ redriven: 2, skipped: 1 });
+  await until('two are handled', () => service.handled.length === 2);
+  expect(await nest.redis.xlen(service.dead)).toBe(1);
+  expect(await admin.redrive(service.dead, { ids: [] })).toEqual({ redriven: 0, skipped: 0 });
+
+  for (const wrong of ['1-0', ['1'], ['-'], [7]])
+    await expect(admin.redrive(service.dead, { ids: wrong as string[] })).rejects.toMatchObject({ option: 'ids' });
+});
+
 it('dead letters under the earlier default name, `<stream>:dead`, are redriven when that name is given', async () => {
   const service = new BrokenService();
   const former = `${service.pattern}:dead`;

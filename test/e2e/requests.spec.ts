@@ -191,7 +191,7 @@ describe('the deadline of a request is by the clock of Redis', () => {
   it.each([
     ['behind', -HOUR],
     ['ahead', HOUR],
-  ])('and a request of a client whose clock is %s is answered', async (_, shift) => {
+  ])('so a request of a client whose clock is %s is answered', async (_, shift) => {
     const pattern = uniqueName('client-clock');
     await nest.serve(onRequest(pattern, (data) => data));
     const client = nest.client({ requestTimeout: 5_000 });
@@ -206,7 +206,7 @@ describe('the deadline of a request is by the clock of Redis', () => {
   it.each([
     ['behind', -HOUR],
     ['ahead', HOUR],
-  ])('and a server whose clock is %s answers what is in time, and nothing else', async (_, shift) => {
+  ])('so a server whose clock is %s answers the requests that are in time, and no others', async (_, shift) => {
     const pattern = uniqueName('server-clock');
     const seen: unknown[] = [];
     await nest.redis.xgroup('CREATE', pattern, 'test-group', '0', 'MKSTREAM');
@@ -229,7 +229,7 @@ describe('the deadline of a request is by the clock of Redis', () => {
     expect(log.warnings.join('\n')).toMatch(/after its deadline/);
   });
 
-  it('also when another client has computed it', async () => {
+  it('also when another client has computed the deadline', async () => {
     const pattern = uniqueName('foreign-clock');
     const seen: unknown[] = [];
     const { log } = await nest.serve(onRequest(pattern, (data) => seen.push(data)));

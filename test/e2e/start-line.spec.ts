@@ -10,7 +10,7 @@ import { uniqueName } from '../support/redis.js';
 const nest = useNest();
 
 describe('a server that has started', () => {
-  it('says in one line what it reads, how, and from which server', async () => {
+  it('logs in one line what it reads, how, and from which server', async () => {
     const stream = uniqueName('start');
 
     @Controller()

@@ -77,7 +77,7 @@ describe('telemetry', () => {
     ['a retry', new Error('no'), { settlement: 'retry', delay: 600_000, error: new Error('no') }],
     ['a retry that is asked for', new RedisStreamsRetryException(9_000), { settlement: 'retry', delay: 9_000 }],
     ['a dead letter', new RedisStreamsDeadLetterException('bad'), { settlement: 'dead-letter', reason: 'bad' }],
-  ])('learns of %s', async (_, thrown, outcome) => {
+  ])('is called for %s', async (_, thrown, outcome) => {
     const pattern = uniqueName('telemetry');
     const telemetry = new RecordingTelemetry();
     const handle = (): never => {
@@ -327,7 +327,7 @@ describe('telemetry', () => {
         end: () => undefined,
       }),
     ],
-  ])('that %s has each message handled once all the same', async (_, start) => {
+  ])('that %s does not change that each message is handled once', async (_, start) => {
     const pattern = uniqueName('telemetry');
     const notify = (): Promise<never> => Promise.reject(new Error('broken'));
     const follow = { attach: notify, deadLettered: notify, failed: notify, startSend: start, startProcess: start };

@@ -75,7 +75,7 @@ describe('the time of the test server', () => {
     expect(seen).toEqual(['now', 'at a time', 'in an hour']);
   });
 
-  it('what a handler sends is handled in the same call, if it is due by then', async () => {
+  it('messages that a handler sends are handled in the same call if they are due by then', async () => {
     const later = (data: unknown) =>
       build(`${String(data)}+`)
         .setDelay(1_000)
@@ -256,7 +256,7 @@ describe('the time of the test server', () => {
 });
 
 describe('control of the test server', () => {
-  it('nothing is handled while the server or the pattern is paused, and deliver() is by hand all the same', async () => {
+  it('nothing is handled while the server or the pattern is paused, except by deliver()', async () => {
     const { client, server, seen } = await record();
     await emit(client, 1);
     await server.pause();

@@ -80,7 +80,7 @@ describe('ValidationPipe with class-validator', () => {
   it.each<[name: string, options: ValidationPipeOptions]>([
     ['by default', {}],
     ['with the status 422', { errorHttpStatusCode: HttpStatus.UNPROCESSABLE_ENTITY }],
-  ])('%s: an invalid event is a dead letter at once that says what was invalid', async (_, options) => {
+  ])('%s: an invalid event is a dead letter at once, whose reason names what was invalid', async (_, options) => {
     const pattern = uniqueName('orders');
     const seen: Order[] = [];
     const controllers = [onOrder(pattern, (order) => seen.push(order))];
@@ -96,7 +96,7 @@ describe('ValidationPipe with class-validator', () => {
     ]);
   });
 
-  it('an exception of its own making is retried as any other, and the dead letter says what was invalid', async () => {
+  it('an exception of an exceptionFactory is retried, and the dead letter names what was invalid', async () => {
     const pattern = uniqueName('orders');
     const exceptionFactory = (errors: unknown[]): RpcException => new RpcException({ errors });
     const controllers = [onOrder(pattern, () => undefined)];
@@ -109,12 +109,29 @@ describe('ValidationPipe with class-validator', () => {
     expect(dead?.fields['h:dead-letter-error-message']).toContain('amount must be a positive number');
   });
 
-  it('an invalid request is answered with what was invalid', async () => {
-    const pattern = uniqueName('orders');
-    await nest.serve({ controllers: [onOrder(pattern, () => undefined)], ...validating() });
+  it('an invalid request is answered without details, unless the pipe throws an RpcException', async () => {
+    const [hiding, telling] = [uniqueName('orders'), uniqueName('orders')];
+    const exceptionFactory = (): RpcException => new RpcException({ code: 'INVALID' });
+    await nest.serve({ controllers: [onOrder(hiding, () => undefined)], ...validating() });
+    await nest.serve({ controllers: [onOrder(telling, () => undefined)], ...validating({ exceptionFactory }) });
     const client = nest.client();
-    expect(await firstValueFrom(client.send(`${pattern}.check`, VALID))).toBe(1);
-    await expect(firstValueFrom(client.send(`${pattern}.check`, INVALID))).rejects.toBeDefined();
+    expect(await firstValueFrom(client.send(`${hiding}.check`, VALID))).toBe(1);
+    const answers = [hiding, telling].map((pattern) => firstValueFrom(client.send(`${pattern}.check`, INVALID)));
+    await expect(answers[0]).rejects.toEqual({ status: 'error', message: 'Internal server error' });
+    await expect(answers[1]).rejects.toEqual({ code: 'INVALID' });
+  });
+
+  it('an event for which `unless` knows the exception of the pipe is a dead letter at once', async () => {
+    const pattern = uniqueName('orders');
+    class Invalid extends RpcException {}
+    const exceptionFactory = (): RpcException => new Invalid({ message: 'amount must be positive' });
+    const controllers = [onOrder(pattern, () => undefined)];
+    const retry = { delay: 60_000, unless: (error: unknown) => error instanceof Invalid };
+    await nest.serve({ controllers, ...validating({ exceptionFactory }) }, { retry });
+    await nest.emit(pattern, INVALID);
+
+    await until('it is dead', async () => (await nest.redis.xlen(`${pattern}.dead`)) === 1);
+    expect(await deadLetters(pattern)).toMatchObject([{ count: '1' }]);
   });
 });
 

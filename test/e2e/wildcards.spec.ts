@@ -219,7 +219,7 @@ describe('a pattern with a wildcard', () => {
   });
 
   it.each(['load-balanced', 'real-time'] as const)(
-    'a stream that is added to another pattern changes over, and back when it is removed, and nothing of it is repeated (%s)',
+    'a stream that is added to another pattern moves there, and back when it is removed, and no message is repeated (%s)',
     async (mode) => {
       const root = uniqueName('orders');
       const seen: string[] = [];
@@ -316,7 +316,7 @@ describe('a pattern with a wildcard', () => {
     expect(refusals[0]).toMatch(/NOPERM|permission/);
   });
 
-  it('where Redis does not permit SCAN, the start fails with a reason that says it', async () => {
+  it('the start fails with a reason that names SCAN where Redis does not permit it', async () => {
     const root = uniqueName('orders');
     await setUser(nest.redis, root, '~* +@all -scan');
     const connection = nest.url.replace('redis://', `redis://${root}:pw@`);

@@ -106,7 +106,7 @@ describe('RedisServer', () => {
 
     await server.kill();
     expect(server.pid).toBeUndefined();
-    await expect(connected(url).ping()).rejects.toThrow();
+    await expect(connected(url).ping()).rejects.toThrow('Connection is closed.');
     await server.restart();
 
     expect(server).toMatchObject({ url, dir });

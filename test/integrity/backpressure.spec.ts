@@ -75,7 +75,7 @@ describe('a consumer whose messages are taken slowly', () => {
     'that reads %i at a time never buffers more than %i, and continues when they are taken',
     async (batchSize, prefetch) => {
       const most = await stopAndGo([uniqueName('flood')], { batchSize, prefetch });
-      await bench.settle();
+      await bench.expectHandledOnce();
       expect(most).toBeLessThanOrEqual(prefetch);
     },
     LIMIT,
@@ -89,7 +89,7 @@ describe('a consumer whose messages are taken slowly', () => {
     'of %i streams buffers no more than %i messages in total',
     async (count, prefetch) => {
       const most = await stopAndGo(bench.streams(count), { batchSize: 10, prefetch });
-      await bench.settle();
+      await bench.expectHandledOnce();
       expect(most).toBeLessThanOrEqual(prefetch);
     },
     LIMIT,
@@ -108,7 +108,7 @@ describe('a consumer whose messages are taken slowly', () => {
         await until('the loss is detected', () => streamer.status !== 'connected');
         await until('the streamer is connected again', () => streamer.status === 'connected');
       });
-      await bench.settle(faults);
+      await bench.expectHandledOnce(faults);
       expect(most).toBeLessThanOrEqual(50);
     },
     LIMIT,
@@ -161,7 +161,7 @@ describe('a service under a flood', () => {
       }
       await load.stop();
       await sampler.stop();
-      await bench.settle();
+      await bench.expectHandledOnce();
 
       expect(most).toBe(concurrency);
       expect(sampler.most).toBeLessThanOrEqual(capacity);
@@ -206,7 +206,7 @@ describe('a service under a flood', () => {
       await until('all messages are handled, and an unrenewed lease would have expired', isOver, 40_000);
       await sampler.stop();
       held.resolve();
-      await bench.settle();
+      await bench.expectHandledOnce();
 
       expect(deliveries).toEqual([1, 1, 1, 1]);
       expect(sampler.most).toBeLessThan(count / 4);
@@ -243,7 +243,7 @@ describe('two groups of one stream', () => {
       expect(sampler.most).toBeGreaterThan(sizes.prefetch - sizes.batchSize);
 
       work(slow, ledgerOfSlow);
-      await bench.settle(0, [ledger, ledgerOfSlow]);
+      await bench.expectHandledOnce(0, [ledger, ledgerOfSlow]);
       expect(ledgerOfSlow.handled).toBe(count);
     },
     LIMIT,

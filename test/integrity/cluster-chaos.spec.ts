@@ -67,16 +67,20 @@ class Chaos {
   async flow(): Promise<void> {
     const { streams } = this.#cluster;
     const from = Object.fromEntries(GROUPS.map((group) => [group, this.ledger.handlings(group).length]));
-    const isFlowing = (group: string): boolean => {
+    const silent = (group: string): string[] => {
       const fresh = new Set(
         this.ledger
           .handlings(group)
           .slice(from[group])
           .map(({ stream }) => stream),
       );
-      return streams.every((stream) => fresh.has(stream));
+      return streams.filter((stream) => !fresh.has(stream));
     };
-    await until('messages of all streams are handled', () => GROUPS.every(isFlowing), FLOW_LIMIT);
+    const isFlowing = (): boolean => GROUPS.every((group) => silent(group).length === 0);
+    await until('messages of all streams are handled', isFlowing, FLOW_LIMIT).catch((error: Error) => {
+      const which = GROUPS.map((group) => `${group}: ${silent(group).join(', ') || 'none'}`).join('; ');
+      throw new Error(`${error.message}; without a message (${which})`, { cause: error });
+    });
   }
 
   async fault(name: string, happen: () => Promise<void>): Promise<void> {

@@ -69,7 +69,7 @@ describe('rolling commits', () => {
       await proxy.accept();
     }
 
-    tally({ faults: ROUNDS, ...(await audit.settle(load)) });
+    tally({ faults: ROUNDS, ...(await audit.expectSettled(load)) });
     expect(audit.ledger.repeated).toBe(0);
   });
 
@@ -82,7 +82,7 @@ describe('rolling commits', () => {
       await proxy.tearReply(round % 4, 'control');
     }
 
-    tally({ faults: rounds(20), ...(await audit.settle(load)) });
+    tally({ faults: rounds(20), ...(await audit.expectSettled(load)) });
     expect(audit.ledger.repeated).toBe(0);
   });
 
@@ -101,7 +101,7 @@ describe('rolling commits', () => {
     const before = await audit.pendingIds();
     await consumer.end();
 
-    tally({ faults: rounds(3), ...(await audit.settle(load)) });
+    tally({ faults: rounds(3), ...(await audit.expectSettled(load)) });
     expect(before.length).toBeGreaterThan(audit.kept.size + 100);
     expect(audit.ledger.repeated).toBe(0);
   });
@@ -125,7 +125,7 @@ it('delayed commits all reach the server when connections break', async () => {
     proxy.cut('rst', ROLES[round % 3]);
   }
 
-  tally({ faults: rounds(12), ...(await audit.settle(load)) });
+  tally({ faults: rounds(12), ...(await audit.expectSettled(load)) });
   expect(audit.ledger.repeated).toBe(0);
 });
 
@@ -155,7 +155,7 @@ describe('commit()', () => {
       else proxy.cut('rst', ROLES[round % 3]);
     }
 
-    tally({ faults: ROUNDS, ...(await audit.settle(load)) });
+    tally({ faults: ROUNDS, ...(await audit.expectSettled(load)) });
     expect(missed).toEqual([]);
     expect(audit.ledger.repeated).toBe(0);
   });
@@ -172,7 +172,7 @@ describe('commit()', () => {
       await server.restart();
     }
 
-    tally({ faults: rounds(3), ...(await audit.settle(load)) });
+    tally({ faults: rounds(3), ...(await audit.expectSettled(load)) });
     expect(missed).toEqual([]);
     expect(audit.ledger.repeated).toBe(0);
   });
@@ -207,7 +207,7 @@ describe('commit()', () => {
     await audit.untilHandled();
     await consumer.commit();
 
-    tally({ faults: 4, ...(await audit.settle(load)) });
+    tally({ faults: 4, ...(await audit.expectSettled(load)) });
     expect(refusals.map((error) => (error as { code: string }).code)).toEqual(Array(4).fill('ERR_CONNECTION'));
     expect(audit.ledger.repeated).toBe(0);
   });
@@ -244,7 +244,7 @@ describe('commit()', () => {
     await audit.untilHandled();
     for (const id of open.keys()) audit.kept.add(id);
 
-    tally({ faults: 8, ...(await audit.settle(load)) });
+    tally({ faults: 8, ...(await audit.expectSettled(load)) });
     expect(audit.ledger.repeated).toBe(0);
   });
 });

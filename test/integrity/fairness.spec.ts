@@ -67,7 +67,7 @@ describe('a message of a quiet stream', () => {
       });
       const most = await overtaking.maxOvertaken(quiet, isSlow ? 10 : 25);
       const left = count - overtaking.floodHandedOut;
-      await bench.settle();
+      await bench.expectHandledOnce();
       expect(left).toBeGreaterThan(0);
       expect(most).toBeLessThanOrEqual(IS_CLUSTER ? inCluster({ prefetch, batchSize }) + LOOKS : share);
     },
@@ -91,7 +91,7 @@ describe('a message of a quiet stream', () => {
       await startInstance(bench.faults, controllers, { ...bench.service, ...AHEAD, ...NO_CLAIMS });
       const most = await overtaking.maxOvertaken(quiet, 50);
       const left = count - overtaking.floodHandedOut;
-      await bench.settle();
+      await bench.expectHandledOnce();
       expect(left).toBeGreaterThan(0);
       expect(most).toBeLessThanOrEqual(IS_CLUSTER ? inCluster(AHEAD) : CAPACITY / 4);
     },
@@ -126,7 +126,7 @@ describe('a message of a quiet stream', () => {
       await until('many attempts have failed', () => attempts > 200, 30_000);
       const most = await maxStarted(bench, healthy, () => attempts, before);
       isCured = true;
-      await bench.settle();
+      await bench.expectHandledOnce();
 
       // The messages that the service owned at the send, and as many again until the read that returns the quiet
       // message.
@@ -157,7 +157,7 @@ describe('a message of a quiet stream', () => {
       await until('the consumer claims entries', () => claimed > 0);
       const most = await maxStarted(bench, quiet, () => claimed, before);
       const isOver = claimed === count;
-      await bench.settle(1);
+      await bench.expectHandledOnce(1);
       expect(isOver).toBe(false);
       // Its default prefetch, and twice as many again until the read that returns the quiet message, which in a cluster waits in a
       // line with the claims.
@@ -189,7 +189,7 @@ describe('many streams', () => {
         bench.ledger.handledMessage(message);
         consumer.ack(message);
       });
-      await bench.settle();
+      await bench.expectHandledOnce();
       // In a cluster the reads begin as their connections are ready, and take turns with pages.
       expect(most).toBeLessThanOrEqual(IS_CLUSTER ? 3 * batchSize : spread);
     },
@@ -207,7 +207,7 @@ describe('many streams', () => {
       });
       // If each empty stream delayed the read of the other streams, this would take minutes.
       await flood(bench.producer, bench.ledger, busy, 2_000);
-      await bench.settle();
+      await bench.expectHandledOnce();
     },
     LIMIT,
   );
@@ -235,7 +235,7 @@ describe('consumers', () => {
       await until('all messages that can be handled are handled', () => bench.ledger.handled >= count - 21, 30_000);
       const [halted, ...others] = shares;
       halt.resolve();
-      await bench.settle();
+      await bench.expectHandledOnce();
       expect(halted).toBe(1);
       expect(Math.min(...others)).toBeGreaterThan(count / 6);
     },
@@ -266,7 +266,7 @@ describe('consumers', () => {
       await until('the other handler has handled all', () => bench.ledger.handled === 4_000, 30_000);
       expect(begun).toBe(2);
       halt.resolve();
-      await bench.settle();
+      await bench.expectHandledOnce();
     },
     LIMIT,
   );

@@ -63,7 +63,7 @@ async function start(connection: RedisStreamsConnection = redis.connection, opti
  * Asserts that nothing is lost or handled twice, and that no more messages are in the stream twice than were in flight
  * when a writer dropped its connection.
  */
-async function settle(faults: number, maxDuplicates: number): Promise<void> {
+async function expectSettled(faults: number, maxDuplicates: number): Promise<void> {
   const outcome = await work.settled(admin, streams);
   tally(work.counts(faults, outcome));
   expect(outcome.lost).toEqual([]);
@@ -95,7 +95,7 @@ describe('a server that is suspended while messages flow', () => {
       await work.moreHandled(100);
       await load.stop();
 
-      await settle(times, 0);
+      await expectSettled(times, 0);
       expect(work.ledger.failures).toEqual(new Map());
       for (const { connections } of streamers) expect(connections.reconnects).toBe(0);
     },
@@ -117,7 +117,7 @@ describe('a server that is suspended while messages flow', () => {
       await work.moreHandled(100);
       await load.stop();
 
-      await settle(times, times * MOST_IN_FLIGHT);
+      await expectSettled(times, times * MOST_IN_FLIGHT);
       expect(work.ledger.failures).toEqual(new Map());
       expect(streamers[0]?.connections.reconnects).toBeGreaterThanOrEqual(times);
     },
@@ -135,7 +135,7 @@ describe('a server that is suspended while messages flow', () => {
       await work.moreHandled(100);
       await load.stop();
 
-      await settle(ROUNDS, ROUNDS * MOST_IN_FLIGHT);
+      await expectSettled(ROUNDS, ROUNDS * MOST_IN_FLIGHT);
       const { failures, confirmed, uncertain } = work.ledger;
       expect(confirmed + failures.size).toBe(load.sent);
       const refused = [...failures].filter(([, error]) => !(error instanceof UncertainSendError));
@@ -166,7 +166,7 @@ describe('a connection that drops all bytes and stays open', () => {
       await work.moreHandled(200);
       await load.stop();
 
-      await settle(times, times * MOST_IN_FLIGHT);
+      await expectSettled(times, times * MOST_IN_FLIGHT);
       expect(work.ledger.failures).toEqual(new Map());
     },
     LIMIT,

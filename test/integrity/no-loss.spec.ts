@@ -65,7 +65,7 @@ async function start(perSecond: number, connection = redis.connection) {
  * Asserts that nothing is lost or refused, no entry is handled twice, and no more messages are in the stream twice than
  * were in flight at the faults.
  */
-async function settle(faults: number): Promise<void> {
+async function expectSettled(faults: number): Promise<void> {
   const admin = redis.client();
   const outcome = await work.settled(admin, streams);
   tally(work.counts(faults, outcome));
@@ -88,7 +88,7 @@ describe('no confirmed message is lost', () => {
       const cuts = await cutInTurn(proxy, ROUNDS, () => work.moreHandled(100));
       await load.stop();
 
-      await settle(cuts);
+      await expectSettled(cuts);
       // In every other round one kind more.
       expect(cuts).toBe(11 * ROUNDS + Math.ceil(ROUNDS / 2));
     },
@@ -107,7 +107,7 @@ describe('no confirmed message is lost', () => {
       await work.moreHandled(300);
       await load.stop();
 
-      await settle(KILLS);
+      await expectSettled(KILLS);
     },
     LIMIT,
   );
@@ -125,7 +125,7 @@ describe('no confirmed message is lost', () => {
       await work.moreHandled(200);
       await load.stop();
 
-      await settle(ROUNDS);
+      await expectSettled(ROUNDS);
     },
     LIMIT,
   );
@@ -220,7 +220,7 @@ describe('no confirmed message is lost', () => {
       await work.moreHandled(200);
       await load.stop();
 
-      await settle(6);
+      await expectSettled(6);
     },
     LIMIT,
   );
@@ -250,7 +250,7 @@ it(
     const cuts = await cutInTurn(proxy, ROUNDS, () => work.moreHandled(100));
     await load.stop();
 
-    await settle(cuts);
+    await expectSettled(cuts);
   },
   LIMIT,
 );

@@ -225,7 +225,7 @@ describe('the end of a producer', () => {
     expect(settle(16)).toEqual(new Map());
   });
 
-  it('and of a client confirms every emitted message', async () => {
+  it('confirms every emitted message, as the end of a client does', async () => {
     for (let round = 0; round < 3; round += 1) {
       const client = new ClientRedisStreams({
         connection: proxy.connection,

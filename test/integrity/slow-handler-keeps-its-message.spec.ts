@@ -64,7 +64,7 @@ const slow = (takes: number) => async (n: number, context: RedisStreamsContext) 
 };
 
 /** Asserts that every message was handled once, and that no entry ever changed its owner. */
-async function settle(load: Load, faults: number, seen?: number): Promise<void> {
+async function expectSettled(load: Load, faults: number, seen?: number): Promise<void> {
   await load.stop();
   const { lost } = await ledger.settled();
   const pending = async (): Promise<number> => Number((await admin.xpending(pattern, GROUP))[0]);
@@ -87,7 +87,7 @@ describe('a handler that takes several times the claim idle', () => {
     const load = keepSending(send, 110);
     await load.moreSent(600);
 
-    await settle(load, 0);
+    await expectSettled(load, 0);
   });
 
   it('keeps its message when connections break', async () => {
@@ -100,7 +100,7 @@ describe('a handler that takes several times the claim idle', () => {
     }
     await load.moreSent(100);
 
-    await settle(load, 5);
+    await expectSettled(load, 5);
   });
 
   it('keeps its message while the server is suspended for less than the claim idle', async () => {
@@ -114,7 +114,7 @@ describe('a handler that takes several times the claim idle', () => {
     }
     await load.moreSent(100);
 
-    await settle(load, 4);
+    await expectSettled(load, 4);
   });
 });
 
@@ -140,7 +140,7 @@ it('a message with manual acknowledgement is kept until it is acknowledged, howe
   });
   for (const context of open) context.ack();
 
-  await settle(load, 0, open.length);
+  await expectSettled(load, 0, open.length);
 });
 
 it('messages of a process whose event loop was blocked are claimed, and handled twice rather than lost', async () => {

@@ -70,7 +70,7 @@ it('uncommitted messages are delivered again in order after every crash, and com
   audit.work(consumer);
 
   // Fifty messages of each of the six processes are read again, by the next process or by the last consumer.
-  tally({ faults: 6, ...(await audit.settle(load)) });
+  tally({ faults: 6, ...(await audit.expectSettled(load)) });
   expect(audit.ledger.repeated).toBe(6 * 50);
 });
 

@@ -87,7 +87,7 @@ describe('a load-balanced group of both sides', () => {
     const theirs = await reference.consume(stream, { ...byHand, ...claiming, consumer: 'theirs' });
     const messages = await theirs.take(3);
     expect(messages.map(({ text }) => text)).toEqual(numbers(2, 4));
-    // Therefore a process that starts again under this name receives the same messages: docs/reference.md.
+    // Therefore a process that starts again under this name receives the same messages: docs/sea-streamer.md.
     expect((await pendingOf(streams.redis, stream, group)).map(({ consumer }) => consumer)).toEqual(
       Array(3).fill('mine'),
     );

@@ -4,6 +4,7 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { promisify } from 'node:util';
 import { build as bundle } from 'esbuild';
+import { writeFilesOf } from '../support/page-files.ts';
 import { acquireRedis } from '../support/redis-server.ts';
 import { uniqueName } from '../support/redis.ts';
 
@@ -27,11 +28,13 @@ interface App {
   type: 'commonjs' | 'module';
   dependencies: Record<string, string>;
   programs: readonly Program[];
+  /** A document whose files are compiled as it says, with the `tsconfig.json` that it shows. */
+  page?: string;
 }
 
 /** A file of `test/package/app`, without its suffix. */
 interface Program {
-  name: 'main' | 'engine' | 'opentelemetry' | 'bundle' | 'node10';
+  name: 'main' | 'console' | 'engine' | 'opentelemetry' | 'bundle' | 'node10';
   title: string;
   flags?: readonly string[];
   /** The folder of the package that the program must have loaded, and the one that it must not. */
@@ -57,6 +60,9 @@ const PROM_CLIENT = { 'prom-client': '15.1.3' };
 
 const NEST_PROGRAM: Program = { name: 'main', title: 'a message passes from client to handler', build: 'esm' };
 const ENGINE_PROGRAM: Program = { name: 'engine', title: 'the engine loads neither Nest nor rxjs', build: 'esm' };
+
+/** The console, with the HTTP adapter that the application has. */
+const CONSOLE_PROGRAM: Program = { name: 'console', title: 'the console serves its pages and figures', build: 'esm' };
 
 /** The resolution of TypeScript before 4.7, with the last TypeScript that has it without a warning. Always CommonJS. */
 const NODE10_PROGRAM: Program = {
@@ -122,9 +128,17 @@ const APPS: readonly App[] = [
   {
     title: 'Nest 11.2, CommonJS, ioredis 5',
     type: 'commonjs',
-    dependencies: { ...nest('~11.2.0'), ...OPEN_TELEMETRY, ...PROM_CLIENT, ioredis: '5.11.1' },
+    dependencies: {
+      ...nest('~11.2.0'),
+      ...OPEN_TELEMETRY,
+      ...PROM_CLIENT,
+      '@nestjs/platform-express': '~11.2.0',
+      ioredis: '5.11.1',
+    },
     programs: [
       NEST_PROGRAM,
+      CONSOLE_PROGRAM,
+      { ...CONSOLE_PROGRAM, title: 'the same with the CommonJS build', flags: [COMMONJS_BUILD], build: 'cjs' },
       ENGINE_PROGRAM,
       {
         name: 'engine',
@@ -149,8 +163,22 @@ const APPS: readonly App[] = [
   {
     title: 'Nest 12, ESM, ioredis 6',
     type: 'module',
-    dependencies: { ...nest('^12.0.0'), ...PROM_CLIENT, ioredis: '6.0.0' },
-    programs: [NEST_PROGRAM, ENGINE_PROGRAM, NODE10_PROGRAM, bundled('esm'), bundledWithoutIoredis('esm')],
+    dependencies: {
+      ...nest('^12.0.0'),
+      '@nestjs/platform-express': '^12.0.0',
+      ...PROM_CLIENT,
+      '@nestjs/platform-fastify': '^12.0.0',
+      ioredis: '6.0.0',
+    },
+    page: 'docs/first-service.md',
+    programs: [
+      NEST_PROGRAM,
+      CONSOLE_PROGRAM,
+      ENGINE_PROGRAM,
+      NODE10_PROGRAM,
+      bundled('esm'),
+      bundledWithoutIoredis('esm'),
+    ],
   },
   {
     title: 'no Nest and no rxjs installed, ESM, ioredis 5.4.1',
@@ -164,21 +192,33 @@ const APPS: readonly App[] = [
   },
 ];
 
-async function pack(workspace: string): Promise<string> {
-  const { stdout } = await run('npm', ['pack', '--json', '--ignore-scripts', '--pack-destination', workspace]);
+/** @param folder of the package */
+async function pack(workspace: string, folder: string): Promise<string> {
+  const options = ['--json', '--ignore-scripts', '--pack-destination', workspace];
+  const { stdout } = await run('npm', ['pack', ...options], { cwd: join(repository, folder) });
   const [packed] = JSON.parse(stdout) as Array<{ filename: string }>;
   if (!packed) throw new Error(`npm pack named no file: ${stdout}`);
   return join(workspace, packed.filename);
 }
 
-/** Installs the packed package beside the dependencies of the application, without its other peers, and compiles the programs. */
-async function install({ type, dependencies, programs }: App, cwd: string, tarball: string): Promise<void> {
+/** The packed packages: the library, and the console. */
+interface Tarballs {
+  readonly library: string;
+  readonly console: string;
+}
+
+/** Installs the packed packages beside the dependencies of the application, without its other peers, and compiles the programs. */
+async function install({ type, dependencies, programs }: App, cwd: string, tarballs: Tarballs): Promise<void> {
   mkdirSync(cwd);
   cpSync(join(repository, 'test', 'package', 'app'), cwd, { recursive: true });
   const manifest = {
     private: true,
     type,
-    dependencies: { ...dependencies, 'nestjs-redis-streams': `file:${tarball}` },
+    dependencies: {
+      ...dependencies,
+      'nestjs-redis-streams': `file:${tarballs.library}`,
+      ...(programs.includes(CONSOLE_PROGRAM) && { 'nestjs-redis-streams-console': `file:${tarballs.console}` }),
+    },
   };
   writeFileSync(join(cwd, 'package.json'), JSON.stringify(manifest, null, 2));
 
@@ -198,6 +238,12 @@ async function install({ type, dependencies, programs }: App, cwd: string, tarba
 
 /** Packages that are CommonJS call `require`, which a file of ES modules does not have. */
 const REQUIRE_IN_ESM = "import { createRequire } from 'node:module'; const require = createRequire(import.meta.url);";
+
+async function compilePage(page: string, cwd: string): Promise<void> {
+  const folder = join(cwd, 'page');
+  writeFilesOf(join(repository, page), folder);
+  await run(bin('tsc'), ['-p', folder], { cwd, timeout: INSTALL_LIMIT });
+}
 
 async function bundleProgram({ name, external = [] }: Program, format: 'esm' | 'cjs', cwd: string): Promise<string> {
   const outfile = `dist/${name}.one.${format === 'esm' ? 'mjs' : 'cjs'}`;
@@ -258,14 +304,22 @@ const workspace = mkdtempSync(join(tmpdir(), 'check-package-'));
 try {
   await using redis = await acquireRedis();
   console.log(`Redis for these checks: ${redis.origin}`);
-  const tarball = await pack(workspace);
-  await check('publint finds nothing to complain about', () => run(bin('publint'), [tarball, '--strict']));
-  await check('attw resolves the right types of every entry point in every resolution, node10 included', () =>
-    run(bin('attw'), [tarball, '--profile', 'strict']),
-  );
+  const tarballs: Tarballs = {
+    library: await pack(workspace, '.'),
+    console: await pack(workspace, 'packages/console'),
+  };
+  for (const [name, tarball] of Object.entries(tarballs)) {
+    await check(`${name}: publint finds nothing to complain about`, () => run(bin('publint'), [tarball, '--strict']));
+    await check(
+      `${name}: attw resolves the right types of every entry point in every resolution, node10 included`,
+      () => run(bin('attw'), [tarball, '--profile', 'strict']),
+    );
+  }
   for (const [index, app] of APPS.entries()) {
     const cwd = join(workspace, `app-${index}`);
-    await check(`${app.title}: installs and compiles`, () => install(app, cwd, tarball));
+    await check(`${app.title}: installs and compiles`, () => install(app, cwd, tarballs));
+    const { page } = app;
+    if (page) await check(`${app.title}: the files of ${page} compile`, () => compilePage(page, cwd));
     for (const program of app.programs) {
       await check(`${app.title}: ${program.title}`, () => runProgram(program, cwd, redis.url));
     }

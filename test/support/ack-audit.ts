@@ -57,14 +57,21 @@ export class AckAudit {
   }
 
   /** Stops the load and asserts that no message is lost and that exactly the kept messages are pending. */
-  async settle(load: Load): Promise<Omit<Counts, 'faults'>> {
+  async expectSettled(load: Load): Promise<Omit<Counts, 'faults'>> {
     await load.stop();
     const { lost } = await this.ledger.settled();
-    expect(lost).toEqual([]);
-    expect(this.ledger.failures.size).toBe(0);
+    expectAllHandled(this.ledger, lost);
     await until('all acks have arrived', async () => (await this.pendingIds()).length <= this.kept.size);
-    expect(new Set(await this.pendingIds())).toEqual(this.kept);
+    expectSame(new Set(await this.pendingIds()), this.kept);
     const { confirmed, handled, repeated } = this.ledger;
     return { sends: confirmed, handled, duplicates: repeated, lost: lost.length };
   }
+}
+
+function expectAllHandled({ failures }: Ledger, lost: readonly string[]): void {
+  expect({ lost, failures: failures.size }).toEqual({ lost: [], failures: 0 });
+}
+
+function expectSame(pending: ReadonlySet<string>, kept: ReadonlySet<string>): void {
+  expect(pending).toEqual(kept);
 }

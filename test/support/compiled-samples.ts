@@ -6,7 +6,6 @@ import { afterAll, beforeAll } from '@jest/globals';
 import { transformFileSync } from '@swc/core';
 
 const ROOT = fileURLToPath(new URL('../..', import.meta.url));
-const FOLDERS = ['lib', 'sample', 'test/support'];
 
 /** As Jest compiles the tests. `npm run sample` compiles with the compiler of TypeScript, which takes twenty times as long. */
 const OPTIONS = {
@@ -26,11 +25,20 @@ const OPTIONS = {
  * @returns the folder, whose folder `sample` has the programs
  */
 export function useCompiledSamples(): string {
-  const folder = mkdtempSync(join(tmpdir(), 'samples-'));
+  return useCompiled('sample');
+}
+
+/** The same for the benchmarks, which are in the folder `bench`. */
+export function useCompiledBench(): string {
+  return useCompiled('bench');
+}
+
+function useCompiled(programs: string): string {
+  const folder = mkdtempSync(join(tmpdir(), `${programs}-`));
   beforeAll(() => {
     writeFileSync(join(folder, 'package.json'), JSON.stringify({ type: 'module' }));
     symlinkSync(join(ROOT, 'node_modules'), join(folder, 'node_modules'));
-    for (const name of FOLDERS) compile(join(ROOT, name), join(folder, name));
+    for (const name of ['lib', programs, 'test/support']) compile(join(ROOT, name), join(folder, name));
   });
   afterAll(() => rmSync(folder, { recursive: true, force: true }));
   return folder;

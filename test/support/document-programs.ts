@@ -40,32 +40,42 @@ export function programsOf(document: string): DocumentProgram[] {
   }));
 }
 
+/** Makes one module of a program in a document; below its folder there must be the packages that it imports. */
+export async function bundleProgram({ title, code }: Pick<DocumentProgram, 'title' | 'code'>, outfile: string) {
+  await build({
+    stdin: { contents: code, sourcefile: title, loader: 'ts', resolveDir: ROOT },
+    outfile,
+    bundle: true,
+    alias: PACKAGE,
+    packages: 'external',
+    platform: 'node',
+    format: 'esm',
+    target: 'es2022',
+    tsconfigRaw: { compilerOptions: { experimentalDecorators: true } },
+    logLevel: 'silent',
+  });
+}
+
+/** A folder for the modules of documents, with the packages of this repository; it is removed after the tests. */
+export function useProgramFolder(): string {
+  const folder = mkdtempSync(join(tmpdir(), 'document-'));
+  symlinkSync(join(ROOT, 'node_modules'), join(folder, 'node_modules'));
+  writeFileSync(join(folder, 'package.json'), JSON.stringify({ type: 'module' }));
+  afterAll(() => rmSync(folder, { recursive: true, force: true }));
+  return folder;
+}
+
 /**
  * Returns a function that runs a program in a child process, which must end by itself; resolves with the program's
  * output.
  */
 export function useDocumentPrograms(): (program: DocumentProgram, env: NodeJS.ProcessEnv) => Promise<string> {
-  const folder = mkdtempSync(join(tmpdir(), 'document-'));
-  symlinkSync(join(ROOT, 'node_modules'), join(folder, 'node_modules'));
-  writeFileSync(join(folder, 'package.json'), JSON.stringify({ type: 'module' }));
+  const folder = useProgramFolder();
   let count = 0;
 
-  afterAll(() => rmSync(folder, { recursive: true, force: true }));
-
-  return async ({ title, code }, env) => {
+  return async (program, env) => {
     const outfile = join(folder, `${count++}.js`);
-    await build({
-      stdin: { contents: code, sourcefile: title, loader: 'ts', resolveDir: ROOT },
-      outfile,
-      bundle: true,
-      alias: PACKAGE,
-      packages: 'external',
-      platform: 'node',
-      format: 'esm',
-      target: 'es2022',
-      tsconfigRaw: { compilerOptions: { experimentalDecorators: true } },
-      logLevel: 'silent',
-    });
+    await bundleProgram(program, outfile);
     try {
       const options = { env: { ...process.env, ...env }, timeout: LIMIT };
       return (await promisify(execFile)(process.execPath, [outfile], options)).stdout;

@@ -1,4 +1,4 @@
-import { readFileSync, readdirSync } from 'node:fs';
+import { existsSync, readFileSync, readdirSync } from 'node:fs';
 import { dirname, join, relative, resolve } from 'node:path';
 import ts from 'typescript';
 
@@ -42,9 +42,7 @@ const SHARED = new Set(['constants.ts', 'errors.ts']);
 /** The imports between the files of a folder, as paths inside the folder. */
 export function importGraph(root: string): ImportGraph {
   return readImports(root, (file, specifier) =>
-    specifier.startsWith('.')
-      ? relative(root, resolve(dirname(join(root, file)), specifier.replace(/\.js$/, '.ts')))
-      : undefined,
+    specifier.startsWith('.') ? relative(root, sourceOf(resolve(dirname(join(root, file)), specifier))) : undefined,
   );
 }
 
@@ -110,6 +108,12 @@ export function importCycles(graph: ImportGraph): string[] {
   return cycles;
 }
 
+/** A file as it is imported, by its name in the sources. */
+function sourceOf(file: string): string {
+  const names = ['.ts', '.tsx'].map((extension) => file.replace(/\.js$/, extension));
+  return names.find((name) => existsSync(name)) ?? file;
+}
+
 function importsWhere(graph: ImportGraph, matches: (from: string, to: string) => boolean): string[] {
   return [...graph].flatMap(([from, imports]) =>
     imports.filter((to) => matches(from, to)).map((to) => `${from} -> ${to}`),
@@ -117,7 +121,7 @@ function importsWhere(graph: ImportGraph, matches: (from: string, to: string) =>
 }
 
 function readImports(root: string, name: (file: string, specifier: string) => string | undefined): ImportGraph {
-  const files = readdirSync(root, { recursive: true, encoding: 'utf8' }).filter((file) => file.endsWith('.ts'));
+  const files = readdirSync(root, { recursive: true, encoding: 'utf8' }).filter((file) => file.match(/\.tsx?$/));
   return new Map(
     files.map((file) => {
       const { importedFiles } = ts.preProcessFile(readFileSync(join(root, file), 'utf8'));

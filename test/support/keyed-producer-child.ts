@@ -6,7 +6,7 @@ import type { KeyedProducerInput, KeyedProducerLine } from './keyed-producer.js'
 const input = JSON.parse(process.argv[2] as string) as KeyedProducerInput;
 
 /** Milliseconds between two rounds. */
-const ROUND = 20;
+const ROUND = 50;
 /** Rounds in flight. */
 const DEPTH = 4;
 

@@ -73,18 +73,32 @@ export async function readRecord(recorder: Redis): Promise<RecordOfAll> {
   return { handled, disorder };
 }
 
-/** Of messages `<key>:<number>`: how many of each key were handled, and first handlings that did not follow the number before. */
-export async function readKeys(
-  recorder: Redis,
-): Promise<{ counts: ReadonlyMap<string, number>; disorder: readonly string[] }> {
-  const counts = new Map<string, number>();
-  const disorder: string[] = [];
-  for (const line of await recorder.lrange('handled', 0, -1)) {
-    const { member, shardId, id, text } = JSON.parse(line) as Recorded;
-    const [key = '', number] = text.split(':');
-    const expected = counts.get(key) ?? 0;
-    if (Number(number) === expected) counts.set(key, expected + 1);
-    else if (Number(number) > expected) disorder.push(`${member}: ${text} in place of ${expected}, ${shardId}/${id}`);
+/** What the central recorder has seen of messages `<key>:<number>`. */
+export class KeyRecord {
+  /** How many messages of each key were handled. */
+  readonly counts = new Map<string, number>();
+  /** First handlings that did not follow the number before. */
+  readonly disorder: string[] = [];
+  readonly #recorder: Redis;
+  #lines = 0;
+
+  constructor(recorder: Redis) {
+    this.#recorder = recorder;
   }
-  return { counts, disorder };
+
+  /** Counts what was recorded since the last call. */
+  async update(): Promise<void> {
+    const lines = await this.#recorder.lrange('handled', this.#lines, -1);
+    this.#lines += lines.length;
+    for (const line of lines) this.#count(JSON.parse(line) as Recorded);
+  }
+
+  #count({ member, shardId, id, text }: Recorded): void {
+    const [key = '', number] = text.split(':');
+    const expected = this.counts.get(key) ?? 0;
+    if (Number(number) === expected) this.counts.set(key, expected + 1);
+    else if (Number(number) > expected) {
+      this.disorder.push(`${member}: ${text} in place of ${expected}, ${shardId}/${id}`);
+    }
+  }
 }

@@ -27,6 +27,8 @@ type SlotRange = [first: number, last: number, master: [host: string, port: numb
 
 /** The offset of the cluster bus port from the client port; Redis 6.0 cannot change it. */
 const BUS_OFFSET = 10_000;
+/** An election in which no majority votes in time is repeated, several times on a busy machine. */
+const ELECTION_LIMIT = 60_000;
 const MASTERS = 3;
 const SLOTS = 16_384;
 
@@ -102,8 +104,18 @@ export class RedisCluster {
       owners = new Set(await Promise.all(witnesses.map((node) => ownerOf(slot, node))));
       return owners.size === 1 && !owners.has(master.id);
     };
-    await until('a replica has taken over', isReplaced, 15_000);
+    await until('a replica has taken over', isReplaced, ELECTION_LIMIT);
     return witnesses.find(({ id }) => owners.has(id)) as ClusterNode;
+  }
+
+  /** Waits until all nodes name the same master for a key: they learn of a move, or of a new master, one after the other. */
+  async untilAgreed(key: string): Promise<void> {
+    const slot = await this.#slotOf(key);
+    const isAgreed = async (): Promise<boolean> => {
+      const owners = await Promise.all(this.nodes.map((node) => ownerOf(slot, node)));
+      return new Set(owners).size === 1;
+    };
+    await until(`all nodes name the same master for '${key}'`, isAgreed, ELECTION_LIMIT);
   }
 
   /** Key names whose slots are on the first, second, third, first … master in turn. */
@@ -275,3 +287,13 @@ export async function isServing(admin: Redis): Promise<boolean> {
   const info = String(await admin.cluster('INFO'));
   return /cluster_state:ok/.test(info) && info.includes(`cluster_slots_ok:${SLOTS}`);
 }
+
+/** How a node goes away, and how it comes back. */
+export const OUTAGES = [
+  ['is killed', ({ server }: ClusterNode) => server.kill(), ({ server }: ClusterNode) => server.restart()],
+  [
+    'is suspended',
+    async ({ server }: ClusterNode) => server.pause(),
+    async ({ server }: ClusterNode) => server.resume(),
+  ],
+] as const;

@@ -14,3 +14,16 @@ export async function until(
     await pause(POLL_INTERVAL);
   }
 }
+
+/** Fails with the description if the condition does not hold at each look within the time: for what must not happen. */
+export async function stays(
+  description: string,
+  condition: () => boolean | Promise<boolean>,
+  time = 300,
+): Promise<void> {
+  const end = Date.now() + time;
+  for (let now = Date.now(); now < end; now = Date.now()) {
+    if (!(await condition())) throw new Error(`it did not stay so that ${description}`);
+    await pause(POLL_INTERVAL);
+  }
+}

@@ -4,13 +4,19 @@ import { fileURLToPath } from 'node:url';
 import { describe, expect, it } from '@jest/globals';
 import ts from 'typescript';
 
+import { contentsOf } from '../../docs/.vitepress/contents.js';
+import { slug } from '../../docs/.vitepress/slug.js';
+import { DEFAULTS } from '../../lib/engine/options/options.js';
+import { SERVER_DEFAULTS } from '../../lib/nest/redis-streams.options.js';
+
 const ROOT = join(dirname(fileURLToPath(import.meta.url)), '..', '..');
 const DOCUMENTS = ['README.md', ...readdirSync(join(ROOT, 'docs')).map((name) => `docs/${name}`)].filter((name) =>
   name.endsWith('.md'),
 );
 const PUBLIC_API = join(ROOT, 'lib/index.ts');
+const CONSOLE_API = join(ROOT, 'packages/console/src/index.ts');
 /** Entry points whose options are in tables, too. */
-const ENTRY_POINTS = [PUBLIC_API, join(ROOT, 'lib/prometheus.ts')];
+const ENTRY_POINTS = [PUBLIC_API, join(ROOT, 'lib/prometheus.ts'), CONSOLE_API];
 
 /** A code block, at the line of its document where it begins. */
 interface Snippet {
@@ -44,6 +50,8 @@ function compile(files: readonly Snippet[]): ts.Program {
     'nestjs-redis-streams/terminus': [join(ROOT, 'lib/terminus.ts')],
     'nestjs-redis-streams/opentelemetry': [join(ROOT, 'lib/opentelemetry.ts')],
     'nestjs-redis-streams/testing': [join(ROOT, 'lib/testing.ts')],
+    'nestjs-redis-streams-console': [CONSOLE_API],
+    '@nestjs/bullmq': [join(ROOT, 'test/types/nestjs-bullmq.d.ts')],
   };
   const host = ts.createCompilerHost({ ...options, paths });
   const inMemory = new Map(files.map(({ file, text }) => [file, text]));
@@ -84,6 +92,18 @@ describe('code in the documents', () => {
   });
 });
 
+/** Its tables have the defaults of a server or client where these differ from those of the engine. */
+const OF_TRANSPORT = new Set(['RedisStreamsCommonOptions', 'ServerRedisStreamsOptions', 'ClientRedisStreamsOptions']);
+
+/** A default that is one value, `16` or `` `rolling` ``, and no words about several. */
+function isPlain(text: string): boolean {
+  return /^(?:`[\w:-]+`|[\d,]+)$/.test(text);
+}
+
+function plain(text: string): string {
+  return text.replaceAll(/[`,]/g, '');
+}
+
 describe('tables of options', () => {
   const marker = /<!-- options: (\w+)(?: without (\w+))? -->\n\n((?:\|.*\n)+)/g;
   const tables = DOCUMENTS.flatMap((document) =>
@@ -97,18 +117,76 @@ describe('tables of options', () => {
 
     expect(new Set(documented)).toEqual(new Set(expected));
   });
+
+  it('name the defaults that the code has', () => {
+    const { streamer, producer, consumer } = DEFAULTS;
+    const engine = { ...streamer, ...producer, ...consumer };
+    // `undefined` where the code has no default, and the modes of the transport choose one.
+    const transport = { ...engine, ...SERVER_DEFAULTS, autoStreamReset: undefined };
+    const wrong = DOCUMENTS.flatMap((document) =>
+      [...read(document).matchAll(marker)].flatMap(([, name = '', , table = '']) => {
+        const defaults: Readonly<Record<string, unknown>> = OF_TRANSPORT.has(name) ? transport : engine;
+        return [...table.matchAll(/^\| `(\w+)` *\| ([^|]*?) *\|/gm)]
+          .filter(([, option = '', text = '']) => isPlain(text) && defaults[option] !== undefined)
+          .map(([, option = '', text = '']) => ({ option, documented: plain(text), coded: String(defaults[option]) }))
+          .filter(({ documented, coded }) => documented !== coded);
+      }),
+    );
+
+    expect(wrong).toEqual([]);
+  });
+});
+
+describe('docs/README.md', () => {
+  it('lists every page, and no other', () => {
+    expect(contentsOf(join(ROOT, 'docs'))).not.toEqual([]);
+  });
+});
+
+describe('each page', () => {
+  it.each(DOCUMENTS.filter((name) => !name.endsWith('README.md')))(
+    '%s begins with when to use it, and what it gives',
+    (document) => {
+      expect(read(document)).toMatch(/^# .+\n\n_Use this when_ [^]+?\n\n_You get_ /);
+    },
+  );
 });
 
 describe('paths in the documents', () => {
-  const links = DOCUMENTS.flatMap((document) =>
-    [...read(document).matchAll(/\]\((?!https?:|#)([^)#\s]+)/g)].map(([, target = '']) => ({
-      document,
-      target: relative(ROOT, join(ROOT, dirname(document), target)),
-    })),
-  );
+  const repository = /https:\/\/github\.com\/nestjs-redis-streams\/nestjs-redis-streams\/blob\/main\/([^)#\s]+)/g;
+  // A call in a program, such as `handlers[stream](payload)`, is no link.
+  const withoutCode = (document: string): string => read(document).replace(/^```.*?^```$/gms, '');
+  const links = DOCUMENTS.flatMap((document) => {
+    const text = withoutCode(document);
+    const relatives = Array.from(text.matchAll(/\]\((?!https?:|#)([^)#\s]+)/g), ([, target = '']) =>
+      relative(ROOT, join(ROOT, dirname(document), target)),
+    );
+    const absolutes = Array.from(text.matchAll(repository), ([, target = '']) => target);
+    return [...relatives, ...absolutes].map((target) => ({ document, target }));
+  });
+
+  it('of README.md are absolute, because npm shows it too', () => {
+    expect(read('README.md')).not.toMatch(/\]\((?!https?:|#)|^\[[\w-]+\]:(?!\s+https:)/m);
+  });
+
+  it('of README.md by name are all defined, and used', () => {
+    const text = read('README.md');
+    const defined = new Set(Array.from(text.matchAll(/^\[([\w-]+)\]:\s/gm), ([, name = '']) => name));
+    const used = new Set(Array.from(text.matchAll(/\]\[([\w-]+)\]/g), ([, name = '']) => name));
+    expect(used).toEqual(defined);
+  });
 
   it.each(links)('$document links to $target, which exists', ({ target }) => {
     expect(ts.sys.fileExists(join(ROOT, target)) || ts.sys.directoryExists(join(ROOT, target))).toBe(true);
+  });
+
+  it.each(DOCUMENTS)('%s links only to headings that exist', (document) => {
+    const anchorsOf = (page: string): string[] =>
+      Array.from(withoutCode(page).matchAll(/^#+ (.*)$/gm), ([, heading = '']) => slug(heading));
+    const targets = [...withoutCode(document).matchAll(/\]\((?!https?:)([^)#\s]*)#([\w-]+)\)/g)].map(
+      ([, page = '', anchor = '']) => ({ page: page === '' ? document : join(dirname(document), page), anchor }),
+    );
+    expect(targets.filter(({ page, anchor }) => !anchorsOf(page).includes(anchor))).toEqual([]);
   });
 
   it.each(DOCUMENTS)('%s names only files of lib/ that exist', (document) => {
@@ -117,15 +195,16 @@ describe('paths in the documents', () => {
   });
 });
 
+/** The tests to which a text links, each by its file and its title. */
+const testsOf = (text: string): Array<{ file: string; title: string }> =>
+  Array.from(text.matchAll(/\]\(\.\.\/(test\/\S+) ["'](.*?)["']\)/g), ([, file = '', title = '']) => ({ file, title }));
 const testsIn = (document: string): Array<{ document: string; file: string; title: string }> =>
-  [...read(document).matchAll(/\]\(\.\.\/(test\/\S+) ["'](.*?)["']\)/g)].map(([, file = '', title = '']) => {
-    return { document, file, title };
-  });
+  testsOf(read(document)).map((test) => ({ document, ...test }));
 
 describe('the guarantees, and what holds beside sea-streamer,', () => {
   const named = testsIn('docs/guarantees.md');
 
-  it.each([...named, ...testsIn('docs/reference.md')])(
+  it.each([...named, ...testsIn('docs/sea-streamer.md')])(
     "have the test '$title' in $file ($document)",
     ({ file, title }) => {
       expect(read(file)).toContain(title);
@@ -133,24 +212,27 @@ describe('the guarantees, and what holds beside sea-streamer,', () => {
   );
 
   it('have a test each', () => {
-    const rows = [...read('docs/guarantees.md').matchAll(/^\| (?!\*\*|guarantee)(.*?) \| (.*?)\|$/gms)];
-    expect(named.length).toBeGreaterThan(30);
-    expect(rows.filter(([, , cell = '']) => cell.trim() === '')).toEqual([]);
+    const [, list = ''] = read('docs/guarantees.md').split('\n## How it is proven\n');
+    const guarantees = list.split(/^- /m).slice(1);
+    expect(guarantees.length).toBeGreaterThan(100);
+    expect(guarantees.filter((guarantee) => testsOf(guarantee).length === 0)).toEqual([]);
   });
 });
 
 describe('docs/architecture.md', () => {
   const text = read('docs/architecture.md');
-  const sources = readdirSync(join(ROOT, 'lib'), { recursive: true, encoding: 'utf8' }).filter((name) =>
-    name.endsWith('.ts'),
+  const sources = ['lib', 'packages/console/src'].flatMap((folder) =>
+    readdirSync(join(ROOT, folder), { recursive: true, encoding: 'utf8' })
+      .filter((name) => name.endsWith('.ts'))
+      .map((name) => `${folder}/${name}`),
   );
-  const code = sources.map((name) => read(`lib/${name}`)).join('\n');
+  const code = sources.map(read).join('\n');
   const quoted = [...new Set(Array.from(text.matchAll(/`([^`\n]+)`/g), ([, word = '']) => word))];
 
   it('names files that exist', () => {
     const files = quoted.filter((word) => /^[\w./-]+\.(?:ts|js)$/.test(word));
     const isThere = (file: string): boolean =>
-      existsSync(join(ROOT, file)) || sources.some((source) => `/${source}`.endsWith(`/${file}`));
+      existsSync(join(ROOT, file)) || sources.some((source) => source.endsWith(`/${file}`));
     expect(files).toContain('take-over.ts');
     expect(files.filter((file) => !isThere(file))).toEqual([]);
   });

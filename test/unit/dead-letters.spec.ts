@@ -55,7 +55,7 @@ it('a filter that matches few of 100,000 dead letters reads them in pages of lim
   expect(Math.max(...letters.counts)).toBeLessThanOrEqual(250);
 });
 
-it('a page that is full ends the reading', async () => {
+it('reading dead letters ends with a full page', async () => {
   const letters = new Letters(100_000, 100);
 
   expect(await letters.list({ count: 10 })).toHaveLength(10);

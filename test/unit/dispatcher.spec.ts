@@ -18,7 +18,7 @@ class FakeSession {
   readonly buffer: { readonly size: number; readonly isStarved: boolean };
   readonly acknowledger = { acknowledge: nothing };
   readonly handOutTo = nothing;
-  readonly handled = nothing;
+  readonly releasePlaces = nothing;
   readonly stopReading = async (): Promise<void> => undefined;
   readonly giveBack = async (): Promise<void> => undefined;
 

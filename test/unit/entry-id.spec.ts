@@ -37,7 +37,7 @@ describe('entry ids', () => {
     '1e3',
     `${MAX + 1n}-0`,
     `0-${MAX + 1n}`,
-  ])('%j is none', (text) => {
+  ])('%j is not an entry id', (text) => {
     expect(isEntryId(text)).toBe(false);
   });
 
@@ -64,7 +64,7 @@ describe('entry ids', () => {
     }
   });
 
-  it('are made of a sequence again', () => {
+  it('can be made from a sequence', () => {
     const ids = ['0-0', '1-2', '1700000000123-65535', `${2n ** 48n - 1n}-65535`];
     for (const id of ids) expect(entryId.fromSequence(entryId.toSequence(id))).toBe(id);
     for (const wrong of [-1n, 2n ** 80n, 5, '5', undefined]) {
@@ -77,7 +77,33 @@ describe('entry ids', () => {
     );
   });
 
-  it('tell their time', () => {
+  it('have an order and neighbours, except at the ends', () => {
+    expect(entryId.compare('1-2', '1-10')).toBeLessThan(0);
+    expect(entryId.compare('10-0', '9-5')).toBeGreaterThan(0);
+    expect(entryId.compare('5', '5-0')).toBe(0);
+    expect([entryId.next('1-2'), entryId.next(`1-${MAX}`), entryId.next(`${MAX}-${MAX}`)]).toEqual([
+      '1-3',
+      '2-0',
+      undefined,
+    ]);
+    expect([entryId.previous('1-2'), entryId.previous('2-0'), entryId.previous('0-0')]).toEqual([
+      '1-1',
+      `1-${MAX}`,
+      undefined,
+    ]);
+    expect(['1-2', '1', '-', '+', `${MAX}0-0`, ''].map(entryId.isValid)).toEqual([
+      true,
+      true,
+      false,
+      false,
+      false,
+      false,
+    ]);
+    for (const use of [entryId.next, entryId.previous, (id: string) => entryId.compare(id, '1-0')])
+      expect(() => use('$')).toThrow(expect.objectContaining({ code: 'ERR_INVALID_OPTION' }));
+  });
+
+  it('have a time', () => {
     expect(entryIdTime('1700000000123-7')).toBe(1_700_000_000_123);
     expect(entryIdTime('1700000000123999999-7')).toBe(1_700_000_000_123);
     // No time in either unit: more milliseconds than a Date takes, more nanoseconds than programs count.
@@ -90,7 +116,7 @@ describe('entry ids', () => {
     expect(timeInIds(0, 'ns')).toBe('0');
   });
 
-  it('show what their times are counted in', () => {
+  it('reveal the unit of their times', () => {
     expect(['0-0', '0-1', '1700000000123-0', `${2n ** 48n - 1n}-0`].map(timestampFormatOf)).toEqual(
       Array(4).fill('ms'),
     );

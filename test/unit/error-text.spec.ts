@@ -2,6 +2,7 @@ import { inspect } from 'node:util';
 import { describe, expect, it } from '@jest/globals';
 import { BadRequestException, HttpException } from '@nestjs/common';
 import { RpcException } from '@nestjs/microservices';
+import { TimeoutError } from 'rxjs';
 
 import { errorText, errorTextWithStack, withoutSecrets } from '../../lib/shared/error-text.js';
 
@@ -75,6 +76,18 @@ describe('the text of an error', () => {
     expect(errorText(new AggregateError([new Error('same'), new Error('same')]))).toBe('same');
   });
 
+  // As of rxjs and of compilers to ES5: made by a function whose prototype is that of Error.
+  it('is the message of an error that no class made, and its stack', () => {
+    const thrown = new TimeoutError();
+    expect(errorText(thrown)).toBe('Timeout has occurred');
+    expect(errorTextWithStack(thrown)).toContain('Timeout has occurred');
+    expect(errorTextWithStack(thrown)).not.toContain('{');
+    expect(withoutSecrets(Object.assign(new TimeoutError(), { url: SECRET }))).toMatchObject({
+      name: 'TimeoutError',
+      message: 'Timeout has occurred',
+    });
+  });
+
   it.each([
     ['an Error with a code', Object.assign(new Error(''), { code: 'EPIPE' }), 'EPIPE'],
     ['an Error', new TypeError(''), 'TypeError'],
@@ -112,7 +125,7 @@ describe('the text of an exception of Nest', () => {
       'Rpc Exception: name must be a string; address.city must be a string; address.city is too long',
     ],
     ['with the issues of a schema', new BadRequestException(ofSchema), 'Validation failed: items.0: Required'],
-  ])('%s says what was wrong', (_, error, text) => {
+  ])('%s names what was wrong', (_, error, text) => {
     expect(errorText(error)).toBe(text);
     expect(errorTextWithStack(error)).toContain(text);
     expect(errorTextWithStack(error)).toContain('at ');

@@ -5,7 +5,7 @@ import { InvalidOptionError, RedisStreamsError } from '../../lib/errors.js';
 
 const read = (path: string): string => readFileSync(fileURLToPath(new URL(`../../${path}`, import.meta.url)), 'utf8');
 
-const SOURCE = read('lib/shared/errors.ts') + read('lib/errors.ts');
+const SOURCE = ['lib/shared/errors.ts', 'lib/errors.ts', 'lib/shared/consumer-errors.ts'].map(read).join('');
 
 interface Row {
   readonly name: string;

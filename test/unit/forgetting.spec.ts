@@ -3,16 +3,23 @@ import { setFlagsFromString } from 'node:v8';
 import { setImmediate as turn } from 'node:timers/promises';
 import { describe, expect, it } from '@jest/globals';
 
-import { Partition, PartitionSet } from '../../lib/engine/consuming/partition.js';
+import type { ConsumerSession } from '../../lib/engine/consuming/consumer-session.js';
+import { Partition, PartitionSet, partitionOf } from '../../lib/engine/consuming/partition.js';
 import { MessageWithoutReceipt } from '../../lib/engine/messages/outgoing-message.js';
+import { StreamMessage } from '../../lib/engine/messages/stream-message.js';
+import { DEFAULTS } from '../../lib/engine/options/options.js';
 import { KeyHashSharder, RoundRobinSharder } from '../../lib/engine/producing/sharder.js';
 import { WritePipeline } from '../../lib/engine/producing/write-pipeline.js';
+import { Dispatcher } from '../../lib/engine/settling/dispatcher.js';
+import { ConnectionError } from '../../lib/errors.js';
 import type { WriteBatch } from '../../lib/redis/commands/stream-commands.js';
 import { onceAborted } from '../../lib/shared/abort-listeners.js';
+import { until } from '../support/until.js';
 
 setFlagsFromString('--expose_gc');
 const collectGarbage = runInNewContext('gc') as () => void;
 
+const nothing = (): void => undefined;
 const MIB = 1024 * 1024;
 
 /** What remains in memory of some work, in MiB. */
@@ -79,6 +86,52 @@ describe('what is kept by the names of streams is bounded:', () => {
     }
     expect(partitions.owning).toHaveLength(1);
   });
+});
+
+it('a dispatcher forgets a partition whose shard is lost while the delivery of a suspect cannot be counted', async () => {
+  let counted = 0;
+  const session = {
+    environment: { suspectTurn: { enter: () => ({ begin: nothing, end: nothing }), forget: nothing } },
+    maxHandlerTime: Infinity,
+    buffer: { size: 0, isStarved: false, release: nothing, occupy: nothing },
+    acknowledger: {
+      countStart: () => {
+        counted += 1;
+        return Promise.reject(new ConnectionError('an outage'));
+      },
+    },
+    handOutTo: nothing,
+    handled: nothing,
+    stopReading: () => Promise.resolve(),
+    giveBack: () => Promise.resolve(),
+    handOut: (): StreamMessage | undefined => undefined,
+  };
+  const dispatcher = new Dispatcher({
+    session: session as unknown as ConsumerSession,
+    concurrency: 2,
+    deliver: () => Promise.resolve(),
+    storeDeadLetter: () => Promise.resolve(),
+    onError: nothing,
+  });
+  const lost = await (async (): Promise<WeakRef<Partition>> => {
+    const partition = new Partition('s', 0, 's');
+    const messages = [
+      StreamMessage.create(partition, { id: '1-0', fields: [], deliveryCount: 2, isSuspect: true }, DEFAULTS.streamer),
+    ];
+    session.handOut = () => messages.shift();
+    dispatcher.onArrival();
+    await until('it was tried to count it', () => counted === 1 && dispatcher.running === 0);
+    const { length } = dispatcher.withdraw((message) => partitionOf(message) === partition);
+    expect(length).toBe(1);
+    return new WeakRef(partition);
+  })();
+  session.handOut = () => undefined;
+  await until('the partition is forgotten', () => {
+    collectGarbage();
+    return lost.deref() === undefined;
+  });
+  expect(counted).toBe(1);
+  await dispatcher.close(0);
 });
 
 describe('waits for one signal', () => {

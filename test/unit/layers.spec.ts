@@ -11,8 +11,10 @@ import {
   reachableFrom,
   upwardImports,
 } from '../support/import-graph.js';
+import type { ImportGraph } from '../support/import-graph.js';
 
 const lib = fileURLToPath(new URL('../../lib', import.meta.url));
+const consolePackage = fileURLToPath(new URL('../../packages/console', import.meta.url));
 
 const MAX_LINES = 500;
 /** A file below this with one importer is a fragment of that importer. */
@@ -28,8 +30,16 @@ const SMALL_BY_DESIGN = [
   'redis/commands/redis-stream-commands.ts',
 ];
 
-const read = (file: string): string => readFileSync(`${lib}/${file}`, 'utf8');
-const lineCount = (file: string): number => read(file).trimEnd().split('\n').length;
+/** The same in the console: a guard, and the log that the controllers share. */
+const SMALL_IN_CONSOLE = ['security/change-log.ts', 'security/read-only.guard.ts'];
+
+const read = (file: string, root = lib): string => readFileSync(`${root}/${file}`, 'utf8');
+const lineCount = (file: string, root = lib): number => read(file, root).trimEnd().split('\n').length;
+
+/** Files below {@link MIN_LINES} that one other file imports. */
+function fragmentsOf(graph: ImportGraph, root: string): string[] {
+  return [...graph.keys()].filter((file) => lineCount(file, root) < MIN_LINES && importersOf(graph, file).length === 1);
+}
 
 describe('lib/', () => {
   const graph = importGraph(lib);
@@ -112,12 +122,60 @@ describe('lib/', () => {
   });
 
   it(`has no file under ${MIN_LINES} lines that one other file imports`, () => {
-    const isFragment = (file: string): boolean =>
-      lineCount(file) < MIN_LINES &&
-      importersOf(graph, file).length === 1 &&
-      !file.startsWith('redis/scripts/') &&
-      layerOf(file) !== 'entry';
-    expect(files.filter((file) => isFragment(file) && !SMALL_BY_DESIGN.includes(file))).toEqual([]);
+    const isByDesign = (file: string): boolean =>
+      SMALL_BY_DESIGN.includes(file) || file.startsWith('redis/scripts/') || layerOf(file) === 'entry';
+    expect(fragmentsOf(graph, lib).filter((file) => !isByDesign(file))).toEqual([]);
+  });
+});
+
+describe('packages/console/', () => {
+  const [server, pages] = [`${consolePackage}/src`, `${consolePackage}/web`];
+  const graphs = new Map([server, pages].map((root) => [root, importGraph(root)]));
+  const [ofServer, ofPages] = [graphs.get(server) as ImportGraph, graphs.get(pages) as ImportGraph];
+  const folderOf = (file: string): string => file.slice(0, file.indexOf('/') + 1);
+
+  it('has no cycles of imports, not even of types', () => {
+    expect([...graphs.values()].flatMap(importCycles)).toEqual([]);
+  });
+
+  it('has pages that know of the server its API only, which imports nothing', () => {
+    const outside = [...ofPages.values()].flat().filter((file) => file.startsWith('../'));
+    expect([...new Set(outside)]).toEqual(['../src/api.ts']);
+    expect(ofServer.get('api.ts')).toEqual([]);
+    expect(packageImports(server).get('api.ts')).toEqual([]);
+  });
+
+  it('imports downwards only in its pages: shell, pages, ui, data', () => {
+    const order = ['data/', 'ui/', 'pages/', 'shell/'];
+    const upward = [...ofPages].flatMap(([from, imports]) =>
+      imports
+        .filter((to) => folderOf(from) !== '' && order.indexOf(folderOf(to)) > order.indexOf(folderOf(from)))
+        .map((to) => `${from} -> ${to}`),
+    );
+    expect(ofPages.get('shell/app.tsx')).toContain('pages/stream.tsx');
+    expect(upward).toEqual([]);
+  });
+
+  it('has parts of the server that do not know each other, beside messages/ and security/', () => {
+    const shared = ['', 'messages/', 'security/'];
+    const crossed = [...ofServer].flatMap(([from, imports]) =>
+      imports
+        .filter((to) => folderOf(from) !== '' && folderOf(to) !== folderOf(from) && !shared.includes(folderOf(to)))
+        .map((to) => `${from} -> ${to}`),
+    );
+    // The folder of the built pages and the version are named by a file of the package.
+    const packageFiles = '../package-files.cjs';
+    expect(crossed.toSorted()).toEqual([
+      `live/live.controller.ts -> ${packageFiles}`,
+      `pages/pages.controller.ts -> ${packageFiles}`,
+    ]);
+  });
+
+  it(`has no file over ${MAX_LINES} lines, and none under ${MIN_LINES} that one other file imports`, () => {
+    const files = [...graphs].flatMap(([root, graph]) => [...graph.keys()].map((file) => ({ root, file })));
+    expect(files.filter(({ root, file }) => lineCount(file, root) > MAX_LINES)).toEqual([]);
+    const fragments = [...graphs].flatMap(([root, graph]) => fragmentsOf(graph, root));
+    expect(fragments.sort()).toEqual(SMALL_IN_CONSOLE);
   });
 });
 

@@ -7,7 +7,7 @@ const isSettled = async (promise: Promise<unknown>): Promise<boolean> => {
 };
 
 describe('message buffer', () => {
-  it('is first in, first out', () => {
+  it('returns messages in the order in which they came', () => {
     const buffer = new MessageBuffer<number>(5_000, 10);
     const taken: Array<number | undefined> = [];
     for (let index = 0; index < 3_000; index += 2) {
@@ -20,7 +20,7 @@ describe('message buffer', () => {
     expect(buffer.take()).toBeUndefined();
   });
 
-  it('has its free places as credit', () => {
+  it('has as much credit as free places', () => {
     const buffer = new MessageBuffer<number>(4, 2);
     buffer.push([1, 2, 3]);
     expect([buffer.size, buffer.credit]).toEqual([3, 1]);

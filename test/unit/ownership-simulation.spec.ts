@@ -1,6 +1,6 @@
 import { describe, expect, it } from '@jest/globals';
 import { SCENARIOS, simulateOwnership } from '../../bench/ownership/simulation.js';
-import { lookInterval, smallestShare, wantedShards } from '../../lib/engine/consuming/ownership/fair-share.js';
+import { leaseScanInterval, smallestShare, wantedShards } from '../../lib/engine/consuming/ownership/fair-share.js';
 
 describe('sharing shards without a coordinator, in virtual time', () => {
   it.each(SCENARIOS)('spreads 12 shards over 5 members evenly, with one owner of each: %s', async (scenario) => {
@@ -65,7 +65,7 @@ describe('the rule of the fair share', () => {
 
   it('the smallest share is rounded down, and looks are rarer the more leases and members there are', () => {
     expect(smallestShare(12, 5)).toBe(2);
-    expect(lookInterval(12, 5)).toBeLessThan(10);
-    expect(lookInterval(1_000, 1_000)).toBeGreaterThan(10_000);
+    expect(leaseScanInterval(12, 5)).toBeLessThan(10);
+    expect(leaseScanInterval(1_000, 1_000)).toBeGreaterThan(10_000);
   });
 });

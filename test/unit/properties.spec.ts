@@ -90,7 +90,7 @@ describe('replies', () => {
     );
   });
 
-  it('that are no list are nothing', () => {
+  it('that are not a list are read as an empty one', () => {
     const noList = fc.anything().filter((value) => !Array.isArray(value));
     fc.assert(
       fc.property(noList, (reply) => {
@@ -112,7 +112,7 @@ describe('replies', () => {
     );
   });
 
-  it('of claims put every entry in one place at most, and only those that are gone among the deleted', () => {
+  it('to claims have every entry in one place at most, and only missing ones among the deleted', () => {
     const outcome = fc.constantFrom('ours', 'taken', 'deleted', 'nil', 'without-fields');
     fc.assert(
       fc.property(fc.array(fc.tuple(entryId, outcome, fc.nat())), (claims) => {
@@ -143,7 +143,7 @@ describe('entry ids of 64 bits', () => {
     );
   });
 
-  it('are told apart from any other text', () => {
+  it('are distinguished from any other text', () => {
     fc.assert(
       fc.property(fc.oneof(fc.string(), fc.bigInt().map(String), fc.tuple(fc.bigInt(), fc.bigInt())), (value) => {
         const candidate = typeof value === 'string' ? value : value.join('-');
@@ -168,7 +168,7 @@ describe('entry ids of 64 bits', () => {
     );
   });
 
-  it('have one directly behind them, but for the last', () => {
+  it('have a next one, except the last', () => {
     fc.assert(
       fc.property(uint64, uint64, (milliseconds, counter) => {
         const next = nextEntryId(`${milliseconds}-${counter}`);
@@ -178,7 +178,7 @@ describe('entry ids of 64 bits', () => {
     );
   });
 
-  it('of one millisecond are none behind the last of it', () => {
+  it('of one millisecond are not greater than its last one', () => {
     fc.assert(
       fc.property(fc.maxSafeNat(), uint64, (milliseconds, counter) => {
         expect(
@@ -188,16 +188,22 @@ describe('entry ids of 64 bits', () => {
     );
   });
 
-  it('make a sequence that keeps their order, or refuse to', () => {
+  it('make a sequence that keeps their order, where it has room for both parts', () => {
+    const [milliseconds, counter] = [fc.bigInt(0n, 2n ** 48n - 1n), fc.bigInt(0n, 2n ** 16n - 1n)];
+    fc.assert(
+      fc.property(milliseconds, counter, (high, low) => {
+        const sequence = entryIdSequence(`${high}-${low}`);
+        expect([sequence >> 16n, sequence & 0xffffn]).toEqual([high, low]);
+      }),
+    );
+  });
+
+  it('make no sequence where it has no room for one of their parts', () => {
     fc.assert(
       fc.property(uint64, uint64, (milliseconds, counter) => {
+        fc.pre(milliseconds >= 2n ** 48n || counter >= 2n ** 16n);
         const id = `${milliseconds}-${counter}`;
-        if (milliseconds < 2n ** 48n && counter < 2n ** 16n) {
-          const sequence = entryIdSequence(id);
-          expect([sequence >> 16n, sequence & 0xffffn]).toEqual([milliseconds, counter]);
-        } else {
-          expect(() => entryIdSequence(id)).toThrow(expect.objectContaining({ code: 'ERR_SEQUENCE_OVERFLOW', id }));
-        }
+        expect(() => entryIdSequence(id)).toThrow(expect.objectContaining({ code: 'ERR_SEQUENCE_OVERFLOW', id }));
       }),
     );
   });
@@ -223,7 +229,7 @@ describe('messages', () => {
     expect([message.fields.size, Object.keys(message.headers), message.hasPayload]).toEqual([0, [], false]);
   });
 
-  it('bring back the payload and the headers that a producer was given', async () => {
+  it('have the payload and the headers that a producer was given', async () => {
     const sent: AppendRequest[] = [];
     const producer = StreamProducer.create('s', resolveProducerOptions({}), {
       onEnded: () => undefined,

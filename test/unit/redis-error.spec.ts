@@ -86,7 +86,7 @@ describe('what an error of Redis means', () => {
     });
   });
 
-  it('is transient when doing the same later can help', () => {
+  it('is transient when a later attempt can succeed', () => {
     expect(isTransient('connection') && isTransient('failover') && isTransient('retryable')).toBe(true);
     expect(isTransient('refused') || isTransient('permission') || isTransient('wrong-type')).toBe(false);
   });

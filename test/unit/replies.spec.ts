@@ -23,7 +23,7 @@ describe('replies of Redis', () => {
     expect(pagesOf(null, (key) => key)).toEqual([]);
   });
 
-  it('count deliveries where the server tells them, this one included', () => {
+  it('count deliveries, this one included, where the server reports them', () => {
     const entries = entriesOf([
       [b('1-0'), [], b('5000'), b('2')],
       [b('2-0'), [], 0, 0],
@@ -44,6 +44,7 @@ describe('replies of Redis', () => {
       length: 3,
       lastGeneratedId: '9-1',
     });
+    expect(parseStreamInfo([...info, 'entries-added', 7])).toMatchObject({ entriesAdded: 7 });
     expect(parseStreamInfo([...info, 'first-entry', ['2-0', []], 'last-entry', ['8-0', []]])).toMatchObject({
       firstId: '2-0',
       lastId: '8-0',
@@ -58,7 +59,7 @@ describe('replies of Redis', () => {
     );
   });
 
-  it('of claims tell what is ours, what is not any more, and what was deleted', () => {
+  it('to claims separate entries that are ours, entries of others, and deleted ones', () => {
     const pending = ['1-0', '2-0', '3-0', '4-0'].map((id) => ({ id, consumer: 'c', idle: 0, deliveryCount: 1 }));
     const replies = [[[b('1-0'), [b('msg'), b('x')]]], [], 0, [null]];
 

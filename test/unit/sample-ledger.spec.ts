@@ -11,7 +11,7 @@ function ledgerOf(confirmed: readonly number[], handled: readonly number[]): Led
 }
 
 describe('ledger of the cluster', () => {
-  it('finds nothing wrong when a redelivery brings earlier orders again', () => {
+  it('finds no fault when earlier orders are delivered again', () => {
     const ledger = ledgerOf([1, 2, 3, 4], [1, 2, 3]);
     ledger.begin('after billing-2 was killed');
     for (const number of [2, 3, 4]) ledger.handle({ customer: 'ann', number, shard: 3, token: 2, at: 10 + number });

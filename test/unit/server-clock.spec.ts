@@ -73,7 +73,7 @@ describe('the clock of a server', () => {
     expect(server.asked).toBe(2);
   });
 
-  it('is not current after a silence, and costs nothing in it', async () => {
+  it('is not current after a silence, in which it is not asked', async () => {
     const server = new Server();
     const clock = new ServerClock(new ServerFeatures());
     await clock.ask(server.channel);

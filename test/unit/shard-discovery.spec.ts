@@ -1,6 +1,7 @@
 import { afterEach, beforeEach, describe, expect, it, jest } from '@jest/globals';
 import { ShardDiscovery } from '../../lib/engine/consuming/shard-discovery.js';
 import { ConnectionError } from '../../lib/errors.js';
+import type { ReadCommands } from '../../lib/redis/commands/stream-commands.js';
 import { ReplyError } from '../../lib/redis/wire/resp-reader.js';
 
 const INTERVAL = 30_000;
@@ -30,12 +31,16 @@ class Keyspace {
     return this.streams.has(key);
   }
 
-  async scan(cursor: string): Promise<{ cursor: string; streams: string[] }> {
+  async scan(cursor: string): ReturnType<ReadCommands['scan']> {
     this.scans += 1;
     if (this.scanFailure) throw this.scanFailure;
     const start = Number(cursor);
     const end = start + KEYS_PER_PAGE;
-    return { cursor: end < this.streams.size ? String(end) : '0', streams: [...this.streams].slice(start, end) };
+    return {
+      cursor: end < this.streams.size ? String(end) : '0',
+      streams: [...this.streams].slice(start, end),
+      unreachable: [],
+    };
   }
 
   /** The keys that are read after the start. */
@@ -111,7 +116,7 @@ describe('shard discovery: later', () => {
     expect(keyspace.types + keyspace.scans).toBeLessThan(2_000);
   });
 
-  it('finds the first shard of such a stream within 20 intervals, its further shards at once', async () => {
+  it('finds the first shard of a stream without shards within 20 intervals, its further shards at once', async () => {
     const keyspace = new Keyspace(['a']);
     await keyspace.start('a');
     await keyspace.lookFor(DAY);
@@ -149,7 +154,7 @@ describe('shard discovery: later', () => {
     expect((await keyspace.discovery.look()).map(({ key }) => key)).toEqual(['a:0', 'a:1']);
   });
 
-  it('watches on what it watched when a further look at the same stream fails', async () => {
+  it('continues to watch a stream when a further look at it fails', async () => {
     const keyspace = new Keyspace(['a']);
     await keyspace.start('a');
     keyspace.failure = new ConnectionError('lost');
@@ -160,7 +165,7 @@ describe('shard discovery: later', () => {
     expect(await keyspace.lookFor(DAY, 'a:0')).toBeLessThan(DAY);
   });
 
-  it('where SCAN is not permitted, probes only', async () => {
+  it('only probes where SCAN is not permitted', async () => {
     const keyspace = new Keyspace(['a:0', 'a:500']);
     keyspace.scanFailure = new ReplyError('NOPERM no permission to run scan');
     expect(await keyspace.start('a')).toEqual(['a:0']);

@@ -3,7 +3,7 @@ import { resolveProducerOptions } from '../../lib/engine/options/resolve-options
 import { KeyHashSharder, PseudoRandomSharder, RoundRobinSharder, fnv1a } from '../../lib/engine/producing/sharder.js';
 
 describe('sharders', () => {
-  // The published test vectors of 32-bit FNV-1a, and one text of more than one byte for a character.
+  // The published test vectors of 32-bit FNV-1a, and texts with a character of more than one byte.
   it.each([
     ['', 0x811c9dc5],
     ['a', 0xe40c292c],
@@ -11,6 +11,7 @@ describe('sharders', () => {
     ['foobar', 0xbf9cf968],
     ['chongo was here!\n', 0xd49930d5],
     ['ü', 0x119dd44a],
+    ['aü', 0x66d78413],
   ])('the hash of %j is that of FNV-1a', (text, hash) => {
     expect(fnv1a(text)).toBe(hash);
   });
@@ -53,7 +54,7 @@ describe('sharders', () => {
     expect(used).toEqual(new Set([0, 1, 2, 3]));
   });
 
-  it('chance uses every shard and no other', () => {
+  it('a random sharder uses every shard and no other', () => {
     const sharder = new PseudoRandomSharder(4);
     const drawn = new Set(Array.from({ length: 1_000 }, () => sharder.shardOf()));
     expect(drawn).toEqual(new Set([0, 1, 2, 3]));

@@ -200,7 +200,7 @@ describe('a .ss file', () => {
       if (read % 50 === 0) await setImmediate();
       if (read === 500) break;
     }
-    await expect(file).rejects.toThrow();
+    await expect(file).rejects.toThrow('The operation was aborted');
     expect([encoder.destroyed, decoder.destroyed]).toEqual([true, true]);
   });
 
@@ -297,17 +297,19 @@ describe('a damaged .ss file', () => {
 
   it('that was cut is an error unless it was cut between two messages, and gives what is whole with salvage', async () => {
     const file = await encode(messages, options);
+    const errors: unknown[] = [];
     let whole = 0;
     for (let length = 128; length < file.length; length += 1) {
       const cut = file.subarray(0, length);
       const { messages: found, error } = await decode(cut);
       expect(plain(found)).toEqual(plain(messages.slice(0, found.length)));
-      if (error) expect(error).toMatchObject({ code: 'ERR_FILE_DAMAGED' });
+      if (error) errors.push((error as { code?: unknown }).code);
       else whole += 1;
       const { messages: saved } = await decode(cut, { salvage: true });
       expect(plain(saved)).toEqual(plain(messages.slice(0, saved.length)));
       expect(saved.length).toBeGreaterThanOrEqual(found.length);
     }
+    expect([...new Set(errors)]).toEqual(['ERR_FILE_DAMAGED']);
     expect(whole).toBeGreaterThanOrEqual(messages.length);
     expect(whole).toBeLessThanOrEqual(messages.length + 2 * Math.ceil(file.length / 333));
   });

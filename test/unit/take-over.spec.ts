@@ -33,7 +33,7 @@ describe('the take-over of idle entries of an owned shard', () => {
     expect(partition.lease?.isEnded).toBe(false);
   });
 
-  it('leaves what this process has', async () => {
+  it('leaves the entries that this process has', async () => {
     const partition = partitionWithLease(monotonicNow());
     partition.owned.set('1-0', 'running');
     const found: TakenOver = {

@@ -28,7 +28,7 @@ function setUp(partition: Partition) {
   return { renewal, added, told };
 }
 
-it('tells what is in hand, for how long it may be in a handler, and from which id on entries are new', () => {
+it('tells the thread which entries are in hand, for how long they may be in a handler, and from which id on entries are new', () => {
   const partition = new Partition('s', 0, 's');
   partition.position = '7-3';
   for (const [id, state] of [
@@ -50,7 +50,7 @@ it('tells what is in hand, for how long it may be in a handler, and from which i
 });
 
 it.each(['9-1', '10-0', '10-1', '10-2', '10-9', '10-10', '10-11', '11-0', '100-0', '1700000000000-0'])(
-  'adds of the entries that arrive those at or before the last id that it told: %s',
+  'tells the thread of arriving entries only up to the last id that it named before: %s',
   (told) => {
     const partition = new Partition('s', 0, 's');
     partition.position = told;

@@ -11,34 +11,55 @@ import { DEAD_LETTER_HEADERS, DEAD_LETTER_SUFFIX } from '../settling/dead-letter
 /** Where the dead letters of a stream are. */
 export interface DeadLetterPlace {
   /**
-   * The stream of dead letters, where the option `deadLetter.stream` of the server names one. It may have those of several
-   * streams: one that names another stream as its origin does not count. Default `<streamKey>.dead`, with all that it has.
+   * The stream of dead letters, where the option `deadLetter.stream` of the server names one. It may have those of several streams: one
+   * that names another stream as its origin does not count.
+   * @defaultValue `<streamKey>.dead`, with all that it has
    */
   deadLetterStream?: string;
 }
 
+/** Which dead letters to list. */
 export interface DeadLetterQuery extends DeadLetterPlace {
   /**
    * Only dead letters whose reason, or whose error (`TypeError: no stock`), contains this text. The reason of most is how often
    * they failed. Upper and lower case differ.
+   * @defaultValue all
    */
   reason?: string;
-  /** Only dead letters of this consumer group. */
+  /**
+   * Only dead letters of this consumer group.
+   * @defaultValue all
+   */
   group?: string;
-  /** Only dead letters that were stored at this time or later, by the clock of Redis. */
+  /**
+   * Only dead letters that were stored at this time or later, by the clock of Redis.
+   * @defaultValue the oldest
+   */
   since?: Date;
-  /** Only dead letters that were stored at this time, in this millisecond, or earlier. */
+  /**
+   * Only dead letters that were stored at this time, in this millisecond, or earlier.
+   * @defaultValue the newest
+   */
   until?: Date;
-  /** Size of a page. At least 1, at most 10,000, default 100. */
+  /**
+   * Size of a page. At least 1, at most 10,000.
+   * @defaultValue `100`
+   */
   count?: number;
-  /** The id of a dead letter, to continue after it. */
+  /**
+   * The id of a dead letter, to continue after it.
+   * @defaultValue the oldest
+   */
   after?: string;
 }
 
 /** The error that a handler threw. */
 export interface DeadLetterError {
+  /** Name of the error, `TypeError` for example. */
   readonly name: string;
+  /** Its message. */
   readonly message: string;
+  /** Its stack; undefined when it had none. */
   readonly stack: string | undefined;
 }
 
@@ -50,7 +71,9 @@ export interface DeadLetterOrigin {
   readonly key: string;
   /** The id of the message in it. */
   readonly id: string;
+  /** Name of the consumer group. */
   readonly group: string;
+  /** Name of the consumer that gave up. */
   readonly consumer: string;
 }
 
@@ -62,14 +85,19 @@ export interface DeadLetterMessage {
   readonly deadLetterStream: string;
   /** When it was stored, by the clock of Redis. */
   readonly timestamp: Date;
+  /** Why the message was given up. */
   readonly reason: string | undefined;
   /** Undefined also when no error was thrown. */
   readonly error: DeadLetterError | undefined;
+  /** Where it comes from. */
   readonly origin: DeadLetterOrigin | undefined;
+  /** How often the message was delivered. */
   readonly deliveryCount: number | undefined;
   /** By the clock of the process that gave up. */
   readonly firstFailure: Date | undefined;
+  /** By the clock of the process that gave up. */
   readonly lastFailure: Date | undefined;
+  /** Payload of the message. */
   readonly payload: Buffer;
   /** All of them: those of the message, and those whose names are in `DEAD_LETTER_HEADERS`. */
   readonly headers: Readonly<Record<string, string>>;

@@ -8,10 +8,11 @@ import type { InboxCommands, InboxRecord, RedisEffect } from '../../redis/comman
 import { check, optionNames } from '../../shared/option-checks.js';
 import { StreamMessage } from '../messages/stream-message.js';
 
+/** Options of {@link RedisStreamer.createInbox}. */
 export interface InboxOptions {
   /**
-   * How long a record is kept, in milliseconds. It must be longer than any message stays pending; more costs memory. At least
-   * 1,000, default 604,800,000 (a week).
+   * How long a record is kept, in milliseconds. It must be longer than any message stays pending; more costs memory. At least 1,000.
+   * @defaultValue `604_800_000` (a week)
    */
   ttl?: number;
 }
@@ -22,6 +23,11 @@ const INBOX_OPTIONS = optionNames<InboxOptions>({ ttl: true });
 /**
  * A key that is the same for every delivery of the message to the group, and different for every other message. For a unique
  * column in the database that the handler writes to, in the same transaction.
+ * @example
+ * ```ts
+ * const key = idempotencyKey(context.getMessage(), 'billing');
+ * await sql`INSERT INTO payments (key, amount) VALUES (${key}, ${order.amount}) ON CONFLICT DO NOTHING`;
+ * ```
  */
 export function idempotencyKey(message: StreamMessage, group: string): string {
   return `${group}:${StreamMessage.shardOf(message).key}:${message.id}`;
@@ -31,6 +37,11 @@ export function idempotencyKey(message: StreamMessage, group: string): string {
  * Records in Redis which messages a group has handled, so that a message that is delivered again is not handled again (the
  * idempotent consumer pattern). A crash before the record is made repeats the work, unless its effects are Redis commands
  * that run in one step with the record.
+ * @example
+ * ```ts
+ * const inbox = streamer.createInbox('billing', { ttl: 86_400_000 });
+ * await inbox.once(message, () => mailer.send(message.json()));
+ * ```
  */
 export class Inbox {
   readonly #commands: InboxCommands;
@@ -64,6 +75,11 @@ export class Inbox {
    *
    * @throws InvalidOptionError; UnsupportedOperationError for commands where scripts are not permitted; RedisStreamsError
    * when Redis cannot be reached within `timeout`
+   * @example
+   * ```ts
+   * // The counter is increased exactly once for each message.
+   * await inbox.once(message, async () => [['INCR', '{orders}:count']]);
+   * ```
    */
   async once(message: StreamMessage, work: () => Promise<readonly RedisEffect[] | void>): Promise<boolean> {
     if (!(message instanceof StreamMessage)) {

@@ -5,7 +5,19 @@ import type { ReadCommands } from '../../redis/commands/stream-commands.js';
 import { check } from '../../shared/option-checks.js';
 
 /** A bound of a range: a time or an id that is included, a time that is excluded, or either end of the stream. */
-export type RangeBound = Date | { readonly after: Date } | { readonly before: Date } | '-' | '+' | (string & {});
+export type RangeBound =
+  | Date
+  | {
+      /** From the first entry after this time. */
+      readonly after: Date;
+    }
+  | {
+      /** Up to the last entry before this time. */
+      readonly before: Date;
+    }
+  | '-'
+  | '+'
+  | (string & {});
 
 /** Returns an id, or milliseconds: their id depends on the format of the stream. @throws InvalidOptionError */
 export function rangeBound(option: string, bound: RangeBound): string | number {

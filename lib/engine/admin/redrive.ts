@@ -1,6 +1,11 @@
 import { HEADER_PREFIX } from '../../constants.js';
 import { toPublicError } from '../../redis/commands/redis-error.js';
-import type { AppendCommands, PendingCommands, ReadCommands } from '../../redis/commands/stream-commands.js';
+import type {
+  AppendCommands,
+  PendingCommands,
+  ReadCommands,
+  StreamEntry,
+} from '../../redis/commands/stream-commands.js';
 import { StreamMessage } from '../messages/stream-message.js';
 import type { EntryFormat } from '../messages/stream-message.js';
 import { entriesBetween, originOf } from './dead-letters.js';
@@ -9,19 +14,35 @@ import type { DeadLetterOrigin } from './dead-letters.js';
 /** Header of an entry that was appended again for one group; servers of other groups acknowledge it without handling it. */
 export const REDRIVE_GROUP_HEADER = 'redrive-group';
 
+/** Which dead letters {@link StreamManager.redrive} returns. */
 export interface RedriveOptions {
-  /** Which dead letters to return. Default: all. */
+  /**
+   * The ids of dead letters, which are read alone; one that does not exist counts as skipped.
+   * @defaultValue all
+   */
+  ids?: readonly string[];
+  /**
+   * Which dead letters to return.
+   * @defaultValue all
+   */
   filter?: (deadLetter: StreamMessage) => boolean | Promise<boolean>;
-  /** Most dead letters to return. At least 1. Default: no limit. */
+  /**
+   * Most dead letters to return. At least 1.
+   * @defaultValue no limit
+   */
   limit?: number;
-  /** Counts, and changes nothing. Default false. */
+  /**
+   * Counts, and changes nothing.
+   * @defaultValue `false`
+   */
   dryRun?: boolean;
 }
 
+/** What {@link StreamManager.redrive} did. */
 export interface RedriveResult {
   /** Dead letters that were returned; with `dryRun`, that would be. */
   readonly redriven: number;
-  /** Dead letters that the filter excluded, whose headers name no origin, or whose message is not acknowledged yet. */
+  /** Dead letters that are not there, that the filter excluded, whose headers name no origin, or whose message is not acknowledged yet. */
   readonly skipped: number;
 }
 
@@ -41,14 +62,21 @@ const LONG_IDLE = 30 * 24 * 3_600_000;
  */
 export async function redrive(
   deadLetterStream: string,
-  { filter = () => true, limit = Infinity, dryRun = false }: RedriveOptions,
+  { ids, filter = () => true, limit = Infinity, dryRun = false }: RedriveOptions,
   commands: RedriveCommands,
   format: EntryFormat,
 ): Promise<RedriveResult> {
   const shard = { streamKey: deadLetterStream, shardId: 0, key: deadLetterStream };
   let [redriven, skipped] = [0, 0];
-  for await (const entry of entriesBetween(deadLetterStream, '-', '+', commands.reading)) {
+  const entries = ids
+    ? entriesWithIds(deadLetterStream, ids, commands.reading)
+    : entriesBetween(deadLetterStream, '-', '+', commands.reading);
+  for await (const entry of entries) {
     if (redriven >= limit) break;
+    if (!entry) {
+      skipped += 1;
+      continue;
+    }
     const message = StreamMessage.create(shard, entry, format);
     const origin = originOf(message);
     // An entry that is still pending is about to be acknowledged, which would undo the redrive.
@@ -63,6 +91,14 @@ export async function redrive(
     redriven += 1;
   }
   return { redriven, skipped };
+}
+
+async function* entriesWithIds(
+  streamKey: string,
+  ids: readonly string[],
+  reading: RedriveCommands['reading'],
+): AsyncGenerator<StreamEntry | undefined> {
+  for (const id of new Set(ids)) yield (await reading.range(streamKey, id, id, 1))[0];
 }
 
 async function isPending({ key, id, group }: DeadLetterOrigin, { pending }: RedriveCommands): Promise<boolean> {

@@ -4,32 +4,43 @@ import { check, definedOptions, optionNames } from '../../shared/option-checks.j
 
 /** Which entries are deleted: those that every group has acknowledged, and no others. */
 export interface TrimOptions {
-  /** Age in milliseconds, by the clock of Redis, below which entries stay, even if acknowledged, so that they can be read
-   * again. At least 0, default 0. */
+  /**
+   * Age in milliseconds, by the clock of Redis, below which entries stay, even if acknowledged, so that they can be read again. At least
+   * 0.
+   * @defaultValue `0`
+   */
   keepFor?: number;
   /**
-   * How a dead group counts. `keep`: the entries that it has not acknowledged stay for ever. `ignore`: they are deleted too,
-   * once they are older than `deadAfter`. Default `keep`.
+   * How a dead group counts. `keep`: the entries that it has not acknowledged stay for ever. `ignore`: they are deleted too, once they
+   * are older than `deadAfter`.
+   * @defaultValue `keep`
    */
   deadGroups?: 'keep' | 'ignore';
   /**
-   * For `ignore`: a group is dead when all of its consumers have been idle for this time, in milliseconds, and its last
-   * delivered entry is as old. A group that has read nothing and has no consumer is never dead, because it may be about to
-   * start. At least 1,000, default 604,800,000 (a week).
+   * For `ignore`: a group is dead when all of its consumers have been idle for this time, in milliseconds, and its last delivered entry
+   * is as old. A group that has read nothing and has no consumer is never dead, because it may be about to start. At least 1,000.
+   * @defaultValue `604_800_000` (a week)
    */
   deadAfter?: number;
-  /** Deletes nothing and reports what would be deleted. Default false. */
+  /**
+   * Deletes nothing and reports what would be deleted.
+   * @defaultValue `false`
+   */
   dryRun?: boolean;
 }
 
 /** `retention` of a consumer or a server. */
 export interface RetentionOptions extends TrimOptions {
-  /** Interval in milliseconds at which a stream is trimmed. At least 100, default 60,000. */
+  /**
+   * Interval in milliseconds at which a stream is trimmed. At least 100.
+   * @defaultValue `60_000`
+   */
   interval?: number;
 }
 
 /** The result of trimming a stream; with `dryRun`, of a trim that was not made. */
 export interface TrimResult {
+  /** Key of the stream. */
   readonly streamKey: string;
   /** Deleted entries. A dry run does not count those after the first pending one, which newer servers delete too. */
   readonly trimmed: number;

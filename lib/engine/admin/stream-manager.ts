@@ -16,44 +16,39 @@ import { positionOf, resolveRewindTarget } from '../consuming/seek.js';
 import { delayedId, parseDelayedId } from '../messages/delayed-id.js';
 import { StreamMessage, shardKey } from '../messages/stream-message.js';
 import type { EntryFormat } from '../messages/stream-message.js';
+import type {
+  DelayedMessage,
+  DelayedQuery,
+  ClusterReadOptions,
+  PendingQuery,
+  RangeOptions,
+  SetShardsOptions,
+} from './manager-queries.js';
 import { idsBetween, rangeBound } from './range-bound.js';
+import { MAX_SHARDS } from '../options/options.js';
+import type { LayoutDetails, ShardLayout } from '../../redis/commands/layouts.js';
 import type { ShardOwnerDetails } from './shard-owner-details.js';
-import { MAX_SHARDS, setShards } from './set-shards.js';
+import { plannedShards, setShards } from './set-shards.js';
 import type { RangeBound } from './range-bound.js';
 
-export interface PendingQuery {
-  /** Only entries of this consumer. */
-  consumer?: string;
-  /** Only entries after this id, to continue where a page ended. */
-  after?: string;
-  /** Only entries that have been idle for at least this time, in milliseconds. Applied to each page. */
-  minIdle?: number;
-  /** Size of a page. At least 1, default 100. */
-  count?: number;
-}
-
-export interface DelayedQuery {
-  /** Size of a page. At least 1, at most 10,000, default 100. */
-  count?: number;
-  /** The id of a delayed message, to continue after it. */
-  after?: string;
-}
-
-/** A message that waits beside its stream until it is due. */
-export interface DelayedMessage {
-  /** For {@link StreamManager.cancelDelayed}; the same as in its receipt, but for the number of its shard. */
-  readonly id: string;
-  readonly deliverAt: Date;
-  readonly payload: Buffer;
-  readonly headers: Readonly<Record<string, string>>;
-}
-
 const DELAYED_QUERY = optionNames<DelayedQuery>({ count: true, after: true });
-const RANGE_OPTIONS = optionNames<{ count?: number }>({ count: true });
+const CLUSTER_READ_OPTIONS = optionNames<ClusterReadOptions>({ skipUnreachable: true });
+const RANGE_OPTIONS = optionNames<RangeOptions>({ count: true, newest: true });
 const PENDING_QUERY = optionNames<PendingQuery>({ consumer: true, after: true, minIdle: true, count: true });
-const REDRIVE_OPTIONS = optionNames<RedriveOptions>({ filter: true, limit: true, dryRun: true });
+const SET_SHARDS_OPTIONS = optionNames<SetShardsOptions>({ dryRun: true });
+const REDRIVE_OPTIONS = optionNames<RedriveOptions>({ ids: true, filter: true, limit: true, dryRun: true });
 
-/** Inspects and repairs streams and groups. It owns no connection; its streamer does. */
+/**
+ * Inspects and repairs streams and groups. It owns no connection; its streamer does.
+ *
+ * Beside the errors that a method names, each rejects with what Redis or the connection answers: WrongTypeError for a key that
+ * is no stream, PermissionError, ServerReplyError, ConnectionError, and ClosedError after `disconnect()` of the streamer.
+ * @example
+ * ```ts
+ * const manager = await streamer.createManager();
+ * for (const { name, lag, pending } of await manager.groups('orders')) console.log(name, lag, pending);
+ * ```
+ */
 export class StreamManager implements AsyncDisposable {
   readonly #commands: StreamCommands;
   readonly #format: EntryFormat;
@@ -68,28 +63,56 @@ export class StreamManager implements AsyncDisposable {
     this.#format = format;
   }
 
-  /** One page of the keys that are streams. Start without a cursor; the last page returns `'0'`. A page may be empty. */
-  async scan(cursor = '0'): Promise<{ cursor: string; streams: string[] }> {
+  /**
+   * One page of the keys that are streams. Start without a cursor; the last page returns `'0'`. A page may be empty.
+   * @throws InvalidOptionError
+   */
+  async scan(
+    cursor = '0',
+    options: ClusterReadOptions = {},
+  ): Promise<{
+    /** For the next page; `'0'` after the last one. */
+    cursor: string;
+    /** Keys of streams. */
+    streams: string[];
+    /** With {@link ClusterReadOptions.skipUnreachable}: addresses of masters that were left out of this page. */
+    unreachable?: string[];
+  }> {
     if (!/^\d+$/.test(cursor)) throw new InvalidOptionError('cursor', 'must be a cursor that scan() returned', cursor);
-    return this.#on('*', 'scanning', () => this.#commands.reading.scan(cursor));
+    const skipUnreachable = isSkipping(options);
+    const scanning = this.#on('*', 'scanning', () => this.#commands.reading.scan(cursor, { skipUnreachable }));
+    const { unreachable, ...page } = await scanning;
+    return skipUnreachable ? { ...page, unreachable } : page;
   }
 
-  /** The entries between two bounds, oldest first. */
+  /**
+   * The entries between two bounds, oldest first, or with `newest` the other way round; `from` is the older bound in either case.
+   * @throws InvalidOptionError
+   * @example
+   * ```ts
+   * const lastTen = await manager.range('orders', '-', '+', { newest: true, count: 10 });
+   * const lastHour = await manager.range('orders', new Date(Date.now() - 3_600_000), '+');
+   * ```
+   */
   async range(
     streamKey: string,
     from: RangeBound,
     to: RangeBound,
-    options: { count?: number } = {},
+    options: RangeOptions = {},
   ): Promise<StreamMessage[]> {
     check.name('streamKey', streamKey);
     check.options('', options, RANGE_OPTIONS);
-    if (options.count !== undefined) check.integer('count', options.count, 1);
+    const { count, newest = false } = options;
+    if (count !== undefined) check.integer('count', count, 1);
+    check.boolean('newest', newest);
     const bounds = { from: rangeBound('from', from), to: rangeBound('to', to) };
     const shard = { streamKey, shardId: 0, key: streamKey };
     const entries = await this.#on(streamKey, 'reading', async () => {
       const { reading } = this.#commands;
       const ids = await idsBetween(streamKey, bounds, reading);
-      return reading.range(streamKey, ids.from, ids.to, options.count);
+      return newest
+        ? reading.rangeBackwards(streamKey, ids.from, ids.to, count)
+        : reading.range(streamKey, ids.from, ids.to, count);
     });
     return entries.map((entry) => StreamMessage.create(shard, entry, this.#format));
   }
@@ -144,12 +167,16 @@ export class StreamManager implements AsyncDisposable {
    * of all shards together, and in `shards` of each. Of a stream that does not exist: no entries, no groups, no `shards`.
    * @throws InvalidOptionError; WrongTypeError for a key that is no stream
    */
-  async info(streamKey: string): Promise<StreamDetails> {
+  async info(streamKey: string, options: ClusterReadOptions = {}): Promise<StreamDetails> {
     check.name('streamKey', streamKey);
-    return this.#on(streamKey, 'looking at', () => streamDetails(streamKey, this.#commands));
+    const skipUnreachable = isSkipping(options);
+    return this.#on(streamKey, 'looking at', () => streamDetails(streamKey, this.#commands, skipUnreachable));
   }
 
-  /** The consumer groups of a stream and its shards, see {@link info}; an empty list when it does not exist. */
+  /**
+   * The consumer groups of a stream and its shards, see {@link info}; an empty list when it does not exist.
+   * @throws InvalidOptionError
+   */
   async groups(streamKey: string): Promise<GroupDetails[]> {
     check.name('streamKey', streamKey);
     return this.#on(streamKey, 'looking at the groups of', () => groupDetails(streamKey, this.#commands));
@@ -167,7 +194,7 @@ export class StreamManager implements AsyncDisposable {
 
   /**
    * Which consumer owns each shard of a stream, in a group whose consumers have `shardOwnership: 'owned'`. Finds the shards that
-   * {@link info} finds.
+   * {@link info} finds; the stream itself is the first one if it exists. An empty list when the stream does not exist.
    * @throws InvalidOptionError
    */
   async owners(streamKey: string, group: string): Promise<ShardOwnerDetails[]> {
@@ -177,20 +204,38 @@ export class StreamManager implements AsyncDisposable {
   }
 
   /**
+   * How many shards a stream has and had, as far as {@link setShards} and producers with a `KeyHashSharder` have noted it; {@link info}
+   * has the shards that exist. Changes nothing, and does not wait for a change that is under way.
+   * @throws InvalidOptionError
+   */
+  async layouts(streamKey: string): Promise<LayoutDetails> {
+    check.name('streamKey', streamKey);
+    return this.#on(streamKey, 'looking at the layouts of', () => this.#commands.layouts.read(streamKey));
+  }
+
+  /**
    * Sets how many shards a stream has, while messages are sent and handled. The new shards have numbers of their own, behind those
    * that there were; the old ones are closed: Redis refuses every later append to them, from any writer. Producers with a sharder
    * of this package follow, and consumers with `shardOwnership: 'owned'` handle what is in the old shards before they begin with the new
-   * ones, so that the messages of a key stay in their order. Other writers must be configured with the new numbers. Resolves when new
-   * messages go to the new shards. If `shards` equals the current number, the old shards are closed again, because a failover
+   * ones, so that the messages of a key stay in their order. Other writers must be configured with the new numbers. Resolves with the new
+   * shards when new messages go to them. If `shards` equals the current number, the old shards are closed again, because a failover
    * may have opened them. See docs/owned-shards.md.
-   * @param shards 1 to 65,536
+   * @param streamKey not one of the shards: `orders`, and not `orders:0`
+   * @param shards 1 to 10,000
    * @throws InvalidOptionError; ShardsBusyError while delayed messages wait beside a shard; UnsupportedOperationError where scripts are
    * not permitted
+   * @example
+   * ```ts
+   * await manager.setShards('orders', 24);
+   * ```
    */
-  async setShards(streamKey: string, shards: number): Promise<void> {
+  async setShards(streamKey: string, shards: number, options: SetShardsOptions = {}): Promise<ShardLayout> {
     check.name('streamKey', streamKey);
     check.integer('shards', shards, 1, MAX_SHARDS);
-    await this.#on(streamKey, 'setting the shards of', () => setShards(streamKey, shards, this.#commands));
+    check.options('', options, SET_SHARDS_OPTIONS);
+    if (options.dryRun !== undefined) check.boolean('dryRun', options.dryRun);
+    const set = options.dryRun ? plannedShards : setShards;
+    return this.#on(streamKey, 'setting the shards of', () => set(streamKey, shards, this.#commands));
   }
 
   /**
@@ -205,7 +250,14 @@ export class StreamManager implements AsyncDisposable {
     });
   }
 
-  /** One page of a group's pending entries list, oldest first. */
+  /**
+   * One page of a group's pending entries list, oldest first.
+   * @throws InvalidOptionError; GroupMissingError when the group, or the stream, does not exist
+   * @example
+   * ```ts
+   * const stuck = await manager.pending('orders', 'billing', { minIdle: 60_000 });
+   * ```
+   */
   async pending(streamKey: string, group: string, query: PendingQuery = {}): Promise<PendingEntry[]> {
     check.name('streamKey', streamKey);
     check.name('group', group);
@@ -225,6 +277,11 @@ export class StreamManager implements AsyncDisposable {
    * Moves a whole group: it continues after an id or a time, at the beginning, or at the end. A position past the
    * last entry is the end as well. Pending entries stay pending. A server that has a message in its buffer or in a handler
    * does not handle it once more because of the move; what it has settled is handled again.
+   * @throws InvalidOptionError; GroupMissingError when the group, or the stream, does not exist
+   * @example
+   * ```ts
+   * await manager.setGroupPosition('orders', 'billing', new Date('2026-11-01T00:00:00Z'));
+   * ```
    */
   async setGroupPosition(streamKey: string, group: string, to: RewindTarget | Date): Promise<void> {
     check.name('streamKey', streamKey);
@@ -261,7 +318,7 @@ export class StreamManager implements AsyncDisposable {
   async removeDeadLetter(streamKey: string, id: string, place: DeadLetterPlace = {}): Promise<boolean> {
     check.name('streamKey', streamKey);
     check.name('id', id);
-    if (!isEntryId(id) || !id.includes('-')) throw new InvalidOptionError('id', "must be an entry id, 'ms-seq'", id);
+    checkIds('id', [id]);
     const resolved = resolveDeadLetterPlace(streamKey, place);
     return this.#on(resolved.deadLetterStream, 'deleting a dead letter in', () =>
       removeDeadLetter(resolved, id, this.#commands, this.#format),
@@ -270,12 +327,18 @@ export class StreamManager implements AsyncDisposable {
 
   /**
    * Returns dead letters to the group that they came from, and to no other; its consumers claim them at their next scan for
-   * idle entries. @throws InvalidOptionError, GroupMissingError when that group does not exist any more
+   * idle entries.
+   * @throws InvalidOptionError; GroupMissingError when that group does not exist any more
+   * @example
+   * ```ts
+   * const { redriven } = await manager.redrive('orders.dead', { filter: ({ headers }) => headers['source'] === 'web' });
+   * ```
    */
   async redrive(deadLetterStream: string, options: RedriveOptions = {}): Promise<RedriveResult> {
     check.name('deadLetterStream', deadLetterStream);
     check.options('', options, REDRIVE_OPTIONS);
     if (options.limit !== undefined) check.integer('limit', options.limit, 1);
+    if (options.ids !== undefined) checkIds('ids', options.ids);
     if (options.filter !== undefined) check.function('filter', options.filter);
     if (options.dryRun !== undefined) check.boolean('dryRun', options.dryRun);
     return this.#on(deadLetterStream, 'redriving', () =>
@@ -288,6 +351,10 @@ export class StreamManager implements AsyncDisposable {
    * in real-time mode have no group, so entries that they have not read are deleted too. A stream without groups is not
    * trimmed.
    * @throws InvalidOptionError, UnsupportedOperationError where scripts are not permitted
+   * @example
+   * ```ts
+   * const { trimmed } = await manager.trimAcknowledged('orders', { keepFor: 86_400_000 });
+   * ```
    */
   async trimAcknowledged(streamKey: string, options: TrimOptions = {}): Promise<TrimResult> {
     check.name('streamKey', streamKey);
@@ -308,14 +375,21 @@ export class StreamManager implements AsyncDisposable {
     await this.#on(streamKey, 'pausing a group of', () => this.#commands.pauses.pause({ streamKey, group }));
   }
 
-  /** Ends {@link pauseGroup}. Consumers that were paused by their application stay paused. Idempotent. */
+  /**
+   * Ends {@link pauseGroup}. Consumers that were paused by their application stay paused. Idempotent.
+   * @throws InvalidOptionError
+   */
   async resumeGroup(streamKey: string, group: string): Promise<void> {
     check.name('streamKey', streamKey);
     check.name('group', group);
     await this.#on(streamKey, 'resuming a group of', () => this.#commands.pauses.resume({ streamKey, group }));
   }
 
-  /** Removes a consumer's name from a group. @throws ConsumerPendingError while entries are pending for it. */
+  /**
+   * Removes a consumer's name from a group.
+   * @throws InvalidOptionError; ConsumerPendingError while entries are pending for it; GroupMissingError when the group, or the
+   * stream, does not exist
+   */
   async removeConsumer(streamKey: string, group: string, consumer: string): Promise<void> {
     check.name('streamKey', streamKey);
     check.name('group', group);
@@ -326,6 +400,7 @@ export class StreamManager implements AsyncDisposable {
     if (pending > 0) throw new ConsumerPendingError(streamKey, group, consumer, pending);
   }
 
+  /** Closes nothing: the connection belongs to the streamer. */
   async [Symbol.asyncDispose](): Promise<void> {
     // The connection belongs to the streamer.
   }
@@ -349,5 +424,22 @@ export class StreamManager implements AsyncDisposable {
     } catch (error) {
       throw toPublicError(error, streamKey, action);
     }
+  }
+}
+
+/** @throws InvalidOptionError */
+function isSkipping(options: ClusterReadOptions): boolean {
+  check.options('', options, CLUSTER_READ_OPTIONS);
+  const { skipUnreachable = false } = options;
+  check.boolean('skipUnreachable', skipUnreachable);
+  return skipUnreachable;
+}
+
+/** @throws InvalidOptionError for what is no id of an entry; a time alone would be a range */
+function checkIds(option: string, ids: readonly string[]): void {
+  if (!Array.isArray(ids)) throw new InvalidOptionError(option, 'must be a list of entry ids', ids);
+  for (const id of ids) {
+    if (typeof id === 'string' && isEntryId(id) && id.includes('-')) continue;
+    throw new InvalidOptionError(option, "must be an entry id, 'ms-seq'", id);
   }
 }

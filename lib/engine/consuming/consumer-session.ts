@@ -205,6 +205,7 @@ export class ConsumerSession implements LiveSession, ReadLoopListener, RetryList
     await this.pausing.prepare(partitions);
     this.pausing.mark(partitions);
     this.partitions.add(partitions);
+    this.#resizeBuffer();
     this.#threadedRenewal?.sendLeases();
     await this.#loops.assign(this.partitions.current);
     const { onError } = this.#listeners;
@@ -254,14 +255,16 @@ export class ConsumerSession implements LiveSession, ReadLoopListener, RetryList
     await this.#release.removeName([partition]);
   }
 
-  /** Stops reading partitions; their buffered messages are given back to the group. */
+  /** Stops reading partitions; their buffered messages are given back to the group, and the name is removed where none is left. */
   async remove(partitions: readonly Partition[]): Promise<void> {
     this.partitions.remove(partitions);
+    this.#resizeBuffer();
     this.pausing.dismiss(partitions);
     this.#leaveDelayed(partitions);
     await this.#loops.assign(this.partitions.current);
     await this.#giveBackBuffered(partitions);
     this.partitions.remember(partitions);
+    await this.#release.removeName(partitions.filter(({ lease, owned }) => !lease && owned.size === 0));
   }
 
   /** The next message, if one is buffered; its taker settles it. */
@@ -286,9 +289,8 @@ export class ConsumerSession implements LiveSession, ReadLoopListener, RetryList
     return this.buffer.take();
   }
 
-  /** Counts a delivery that is over: its messages, and its duration in milliseconds. Frees the places of its messages. */
-  handled(messages: number, duration: number): void {
-    this.#capacity.adaptivePrefetch?.handled(messages, duration);
+  /** Frees the places of the messages of a delivery that is over. */
+  releasePlaces(messages: number): void {
     for (let count = messages; count > 0; count -= 1) this.buffer.release();
   }
 
@@ -353,7 +355,7 @@ export class ConsumerSession implements LiveSession, ReadLoopListener, RetryList
     this.#leaveDelayed([...this.#delayed.keys()]);
     this.acknowledger.close();
     await Promise.all([
-      this.#release.removeName(this.partitions.current),
+      this.#release.removeName(this.partitions.owning),
       this.#nameLease?.stop(),
       this.#threadedRenewal?.stop(),
     ]);
@@ -391,14 +393,13 @@ export class ConsumerSession implements LiveSession, ReadLoopListener, RetryList
 
   /** Called by a read loop. An abandoned round may return entries that a later one has read already. */
   onPages(pages: readonly ReadPage[], isLate: boolean): void {
-    const { adaptivePrefetch, inHandlers } = this.#capacity;
     const messages: StreamMessage[] = [];
     for (const { partition, generation, entries } of pages) {
       // The connection of an abandoned round is replaced, and what was read there is recovered before anything else. What belongs
       // to a lease that has ended is for the next owner.
       if (partition.lease && (isLate || partition.lease.isEnded)) continue;
       this.#threadedRenewal?.arrived(partition, entries);
-      adaptivePrefetch?.arrived(entries);
+      this.#capacity.adaptivePrefetch?.arrived(entries);
       const isCurrent = partition.generation === generation;
       const read: StreamMessage[] = partition.isPaused ? [] : messages;
       for (const entry of entries) {
@@ -408,11 +409,16 @@ export class ConsumerSession implements LiveSession, ReadLoopListener, RetryList
       }
       if (partition.isPaused) this.#onUnwanted(partition, read);
     }
-    if (adaptivePrefetch) {
-      const { prefetch, batchSize } = adaptivePrefetch.size;
-      this.buffer.resize(prefetch + inHandlers, batchSize);
-    }
+    this.#resizeBuffer();
     this.buffer.push(messages);
+  }
+
+  #resizeBuffer(): void {
+    const { adaptivePrefetch, inHandlers } = this.#capacity;
+    if (!adaptivePrefetch) return;
+    const isOwned = this.options.shardOwnership === 'owned';
+    const { prefetch, batchSize } = adaptivePrefetch.size(isOwned ? this.partitions.current.length : 0);
+    this.buffer.resize(prefetch + inHandlers, batchSize);
   }
 
   /** Messages that a read has returned after their partition was paused or removed. */

@@ -4,12 +4,25 @@ import type { ShardAssignment } from './ownership/shard-assignment.js';
 import type { StreamMessage, StreamShard } from '../messages/stream-message.js';
 
 /** A position in a stream: its beginning, its end, or right after an entry, which its id or its sequence names. */
-export type RewindTarget = 'beginning' | 'end' | { readonly id: string } | { readonly sequence: bigint };
+export type RewindTarget =
+  | 'beginning'
+  | 'end'
+  | {
+      /** Id of an entry, `ms-seq`. */
+      readonly id: string;
+    }
+  | {
+      /** Sequence of an entry, `ms << 16 | seq`. */
+      readonly sequence: bigint;
+    };
 
 /** The events of a consumer, with the arguments of their listeners. A type and no interface: EventEmitter asks for one. */
 export type ConsumerEvents = {
+  /** Something failed in the background; without a listener it is logged. */
   error: [error: RedisStreamsError];
+  /** With `shardOwnership: 'owned'`: the consumer owns a shard, and reads it. */
   assigned: [assignment: ShardAssignment];
+  /** The consumer does not own the shard any more. */
   revoked: [assignment: ShardAssignment];
 };
 
@@ -30,11 +43,17 @@ export interface BasicConsumer extends AsyncIterable<StreamMessage>, AsyncDispos
   /**
    * Continues with the first message after the time; past the last message, with all that come from now on. Refused in
    * load-balanced mode, where a group has many readers.
+   * @throws InvalidOptionError, UnsupportedOperationError where it is refused, ConsumerEndedError
    */
   seek(timestamp: Date): Promise<void>;
   /**
    * Continues at the beginning, at the end, or right after an entry; an id past the last entry means the end. Refused in
    * load-balanced mode.
+   * @throws InvalidOptionError, UnsupportedOperationError where it is refused, ConsumerEndedError
+   * @example
+   * ```ts
+   * await consumer.rewind('beginning');
+   * ```
    */
   rewind(to: RewindTarget): Promise<void>;
   /** True from {@link pause} until {@link resume}. A pause of the whole group, by `StreamManager.pauseGroup()`, does not count. */
@@ -49,9 +68,9 @@ export interface BasicConsumer extends AsyncIterable<StreamMessage>, AsyncDispos
   pause(): Promise<void>;
   /** Continues where {@link pause} stopped. Idempotent. @throws ConsumerEndedError */
   resume(): Promise<void>;
-  /** Reads another stream, or one shard of it. */
+  /** Reads another stream, or one shard of it. @throws InvalidOptionError, ConsumerEndedError, or what Redis answered when it refused the stream */
   assign(streamKey: string, shardId?: number): Promise<void>;
-  /** Stops reading a stream, or one shard of it; pending entries stay pending. */
+  /** Stops reading a stream, or one shard of it; pending entries stay pending. @throws InvalidOptionError, ConsumerEndedError */
   unassign(streamKey: string, shardId?: number): Promise<void>;
   /**
    * Commits the acknowledgements, gives back the messages that were not handed out, leaves the group. `for await` loops
@@ -62,34 +81,51 @@ export interface BasicConsumer extends AsyncIterable<StreamMessage>, AsyncDispos
   on(event: 'error', listener: (error: RedisStreamsError) => void): this;
   /**
    * With `shardOwnership: 'owned'`: this consumer owns a shard (`assigned`), or does not own it any more (`revoked`). A new listener
-   * of `assigned` is also called for each shard that the consumer owns already.
+   * of `assigned` is also called for each shard that the consumer owns already, once() for one of them.
    */
   on(event: 'assigned' | 'revoked', listener: (assignment: ShardAssignment) => void): this;
+  /** As {@link on}, for one event. */
+  once(event: 'error', listener: (error: RedisStreamsError) => void): this;
+  /** As {@link on}, for one event. */
+  once(event: 'assigned' | 'revoked', listener: (assignment: ShardAssignment) => void): this;
+  /** Removes a listener. */
   off(event: 'error', listener: (error: RedisStreamsError) => void): this;
+  /** Removes a listener. */
   off(event: 'assigned' | 'revoked', listener: (assignment: ShardAssignment) => void): this;
 }
 
 /** A consumer whose messages the application acknowledges. */
 export interface AcknowledgingConsumer extends BasicConsumer {
-  /** Queues an acknowledgement; a commit sends it. */
+  /**
+   * Queues an acknowledgement; a commit sends it.
+   * @throws InvalidOptionError, ConsumerEndedError
+   * @example
+   * ```ts
+   * for await (const message of consumer) {
+   *   await handle(message.json());
+   *   consumer.ack(message);
+   * }
+   * ```
+   */
   ack(message: StreamMessage): void;
-  /** The same for a message of which only the id is known. */
+  /** The same for a message of which only the id is known. @throws InvalidOptionError for a shard that is not read, or no id; ConsumerEndedError */
   ackWith(streamKey: string, shardId: number, id: string): void;
   /**
    * Sends the acknowledgements that are queued, with `rolling` before their interval is over. Resolves when the server has
    * confirmed every one that was queued before.
+   * @throws ConsumerEndedError; ShardLeaseLostError when acknowledgements of an owned shard were refused; or what Redis answered
    */
   commit(): Promise<void>;
 }
 
 /** The methods of a consumer with these options. */
 export type ConsumerFor<O extends ConsumerOptions> = O extends ResumableOptions | LoadBalancedOptions
-  ? O extends { autoCommit: 'rolling' | 'disabled' }
+  ? O extends Record<'autoCommit', 'rolling' | 'disabled'>
     ? AcknowledgingConsumer
     : BasicConsumer
   : BasicConsumer;
 
 /** Refuses options that the mode does not have, misspelt ones included: TypeScript accepts them where a type is inferred. */
 export type OnlyOptionsOf<O extends ConsumerOptions> = O extends unknown
-  ? { readonly [Name in Exclude<keyof O, keyof Extract<ConsumerOptions, { mode: O['mode'] }>>]?: undefined }
+  ? { readonly [Name in Exclude<keyof O, keyof Extract<ConsumerOptions, Pick<O, 'mode'>>>]?: undefined }
   : never;

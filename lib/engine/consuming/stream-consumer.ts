@@ -20,10 +20,15 @@ import type { SeekTarget } from './seek.js';
 import type { ShardAssignment } from './ownership/shard-assignment.js';
 import { LayoutGate } from './ownership/layout-gate.js';
 import { ShardOwnership } from './ownership/shard-ownership.js';
+import { AdaptivePrefetch } from './reading/adaptive-prefetch.js';
+import { DemandPace } from './reading/pace.js';
 import { StreamAssignment } from './stream-assignment.js';
+import { lookForUnreadShards } from './unread-shards.js';
 import type { GuardedTelemetry } from '../telemetry/guarded-telemetry.js';
 import { StreamMessage } from '../messages/stream-message.js';
 import type { StreamShard } from '../messages/stream-message.js';
+
+type AssignedListener = (assignment: ShardAssignment) => void;
 
 /**
  * A consumer whose messages the application takes one by one, with {@link next}. It owns the calls of `next()` that wait for a
@@ -39,6 +44,7 @@ export class StreamConsumer extends EventEmitter<ConsumerEvents> implements Ackn
   readonly #ownership: ShardOwnership | undefined;
   readonly #gate: LayoutGate | undefined;
   readonly #assignment: StreamAssignment;
+  readonly #pace: DemandPace | undefined;
   readonly #waiting: Array<Deferred<StreamMessage>> = [];
   readonly #failures: RedisStreamsError[] = [];
   readonly #onEnded: () => void;
@@ -49,7 +55,9 @@ export class StreamConsumer extends EventEmitter<ConsumerEvents> implements Ackn
     this.#onEnded = onEnded;
     this.#options = options;
     this.#environment = environment;
-    const capacity = { inHandlers: 0, holdsUntilReleased: false };
+    this.#pace = options.isPrefetchAdaptive ? new DemandPace() : undefined;
+    const adaptivePrefetch = this.#pace && new AdaptivePrefetch(options, this.#pace);
+    const capacity = { inHandlers: 0, holdsUntilReleased: false, adaptivePrefetch };
     this.#session = new ConsumerSession(environment, options, capacity, {
       onStreamFailure: (error) => this.#failStream(error),
       onError: (error) => this.#report(error),
@@ -68,13 +76,22 @@ export class StreamConsumer extends EventEmitter<ConsumerEvents> implements Ackn
       onError: (error) => this.#report(error),
     });
     // The first shards are assigned before the application has the consumer.
-    (this as EventEmitter).on('newListener', (event, listener: (assignment: ShardAssignment) => void) => {
+    (this as EventEmitter).on('newListener', (event, listener: AssignedListener) => {
       if (event !== 'assigned') return;
-      queueMicrotask(() => {
-        for (const assignment of ownership.assignments) this.#call('assigned', () => listener(assignment));
-      });
+      const assignments = ownership.assignments;
+      queueMicrotask(() => this.#repeatAssigned(assignments, listener));
     });
     return ownership;
+  }
+
+  /** For a listener that was added after these shards were assigned; it gets later ones as events. */
+  #repeatAssigned(assignments: readonly ShardAssignment[], listener: AssignedListener): void {
+    for (const assignment of assignments) {
+      // It may have been removed: by the application, or because it was added with once() and has been called.
+      const added = this.rawListeners('assigned').find((each) => listenerOf(each) === listener);
+      if (!added) return;
+      if (this.#ownership?.isOwned(assignment)) this.#call('assigned', () => added.call(this, assignment));
+    }
   }
 
   get groupId(): string | undefined {
@@ -92,6 +109,7 @@ export class StreamConsumer extends EventEmitter<ConsumerEvents> implements Ackn
   /** Resolves when every start position is fixed on the server. @param deadline on the monotonic clock */
   async open(streamKeys: readonly string[], deadline: number): Promise<void> {
     await this.#assignment.open(streamKeys, deadline);
+    void lookForUnreadShards(streamKeys, this.#session, (error) => this.#report(error));
   }
 
   next(options: { signal?: AbortSignal } = {}): Promise<StreamMessage> {
@@ -116,23 +134,51 @@ export class StreamConsumer extends EventEmitter<ConsumerEvents> implements Ackn
   #next({ signal }: { signal?: AbortSignal }): Promise<StreamMessage> {
     if (signal?.aborted) return Promise.reject(signal.reason as Error);
     if (this.#ending) return Promise.reject(new ConsumerEndedError());
-    const message = this.#waiting.length === 0 ? this.#session.handOut() : undefined;
+    const message = this.#takeNow();
     if (message) return Promise.resolve(message);
     const failure = this.#nextFailure();
     if (failure) return Promise.reject(failure);
     const waiter = withResolvers<StreamMessage>();
     this.#waiting.push(waiter);
+    this.#pace?.waits(this.#waiting.length);
     return signal ? this.#untilAborted(waiter, signal) : waiter.promise;
   }
 
-  async *[Symbol.asyncIterator](): AsyncGenerator<StreamMessage, void, undefined> {
-    try {
-      while (!this.#ending) yield await this.next();
-    } catch (error) {
-      if (!(error instanceof ConsumerEndedError)) throw error;
-    } finally {
+  /** A message that no other call waits for, if one is buffered. */
+  #takeNow(): StreamMessage | undefined {
+    const message = this.#waiting.length === 0 ? this.#session.handOut() : undefined;
+    if (message) this.#pace?.handedOut(0);
+    return message;
+  }
+
+  /** An async generator would do the same, and leave 400 bytes more to the garbage collector for each message. */
+  [Symbol.asyncIterator](): AsyncIterableIterator<StreamMessage> {
+    let isOver = false;
+    const end = async (): Promise<IteratorReturnResult<undefined>> => {
+      isOver = true;
       await this.end();
-    }
+      return { value: undefined, done: true };
+    };
+    const onFailure = async (error: unknown): Promise<IteratorReturnResult<undefined>> => {
+      const over = await end();
+      if (error instanceof ConsumerEndedError) return over;
+      throw error;
+    };
+    return {
+      next: () => {
+        if (isOver || this.#ending) return end();
+        const message = this.#environment.telemetry?.followsReceives ? undefined : this.#takeNow();
+        return message ? Promise.resolve(yielded(message)) : this.next().then(yielded, onFailure);
+      },
+      return: async (value) => ({ ...(await end()), value }),
+      throw: async (error) => {
+        await end();
+        throw error;
+      },
+      [Symbol.asyncIterator]() {
+        return this;
+      },
+    };
   }
 
   ack(message: StreamMessage): void {
@@ -231,6 +277,7 @@ export class StreamConsumer extends EventEmitter<ConsumerEvents> implements Ackn
       const message = this.#session.handOut();
       if (!message) return;
       this.#waiting.shift()?.resolve(message);
+      this.#pace?.handedOut(this.#waiting.length);
     }
   }
 
@@ -255,6 +302,7 @@ export class StreamConsumer extends EventEmitter<ConsumerEvents> implements Ackn
       const index = this.#waiting.indexOf(waiter);
       if (index === -1) return;
       this.#waiting.splice(index, 1);
+      this.#pace?.waits(this.#waiting.length);
       waiter.reject(signal.reason);
     });
     try {
@@ -309,4 +357,13 @@ export class StreamConsumer extends EventEmitter<ConsumerEvents> implements Ackn
       this.#environment.logger.error(`A listener of '${event}' failed: ${errorText(thrown)}`);
     }
   }
+}
+
+/** What the application has added, which once() wraps. */
+function listenerOf(added: AssignedListener & { readonly listener?: AssignedListener }): AssignedListener {
+  return added.listener ?? added;
+}
+
+function yielded(value: StreamMessage): IteratorYieldResult<StreamMessage> {
+  return { value, done: false };
 }

@@ -14,24 +14,39 @@ import { SendPromise } from './send-promise.js';
 /** A message's content: stored as it is, never wrapped. */
 export type Payload = string | Uint8Array;
 
+/** Options of one message. */
 export interface SendOptions {
-  /** Becomes the time of the entry's id. Must not be before the stream's last entry. Default: the server's clock. */
+  /**
+   * Becomes the time of the entry's id. Must not be before the stream's last entry.
+   * @defaultValue the server's clock
+   */
   timestamp?: Date;
-  /** Picks the shard with {@link KeyHashSharder}. It is not stored. */
+  /**
+   * Picks the shard with {@link KeyHashSharder}. It is not stored.
+   * @defaultValue none
+   */
   key?: string;
-  /** Stored beside the payload, each in a field `h:<name>`. */
+  /**
+   * Stored beside the payload, each in a field `h:<name>`.
+   * @defaultValue none
+   */
   headers?: Record<string, string>;
   /**
    * Stores the message once, however many sends have this id: all of them get the receipt of the first. Needs scripts. In a
    * stream with shards a shard is chosen by `key`, and without one by this id; the same id in two shards is stored twice.
+   * @defaultValue none
    */
   deduplication?: Deduplication;
   /**
    * Milliseconds for which the message waits beside the stream before it is appended, by the clock of Redis. It gets its id and
    * its time then. At least 0, at most 3,153,600,000,000 (100 years). Needs scripts. Excludes `timestamp` and `deliverAt`.
+   * @defaultValue none
    */
   delay?: number;
-  /** The time until which it waits, by the clock of Redis; in the past: appended at once. Excludes `timestamp` and `delay`. */
+  /**
+   * The time until which it waits, by the clock of Redis; in the past: appended at once. Excludes `timestamp` and `delay`.
+   * @defaultValue none
+   */
   deliverAt?: Date;
 }
 

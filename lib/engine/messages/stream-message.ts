@@ -142,7 +142,7 @@ export class StreamMessage implements StreamShard {
   }
 
   /** By which sea-streamer names a message. */
-  get identifier(): StreamShard & { readonly sequence: bigint } {
+  get identifier(): StreamShard & Pick<StreamMessage, 'sequence'> {
     return { streamKey: this.streamKey, shardId: this.shardId, sequence: this.sequence };
   }
 
@@ -166,7 +166,7 @@ export class StreamMessage implements StreamShard {
     }
   }
 
-  /** Safe for JSON.stringify, which refuses a bigint: the sequence becomes a string, the payload text. */
+  /** Safe for JSON.stringify, which refuses a bigint: without the sequence, and with the payload as text. */
   toJSON(): Record<string, unknown> {
     return {
       streamKey: this.streamKey,

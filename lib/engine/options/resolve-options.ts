@@ -10,7 +10,7 @@ import { resolveTelemetry } from '../telemetry/guarded-telemetry.js';
 import type { Telemetry } from '../telemetry/telemetry.js';
 
 import { check, checkSpelling, definedOptions, optionNames } from '../../shared/option-checks.js';
-import { DEFAULTS } from './options.js';
+import { DEFAULTS, MAX_SHARDS } from './options.js';
 import type { ConsumerMode } from './consumer-mode.js';
 import type {
   AutoCommit,
@@ -60,6 +60,8 @@ export interface ResolvedConsumerOptions {
   readonly autoStreamReset: AutoStreamReset;
   readonly batchSize: number;
   readonly prefetch: number;
+  /** {@link batchSize} and {@link prefetch} are the least, because no option sets them. */
+  readonly isPrefetchAdaptive: boolean;
   /** False where {@link shards} are given. */
   readonly shardDiscoveryInterval: number | false;
   /** The numbers of all shards; undefined: they are looked for, or the stream has none. */
@@ -122,7 +124,7 @@ export function resolveStreamerOptions(options: StreamerOptions): ResolvedStream
   check.oneOf('timestampFormat', timestampFormat, ['ms', 'ns']);
   check.time('timeout', timeout, 1);
   check.time('connectTimeout', connectTimeout, 1);
-  if (blockTimeout !== false) check.integer('blockTimeout', blockTimeout, 100, 60_000);
+  check.timeOrFalse('blockTimeout', blockTimeout, 100, 60_000);
   check.time('shutdownTimeout', shutdownTimeout, 0);
   return {
     keyPrefix,
@@ -242,9 +244,6 @@ const CLAIM_OPTIONS = [
   ...OWNED_ONLY_OPTIONS,
 ] as const;
 
-/** Most shards of one consumer; more need several consumers. */
-const MAX_SHARDS = 10_000;
-
 const CONSUMER_OPTIONS = optionNames<AnyConsumerOptions>({
   mode: true,
   autoStreamReset: true,
@@ -298,6 +297,7 @@ export function resolveConsumerOptions(options: ConsumerOptions): ResolvedConsum
     shards: given.shards === undefined ? undefined : resolveShards(given.shards),
     mode,
     batchSize,
+    isPrefetchAdaptive: mode === 'load-balanced' && given.batchSize === undefined && given.prefetch === undefined,
     group,
     retention: retentionOf(given.retention),
     isNameGenerated: mode === 'load-balanced' && (given.consumer === undefined || isOwned),
@@ -305,7 +305,7 @@ export function resolveConsumerOptions(options: ConsumerOptions): ResolvedConsum
   };
   check.oneOf('autoStreamReset', resolved.autoStreamReset, ['earliest', 'latest']);
   check.integer('prefetch', resolved.prefetch, 1, 1_000_000);
-  checkInterval('shardDiscoveryInterval', resolved.shardDiscoveryInterval);
+  check.timeOrFalse('shardDiscoveryInterval', resolved.shardDiscoveryInterval, 10);
   if (group !== undefined) check.name('group', group);
   check.name('consumer', resolved.consumer);
   check.oneOf('autoCommit', resolved.autoCommit, ['immediate', 'delayed', 'rolling', 'disabled']);
@@ -313,7 +313,7 @@ export function resolveConsumerOptions(options: ConsumerOptions): ResolvedConsum
   check.time('autoCommitInterval', resolved.autoCommitInterval, 0);
   check.boolean('mkStream', resolved.mkStream);
   check.oneOf('position', resolved.position, ['group', 'consumer']);
-  checkInterval('autoClaimInterval', resolved.autoClaimInterval);
+  check.timeOrFalse('autoClaimInterval', resolved.autoClaimInterval, 10);
   if (resolved.consumerExpiry !== false) check.integer('consumerExpiry', resolved.consumerExpiry, 1_000);
   check.time('autoClaimIdle', resolved.autoClaimIdle, 100);
   check.time('maxHandlerTime', resolved.maxHandlerTime, 1);
@@ -382,10 +382,6 @@ export function resolveStreamKeys(streamKeys: string | readonly string[]): strin
 function retentionOf(retention: RetentionOptions | boolean | undefined): ResolvedRetention | false {
   if (retention === undefined || retention === false) return false;
   return resolveRetention(retention === true ? {} : retention);
-}
-
-function checkInterval(option: string, value: number | false): void {
-  if (value !== false) check.time(option, value, 10);
 }
 
 function refuse<T extends object>(given: T, names: ReadonlyArray<keyof T & string>, rule: string): void {

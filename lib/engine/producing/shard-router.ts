@@ -4,7 +4,7 @@ import { RECONNECT_BACKOFF, backoffDelay, pause } from '../../shared/backoff.js'
 import { errorText } from '../../shared/error-text.js';
 import type { RedisStreamsLogger } from '../../shared/logger.js';
 import type { LayoutCommands, ShardLayout } from '../../redis/commands/layouts.js';
-import { classifyRedisError, isTransient } from '../../redis/commands/redis-error.js';
+import { classifyRedisError, isTransient, toPublicError } from '../../redis/commands/redis-error.js';
 import { shardKey } from '../messages/stream-message.js';
 import type { ShardedStream } from '../messages/outgoing-message.js';
 import type { Sharder } from '../options/options.js';
@@ -40,6 +40,10 @@ export interface ShardRouterOptions {
 
 /** Streams that are known at the same time. One that is forgotten is looked at again. */
 const MAX_STREAMS = 10_000;
+/** What a producer that may not look was refused. */
+const LOOKING = 'reading the number of shards of';
+/** Between a failed look and the next one, at least, in milliseconds: also when a message has reached its deadline. */
+const SHORTEST_PAUSE = 50;
 /** Between two looks whether the messages in flight are back, in milliseconds. */
 const BACK_INTERVAL = 5;
 
@@ -109,8 +113,9 @@ export class ShardRouter {
           return;
         }
         // Others may end a change that this user may not end: what Redis has refused waits for that until its deadline.
-        pipeline.expire(stream, error as Error);
-        await pause(backoffDelay(RECONNECT_BACKOFF, attempt), pipeline.closing);
+        pipeline.expire(stream, isFinal ? toPublicError(error, stream.streamKey, LOOKING) : (error as Error));
+        const untilDeadline = Math.max(SHORTEST_PAUSE, pipeline.shards.timeLeft(stream));
+        await pause(Math.min(backoffDelay(RECONNECT_BACKOFF, attempt), untilDeadline), pipeline.closing);
         if (!pipeline.closing.aborted) continue;
         if (pipeline.size === 0) return;
         // What is in flight comes back first.
@@ -135,9 +140,10 @@ export class ShardRouter {
     const messages = pipeline.takeAll(stream);
     stream.isLooking = false;
     if (layout && !stream.has(layout)) {
+      const shards = layout.shards === 1 ? '1 shard' : `${layout.shards} shards`;
       stream.first = layout.first;
       stream.sharder = resized(stream.sharder, layout.shards) ?? stream.sharder;
-      logger.log(`'${stream.streamKey}' has ${layout.shards} shards now, from number ${layout.first} on`);
+      logger.log(`'${stream.streamKey}' has ${shards} now, from number ${layout.first} on`);
       for (const message of messages) {
         const { shardedBy: key, conditions, payload } = message;
         const { streamKey, first, sharder } = stream;

@@ -1,5 +1,6 @@
 import { CallbackError } from '../../errors.js';
 import { check } from '../../shared/option-checks.js';
+import { MAX_SHARDS } from '../options/options.js';
 import type { Sharder } from '../options/options.js';
 
 /** Streams whose turn is kept: that many that were used last, and up to as many more. */
@@ -8,6 +9,10 @@ const KEPT_STREAMS = 5_000;
 /**
  * Each stream's messages go to its shards in turn. Turns are kept for the 5,000 streams that were used last, and for 10,000
  * at most.
+ * @example
+ * ```ts
+ * const producer = await streamer.createProducer('clicks', { sharder: new RoundRobinSharder(4) });
+ * ```
  */
 export class RoundRobinSharder implements Sharder {
   readonly shards: number;
@@ -16,8 +21,9 @@ export class RoundRobinSharder implements Sharder {
   #older: ReadonlyMap<string, number> = new Map();
   #forgets = false;
 
+  /** @param shards 1 to 10,000. @throws InvalidOptionError */
   constructor(shards: number) {
-    check.integer('shards', shards, 1, 65_536);
+    check.integer('shards', shards, 1, MAX_SHARDS);
     this.shards = shards;
   }
 
@@ -47,12 +53,20 @@ export class RoundRobinSharder implements Sharder {
   }
 }
 
-/** Each message goes to a shard drawn at random; over many messages all shards get the same share. */
+/**
+ * Each message goes to a shard drawn at random; over many messages all shards get the same share. For producers that
+ * run too briefly for {@link RoundRobinSharder} to spread their messages.
+ * @example
+ * ```ts
+ * const producer = await streamer.createProducer('clicks', { sharder: new PseudoRandomSharder(4) });
+ * ```
+ */
 export class PseudoRandomSharder implements Sharder {
   readonly shards: number;
 
+  /** @param shards 1 to 10,000. @throws InvalidOptionError */
   constructor(shards: number) {
-    check.integer('shards', shards, 1, 65_536);
+    check.integer('shards', shards, 1, MAX_SHARDS);
     this.shards = shards;
   }
 
@@ -64,11 +78,17 @@ export class PseudoRandomSharder implements Sharder {
 /**
  * Messages with the same key go to the same shard, while the number of shards stays the same: the 32-bit FNV-1a
  * hash of the key's UTF-8 bytes, modulo the number of shards. Messages without a key go to the shards in turn.
+ * @example
+ * ```ts
+ * const producer = await streamer.createProducer('orders', { sharder: new KeyHashSharder(12) });
+ * await producer.send(payload, { key: order.customer });
+ * ```
  */
 export class KeyHashSharder implements Sharder {
   readonly shards: number;
   readonly #keyless: RoundRobinSharder;
 
+  /** @param shards 1 to 10,000. @throws InvalidOptionError */
   constructor(shards: number) {
     this.#keyless = new RoundRobinSharder(shards);
     this.shards = shards;
@@ -126,9 +146,23 @@ export function resized(sharder: Sharder, shards: number): Sharder | undefined {
   }
 }
 
-/** FNV-1a, 32 bits (offset basis 0x811c9dc5, prime 0x01000193), over UTF-8. */
+const FNV_OFFSET_BASIS = 0x811c9dc5;
+const FNV_PRIME = 0x01000193;
+const LAST_ASCII = 127;
+
+/** FNV-1a, 32 bits, over UTF-8. */
 export function fnv1a(text: string): number {
-  let hash = 0x811c9dc5;
-  for (const byte of Buffer.from(text, 'utf8')) hash = Math.imul(hash ^ byte, 0x01000193) >>> 0;
-  return hash;
+  let hash = FNV_OFFSET_BASIS;
+  for (let index = 0; index < text.length; index += 1) {
+    const code = text.charCodeAt(index);
+    if (code > LAST_ASCII) return hashOfBytes(Buffer.from(text, 'utf8'));
+    hash = Math.imul(hash ^ code, FNV_PRIME);
+  }
+  return hash >>> 0;
+}
+
+function hashOfBytes(bytes: Buffer): number {
+  let hash = FNV_OFFSET_BASIS;
+  for (const byte of bytes) hash = Math.imul(hash ^ byte, FNV_PRIME);
+  return hash >>> 0;
 }

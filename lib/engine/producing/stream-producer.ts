@@ -79,7 +79,13 @@ const TOKEN_DIGITS = 8;
  * Appends messages. Sending only queues: messages of one turn of the event loop go out together, and nothing waits for the
  * network before the next message is accepted.
  */
-export class StreamProducer extends EventEmitter<{ error: [error: RedisStreamsError] }> implements AsyncDisposable {
+export class StreamProducer
+  extends EventEmitter<{
+    /** A send failed whose result nothing awaits. Without a listener it is logged. */
+    error: [error: RedisStreamsError];
+  }>
+  implements AsyncDisposable
+{
   readonly #streamKey: string | undefined;
   readonly #options: ResolvedProducerOptions;
   readonly #environment: ProducerEnvironment;
@@ -160,7 +166,7 @@ export class StreamProducer extends EventEmitter<{ error: [error: RedisStreamsEr
     return shardKeysOf(streamKey, { first, shards });
   }
 
-  /** Sends to the stream that the producer was created for. See {@link sendTo}. */
+  /** Sends to the stream that the producer was created for. Rejects as {@link sendTo}; without such a stream with UnsupportedOperationError. */
   send(payload: Payload, options?: SendOptions): Promise<Receipt> {
     return this.#streamKey === undefined
       ? Promise.reject(new UnsupportedOperationError('send()', 'needs an anchored producer; use sendTo(streamKey, …)'))
@@ -206,6 +212,7 @@ export class StreamProducer extends EventEmitter<{ error: [error: RedisStreamsEr
 
   /**
    * Sends to the stream that the producer was created for, without a receipt, the fastest way. See {@link enqueueTo}.
+   * @throws UnsupportedOperationError without such a stream, and as {@link enqueueTo}
    * @example
    * for (const reading of readings) {
    *   if (!producer.enqueue(reading)) await producer.ready();
@@ -264,7 +271,7 @@ export class StreamProducer extends EventEmitter<{ error: [error: RedisStreamsEr
     throw new AggregateError(errors, `${what} not accepted: ${counts}`);
   }
 
-  /** Trims to about that many entries; returns how many went. */
+  /** Trims to about that many entries; returns how many were deleted. @throws InvalidOptionError, or what Redis answered */
   async trimMaxLen(streamKey: string, maxLen: number): Promise<number> {
     check.name('streamKey', streamKey);
     check.integer('maxLen', maxLen, 0);
@@ -272,8 +279,9 @@ export class StreamProducer extends EventEmitter<{ error: [error: RedisStreamsEr
   }
 
   /**
-   * Trims about all entries older than the time; returns how many went. The time is compared with the ids of entries, which
+   * Trims about all entries older than the time; returns how many were deleted. The time is compared with the ids of entries, which
    * have the time of Redis: a clock of this machine that is ahead would make it delete newer entries.
+   * @throws InvalidOptionError, or what Redis answered
    */
   async trimMinTimestamp(streamKey: string, timestamp: Date): Promise<number> {
     check.name('streamKey', streamKey);
@@ -290,6 +298,7 @@ export class StreamProducer extends EventEmitter<{ error: [error: RedisStreamsEr
     return this.#ending;
   }
 
+  /** As {@link StreamProducer.end}, for `await using`. */
   [Symbol.asyncDispose](): Promise<void> {
     return this.end();
   }

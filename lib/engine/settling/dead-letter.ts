@@ -9,11 +9,15 @@ import type { StreamMessage } from '../messages/stream-message.js';
 
 /** The stream for messages that cannot be processed. */
 export interface DeadLetterOptions {
-  /** Key of the stream of dead letters. Default `<stream>.dead`. */
+  /**
+   * Key of the stream of dead letters.
+   * @defaultValue `<stream>.dead`
+   */
   stream?: string;
   /**
-   * About how many dead letters the stream keeps. Over that the oldest are deleted; the log has a warning of the first
-   * deletion. False keeps all. At least 1, default 100,000.
+   * About how many dead letters the stream keeps. Over that the oldest are deleted; the log has a warning of the first deletion. False
+   * keeps all. At least 1.
+   * @defaultValue `100_000`
    */
   maxLen?: number | false;
 }
@@ -29,21 +33,36 @@ const DEFAULT_MAX_LEN = 100_000;
 
 /** Names of the headers that a dead letter has in addition to those of its message. */
 export const DEAD_LETTER_HEADERS = Object.freeze({
+  /** Key of the stream, without the number of a shard. */
   stream: 'dead-letter-stream',
+  /** Key of the stream or shard from which it was read. */
   key: 'dead-letter-key',
+  /** Id of the entry in it. */
   id: 'dead-letter-id',
+  /** Name of the consumer group. */
   group: 'dead-letter-group',
+  /** Name of the consumer that gave up. */
   consumer: 'dead-letter-consumer',
+  /** How often the message was delivered. */
   deliveryCount: 'dead-letter-delivery-count',
+  /** Time of the first failure, ISO 8601, by the clock of the consumer. */
   firstFailure: 'dead-letter-first-failure',
+  /** Time of the last failure, ISO 8601, by the clock of the consumer. */
   lastFailure: 'dead-letter-last-failure',
+  /** Why the message was given up. */
   reason: 'dead-letter-reason',
+  /** Name of the last error. */
   errorName: 'dead-letter-error-name',
+  /** Message of the last error. */
   errorMessage: 'dead-letter-error-message',
+  /** Stack of the last error. */
   errorStack: 'dead-letter-error-stack',
 });
 
-/** Not `:dead`: other programs take every key `<stream>:…` for a shard of the stream. */
+/**
+ * The stream of the dead letters of `orders` is `orders.dead`, unless an option names another. Not `:dead`: other programs take every key
+ * `<stream>:…` for a shard of the stream.
+ */
 export const DEAD_LETTER_SUFFIX = '.dead';
 
 /** A message that becomes a dead letter, and why. */

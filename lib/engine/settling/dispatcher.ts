@@ -1,5 +1,7 @@
 import { monotonicNow } from '../../shared/clock.js';
 import { outsideContext } from '../../shared/async-context.js';
+import { promiseOf } from '../../shared/callbacks.js';
+import { takeFrom } from '../../shared/take-from.js';
 import { withResolvers } from '../../shared/deferred.js';
 import type { Deferred } from '../../shared/deferred.js';
 import { ShardHaltedError } from '../../errors.js';
@@ -7,9 +9,12 @@ import type { RedisStreamsError } from '../../errors.js';
 import { RECONNECT_BACKOFF, backoffDelay, within } from '../../shared/backoff.js';
 import { classifyRedisError, isTransient, toPublicError } from '../../redis/commands/redis-error.js';
 import type { ConsumerSession } from '../consuming/consumer-session.js';
+import type { HandlerPace } from '../consuming/reading/pace.js';
 import type { HandlerReport, MessageTaker } from '../consuming/message-taker.js';
 import { Delivery } from './settlement.js';
 import type { RateLimit } from './rate-limit.js';
+import { RunningCalls, newCall } from './running-calls.js';
+import type { Call } from './running-calls.js';
 import type { Settlement } from './settlement.js';
 import { KeyQueues } from './key-queues.js';
 import { StreamMessage } from '../messages/stream-message.js';
@@ -21,6 +26,8 @@ export interface DispatcherOptions {
   readonly session: ConsumerSession;
   /** Most deliveries at the same time. */
   readonly concurrency: number;
+  /** Gets the duration of each delivery. */
+  readonly pace?: HandlerPace | undefined;
   /**
    * Delivers several messages at once: those that are buffered when `size` is reached or `timeout` ms are over. A message that
    * was delivered before is delivered alone. Default: one.
@@ -31,7 +38,7 @@ export interface DispatcherOptions {
   /** Messages of the same key are handled one after the other; undefined is no key. */
   readonly keyOf?: ((message: StreamMessage) => string | undefined) | undefined;
   /** Resolves when the handlers are done. Each delivery is settled by then, or later by its handler. */
-  readonly deliver: (deliveries: readonly Delivery[]) => Promise<void>;
+  readonly deliver: (deliveries: readonly Delivery[]) => Promise<void> | undefined;
   /** Stores a message as a dead letter; the dispatcher acknowledges it afterwards. */
   readonly storeDeadLetter: (message: StreamMessage, settlement: Settlement & { kind: 'dead-letter' }) => Promise<void>;
   readonly onError: (error: RedisStreamsError) => void;
@@ -48,15 +55,6 @@ interface Uncounted {
   attempts: number;
   timer: NodeJS.Timeout | undefined;
 }
-
-/** A call of the handlers, for one message or a batch. */
-interface Call {
-  /** When it began, on the monotonic clock. */
-  at: number;
-  deliveries: readonly Delivery[];
-}
-
-const NONE: readonly Delivery[] = [];
 
 /** How long handlers that have a signal may take to heed it when the server closes, in milliseconds. */
 const ABORT_GRACE = 500;
@@ -88,12 +86,12 @@ export class Dispatcher implements MessageTaker {
   /** Parked messages that occupy no place in the buffer. */
   #parkedOutside = 0;
   #running = 0;
-  /** Those that run, in the order in which they began. */
-  readonly #calls = new Set<Call>();
+  readonly #calls = new RunningCalls();
   #settling = 0;
   #idle: Deferred<void> | undefined;
   #batchTimer: NodeJS.Timeout | undefined;
   #isBatchDue = false;
+  #isPumping = false;
 
   constructor(options: DispatcherOptions) {
     this.#options = options;
@@ -112,12 +110,7 @@ export class Dispatcher implements MessageTaker {
   }
 
   onLeaseLost(partition: Partition, ids: ReadonlySet<string>): void {
-    for (const { deliveries } of this.#calls) {
-      for (const delivery of deliveries) {
-        const { message } = delivery;
-        if (ids.has(message.id) && partitionOf(message) === partition) delivery.abort('lease-lost');
-      }
-    }
+    this.#calls.abort('lease-lost', (message) => ids.has(message.id) && partitionOf(message) === partition);
   }
 
   get waiting(): readonly StreamMessage[] {
@@ -142,14 +135,7 @@ export class Dispatcher implements MessageTaker {
   }
 
   report(): HandlerReport {
-    const now = monotonicNow();
-    const [oldest, ...others] = this.#calls;
-    const isBusy = this.#running >= this.#options.concurrency;
-    const latest = others.at(-1) ?? oldest;
-    return {
-      oldestHandler: oldest && now - oldest.at,
-      allBusyFor: isBusy && latest ? now - latest.at : undefined,
-    };
+    return this.#calls.report(this.#running >= this.#options.concurrency);
   }
 
   /**
@@ -169,26 +155,30 @@ export class Dispatcher implements MessageTaker {
     if (this.#isIdle) return 0;
     this.#idle = withResolvers<void>();
     await within(Math.max(0, deadline - monotonicNow()), this.#idle.promise);
-    if (this.#abortRunning()) await within(ABORT_GRACE, this.#idle.promise);
+    if (this.#calls.abort('shutdown')) await within(ABORT_GRACE, this.#idle.promise);
     return this.#running;
   }
 
-  /** Returns whether one of them has been asked for its signal. */
-  #abortRunning(): boolean {
-    const running = [...this.#calls].flatMap(({ deliveries }) => deliveries);
-    for (const delivery of running) delivery.abort('shutdown');
-    return running.some(({ hasSignal }) => hasSignal);
-  }
-
   readonly #pump = (): void => {
+    // Deliveries that end at once call it again.
+    if (this.#isPumping) return;
+    this.#isPumping = true;
+    try {
+      this.#startDeliveries();
+    } finally {
+      this.#isPumping = false;
+    }
+  };
+
+  #startDeliveries(): void {
     while (!this.#isClosed && this.#running < this.#options.concurrency && this.#isInRate()) {
       if (this.#suspects.length > 0 && this.#runSuspect()) continue;
       const known = this.#suspects.length;
       const messages = this.#options.batch ? this.#nextBatch(this.#options.batch) : this.#nextMessage();
-      if (messages.length > 0) void this.#run(messages);
+      if (messages.length > 0) this.#run(messages);
       else if (this.#suspects.length === known) return;
     }
-  };
+  }
 
   /** False while the rate leaves nothing for the messages that wait; it calls `#pump` when it does. */
   #isInRate(): boolean {
@@ -204,7 +194,7 @@ export class Dispatcher implements MessageTaker {
     const turn = index === -1 ? undefined : this.#options.session.environment.suspectTurn.enter(this.#pump);
     if (!turn) return false;
     this.#unpark();
-    void this.#run(this.#suspects.splice(index, 1), turn);
+    this.#run(this.#suspects.splice(index, 1), turn);
     return true;
   }
 
@@ -290,40 +280,69 @@ export class Dispatcher implements MessageTaker {
   }
 
   /** @param turn of a suspect */
-  async #run(messages: readonly StreamMessage[], turn?: Turn): Promise<void> {
-    const { session } = this.#options;
+  #run(messages: readonly StreamMessage[], turn?: Turn): void {
     this.#running += 1;
     this.#options.rateLimit?.take(messages.length);
-    const call: Call = { at: monotonicNow(), deliveries: NONE };
-    const before = performance.now();
-    const [first] = messages as [StreamMessage];
-    const start = turn ? await this.#countStart(first) : 'now';
+    const call = newCall(messages, turn);
+    if (turn) void this.#runCounted(call, turn);
+    else this.#handle(call);
+  }
+
+  async #runCounted(call: Call, turn: Turn): Promise<void> {
+    const [suspect] = call.messages as [StreamMessage];
+    const start = await this.#countStart(suspect);
     if (start === 'now') {
       // The first delivery was counted at the read, each later one at its start. From the third on, an earlier process ended
       // after it had started.
-      turn?.begin(first.deliveryCount > 2);
+      turn.begin(suspect.deliveryCount > 2);
       // A suspect that waits for its count is no handler that hangs.
-      if (turn) call.at = monotonicNow();
-      this.#calls.add(call);
-      await this.#deliver(messages, call);
-      this.#calls.delete(call);
+      call.handlersStartedAt = monotonicNow();
+      this.#handle(call);
+    } else {
+      if (start === 'later') this.#park(suspect);
+      this.#end(call, start === 'never');
     }
+  }
+
+  /** Without an async function for each step: a message that costs less garbage is handled faster. */
+  #handle(call: Call): void {
+    this.#calls.add(call);
+    const handling = this.#deliver(call);
+    const end = (): void => {
+      this.#calls.delete(call);
+      this.#end(call, true);
+    };
+    if (!handling) return end();
+    handling.then(end, (error: unknown) => {
+      // `deliver` reports and settles the failures of handlers, so this is a failure of its own.
+      const [{ streamKey }] = call.messages as [StreamMessage];
+      this.#options.onError(toPublicError(error, streamKey, 'handling messages of'));
+      for (const delivery of call.deliveries) delivery.settle({ kind: 'pending' });
+      end();
+    });
+  }
+
+  /** @param isOver the messages are not handled later */
+  #end({ messages, startedAt, turn }: Call, isOver: boolean): void {
+    const { session, pace } = this.#options;
     this.#running -= 1;
-    if (start === 'later') this.#park(first);
-    else session.handled(messages.length, performance.now() - before);
+    if (isOver) {
+      pace?.handled(messages.length, performance.now() - startedAt);
+      session.releasePlaces(messages.length);
+    }
     this.#announceIdle();
     turn?.end();
     this.#pump();
   }
 
-  /** Never rejects. */
-  async #deliver(messages: readonly StreamMessage[], call: Call): Promise<void> {
-    const { deliver, onError, session } = this.#options;
-    const limit = call.at + session.maxHandlerTime;
+  /** Undefined when none of the messages reaches a handler. */
+  #deliver(call: Call): Promise<void> | undefined {
+    const { deliver, session } = this.#options;
+    const limit = call.handlersStartedAt + session.maxHandlerTime;
     const deliveries: Delivery[] = [];
-    for (const message of messages) {
+    for (const message of call.messages) {
       const delivery = new Delivery(message, this.#settle, limit);
-      if (this.#isLost(message)) {
+      if (this.#endIfLost(message)) {
         delivery.settle({ kind: 'pending' });
         continue;
       }
@@ -331,16 +350,10 @@ export class Dispatcher implements MessageTaker {
       if (unburied) delivery.settle(unburied);
       else deliveries.push(delivery);
     }
-    if (deliveries.length === 0) return;
+    if (deliveries.length === 0) return undefined;
     call.deliveries = deliveries;
-    try {
-      // The context of whatever called `#pump`, perhaps another handler, is none of this message's.
-      await outsideContext(() => deliver(deliveries));
-    } catch (error) {
-      // `deliver` reports and settles the failures of handlers, so this is a failure of its own.
-      onError(toPublicError(error, (messages[0] as StreamMessage).streamKey, 'handling messages of'));
-      for (const delivery of deliveries) delivery.settle({ kind: 'pending' });
-    }
+    // The context of whatever called `#pump`, perhaps another handler, is none of this message's.
+    return outsideContext(() => promiseOf(() => deliver(deliveries)));
   }
 
   /** Counts the start of a suspect; `never` when another consumer has it, or when we are closing. Never rejects. */
@@ -358,6 +371,7 @@ export class Dispatcher implements MessageTaker {
         this.#countLater(message, error);
         return 'later';
       }
+      this.#uncounted.delete(partitionOf(message));
       await session.giveBack([message]);
     }
     this.#leaveQueue(message);
@@ -373,6 +387,8 @@ export class Dispatcher implements MessageTaker {
     uncounted.timer = setTimeout(
       () => {
         uncounted.timer = undefined;
+        // Its shard may be lost, or its stream no longer read.
+        if (!this.#suspects.some((suspect) => partitionOf(suspect) === partition)) this.#uncounted.delete(partition);
         this.#pump();
       },
       backoffDelay(RECONNECT_BACKOFF, uncounted.attempts),
@@ -457,8 +473,8 @@ export class Dispatcher implements MessageTaker {
     this.#pump();
   }
 
-  /** Whether the shard of a message that waited here may have another owner by now. */
-  #isLost(message: StreamMessage): boolean {
+  /** Ends the lease of a message that waited here, if its shard may have another owner by now. Returns whether that is so. */
+  #endIfLost(message: StreamMessage): boolean {
     const { isFenced, lease } = partitionOf(message);
     if (isFenced) lease?.end();
     return isFenced;
@@ -480,11 +496,4 @@ export class Dispatcher implements MessageTaker {
   #announceIdle(): void {
     if (this.#isIdle) this.#idle?.resolve();
   }
-}
-
-/** Removes the accepted messages from the list, and returns them. */
-function takeFrom(list: StreamMessage[], isWanted: (message: StreamMessage) => boolean): StreamMessage[] {
-  const taken = list.filter(isWanted);
-  list.splice(0, list.length, ...list.filter((message) => !isWanted(message)));
-  return taken;
 }

@@ -1,3 +1,4 @@
+import { takeFrom } from '../../shared/take-from.js';
 import type { StreamMessage } from '../messages/stream-message.js';
 
 interface KeyQueue {
@@ -68,11 +69,9 @@ export class KeyQueues {
   withdraw(isWanted: (message: StreamMessage) => boolean): StreamMessage[] {
     const withdrawn: StreamMessage[] = [];
     for (const queue of this.#queues.values()) {
-      withdrawn.push(...queue.parked.filter(isWanted));
-      queue.parked.splice(0, queue.parked.length, ...queue.parked.filter((message) => !isWanted(message)));
+      withdrawn.push(...takeFrom(queue.parked, isWanted));
     }
-    const runnable = this.#runnable.filter(isWanted);
-    this.#runnable = this.#runnable.filter((message) => !isWanted(message));
+    const runnable = takeFrom(this.#runnable, isWanted);
     for (const message of runnable) this.leave(message);
     return [...withdrawn, ...runnable];
   }

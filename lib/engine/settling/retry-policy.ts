@@ -3,17 +3,35 @@ import { check, definedOptions, optionNames } from '../../shared/option-checks.j
 
 /** When and how often a message whose handling failed is handled again. All times are milliseconds. */
 export interface RetryOptions {
-  /** Total number of times that a message is handled, the first time included. At least 1, default 5. */
+  /**
+   * Total number of times that a message is handled, the first time included. At least 1.
+   * @defaultValue `5`
+   */
   attempts?: number;
-  /** Delay before the second attempt. At least 0, default 1,000. */
+  /**
+   * Delay before the second attempt. At least 0.
+   * @defaultValue `1_000`
+   */
   delay?: number;
-  /** Factor by which the delay grows with each attempt. 1 to 100, default 2. */
+  /**
+   * Factor by which the delay grows with each attempt. 1 to 100.
+   * @defaultValue `2`
+   */
   factor?: number;
-  /** Longest delay. At least `delay`, default 60,000. */
+  /**
+   * Longest delay. At least `delay`.
+   * @defaultValue `60_000`
+   */
   maxDelay?: number;
-  /** Random share of the delay, so that messages that failed together are not retried together. 0 to 1, default 0.2. */
+  /**
+   * Random share of the delay, so that messages that failed together are not retried together. 0 to 1.
+   * @defaultValue `0.2`
+   */
   jitter?: number;
-  /** Returns true for an error that a retry cannot cure: the message becomes a dead letter at once. Default: never. */
+  /**
+   * Returns true for an error that a retry cannot cure: the message becomes a dead letter at once.
+   * @defaultValue never
+   */
   unless?: (error: unknown) => boolean;
 }
 

@@ -1,5 +1,5 @@
 import { pause } from '../../shared/backoff.js';
-import type { LayoutCommands, LayoutLook, PendingLayout, ShardLayout } from '../../redis/commands/layouts.js';
+import type { LayoutCommands, ReadLayoutsOptions, PendingLayout, ShardLayout } from '../../redis/commands/layouts.js';
 import { shardKey } from '../messages/stream-message.js';
 
 /** A change that takes longer counts as abandoned, in milliseconds: others end it. */
@@ -19,18 +19,18 @@ export function shardKeysOf(streamKey: string, { first, shards }: ShardLayout): 
 export async function settledLayouts(
   streamKey: string,
   commands: LayoutCommands,
-  look?: LayoutLook,
+  look?: ReadLayoutsOptions,
 ): Promise<readonly ShardLayout[]> {
   for (;;) {
     const { layouts, pending } = await commands.look(streamKey, look);
     if (!pending) return layouts;
-    if (pending.age > LOST_AFTER) await endChange(streamKey, layouts, pending, commands);
+    if (pending.age > LOST_AFTER) await completeChange(streamKey, layouts, pending, commands);
     else await pause(LOOK_INTERVAL);
   }
 }
 
 /** Closes every shard of the last layout, and then makes the pending one the last. */
-export async function endChange(
+export async function completeChange(
   streamKey: string,
   layouts: readonly ShardLayout[],
   pending: PendingLayout,

@@ -35,6 +35,12 @@ import { RequestSender } from '../requests/request-sender.js';
  * An event goes `emit` → {@link dispatchEvent} → producer, a request `send` → {@link publish} → `RequestSender`, and its
  * replies come back to the callback of `publish`. A subclass may override each of these, `connect`, `createPacket` and
  * the serializers as in Nest's own clients.
+ * @example
+ * constructor(@InjectRedisStreams() private readonly client: ClientRedisStreams) {}
+ *
+ * order(item: string) {
+ *   return this.client.emit('orders', { item });
+ * }
  */
 export class ClientRedisStreams extends ClientProxy<RedisStreamsEvents> {
   readonly #log: Required<RedisStreamsLogger>;
@@ -86,7 +92,13 @@ export class ClientRedisStreams extends ClientProxy<RedisStreamsEvents> {
   /**
    * Appends the data to the stream of the pattern. The Observable emits the {@link Receipt} and completes once Redis has
    * the message, and errors if it could not be stored; a late subscriber gets the same. The message is sent whether or
-   * not the Observable is subscribed to; a failure without a subscriber is logged and emitted as `error`.
+   * not the Observable is subscribed to; a failure without a subscriber is logged and emitted as `error`. Never throws: the
+   * Observable errors with InvalidOptionError, PayloadInvalidError of a catalog, ClosedError after {@link close}, or with an
+   * error of {@link StreamProducer.sendTo}.
+   * @example
+   * ```ts
+   * const { id } = await firstValueFrom(client.emit('orders', { item: 'tea' }));
+   * ```
    */
   override emit<TResult = Receipt, TInput = unknown>(pattern: unknown, data: TInput): Observable<TResult> {
     if (isNil(pattern) || isNil(data)) return super.emit(pattern, data);
@@ -95,7 +107,11 @@ export class ClientRedisStreams extends ClientProxy<RedisStreamsEvents> {
 
   /**
    * Appends many messages at once; each may be a record. Settles when all of them are: emits the receipts in order, or
-   * errors with a BatchSendError that holds one error for each message that failed.
+   * errors with a BatchSendError that holds one error for each message that failed. Never throws.
+   * @example
+   * ```ts
+   * const receipts = await firstValueFrom(client.emitBatch('clicks', [{ page: '/' }, { page: '/tea' }]));
+   * ```
    */
   emitBatch<TInput = unknown>(pattern: unknown, messages: readonly TInput[]): Observable<Receipt[]> {
     const sends = messages.map((data, index) => {
@@ -129,7 +145,7 @@ export class ClientRedisStreams extends ClientProxy<RedisStreamsEvents> {
     return this.dispatchEvent<Receipt>(this.#createPacket(pattern, data));
   }
 
-  /** Encodes the packet of one event and appends it to its stream. */
+  /** Encodes the packet of one event and appends it to its stream. Never throws; the promise rejects as {@link emit} does. */
   protected dispatchEvent<T = Receipt>(packet: ReadPacket): Promise<T> {
     return this.#append(packet) as Promise<unknown> as Promise<T>;
   }
@@ -154,7 +170,16 @@ export class ClientRedisStreams extends ClientProxy<RedisStreamsEvents> {
     return this.#producer.sendTo(streamKey, payload, options);
   }
 
-  /** Sends a request when it is subscribed to, and emits its replies. */
+  /**
+   * Sends a request when it is subscribed to, and emits its replies. Errors with the error of the handler;
+   * RequestTimeoutError when no reply comes within `requestTimeout` milliseconds or the timeout of the record;
+   * NoHandlerError when no server has a handler for it; ClosedError when the client is closed; or with an error of
+   * {@link StreamProducer.sendTo}.
+   * @example
+   * ```ts
+   * const price = await firstValueFrom(client.send<number>('price', { item: 'tea' }));
+   * ```
+   */
   override send<TResult = unknown, TInput = unknown>(pattern: unknown, data: TInput): Observable<TResult> {
     // Nest awaits `connect` first. Ours need not be awaited: a request waits for the connection by itself.
     if (isNil(pattern) || isNil(data) || this.connect !== connectOfThisClass) return super.send(pattern, data);
@@ -165,6 +190,7 @@ export class ClientRedisStreams extends ClientProxy<RedisStreamsEvents> {
 
   /**
    * Sends the packet of one request. Its replies, or its failure, go to the callback; the function returned gives it up.
+   * @throws InvalidOptionError for a pattern that cannot be a stream
    */
   protected publish(packet: ReadPacket, callback: (packet: WritePacket) => void): () => void {
     const streamKey = this.#streamOf(packet);

@@ -15,35 +15,44 @@ export type HealthSource = ServerRedisStreams | ClientRedisStreams | RedisStream
 /** The parts of an application, under the names that they have in the result. */
 export type HealthSources = Readonly<Record<string, HealthSource>>;
 
+/** When a part of an application counts as up. */
 export interface HealthCheckOptions extends HealthOptions {
   /**
-   * `readiness`: it can work now. Connected, the server listens, every stream is read, and nothing is beyond the limits below.
-   * False in an outage of Redis.
+   * `readiness`: it can work now. Connected, the server listens, every stream is read, and nothing is beyond the limits below. False in
+   * an outage of Redis.
    *
-   * `liveness`: a restart would not help. False when a read loop stands still, the connections were closed, or all handlers have
-   * been busy for longer than `maxOldestHandler`. An outage of Redis does not matter, and Redis is not asked.
-   *
-   * Default `readiness`.
+   * `liveness`: a restart would not help. False when a read loop stands still, the connections were closed, or all handlers have been
+   * busy for longer than `maxOldestHandler`. An outage of Redis does not matter, and Redis is not asked.
+   * @defaultValue `readiness`
    */
   of?: 'readiness' | 'liveness';
   /**
-   * Readiness: most entries of a stream, its shards together, that may wait for the group. At least 0, default no limit. A lag that
-   * the server does not know passes; see {@link maxLagSeconds}.
+   * Readiness: most entries of a stream, its shards together, that may wait for the group. At least 0. A lag that the
+   * server does not know passes; see {@link maxLagSeconds}.
+   * @defaultValue no limit
    */
   maxLag?: number;
-  /** Readiness: greatest age of the oldest entry that waits for the group, in seconds. At least 0, default no limit. */
+  /**
+   * Readiness: greatest age of the oldest entry that waits for the group, in seconds. At least 0.
+   * @defaultValue no limit
+   */
   maxLagSeconds?: number;
-  /** Readiness: most entries of a stream, its shards together, that may be pending in the group. At least 0, default no limit. */
+  /**
+   * Readiness: most entries of a stream, its shards together, that may be pending in the group. At least 0.
+   * @defaultValue no limit
+   */
   maxPending?: number;
 }
 
 /** The state of one part. Numbers that are not known are left out. */
 export interface HealthDetails {
+  /** State of the connections. */
   readonly status: RedisStreamsStatus;
   /** Of a server. */
   readonly isListening?: boolean;
-  /** Sums over all streams that it reads. */
+  /** Entries that were not delivered to the group yet. Sum over all streams that it reads, as `pending` is. */
   readonly lag?: number;
+  /** Entries that were delivered and not acknowledged. */
   readonly pending?: number;
   /** The largest of all streams that it reads. */
   readonly lagSeconds?: number;
@@ -51,7 +60,9 @@ export interface HealthDetails {
   readonly oldestHandler?: number;
 }
 
+/** The state of one part, with its {@link HealthDetails}. */
 export type HealthCheckState = {
+  /** Whether the part is fit for use. */
   readonly status: 'up' | 'down';
   /** Why it is down. */
   readonly message?: string;
@@ -81,9 +92,14 @@ const MOST_PROBLEMS = 5;
 /**
  * Tells Terminus, or any other health endpoint, about the health of an application's server, client and streamers. It owns none of
  * them. `RedisStreamsModule` provides one for what it provides itself; for others it is created by hand:
- *
+ * `new RedisStreamsHealthIndicator({ server: strategy })`.
+ * @example
  * ```ts
- * new RedisStreamsHealthIndicator({ server: strategy })
+ * @Get('ready')
+ * @HealthCheck()
+ * ready() {
+ *   return this.health.check([() => this.streams.isHealthy('redis', { maxLagSeconds: 60 })]);
+ * }
  * ```
  */
 export class RedisStreamsHealthIndicator {

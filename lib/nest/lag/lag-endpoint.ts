@@ -35,11 +35,20 @@ export interface LagEndpointOptions {
    * that reaches the port. A guard that injects providers needs their module in {@link imports}.
    */
   guards: ReadonlyArray<Type<CanActivate> | CanActivate>;
-  /** Modules of the providers that the guards inject. Default none. */
+  /**
+   * Modules of the providers that the guards inject.
+   * @defaultValue none
+   */
   imports?: NonNullable<ModuleMetadata['imports']>;
-  /** Path, below the global prefix of the application. Default `lag`, of a named module `lag/<name>`. */
+  /**
+   * Path, below the global prefix of the application.
+   * @defaultValue `lag`, of a named module `lag/<name>`
+   */
   path?: string;
-  /** How long to wait for Redis, in milliseconds; then it answers 503. At least 1, default 2,000. */
+  /**
+   * How long to wait for Redis, in milliseconds; then it answers 503. At least 1.
+   * @defaultValue `2_000`
+   */
   timeout?: number;
 }
 
@@ -60,6 +69,7 @@ export interface LagAnswer {
   readonly pending: number;
   /** Entries in the streams. */
   readonly entries: number;
+  /** Name of the consumer group. */
   readonly group: string;
   /** The streams that were asked for, as far as they exist. */
   readonly streams: readonly string[];

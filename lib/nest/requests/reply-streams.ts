@@ -14,7 +14,9 @@ const MAX_UNREAD = 1_000_000;
 export interface ReplyStreamsOptions {
   readonly appending: Pick<AppendCommands, 'expire' | 'trimMaxLen'>;
   readonly logger: Required<RedisStreamsLogger>;
-  /** Default 10,000. */
+  /**
+   * @defaultValue `10_000`
+   */
   readonly maxStreams?: number;
 }
 

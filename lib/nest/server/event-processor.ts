@@ -1,5 +1,6 @@
 import type { ReadPacket } from '@nestjs/microservices';
 
+import { promiseOf } from '../../shared/callbacks.js';
 import { expiryOf, hasPassed } from '../deadlines.js';
 import type { Clock } from '../deadlines.js';
 import { RedisStreamsContext } from '../redis-streams.context.js';
@@ -34,21 +35,25 @@ export class EventProcessor {
     this.#clock = clock;
   }
 
-  async process(context: RedisStreamsContext): Promise<void> {
+  process(context: RedisStreamsContext): Promise<void> {
     const expiring = this.#expiring(context);
-    if (expiring && (await expiring)) return;
-    if (this.#isExhausted(context)) return;
-    const { pattern, binding } = RedisStreamsContext.scopeOf(context);
-    const delivery = RedisStreamsContext.deliveryOf(context);
-    try {
-      const decoded = this.#decode(context);
-      const data: unknown = decoded instanceof Promise ? await decoded : decoded;
-      await this.#server.handleEvent(pattern, { pattern, data }, context);
-    } catch (error) {
-      this.#fail(context, error);
-      return;
-    }
-    if (binding.ack === 'auto') delivery.settle(ACKNOWLEDGED);
+    if (!expiring) return this.#handle(context);
+    return expiring.then((isOver) => (isOver ? undefined : this.#handle(context)));
+  }
+
+  #handle(context: RedisStreamsContext): Promise<void> {
+    if (this.#isExhausted(context)) return Promise.resolve();
+    return promiseOf(() => this.#run(context)).then(
+      () => this.#succeed(context),
+      (error: unknown) => this.#fail(context, error),
+    );
+  }
+
+  #run(context: RedisStreamsContext): Promise<unknown> {
+    const { pattern } = RedisStreamsContext.scopeOf(context);
+    const decoded = this.#decode(context);
+    if (!(decoded instanceof Promise)) return this.#server.handleEvent(pattern, { pattern, data: decoded }, context);
+    return decoded.then((data: unknown) => this.#server.handleEvent(pattern, { pattern, data }, context));
   }
 
   /**
@@ -86,7 +91,7 @@ export class EventProcessor {
       }
       return;
     }
-    this.#succeed(decoded);
+    for (const context of decoded) this.#succeed(context);
   }
 
   async #processAlone(context: RedisStreamsContext): Promise<void> {
@@ -100,7 +105,7 @@ export class EventProcessor {
       this.#fail(context, error);
       return;
     }
-    this.#succeed([context]);
+    this.#succeed(context);
   }
 
   /** The data, as the schema of its pattern returns it; a promise where the deserializer or the schema is asynchronous. */
@@ -113,11 +118,9 @@ export class EventProcessor {
     return validate(schema, pattern, decoded);
   }
 
-  #succeed(contexts: readonly RedisStreamsContext[]): void {
-    for (const context of contexts) {
-      if (RedisStreamsContext.scopeOf(context).binding.ack !== 'auto') return;
+  #succeed(context: RedisStreamsContext): void {
+    if (RedisStreamsContext.scopeOf(context).binding.ack === 'auto')
       RedisStreamsContext.deliveryOf(context).settle(ACKNOWLEDGED);
-    }
   }
 
   /** Settles an event whose time has passed. Undefined for one that has time. */
@@ -136,8 +139,9 @@ export class EventProcessor {
 
   /** Settles a message that must not be handled once more. */
   #isExhausted(context: RedisStreamsContext): boolean {
-    const { canRetry, binding } = RedisStreamsContext.scopeOf(context);
-    if (!canRetry) return false;
+    const { canRetry, haltsShard, binding } = RedisStreamsContext.scopeOf(context);
+    // Each owner of a shard tries the message at which it was halted, however many attempts it has had.
+    if (!canRetry || haltsShard) return false;
     const delivery = RedisStreamsContext.deliveryOf(context);
     const settlement = settleExhausted(delivery.message, binding.failurePolicy);
     return settlement !== undefined && delivery.settle(settlement);

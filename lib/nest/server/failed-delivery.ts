@@ -21,7 +21,7 @@ import type { ServerReporter } from './server-reporter.js';
  */
 export function settleFailed(
   delivery: MessageDelivery,
-  { canRetry, binding, onIgnored }: ContextScope,
+  { canRetry, haltsShard, binding, onIgnored }: ContextScope,
   error: unknown,
   reporter: ServerReporter,
 ): void {
@@ -31,10 +31,11 @@ export function settleFailed(
     ? settlementOf(error, message.deliveryCount, binding.failurePolicy, reporter)
     : LEFT_PENDING;
   const isFirst = delivery.settle(settlement);
+  const outcome = settlement.kind === 'dead-letter' && haltsShard ? 'its shard is halted' : settlement.kind;
   if (!isSettlementRequest(error)) {
-    reporter.handlingFailed(message, error, isFirst ? settlement.kind : `settled before: ${delivery.settlement?.kind}`);
+    reporter.handlingFailed(message, error, isFirst ? outcome : `settled before: ${delivery.settlement?.kind}`);
   } else if (isFirst && canRetry) {
-    reporter.settledAsAsked(message, error.name, settlement.kind);
+    reporter.settledAsAsked(message, error.name, outcome);
   } else {
     onIgnored(message, error.name, isFirst ? 'it is not pending on the server' : 'it was settled before');
   }

@@ -11,14 +11,17 @@ import { resolveConsumerOptions } from '../../engine/options/resolve-options.js'
 import type { ResolvedConsumerOptions } from '../../engine/options/resolve-options.js';
 import { LayoutGate } from '../../engine/consuming/ownership/layout-gate.js';
 import { ShardOwnership } from '../../engine/consuming/ownership/shard-ownership.js';
+import { lookForUnreadShards } from '../../engine/consuming/unread-shards.js';
 import { StreamAssignment } from '../../engine/consuming/stream-assignment.js';
 import type { StreamSearchOptions } from '../../engine/consuming/stream-search.js';
 import { AdaptivePrefetch } from '../../engine/consuming/reading/adaptive-prefetch.js';
+import { HandlerPace } from '../../engine/consuming/reading/pace.js';
 import type { StreamMessage } from '../../engine/messages/stream-message.js';
 import type { RedisStreamer } from '../../engine/streamer.js';
 import { ShutdownTimeoutError, StreamMissingError } from '../../errors.js';
 import type { RedisStreamsError } from '../../errors.js';
 import { within } from '../../shared/backoff.js';
+import { promiseOf } from '../../shared/callbacks.js';
 import { monotonicNow } from '../../shared/clock.js';
 import { KEY_HEADER } from '../packet-codec.js';
 import { RedisStreamsContext } from '../redis-streams.context.js';
@@ -94,10 +97,11 @@ export class HandlerConsumer {
     const isSizeOpen = options.batchSize === undefined && options.prefetch === undefined;
     const { concurrency, rateLimit } = group;
     const maxRate = rateLimit && rateLimit.max / rateLimit.per;
+    const pace = isSizeOpen ? new HandlerPace(concurrency) : undefined;
     const capacity = {
       inHandlers: concurrency * (group.batch?.size ?? 1),
       holdsUntilReleased: true,
-      adaptivePrefetch: isSizeOpen ? new AdaptivePrefetch(this.#consumer, concurrency, maxRate) : undefined,
+      adaptivePrefetch: pace && new AdaptivePrefetch(this.#consumer, pace, maxRate),
     };
     const onError = (error: RedisStreamsError): void => reporter.failed(error);
     this.#session = streamer.createSession(this.#consumer, capacity, {
@@ -119,6 +123,7 @@ export class HandlerConsumer {
     this.#dispatcher = new Dispatcher({
       session: this.#session,
       concurrency,
+      pace,
       batch: group.batch,
       // The order of an owned shard must not end in the process that owns it.
       keyOf: group.ordered || (this.#ownership && !group.batch) ? queueKeyOf : undefined,
@@ -141,7 +146,9 @@ export class HandlerConsumer {
   /** Resolves when every start position is fixed on the server. @param deadline on the monotonic clock */
   async open(deadline: number): Promise<void> {
     await this.applyPauses();
-    await this.#assignment.open(this.#scopes.streamKeys, deadline);
+    const { streamKeys } = this.#scopes;
+    await this.#assignment.open(streamKeys, deadline);
+    void lookForUnreadShards(streamKeys, this.#session, (error) => this.#reporter.failed(error));
   }
 
   /** Pauses the streams of patterns that are paused, and resumes the others. Resolves when no read of the former is in flight. */
@@ -198,20 +205,25 @@ export class HandlerConsumer {
   }
 
   /** @param deliveries one message, or the batch of one pattern */
-  async #deliver(deliveries: readonly Delivery[]): Promise<void> {
+  #deliver(deliveries: readonly Delivery[]): Promise<void> | undefined {
     const [{ message }] = deliveries as readonly [Delivery];
     const scope = this.#scopes.of(message);
-    const contexts = deliveries.flatMap((delivery) => this.#contextOf(delivery, scope) ?? []);
+    const contexts: RedisStreamsContext[] = [];
+    for (const delivery of deliveries) {
+      const context = this.#contextOf(delivery, scope);
+      if (context) contexts.push(context);
+    }
     const [first] = contexts;
-    if (!first) return;
-    try {
-      await (scope.binding.batch ? this.#server.handleBatch(contexts) : this.#server.handleMessage(first));
-    } catch (error) {
+    if (!first) return undefined;
+    const handling = promiseOf(() =>
+      scope.binding.batch ? this.#server.handleBatch(contexts) : this.#server.handleMessage(first),
+    );
+    return handling.catch((error: unknown) => {
       // Handlers do not reject here, so it is an override of the server that has failed.
       const unsettled = deliveries.filter(({ settlement }) => !settlement);
       for (const delivery of unsettled.length > 0 ? unsettled : deliveries.slice(0, 1))
         this.#fail(delivery, scope, error);
-    }
+    });
   }
 
   /** Undefined when an override has failed. */
@@ -292,13 +304,14 @@ export class HandlerConsumer {
   }
 
   #scopeOf(binding: HandlerBinding): ContextScope {
-    const { group, consumer, autoCommit } = this.#consumer;
+    const { group, consumer, autoCommit, onPoison } = this.#consumer;
     return {
       pattern: binding.pattern,
       group,
       consumer: group === undefined ? undefined : consumer,
       binding,
       canRetry: group !== undefined && autoCommit !== 'immediate',
+      haltsShard: onPoison === 'halt',
       commit: () => this.#session.commit(),
       onIgnored: (message, attempted, reason) => this.#reporter.ignored(message, attempted, reason),
     };

@@ -5,6 +5,7 @@ import type { MessageHandler } from '@nestjs/microservices';
 import { RpcExceptionsHandler } from '@nestjs/microservices/exceptions/rpc-exceptions-handler.js';
 import { isObservable, lastValueFrom } from 'rxjs';
 
+import { promiseOf } from '../../shared/callbacks.js';
 import { RedisStreamsContext } from '../redis-streams.context.js';
 import { isSettlementRequest } from '../redis-streams.exceptions.js';
 import type { ServerReporter } from './server-reporter.js';
@@ -36,20 +37,25 @@ export class HandlerRunner {
    * the exception. It cannot replace the error otherwise, nor the retry or dead letter that the handler itself asked for.
    * @throws the error of the handler that failed first, as it was thrown
    */
-  async run(handlers: readonly MessageHandler[], data: unknown, context: HandlerContext): Promise<void> {
+  run(handlers: readonly MessageHandler[], data: unknown, context: HandlerContext): Promise<void> {
     const [first] = handlers;
-    try {
-      if (first && handlers.length === 1) await toEnd(first, data, context);
-      else await allToEnd(handlers, data, context);
-    } catch (error) {
-      const failure = failureOf(context, error);
-      throw isSettlementRequest(error) && !isSettlementRequest(failure) ? error : failure;
-    }
+    const handling = first && handlers.length === 1 ? toEnd(first, data, context) : allToEnd(handlers, data, context);
+    return handling.then(
+      () => this.#endedWithoutError(first, context),
+      (error: unknown) => {
+        const failure = failureOf(context, error);
+        throw isSettlementRequest(error) && !isSettlementRequest(failure) ? error : failure;
+      },
+    );
+  }
+
+  /** A filter may have ended a failure. @throws what the handler itself asked for */
+  #endedWithoutError(handler: MessageHandler | undefined, context: HandlerContext): void {
     const failure = failureOf(context);
     if (failure === undefined) return;
     if (isSettlementRequest(failure)) throw failure;
-    if (!first || this.#reported.has(first) || isSettled(context)) return;
-    this.#reported.add(first);
+    if (!handler || this.#reported.has(handler) || isSettled(context)) return;
+    this.#reported.add(handler);
     this.#reporter.endedByFilter(contextsOf(context)[0] as RedisStreamsContext, failure);
   }
 }
@@ -64,10 +70,13 @@ async function allToEnd(handlers: readonly MessageHandler[], data: unknown, cont
   for (const outcome of outcomes) if (outcome.status === 'rejected') throw outcome.reason;
 }
 
-async function toEnd(handler: MessageHandler, data: unknown, context: HandlerContext): Promise<void> {
-  const result: unknown = await handler(data, context);
-  // An Observable without a value is a success, too.
-  if (isObservable(result)) await lastValueFrom(result, { defaultValue: undefined });
+function toEnd(handler: MessageHandler, data: unknown, context: HandlerContext): Promise<unknown> {
+  return promiseOf(() => handler(data, context)).then(completed);
+}
+
+/** An Observable without a value is a success, too. */
+function completed(result: unknown): unknown {
+  return isObservable(result) ? lastValueFrom(result, { defaultValue: undefined }) : undefined;
 }
 
 function contextsOf(context: HandlerContext): readonly RedisStreamsContext[] {

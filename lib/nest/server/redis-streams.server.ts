@@ -53,6 +53,9 @@ export interface ServerHealth extends StreamerHealth {
  * `listen` → `start` → {@link bindEvents} opens the consumers. From then on each message goes {@link createContext} →
  * {@link handleMessage} → {@link handleEvent} → its handlers, or from `handleMessage` to the `RequestResponder` when it
  * is a request; the outcome settles it. A subclass may override each of these and the serializers.
+ * @example
+ * const strategy = new ServerRedisStreams({ connection: 'redis://localhost:6379', group: 'billing' });
+ * const app = await NestFactory.createMicroservice<MicroserviceOptions>(AppModule, { strategy });
  */
 export class ServerRedisStreams
   extends Server<RedisStreamsEvents, RedisStreamsStatus>
@@ -126,7 +129,7 @@ export class ServerRedisStreams
 
   /**
    * Completes the application's start once every stream's position is fixed on the server. After `close()` it starts again
-   * with the same handlers.
+   * with the same handlers. Never rejects: a failed start closes the server, and the callback is given the error of {@link start}.
    */
   async listen(callback: (error?: unknown) => void): Promise<void> {
     try {
@@ -140,9 +143,15 @@ export class ServerRedisStreams
     callback();
   }
 
+  /** Whether `listen()` was ever called. @internal */
+  get isStartRequested(): boolean {
+    return this.#listening !== undefined;
+  }
+
   /**
    * Fails when it has not fixed the positions of all streams within `timeout`.
-   * @throws ConnectTimeoutError, PermissionError, ClosedError, or what Redis answered when it refused a stream
+   * @throws InvalidOptionError for the settings of a handler, ConnectTimeoutError, PermissionError, ClosedError, or what Redis answered when
+   * it refused a stream
    */
   async start(): Promise<void> {
     this.#requireOpen();
@@ -176,7 +185,10 @@ export class ServerRedisStreams
     this.#logger.log(startLine({ groups, control, found, group, consumer, server }));
   }
 
-  /** Opens one consumer for the handlers that share their settings, and one for each handler that has its own. */
+  /**
+   * Opens one consumer for the handlers that share their settings, and one for each handler that has its own.
+   * @throws InvalidOptionError, ClosedError, as {@link start}
+   */
   async bindEvents(): Promise<void> {
     const groups = await this.#groupHandlers();
     const { replyPrefix } = this.#resolved;
@@ -245,6 +257,10 @@ export class ServerRedisStreams
    * @throws InvalidOptionError for a pattern without a handler, a stream that the group reads already, or one that has dead
    * letters of these handlers; before the first `listen()`, that call fails with it. RedisStreamsError when the stream
    * cannot be opened: then it is not added
+   * @example
+   * ```ts
+   * await server.addStream('orders', `orders.${tenant}`);
+   * ```
    */
   async addStream(pattern: StreamPattern, streamKey: string): Promise<void> {
     const route = this.#routeOf(pattern);

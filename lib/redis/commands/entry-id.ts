@@ -98,19 +98,56 @@ export function entryIdOfSequence(sequence: bigint): string {
   return `${sequence >> 16n}-${sequence & MAX_SEQUENCE_IN_MILLISECOND}`;
 }
 
-/** Between the id of an entry, `ms-seq`, and the number that sea-streamer has in its place, `ms << 16 | seq`. */
+/** The id directly before `id`; undefined before `0-0`. */
+function previousEntryId(id: string): string | undefined {
+  const { milliseconds, counter } = requireEntryId(id);
+  if (counter > 0n) return `${milliseconds}-${counter - 1n}`;
+  return milliseconds > 0n ? `${milliseconds - 1n}-${MAX_UINT64}` : undefined;
+}
+
+/**
+ * Between the id of an entry, `ms-seq`, and the number that sea-streamer has in its place, `ms << 16 | seq`; and from one id to
+ * another, for pages of a range.
+ * @example
+ * ```ts
+ * const page = await manager.range('orders', '-', '+', { count: 100 });
+ * const next = await manager.range('orders', entryId.next(page.at(-1).id), '+', { count: 100 });
+ * ```
+ */
 export const entryId = Object.freeze({
-  /** @throws InvalidOptionError unless it is a bigint from 0 on that an id can have */
+  /** The id of a sequence. @throws InvalidOptionError unless it is a bigint from 0 on that an id can have */
   fromSequence(sequence: bigint): string {
     return entryIdOfSequence(sequence);
   },
-  /** @throws InvalidOptionError when it is no entry id; SequenceOverflowError when its time has over 48 bits, or its counter over 16 */
+  /**
+   * The sequence of an id.
+   * @throws InvalidOptionError when it is no entry id; SequenceOverflowError when its time has over 48 bits, or its counter over 16
+   */
   toSequence(id: string): bigint {
-    if (typeof id !== 'string' || !isEntryId(id))
-      throw new InvalidOptionError('id', "must be an entry id 'ms-seq'", id);
-    return entryIdSequence(id);
+    return entryIdSequence(checkedId('id', id));
+  },
+  /** Whether a text is an entry id: `ms-seq`, or `ms`, which stands for `ms-0`. */
+  isValid(id: string): boolean {
+    return typeof id === 'string' && isEntryId(id);
+  },
+  /** Negative when `one` comes before `other`, 0 when they are equal, positive otherwise. @throws InvalidOptionError */
+  compare(one: string, other: string): number {
+    return compareEntryIds(checkedId('one', one), checkedId('other', other));
+  },
+  /** The lowest id behind another; undefined behind the last id that there can be. @throws InvalidOptionError */
+  next(id: string): string | undefined {
+    return nextEntryId(checkedId('id', id));
+  },
+  /** The highest id before another; undefined before `0-0`. @throws InvalidOptionError */
+  previous(id: string): string | undefined {
+    return previousEntryId(checkedId('id', id));
   },
 });
+
+function checkedId(name: string, id: string): string {
+  if (typeof id === 'string' && isEntryId(id)) return id;
+  throw new InvalidOptionError(name, "must be an entry id 'ms-seq'", id);
+}
 
 function requireEntryId(id: string): EntryIdParts {
   const parts = parseEntryId(id);

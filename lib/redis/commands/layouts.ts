@@ -1,6 +1,8 @@
-/** The shards of a stream in one layout: `first`, and the numbers behind it. */
+/** The shards of a stream in one layout, whose numbers follow one another. */
 export interface ShardLayout {
+  /** The number of the first shard. */
   readonly first: number;
+  /** How many shards there are. */
   readonly shards: number;
 }
 
@@ -17,19 +19,36 @@ export interface StreamLayouts {
   /** The oldest first; none while the number of shards was never set. */
   readonly layouts: readonly ShardLayout[];
   readonly pending: PendingLayout | undefined;
+  /** The largest number of shards that a producer with a `KeyHashSharder` was given before a layout was set; 0 without one. */
+  readonly givenShards: number;
 }
 
-/** What a producer is given when it looks. */
-export interface LayoutLook {
+/** What is noted about the shards of a stream. */
+export interface LayoutDetails {
+  /**
+   * The layouts that were set, the oldest first. New messages go to the shards of the last one; those of the others are closed. None
+   * while `setShards()` was not called.
+   */
+  readonly layouts: readonly ShardLayout[];
+  /** The layout that is being set, or that a process has left behind that died while it set it. */
+  readonly pending: ShardLayout | undefined;
+  /** The largest number of shards that a producer with a `KeyHashSharder` was given before a layout was set; 0 without one. */
+  readonly givenShards: number;
+}
+
+/** What a producer gives when it looks. */
+export interface ReadLayoutsOptions {
   /** The number of shards that the producer was given, to be noted while no layout was set. */
   readonly givenShards?: number | undefined;
   /** Limit for the connection, in milliseconds. */
   readonly timeout?: number | undefined;
 }
 
-/** Each method throws UnsupportedOperationError where scripts are not permitted, InvalidOptionError for a stream without side keys. */
+/** Each method but `read` throws UnsupportedOperationError where scripts are not permitted, InvalidOptionError for a stream without side keys. */
 export interface LayoutCommands {
-  look(streamKey: string, look?: LayoutLook): Promise<StreamLayouts>;
+  /** Without a script; changes nothing. */
+  read(streamKey: string): Promise<LayoutDetails>;
+  look(streamKey: string, look?: ReadLayoutsOptions): Promise<StreamLayouts>;
   /**
    * Begins to set a number of shards, unless it is set already or another change is under way.
    * @param found how many shards exist, where none was ever set

@@ -4,6 +4,7 @@ import type { CommandSender } from './command-sender.js';
 import type { TimestampFormat } from './entry-id.js';
 import { classifyRedisError } from './redis-error.js';
 import { parseStreamInfo } from './replies.js';
+import { replyUnlessUnreachable, requireAnyMaster } from './node-commands.js';
 import { READ_OWNED } from '../scripts/shard-leases.js';
 import { leaseKey, leaseText, scriptsMissing } from './shard-leases.js';
 import type {
@@ -11,6 +12,7 @@ import type {
   OwnedReadRequest,
   ReadCommands,
   ReadRequest,
+  ScanPage,
   StreamEntry,
   StreamInfo,
   StreamPage,
@@ -84,24 +86,43 @@ export class RedisReadCommands implements ReadCommands {
 
   async range(streamKey: string, from: string, to: string, count?: number): Promise<StreamEntry[]> {
     const key = this.#sender.key(streamKey);
-    const limit = count === undefined ? [] : ['COUNT', count];
-    return entriesOf(await this.#sender.raw(key, ['XRANGE', key, from, to, ...limit]));
+    return entriesOf(await this.#sender.raw(key, ['XRANGE', key, from, to, ...limitOf(count)]));
   }
 
-  async scan(cursor: string): Promise<{ cursor: string; streams: string[] }> {
-    const { keyPrefix, router } = this.#sender;
+  async rangeBackwards(streamKey: string, from: string, to: string, count?: number): Promise<StreamEntry[]> {
+    const key = this.#sender.key(streamKey);
+    return entriesOf(await this.#sender.raw(key, ['XREVRANGE', key, to, from, ...limitOf(count)]));
+  }
+
+  async scan(cursor: string, { skipUnreachable } = { skipUnreachable: false }): Promise<ScanPage> {
+    const { keyPrefix, router, timeout } = this.#sender;
+    // Whether there are other masters, whose keys would be left out, is known after the first connection only.
+    if (router.isCluster === undefined) await router.reached(timeout);
     const match = keyPrefix ? ['MATCH', `${escapeGlob(keyPrefix)}*`] : [];
     const isCluster = router.isCluster ?? false;
     const [index, position] = isCluster ? masterAndCursor(cursor) : [0, cursor];
     const command: Command = ['SCAN', position, ...match, 'COUNT', SCAN_PAGE, 'TYPE', 'stream'];
-    const found = await this.#sender.textOfMaster(index, command);
+    const send = (): ReturnType<CommandSender['textOfMaster']> => this.#sender.textOfMaster(index, command);
+    const answer = skipUnreachable ? await replyUnlessUnreachable(router, index, send) : { reply: await send() };
+    if (!answer) return this.#pageWithout(index);
+    const found = answer.reply;
     // The cluster has become smaller.
-    if (!found) return { cursor: '0', streams: [] };
+    if (!found) return { cursor: '0', streams: [], unreachable: [] };
     const [next, keys] = found.reply as [string, string[]];
     const streams = keys.map((key) => this.#sender.streamKey(key));
-    if (!isCluster) return { cursor: next, streams };
-    if (next !== '0') return { cursor: clusterCursor(index, next), streams };
-    return { cursor: index + 1 < found.masters ? clusterCursor(index + 1, next) : '0', streams };
+    const unreachable: string[] = [];
+    if (!isCluster) return { cursor: next, streams, unreachable };
+    if (next !== '0') return { cursor: clusterCursor(index, next), streams, unreachable };
+    return { cursor: index + 1 < found.masters ? clusterCursor(index + 1, next) : '0', streams, unreachable };
+  }
+
+  /** In place of the rest of a master that does not answer. @throws ConnectionError when none does */
+  #pageWithout(index: number): ScanPage {
+    const { router } = this.#sender;
+    requireAnyMaster(router);
+    const address = router.connectionOf(index)?.address;
+    const cursor = router.connectionOf(index + 1) ? clusterCursor(index + 1, '0') : '0';
+    return { cursor, streams: [], unreachable: address === undefined ? [] : [address] };
   }
 
   async streamInfo(streamKey: string): Promise<StreamInfo | undefined> {
@@ -146,4 +167,8 @@ function masterAndCursor(cursor: string): [master: number, cursor: string] {
 
 function escapeGlob(text: string): string {
   return text.replace(/[\\*?[\]]/g, '\\$&');
+}
+
+function limitOf(count: number | undefined): Array<string | number> {
+  return count === undefined ? [] : ['COUNT', count];
 }

@@ -214,3 +214,13 @@ export function toPublicError(error: unknown, streamKey: string, action: string)
       );
   }
 }
+
+/** What is asked for; undefined where the server or the permissions do not offer it. */
+export async function unlessRefused<T>(work: Promise<T>): Promise<T | undefined> {
+  try {
+    return await work;
+  } catch (error) {
+    if (['permission', 'unsupported', 'refused'].includes(classifyRedisError(error))) return undefined;
+    throw error;
+  }
+}

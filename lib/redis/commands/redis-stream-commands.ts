@@ -9,6 +9,7 @@ import { RedisInboxCommands } from './inbox.js';
 import { RedisPauseCommands } from './pauses.js';
 import { RedisPendingCommands } from './pending.js';
 import type { ReplicaWait } from './replication.js';
+import { RedisNodeCommands } from './node-commands.js';
 import { RedisReadCommands } from './read.js';
 import { RedisClockCommands, ServerClock } from './server-clock.js';
 import type { ServerFeatures } from './server-features.js';
@@ -44,6 +45,7 @@ export function redisStreamCommands(
     clock: new RedisClockCommands(sender, clock),
     delayed: new RedisDelayedCommands(sender),
     layouts: new RedisLayoutCommands(sender),
+    nodes: new RedisNodeCommands(sender),
     ownership: new RedisOwnershipCommands(sender),
   };
 }

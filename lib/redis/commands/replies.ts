@@ -15,11 +15,13 @@ export function parsePending(reply: unknown): PendingEntry[] {
 
 export function parseStreamInfo(reply: unknown): StreamInfo {
   const info = toMap(reply);
+  const added = info.get('entries-added');
   return {
     length: Number(info.get('length')),
     firstId: idOfEntry(info.get('first-entry')),
     lastId: idOfEntry(info.get('last-entry')),
     lastGeneratedId: String(info.get('last-generated-id')),
+    entriesAdded: added === undefined ? undefined : Number(added),
   };
 }
 

@@ -3,7 +3,14 @@ import type { Script } from '../scripts/script.js';
 import { BEGIN_LAYOUT, CLOSE_SHARD, END_LAYOUT, LOOK_AT_LAYOUTS, OPEN_SHARD } from '../scripts/shard-layouts.js';
 import type { CommandArgument } from '../wire/resp-writer.js';
 import type { CommandSender } from './command-sender.js';
-import type { LayoutCommands, LayoutLook, PendingLayout, ShardLayout, StreamLayouts } from './layouts.js';
+import type {
+  LayoutCommands,
+  LayoutDetails,
+  ReadLayoutsOptions,
+  PendingLayout,
+  ShardLayout,
+  StreamLayouts,
+} from './layouts.js';
 
 /** How many shards a stream has, beside the stream; and the end of a shard, in the shard itself. */
 export class RedisLayoutCommands implements LayoutCommands {
@@ -13,7 +20,20 @@ export class RedisLayoutCommands implements LayoutCommands {
     this.#sender = sender;
   }
 
-  async look(streamKey: string, { givenShards = 0, timeout }: LayoutLook = {}): Promise<StreamLayouts> {
+  async read(streamKey: string): Promise<LayoutDetails> {
+    const key = this.#keyOf(streamKey);
+    const fields = (await this.#sender.text(key, ['HMGET', key, 'layouts', 'pending', 'first'])) as Array<
+      string | null
+    >;
+    const [list, pending, given] = fields.map((field) => field ?? '') as [string, string, string];
+    return {
+      layouts: parseList(list),
+      pending: pending === '' ? undefined : parseLayout(pending),
+      givenShards: Number(given),
+    };
+  }
+
+  async look(streamKey: string, { givenShards = 0, timeout }: ReadLayoutsOptions = {}): Promise<StreamLayouts> {
     const key = this.#keyOf(streamKey);
     if (timeout !== undefined) await this.#sender.router.ready(key, timeout);
     return parseLayouts(await this.#run(LOOK_AT_LAYOUTS, key, [givenShards], 'reading the number of shards'));
@@ -52,13 +72,17 @@ export class RedisLayoutCommands implements LayoutCommands {
 }
 
 function parseLayouts(reply: unknown): StreamLayouts {
-  const [list, pending, now] = reply as [string, string, string];
-  const layouts = list === '' ? [] : list.split(',').map(parseLayout);
+  const [list, pending, now, given] = reply as [string, string, string, string];
   const began = Number(pending.split(':')[2]);
   return {
-    layouts,
+    layouts: parseList(list),
     pending: pending === '' ? undefined : { name: pending, layout: parseLayout(pending), age: Number(now) - began },
+    givenShards: Number(given),
   };
+}
+
+function parseList(list: string): ShardLayout[] {
+  return list === '' ? [] : list.split(',').map(parseLayout);
 }
 
 function parseLayout(text: string): ShardLayout {

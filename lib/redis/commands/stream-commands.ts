@@ -20,6 +20,7 @@ export interface StreamCommands {
   readonly delayed: DelayedCommands;
   readonly ownership: OwnershipCommands;
   readonly layouts: LayoutCommands;
+  readonly nodes: NodeCommands;
 }
 
 export type { AppendOutcomes, AppendRequest, StreamEntry, StreamPage };
@@ -72,7 +73,10 @@ export interface WriteBatch {
   readonly once?: OnceSettings | undefined;
   /** Appends nothing if the connection ends before the server has read the whole batch: in a transaction, where it has those. */
   readonly isAtomic?: boolean;
-  /** Of requests whose ids would have nanoseconds: among milliseconds they get ids like those. Default false: they are refused. */
+  /**
+   * Of requests whose ids would have nanoseconds: among milliseconds they get ids like those.
+   * @defaultValue false: they are refused
+   */
   readonly acceptsMilliseconds?: boolean;
   /** For each request, when a script decides whether it is appended; a batch has either these or {@link once}. Needs scripts. */
   readonly conditions?: readonly AppendConditions[] | undefined;
@@ -156,6 +160,15 @@ export interface ReadRequest {
   readonly block?: number | undefined;
 }
 
+/** One page of a walk through the keyspace. */
+export interface ScanPage {
+  /** For the next page; `'0'` after the last one. */
+  readonly cursor: string;
+  readonly streams: string[];
+  /** Addresses of the masters that were left out because they do not answer. */
+  readonly unreachable: string[];
+}
+
 export interface ReadCommands {
   /** New entries of a group (`>`). */
   readGroup(request: GroupReadRequest): Promise<StreamPage[]>;
@@ -168,8 +181,10 @@ export interface ReadCommands {
   /** Entries after the given ids, without a group. */
   read(request: ReadRequest): Promise<StreamPage[]>;
   range(streamKey: string, from: string, to: string, count?: number): Promise<StreamEntry[]>;
+  /** The same range, the newest first. */
+  rangeBackwards(streamKey: string, from: string, to: string, count?: number): Promise<StreamEntry[]>;
   /** One page of stream keys, without our key prefix. */
-  scan(cursor: string): Promise<{ cursor: string; streams: string[] }>;
+  scan(cursor: string, options?: { skipUnreachable: boolean }): Promise<ScanPage>;
   streamInfo(streamKey: string): Promise<StreamInfo | undefined>;
   /** What the times in its ids are counted in; milliseconds where that cannot be told. */
   timestampFormat(streamKey: string): Promise<TimestampFormat>;
@@ -186,14 +201,19 @@ export interface StreamInfo {
   readonly firstId: string | undefined;
   readonly lastId: string | undefined;
   readonly lastGeneratedId: string;
+  /** Undefined before Redis 7.0. */
+  readonly entriesAdded: number | undefined;
 }
 
 /** An entry of a pending entries list. */
 export interface PendingEntry {
+  /** Id of the entry. */
   readonly id: string;
+  /** Name of the consumer to which it was delivered. */
   readonly consumer: string;
   /** Milliseconds since it was last delivered or claimed. */
   readonly idle: number;
+  /** How often it was delivered. */
   readonly deliveryCount: number;
 }
 
@@ -286,17 +306,25 @@ export interface RestoredEntries {
   readonly gone: readonly string[];
 }
 
+/** A consumer group, as XINFO GROUPS shows it. */
 export interface GroupInfo {
+  /** Name of the group. */
   readonly name: string;
+  /** Number of its consumers. */
   readonly consumers: number;
+  /** Number of entries that were delivered and not acknowledged. */
   readonly pending: number;
+  /** Id of the last entry that was delivered to the group. */
   readonly lastDeliveredId: string;
   /** Entries not yet delivered; undefined where the server does not know (before Redis 7.0, or after deletions). */
   readonly lag?: number | undefined;
 }
 
+/** A consumer of a group, as XINFO CONSUMERS shows it. */
 export interface GroupConsumerInfo {
+  /** Name of the consumer. */
   readonly name: string;
+  /** Number of its pending entries. */
   readonly pending: number;
   /** Milliseconds since the consumer last attempted anything. */
   readonly idle: number;
@@ -446,6 +474,15 @@ export interface DelayedCommands {
   list(streamKey: string, count: number, after?: Pick<DelayedEntry, 'token' | 'due'>): Promise<DelayedEntry[]>;
   /** False when it does not wait. @throws UnsupportedOperationError where scripts are not permitted */
   cancel(streamKey: string, token: string): Promise<boolean>;
+}
+
+export interface NodeCommands {
+  /** Resolves when Redis is reached; in Cluster, when one of the nodes is. @throws ConnectTimeoutError */
+  reached(): Promise<void>;
+  /** @throws ConnectionError when no master of a cluster answers */
+  requireAny(): void;
+  /** Does work on the node that serves the stream; undefined where this is a node of a cluster that does not answer. */
+  unlessUnreachable<T>(streamKey: string, work: () => Promise<T>): Promise<{ reply: T } | undefined>;
 }
 
 /** The time of the server that serves a stream. In Cluster each node has a clock of its own. */

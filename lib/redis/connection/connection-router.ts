@@ -59,6 +59,11 @@ export interface ConnectionRouter {
    * many.
    */
   readyNode(index: number, timeout: number): Promise<LiveNode | undefined>;
+  /**
+   * The connection to the node that serves a key, or to one of the nodes that serve keys, as in {@link readyNode}. Undefined where no such
+   * node is known.
+   */
+  connectionOf(keyOrIndex: string | number): RedisConnection | undefined;
   /** Notes a redirection; true when the command can be sent again to another node. */
   redirected(key: string, error: Error, route: LiveRoute): boolean;
   /** A command failed because its connection broke, or because the node cannot serve slots at present. */
@@ -111,6 +116,10 @@ export class SingleRouter implements ConnectionRouter {
 
   async readyNode(index: number, timeout: number): Promise<LiveNode | undefined> {
     return index === 0 ? { route: await this.ready('', timeout), nodes: 1 } : undefined;
+  }
+
+  connectionOf(): RedisConnection {
+    return this.#connection;
   }
 
   redirected(): boolean {
@@ -172,6 +181,12 @@ export class ClusterRouter implements ConnectionRouter {
     const node = masters[index];
     if (node === undefined) return undefined;
     return { route: await this.#untilLive(() => this.#toNode(node), timeout), nodes: masters.length };
+  }
+
+  connectionOf(keyOrIndex: string | number): RedisConnection | undefined {
+    const { topology } = this.#nodes;
+    const node = typeof keyOrIndex === 'number' ? topology.masters()[keyOrIndex] : topology.targetOf(keyOrIndex)?.node;
+    return node === undefined ? undefined : this.#nodes.connectionTo(node, this.#role);
   }
 
   redirected(key: string, error: Error, { connection }: LiveRoute): boolean {
@@ -253,6 +268,10 @@ export class ReaderRouter implements ConnectionRouter {
 
   async readyNode(index: number, timeout: number): Promise<LiveNode | undefined> {
     return index === 0 ? { route: await this.ready('', timeout), nodes: 1 } : undefined;
+  }
+
+  connectionOf(): RedisConnection {
+    return this.#connection;
   }
 
   /** The read fails all the same: what it had taken is looked for over the next connection. */

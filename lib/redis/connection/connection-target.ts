@@ -12,7 +12,16 @@ export type RedisClient = Redis | Cluster;
 /** A Redis Cluster, named by some of its nodes. */
 export interface ClusterConnection {
   /** `host:port`, a URL, or `{ host, port }` of each node; user name, password and TLS of a URL are used for all nodes. */
-  cluster: Array<string | { host: string; port: number }>;
+  cluster: Array<
+    | string
+    | {
+        /** Host name or IP address. */
+        host: string;
+        /** Port, 1 to 65,535. */
+        port: number;
+      }
+  >;
+  /** Options of ioredis for the cluster. @defaultValue those of ioredis */
   options?: ClusterOptions;
 }
 

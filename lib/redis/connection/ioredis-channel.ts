@@ -24,6 +24,8 @@ export class IoredisChannel implements CommandChannel {
   #waiting = 0;
   #quietSince = monotonicNow();
   #sentAt = 0;
+  /** When the first reply became due, or the last one arrived. */
+  #lastSignAt = 0;
 
   /** A client that was connecting already may have asked for replies of another shape, which RESP2 does not have. */
   static async open(client: Redis): Promise<IoredisChannel> {
@@ -43,6 +45,10 @@ export class IoredisChannel implements CommandChannel {
     return this.#waiting;
   }
 
+  get silentFor(): number {
+    return this.#waiting === 0 ? 0 : monotonicNow() - this.#lastSignAt;
+  }
+
   get quietFor(): number {
     const now = monotonicNow();
     if (this.#waiting === 0) return now - this.#quietSince;
@@ -60,8 +66,9 @@ export class IoredisChannel implements CommandChannel {
     encoding: ReplyEncoding,
     { isAsking = false }: SendSettings = {},
   ): Promise<unknown[]> {
-    this.#waiting += 1;
     this.#sentAt = monotonicNow();
+    if (this.#waiting === 0) this.#lastSignAt = this.#sentAt;
+    this.#waiting += 1;
     // All are written before anything is awaited.
     const replies = commands.map((command) => {
       if (isAsking) this.#client.asking().catch(() => undefined);
@@ -70,6 +77,7 @@ export class IoredisChannel implements CommandChannel {
     const outcomes = await Promise.allSettled(replies);
     this.#waiting -= 1;
     this.#quietSince = monotonicNow();
+    this.#lastSignAt = this.#quietSince;
     return outcomes.map((outcome, index) => {
       if (outcome.status === 'rejected') return failureOf(outcome.reason);
       return commands[index]?.[0].startsWith('EVAL') ? scriptReply(outcome.value) : outcome.value;

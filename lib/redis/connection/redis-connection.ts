@@ -88,7 +88,8 @@ export class RedisConnection extends EventEmitter<ConnectionEvents> {
   #clientId: number | undefined;
   #isTracking = false;
   #serverVersion: string | undefined;
-  #liveSince: number | undefined;
+  /** When the state became what it is, on the monotonic clock. */
+  #changedAt = 0;
 
   constructor(source: ClientSource, role: ConnectionRole, settings: ConnectionSettings) {
     super();
@@ -138,7 +139,7 @@ export class RedisConnection extends EventEmitter<ConnectionEvents> {
 
   /** When the live client became ready, on the monotonic clock; undefined between two clients. */
   get liveSince(): number | undefined {
-    return this.#liveSince;
+    return this.#state === 'ready' ? this.#changedAt : undefined;
   }
 
   /**
@@ -147,6 +148,12 @@ export class RedisConnection extends EventEmitter<ConnectionEvents> {
    */
   get channel(): CommandChannel | undefined {
     return this.#state === 'ready' && this.#channel?.isOpen ? this.#channel : undefined;
+  }
+
+  /** How long the node has answered nothing, neither a command nor an attempt to connect, in milliseconds; 0 when none is under way. */
+  get silentFor(): number {
+    if (this.channel) return this.channel.silentFor;
+    return this.#state === 'connecting' ? monotonicNow() - this.#changedAt : 0;
   }
 
   /** The id by which CLIENT UNBLOCK ends a blocked read; undefined when the server does not permit that. */
@@ -375,7 +382,7 @@ export class RedisConnection extends EventEmitter<ConnectionEvents> {
   #setState(state: ConnectionState): void {
     if (this.#state === state) return;
     this.#state = state;
-    this.#liveSince = state === 'ready' ? monotonicNow() : undefined;
+    this.#changedAt = monotonicNow();
     this.emit('state', state);
   }
 }

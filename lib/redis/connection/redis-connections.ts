@@ -17,8 +17,8 @@ import { RedisConnection } from './redis-connection.js';
 import { RenewalClient } from './renewal-thread.js';
 import type { RenewalClientOptions } from './renewal-thread.js';
 import type { ClientSource, ConnectionSettings } from './redis-connection.js';
-import { WatchedReaders } from './watched-readers.js';
-import type { WatchedReader } from './watched-readers.js';
+import { TrackedReaders } from './tracked-readers.js';
+import type { TrackedReader } from './tracked-readers.js';
 
 /**
  * `connected` while every connection in use is live; one that the server ended because it was idle counts as live unless it
@@ -55,7 +55,7 @@ export class RedisConnections extends EventEmitter<ConnectionsEvents> {
   /** By role, what was reported last of what waiting does not cure. */
   readonly #refusals = new Map<string, string>();
   #nodes: ClusterNodes | undefined;
-  #watchedReaders: WatchedReaders | undefined;
+  #trackedReaders: TrackedReaders | undefined;
   /** Those of {@link createWriter}. */
   readonly #ownNodes = new Set<ClusterNodes>();
   #retiredReconnects = 0;
@@ -177,9 +177,9 @@ export class RedisConnections extends EventEmitter<ConnectionsEvents> {
   }
 
   /** In Cluster: reads a stream over the connection to its node that all such readers share. Its owner closes it. */
-  acquireWatched(key: string): WatchedReader {
-    this.#watchedReaders ??= new WatchedReaders(this.#clusterNodes());
-    return this.#watchedReaders.open(key);
+  acquireTracked(key: string): TrackedReader {
+    this.#trackedReaders ??= new TrackedReaders(this.#clusterNodes());
+    return this.#trackedReaders.open(key);
   }
 
   /** Routes the commands of a reader to it. */
@@ -376,6 +376,10 @@ class LateRouter implements ConnectionRouter {
 
   async readyNode(index: number, timeout: number): Promise<LiveNode | undefined> {
     return this.#resolve().readyNode(index, timeout);
+  }
+
+  connectionOf(keyOrIndex: string | number): RedisConnection | undefined {
+    return this.#router?.connectionOf(keyOrIndex);
   }
 
   redirected(key: string, error: Error, route: LiveRoute): boolean {

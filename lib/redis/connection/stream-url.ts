@@ -7,6 +7,7 @@ import type { RedisStreamsConnection } from './connection-target.js';
 export interface StreamUrl {
   /** Where Redis is: a URL without the streams; or a Cluster, when the stream URL has several nodes. */
   readonly connection: RedisStreamsConnection;
+  /** Keys of the streams, in the order of the URL. */
   readonly streamKeys: string[];
 }
 

@@ -14,7 +14,7 @@ import { NOW, script } from './script.js';
 const STATE = `${NOW}
 local function get(field) return redis.call('HGET', KEYS[1], field) or '' end
 local layouts, pending = get('layouts'), get('pending')
-local function state() return { layouts, pending, whole(now) } end`;
+local function state() return { layouts, pending, whole(now), get('first') } end`;
 
 /** KEYS: layout. ARGV: the number of shards of a producer that was given it, or 0. */
 export const LOOK_AT_LAYOUTS = script(

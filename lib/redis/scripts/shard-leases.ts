@@ -73,8 +73,8 @@ return redis.call('XACK', KEYS[1], unpack(ARGV, 2))`,
 
 /**
  * KEYS: stream, lease. ARGV: lease, group, consumer, first id, count, least idle time. Gives the consumer what is pending for anyone, in
- * the order of the stream, with the delivery counts that it has. Returns the last id that was looked at, or '' at the end, and ids and
- * counts in turn; -1 when the lease is lost.
+ * the order of the stream, with the delivery counts that it has, and removes the names for which nothing is pending any more. Returns
+ * the last id that was looked at, or '' at the end, and ids and counts in turn; -1 when the lease is lost.
  */
 export const TAKE_OVER_SHARD = script(
   'take-over-shard',
@@ -83,10 +83,13 @@ local count, idle = tonumber(ARGV[5]), tonumber(ARGV[6])
 local most = idle > 0 and 10 * count or count
 local rows = redis.pcall('XPENDING', KEYS[1], ARGV[2], ARGV[4], '+', most)
 if rows.err then return rows end
-local taken = { #rows == most and rows[most][1] or '' }
+local taken, names = { #rows == most and rows[most][1] or '' }, {}
 for _, row in ipairs(rows) do
   if row[3] >= idle then
-    if row[2] ~= ARGV[3] then redis.call('XCLAIM', KEYS[1], ARGV[2], ARGV[3], 0, row[1], 'JUSTID') end
+    if row[2] ~= ARGV[3] then
+      redis.call('XCLAIM', KEYS[1], ARGV[2], ARGV[3], 0, row[1], 'JUSTID')
+      names[row[2]] = true
+    end
     taken[#taken + 1] = row[1]
     taken[#taken + 1] = row[4]
     if #taken > 2 * count then
@@ -94,6 +97,10 @@ for _, row in ipairs(rows) do
       break
     end
   end
+end
+for name in pairs(names) do
+  local left = redis.pcall('XPENDING', KEYS[1], ARGV[2], '-', '+', 1, name)
+  if #left == 0 and not left.err then redis.pcall('XGROUP', 'DELCONSUMER', KEYS[1], ARGV[2], name) end
 end
 return taken`,
 );

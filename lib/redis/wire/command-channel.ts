@@ -17,7 +17,7 @@ export interface AppendBatch {
 export interface SendSettings {
   /**
    * Precedes each command with ASKING: the node serves the key although the slot is still being migrated to it (Cluster).
-   * Default false.
+   * @defaultValue `false`
    */
   readonly isAsking?: boolean | undefined;
 }
@@ -40,6 +40,8 @@ export interface CommandChannel {
   readonly isOpen: boolean;
   /** Number of commands, or batches of commands, that wait for replies. */
   readonly waiting: number;
+  /** How long the node has sent nothing although a reply is due, in milliseconds; 0 when none is. */
+  readonly silentFor: number;
   /**
    * How long nothing was under way, in milliseconds, until now or until the connection ended; 0 when something was. The first
    * command after a silence does not count, until it is answered or a second has passed.

@@ -29,6 +29,10 @@ export class RespChannel implements CommandChannel {
     return this.#connection.waiting;
   }
 
+  get silentFor(): number {
+    return this.#connection.silentFor;
+  }
+
   get quietFor(): number {
     return this.#connection.quietFor;
   }
@@ -72,6 +76,8 @@ export class RespChannel implements CommandChannel {
   ): Promise<StreamPage[]> {
     const reply = new PageReply(streamKey, this.#lastSchema);
     this.#send([command], reply, isAsking);
+    // One that announces changes carries the reads of many streams, which go out together.
+    if (!this.#connection.takesPushes) this.#connection.flush();
     return reply.promise;
   }
 

@@ -18,6 +18,9 @@ const LF = 10;
 /** A server ends an idle connection after a second at the soonest (`timeout 1`). */
 const SILENCE = 1_000;
 
+/** So many bytes are written by themselves: a system call costs little beside them. */
+const WORTH_A_WRITE = 16 * 1024;
+
 /** From here on the served handlers at the beginning of the queue are cut off. */
 const CUT_FROM = 1_024;
 
@@ -89,9 +92,18 @@ export class RespConnection {
     return this.#endedBy === undefined;
   }
 
+  /** Whether the server may send something between replies. */
+  get takesPushes(): boolean {
+    return this.#onPush !== undefined;
+  }
+
   /** Number of commands, or batches of commands, that wait for their replies. */
   get waiting(): number {
     return this.#queue.length - this.#head;
+  }
+
+  get silentFor(): number {
+    return this.waiting === 0 ? 0 : monotonicNow() - this.#lastSignAt;
   }
 
   get quietFor(): number {
@@ -115,6 +127,15 @@ export class RespConnection {
       else process.nextTick(this.#uncork);
     }
     this.#socket.write(bytes);
+    if (bytes.length >= WORTH_A_WRITE) this.flush();
+  }
+
+  /**
+   * Writes what was sent in this turn of the event loop at once, so that the server works while the turn continues. Does nothing
+   * while writes are held back after a silence.
+   */
+  flush(): void {
+    if (this.#isCorked && !this.#isHeldBack) this.#uncork();
   }
 
   /** Ends the connection; what waits for replies fails with a {@link ConnectionLost} of that cause. Idempotent. */
@@ -135,6 +156,7 @@ export class RespConnection {
   }
 
   readonly #uncork = (): void => {
+    if (!this.#isCorked) return;
     this.#isCorked = false;
     this.#isHeldBack = false;
     this.#socket.uncork();

@@ -1,8 +1,8 @@
 import { setTimeout as pause } from 'node:timers/promises';
 import type { Cluster, Redis } from 'ioredis';
+import { entryId } from 'nestjs-redis-streams/engine';
 import { explained, isUnanswered } from './client-errors.js';
 import type { FileMessage } from './dump-reader.js';
-import { nextId } from './entries.js';
 import { FailedError } from './failure.js';
 import type { Session } from './session.js';
 
@@ -87,7 +87,7 @@ async function find(
   messages: readonly FileMessage[],
 ): Promise<string | undefined> {
   const window: StoredEntry[] = [];
-  for (let start = nextId(after); start !== undefined;) {
+  for (let start = entryId.next(after); start !== undefined;) {
     const page: StoredEntry[] = await redis.xrangeBuffer(key, start, '+', 'COUNT', messages.length);
     for (const entry of page) {
       if (window.push(entry) > messages.length) window.shift();
@@ -95,7 +95,7 @@ async function find(
         return entry[0].toString();
     }
     const last = page.at(-1);
-    start = last && page.length === messages.length ? nextId(last[0].toString()) : undefined;
+    start = last && page.length === messages.length ? entryId.next(last[0].toString()) : undefined;
   }
   return undefined;
 }

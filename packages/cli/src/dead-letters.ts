@@ -1,4 +1,5 @@
 import type { Command } from 'commander';
+import { DEAD_LETTER_SUFFIX } from 'nestjs-redis-streams/engine';
 import type { DeadLetterMessage, DeadLetterQuery, StreamManager } from 'nestjs-redis-streams/engine';
 import { isEntryId } from './entries.js';
 import { FailedError, UsageError } from './failure.js';
@@ -16,8 +17,6 @@ export interface DeadLetterFlags {
 }
 
 const PAGE = 250;
-/** What the key of a stream of dead letters has after the key of the stream. */
-export const DEAD_LETTER_SUFFIX = '.dead';
 
 export function addDeadLetterOptions(command: Command): Command {
   return command

@@ -1,3 +1,4 @@
+import { entryId } from 'nestjs-redis-streams/engine';
 import type { RangeBound, StreamManager, StreamMessage } from 'nestjs-redis-streams/engine';
 import { sum } from './numbers.js';
 
@@ -37,7 +38,7 @@ export async function* messagesOf(
     yield* page;
     const last = page.at(-1);
     if (!last || page.length < count) return;
-    start = nextId(last.id);
+    start = entryId.next(last.id);
     const bytes = sum(page.map(sizeOf));
     count = Math.min(LARGEST_PAGE, Math.max(1, Math.floor((PAGE_BYTES * page.length) / Math.max(1, bytes))));
   }
@@ -65,7 +66,7 @@ export async function* entriesOf(
   const heads = (await Promise.all(sources.map(next))).flat();
   for (;;) {
     const first = heads.reduce<(typeof heads)[number] | undefined>(
-      (lowest, head) => (lowest && compareIds(lowest.message.id, head.message.id) <= 0 ? lowest : head),
+      (lowest, head) => (lowest && entryId.compare(lowest.message.id, head.message.id) <= 0 ? lowest : head),
       undefined,
     );
     if (!first) return;
@@ -78,26 +79,6 @@ const ENTRY_ID = /^\d{1,20}-\d{1,20}$/;
 
 export function isEntryId(text: string): boolean {
   return ENTRY_ID.test(text);
-}
-
-/** Negative when the first id is lower. */
-export function compareIds(one: string, other: string): number {
-  const [[time, counter], [otherTime, otherCounter]] = [partsOf(one), partsOf(other)];
-  const [a, b] = time === otherTime ? [counter, otherCounter] : [time, otherTime];
-  return a < b ? -1 : Number(a > b);
-}
-
-/** The lowest id above another; undefined for the largest id. */
-export function nextId(id: string): string | undefined {
-  const [time, counter] = partsOf(id);
-  const largest = 2n ** 64n - 1n;
-  if (counter < largest) return `${time}-${counter + 1n}`;
-  return time < largest ? `${time + 1n}-0` : undefined;
-}
-
-function partsOf(id: string): [time: bigint, counter: bigint] {
-  const [time = '0', counter = '0'] = id.split('-');
-  return [BigInt(time), BigInt(counter)];
 }
 
 function sizeOf({ fields }: StreamMessage): number {

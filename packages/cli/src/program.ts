@@ -20,6 +20,7 @@ import { addPause, addResume } from './commands/pause.js';
 import { addPending } from './commands/pending.js';
 import { addSeek } from './commands/seek.js';
 import { addSend } from './commands/send.js';
+import { addShards } from './commands/shards.js';
 import { addTail } from './commands/tail.js';
 import { addTrim } from './commands/trim.js';
 
@@ -27,6 +28,7 @@ import { addTrim } from './commands/trim.js';
 const COMMANDS: ReadonlyArray<(program: Command) => void> = [
   addLs,
   addInfo,
+  addShards,
   addTail,
   addGet,
   addSend,

@@ -1,6 +1,13 @@
 import { PermissionError } from 'nestjs-redis-streams/engine';
-import type { GroupDetails, ShardDetails, StreamDetails, StreamManager } from 'nestjs-redis-streams/engine';
+import type {
+  GroupDetails,
+  ClusterReadOptions,
+  ShardDetails,
+  StreamDetails,
+  StreamManager,
+} from 'nestjs-redis-streams/engine';
 import { FailedError } from './failure.js';
+import type { Session } from './session.js';
 
 const MOST_LISTED = 10;
 
@@ -8,6 +15,23 @@ const MOST_LISTED = 10;
 export async function existingStream(manager: StreamManager, streamKey: string): Promise<StreamDetails> {
   const details = await manager.info(streamKey);
   if (details.shards.length === 0) throw new FailedError(`There is no stream '${streamKey}'`);
+  return details;
+}
+
+/** The same for a command that only shows it: keys on a node of a cluster that does not answer are left out, with a warning. */
+export async function reachableStream(session: Session, streamKey: string): Promise<StreamDetails> {
+  const manager = await session.manager();
+  const details = await manager.info(streamKey, { skipUnreachable: true });
+  const { shards, unreachable = [] } = details;
+  if (shards.length === 0) {
+    const isUnknown = unreachable.includes(streamKey);
+    throw new FailedError(
+      isUnknown ? `The node of '${streamKey}' does not answer` : `There is no stream '${streamKey}'`,
+    );
+  }
+  if (unreachable.length > 0) {
+    await session.output.warn(`Left out if they exist, because their node does not answer: ${listed(unreachable)}`);
+  }
   return details;
 }
 
@@ -29,12 +53,13 @@ export async function existingGroup(
 export async function detailsOf(
   manager: StreamManager,
   keys: readonly string[],
+  options: ClusterReadOptions = {},
 ): Promise<{ found: StreamDetails[]; refused: string[] }> {
   const found: StreamDetails[] = [];
   const refused: string[] = [];
   for (const key of keys) {
     try {
-      found.push(await manager.info(key));
+      found.push(await manager.info(key, options));
     } catch (error) {
       if (!(error instanceof PermissionError)) throw error;
       refused.push(key);
@@ -55,13 +80,22 @@ export function listed(names: readonly string[]): string {
 }
 
 /** The keys of all streams, in the order of their names; shards by their own names. */
-export async function streamKeysOf(manager: StreamManager): Promise<string[]> {
+export async function streamKeysOf(
+  manager: StreamManager,
+  options: ClusterReadOptions = {},
+): Promise<{
+  keys: string[];
+  /** Addresses of nodes that do not answer, with `skipUnreachable`. */
+  unreachable: string[];
+}> {
   const streams = new Set<string>();
+  const unreachable = new Set<string>();
   let cursor = '0';
   do {
-    const page = await manager.scan(cursor);
+    const page = await manager.scan(cursor, options);
     for (const key of page.streams) streams.add(key);
+    for (const address of page.unreachable ?? []) unreachable.add(address);
     cursor = page.cursor;
   } while (cursor !== '0');
-  return [...streams].sort();
+  return { keys: [...streams].sort(), unreachable: [...unreachable] };
 }

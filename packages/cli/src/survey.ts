@@ -1,5 +1,4 @@
-import { FileDamagedError } from 'nestjs-redis-streams/engine';
-import { compareIds } from './entries.js';
+import { FileDamagedError, entryId } from 'nestjs-redis-streams/engine';
 import type { FileMessage } from './dump-reader.js';
 
 /** What a file has of one shard. */
@@ -43,7 +42,7 @@ export class Survey {
       return;
     }
     stream.withId += 1;
-    if (compareIds(id, shard.lastId ?? '0-0') <= 0) stream.disorder ??= offset;
+    if (entryId.compare(id, shard.lastId ?? '0-0') <= 0) stream.disorder ??= offset;
     else shard.lastId = id;
   }
 

@@ -5,6 +5,7 @@ import { report } from './report.js';
 import type { Screen } from '../../driver/screen.js';
 import type { ShopEnvironment } from './environment.js';
 import type { Tallies } from './tally.js';
+import type { Timeline } from './timeline.js';
 import { Traffic } from './traffic.js';
 
 const SECONDS = 10;
@@ -43,16 +44,16 @@ export class ShopScenario {
   }
 
   /** Ten seconds of traffic with a crash in the middle, then the table. */
-  async run(): Promise<number> {
+  async run(timeline: Timeline): Promise<number> {
     const { url } = await this.#open();
     const traffic = new Traffic({ url, seconds: SECONDS, rate: ORDERS_PER_SECOND, signal: this.#signal });
     this.#screen.say(`${ORDERS_PER_SECOND} orders a second to POST ${url} for ${SECONDS} s`);
     this.#screen.showStatus(() => this.#status(traffic));
-    await Promise.all([traffic.run(), this.#crashHalfWay()]);
+    await Promise.all([traffic.run(), this.#crashHalfWay(timeline)]);
     await this.#drain(traffic);
     this.#screen.hideStatus();
     const isClean = await this.#closeServices();
-    return this.#conclude(traffic, isClean);
+    return this.#conclude(traffic, isClean, timeline);
   }
 
   /** Keeps the shop open until it is interrupted. */
@@ -99,12 +100,14 @@ Each line below is one order, handled by one service.
     }
   }
 
-  async #crashHalfWay(): Promise<void> {
+  async #crashHalfWay(timeline: Timeline): Promise<void> {
     await pause((SECONDS / 2) * 1_000, undefined, { signal: this.#signal });
+    timeline.mark('kill -9 orders-2');
     await this.#environment.service('orders-2').kill();
     const pending = await this.#environment.pendingFor('orders-service', 'orders-2');
     this.#screen.say(`orders-2 was killed with SIGKILL; ${pending} orders are pending for it`);
     await this.#start('orders-2');
+    timeline.mark('orders-2 is back');
     this.#screen.say('orders-2 has restarted with the same consumer name and handles these first');
   }
 
@@ -130,13 +133,14 @@ Each line below is one order, handled by one service.
     return killed.length === 0;
   }
 
-  async #conclude(traffic: Traffic, isClean: boolean): Promise<number> {
+  async #conclude(traffic: Traffic, isClean: boolean, timeline: Timeline): Promise<number> {
     const groups = (await this.#environment.groups()).filter(({ name }) => GROUPS.includes(name));
     const { table, lost, pending } = report(traffic, this.#tallies, groups);
     const sent = traffic.accepted.size;
     this.#screen.say(`\n${table}\n`);
     if (traffic.refused > 0) this.#screen.say(`${traffic.refused} requests failed; the last: ${traffic.lastRefusal}`);
-    this.#screen.say(`${sent} sent, ${lost} lost, ${pending} pending`);
+    timeline.summary = `${sent} sent, ${lost} lost, ${pending} pending`;
+    this.#screen.say(timeline.summary);
     return isClean && sent > 0 && traffic.refused === 0 && lost === 0 && pending === 0 ? 0 : 1;
   }
 

@@ -216,7 +216,10 @@ export function readingCases(bench: CommandBench): void {
       expect(await reading.isStream(key)).toBe(false);
       const ids = await add(key, 'a', 'b');
       const [firstId, lastId] = ids;
-      expect(await reading.streamInfo(key)).toEqual({ length: 2, firstId, lastId, lastGeneratedId: lastId });
+      const { entriesAdded, ...info } = (await reading.streamInfo(key)) ?? {};
+      expect(info).toEqual({ length: 2, firstId, lastId, lastGeneratedId: lastId });
+      // Redis 6 does not count them.
+      expect([2, undefined]).toContain(entriesAdded);
       expect(await reading.memoryUsage(key)).toBeGreaterThan(0);
       expect(await reading.isStream(key)).toBe(true);
     });

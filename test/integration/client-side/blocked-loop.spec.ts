@@ -46,7 +46,7 @@ describe('a handler that blocks the event loop', () => {
     expect(second.lines).toEqual(['ready']);
   });
 
-  it("leaseRenewal 'thread': so does one that it has claimed a moment before", async () => {
+  it("leaseRenewal 'thread': a message that it has claimed a moment before stays with its process", async () => {
     const [streamKey, group] = [uniqueName('stream'), uniqueName('group')];
     await streams.redis.xgroup('CREATE', streamKey, group, '$', 'MKSTREAM');
     await streams.redis.xadd(streamKey, '*', 'msg', 'a');
@@ -59,7 +59,7 @@ describe('a handler that blocks the event loop', () => {
     expect(second.lines).toEqual(['ready']);
   });
 
-  it("leaseRenewal 'thread': so does one that the server gives to its read in the meantime", async () => {
+  it("leaseRenewal 'thread': a message that the server gives to its read while it blocks stays with its process", async () => {
     const [streamKey, group] = [uniqueName('stream'), uniqueName('group')];
     await streams.redis.xadd(streamKey, '*', 'msg', 'a');
     const common = { connection: streams.url, streamKey, options: { ...options, ...THREAD, group } };
@@ -86,6 +86,7 @@ describe('a handler that blocks the event loop', () => {
     const { first, second } = await blockFirst(THREAD, 600_000);
     first.kill('SIGKILL');
     await second.saw('ends a');
+    expect(first.lines).not.toContain('ends a');
   });
 
   it("leaseRenewal 'thread': the thread does not keep a process alive that has disconnected", async () => {
@@ -129,7 +130,7 @@ describe('a handler that blocks the event loop', () => {
     return { first, second };
   }
 
-  it("leaseRenewal 'thread': so does an owned shard", async () => {
+  it("leaseRenewal 'thread': an owned shard stays with its process", async () => {
     const { first, second } = await blockOwner('thread');
     await first.saw('holds b');
     first.proceed();

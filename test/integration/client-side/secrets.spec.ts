@@ -171,7 +171,7 @@ describe('a connection that is refused shows no password, whatever holds it', ()
   it.each([
     ['a payload in place of text', { payload: { password: SECRET } }],
     ['a header that is no text', { payload: 'x', options: { headers: { h: { password: SECRET } } } }],
-  ])('nor does %s', async (_, { payload, options }: { payload: unknown; options?: object }) => {
+  ])('and %s does not show one either', async (_, { payload, options }: { payload: unknown; options?: object }) => {
     const streamer = new RedisStreamer('redis://127.0.0.1:1', { logger: SILENT });
     const producer = await streamer.createProducer('s');
     const failure: unknown = await producer.send(payload as string, options).catch((error: unknown) => error);

@@ -132,7 +132,7 @@ describe('a function of the application that throws', () => {
   });
 });
 
-it('a claim that is answered with a cursor that is none ends its scan, and the next scan claims', async () => {
+it('a reply to a claim with an invalid cursor ends the scan, and the next scan claims', async () => {
   await admin.xgroup('CREATE', 's', 'g', '0', 'MKSTREAM');
   await admin.xadd('s', '*', 'msg', 'left behind');
   await admin.xreadgroup('GROUP', 'g', 'gone', 'COUNT', 1, 'STREAMS', 's', '>');

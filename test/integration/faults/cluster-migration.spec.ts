@@ -46,7 +46,10 @@ describe('a stream that moves to another node', () => {
       for (const target of [1, 2, 0, 1]) {
         const goal = Math.min(count, ledger.handled + 400);
         await until(`${goal} messages are handled`, () => ledger.handled >= goal);
-        await cluster.move(key, master(target), () => pause(50));
+        await cluster.move(key, master(target), () => {
+          const more = Math.min(count, ledger.confirmed + 20);
+          return until('messages are confirmed while it moves', () => ledger.confirmed >= more);
+        });
       }
       const handledDuringMoves = ledger.handled;
       await load;
@@ -67,9 +70,10 @@ describe('a stream that moves to another node', () => {
     const streamer = await bench.streamer(cluster.connection);
     const ledger = new Ledger();
     void drain(await consumerOf(streamer, key, mode), (message) => ledger.handledMessage(message));
-    for (const [step, target] of [1, 2, 0, 1].entries()) {
-      // A moment within the second for which a read is blocked.
-      await pause(300);
+    const nodes = [0, 1, 2, 0, 1];
+    for (const [step, target] of nodes.slice(1).entries()) {
+      const { admin } = master(nodes[step] as number);
+      await until('the read is blocked', async () => /^blocked_clients:[1-9]/m.test(await admin.info('clients')));
       if (step % 2 === 1) await cluster.moveAtomically(key, master(target));
       else await cluster.move(key, master(target));
       await master(target).admin.xadd(key, '*', 'msg', `at ${target}`);

@@ -101,6 +101,21 @@ describe('streams of a cluster', () => {
     expect([...found].sort()).toEqual([...keys].sort());
     expect(pages).toBeGreaterThan(3);
   });
+
+  it('are found by scan() on every master also when it is the first call on the connection', async () => {
+    const keys = await cluster.keys('unconnected:', 3);
+    for (const key of keys) await (await cluster.masterOf(key)).admin.xadd(key, '*', 'msg', 'x');
+    await using streamer = new RedisStreamer(cluster.connection, { keyPrefix: 'unconnected:' });
+    const manager = await streamer.createManager();
+    const found: string[] = [];
+    let cursor: string | undefined;
+    while (cursor !== '0') {
+      const page = await manager.scan(cursor);
+      found.push(...page.streams.map((stream) => `unconnected:${stream}`));
+      cursor = page.cursor;
+    }
+    expect(found.sort()).toEqual([...keys].sort());
+  });
 });
 
 describe('a manager of a cluster', () => {
@@ -139,6 +154,10 @@ describe('a connection to one node of a cluster', () => {
     const [streamer, proxies] = await proxied();
     const keys = await cluster.keys('torn', 3);
     const ledger = new Ledger();
+    const { admin } = cluster.masters[0] as ClusterNode;
+    const looks = async (): Promise<number> =>
+      Number(/cmdstat_xpending:calls=(\d+)/.exec(await admin.info('commandstats'))?.[1] ?? 0);
+    const before = await looks();
     const options = { mode: 'resumable', group: 'g', mkStream: true } as const;
     const consumer = await streamer.createConsumer(keys, options);
     const counts: number[] = [];
@@ -148,9 +167,8 @@ describe('a connection to one node of a cluster', () => {
     });
     const [key] = keys as [string];
     const [proxy] = proxies as [FaultProxy];
-    const { admin } = cluster.masters[0] as ClusterNode;
-    // By then a new reader has read its pending entries twice, and has no reason of its own to read them again.
-    await new Promise((resolve) => setTimeout(resolve, 2_500));
+    // Then it has no reason of its own to read them again.
+    await until('the new reader has read its pending entries twice', async () => (await looks()) >= before + 2);
     proxy.delay(300);
     await admin.xadd(key, '*', 'msg', 'x');
     await until('the reply is in flight', async () => (await pendingOn(key, 'g')) === 1);
@@ -341,7 +359,10 @@ describe('ending a streamer that reads from a cluster', () => {
       const keys = await cluster.keys('ended', 3);
       const consumer = await streamer.createConsumer(keys, { mode: 'load-balanced', group: 'g', mkStream: true });
       const waiting = consumer.next().catch((error: { code: string }) => error.code);
-      await new Promise((resolve) => setTimeout(resolve, 100));
+      await until('every read is blocked', async () => {
+        const { loops } = await streamer.health();
+        return loops.length > 0 && loops.every(({ state }) => state === 'reading');
+      });
       const begin = Date.now();
       await streamer.disconnect();
 

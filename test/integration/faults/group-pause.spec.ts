@@ -89,7 +89,7 @@ describe('a group that is paused', () => {
     await Promise.all([resumed(one), resumed(two), resumed(three)]);
   });
 
-  it('and a consumer that its application has paused: each pause lasts until it is ended itself', async () => {
+  it('is paused apart from its consumers: each pause lasts until it is ended itself', async () => {
     const streamer = await bench.streamer(server.url);
     const consumer = await streamer.createConsumer('s', options);
     const manager = await streamer.createManager();

@@ -160,7 +160,7 @@ describe('200 streams of a cluster in one process', () => {
     for (const key of keys) expect(firstOf(handled.byStream.get(key))).toEqual(expected);
   }, 120_000);
 
-  it('as owned shards of two consumers lose nothing, and keep the order of each, while the same happens', async () => {
+  it('as owned shards of two consumers lose nothing, and keep the order of each, under the same faults', async () => {
     const stream = uniqueName('owned');
     const shards = 24;
     const sharder = { shards, shardOf: (_stream: string, key: string | undefined) => Number(key) };
@@ -215,7 +215,7 @@ describe('200 streams of a cluster in one process', () => {
     await until('the message on the other node is handled', () => handled.hasAll([moved], 3), SETTLING);
   }, 120_000);
 
-  it('each have a connection where the server does not permit to announce entries, which the log says once', async () => {
+  it('each have a connection where the server does not permit announcements of entries, which is logged once', async () => {
     const keys = streamsOf(uniqueName('many'), 20);
     for (const { admin } of cluster.masters) await setUser(admin, 'app', `${NEEDED} ~* ${CLUSTER} ${PROMPT_UNBLOCK}`);
     const connection = { ...cluster.connection, options: { redisOptions: { username: 'app', password: 'pw' } } };

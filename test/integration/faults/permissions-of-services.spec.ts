@@ -74,6 +74,8 @@ describe('a service with the documented permissions', () => {
       await firstValueFrom(client.emit('event', 'x'));
       expect(await firstValueFrom(client.send('sum', [1, 2, 3]))).toBe(6);
       await until('the message is a dead letter', async () => (await admin.xlen('app:event.dead')) === 1);
+      // Until then the redrive leaves it out, because it is still pending.
+      await until('it is acknowledged', async () => (await admin.xpending('app:event', GROUP))[0] === 0);
       expect(counts).toEqual([1, 2, 3]);
       isBroken = false;
       const manager = await client.unwrap<RedisStreamer>().createManager();

@@ -87,7 +87,7 @@ describe('the thread renews leases', () => {
     }
   });
 
-  it("not with leaseRenewal 'loop', where the message is idle for as long as the event loop is blocked", async () => {
+  it("only with leaseRenewal 'thread': with 'loop' the message is idle while the event loop is blocked", async () => {
     const streamKey = uniqueName('stream');
     const streamer = await bench.streamer(servers.server.url);
     await (await streamer.createProducer(streamKey)).send('a');
@@ -125,7 +125,7 @@ describe('the thread renews leases', () => {
     expect(await threadAddresses(servers.admin)).not.toContain(address);
   });
 
-  it('and reports that it cannot log in again, without the password', async () => {
+  it('and its report that it cannot log in again has no password', async () => {
     const name = uniqueName('user');
     const login = { username: name, password: 'a-secret' };
     await servers.admin.acl('SETUSER', name, 'on', '>a-secret', '~*', '+@all');
@@ -143,7 +143,7 @@ describe('the thread renews leases', () => {
     await untilConnected(servers.admin);
   });
 
-  it('and reports a server that has no room for its connection, to which it connects less and less often', async () => {
+  it('and connects less and less often to a server that has no room for its connection, which it reports', async () => {
     const server = await bench.server();
     const admin = bench.admin(server.url);
     const { consumer } = await consume(server.url, 's');

@@ -96,7 +96,7 @@ describe.each(FORMS)('what all Sentinels refuse fails the first connection at on
     });
   });
 
-  it('and so does their certificate, which is not trusted', async () => {
+  it('a certificate that is not trusted', async () => {
     const { options } = await sentinels([{ tls: 'any client' }, { tls: 'any client' }]);
     await expectRefusal(wrap({ ...options, sentinelTLS: {} }), {
       code: 'ERR_CONNECTION',
@@ -136,7 +136,7 @@ describe('one odd Sentinel among good ones does not keep from connecting', () =>
     await expect((await streamer.createProducer('s')).send('x')).resolves.toMatchObject({ streamKey: 's' });
   });
 
-  it('nor is one that refuses the reason, while another is down: the first connection waits for that one', async () => {
+  it('does not fail the first connection while another Sentinel is down: it waits for that one', async () => {
     const { options, servers } = await sentinels([{ password: 'right' }, {}]);
     await servers[1]?.kill();
     const connecting = bench.streamer(options, { timeout: 20_000 });

@@ -85,7 +85,7 @@ describe('a server that is killed and restarted', () => {
     },
   );
 
-  it('and takes long to load its data: sends wait for it, and are sent once', async () => {
+  it('and takes long to load its data receives the waiting messages once', async () => {
     const server = await bench.server();
     const admin = bench.admin(server.url);
     await Promise.all(Array.from({ length: 300 }, (_, index) => admin.set(String(index), '')));

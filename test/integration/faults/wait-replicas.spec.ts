@@ -393,7 +393,7 @@ describe('waitReplicas in Cluster', () => {
       const kept = new Set((await successor.admin.xrange(key, '-', '+')).map(([id]) => id));
       expect(confirmed.filter((id) => !kept.has(id))).toHaveLength(expected);
     },
-    40_000,
+    90_000,
   );
 });
 

@@ -42,7 +42,7 @@ describe.each(['at-least-once', 'at-most-once', 'exactly-once'] as const)('dedup
     expect(await stored(stream)).toEqual(numbers(0, 999));
   });
 
-  it('stores one of many sends with the same id that are under way at the same time', async () => {
+  it('stores one of many sends with the same id that run at the same time', async () => {
     const stream = uniqueName('dedup');
     const producers = await Promise.all([1, 2, 3].map(() => producerOf(stream, { delivery })));
     const sends = numbers(0, 99).flatMap((text) => producers.map((producer) => producer.send(text, once('same'))));

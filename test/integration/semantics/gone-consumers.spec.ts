@@ -3,7 +3,7 @@ import { describe, expect, it } from '@jest/globals';
 import type { LoadBalancedOptions } from '../../../lib/index.js';
 import { uniqueName } from '../../support/redis.js';
 import { addRaw, consumersOf, pendingOf, useStreams } from '../../support/streams.js';
-import { until } from '../../support/until.js';
+import { stays, until } from '../../support/until.js';
 
 const streams = useStreams();
 const options = {
@@ -38,7 +38,8 @@ describe('the names of dead consumers', () => {
       'the name without pending entries is removed',
       async () => !(await names(stream)).includes('with-nothing'),
     );
-    await new Promise((resolve) => setTimeout(resolve, 1_500));
+    await readAs('later', stream, '0');
+    await until('a later name is removed as well', async () => !(await names(stream)).includes('later'));
     expect(await names(stream)).toEqual(['alive', 'with-pending']);
     expect(await pendingOf(streams.redis, stream, 'g')).toMatchObject([{ id, consumer: 'with-pending' }]);
 
@@ -52,12 +53,66 @@ describe('the names of dead consumers', () => {
     await streamer.createConsumer(stream, { ...options, consumerExpiry: false });
     await streamer.createConsumer(stream, { ...options, consumer: 'other', consumerExpiry: 5_000 });
     await readAs('gone', stream, '0');
-    await new Promise((resolve) => setTimeout(resolve, 2_500));
-    expect(await names(stream)).toContain('gone');
+    await stays('the name is there', async () => (await names(stream)).includes('gone'), 2_500);
   });
 
   it('are not removed with an expiry that would affect live consumers: the option is refused', async () => {
     const streamer = await streams.connect();
     await expect(streamer.createConsumer('s', { ...options, consumerExpiry: 10 })).rejects.toThrow('consumerExpiry');
+  });
+});
+
+describe('the name of a consumer that leaves', () => {
+  it.each([
+    ['a stream that is shared', {}],
+    ['an owned stream', { shardOwnership: 'owned' }],
+  ] as const)('%s, by unassign(), is removed from the group', async (_, ownership) => {
+    const [stream, kept] = [uniqueName('left'), uniqueName('kept')];
+    const streamer = await streams.connect();
+    const consumer = await streamer.createConsumer([stream, kept], {
+      ...options,
+      ...ownership,
+      autoCommitInterval: 20,
+    });
+    const signal = AbortSignal.timeout(10_000);
+    for (const each of [stream, kept]) {
+      await addRaw(streams.redis, each, 'msg', 'handled');
+      consumer.ack(await consumer.next({ signal }));
+    }
+    await addRaw(streams.redis, kept, 'msg', 'in a handler while its stream is left');
+    const message = await consumer.next({ signal });
+    await consumer.commit();
+    await consumer.unassign(stream);
+    expect(await names(stream)).toEqual([]);
+    const left = consumer.unassign(kept);
+    await until('it is no longer read', () => consumer.streamShards.length === 0);
+    consumer.ack(message);
+    await Promise.all([consumer.end(), left]);
+    expect(await names(kept)).toEqual([]);
+    expect(await pendingOf(streams.redis, kept, 'g')).toEqual([]);
+  });
+
+  it('is removed from a shard that is being handed over when the consumer ends', async () => {
+    const stream = uniqueName('stream');
+    const streamer = await streams.connect();
+    const shards = [`${stream}:0`, `${stream}:1`];
+    const owned = {
+      ...options,
+      shardOwnership: 'owned',
+      shards: 2,
+      leaseTime: 1_000,
+      autoCommitInterval: 5_000,
+    } as const;
+    const consumer = await streamer.createConsumer(stream, owned);
+    await until('it owns both', () => consumer.streamShards.length === 2);
+    for (const shard of shards) await addRaw(streams.redis, shard, 'msg', 'in a handler during the hand-over');
+    const signal = AbortSignal.timeout(10_000);
+    const messages = [await consumer.next({ signal }), await consumer.next({ signal })];
+    const other = await streamer.createConsumer(stream, owned);
+    await until('one is being handed over', () => consumer.streamShards.length === 1);
+    for (const message of messages) consumer.ack(message);
+    await consumer.end();
+    for (const shard of shards) expect(await names(shard)).not.toContain(consumer.consumerId);
+    await until('the other one owns both', () => other.streamShards.length === 2);
   });
 });

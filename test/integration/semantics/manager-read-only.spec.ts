@@ -10,14 +10,15 @@ const GROUP = 'workers';
 
 /** What each method does to a key when it only looks. */
 const LOOKS: Readonly<Record<string, (manager: StreamManager, key: string) => Promise<unknown>>> = {
-  scan: (manager) => manager.scan(),
+  scan: async (manager) => [await manager.scan(), await manager.scan('0', { skipUnreachable: true })],
   range: (manager, key) => manager.range(key, '-', '+'),
   delayed: (manager, key) => manager.delayed(key),
-  info: (manager, key) => manager.info(key),
+  info: async (manager, key) => [await manager.info(key), await manager.info(key, { skipUnreachable: true })],
   groups: (manager, key) => manager.groups(key),
   hasGroups: (manager, key) => manager.hasGroups(key),
   consumers: (manager, key) => manager.consumers(key, GROUP),
   owners: (manager, key) => manager.owners(key, GROUP),
+  layouts: (manager, key) => manager.layouts(key),
   pending: (manager, key) => manager.pending(key, GROUP),
   deadLetters: (manager, key) => manager.deadLetters(key, { deadLetterStream: key, reason: 'broken' }),
   redrive: (manager, key) => manager.redrive(key, { dryRun: true }),

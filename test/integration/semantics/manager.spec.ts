@@ -47,6 +47,9 @@ describe('manager', () => {
     expect(await range('-', { before: at(1) })).toEqual(numbers(0, 1));
     expect(await range('-', { before: new Date(0) })).toEqual([]);
     expect(await range('1000001-1', '1000002-0')).toEqual(numbers(3, 4));
+    expect(await range('-', '+', { newest: true, count: 2 })).toEqual(numbers(8, 9).reverse());
+    expect(await range(at(1), { before: at(3) }, { newest: true })).toEqual(numbers(2, 5).reverse());
+    await expect(manager.range(stream, '-', '+', { newest: 1 as never })).rejects.toMatchObject({ option: 'newest' });
     expect(await manager.range(uniqueName('missing'), '-', '+')).toEqual([]);
   });
 
@@ -96,6 +99,8 @@ describe('manager', () => {
     // The last id is that of an entry, not the last that was ever given.
     expect(info).toMatchObject({ streamKey: stream, length: 3, firstId: '1-0', lastId: '7-1' });
     expect(info.memory).toBeGreaterThan(0);
+    // Redis counts them from 7.0 on.
+    expect([4, undefined]).toContain(info.entriesAdded);
     const groups = [
       { name: 'others', pending: 0, lastDeliveredId: '9-0', consumers: [], isPaused: true },
       { name: 'workers', pending: 3, lastDeliveredId: '7-1', consumers: [{ name: 'one' }], isPaused: false },
@@ -115,8 +120,23 @@ describe('manager', () => {
     const missing = uniqueName('missing');
     const manager = await (await streams.connect()).createManager();
 
-    const nothing = { length: 0, memory: 0, firstId: undefined, lastId: undefined, groups: [], shards: [] };
+    const nothing = {
+      length: 0,
+      memory: 0,
+      firstId: undefined,
+      lastId: undefined,
+      entriesAdded: 0,
+      groups: [],
+      shards: [],
+    };
     expect(await manager.info(missing)).toEqual({ streamKey: missing, ...nothing });
+    expect(await manager.info(missing, { skipUnreachable: true })).toEqual({
+      streamKey: missing,
+      ...nothing,
+      unreachable: [],
+    });
+    const wrong = manager.info(missing, { skipUnreachable: 1 as never });
+    await expect(wrong).rejects.toMatchObject({ option: 'skipUnreachable' });
     const failure = { code: 'ERR_GROUP_MISSING', streamKey: missing, group: 'none' };
     await expect(manager.consumers(missing, 'none')).rejects.toMatchObject(failure);
     expect(await streams.redis.exists(missing)).toBe(0);

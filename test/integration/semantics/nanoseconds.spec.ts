@@ -217,7 +217,7 @@ describe('ids in nanoseconds', () => {
     expect(await storedIn(stream)).toEqual(['2']);
   });
 
-  it('are warned of once, where a producer with milliseconds sends into such a stream', async () => {
+  it('cause one warning when a producer with milliseconds sends to the same stream', async () => {
     const stream = uniqueName('ns');
     const id = `${BigInt(Date.now()) * MILLION}`;
     await streams.redis.xadd(stream, `${id}-0`, 'msg', 'theirs');

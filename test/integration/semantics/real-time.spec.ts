@@ -123,6 +123,39 @@ describe('real-time', () => {
     await expect(consumer.next()).rejects.toMatchObject({ code: 'ERR_CONSUMER_ENDED' });
   });
 
+  it('a for await loop throws the failure of its stream when the consumer has ended', async () => {
+    const stream = uniqueName('stream');
+    const streamer = await streams.connect();
+    const consumer = await streamer.createConsumer(stream, { mode: 'real-time', autoStreamReset: 'earliest' });
+    await sendNumbers(await streamer.createProducer(stream), 0, 0);
+
+    const loop = async (): Promise<void> => {
+      for await (const message of consumer) {
+        expect(message.text()).toBe('0');
+        await streams.redis.multi().del(stream).set(stream, 'no stream').exec();
+      }
+    };
+
+    await expect(loop()).rejects.toMatchObject({ code: 'ERR_WRONG_TYPE' });
+    await expect(consumer.next()).rejects.toMatchObject({ code: 'ERR_CONSUMER_ENDED' });
+  });
+
+  it('an iterator that is asked several times at once gives each message once, and return() ends all that wait', async () => {
+    const stream = uniqueName('stream');
+    const streamer = await streams.connect();
+    const consumer = await streamer.createConsumer(stream, { mode: 'real-time', autoStreamReset: 'earliest' });
+    const iterator = consumer[Symbol.asyncIterator]();
+    const given = [iterator.next(), iterator.next(), iterator.next(), iterator.next()];
+    await sendNumbers(await streamer.createProducer(stream), 0, 1);
+    await Promise.all(given.slice(0, 2));
+
+    expect(await iterator.return?.()).toEqual({ value: undefined, done: true });
+    const results = await Promise.all(given);
+    expect(results.map(({ value, done }) => (done ? 'over' : value.text()))).toEqual(['0', '1', 'over', 'over']);
+    expect(await iterator.next()).toEqual({ value: undefined, done: true });
+    await expect(iterator.throw?.(new Error('of a generator around it'))).rejects.toThrow('of a generator around it');
+  });
+
   it('next() rejects with the reason of its signal, and the message goes to the next caller', async () => {
     const stream = uniqueName('stream');
     const streamer = await streams.connect();

@@ -109,7 +109,11 @@ describe('trimming entries that every group has acknowledged', () => {
     const { stream, manager, read, left } = await scene();
     await read('alive', 10, all(10));
     await read('dead', 3, [1]);
-    await new Promise((resolve) => setTimeout(resolve, 1_100));
+    await until('these are older than deadAfter', async () => {
+      const [[last]] = (await streams.redis.xrevrange(stream, '+', '-', 'COUNT', 1)) as [[string, string[]]];
+      const [seconds, microseconds] = (await streams.redis.time()).map(Number) as [number, number];
+      return seconds * 1_000 + microseconds / 1_000 - Number(last.split('-')[0]) > 1_050;
+    });
     await sendNumbers(await (await streams.connect()).createProducer(stream), 11, 12);
     await read('alive', 2, [11, 12]);
 

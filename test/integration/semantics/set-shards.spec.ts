@@ -49,7 +49,7 @@ class KeyedLoad {
   async stop(): Promise<void> {
     this.#isSending = false;
     await this.#done;
-    expect(this.#failures).toEqual([]);
+    if (this.#failures.length > 0) throw new AggregateError(this.#failures, 'sends failed');
   }
 }
 
@@ -111,7 +111,7 @@ describe('setShards()', () => {
     120_000,
   );
 
-  it('two changes at the same time: one after the other, and the stream has one of the numbers', async () => {
+  it('makes two changes at the same time one after the other, and the stream has one of the numbers', async () => {
     const stream = uniqueName('stream');
     const streamer = await streams.connect();
     const producer = await streamer.createProducer(stream, { sharder: new KeyHashSharder(2) });
@@ -174,7 +174,10 @@ describe('setShards()', () => {
     const producer = await streamer.createProducer(stream, { sharder: new KeyHashSharder(2) });
     const manager = await streamer.createManager();
     const { id } = await producer.send('later', { key: 'a', delay: 3_600_000 });
-    await expect(manager.setShards(stream, 3)).rejects.toThrow(expect.objectContaining({ code: 'ERR_SHARDS_BUSY' }));
+    for (const dryRun of [true, false]) {
+      const refused = expect.objectContaining({ code: 'ERR_SHARDS_BUSY' });
+      await expect(manager.setShards(stream, 3, { dryRun })).rejects.toThrow(refused);
+    }
     await manager.cancelDelayed(stream, id);
     await manager.setShards(stream, 3);
     const later = await producer.send('later', { key: 'a', delay: 3_600_000 });
@@ -300,7 +303,7 @@ describe('setShards()', () => {
     await member.consumer.end();
   });
 
-  it('a new group that begins at the end does so in all layouts, also when another member has just created it', async () => {
+  it('a new group that begins at the end begins at the end of all layouts, also when another member has just created it', async () => {
     const stream = uniqueName('stream');
     const streamer = await streams.connect();
     const producer = await streamer.createProducer(stream, { sharder: new KeyHashSharder(1) });
@@ -375,6 +378,81 @@ describe('setShards()', () => {
     await manager.setGroupPosition(shard, 'g', new Date(time + 1));
     const read = JSON.stringify(await streams.redis.xreadgroup('GROUP', 'g', 'c', 'STREAMS', shard, '>'));
     expect(read.match(/"msg","."/g)).toEqual(['"msg","2"', '"msg","3"']);
+  });
+
+  it('resolves with the new shards, and the manager lists the layouts', async () => {
+    const stream = uniqueName('stream');
+    const streamer = await streams.connect();
+    const manager = await streamer.createManager();
+    expect(await manager.layouts(stream)).toEqual({ layouts: [], pending: undefined, givenShards: 0 });
+    await (await streamer.createProducer(stream, { sharder: new KeyHashSharder(4) })).send('1', { key: 'k' });
+    expect(await manager.layouts(stream)).toEqual({ layouts: [], pending: undefined, givenShards: 4 });
+    for (const [shards, first] of [
+      [4, 0],
+      [3, 4],
+      [3, 4],
+    ] as const) {
+      const before = await Promise.all([streams.redis.keys('*'), manager.layouts(stream)]);
+      expect(await manager.setShards(stream, shards, { dryRun: true })).toEqual({ first, shards });
+      expect(await Promise.all([streams.redis.keys('*'), manager.layouts(stream)])).toEqual(before);
+      expect(await manager.setShards(stream, shards)).toEqual({ first, shards });
+    }
+    const layouts = [
+      { first: 0, shards: 4 },
+      { first: 4, shards: 3 },
+    ];
+    expect(await manager.layouts(stream)).toEqual({ layouts, pending: undefined, givenShards: 4 });
+  });
+
+  it('the log of a producer names the new number of shards, also one', async () => {
+    const stream = uniqueName('stream');
+    const logged: string[] = [];
+    const log = (line: string): void => void logged.push(line);
+    const streamer = await streams.connect({ logger: { log, warn: log, error: log } });
+    const producer = await streamer.createProducer(stream, { sharder: new KeyHashSharder(2) });
+    for (const shards of [1, 3]) {
+      await (await streamer.createManager()).setShards(stream, shards);
+      await producer.send('x', { key: 'k' });
+    }
+    expect(logged).toEqual([
+      `'${stream}' has 1 shard now, from number 0 on`,
+      `'${stream}' has 3 shards now, from number 1 on`,
+    ]);
+  });
+
+  it('refuses a shard of a stream that is known to have shards, and changes nothing', async () => {
+    const stream = uniqueName('stream');
+    const streamer = await streams.connect();
+    const manager = await streamer.createManager();
+    await (await streamer.createProducer(stream, { sharder: new KeyHashSharder(2) })).send('1', { key: 'k' });
+    const keys = (await streams.redis.keys('*')).sort();
+    await expect(manager.setShards(`${stream}:0`, 3)).rejects.toThrow(
+      expect.objectContaining({
+        code: 'ERR_INVALID_OPTION',
+        message: `streamKey must be the stream, '${stream}', and not one of its shards; got "${stream}:0"`,
+      }),
+    );
+    expect((await streams.redis.keys('*')).sort()).toEqual(keys);
+    expect(await manager.setShards(`${uniqueName('tenant')}:7`, 3)).toEqual({ first: 0, shards: 3 });
+  });
+
+  it('info() marks closed shards, which do not count for the position of a group once they are delivered', async () => {
+    const stream = uniqueName('stream');
+    const streamer = await streams.connect();
+    const manager = await streamer.createManager();
+    const producer = await streamer.createProducer(stream, { sharder: new KeyHashSharder(1) });
+    const { id } = await producer.send('old', { key: 'k' });
+    await manager.setShards(stream, 2);
+    for (const shard of [0, 1, 2]) await streams.redis.xgroup('CREATE', `${stream}:${shard}`, 'g', '0');
+    for (const shard of [1, 2]) await streams.redis.xgroup('SETID', `${stream}:${shard}`, 'g', '9999999999999-0');
+    const position = async (): Promise<unknown[]> => {
+      const [info, groups] = await Promise.all([manager.info(stream), manager.groups(stream)]);
+      expect(info.shards.map(({ isClosed }) => isClosed)).toEqual([true, false, false]);
+      return [info.groups[0]?.lastDeliveredId, groups[0]?.lastDeliveredId];
+    };
+    expect(await position()).toEqual(['0-0', '0-0']);
+    await streams.redis.xgroup('SETID', `${stream}:0`, 'g', id);
+    expect(await position()).toEqual(['9999999999999-0', '9999999999999-0']);
   });
 
   itSends('follows a change with ids in nanoseconds', async () => {

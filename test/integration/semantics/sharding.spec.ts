@@ -249,7 +249,7 @@ describe('sharding', () => {
     expect(texts(rest)).toEqual(mode === 'real-time' ? ['0', '2', '4'] : ['2', '4']);
   });
 
-  it('a stream that could not be assigned is not read later, when a shard of it appears', async () => {
+  it('a stream that could not be assigned is not read when one of its shards appears later', async () => {
     const [stream, refused] = [uniqueName('stream'), uniqueName('list')];
     const streamer = await streams.connect();
     const options = { autoStreamReset: 'earliest', shardDiscoveryInterval: 50 } as const;

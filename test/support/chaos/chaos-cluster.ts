@@ -146,8 +146,10 @@ export class ChaosCluster {
     );
   }
 
-  #move(stream: string, target: ClusterNode, isAtomic = false): Promise<void> {
-    return isAtomic ? this.#cluster.moveAtomically(stream, target) : this.#cluster.move(stream, target);
+  async #move(stream: string, target: ClusterNode, isAtomic = false): Promise<void> {
+    await this.#cluster.untilAgreed(stream);
+    await (isAtomic ? this.#cluster.moveAtomically(stream, target) : this.#cluster.move(stream, target));
+    await this.#cluster.untilAgreed(stream);
   }
 
   async #promote(how: readonly string[]): Promise<void> {

@@ -24,14 +24,14 @@ export function smallestShare(shards: number, members: number): number {
 }
 
 /** How many leases all members of a group together read in a millisecond. */
-const LOOKS = 30;
+const LEASES_READ = 30;
 
 /**
  * Milliseconds after which a member reads all leases of a stream again. Without it, when a shard becomes free in a group of 1,000
  * members with 1,000 shards, each of them would read all leases every second, which is more than a server can do.
  */
-export function lookInterval(shards: number, members: number): number {
-  return (shards * members) / LOOKS;
+export function leaseScanInterval(shards: number, members: number): number {
+  return (shards * members) / LEASES_READ;
 }
 
 /**

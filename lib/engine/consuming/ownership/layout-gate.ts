@@ -1,7 +1,7 @@
 import { outsideContext } from '../../../shared/async-context.js';
 import { within } from '../../../shared/backoff.js';
 import type { RedisStreamsError } from '../../../errors.js';
-import type { ShardLayout } from '../../../redis/commands/layouts.js';
+import type { ShardLayout, StreamLayouts } from '../../../redis/commands/layouts.js';
 import type { GroupInfo } from '../../../redis/commands/stream-commands.js';
 import { compareEntryIds } from '../../../redis/commands/entry-id.js';
 import { classifyRedisError, toPublicError } from '../../../redis/commands/redis-error.js';
@@ -11,6 +11,7 @@ import type { ConsumerEnvironment } from '../consumer-environment.js';
 import { Partition, groupBy } from '../partition.js';
 import { RepeatedFailure } from '../repeated-failure.js';
 import type { PartitionReader } from '../stream-assignment.js';
+import { unreadShards } from '../unread-shards.js';
 import type { ShardOwnership } from './shard-ownership.js';
 
 /** A stream whose number of shards may be set. */
@@ -27,6 +28,10 @@ interface LaidOutStream {
   readonly revived: Set<Partition>;
   /** How many old shards were looked at again. */
   revisited: number;
+  /** Keys of halted shards for which the next layout waits, after this was logged. */
+  readonly blocking: Set<string>;
+  /** It was reported that some of its shards are not read. */
+  hasUnread: boolean;
 }
 
 /** Between two looks at the layouts, and at what is left of the old one, in milliseconds. */
@@ -48,6 +53,7 @@ const CLOSE_LIMIT = 1_000;
  */
 export class LayoutGate implements PartitionReader {
   readonly #ownership: ShardOwnership;
+  readonly #onError: (error: RedisStreamsError) => void;
   /** By their keys. */
   readonly #streams = new Map<string, LaidOutStream>();
   /** Keys of shards that the application has unassigned. */
@@ -60,6 +66,7 @@ export class LayoutGate implements PartitionReader {
 
   constructor(ownership: ShardOwnership, onError: (error: RedisStreamsError) => void) {
     this.#ownership = ownership;
+    this.#onError = onError;
     this.#failure = new RepeatedFailure(onError);
   }
 
@@ -134,11 +141,35 @@ export class LayoutGate implements PartitionReader {
     const stream = this.#streams.get(streamKey) ?? newStream(streamKey, mustExist);
     this.#streams.set(streamKey, stream);
     stream.isLaidOut ||= known.layouts.length > 0 || known.pending !== undefined;
-    if (!stream.isLaidOut) return stream;
+    if (!stream.isLaidOut) {
+      this.#reportUnread(stream, known);
+      return stream;
+    }
     await this.#learn(stream, known.layouts, isAllNew);
     while (stream.current < stream.layouts.length - 1 && (await this.#isHandled(stream))) stream.current += 1;
+    if (stream.current < stream.layouts.length - 1) this.#warnOfHalted(stream);
     await this.#revisit(stream);
     return stream;
+  }
+
+  /** Once for each stream. */
+  #reportUnread(stream: LaidOutStream, known: StreamLayouts): void {
+    const unread = stream.hasUnread ? undefined : unreadShards(stream.streamKey, known, this.options);
+    if (!unread) return;
+    stream.hasUnread = true;
+    this.#onError(unread);
+  }
+
+  /** Once for each shard. Those that other consumers own are their matter. */
+  #warnOfHalted({ streamKey, blocking }: LaidOutStream): void {
+    for (const key of this.#ownership.haltedOf(streamKey)) {
+      if (blocking.has(key)) continue;
+      blocking.add(key);
+      this.environment.logger.warn(
+        `The shard '${key}' is halted, and the new shards of '${streamKey}' wait for it: until its next owner has handled the ` +
+          `message at which it was halted, no consumer of the group '${this.options.group}' reads them`,
+      );
+    }
   }
 
   async #revisit(stream: LaidOutStream): Promise<void> {
@@ -274,5 +305,15 @@ function keySet(partitions: readonly Partition[]): Set<string> {
 }
 
 function newStream(streamKey: string, mustExist: boolean): LaidOutStream {
-  return { streamKey, mustExist, isLaidOut: false, layouts: [], current: 0, revived: new Set(), revisited: 0 };
+  return {
+    streamKey,
+    mustExist,
+    isLaidOut: false,
+    layouts: [],
+    current: 0,
+    revived: new Set(),
+    revisited: 0,
+    blocking: new Set(),
+    hasUnread: false,
+  };
 }

@@ -15,6 +15,7 @@ export class ShardAssignment implements StreamShard {
     this.generation = generation;
   }
 
+  /** Plain properties, with the generation as a string. */
   toJSON(): Record<string, unknown> {
     return { streamKey: this.streamKey, shardId: this.shardId, generation: String(this.generation) };
   }

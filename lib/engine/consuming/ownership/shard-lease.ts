@@ -1,8 +1,8 @@
 import { monotonicNow } from '../../../shared/clock.js';
 import type { HeldLease } from '../../../redis/commands/shard-owners.js';
 
-/** The part of the lease time, after a renewal was sent, in which the lease counts as ours. In the rest, running handlers may end. */
-const SAFE_PART = 0.8;
+/** The fraction of the lease time, after a renewal was sent, in which the lease counts as ours. In the rest, running handlers may end. */
+const SAFE_FRACTION = 0.8;
 
 /**
  * The right of this process to hand out the messages of a shard. It ends by the clock of this process, and earlier than on the
@@ -34,14 +34,13 @@ export class ShardLease implements HeldLease {
     this.generation = generation;
     this.#leaseTime = leaseTime;
     this.#renewedByThread = renewedByThread;
-    this.#validUntil = sentAt + SAFE_PART * leaseTime;
+    this.#validUntil = this.#endOf(sentAt);
   }
 
   get isValid(): boolean {
     if (this.#hasEnded) return false;
     const now = monotonicNow();
-    if (now >= this.#validUntil) this.renewed(this.#renewedByThread());
-    return now < this.#validUntil;
+    return now < this.#validUntil || now < this.#endOf(this.#renewedByThread());
   }
 
   /** A message of the shard was passed over, or the shard was given up: a renewal does not make it valid again. */
@@ -50,12 +49,17 @@ export class ShardLease implements HeldLease {
   }
 
   /** @param sentAt when the renewal that has succeeded was sent */
-  renewed(sentAt: number): void {
-    this.#validUntil = Math.max(this.#validUntil, sentAt + SAFE_PART * this.#leaseTime);
+  extend(sentAt: number): void {
+    this.#validUntil = Math.max(this.#validUntil, this.#endOf(sentAt));
   }
 
   /** Nothing of the shard is handed out any more. */
   end(): void {
     this.#hasEnded = true;
+  }
+
+  /** @param sentAt when the request that was granted was sent */
+  #endOf(sentAt: number): number {
+    return sentAt + SAFE_FRACTION * this.#leaseTime;
   }
 }

@@ -1,6 +1,7 @@
 import { errorText } from '../../../shared/error-text.js';
 import type { RedisStreamsLogger } from '../../../shared/logger.js';
 import { within } from '../../../shared/backoff.js';
+import { classifyRedisError, isOfKey } from '../../../redis/commands/redis-error.js';
 import type { StreamCommands } from '../../../redis/commands/stream-commands.js';
 import type { ResolvedConsumerOptions } from '../../options/resolve-options.js';
 import type { StreamMessage } from '../../messages/stream-message.js';
@@ -67,7 +68,14 @@ export class Release {
     if (group === undefined) return;
     await this.#forEach(
       partitions.filter(({ isReadable }) => isReadable),
-      ({ key }) => commands.groups.removeConsumer(key, group, consumer),
+      async ({ key }) => {
+        try {
+          await commands.groups.removeConsumer(key, group, consumer);
+        } catch (error) {
+          // The name is gone with its stream or group.
+          if (!isOfKey(classifyRedisError(error))) throw error;
+        }
+      },
     );
   }
 

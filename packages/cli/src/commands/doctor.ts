@@ -43,7 +43,7 @@ export function addDoctor(program: Command): void {
         const manager = await session.manager();
         const redis = await session.redis();
         for (const key of keys) await existingStream(manager, key);
-        const streams = keys.length > 0 ? keys : await streamKeysOf(manager);
+        const streams = keys.length > 0 ? keys : (await streamKeysOf(manager)).keys;
         const findings = [
           ...(await checkServers(redis)),
           ...(await checkPermissions(redis, session.username, session.prefix)),

@@ -2,12 +2,12 @@ import { basename } from 'node:path';
 import { pipeline } from 'node:stream/promises';
 import type { Command } from 'commander';
 import { Option } from 'commander';
-import { PermissionError, SequenceOverflowError } from 'nestjs-redis-streams/engine';
+import { PermissionError, SequenceOverflowError, entryId } from 'nestjs-redis-streams/engine';
 import type { RangeBound, StreamManager } from 'nestjs-redis-streams/engine';
 import { encoderOf, ssMessage } from '../dump-formats.js';
 import type { DumpFormat } from '../dump-formats.js';
 import { DumpTarget } from '../dump-target.js';
-import { compareIds, entriesOf, isNanoseconds } from '../entries.js';
+import { entriesOf, isNanoseconds } from '../entries.js';
 import type { Entry } from '../entries.js';
 import { FailedError, UsageError } from '../failure.js';
 import { counted, readableBytes, sum } from '../numbers.js';
@@ -176,7 +176,7 @@ async function streamsOf(manager: StreamManager, names: readonly string[]): Prom
 /** Empty if the user may not list keys; then shards up to a gap of 32 numbers are found. */
 async function allKeys(manager: StreamManager): Promise<string[]> {
   try {
-    return await streamKeysOf(manager);
+    return (await streamKeysOf(manager)).keys;
   } catch (error) {
     if (error instanceof PermissionError) return [];
     throw error;
@@ -196,7 +196,7 @@ async function* messagesOf(
     const unit = isNanoseconds(lastId) ? 1_000_000n : 1n;
     const from: RangeBound = since ? `${BigInt(since.getTime()) * unit}-0` : '-';
     const end = until ? `${(BigInt(until.getTime()) + 1n) * unit - 1n}-${2n ** 64n - 1n}` : lastId;
-    const to = compareIds(end, lastId) < 0 ? end : lastId;
+    const to = entryId.compare(end, lastId) < 0 ? end : lastId;
     yield* entriesOf(manager, streamKey, places, () => from, to);
   }
 }
@@ -229,7 +229,7 @@ function fitsSs(id: string): boolean {
 }
 
 function higherId(one: string, other: string): string {
-  return compareIds(one, other) < 0 ? other : one;
+  return entryId.compare(one, other) < 0 ? other : one;
 }
 
 /** Whether a .ss file can hold the whole entry. */

@@ -1,7 +1,7 @@
 import type { Command } from 'commander';
 import type { GroupDetails } from 'nestjs-redis-streams/engine';
 import { action, examples } from '../session.js';
-import { existingStream } from '../streams.js';
+import { reachableStream } from '../streams.js';
 import { readableDuration } from '../time.js';
 
 export const GROUP_HEAD = ['GROUP', 'CONSUMERS', 'PENDING', 'LAG', 'BEHIND', 'LAST DELIVERED', 'STATE'];
@@ -28,7 +28,7 @@ export function addGroups(program: Command): void {
     )
     .action(
       action<[key: string]>(async (session, [key]) => {
-        const { groups } = await existingStream(await session.manager(), key);
+        const { groups } = await reachableStream(session, key);
         const { output } = session;
         if (output.isJson) return output.json(groups);
         await output.table(GROUP_HEAD, groups.map(groupRow));

@@ -2,7 +2,7 @@ import type { Command } from 'commander';
 import { readableBytes } from '../numbers.js';
 import { printable } from '../printable.js';
 import { action, examples } from '../session.js';
-import { existingStream } from '../streams.js';
+import { reachableStream } from '../streams.js';
 import { GROUP_HEAD, groupRow } from './groups.js';
 
 export function addInfo(program: Command): void {
@@ -13,7 +13,7 @@ export function addInfo(program: Command): void {
     .addHelpText('after', examples(['nrs info orders', 'shows the stream orders, its shards and its groups']))
     .action(
       action<[key: string]>(async (session, [key]) => {
-        const details = await existingStream(await session.manager(), key);
+        const details = await reachableStream(session, key);
         const { output } = session;
         if (output.isJson) return output.json(details);
         const { length, memory, firstId, lastId, shards, groups } = details;
@@ -29,8 +29,15 @@ export function addInfo(program: Command): void {
         if (shards.length > 1 || shards[0]?.key !== key) {
           await output.line('');
           await output.table(
-            ['SHARD', 'KEY', 'ENTRIES', 'MEMORY', 'LAST ID'],
-            shards.map((shard) => [shard.shardId, shard.key, shard.length, readableBytes(shard.memory), shard.lastId]),
+            ['SHARD', 'KEY', 'ENTRIES', 'MEMORY', 'LAST ID', 'STATE'],
+            shards.map((shard) => [
+              shard.shardId,
+              shard.key,
+              shard.length,
+              readableBytes(shard.memory),
+              shard.lastId,
+              shard.isClosed ? 'closed' : 'open',
+            ]),
           );
         }
         await output.line('');

@@ -1,6 +1,6 @@
 import { Option } from 'commander';
 import type { Command } from 'commander';
-import type { StreamManager } from 'nestjs-redis-streams/engine';
+import type { StreamDetails, StreamManager } from 'nestjs-redis-streams/engine';
 import { messagesOf } from '../entries.js';
 import { CheckFoundError, FailedError, UsageError } from '../failure.js';
 import { counted } from '../numbers.js';
@@ -9,7 +9,7 @@ import { printable } from '../printable.js';
 import { repeat } from '../repeat.js';
 import { action, examples } from '../session.js';
 import type { Session } from '../session.js';
-import { existingStream } from '../streams.js';
+import { existingStream, reachableStream } from '../streams.js';
 import { durationOf, readableDuration } from '../time.js';
 import { behind } from './groups.js';
 
@@ -58,7 +58,9 @@ export function addLag(program: Command): void {
       action<[key: string], LagOptions>(async (session, [key], options) => {
         const max = options.check === undefined ? undefined : maxOf(options.check);
         const manager = await session.manager();
-        const lags = (): Promise<GroupLag[]> => lagsOf(manager, key, options.group);
+        // A check must not pass because a shard could not be read.
+        const details = max === undefined ? () => reachableStream(session, key) : () => existingStream(manager, key);
+        const lags = async (): Promise<GroupLag[]> => lagsOf(await details(), options.group);
         if (options.watch) return watch(session, key, lags, options.interval);
         const found = await lags();
         const complete =
@@ -80,10 +82,9 @@ function maxOf(text: string): number {
   return Number(max);
 }
 
-async function lagsOf(manager: StreamManager, key: string, only: string | undefined): Promise<GroupLag[]> {
-  const { groups } = await existingStream(manager, key);
+function lagsOf({ streamKey, groups }: StreamDetails, only: string | undefined): GroupLag[] {
   if (only !== undefined && !groups.some(({ name }) => name === only)) {
-    throw new FailedError(`The stream '${key}' has no group '${only}'`);
+    throw new FailedError(`The stream '${streamKey}' has no group '${only}'`);
   }
   return groups
     .filter(({ name }) => only === undefined || name === only)

@@ -1,12 +1,11 @@
 import type { Command } from 'commander';
 import { Option } from 'commander';
 import type { Cluster, Redis } from 'ioredis';
-import { FileDamagedError } from 'nestjs-redis-streams/engine';
+import { FileDamagedError, entryId } from 'nestjs-redis-streams/engine';
 import { Appender } from '../appender.js';
 import { formatOf, readFile } from '../dump-reader.js';
 import type { FileMessage } from '../dump-reader.js';
 import type { DumpFormat } from '../dump-formats.js';
-import { compareIds } from '../entries.js';
 import { FailedError, UsageError } from '../failure.js';
 import { contradictionAt, Survey } from '../survey.js';
 import { counted, sum } from '../numbers.js';
@@ -147,7 +146,7 @@ async function targetsOf(
           return { key, firstId, ...(await stateOf(redis, key)) };
         }),
       );
-      const late = states.find(({ firstId, lastId }) => firstId !== undefined && compareIds(firstId, lastId) <= 0);
+      const late = states.find(({ firstId, lastId }) => firstId !== undefined && entryId.compare(firstId, lastId) <= 0);
       if (!newIds && withId > 0 && disorder !== undefined) {
         throw new FailedError(
           `The ids of '${source}' do not ascend at byte ${disorder} of the file; --new-ids loads it`,

@@ -18,11 +18,17 @@ export function addLs(program: Command): void {
     .action(
       action<[pattern?: string]>(async (session, [pattern]) => {
         const manager = await session.manager();
-        const keys = (await streamKeysOf(manager)).filter(matching(pattern));
-        const { found, refused } = await detailsOf(manager, keys);
+        const { keys, unreachable } = await streamKeysOf(manager, { skipUnreachable: true });
+        const names = keys.filter(matching(pattern));
+        const { found, refused } = await detailsOf(manager, names, { skipUnreachable: true });
         const { output } = session;
+        if (unreachable.length > 0) {
+          await output.warn(`Not listed are streams on nodes that do not answer: ${listed(unreachable)}`);
+        }
         if (refused.length > 0) await output.warn(`Not listed, because the user may not read them: ${listed(refused)}`);
-        const rows = found.map(({ streamKey, length, memory, firstId, lastId, groups, shards }) => ({
+        // Of others the node went away, or they were deleted, in the meantime.
+        const there = found.filter(({ shards }) => shards.length > 0);
+        const rows = there.map(({ streamKey, length, memory, firstId, lastId, groups, shards }) => ({
           streamKey,
           length,
           memory,

@@ -1,6 +1,7 @@
 import type { Command } from 'commander';
+import { entryId } from 'nestjs-redis-streams/engine';
 import type { StreamManager } from 'nestjs-redis-streams/engine';
-import { compareIds, isEntryId, messagesOf } from '../entries.js';
+import { isEntryId, messagesOf } from '../entries.js';
 import { counted } from '../numbers.js';
 import { action, examples } from '../session.js';
 import { existingGroup } from '../streams.js';
@@ -94,7 +95,7 @@ async function countAfter(manager: StreamManager, key: string, target: Target): 
   const from = target instanceof Date ? { after: target } : target === 'beginning' ? '-' : target.id;
   let count = 0;
   for await (const { id } of messagesOf(manager, key, from, '+')) {
-    if (typeof from === 'string' && from !== '-' && compareIds(id, from) === 0) continue;
+    if (typeof from === 'string' && from !== '-' && entryId.compare(id, from) === 0) continue;
     count += 1;
     if (count > MOST_COUNTED) break;
   }

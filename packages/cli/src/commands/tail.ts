@@ -1,6 +1,7 @@
 import type { Command } from 'commander';
+import { entryId } from 'nestjs-redis-streams/engine';
 import type { RangeBound, ShardDetails, StreamManager } from 'nestjs-redis-streams/engine';
-import { entriesOf, nextId } from '../entries.js';
+import { entriesOf } from '../entries.js';
 import type { Entry } from '../entries.js';
 import { shownJson, messageLine } from '../messages.js';
 import { printable } from '../printable.js';
@@ -71,11 +72,11 @@ async function tailOn(session: Session, manager: StreamManager, keys: readonly s
         if (signal.aborted) return;
         await print(session, entry, keys.length > 1, places.length > 1);
         const place = places.find(({ shardId }) => shardId === entry.shardId);
-        if (place) positions.set(place.key, nextId(entry.message.id) ?? '+');
+        if (place) positions.set(place.key, entryId.next(entry.message.id) ?? '+');
       }
     }
   };
-  await discover(({ lastId }) => since ?? (lastId === undefined ? '-' : (nextId(lastId) ?? '+')));
+  await discover(({ lastId }) => since ?? (lastId === undefined ? '-' : (entryId.next(lastId) ?? '+')));
   await session.output.note(`Following ${keys.join(', ')}; Ctrl+C ends`);
   let reads = 0;
   await repeat(session.output, signal, INTERVAL, async () => {

@@ -1,5 +1,5 @@
+import { DEAD_LETTER_SUFFIX } from 'nestjs-redis-streams/engine';
 import type { GroupDetails, StreamDetails, StreamManager } from 'nestjs-redis-streams/engine';
-import { DEAD_LETTER_SUFFIX } from '../dead-letters.js';
 import { counted } from '../numbers.js';
 import { detailsOf, listed } from '../streams.js';
 import { readableDuration } from '../time.js';

@@ -17,9 +17,9 @@ const WAIT_STEP = 500;
  * It finds the readers whose streams a node announces. What may have hidden an announcement counts as one: the loss of a connection,
  * and a slot that has moved.
  */
-export class WatchedReaders {
+export class TrackedReaders {
   readonly #nodes: ClusterNodes;
-  readonly #readers = new Map<string, Set<WatchedReader>>();
+  readonly #readers = new Map<string, Set<TrackedReader>>();
   readonly #followed = new WeakSet<RedisConnection>();
 
   constructor(nodes: ClusterNodes) {
@@ -27,15 +27,15 @@ export class WatchedReaders {
     nodes.topology.on('change', () => this.#invalidateAll((reader) => !reader.isArmed));
   }
 
-  open(key: string): WatchedReader {
-    const reader = new WatchedReader(key, this.#nodes, this);
+  open(key: string): TrackedReader {
+    const reader = new TrackedReader(key, this.#nodes, this);
     const readers = this.#readers.get(key) ?? new Set();
     this.#readers.set(key, readers.add(reader));
     return reader;
   }
 
   /** The connections are closed with the last reader. */
-  remove(reader: WatchedReader): void {
+  remove(reader: TrackedReader): void {
     const readers = this.#readers.get(reader.key);
     readers?.delete(reader);
     if (readers?.size === 0) this.#readers.delete(reader.key);
@@ -53,7 +53,7 @@ export class WatchedReaders {
     connection.on('state', () => this.#invalidateAll((reader) => !reader.isArmed));
   }
 
-  #invalidateAll(isMeant: (reader: WatchedReader) => boolean = () => true): void {
+  #invalidateAll(isMeant: (reader: TrackedReader) => boolean = () => true): void {
     for (const readers of this.#readers.values())
       for (const reader of readers) if (isMeant(reader)) reader.invalidate();
   }
@@ -66,10 +66,10 @@ type Lifetime = Pick<LiveRoute, 'connection' | 'epoch'>;
  * The reads of one stream over connections that it shares with others: for its read loop it is the connection, and {@link router}
  * leads the commands of the loop to the node of the stream.
  */
-export class WatchedReader {
+export class TrackedReader {
   readonly key: string;
   readonly router: ConnectionRouter;
-  readonly #readers: WatchedReaders;
+  readonly #readers: TrackedReaders;
   #isClosed = false;
   #seen: Lifetime | undefined;
   #epoch = 0;
@@ -78,7 +78,7 @@ export class WatchedReader {
   /** Where the server announces the next change. */
   #armed: Lifetime | undefined;
 
-  constructor(key: string, nodes: ClusterNodes, readers: WatchedReaders) {
+  constructor(key: string, nodes: ClusterNodes, readers: TrackedReaders) {
     this.key = key;
     this.router = new WatchingRouter(nodes, this);
     this.#readers = readers;
@@ -175,9 +175,9 @@ export class WatchedReader {
 
 /** Leads the commands of one reader to the node of its stream. */
 class WatchingRouter extends ClusterRouter {
-  readonly #reader: WatchedReader;
+  readonly #reader: TrackedReader;
 
-  constructor(nodes: ClusterNodes, reader: WatchedReader) {
+  constructor(nodes: ClusterNodes, reader: TrackedReader) {
     super(nodes, 'watcher');
     this.#reader = reader;
   }

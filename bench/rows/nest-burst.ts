@@ -1,0 +1,23 @@
+import { nestRedis, redisStreams } from '../contenders/nest-app.js';
+import type { Row } from '../row.js';
+import { emitting } from './nest-emit.js';
+
+const EVENTS = 30_000;
+const BURST = { events: EVENTS, inFlight: EVENTS };
+
+const NEST_REDIS = "Nest's Redis transport";
+const STREAMS = 'nestjs-redis-streams, defaults';
+
+export const row: Row = {
+  title: 'Nest: a burst of events',
+  note: `30,000 events of 256 bytes of JSON, all emitted in one turn of the event loop, client and server in one process: until the
+last one has been handled.`,
+  metrics: ['rate'],
+  baseline: NEST_REDIS,
+  entrants: [
+    { ...emitting(NEST_REDIS, 'pub-sub', nestRedis, BURST), isPeer: true },
+    emitting(STREAMS, 'streams', redisStreams(), BURST),
+  ],
+  targets: [],
+  goals: [{ entrant: STREAMS, metric: 'rate', atLeast: 4 }],
+};

@@ -166,11 +166,13 @@ export class Acknowledger {
     const dueAt = monotonicNow() + delay;
     const outlastsIdle = delay + retryMargin(autoClaimIdle) > autoClaimIdle;
     let isWaiting = false;
+    schedule.expect();
     try {
       // Before the retry can start: an entry that others may claim must not be in a handler here.
       const idle = Math.max(0, autoClaimIdle - delay - retryMargin(autoClaimIdle));
       if (mode === 'load-balanced') await pending.setIdle(partition.key, group, consumer, [{ id: message.id }], idle);
     } finally {
+      schedule.endExpecting();
       // It may have been removed in the meantime, and its schedule forgets nothing again.
       isWaiting = retries.retriesOf(partition) === schedule;
       const isFirst = isWaiting && schedule.add(partition, message, Math.max(0, dueAt - monotonicNow()), outlastsIdle);

@@ -55,6 +55,8 @@ export class RetrySchedule implements PeriodicTask {
   readonly #share = new FairShare();
   /** By due time, earliest first. */
   #waiting: WaitingEntry[] = [];
+  /** Messages that have left their places in the buffer, and are not added yet. */
+  #expected = 0;
 
   /** @param margin see {@link retryMargin}; Infinity where no other consumer claims */
   constructor(claims: Claims, consumer: string, margin: number, listener: RetryListener) {
@@ -65,7 +67,17 @@ export class RetrySchedule implements PeriodicTask {
   }
 
   get isFull(): boolean {
-    return this.#waiting.length >= MAX_WAITING;
+    return this.#waiting.length + this.#expected >= MAX_WAITING;
+  }
+
+  /** Announces a message whose entry is prepared for its retry, which takes a command. */
+  expect(): void {
+    this.#expected += 1;
+  }
+
+  /** An announced message is added now, or never. */
+  endExpecting(): void {
+    this.#expected -= 1;
   }
 
   /** True when the entry is due before all others, so that a loop that waits for the next one must look again. */

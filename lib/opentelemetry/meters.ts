@@ -5,6 +5,8 @@ import { DURATION_BUCKETS, METRICS, SCOPE } from './conventions.js';
 
 /** Sets of attributes whose counts wait for the next collection. */
 const MAX_WAITING = 1_000;
+/** Durations that wait for the next collection. */
+const MAX_WAITING_DURATIONS = 500;
 
 interface Instruments {
   readonly operationDuration: Histogram;
@@ -17,7 +19,8 @@ interface Instruments {
  * The instruments of the four metrics. They belong to the provider that was given or, as soon as there is one, to the
  * registered provider: an application may start its SDK later, and the API has no proxy for metrics as it has for traces.
  * Messages are counted here and added to the counters when these are collected, because one call of an instrument costs as
- * much as a span. The durations of a histogram cannot be summed up, so each is one call.
+ * much as a span. The durations of a histogram cannot be summed up, so each is one call; many calls in a row cost less than
+ * one call between the steps of each message.
  */
 export class Meters {
   readonly #given: MeterProvider | undefined;
@@ -25,6 +28,9 @@ export class Meters {
   #instruments: Instruments | undefined;
   readonly #sent = new Map<Attributes, number>();
   readonly #consumed = new Map<Attributes, number>();
+  readonly #operationTimes = new Map<Attributes, number[]>();
+  readonly #processTimes = new Map<Attributes, number[]>();
+  #waitingTimes = 0;
 
   constructor(provider: MeterProvider | undefined) {
     this.#given = provider;
@@ -37,12 +43,12 @@ export class Meters {
 
   /** @param milliseconds of a send, a receive or a request */
   operationEnded(milliseconds: number, attributes: Attributes): void {
-    this.#current().operationDuration.record(milliseconds / 1_000, attributes);
+    this.#time('operationDuration', this.#operationTimes, milliseconds / 1_000, attributes);
   }
 
   /** @param milliseconds of the handlers of a message or a batch */
   processEnded(milliseconds: number, attributes: Attributes): void {
-    this.#current().processDuration.record(milliseconds / 1_000, attributes);
+    this.#time('processDuration', this.#processTimes, milliseconds / 1_000, attributes);
   }
 
   messageSent(attributes: Attributes): void {
@@ -58,7 +64,35 @@ export class Meters {
     if (counts.size > MAX_WAITING) this.#flush(this.#current());
   }
 
-  #flush({ sentMessages, consumedMessages }: Instruments): void {
+  /** The first duration of a series is recorded at once: the SDK takes the time of the call as the start of the series. */
+  #time(
+    name: 'operationDuration' | 'processDuration',
+    times: Map<Attributes, number[]>,
+    seconds: number,
+    attributes: Attributes,
+  ): void {
+    const instruments = this.#current();
+    const waiting = times.get(attributes);
+    if (!waiting) {
+      times.set(attributes, []);
+      instruments[name].record(seconds, attributes);
+      if (times.size > MAX_WAITING) this.#flushTimes(instruments);
+      return;
+    }
+    waiting.push(seconds);
+    this.#waitingTimes += 1;
+    if (this.#waitingTimes >= MAX_WAITING_DURATIONS) this.#flushTimes(instruments);
+  }
+
+  #flushTimes({ operationDuration, processDuration }: Instruments): void {
+    recordAll(this.#operationTimes, operationDuration);
+    recordAll(this.#processTimes, processDuration);
+    this.#waitingTimes = 0;
+  }
+
+  #flush(instruments: Instruments): void {
+    const { sentMessages, consumedMessages } = instruments;
+    this.#flushTimes(instruments);
     for (const [attributes, count] of this.#sent) sentMessages.add(count, attributes);
     for (const [attributes, count] of this.#consumed) consumedMessages.add(count, attributes);
     this.#sent.clear();
@@ -75,6 +109,15 @@ export class Meters {
     this.#instruments = instruments;
     return instruments;
   }
+}
+
+/** The series stay known, but no more of them than a bounded number. */
+function recordAll(times: Map<Attributes, number[]>, histogram: Histogram): void {
+  for (const [attributes, waiting] of times) {
+    for (const seconds of waiting) histogram.record(seconds, attributes);
+    waiting.length = 0;
+  }
+  if (times.size > MAX_WAITING) times.clear();
 }
 
 function createInstruments(meter: Meter, onCollect: () => void): Instruments {

@@ -9,6 +9,7 @@ import {
   MeterProvider,
   PeriodicExportingMetricReader,
 } from '@opentelemetry/sdk-metrics';
+import type { Histogram } from '@opentelemetry/sdk-metrics';
 import {
   AlwaysOffSampler,
   BasicTracerProvider,
@@ -586,6 +587,47 @@ describe('metrics', () => {
       expect(await count()).toBe(temporality === AggregationTemporality.DELTA ? undefined : 3);
     },
   );
+
+  it.each([AggregationTemporality.CUMULATIVE, AggregationTemporality.DELTA])(
+    'have each duration once, whatever the temporality (%s)',
+    async (temporality) => {
+      const { meterProvider, exporter, collect } = metrics(temporality);
+      const { telemetry } = setUp({ meterProvider });
+      const follow = (count: number): void => {
+        for (let n = 0; n < count; n += 1) {
+          telemetry.startSend?.(sent())?.end({ id: '1-0' }, 2);
+          telemetry.startProcess?.([message()], handled())?.end([outcome(message())], 4);
+        }
+      };
+      for (const count of [1, 1_300, 7]) follow(count);
+      await collect();
+      follow(3);
+      await collect();
+      const expected = temporality === AggregationTemporality.DELTA ? 3 : 1_311;
+      const points = exporter.getMetrics().at(-1)?.scopeMetrics[0]?.metrics ?? [];
+      const valueOf = (name: string) =>
+        points.find(({ descriptor }) => descriptor.name === name)?.dataPoints[0]?.value as Partial<Histogram>;
+      const sending = valueOf('messaging.client.operation.duration');
+      const processing = valueOf('messaging.process.duration');
+      expect([sending.count, processing.count]).toEqual([expected, expected]);
+      expect(sending.sum).toBeCloseTo(0.002 * expected, 6);
+      expect(processing.sum).toBeCloseTo(0.004 * expected, 6);
+    },
+  );
+
+  it('begin when the first duration was measured, not when it was collected', async () => {
+    const { meterProvider, exporter, collect } = metrics();
+    send(setUp({ meterProvider }).telemetry);
+    const sentAt = Date.now();
+    while (Date.now() <= sentAt);
+    await collect();
+    const durations = exporter
+      .getMetrics()
+      .at(-1)
+      ?.scopeMetrics[0]?.metrics.find(({ descriptor }) => descriptor.name === 'messaging.client.operation.duration');
+    const [seconds, nanoseconds] = durations?.dataPoints[0]?.startTime ?? [Infinity, 0];
+    expect(seconds * 1_000 + nanoseconds / 1e6).toBeLessThanOrEqual(sentAt);
+  });
 
   it('count the messages of 3,000 streams, with a bounded memory', async () => {
     const { telemetry, collect } = setUp();

@@ -88,7 +88,7 @@ async function compare(name: RowName, sides: Sides, { rounds = ROUNDS }: Options
   return row;
 }
 
-async function withCluster<T>(work: (cluster: RedisCluster) => Promise<T>): Promise<T> {
+export async function withCluster<T>(work: (cluster: RedisCluster) => Promise<T>): Promise<T> {
   const cluster = await RedisCluster.start();
   try {
     return await work(cluster);

@@ -20,6 +20,7 @@ export class ContenderLink {
   readonly #name: string;
   readonly #process: ChildProcess;
   #peakMemory = 0;
+  #heap = 0;
 
   private constructor(orders: Orders) {
     const { row, entrant, side, env } = orders;
@@ -47,9 +48,15 @@ export class ContenderLink {
     return this.#peakMemory;
   }
 
+  /** The most that was in use after a round and a collection of the garbage, in bytes. */
+  get heap(): number {
+    return this.#heap;
+  }
+
   async round(): Promise<Round> {
-    const { measures = {}, latencies = [], memory = 0 } = await this.#ask('round');
+    const { measures = {}, latencies = [], memory = 0, heap = 0 } = await this.#ask('round');
     this.#peakMemory = Math.max(this.#peakMemory, memory);
+    this.#heap = Math.max(this.#heap, heap);
     return { measures, latencies };
   }
 

@@ -24,6 +24,8 @@ export interface Answer {
   readonly latencies?: readonly number[];
   /** Resident memory in bytes after the work. */
   readonly memory?: number;
+  /** Bytes of the heap and its buffers after a collection of the garbage. */
+  readonly heap?: number;
   readonly failure?: string;
 }
 
@@ -49,10 +51,12 @@ async function open(): Promise<(request: Request) => Promise<Answer>> {
     const elapsed = performance.now() - start;
     const { user, system } = process.cpuUsage(cpuBefore);
     const own = { elapsed, cpu: (user + system) / 1_000, memory: process.memoryUsage.rss() };
+    globalThis.gc?.();
+    const { heapUsed, external } = process.memoryUsage();
     await contender.check?.();
     await contender.reset?.();
     const { latencies = [], program: cost = own } = work;
-    return { measures: measuresOf(work, cost), latencies, memory: cost.memory };
+    return { measures: measuresOf(work, cost), latencies, memory: cost.memory, heap: heapUsed + external };
   };
 }
 

@@ -5,8 +5,10 @@ export type Format = (value: number) => string;
 
 const FORMATS: Readonly<Record<Metric, Format>> = {
   rate: (value) => `${(value / 1_000).toFixed(1)} k/s`,
+  byteRate: (value) => `${(value / 1e6).toFixed(1)} MB/s`,
   cost: (value) => `${value.toFixed(2)} µs`,
   cpu: (value) => `${value.toFixed(2)} µs`,
+  serverCpu: (value) => `${value.toFixed(2)} µs`,
   p50: (value) => `${value.toFixed(3)} ms`,
   p99: (value) => `${value.toFixed(3)} ms`,
   cpuShare: (value) => `${value.toFixed(2)} %`,
@@ -14,8 +16,10 @@ const FORMATS: Readonly<Record<Metric, Format>> = {
 
 export const METRIC_NAMES: Readonly<Record<Metric, string>> = {
   rate: 'messages',
+  byteRate: 'bytes',
   cost: 'time/message',
   cpu: 'CPU/message',
+  serverCpu: 'CPU of Redis/message',
   p50: 'p50',
   p99: 'p99',
   cpuShare: 'CPU of a core',

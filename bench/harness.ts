@@ -50,6 +50,7 @@ function resultsOf(row: Row, outcomes: readonly Outcome[]): EntrantResult[] {
       ratios: baseline ? each((metric) => ratioOf(valuesOf(outcome, metric), valuesOf(baseline, metric))) : {},
       ...(outcome.latencies.length > 0 && { latency: percentilesOf(outcome.latencies) }),
       peakMemory: outcome.peakMemory,
+      heap: outcome.heap,
     };
   });
 }

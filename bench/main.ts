@@ -6,6 +6,7 @@ import { Redis } from 'ioredis';
 import { acquireRedis } from '../test/support/redis-server.js';
 import { compareCheckouts, compareTopologies, compareWires } from './compare.js';
 import type { Compared } from './compare.js';
+import { describeGrowth, measureGrowth } from './growth/measure.js';
 import { measureRow } from './harness.js';
 import { readOptions } from './options.js';
 import { buildPeer } from './peers/build.js';
@@ -28,6 +29,7 @@ const setting = { url: redis.url, scale, keyPrefix: KEY_PREFIX };
 const environment = await environmentOf(redis.url);
 console.log(`Node ${process.version}, ioredis ${environment.ioredis}, ${redis.origin}`);
 if (mode === 'targets') await checkTargets(({ targets }) => targets, 'bench/results/latest.json');
+else if (mode === 'growth') await checkGrowth();
 else if (mode === 'peers') await checkTargets(({ goals, targets }) => goals ?? targets, 'bench/results/peers.json');
 else {
   const { rows, hasPassed: isGood } = await compare();
@@ -44,6 +46,19 @@ async function checkTargets(targetsOf: (row: Row) => readonly Target[], defaultO
     rows.push(row);
     console.log(describeRow(row));
   }
+  conclude(rows, missing, defaultOut);
+}
+
+async function checkGrowth(): Promise<void> {
+  const rows: RowResult[] = [];
+  for await (const row of measureGrowth(setting, options)) {
+    rows.push(row);
+    console.log(describeGrowth(row));
+  }
+  conclude(rows, [], 'bench/results/growth.json');
+}
+
+function conclude(rows: readonly RowResult[], missing: readonly string[], defaultOut: string): void {
   const results: Results = { takenAt, scale, environment, rows, missing };
   console.log(describeTargets(results));
   writeJson(out ?? defaultOut, results);

@@ -1,11 +1,11 @@
 import { parseArgs } from 'node:util';
 
-import { BESIDE_PEERS, TABLE, rowNamed } from './rows.js';
+import { BESIDE_PEERS, GROWTH, TABLE, rowNamed } from './rows.js';
 import type { RowName } from './rows.js';
 
-const MODES = ['targets', 'peers', 'against', 'cluster', 'wire-table'] as const;
+const MODES = ['targets', 'peers', 'growth', 'against', 'cluster', 'wire-table'] as const;
 
-/** `targets` measures what the table promises, `peers` what it has yet to reach beside its peers; the others compare two ways to run the same contenders. */
+/** `targets` measures what the table promises, `peers` what it has yet to reach beside its peers, `growth` what costs more as sizes grow; the others compare two ways to run the same contenders. */
 type Mode = (typeof MODES)[number];
 
 export interface Options {
@@ -17,6 +17,8 @@ export interface Options {
   /** How many streams are spread over a cluster. */
   readonly streams: number;
   readonly scale: number;
+  /** The largest size of a series that grows. */
+  readonly largest: number | undefined;
   readonly out: string | undefined;
 }
 
@@ -28,6 +30,7 @@ const STREAMS = 12;
 const ROWS_OF_MODE: Readonly<Record<Mode, readonly RowName[]>> = {
   targets: TABLE,
   peers: BESIDE_PEERS,
+  growth: GROWTH,
   against: TABLE,
   cluster: ['enqueue', 'send', 'consume', 'tail'],
   'wire-table': ['enqueue', 'send', 'consume', 'tail', 'nest-request'],
@@ -41,6 +44,10 @@ export function readOptions(args: string[]): Options {
     options: {
       /** Measures beside programs in other languages and Nest's transport, and checks the goals. */
       peers: { type: 'boolean', default: false },
+      /** Measures what a message costs as backlogs, streams, payloads and pending lists grow. */
+      growth: { type: 'boolean', default: false },
+      /** Of `growth`: the largest size of a series. */
+      largest: { type: 'string' },
       /** Compares the library of this checkout with that of another one, which has been built. */
       against: { type: 'string', default: '' },
       /** Compares a cluster of three masters with one server. */
@@ -66,6 +73,7 @@ export function readOptions(args: string[]): Options {
     rounds: values.rounds === undefined ? undefined : positiveInteger('rounds', values.rounds),
     streams: values.streams === undefined ? STREAMS : positiveInteger('streams', values.streams),
     scale: values.quick ? QUICK : mode === 'cluster' ? CLUSTER : 1,
+    largest: values.largest === undefined ? undefined : positiveInteger('largest', values.largest),
     out: values.out,
   };
 }

@@ -15,6 +15,8 @@ export interface EntrantResult {
   readonly latency?: readonly Percentile[];
   /** Bytes. */
   readonly peakMemory: number;
+  /** Bytes of the heap and its buffers after a round and a collection of the garbage. */
+  readonly heap: number;
 }
 
 export interface Check extends Target {

@@ -1,13 +1,14 @@
 import type { PeerName } from './peers/build.js';
 
 /**
- * The metrics: messages per second (`rate`), microseconds of time (`cost`) or of this process's CPU (`cpu`) per
- * message, milliseconds of latency (`p50`, `p99`), and percent of one core (`cpuShare`).
+ * The metrics: messages (`rate`) or bytes of payload (`byteRate`) per second, microseconds of time (`cost`), of this process's
+ * CPU (`cpu`) or of the server's CPU (`serverCpu`) per message, milliseconds of latency (`p50`, `p99`), and percent of one core
+ * (`cpuShare`).
  */
-export type Metric = 'rate' | 'cost' | 'cpu' | 'p50' | 'p99' | 'cpuShare';
+export type Metric = 'rate' | 'byteRate' | 'cost' | 'cpu' | 'serverCpu' | 'p50' | 'p99' | 'cpuShare';
 
 /** Metrics of which more is better; of the others less is better. */
-export const MORE_IS_BETTER: ReadonlySet<Metric> = new Set(['rate']);
+export const MORE_IS_BETTER: ReadonlySet<Metric> = new Set(['rate', 'byteRate']);
 
 /** The server and the size of a run. */
 export interface Setting {
@@ -32,6 +33,10 @@ export interface ProcessCost {
 /** The result of one round. A contender that stays idle has no `messages`. */
 export interface Work {
   readonly messages?: number;
+  /** Bytes of payload of all messages. */
+  readonly bytes?: number;
+  /** Milliseconds of CPU that the server has used, where it is measured. */
+  readonly serverCpu?: number;
   /** Milliseconds, one for each message. */
   readonly latencies?: readonly number[];
   /** The cost for a program that did the work in place of the contender's process. */

@@ -28,6 +28,18 @@ const ROWS = {
   'rust-commit-1000': async () => ({ row: (await import('./rows/beside-rust.js')).commitEachThousand }),
   'rust-commit-at-end': async () => ({ row: (await import('./rows/beside-rust.js')).commitAtEnd }),
   'rust-tail': async () => ({ row: (await import('./rows/beside-rust.js')).tail }),
+  'growth-head': async () => ({ row: (await import('./growth/backlog.js')).head }),
+  'growth-head-tail': async () => ({ row: (await import('./growth/backlog.js')).headTail }),
+  'growth-whole': async () => ({ row: (await import('./growth/backlog.js')).whole }),
+  'growth-whole-tail': async () => ({ row: (await import('./growth/backlog.js')).wholeTail }),
+  'growth-streams-enqueue': async () => ({ row: (await import('./growth/streams.js')).produced }),
+  'growth-streams-consume': async () => ({ row: (await import('./growth/streams.js')).consumed }),
+  'growth-streams-tail': async () => ({ row: (await import('./growth/streams.js')).tailed }),
+  'growth-payloads-enqueue': async () => ({ row: (await import('./growth/payloads.js')).produced }),
+  'growth-payloads-consume': async () => ({ row: (await import('./growth/payloads.js')).consumed }),
+  'growth-payloads-tail': async () => ({ row: (await import('./growth/payloads.js')).tailed }),
+  'growth-beside-pending': async () => ({ row: (await import('./growth/pending.js')).besidePending }),
+  'growth-take-over': async () => ({ row: (await import('./growth/pending.js')).takeOver }),
 } satisfies Record<string, () => Promise<{ row: Row }>>;
 
 export type RowName = keyof typeof ROWS;
@@ -37,8 +49,13 @@ const ROW_NAMES = Object.keys(ROWS) as readonly RowName[];
 /** Rows beside programs in other languages, which are built for them. */
 const BESIDE_PROGRAMS: readonly RowName[] = ROW_NAMES.filter((name) => /^(c|rust)-/.test(name));
 
+/** Rows in which only a size grows. */
+export const GROWTH: readonly RowName[] = ROW_NAMES.filter((name) => name.startsWith('growth-'));
+
 /** The rows of the table. */
-export const TABLE: readonly RowName[] = ROW_NAMES.filter((name) => !BESIDE_PROGRAMS.includes(name));
+export const TABLE: readonly RowName[] = ROW_NAMES.filter(
+  (name) => !BESIDE_PROGRAMS.includes(name) && !GROWTH.includes(name),
+);
 
 /** The rows that have goals beside peers: programs in other languages, and Nest's own transport. */
 export const BESIDE_PEERS: readonly RowName[] = [

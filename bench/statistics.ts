@@ -10,12 +10,14 @@ export interface Summary {
   readonly highest: number;
 }
 
-export function measuresOf({ messages, latencies }: Work, { elapsed, cpu }: ProcessCost): Measures {
+export function measuresOf({ messages, bytes, serverCpu, latencies }: Work, { elapsed, cpu }: ProcessCost): Measures {
   if (messages === undefined) return { cpuShare: (cpu / elapsed) * 100 };
   return {
     rate: (messages / elapsed) * 1_000,
     cost: (elapsed / messages) * 1_000,
     cpu: (cpu / messages) * 1_000,
+    ...(bytes !== undefined && { byteRate: (bytes / elapsed) * 1_000 }),
+    ...(serverCpu !== undefined && { serverCpu: (serverCpu / messages) * 1_000 }),
     ...(latencies && { p50: quantile(latencies, 0.5), p99: quantile(latencies, 0.99) }),
   };
 }

@@ -14,6 +14,7 @@ export interface Outcome {
   readonly latencies: readonly number[];
   /** Bytes. */
   readonly peakMemory: number;
+  readonly heap: number;
 }
 
 interface Run {
@@ -55,6 +56,7 @@ export async function takeTurns(row: Row, contenders: readonly Orders[], rounds:
       rounds: measured,
       latencies,
       peakMemory: link.peakMemory,
+      heap: link.heap,
     }));
   } finally {
     for (const { link } of runs) link.kill();

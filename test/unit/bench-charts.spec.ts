@@ -11,6 +11,7 @@ const entrant = (name: string, median: number) => ({
   measures: {},
   ratios: { rate: summary(median) },
   peakMemory: 0,
+  heap: 0,
 });
 
 describe('the charts of the benchmarks', () => {

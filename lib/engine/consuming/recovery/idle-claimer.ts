@@ -34,6 +34,9 @@ export interface IdleClaimerOptions {
   readonly batchSize: number;
 }
 
+/** Pages of one round in which nothing is idle. A long list of other consumers' entries must not keep the loop from reading. */
+const EMPTY_PAGES = 16;
+
 /** Shortens an interval by up to a tenth, so that the consumers of a group do not all scan at the same moment. */
 const SPREAD = 0.1;
 
@@ -66,7 +69,9 @@ export class IdleClaimer implements PeriodicTask {
     if (this.#todo.length === 0) this.#todo = [...partitions];
     const pages: ReadPage[] = [];
     // One page at a time: a failure of the next one must not lose entries that are claimed already.
-    for (let partition = this.#todo[0]; partition && pages.length === 0; partition = this.#todo[0]) {
+    for (let looks = 0; looks < EMPTY_PAGES && pages.length === 0; looks += 1) {
+      const partition = this.#todo[0];
+      if (!partition) break;
       if (!partitions.includes(partition)) {
         this.#finish(partition);
         continue;

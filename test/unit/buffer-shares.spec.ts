@@ -2,7 +2,7 @@ import { setImmediate as turn } from 'node:timers/promises';
 import { afterEach, describe, expect, it, jest } from '@jest/globals';
 import { MessageBuffer } from '../../lib/engine/consuming/message-buffer.js';
 import { BufferShares } from '../../lib/engine/consuming/reading/buffer-shares.js';
-import type { ReadBuffer, ReadUse } from '../../lib/engine/consuming/reading/read-loop.js';
+import type { ReadBuffer, ReadUse } from '../../lib/engine/consuming/reading/read-loop-options.js';
 
 const numbers = (count: number): number[] => Array.from({ length: count }, (_, index) => index);
 

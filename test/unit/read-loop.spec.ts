@@ -6,7 +6,8 @@ import { monotonicNow } from '../../lib/shared/clock.js';
 import { withResolvers } from '../../lib/shared/deferred.js';
 import { Partition } from '../../lib/engine/consuming/partition.js';
 import { ReadLoop } from '../../lib/engine/consuming/reading/read-loop.js';
-import type { EntryWatch, ReadBuffer, ReadLoopOptions } from '../../lib/engine/consuming/reading/read-loop.js';
+import type { PeriodicTask } from '../../lib/engine/consuming/reading/periodic-task.js';
+import type { EntryWatch, ReadBuffer, ReadLoopOptions } from '../../lib/engine/consuming/reading/read-loop-options.js';
 import type { ReadPage } from '../../lib/engine/consuming/reading/stream-reader.js';
 import { ClosedError, ConnectionError, ReadLoopStalledError } from '../../lib/errors.js';
 import type { RedisStreamsError } from '../../lib/errors.js';
@@ -22,9 +23,12 @@ const EMPTY: ReadBuffer = {
   hasRoom: true,
   isStarved: false,
   mustNotBlock: false,
+  mayReadAhead: false,
   room: async () => undefined,
   reserve: () => () => undefined,
 };
+
+const nothing = (): void => undefined;
 
 /** A read loop whose reader answers when the test resolves the read. */
 class Scene {
@@ -260,6 +264,115 @@ describe('read loop: the watchdog', () => {
     await stopped;
     expect(scene.errors).toEqual([]);
     expect(read).toHaveBeenCalledTimes(1);
+  });
+});
+
+describe('read loop: the next page', () => {
+  let scene: Scene;
+  /** How many reads had been sent when each page was handed on. */
+  let readsAtPages: number[];
+  const turns = async (): Promise<void> => {
+    for (let count = 0; count < 5; count += 1) await turn();
+  };
+  const start = async (buffer: Partial<ReadBuffer> = {}, overrides: Partial<ReadLoopOptions> = {}): Promise<void> => {
+    readsAtPages = [];
+    scene = new Scene({
+      buffer: { ...EMPTY, batchSize: 1, mayReadAhead: true, ...buffer },
+      listener: {
+        onPages: () => void readsAtPages.push(scene.reads.length),
+        onPartitionFailure: () => undefined,
+        onError: (error) => scene.errors.push(error),
+      },
+      ...overrides,
+    });
+    await turns();
+  };
+  const answer = async (pages: ReadPage[]): Promise<void> => {
+    scene.reads.at(-1)?.resolve(pages);
+    await turns();
+  };
+
+  afterEach(() => scene.loop.stop());
+
+  it('is asked for before a whole page is handed on', async () => {
+    await start();
+    await answer(scene.page('1-1'));
+    await answer(scene.page('1-2'));
+    expect(readsAtPages).toEqual([2, 3]);
+    await answer([]);
+    expect(readsAtPages).toEqual([2, 3, 3]);
+    expect(scene.reads).toHaveLength(4);
+  });
+
+  it.each<[string, Partial<ReadBuffer>]>([
+    ['the page was not whole', { batchSize: 2 }],
+    ['there is no room', { mayReadAhead: false }],
+  ])('is asked for afterwards when %s', async (_, buffer) => {
+    await start(buffer);
+    await answer(scene.page('1-1'));
+    expect(readsAtPages).toEqual([1]);
+  });
+
+  it.each(['due', 'full'])('is asked for afterwards when a task has become %s', async (state) => {
+    let hasChanged = false;
+    const task: PeriodicTask = {
+      dueIn: () => (hasChanged && state === 'due' ? 0 : Infinity),
+      get isFull() {
+        return hasChanged && state === 'full';
+      },
+      run: () => Promise.resolve([]),
+    };
+    await start({}, { tasks: [task] });
+    hasChanged = true;
+    scene.reads[0]?.resolve(scene.page('1-1'));
+    await until('the page is handed on', () => readsAtPages.length > 0);
+    expect(readsAtPages[0]).toBe(1);
+  });
+
+  it('is not asked for before a change that must not find a read in flight', async () => {
+    await start();
+    const change = jest.fn(async () => expect(scene.reads).toHaveLength(1));
+    const changed = scene.loop.betweenReads(change);
+    await turns();
+    expect(change).not.toHaveBeenCalled();
+    await answer(scene.page('1-1'));
+    await changed;
+    expect(change).toHaveBeenCalledTimes(1);
+    await turns();
+    expect(scene.reads).toHaveLength(2);
+  });
+
+  it('keeps what was handed on when it fails, and is asked for again without the delay of earlier failures', async () => {
+    await start();
+    const fail = async (): Promise<number> => {
+      const { length } = scene.reads;
+      const failedAt = monotonicNow();
+      scene.reads.at(-1)?.reject(new ConnectionError('lost'));
+      await until('it reads again', () => scene.reads.length > length);
+      return monotonicNow() - failedAt;
+    };
+    const delays = [await fail(), await fail(), await fail(), await fail()];
+    await answer(scene.page('1-1'));
+    const delay = await fail();
+    expect(readsAtPages).toEqual([6]);
+    expect(delay).toBeLessThan(delays[3] as number);
+  });
+
+  it('is not asked for by a round that was abandoned', async () => {
+    jest.useFakeTimers();
+    const pages: boolean[] = [];
+    const listener = { onPages: (_: unknown, isLate: boolean) => void pages.push(isLate), onPartitionFailure: nothing };
+    scene = new Scene({
+      buffer: { ...EMPTY, batchSize: 1, mayReadAhead: true },
+      listener: { ...listener, onError: nothing },
+    });
+    await jest.advanceTimersByTimeAsync(2 * LIMIT);
+    const { length } = scene.reads;
+    scene.reads[0]?.resolve(scene.page('1-1'));
+    await jest.advanceTimersByTimeAsync(1);
+    jest.useRealTimers();
+    expect(pages).toEqual([true]);
+    expect(scene.reads).toHaveLength(length);
   });
 });
 

@@ -3,7 +3,7 @@ import type { RedisStreamsLogger } from '../../shared/logger.js';
 import type { ReadInterrupt } from '../../redis/connection/read-interrupt.js';
 import type { RedisConnection } from '../../redis/connection/redis-connection.js';
 import type { RenewalClient, RenewalClientOptions } from '../../redis/connection/renewal-thread.js';
-import type { EntryWatch, ReadConnection } from './reading/read-loop.js';
+import type { EntryWatch, ReadConnection } from './reading/read-loop-options.js';
 import type { ReadCommands, StreamCommands } from '../../redis/commands/stream-commands.js';
 import type { LocalLoopHealth } from '../health.js';
 import type { EntryFormat } from '../messages/stream-message.js';

@@ -14,7 +14,7 @@ import { NameLease } from './name-lease.js';
 import { PartitionSet, partitionOf } from './partition.js';
 import type { OwnedState, Partition } from './partition.js';
 import { Pausing } from './pausing.js';
-import type { ReadLoopListener } from './reading/read-loop.js';
+import type { ReadLoopListener } from './reading/read-loop-options.js';
 import { ReadLoops } from './reading/read-loops.js';
 import type { ReadLoopReport } from './reading/read-loops.js';
 import type { ReadPage } from './reading/stream-reader.js';

@@ -98,7 +98,7 @@ describe('owned shards', () => {
     await until('eight share', () => isSpread(members), 30_000);
     expect(shares(members)).toEqual([1, 1, 1, 1, 2, 2, 2, 2]);
     const before = recorder.events.length;
-    await until('some more are handled', () => recorder.handled.length > 2_000);
+    await until('some more are handled', () => recorder.handled.length > 2_000, 60_000);
     expect(recorder.events.length).toBe(before);
 
     const gone = members.splice(0, 5);

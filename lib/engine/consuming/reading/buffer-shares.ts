@@ -3,7 +3,7 @@ import { setImmediate as nextTurn } from 'node:timers/promises';
 import { withResolvers } from '../../../shared/deferred.js';
 import { pause } from '../../../shared/backoff.js';
 import { monotonicNow } from '../../../shared/clock.js';
-import type { EntryBuffer, ReadBuffer, ReadUse } from './read-loop.js';
+import type { EntryBuffer, ReadBuffer, ReadUse } from './read-loop-options.js';
 
 /** A buffer whose places can be kept for a read that is under way. */
 export interface ReservableBuffer extends EntryBuffer {
@@ -177,6 +177,10 @@ class BufferShare implements ReadBuffer {
   get mustNotBlock(): boolean {
     if (!this.#shares.isShared) return false;
     return this.#isHungry || !this.#shares.mayBlock(this.#buffer, this.credit);
+  }
+
+  get mayReadAhead(): boolean {
+    return !this.#shares.isShared && this.#buffer.credit >= this.#buffer.batchSize;
   }
 
   get #isHungry(): boolean {

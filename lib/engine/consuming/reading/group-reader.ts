@@ -63,7 +63,8 @@ export class GroupReader implements StreamReader {
   }
 
   async read(partitions: readonly Partition[], budget: ReadBudget): Promise<ReadPage[]> {
-    const recovered = await this.recoverOwn(partitions, budget);
+    // Without a step in between, so that a page that was read is not decoded into messages before the next read is sent.
+    const recovered = this.#mustRecover(partitions) ? await this.recoverOwn(partitions, budget) : [];
     if (recovered.length > 0) return recovered;
 
     const turn = this.#rotation.plan(partitions, budget);
@@ -117,13 +118,11 @@ export class GroupReader implements StreamReader {
    * dead, and then delivers the next entries to the read that is still blocked there, after the first recovery.
    */
   async recoverOwn(partitions: readonly Partition[], { credit, batchSize }: ReadBudget): Promise<ReadPage[]> {
-    const { group, consumer, noAck, epoch, pending, claims, blockTimeout } = this.#options;
+    const { group, consumer, epoch, pending, claims, blockTimeout } = this.#options;
     // The epoch before the recovery: if the connection is lost during it, another recovery must follow.
     const current = epoch();
     for (const partition of partitions) {
-      // With NOACK only an earlier run with another commit policy can have left pending entries.
-      if (noAck && partition.hasRecoveredOnce) continue;
-      while (partition.recoveredEpoch !== current || monotonicNow() >= partition.lookAgainAt) {
+      while (this.#isUnrecovered(partition, current)) {
         const { generation, recoveryCursor: after } = partition;
         const count = Math.max(batchSize, 100);
         const page = await pending.pending(partition.key, group, { after, count, consumer });
@@ -146,6 +145,17 @@ export class GroupReader implements StreamReader {
       }
     }
     return [];
+  }
+
+  #mustRecover(partitions: readonly Partition[]): boolean {
+    const epoch = this.#options.epoch();
+    return partitions.some((partition) => this.#isUnrecovered(partition, epoch));
+  }
+
+  #isUnrecovered({ hasRecoveredOnce, recoveredEpoch, lookAgainAt }: Partition, epoch: number): boolean {
+    // With NOACK only an earlier run with another commit policy can have left pending entries.
+    if (this.#options.noAck && hasRecoveredOnce) return false;
+    return recoveredEpoch !== epoch || (lookAgainAt < Infinity && monotonicNow() >= lookAgainAt);
   }
 
   /**

@@ -21,83 +21,9 @@ import type { RedisErrorKind } from '../../../redis/commands/redis-error.js';
 import type { Partition } from '../partition.js';
 import { LoopWatchdog } from './loop-watchdog.js';
 import type { LoopReport, LoopState } from './loop-watchdog.js';
-import type { PeriodicTask } from './periodic-task.js';
+import type { ReadLoopOptions, ReadUse } from './read-loop-options.js';
 import type { RefusedPartitions } from './refused-partitions.js';
-import type { ReadPage, StreamReader } from './stream-reader.js';
-
-/** The connection on which a loop reads. */
-export interface ReadConnection {
-  readonly epoch: number;
-  ready(signal: AbortSignal): Promise<unknown>;
-  /** Replaces the client of this epoch by a new one. */
-  drop(epoch: number): void;
-  close(): Promise<void>;
-}
-
-/** The buffer that loops fill, as far as they need to know it. */
-export interface EntryBuffer {
-  /** Free places: the most entries that may be read. */
-  readonly credit: number;
-  /** Most entries of one read of a partition. */
-  readonly batchSize: number;
-  /** Whether {@link room} would resolve now. */
-  readonly hasRoom: boolean;
-  /** Nothing is left to hand out, yet there is no room: every message is in a handler or waits for a retry. */
-  readonly isStarved: boolean;
-  /** Resolves when there are enough free places for a read. */
-  room(): Promise<void>;
-}
-
-/** Says when a stream may have new entries, after a read that asked for it. */
-export interface EntryWatch {
-  /** Whether the next change will be announced, as the last read has asked for. */
-  readonly isArmed: boolean;
-  /** A read begins. @param wantsInvalidation whether the next change after it is to be announced */
-  begin(wantsInvalidation: boolean): void;
-  /** Resolves when there may be new entries since the last read began. */
-  invalidated(): Promise<void>;
-}
-
-/** What places are reserved for: a periodic task; a read that answers at once, with or without a watch after it; one that may block. */
-export type ReadUse = 'task' | 'read' | 'watched read' | 'blocking read';
-
-/** The part of a buffer that one loop may fill. */
-export interface ReadBuffer extends EntryBuffer {
-  /** Other loops need the places that a blocked read would keep. */
-  readonly mustNotBlock: boolean;
-  /**
-   * Keeps places, so that loops that share a buffer do not count on the same places. Returns the function that gives them
-   * back, with the number of entries that were found.
-   */
-  reserve(places: number, use: ReadUse): (found: number) => void;
-}
-
-export interface ReadLoopListener {
-  /** @param isLate the pages come from an abandoned round: some of their entries may have been read again since */
-  onPages(pages: readonly ReadPage[], isLate: boolean): void;
-  /** The partition failed permanently and is not read any more; the others are. */
-  onPartitionFailure(partition: Partition): void;
-  onError(error: RedisStreamsError): void;
-}
-
-export interface ReadLoopOptions {
-  readonly reader: StreamReader;
-  readonly connection: ReadConnection;
-  readonly interrupt: { readonly isPossible: boolean; interrupt(isOver: () => boolean): Promise<void> };
-  readonly refused: Pick<RefusedPartitions, 'separate' | 'retain'>;
-  /** Run in this order. */
-  readonly tasks: readonly PeriodicTask[];
-  readonly buffer: ReadBuffer;
-  readonly listener: ReadLoopListener;
-  /** Longest BLOCK of a read, in milliseconds. */
-  readonly blockTimeout: number;
-  /** Reads never block; between those that find nothing the loop waits. */
-  readonly isPolling: boolean;
-  /** Reads never block; the loop waits until new entries are announced. */
-  readonly watch?: EntryWatch | undefined;
-  /** Since when all connections that reading needs have been live, on the monotonic clock; undefined while one is not. */
-  readonly liveSince: () => number | undefined;
-}
+import type { ReadPage } from './stream-reader.js';
 
 /** Longest BLOCK, in milliseconds, on a server where a read cannot be ended early. */
 const SHORT_BLOCK = 1_000;
@@ -115,12 +41,20 @@ function stepLimit(blockTimeout: number): number {
 /** One round of the loop. An abandoned round no longer decides anything; the loop has started the next one. */
 class Round {
   readonly over = withResolvers<{ failed: boolean }>();
+  /** Failures in a row before this round; none once a read has succeeded. */
+  failures: number;
   isAbandoned = false;
   /** Settles when the tasks and the read of this round are over; undefined before and after. */
   work: Deferred<void> | undefined;
   isReading = false;
+  /** The read after the one whose pages arrive now. */
+  ahead: Promise<number> | undefined;
   /** Gives back the places of the work that is under way, once: it may never come back. */
   giveBack: ((found: number) => void) | undefined;
+
+  constructor(failures = 0) {
+    this.failures = failures;
+  }
 
   abandon(): void {
     this.isAbandoned = true;
@@ -132,7 +66,7 @@ class Round {
 
 /**
  * Owns the one blocking read of its partitions. While the buffer has room it repeats a round: run the periodic tasks that are
- * due, then send one read. Their entries go to {@link ReadLoopListener.onPages}, which is the {@link ConsumerSession}.
+ * due, then send one read, and the next ones at once while each finds a whole page and there is room. Their entries go to {@link ReadLoopListener.onPages}, which is the {@link ConsumerSession}.
  *
  * The states of a round:
  *
@@ -277,11 +211,11 @@ export class ReadLoop {
     const { signal } = this.#stopping;
     this.#watchdog.start();
     for (let failures = 0; !signal.aborted;) {
-      const round = new Round();
+      const round = new Round(failures);
       this.#round = round;
-      void this.#pass(round, failures);
+      void this.#pass(round);
       const { failed } = await round.over.promise;
-      failures = failed ? failures + 1 : 0;
+      failures = failed ? round.failures + 1 : 0;
     }
     this.#watchdog.stop();
   }
@@ -294,12 +228,12 @@ export class ReadLoop {
   }
 
   /** Never rejects. */
-  async #pass(round: Round, failures: number): Promise<void> {
+  async #pass(round: Round): Promise<void> {
     try {
       await this.#attempt(round);
       round.over.resolve({ failed: false });
     } catch (error) {
-      if (!this.#isOver(round)) await this.#recover(error, failures + 1);
+      if (!this.#isOver(round)) await this.#recover(error, round.failures + 1);
       round.over.resolve({ failed: true });
     }
   }
@@ -390,32 +324,67 @@ export class ReadLoop {
     await within(Math.min(delay, ...dueIn), Promise.race([...announced, this.#change.promise]));
   }
 
-  /** Returns how many entries there were. @param isClean no task of the round was refused */
+  /** Returns how many entries the last read found. @param isClean no task of the round was refused */
   async #read(round: Round, partitions: readonly Partition[], isClean: boolean): Promise<number> {
-    const { reader, buffer, watch } = this.#options;
     round.isReading = true;
     try {
-      const { credit, batchSize } = buffer;
-      // After a refusal a read that does not block shows at once whether it is over.
-      const block = isClean && !this.#refusal ? this.#blockTime() : undefined;
-      const use = block !== undefined ? 'blocking read' : watch ? 'watched read' : 'read';
-      this.#hasAsked = !this.#wasFull;
-      watch?.begin(this.#hasAsked);
-      const found = await this.#fill(round, credit, use, () => reader.read(partitions, { credit, batchSize, block }));
-      if (round.isAbandoned) return found;
-      this.#wasFull = found >= Math.min(credit, batchSize);
-      this.#watchdog.readSucceeded();
-      if (!isClean) return found;
-      this.#reported.clear();
-      this.#refusal = undefined;
+      let found = await this.#readPage(round, partitions, isClean);
+      for (let next = round.ahead; next; next = round.ahead) {
+        round.ahead = undefined;
+        found = await next;
+      }
       return found;
     } finally {
       round.isReading = false;
     }
   }
 
-  /** Passes pages on; until then their places are reserved. Returns how many entries there were. */
-  async #fill(round: Round, places: number, use: ReadUse, read: () => Promise<ReadPage[]>): Promise<number> {
+  async #readPage(round: Round, partitions: readonly Partition[], isClean: boolean): Promise<number> {
+    const { reader, buffer, watch } = this.#options;
+    const { credit, batchSize } = buffer;
+    const changes = this.#changes;
+    // After a refusal a read that does not block shows at once whether it is over.
+    const block = isClean && !this.#refusal ? this.#blockTime() : undefined;
+    const use = block !== undefined ? 'blocking read' : watch ? 'watched read' : 'read';
+    this.#hasAsked = !this.#wasFull;
+    watch?.begin(this.#hasAsked);
+    const read = (): Promise<ReadPage[]> => reader.read(partitions, { credit, batchSize, block });
+    const places = Math.min(credit, batchSize * partitions.length);
+    return this.#fill(round, places, use, read, (found) => {
+      if (round.isAbandoned) return;
+      this.#wasFull = found >= Math.min(credit, batchSize);
+      this.#watchdog.readSucceeded();
+      if (!isClean) return;
+      round.failures = 0;
+      this.#reported.clear();
+      this.#refusal = undefined;
+      if (!this.#wasFull || !buffer.mayReadAhead || changes !== this.#changes || this.#mustLookUp(round)) return;
+      this.#enter(round, 'reading');
+      round.ahead = this.#readPage(round, partitions, isClean);
+    });
+  }
+
+  /** Whether something other than the next read comes first. */
+  #mustLookUp(round: Round): boolean {
+    return (
+      this.#holds > 0 ||
+      this.#isOver(round) ||
+      this.#isTaskFull ||
+      this.#options.tasks.some((task) => task.dueIn() <= 0)
+    );
+  }
+
+  /**
+   * Passes pages on; until then their places are reserved. Returns how many entries there were.
+   * @param arrived called before, with that number: the server reads the next page while this one becomes messages
+   */
+  async #fill(
+    round: Round,
+    places: number,
+    use: ReadUse,
+    read: () => Promise<ReadPage[]>,
+    arrived?: (found: number) => void,
+  ): Promise<number> {
     const { buffer, listener } = this.#options;
     let found = 0;
     const release = buffer.reserve(places, use);
@@ -428,6 +397,7 @@ export class ReadLoop {
     try {
       const pages = await read();
       for (const { entries } of pages) found += entries.length;
+      arrived?.(found);
       listener.onPages(pages, round.isAbandoned);
       return found;
     } finally {

@@ -15,7 +15,7 @@ import { GroupReader } from './group-reader.js';
 import type { LoopReport } from './loop-watchdog.js';
 import type { PeriodicTask } from './periodic-task.js';
 import { ReadLoop } from './read-loop.js';
-import type { ReadLoopListener } from './read-loop.js';
+import type { ReadLoopListener } from './read-loop-options.js';
 import { OwnedReader } from './owned-reader.js';
 import { OffGroupReader } from './stream-reader.js';
 import type { StreamReader } from './stream-reader.js';

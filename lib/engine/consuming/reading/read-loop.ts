@@ -22,7 +22,6 @@ import type { Partition } from '../partition.js';
 import { LoopWatchdog } from './loop-watchdog.js';
 import type { LoopReport, LoopState } from './loop-watchdog.js';
 import type { ReadLoopOptions, ReadUse } from './read-loop-options.js';
-import type { RefusedPartitions } from './refused-partitions.js';
 import type { ReadPage } from './stream-reader.js';
 
 /** Longest BLOCK, in milliseconds, on a server where a read cannot be ended early. */
@@ -80,7 +79,7 @@ class Round {
  * - `recovering`: a task or the read has failed. Repairs the partitions if the failure is about them, reports the failure if
  *   it must be reported, and waits for the backoff delay before the next round starts. A reply that says nothing about the
  *   key, such as that of a proxy, is never final: it is reported, and seen in {@link report} until a read succeeds. One that
- *   is about some of the partitions only leaves these to {@link RefusedPartitions}.
+ *   is about some of the partitions only leaves these to `RefusedPartitions`.
  *
  *        ┌──────────── next round ◀───────────────────┬─────────────────────┐
  *        ▼                                            │ done                │ backoff over

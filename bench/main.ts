@@ -70,7 +70,7 @@ async function prepare(names: readonly RowName[]): Promise<{ ready: RowName[]; m
   const rows = await Promise.all(names.map(async (name) => ({ name, needs: (await loadRow(name)).needs })));
   const absent = new Map<PeerName | undefined, string>();
   for (const needs of new Set(rows.map((row) => row.needs))) {
-    const reason = needs && buildPeer(needs, scale < 1);
+    const reason = needs && buildPeer(needs);
     if (reason) absent.set(needs, reason);
   }
   const missing = [...absent].map(([peer, reason]) => {

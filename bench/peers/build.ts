@@ -38,19 +38,12 @@ const PEERS = {
 
 export type PeerName = keyof typeof PEERS;
 
-/** Cargo builds anew when it changes. */
-const UNOPTIMISED = { CARGO_PROFILE_RELEASE_OPT_LEVEL: '0' };
-
-/**
- * @param isQuick builds in less time what need not be fast
- * @returns undefined, or the reason why the program is missing
- */
-export function buildPeer(name: PeerName, isQuick: boolean): string | undefined {
+/** @returns undefined, or the reason why the program is missing */
+export function buildPeer(name: PeerName): string | undefined {
   const { title, program, compile, needs } = PEERS[name];
   const [command, ...args] = compile;
   mkdirSync(dirname(program), { recursive: true });
-  const env = { ...process.env, ...(isQuick && UNOPTIMISED) };
-  const { error, status, stderr } = spawnSync(command, args, { encoding: 'utf8', env });
+  const { error, status, stderr } = spawnSync(command, args, { encoding: 'utf8' });
   if (status === 0) return undefined;
   const reason = error?.message ?? stderr.split('\n').find((line) => line.includes('error')) ?? stderr.trim();
   return `${title} is missing: its build needs ${needs}, and failed: ${reason}`;

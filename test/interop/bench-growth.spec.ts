@@ -10,12 +10,11 @@ import { redisUrl } from '../support/redis.js';
 
 /** Starts a process for each size, while both cores may be busy. */
 const LIMIT = 180_000;
-/** One row of each series, and the sizes up to a thousand. */
+/** A row of three series, and the sizes up to a thousand. */
 const ROWS = {
   'growth-head': ['1,000 entries'],
   'growth-streams-enqueue': ['1 streams', '10 streams', '100 streams', '1,000 streams'],
   'growth-payloads-tail': ['64 bytes', '256 bytes'],
-  'growth-take-over': ['1,000 pending'],
 };
 
 const bench = useCompiledBench();

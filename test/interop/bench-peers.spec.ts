@@ -1,9 +1,9 @@
-import { mkdtempSync, readFileSync, rmSync } from 'node:fs';
+import { existsSync, mkdtempSync, readFileSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterAll, expect, it } from '@jest/globals';
 
-import { buildPeer } from '../../bench/peers/build.js';
+import { buildPeer, programOf } from '../../bench/peers/build.js';
 import type { Results } from '../../bench/results.js';
 import { useCompiledBench } from '../support/compiled-samples.js';
 import { usePrograms } from '../support/programs.js';
@@ -34,14 +34,17 @@ async function measure(
   return { results: JSON.parse(readFileSync(out, 'utf8')) as Results, output: program.output };
 }
 
-/** The reasons why a language is not tested here. */
-const missing = { C: buildPeer('c', true), Rust: buildPeer('rust', true) };
+/** The reasons why a language is not tested here. The build in Rust takes minutes, so only a program that is there is tested. */
+const missing = {
+  C: buildPeer('c'),
+  Rust: existsSync(programOf('rust')) ? buildPeer('rust') : 'npm run bench:peers builds it, which needs cargo',
+};
 const languages = Object.keys(ROWS) as Array<keyof typeof ROWS>;
 
 // Without it, a run that has tested nothing would look like one that has.
 for (const language of languages.filter((name) => missing[name] !== undefined)) {
   it(`the benchmarks beside ${language} are not tested here: ${missing[language]}`, () => {
-    expect(missing[language]).toMatch(/ is missing: its build needs .*, and failed: ./);
+    expect(missing[language]).toMatch(/needs (a C compiler|cargo)/);
   });
 }
 

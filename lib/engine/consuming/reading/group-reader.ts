@@ -63,7 +63,7 @@ export class GroupReader implements StreamReader {
   }
 
   async read(partitions: readonly Partition[], budget: ReadBudget): Promise<ReadPage[]> {
-    // Without a step in between, so that a page that was read is not decoded into messages before the next read is sent.
+    // No `await` unless it is needed: the read must be sent before the loop hands on the page that it has.
     const recovered = this.#mustRecover(partitions) ? await this.recoverOwn(partitions, budget) : [];
     if (recovered.length > 0) return recovered;
 

@@ -34,7 +34,7 @@ export type ReadUse = 'task' | 'read' | 'watched read' | 'blocking read';
 export interface ReadBuffer extends EntryBuffer {
   /** Other loops need the places that a blocked read would keep. */
   readonly mustNotBlock: boolean;
-  /** There is room for a whole batch besides what is reserved, and no other loop needs it. */
+  /** A whole batch fits into the places that are not reserved, and no other loop shares the buffer. */
   readonly mayReadAhead: boolean;
   /**
    * Keeps places, so that loops that share a buffer do not count on the same places. Returns the function that gives them

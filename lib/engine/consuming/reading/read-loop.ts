@@ -65,7 +65,8 @@ class Round {
 
 /**
  * Owns the one blocking read of its partitions. While the buffer has room it repeats a round: run the periodic tasks that are
- * due, then send one read, and the next ones at once while each finds a whole page and there is room. Their entries go to {@link ReadLoopListener.onPages}, which is the {@link ConsumerSession}.
+ * due, then send one read. A read that returns a full page is followed by the next one at once, if another batch fits into the
+ * buffer. Their entries go to `onPages` of the {@link ConsumerSession}.
  *
  * The states of a round:
  *
@@ -357,14 +358,14 @@ export class ReadLoop {
       round.failures = 0;
       this.#reported.clear();
       this.#refusal = undefined;
-      if (!this.#wasFull || !buffer.mayReadAhead || changes !== this.#changes || this.#mustLookUp(round)) return;
+      if (!this.#wasFull || !buffer.mayReadAhead || changes !== this.#changes || this.#hasOtherWork(round)) return;
       this.#enter(round, 'reading');
       round.ahead = this.#readPage(round, partitions, isClean);
     });
   }
 
   /** Whether something other than the next read comes first. */
-  #mustLookUp(round: Round): boolean {
+  #hasOtherWork(round: Round): boolean {
     return (
       this.#holds > 0 ||
       this.#isOver(round) ||

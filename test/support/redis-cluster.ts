@@ -29,6 +29,8 @@ type SlotRange = [first: number, last: number, master: [host: string, port: numb
 const BUS_OFFSET = 10_000;
 /** An election in which no majority votes in time is repeated, several times on a busy machine. */
 const ELECTION_LIMIT = 60_000;
+/** Nodes that start on a busy machine may need more than one attempt to meet. */
+const INTRODUCTION_LIMIT = 60_000;
 const MASTERS = 3;
 const SLOTS = 16_384;
 
@@ -184,16 +186,11 @@ export class RedisCluster {
   /** Starts a master without slots, and its replica. */
   async addPair(): Promise<[master: ClusterNode, replica: ClusterNode]> {
     const { nodeTimeout, args } = this.#settings;
-    const [first] = this.masters as [ClusterNode];
-    const added: ClusterNode[] = [];
-    for (let count = 0; count < 2; count += 1) {
-      const node = await startNode(nodeTimeout, args);
-      this.#added.push(node);
-      added.push(node);
-      await first.admin.cluster('MEET', node.server.host, node.server.port);
-    }
-    const [master, replica] = added as [ClusterNode, ClusterNode];
-    await until('all nodes know the new ones', () => this.#all(({ admin }) => knows(admin, this.nodes.length)), 20_000);
+    const master = await startNode(nodeTimeout, args);
+    this.#added.push(master);
+    const replica = await startNode(nodeTimeout, args);
+    this.#added.push(replica);
+    await this.#introduce();
     await replica.admin.cluster('REPLICATE', master.id);
     await until('the new replica is in step', async () =>
       /^slave0:.*state=online/m.test(await master.admin.info('replication')),
@@ -222,15 +219,13 @@ export class RedisCluster {
   }
 
   async #form(): Promise<void> {
-    const [first] = this.masters as [ClusterNode];
     for (const [index, { admin }] of this.masters.entries()) {
       const from = Math.ceil((index * SLOTS) / MASTERS);
       const to = Math.ceil(((index + 1) * SLOTS) / MASTERS);
       await admin.cluster('ADDSLOTS', ...Array.from({ length: to - from }, (_, offset) => from + offset));
       await admin.call('CLUSTER', 'SET-CONFIG-EPOCH', index + 1);
     }
-    for (const { server } of this.nodes.slice(1)) await first.admin.cluster('MEET', server.host, server.port);
-    await until('all nodes know each other', () => this.#all(({ admin }) => knows(admin, this.nodes.length)));
+    await this.#introduce();
     for (const [index, { admin }] of this.replicas.entries()) {
       await admin.cluster('REPLICATE', (this.masters[index] as ClusterNode).id);
     }
@@ -243,6 +238,22 @@ export class RedisCluster {
       const infos = await Promise.all(this.masters.map(({ admin }) => admin.info('replication')));
       return infos.every((info) => /^slave0:.*state=online/m.test(info));
     });
+  }
+
+  /**
+   * Makes all nodes know each other. Each pair is introduced, because gossip alone takes seconds, and again after a while, because
+   * a node that has not answered within the node time-out is forgotten.
+   */
+  async #introduce(): Promise<void> {
+    const areKnown = (): Promise<boolean> => this.#all(({ admin }) => knows(admin, this.nodes.length));
+    const deadline = Date.now() + INTRODUCTION_LIMIT;
+    while (!(await areKnown())) {
+      if (Date.now() > deadline) throw new Error(`the nodes did not meet within ${INTRODUCTION_LIMIT} ms`);
+      for (const [index, { admin }] of this.nodes.entries()) {
+        for (const { server } of this.nodes.slice(index + 1)) await admin.cluster('MEET', server.host, server.port);
+      }
+      await until('all nodes know each other', areKnown).catch(() => undefined);
+    }
   }
 
   async #all(holds: (node: ClusterNode) => Promise<boolean>): Promise<boolean> {

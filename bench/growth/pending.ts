@@ -70,7 +70,6 @@ export const takeOver: Row = growthRow({
   title: 'Taking over a growing pending list',
   note: `All entries of another consumer, 64 bytes each, that have been idle for longer than autoClaimIdle, read with next() and ack(),
 rolling commits.`,
-  sizes: SIZES.filter((size) => size <= 100_000),
   rounds: 3,
   warmUps: 1,
   setUp: fill('take-over', true),

@@ -81,18 +81,14 @@ export class ClaimStrategies {
     const [cursor, rawEntries, rawDeleted] = reply as [Buffer, unknown, Buffer[] | undefined];
     // Redis 6.2 does not name the entries that were deleted; from the next page on the last strategy finds them.
     if (rawDeleted === undefined) this.#sender.features.forget('XAUTOCLAIM');
-    const entries = entriesOf(rawEntries);
-    const replies = await this.#sender.pipeline(
-      key,
-      entries.map(({ id }) => ['XPENDING', key, group, id, id, 1, consumer] as const),
-    );
+    const claimed = entriesOf(rawEntries);
+    const counts = new Map<string, number>();
+    const ids = claimed.map(({ id }) => id);
+    for (const { id, deliveryCount } of await this.#oursOf(key, group, consumer, ids)) counts.set(id, deliveryCount);
     return {
-      entries: entries.flatMap((entry, index) => {
-        const reply = replies[index];
-        if (reply instanceof Error) throw reply;
-        const [pending] = parsePending(reply);
-        // Acknowledged in between by its former consumer, or claimed by another: it is not ours to hand out.
-        return pending ? { ...entry, deliveryCount: pending.deliveryCount } : [];
+      entries: claimed.flatMap((entry) => {
+        const deliveryCount = counts.get(entry.id);
+        return deliveryCount === undefined ? [] : { ...entry, deliveryCount };
       }),
       deleted: (rawDeleted ?? []).map((id) => id.toString('latin1')),
       next: nextOf(cursor.toString('latin1')),
@@ -113,11 +109,30 @@ export class ClaimStrategies {
       'JUSTID',
     ];
     const [cursor, ids, deleted = []] = (await this.#sender.text(key, command)) as [string, string[], string[]?];
+    const taken = await this.#oursOf(key, group, consumer, ids);
+    return { taken, deleted, next: nextOf(cursor) };
+  }
+
+  /**
+   * The rows of entries that were claimed a moment ago, in the order of their ids. One without a row was acknowledged in between
+   * by its former consumer, or claimed by another: it is not ours to hand out.
+   */
+  async #oursOf(key: string, group: string, consumer: string, ids: readonly string[]): Promise<PendingEntry[]> {
+    const [first, last] = [ids[0], ids.at(-1)];
+    if (first === undefined || last === undefined) return [];
+    const rowsOf = (from: string, to: string, count: number): Command =>
+      ['XPENDING', key, group, from, to, count, consumer] as const;
+    const wanted = new Set(ids);
+    const inRange = parsePending(await this.#sender.text(key, rowsOf(first, last, ids.length)));
+    const rows = inRange.filter(({ id }) => wanted.delete(id));
+    // What we have owned for longer may lie between them, and leave no place for the others.
+    if (wanted.size === 0 || inRange.length < ids.length) return rows;
     const replies = await this.#sender.pipeline(
       key,
-      ids.map((id) => ['XPENDING', key, group, id, id, 1, consumer] as const),
+      [...wanted].map((id) => rowsOf(id, id, 1)),
     );
-    return { taken: collectTaken(replies), deleted, next: nextOf(cursor) };
+    throwFirst(replies);
+    return [...rows, ...replies.flatMap(parsePending)];
   }
 
   async #takePending(request: ClaimRequest): Promise<TakenPage> {
@@ -161,10 +176,4 @@ export class ClaimStrategies {
 /** Undefined at the end; also for a reply that is no cursor, with which a scan could continue without end. */
 function nextOf(cursor: string): string | undefined {
   return cursor === ID_AT_END || !isEntryId(cursor) ? undefined : cursor;
-}
-
-/** An entry without a row was acknowledged in between by its former consumer, or claimed by another. */
-function collectTaken(replies: readonly unknown[]): PendingEntry[] {
-  throwFirst(replies);
-  return replies.flatMap(parsePending);
 }

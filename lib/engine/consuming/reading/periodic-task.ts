@@ -12,8 +12,11 @@ export interface PeriodicTask {
   readonly isVital?: boolean;
   /** The task has reached its limit: until it is below it again, the loop reads nothing and runs vital tasks only. */
   readonly isFull?: boolean;
-  /** Returns at most `credit` entries. */
-  run(partitions: readonly Partition[], credit: number): Promise<ReadPage[]>;
+  /**
+   * Returns at most `credit` entries.
+   * @param batchSize most entries of one command; it follows the pace of the consumer
+   */
+  run(partitions: readonly Partition[], credit: number, batchSize: number): Promise<ReadPage[]>;
 }
 
 /**

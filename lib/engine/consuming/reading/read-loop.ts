@@ -291,7 +291,7 @@ export class ReadLoop {
       if (task.dueIn() > 0 || (this.#isTaskFull && !task.isVital)) continue;
       const places = buffer.credit || (task.isVital && buffer.isStarved ? 1 : 0);
       try {
-        if (places > 0) await this.#fill(round, places, 'task', () => task.run(partitions, places));
+        if (places > 0) await this.#fill(round, places, 'task', () => task.run(partitions, places, buffer.batchSize));
       } catch (error) {
         // A server or proxy that refuses to claim entries may well let new ones be read.
         const kind = classifyRedisError(error);

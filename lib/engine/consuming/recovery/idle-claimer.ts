@@ -31,11 +31,17 @@ export interface IdleClaimerOptions {
   readonly interval: number;
   /** Idle time from which on an entry is claimed, in milliseconds. */
   readonly minIdle: number;
-  readonly batchSize: number;
 }
 
 /** Pages of one round in which nothing is idle. A long list of other consumers' entries must not keep the loop from reading. */
 const EMPTY_PAGES = 16;
+/** Milliseconds of a round after which no other page is asked for. */
+const EMPTY_TIME = 1;
+/** Most entries of a page after one in which nothing was idle: the server may look at ten times as many. */
+const COUNT_AFTER_EMPTY = 50;
+/** Partitions that are asked at once, as long as there are so many places for each. */
+const AT_ONCE = 16;
+const PLACES_OF_EACH = 8;
 
 /** Shortens an interval by up to a tenth, so that the consumers of a group do not all scan at the same moment. */
 const SPREAD = 0.1;
@@ -50,6 +56,7 @@ export class IdleClaimer implements PeriodicTask {
   readonly #share = new FairShare();
   readonly #cursors = new Map<Partition, string>();
   #todo: Partition[] = [];
+  #wasEmpty = false;
   #nextScan = 0;
 
   constructor(options: IdleClaimerOptions) {
@@ -60,34 +67,42 @@ export class IdleClaimer implements PeriodicTask {
     return this.#todo.length > 0 ? 0 : Math.max(0, this.#nextScan - monotonicNow());
   }
 
-  async run(all: readonly Partition[], credit: number): Promise<ReadPage[]> {
+  async run(all: readonly Partition[], credit: number, batchSize: number): Promise<ReadPage[]> {
     // What was given back is idle: in an owned shard it must not come before what else a former owner has left.
     const partitions = all.filter(({ lease, isTakenOver }) => !lease || isTakenOver);
     if (partitions.length === 0) return [];
     const places = this.#share.of(credit);
     if (places === 0) return [];
     if (this.#todo.length === 0) this.#todo = [...partitions];
-    const pages: ReadPage[] = [];
-    // One page at a time: a failure of the next one must not lose entries that are claimed already.
-    for (let looks = 0; looks < EMPTY_PAGES && pages.length === 0; looks += 1) {
-      const partition = this.#todo[0];
-      if (!partition) break;
-      if (!partitions.includes(partition)) {
-        this.#finish(partition);
-        continue;
-      }
-      const page = await this.#claimPage(partition, places);
-      if (page.entries.length > 0) pages.push(page);
+    this.#todo = this.#todo.filter((partition) => partitions.includes(partition));
+    let found: ReadPage[] = [];
+    const end = monotonicNow() + EMPTY_TIME;
+    for (let looks = 0; looks < EMPTY_PAGES && found.length === 0 && this.#todo.length > 0; looks += 1) {
+      const most = this.#wasEmpty ? Math.min(COUNT_AFTER_EMPTY, batchSize) : batchSize;
+      found = await this.#claimPages(places, most);
+      this.#wasEmpty = found.length === 0;
+      if (monotonicNow() > end) break;
     }
     if (this.#todo.length === 0)
       this.#nextScan = monotonicNow() + this.#options.interval * (1 - SPREAD * Math.random());
-    return pages;
+    return found;
   }
 
-  async #claimPage(partition: Partition, places: number): Promise<ReadPage> {
-    const { claims, minIdle, batchSize } = this.#options;
+  /** One page of each of the next partitions. */
+  async #claimPages(places: number, most: number): Promise<ReadPage[]> {
+    const next = this.#todo.slice(0, Math.max(1, Math.min(AT_ONCE, Math.floor(places / PLACES_OF_EACH))));
+    const count = Math.min(most, Math.floor(places / next.length));
+    const outcomes = await Promise.allSettled(next.map((partition) => this.#claimPage(partition, count)));
+    const pages = outcomes.flatMap((outcome) => (outcome.status === 'fulfilled' ? [outcome.value] : []));
+    const found = pages.filter(({ entries }) => entries.length > 0);
+    // A failure must not lose entries that are claimed already; the partition is asked again, and fails again.
+    for (const outcome of outcomes) if (outcome.status === 'rejected' && found.length === 0) throw outcome.reason;
+    return found;
+  }
+
+  async #claimPage(partition: Partition, count: number): Promise<ReadPage> {
+    const { claims, minIdle } = this.#options;
     const { generation } = partition;
-    const count = Math.min(places, batchSize);
     const after = this.#cursors.get(partition);
     // Set again only by a page that came: a cursor that the server does not accept must not be sent without end.
     this.#cursors.delete(partition);
@@ -103,6 +118,6 @@ export class IdleClaimer implements PeriodicTask {
 
   #finish(partition: Partition): void {
     this.#cursors.delete(partition);
-    this.#todo.shift();
+    this.#todo = this.#todo.filter((each) => each !== partition);
   }
 }

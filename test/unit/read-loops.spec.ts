@@ -50,7 +50,7 @@ class Scene {
   }
 
   async open(...partitions: Partition[]): Promise<void> {
-    for (const partition of partitions) await this.loops.open(partition, false);
+    await this.loops.open(partitions, false);
     await this.loops.assign(partitions);
   }
 

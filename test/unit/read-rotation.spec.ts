@@ -4,10 +4,16 @@ import { ReadRotation } from '../../lib/engine/consuming/reading/read-rotation.j
 
 const partitions = ['a', 'b', 'c'].map((key) => new Partition(key, 0, key));
 
-/** A read as planned: the keys, COUNT, and BLOCK. */
+/** So many entries of each partition. */
+function pagesOf(read: readonly Partition[], entries: number): Map<string, unknown[]> {
+  return new Map(read.map(({ key }) => [key, Array.from({ length: entries })]));
+}
+
+/** A read as planned: the keys, COUNT, and BLOCK. The first of them is found to have so many entries. */
 function turnOf(rotation: ReadRotation, credit: number, found = 0): [keys: string, count: number, block?: number] {
   const turn = rotation.plan(partitions, { credit, batchSize: 10, block: 1_000 });
-  rotation.note(turn.partitions.length, found);
+  const [first] = turn.partitions as [Partition];
+  rotation.note(turn, found > 0 ? pagesOf([first], found) : new Map());
   return [turn.partitions.map(({ key }) => key).join(''), turn.count, turn.block as number];
 }
 
@@ -35,5 +41,60 @@ describe('read rotation', () => {
     expect(turnOf(rotation, 2)[2]).toBeUndefined();
     expect(turnOf(rotation, 2)[2]).toBeUndefined();
     expect(turnOf(rotation, 2)[2]).toBe(100);
+  });
+
+  describe('of many partitions with few places for each', () => {
+    const many = Array.from({ length: 100 }, (_, index) => new Partition(`${index}`, index, `${index}`));
+    const budget = { credit: 200, batchSize: 50, block: 1_000 };
+    const keysOf = (read: readonly Partition[]): string[] => read.map(({ key }) => key);
+
+    it('asks a part of the busy ones for more entries of each, and the following ones next', () => {
+      const rotation = new ReadRotation();
+      const all = rotation.plan(many, budget);
+      expect([all.partitions.length, all.count, all.block]).toEqual([100, 2, 1_000]);
+      rotation.note(all, pagesOf(many, 2));
+
+      const asked: string[] = [];
+      for (let read = 0; read < 3; read += 1) {
+        const turn = rotation.plan(many, budget);
+        expect([turn.partitions.length, turn.count, turn.block]).toEqual([33, 6, undefined]);
+        rotation.note(turn, pagesOf(turn.partitions, 6));
+        asked.push(...keysOf(turn.partitions));
+      }
+      expect(asked).toEqual(keysOf(many.slice(0, 99)));
+    });
+
+    it('asks each quiet one by every read, whatever the others have', () => {
+      const rotation = new ReadRotation();
+      const [quiet, busy] = [many.slice(0, 10), many.slice(10)];
+      rotation.note(rotation.plan(many, budget), pagesOf(busy, 2));
+
+      for (let read = 0; read < 20; read += 1) {
+        const turn = rotation.plan(many, budget);
+        expect(turn.partitions.length * turn.count).toBeLessThanOrEqual(budget.credit);
+        expect(keysOf(turn.partitions)).toEqual(expect.arrayContaining(keysOf(quiet)));
+        rotation.note(turn, pagesOf(turn.partitions.slice(quiet.length), turn.count));
+      }
+    });
+
+    it('asks all of them, and may block, when most are quiet, and when the busy ones have no more', () => {
+      const rotation = new ReadRotation();
+      rotation.note(rotation.plan(many, budget), pagesOf(many.slice(0, 30), 2));
+      expect(rotation.plan(many, budget)).toEqual({ partitions: many, count: 2, block: 1_000 });
+
+      rotation.note(rotation.plan(many, budget), pagesOf(many, 2));
+      for (let read = 0; read < 10; read += 1) rotation.note(rotation.plan(many, budget), new Map());
+      expect(rotation.plan(many, budget)).toEqual({ partitions: many, count: 2, block: 1_000 });
+    });
+
+    it('asks at least 32, so that a small credit is not filled by a few of them', () => {
+      const rotation = new ReadRotation();
+      const small = { credit: 60, batchSize: 60, block: undefined };
+      for (let read = 0; read < 10; read += 1) {
+        const turn = rotation.plan(many, small);
+        expect([turn.partitions.length, turn.count]).toEqual([60, 1]);
+        rotation.note(turn, pagesOf(turn.partitions, turn.count));
+      }
+    });
   });
 });

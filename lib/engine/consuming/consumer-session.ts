@@ -1,7 +1,6 @@
 import { errorText } from '../../shared/error-text.js';
 import { ConnectionError } from '../../errors.js';
 import type { RedisStreamsError } from '../../errors.js';
-import { toPublicError } from '../../redis/commands/redis-error.js';
 import type { LocalLoopHealth } from '../health.js';
 import { Housekeeping } from '../admin/housekeeping.js';
 import { StreamMessage } from '../messages/stream-message.js';
@@ -193,15 +192,9 @@ export class ConsumerSession implements LiveSession, ReadLoopListener, RetryList
   }
 
   async #add(partitions: readonly Partition[], isAllNew: boolean): Promise<void> {
-    for (const partition of partitions) {
-      this.partitions.inherit(partition);
-      try {
-        await this.#loops.open(partition, isAllNew);
-      } catch (error) {
-        throw toPublicError(error, partition.key, 'opening');
-      }
-      partition.handedOut = partition.position;
-    }
+    for (const partition of partitions) this.partitions.inherit(partition);
+    await this.#loops.open(partitions, isAllNew);
+    for (const partition of partitions) partition.handedOut = partition.position;
     await this.pausing.prepare(partitions);
     this.pausing.mark(partitions);
     this.partitions.add(partitions);

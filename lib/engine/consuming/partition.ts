@@ -118,6 +118,8 @@ export function partitionOf(message: StreamMessage): Partition {
 /** The partitions of one consumer: those it reads, and removed ones whose entries this process still owns. */
 export class PartitionSet {
   #current: readonly Partition[] = [];
+  /** The same, for the look of every message. */
+  #members: ReadonlySet<Partition> = new Set();
   readonly #former = new Map<string, Partition>();
 
   /** The partitions that are read. */
@@ -132,7 +134,7 @@ export class PartitionSet {
 
   /** Whether a message of this partition, which may have been removed since, is ours to acknowledge. */
   has(partition: Partition): boolean {
-    return this.#current.includes(partition) || this.#former.get(partition.key) === partition;
+    return this.#members.has(partition) || this.#former.get(partition.key) === partition;
   }
 
   find(streamKey: string, shardId: number): Partition | undefined {
@@ -146,17 +148,23 @@ export class PartitionSet {
   }
 
   add(partitions: readonly Partition[]): void {
-    this.#current = [...this.#current, ...partitions];
+    this.#replace([...this.#current, ...partitions]);
   }
 
   remove(partitions: readonly Partition[]): void {
-    this.#current = this.#current.filter((partition) => !partitions.includes(partition));
+    const removed = new Set(partitions);
+    this.#replace(this.#current.filter((partition) => !removed.has(partition)));
   }
 
   /** Remembers a removed partition while this process owns entries of it. */
   remember(partitions: readonly Partition[]): void {
     for (const { key, owned } of this.#former.values()) if (owned.size === 0) this.#former.delete(key);
     for (const partition of partitions) if (partition.owned.size > 0) this.#former.set(partition.key, partition);
+  }
+
+  #replace(partitions: readonly Partition[]): void {
+    this.#current = partitions;
+    this.#members = new Set(partitions);
   }
 }
 

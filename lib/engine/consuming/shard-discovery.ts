@@ -10,6 +10,8 @@ import { Partition } from './partition.js';
 const RUN = 32;
 /** Of a stream that never had a shard, only this many first numbers are probed. */
 const FIRST_NUMBERS = 8;
+/** Streams that are probed at the same time. */
+const PROBED_AT_ONCE = 16;
 /** While nothing is found, an interval doubles up to this many times its first value. */
 const MAX_BACKOFF = 20;
 /** Most pages of SCAN, of about 500 keys each, in one look. */
@@ -132,9 +134,13 @@ export class ShardDiscovery {
     for (const stream of streams) this.#streams.set(stream.streamKey, stream);
     try {
       const plain = new Set<WatchedStream>();
-      for (const stream of streams) {
-        await this.#probeRuns(stream);
-        if (await reading.isStream(stream.streamKey)) plain.add(stream);
+      for (let begun = 0; begun < streams.length; begun += PROBED_AT_ONCE) {
+        const probes = streams.slice(begun, begun + PROBED_AT_ONCE).map(async (stream) => {
+          const isPlain = reading.isStream(stream.streamKey);
+          await Promise.all([this.#probeRuns(stream), isPlain]);
+          if (await isPlain) plain.add(stream);
+        });
+        await Promise.all(probes);
       }
       const isIncomplete = streams.some(
         (stream) => hasGap(stream.shards) || (isUnsharded(stream) && !plain.has(stream)),

@@ -9,6 +9,7 @@ import type {
   PendingCommands,
   PendingEntry,
   ReadCommands,
+  StreamEntry,
 } from '../../../redis/commands/stream-commands.js';
 import type { Partition } from '../partition.js';
 import type { Claims } from '../recovery/claims.js';
@@ -38,6 +39,18 @@ export interface GroupReaderOptions {
   readonly logger: RedisStreamsLogger;
 }
 
+/** One page of pending entries that this process does not own. */
+interface Orphans {
+  readonly partition: Partition;
+  readonly generation: number;
+  /** Where the page begins, and where the next one does; undefined at the beginning and at the end. */
+  readonly after: string | undefined;
+  readonly next: string | undefined;
+  readonly missing: readonly PendingEntry[];
+}
+
+/** Partitions whose pending entries are looked at in one write. */
+const RECOVERED_AT_ONCE = 64;
 /** How much later than requested the server may end a blocked read, in milliseconds. */
 const BLOCK_OVERSHOOT = 200;
 
@@ -78,8 +91,8 @@ export class GroupReader implements StreamReader {
       block: turn.block,
       streamKeys: turn.partitions.map((partition) => partition.key),
     });
-    this.#rotation.note(turn.partitions.length, pages.length);
     const byKey = new Map(pages.map((page) => [page.streamKey, page.entries]));
+    this.#rotation.note(turn, byKey);
     return turn.partitions.flatMap((partition, index) => {
       const entries = byKey.get(partition.key);
       const generation = generations[index] as number;
@@ -117,34 +130,50 @@ export class GroupReader implements StreamReader {
    * A second recovery follows when the longest block time is over: the server may not know yet that the old connection is
    * dead, and then delivers the next entries to the read that is still blocked there, after the first recovery.
    */
-  async recoverOwn(partitions: readonly Partition[], { credit, batchSize }: ReadBudget): Promise<ReadPage[]> {
-    const { group, consumer, epoch, pending, claims, blockTimeout } = this.#options;
+  async recoverOwn(partitions: readonly Partition[], budget: ReadBudget): Promise<ReadPage[]> {
     // The epoch before the recovery: if the connection is lost during it, another recovery must follow.
-    const current = epoch();
-    for (const partition of partitions) {
-      while (this.#isUnrecovered(partition, current)) {
-        const { generation, recoveryCursor: after } = partition;
-        const count = Math.max(batchSize, 100);
-        const page = await pending.pending(partition.key, group, { after, count, consumer });
-        const missing = page.filter(({ id }) => !partition.owned.has(id));
-        const wanted = missing.slice(0, credit);
-        const entries = await claims.recover(partition, wanted, !partition.hasRecoveredOnce);
-        if (wanted.length < missing.length) {
-          partition.recoveryCursor = wanted.at(-1)?.id ?? after;
-        } else if (page.length < count) {
-          partition.lookAgainAt =
-            partition.recoveredEpoch === current ? Infinity : monotonicNow() + blockTimeout + BLOCK_OVERSHOOT;
-          partition.recoveredEpoch = current;
-          partition.recoveryCursor = undefined;
-          partition.hasRecoveredOnce = true;
-          if (!partition.isPaused) partition.givenBack.clear();
-        } else {
-          partition.recoveryCursor = page.at(-1)?.id;
-        }
+    const epoch = this.#options.epoch();
+    for (;;) {
+      const next = partitions.filter((partition) => this.#isUnrecovered(partition, epoch)).slice(0, RECOVERED_AT_ONCE);
+      if (next.length === 0) return [];
+      for (const orphans of await Promise.all(next.map((partition) => this.#orphansOf(partition, budget)))) {
+        const { partition, generation } = orphans;
+        const entries = await this.#recover(orphans, budget.credit, epoch);
         if (entries.length > 0) return [{ partition, generation, entries }];
       }
     }
-    return [];
+  }
+
+  /** One page of what is pending for this consumer and not owned by this process. */
+  async #orphansOf(partition: Partition, { batchSize }: ReadBudget): Promise<Orphans> {
+    const { group, consumer, pending } = this.#options;
+    const { generation, recoveryCursor: after } = partition;
+    const count = Math.max(batchSize, 100);
+    const page = await pending.pending(partition.key, group, { after, count, consumer });
+    const missing = page.filter(({ id }) => !partition.owned.has(id));
+    return { partition, generation, after, missing, next: page.length < count ? undefined : page.at(-1)?.id };
+  }
+
+  async #recover(
+    { partition, after, missing, next }: Orphans,
+    credit: number,
+    epoch: number,
+  ): Promise<readonly StreamEntry[]> {
+    const wanted = missing.slice(0, credit);
+    const entries = await this.#options.claims.recover(partition, wanted, !partition.hasRecoveredOnce);
+    if (wanted.length < missing.length) {
+      partition.recoveryCursor = wanted.at(-1)?.id ?? after;
+    } else if (next === undefined) {
+      partition.lookAgainAt =
+        partition.recoveredEpoch === epoch ? Infinity : monotonicNow() + this.#options.blockTimeout + BLOCK_OVERSHOOT;
+      partition.recoveredEpoch = epoch;
+      partition.recoveryCursor = undefined;
+      partition.hasRecoveredOnce = true;
+      if (!partition.isPaused) partition.givenBack.clear();
+    } else {
+      partition.recoveryCursor = next;
+    }
+    return entries;
   }
 
   #mustRecover(partitions: readonly Partition[]): boolean {

@@ -102,7 +102,7 @@ export class OwnedReader implements StreamReader {
       // Redis gives nothing without the lease, which its renewal finds out; until then nothing else would let that run.
       if (pages.length === 0 && (hasNew || ready.length === 0)) await pause(WAIT_FOR_LEASE);
     }
-    this.#rotation.note(turn.partitions.length, pages.length);
+    this.#rotation.note(turn, new Map(pages.map(({ partition, entries }) => [partition.key, entries])));
     return pages;
   }
 

@@ -1,4 +1,5 @@
 import { ConsumerEndedError } from '../../../errors.js';
+import { toPublicError } from '../../../redis/commands/redis-error.js';
 import type { ResolvedConsumerOptions } from '../../options/resolve-options.js';
 import type { ConsumerEnvironment, ReaderConnection } from '../consumer-environment.js';
 import type { Partition } from '../partition.js';
@@ -50,6 +51,9 @@ interface Loop {
  */
 const BLOCKING_LOOPS = 4;
 
+/** Partitions whose start positions are fixed at the same time. */
+const OPENED_AT_ONCE = 64;
+
 /** Key of the one loop outside of Cluster; no partition has an empty key. */
 const ALL_PARTITIONS = '';
 
@@ -72,18 +76,35 @@ export class ReadLoops implements RetrySchedules {
     this.#options = options;
   }
 
-  /** Fixes the start position of a partition on the server. @throws ConsumerEndedError after {@link stop} */
-  async open(partition: Partition, isAllNew: boolean): Promise<void> {
+  /**
+   * Fixes the start positions of partitions on the server, many at once.
+   * @throws RedisStreamsError when that is impossible for one of them; ConsumerEndedError after {@link stop}
+   */
+  async open(partitions: readonly Partition[], isAllNew: boolean): Promise<void> {
+    for (let begun = 0; begun < partitions.length;) {
+      const next = partitions.slice(begun, begun + (this.#mayOpenMany ? OPENED_AT_ONCE : 1));
+      begun += next.length;
+      const outcomes = await Promise.allSettled(next.map((partition) => this.#open(partition, isAllNew)));
+      for (const outcome of outcomes) if (outcome.status === 'rejected') throw outcome.reason;
+    }
+  }
+
+  /** How a loop reads depends on the loops that are there before it, so that the first ones come one by one. */
+  get #mayOpenMany(): boolean {
+    return this.#loops.size >= (this.#options.environment.isCluster() ? BLOCKING_LOOPS : 1);
+  }
+
+  async #open(partition: Partition, isAllNew: boolean): Promise<void> {
     // A consumer can be ended while it opens: stop() has stopped the loops that existed then, and no other may be created.
     this.requireRunning();
     const key = this.#loopKeyOf(partition);
     const isNew = !this.#loops.has(key);
-    const loop = this.#loops.get(key) ?? (await this.#openLoop(key));
     try {
+      const loop = this.#loops.get(key) ?? (await this.#openLoop(key));
       await loop.reader.open(partition, isAllNew);
     } catch (error) {
       if (isNew) await this.#remove(key);
-      throw error;
+      throw toPublicError(error, partition.key, 'opening');
     }
   }
 
@@ -223,10 +244,10 @@ export class ReadLoops implements RetrySchedules {
 
   /** Retries come first: they are due at a certain time, and idle entries are not. */
   #createTasks(claims: IdleClaims, retries: RetrySchedule | undefined): PeriodicTask[] {
-    const { mode, autoClaimInterval, autoClaimIdle, batchSize } = this.#options.consumer;
+    const { mode, autoClaimInterval, autoClaimIdle } = this.#options.consumer;
     const tasks: PeriodicTask[] = retries ? [retries] : [];
     if (mode === 'load-balanced' && autoClaimInterval !== false) {
-      tasks.push(new IdleClaimer({ claims, interval: autoClaimInterval, minIdle: autoClaimIdle, batchSize }));
+      tasks.push(new IdleClaimer({ claims, interval: autoClaimInterval, minIdle: autoClaimIdle }));
     }
     return tasks;
   }

@@ -3,35 +3,76 @@ import type { ReadBudget } from './stream-reader.js';
 
 /** A read of some of the partitions blocks at most this long, so that the others get their turn soon. */
 const ROTATION_BLOCK = 100;
+/**
+ * Entries of each partition that are worth asking for it. To find its position Redis walks from the beginning of a node of the
+ * stream, which has up to 100 entries.
+ */
+const WORTHWHILE = 32;
+/** The least partitions of a read that asks only some of the busy ones. */
+const VARIETY = 32;
+
+/** One read: the partitions that it asks, and for how many entries of each. */
+export interface ReadTurn {
+  readonly partitions: readonly Partition[];
+  readonly count: number;
+  readonly block: number | undefined;
+}
 
 /**
  * Decides which partitions the next read asks, and for how many entries.
  *
- * Redis applies COUNT to each stream, so COUNT × partitions must not exceed the credit. With fewer places than partitions,
- * a read asks as many partitions as there are places, and the next read asks the following ones. Such a read blocks only
- * when every partition was empty at its last turn; otherwise an empty partition would delay one that has more.
+ * Redis applies COUNT to each stream, so COUNT × partitions must not exceed the credit. Where that leaves an entry or two for each,
+ * most partitions are busy, and the credit is large, a read asks a part of the busy ones for more, and the next read the following ones. A
+ * partition is busy when it had as many entries as it was last asked for. The others are asked by every read, so that what arrives
+ * there does not wait.
+ *
+ * With fewer places than partitions otherwise, a read asks as many partitions as there are places, and the next read asks the
+ * following ones. Such a read blocks only when every partition was empty at its last turn; otherwise an empty partition would delay
+ * one that has more.
  */
 export class ReadRotation {
+  readonly #busy = new WeakSet<Partition>();
   #offset = 0;
   /** Partitions that were empty, counted in turn since the last one that was not. */
-  #quiet = 0;
+  #empty = 0;
 
-  plan(
-    partitions: readonly Partition[],
-    { credit, batchSize, block }: ReadBudget,
-  ): { partitions: readonly Partition[]; count: number; block: number | undefined } {
-    if (credit >= partitions.length) {
-      return { partitions, count: Math.min(batchSize, Math.floor(credit / partitions.length)), block };
-    }
-    const start = this.#offset % partitions.length;
-    this.#offset = start + credit;
-    const turn = [...partitions.slice(start), ...partitions.slice(0, start)].slice(0, credit);
-    const mayBlock = block !== undefined && this.#quiet >= partitions.length;
-    return { partitions: turn, count: 1, block: mayBlock ? Math.min(block, ROTATION_BLOCK) : undefined };
+  plan(partitions: readonly Partition[], budget: ReadBudget): ReadTurn {
+    const { credit, batchSize, block } = budget;
+    const even = Math.floor(credit / partitions.length);
+    const turn = even < WORTHWHILE && even < batchSize ? this.#planBusy(partitions, budget, even) : undefined;
+    if (turn) return turn;
+    if (even > 0) return { partitions, count: Math.min(batchSize, even), block };
+    const mayBlock = block !== undefined && this.#empty >= partitions.length;
+    return {
+      partitions: this.#next(partitions, credit),
+      count: 1,
+      block: mayBlock ? Math.min(block, ROTATION_BLOCK) : undefined,
+    };
   }
 
-  /** Must be called after each read: how many partitions it asked, and how many of them had entries. */
-  note(asked: number, found: number): void {
-    this.#quiet = found > 0 ? 0 : this.#quiet + asked;
+  /** Must be called after each read, with its pages by key. */
+  note({ partitions, count }: ReadTurn, pages: ReadonlyMap<string, readonly unknown[]>): void {
+    this.#empty = pages.size > 0 ? 0 : this.#empty + partitions.length;
+    for (const partition of partitions) {
+      if ((pages.get(partition.key)?.length ?? 0) >= count) this.#busy.add(partition);
+      else this.#busy.delete(partition);
+    }
+  }
+
+  /** @param even entries of each partition if all were asked */
+  #planBusy(partitions: readonly Partition[], { credit, batchSize }: ReadBudget, even: number): ReadTurn | undefined {
+    const quiet = partitions.filter((partition) => !this.#busy.has(partition));
+    // At least half of the places are for the busy ones.
+    const count = Math.min(WORTHWHILE, batchSize, Math.floor(credit / Math.max(2 * quiet.length, VARIETY)));
+    if (count < 2 * Math.max(even, 1)) return undefined;
+    const busy = partitions.filter((partition) => this.#busy.has(partition));
+    const turn = this.#next(busy, Math.floor(credit / count) - quiet.length);
+    return { partitions: [...quiet, ...turn], count, block: undefined };
+  }
+
+  #next(partitions: readonly Partition[], places: number): Partition[] {
+    const start = this.#offset % partitions.length;
+    this.#offset = start + places;
+    return [...partitions.slice(start), ...partitions.slice(0, start)].slice(0, places);
   }
 }

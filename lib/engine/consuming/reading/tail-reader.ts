@@ -57,8 +57,8 @@ export class TailReader implements StreamReader {
       count: turn.count,
       block: turn.block,
     });
-    this.#rotation.note(turn.partitions.length, pages.length);
     const byKey = new Map(pages.map((page) => [page.streamKey, page.entries]));
+    this.#rotation.note(turn, byKey);
     if (pages.length === 0) await this.#rewindIfReplaced(turn.partitions);
     return turn.partitions.flatMap((partition, index) => {
       const entries = byKey.get(partition.key);

@@ -171,7 +171,8 @@ describe('many streams', () => {
   it.each([
     { prefetch: 20, spread: 1 },
     { prefetch: 200, spread: 3 },
-    { prefetch: 1_000, spread: 15 },
+    // A read of many places asks a part of the busy streams for up to 32 entries.
+    { prefetch: 1_000, spread: 32 },
   ])(
     'are read evenly: none is far ahead of another, with a prefetch of $prefetch for 64',
     async ({ prefetch, spread }) => {

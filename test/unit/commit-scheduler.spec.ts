@@ -247,17 +247,32 @@ describe('commit scheduler', () => {
     const flush = scheduler.flush();
     await turn();
     acks[0]?.answer();
-    await until('the second command is sent', () => acks.length === 2);
+    await until('the others are sent', () => acks.length === 3);
     acks[1]?.fail(reply('ERR upstream failure'));
+    acks[2]?.answer();
     await expect(flush).rejects.toMatchObject({ code: 'ERR_SERVER_REPLY' });
-    expect(scheduler.size).toBe(1_500);
+    expect(scheduler.size).toBe(1_000);
     const again = scheduler.flush();
     await turn();
-    expect([acks[2]?.ids[0], acks[2]?.ids.length]).toEqual(['1000-0', 1_000]);
-    acks[2]?.answer();
-    await until('the rest is sent', () => acks.length === 4);
+    expect([acks[3]?.ids[0], acks[3]?.ids.length]).toEqual(['1000-0', 1_000]);
     acks[3]?.answer();
     await again;
+    expect([acks.length, scheduler.size]).toEqual([4, 0]);
+  });
+
+  it('sends the first of many commands alone, and then a few at a time', async () => {
+    const { scheduler, acks } = setUp(undefined);
+    const partition = partitionOf('a');
+    const count = 12_345;
+    for (let index = 0; index < count; index += 1) scheduler.add(partition, `${index}-0`);
+    const flush = scheduler.flush();
+    for (const sent of [1, 9, 13]) {
+      await until(`${sent} commands are sent`, () => acks.length === sent);
+      await stays('no more are sent', () => acks.length === sent, 20);
+      for (const ack of acks) ack.answer();
+    }
+    await flush;
+    expect(acks.flatMap(({ ids }) => ids)).toEqual(Array.from({ length: count }, (_, index) => `${index}-0`));
     expect(scheduler.size).toBe(0);
   });
 

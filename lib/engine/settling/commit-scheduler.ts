@@ -15,6 +15,8 @@ import type { Partition } from '../consuming/partition.js';
 
 /** Most ids of one XACK; as many collected acks are sent before the interval is over, unless they are of many partitions. */
 const ACKS_PER_COMMAND = 1_000;
+/** Most XACKs of one partition that are under way. */
+const COMMANDS_AT_ONCE = 8;
 /** Acks of many partitions are sent before the interval is over when an XACK has this many on average: short ones cost as much. */
 const ACKS_PER_PARTITION = 50;
 /** Most acks that are kept while Redis refuses them; the oldest ones over it stay pending. */
@@ -153,9 +155,18 @@ export class CommitScheduler {
       const failures: RedisStreamsError[] = [];
       const ids = this.#queued.get(partition) ?? [];
       this.#queued.delete(partition);
-      for (let start = 0; start < ids.length; start += ACKS_PER_COMMAND) {
-        if (await this.#ack(partition, ids.slice(start, start + ACKS_PER_COMMAND), failures)) continue;
-        this.#requeue(partition, ids.slice(start));
+      const parts = partsOf(ids);
+      for (let sent = 0; sent < parts.length;) {
+        // The first one alone, because a refusal of it holds for all.
+        const next = parts.slice(sent, sent + (sent === 0 ? 1 : COMMANDS_AT_ONCE));
+        sent += next.length;
+        const areDone = await Promise.all(next.map((part) => this.#ack(partition, part, failures)));
+        const refused = next.filter((_, index) => !areDone[index]);
+        if (refused.length === 0) {
+          this.#refusals.delete(partition);
+          continue;
+        }
+        this.#requeue(partition, [...refused, ...parts.slice(sent)].flat());
         break;
       }
       return failures;
@@ -184,7 +195,6 @@ export class CommitScheduler {
         const acknowledged = await this.#options.ack(partition, ids);
         if (acknowledged < ids.length) this.#options.onMissed(partition.key, ids.length - acknowledged);
         this.#settle(partition, ids);
-        this.#refusals.delete(partition);
         return true;
       } catch (error) {
         if (this.#closing.signal.aborted) return false;
@@ -228,4 +238,10 @@ export class CommitScheduler {
     if (surplus > 0) this.#settle(partition, ids.slice(0, surplus));
     this.#queued.set(partition, [...ids.slice(surplus), ...(this.#queued.get(partition) ?? [])]);
   }
+}
+
+/** The ids of one XACK each. */
+function partsOf(ids: readonly string[]): string[][] {
+  const count = Math.ceil(ids.length / ACKS_PER_COMMAND);
+  return Array.from({ length: count }, (_, part) => ids.slice(part * ACKS_PER_COMMAND, (part + 1) * ACKS_PER_COMMAND));
 }

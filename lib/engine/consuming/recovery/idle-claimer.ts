@@ -74,7 +74,8 @@ export class IdleClaimer implements PeriodicTask {
     const places = this.#share.of(credit);
     if (places === 0) return [];
     if (this.#todo.length === 0) this.#todo = [...partitions];
-    this.#todo = this.#todo.filter((partition) => partitions.includes(partition));
+    const readable = new Set(partitions);
+    this.#todo = this.#todo.filter((partition) => readable.has(partition));
     let found: ReadPage[] = [];
     const end = monotonicNow() + EMPTY_TIME;
     for (let looks = 0; looks < EMPTY_PAGES && found.length === 0 && this.#todo.length > 0; looks += 1) {

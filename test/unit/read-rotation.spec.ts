@@ -77,6 +77,42 @@ describe('read rotation', () => {
       }
     });
 
+    it('asks each busy one within a few reads, also when others become busy and quiet in turn', () => {
+      const some = many.slice(0, 64);
+      const large = { credit: 1_000, batchSize: 100, block: 1_000 };
+      const rotation = new ReadRotation();
+      const entries = new Map(some.map(({ key }) => [key, 0]));
+      const waits = new Map(some.map(({ key }) => [key, 0]));
+      for (let read = 0; read < 300; read += 1) {
+        for (const [index, { key }] of some.entries()) {
+          if (Math.floor(index / 16) % 3 === read % 3) entries.set(key, (entries.get(key) as number) + 32);
+        }
+        const turn = rotation.plan(some, large);
+        const pages = new Map<string, unknown[]>();
+        for (const { key } of some) waits.set(key, (waits.get(key) as number) + 1);
+        for (const { key } of turn.partitions) {
+          const found = Math.min(entries.get(key) as number, turn.count);
+          if (found > 0) pages.set(key, Array.from({ length: found }));
+          entries.set(key, (entries.get(key) as number) - found);
+          waits.set(key, 0);
+        }
+        rotation.note(turn, pages);
+        expect(Math.max(...waits.values())).toBeLessThanOrEqual(4);
+      }
+    });
+
+    it('forgets those that are not read any more', () => {
+      const rotation = new ReadRotation();
+      rotation.note(rotation.plan(many, budget), pagesOf(many, 2));
+      const left = many.slice(50);
+      const asked = Array.from({ length: 4 }, () => {
+        const turn = rotation.plan(left, budget);
+        rotation.note(turn, pagesOf(turn.partitions, turn.count));
+        return keysOf(turn.partitions);
+      });
+      expect([...new Set(asked.flat())].sort()).toEqual(keysOf(left).sort());
+    });
+
     it('asks all of them, and may block, when most are quiet, and when the busy ones have no more', () => {
       const rotation = new ReadRotation();
       rotation.note(rotation.plan(many, budget), pagesOf(many.slice(0, 30), 2));

@@ -31,7 +31,8 @@ export interface ReadTurn {
  * one that has more.
  */
 export class ReadRotation {
-  readonly #busy = new WeakSet<Partition>();
+  /** The one that was asked longest ago comes first. With turns by place in the list, which changes, one might never be asked. */
+  readonly #busy = new Set<Partition>();
   #offset = 0;
   /** Partitions that were empty, counted in turn since the last one that was not. */
   #empty = 0;
@@ -39,6 +40,7 @@ export class ReadRotation {
   plan(partitions: readonly Partition[], budget: ReadBudget): ReadTurn {
     const { credit, batchSize, block } = budget;
     const even = Math.floor(credit / partitions.length);
+    if (this.#busy.size > partitions.length) this.#retain(partitions);
     const turn = even < WORTHWHILE && even < batchSize ? this.#planBusy(partitions, budget, even) : undefined;
     if (turn) return turn;
     if (even > 0) return { partitions, count: Math.min(batchSize, even), block };
@@ -54,20 +56,26 @@ export class ReadRotation {
   note({ partitions, count }: ReadTurn, pages: ReadonlyMap<string, readonly unknown[]>): void {
     this.#empty = pages.size > 0 ? 0 : this.#empty + partitions.length;
     for (const partition of partitions) {
+      this.#busy.delete(partition);
       if ((pages.get(partition.key)?.length ?? 0) >= count) this.#busy.add(partition);
-      else this.#busy.delete(partition);
     }
   }
 
   /** @param even entries of each partition if all were asked */
   #planBusy(partitions: readonly Partition[], { credit, batchSize }: ReadBudget, even: number): ReadTurn | undefined {
+    this.#retain(partitions);
     const quiet = partitions.filter((partition) => !this.#busy.has(partition));
     // At least half of the places are for the busy ones.
     const count = Math.min(WORTHWHILE, batchSize, Math.floor(credit / Math.max(2 * quiet.length, VARIETY)));
     if (count < 2 * Math.max(even, 1)) return undefined;
-    const busy = partitions.filter((partition) => this.#busy.has(partition));
-    const turn = this.#next(busy, Math.floor(credit / count) - quiet.length);
+    const turn = [...this.#busy].slice(0, Math.floor(credit / count) - quiet.length);
     return { partitions: [...quiet, ...turn], count, block: undefined };
+  }
+
+  /** Forgets the busy ones that are not read any more. */
+  #retain(partitions: readonly Partition[]): void {
+    const read = new Set(partitions);
+    for (const partition of this.#busy) if (!read.has(partition)) this.#busy.delete(partition);
   }
 
   #next(partitions: readonly Partition[], places: number): Partition[] {

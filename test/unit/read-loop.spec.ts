@@ -4,7 +4,9 @@ import { afterEach, beforeEach, describe, expect, it, jest } from '@jest/globals
 
 import { monotonicNow } from '../../lib/shared/clock.js';
 import { withResolvers } from '../../lib/shared/deferred.js';
+import { MessageBuffer } from '../../lib/engine/consuming/message-buffer.js';
 import { Partition } from '../../lib/engine/consuming/partition.js';
+import { BufferShares } from '../../lib/engine/consuming/reading/buffer-shares.js';
 import { ReadLoop } from '../../lib/engine/consuming/reading/read-loop.js';
 import type { PeriodicTask } from '../../lib/engine/consuming/reading/periodic-task.js';
 import type { EntryWatch, ReadBuffer, ReadLoopOptions } from '../../lib/engine/consuming/reading/read-loop-options.js';
@@ -311,6 +313,33 @@ describe('read loop: the next page', () => {
     await start(buffer);
     await answer(scene.page('1-1'));
     expect(readsAtPages).toEqual([1]);
+  });
+
+  it('counts on no place that the one before it may fill', async () => {
+    const buffer = new MessageBuffer<string>(10, 2);
+    const credits: number[] = [];
+    const all: Scene = new Scene({
+      buffer: new BufferShares(() => 1).create(buffer),
+      reader: {
+        open: async () => undefined,
+        heal: async () => undefined,
+        // As entries are recovered: as many as there are places.
+        read: async (_, { credit }): Promise<ReadPage[]> => {
+          credits.push(credit);
+          const entry = { id: '1-1', fields: [], deliveryCount: 1 };
+          return [{ partition: all.partition, generation: 0, entries: Array.from({ length: credit }, () => entry) }];
+        },
+      },
+      listener: {
+        onPages: (pages) => buffer.push(pages.flatMap(({ entries }) => entries.map(({ id }) => id))),
+        onPartitionFailure: nothing,
+        onError: nothing,
+      },
+    });
+    await turns();
+    expect(buffer.size).toBe(10);
+    expect(credits).toEqual([2, 2, 2, 2, 2]);
+    await all.loop.stop();
   });
 
   it.each(['due', 'full'])('is asked for afterwards when a task has become %s', async (state) => {

@@ -348,8 +348,9 @@ export class ReadLoop {
     const use = block !== undefined ? 'blocking read' : watch ? 'watched read' : 'read';
     this.#hasAsked = !this.#wasFull;
     watch?.begin(this.#hasAsked);
-    const read = (): Promise<ReadPage[]> => reader.read(partitions, { credit, batchSize, block });
+    // The next read counts on the places that are not reserved here.
     const places = Math.min(credit, batchSize * partitions.length);
+    const read = (): Promise<ReadPage[]> => reader.read(partitions, { credit: places, batchSize, block });
     return this.#fill(round, places, use, read, (found) => {
       if (round.isAbandoned) return;
       this.#wasFull = found >= Math.min(credit, batchSize);

@@ -315,6 +315,14 @@ describe('read loop: the next page', () => {
     expect(readsAtPages).toEqual([1]);
   });
 
+  it('is not asked for from a partition that has failed in between', async () => {
+    await start();
+    scene.partition.failure = new ConnectionError('halted');
+    await answer(scene.page('1-1'));
+    expect(readsAtPages).toEqual([1]);
+    expect(scene.reads).toHaveLength(1);
+  });
+
   it('counts on no place that the one before it may fill', async () => {
     const buffer = new MessageBuffer<string>(10, 2);
     const credits: number[] = [];

@@ -360,6 +360,8 @@ export class ReadLoop {
       this.#reported.clear();
       this.#refusal = undefined;
       if (!this.#wasFull || !buffer.mayReadAhead || changes !== this.#changes || this.#hasOtherWork(round)) return;
+      // One that was halted, without a restart.
+      if (!partitions.every(({ isReadable }) => isReadable)) return;
       this.#enter(round, 'reading');
       round.ahead = this.#readPage(round, partitions, isClean);
     });

@@ -9,7 +9,6 @@ import type {
   PendingCommands,
   PendingEntry,
   ReadCommands,
-  StreamEntry,
 } from '../../../redis/commands/stream-commands.js';
 import type { Partition } from '../partition.js';
 import type { Claims } from '../recovery/claims.js';
@@ -122,8 +121,8 @@ export class GroupReader implements StreamReader {
   }
 
   /**
-   * Recovers the consumer's own entries that are pending and not owned by this process, one page at a time, so that a failure
-   * loses no entry that was claimed before it. Entries that were pending before this consumer started are those of an
+   * Recovers the consumer's own entries that are pending and not owned by this process: one page of many partitions at a time. A failure
+   * loses no entry that was claimed beside it. Entries that were pending before this consumer started are those of an
    * earlier process; {@link Claims} decides how they are counted. Those that a lost connection left behind were never
    * handed out.
    *
@@ -136,12 +135,25 @@ export class GroupReader implements StreamReader {
     for (;;) {
       const next = partitions.filter((partition) => this.#isUnrecovered(partition, epoch)).slice(0, RECOVERED_AT_ONCE);
       if (next.length === 0) return [];
-      for (const orphans of await Promise.all(next.map((partition) => this.#orphansOf(partition, budget)))) {
-        const { partition, generation } = orphans;
-        const entries = await this.#recover(orphans, budget.credit, epoch);
-        if (entries.length > 0) return [{ partition, generation, entries }];
-      }
+      const orphans = await Promise.all(next.map((partition) => this.#orphansOf(partition, budget)));
+      const pages = await this.#recoverAll(orphans, budget.credit, epoch);
+      if (pages.length > 0) return pages;
     }
+  }
+
+  /** As many as there are places for; the others are looked at again. */
+  async #recoverAll(all: readonly Orphans[], credit: number, epoch: number): Promise<ReadPage[]> {
+    let rest = credit;
+    const recovered = all.flatMap((orphans) => {
+      const places = Math.min(rest, orphans.missing.length);
+      rest -= places;
+      return places > 0 || orphans.missing.length === 0 ? [this.#recover(orphans, places, epoch)] : [];
+    });
+    const outcomes = await Promise.allSettled(recovered);
+    const pages = outcomes.flatMap((outcome) => (outcome.status === 'fulfilled' ? outcome.value : []));
+    // The partition that failed is asked again, and fails again.
+    for (const outcome of outcomes) if (outcome.status === 'rejected' && pages.length === 0) throw outcome.reason;
+    return pages;
   }
 
   /** One page of what is pending for this consumer and not owned by this process. */
@@ -155,11 +167,11 @@ export class GroupReader implements StreamReader {
   }
 
   async #recover(
-    { partition, after, missing, next }: Orphans,
-    credit: number,
+    { partition, generation, after, missing, next }: Orphans,
+    places: number,
     epoch: number,
-  ): Promise<readonly StreamEntry[]> {
-    const wanted = missing.slice(0, credit);
+  ): Promise<ReadPage[]> {
+    const wanted = missing.slice(0, places);
     const entries = await this.#options.claims.recover(partition, wanted, !partition.hasRecoveredOnce);
     if (wanted.length < missing.length) {
       partition.recoveryCursor = wanted.at(-1)?.id ?? after;
@@ -173,7 +185,7 @@ export class GroupReader implements StreamReader {
     } else {
       partition.recoveryCursor = next;
     }
-    return entries;
+    return entries.length > 0 ? [{ partition, generation, entries }] : [];
   }
 
   #mustRecover(partitions: readonly Partition[]): boolean {

@@ -1,0 +1,95 @@
+import { describe, expect, it } from '@jest/globals';
+
+import { Partition } from '../../lib/engine/consuming/partition.js';
+import { GroupReader } from '../../lib/engine/consuming/reading/group-reader.js';
+import type { GroupReaderOptions } from '../../lib/engine/consuming/reading/group-reader.js';
+import type { ReadPage } from '../../lib/engine/consuming/reading/stream-reader.js';
+import { Claims } from '../../lib/engine/consuming/recovery/claims.js';
+import type { ClaimsOptions } from '../../lib/engine/consuming/recovery/claims.js';
+import type { PendingEntry } from '../../lib/redis/commands/stream-commands.js';
+
+const never = (): never => {
+  throw new Error('not expected');
+};
+
+/** A reader of partitions that have two pending entries each, which an earlier process has left. */
+class Scene {
+  readonly partitions = ['a', 'b', 'c'].map((key) => new Partition(key, 0, key));
+  /** Keys that were looked at. */
+  readonly looks: string[] = [];
+  /** Keys of which no entry can be claimed. */
+  readonly failing = new Set<string>();
+  readonly #reader: GroupReader;
+
+  constructor() {
+    const logger = { log: never, warn: never, error: never, debug: never };
+    const claimed: ClaimsOptions['pending'] = {
+      claimOwn: async (key, _group, _consumer, wanted) => {
+        if (this.failing.has(key)) throw new Error(`no claim of ${key}`);
+        return { entries: wanted.map(({ id, deliveryCount }) => ({ id, fields: [], deliveryCount })), deleted: [] };
+      },
+      claimIdle: never,
+      takeIdle: never,
+      restore: never,
+      setIdle: never,
+      ack: never,
+    };
+    const names = { group: 'g', consumer: 'me', noAck: false, logger };
+    const options: GroupReaderOptions = {
+      ...names,
+      reading: { readGroup: async () => [] },
+      control: { streamInfo: never },
+      groups: { createGroup: never, groups: never },
+      pending: { pending: async (key, _group, { after }) => this.#pending(key, after), restore: never },
+      claims: new Claims({ ...names, pending: claimed, countsStarts: false }),
+      autoStreamReset: 'earliest',
+      mkStream: true,
+      epoch: () => 1,
+      blockTimeout: 1_000,
+    };
+    this.#reader = new GroupReader(options);
+  }
+
+  /** One read: keys with the ids that were found. */
+  async read(credit: number): Promise<string[]> {
+    const pages = await this.#reader.read(this.partitions, { credit, batchSize: 10, block: undefined });
+    this.#own(pages);
+    return pages.map(({ partition, entries }) => [partition.key, ...entries.map(({ id }) => id)].join(' '));
+  }
+
+  #own(pages: readonly ReadPage[]): void {
+    for (const { partition, entries } of pages) for (const { id } of entries) partition.owned.set(id, 'buffered');
+  }
+
+  #pending(key: string, after = '0-0'): PendingEntry[] {
+    this.looks.push(key);
+    return ['1-0', '2-0'].filter((id) => id > after).map((id) => ({ id, consumer: 'me', idle: 0, deliveryCount: 1 }));
+  }
+}
+
+describe('group reader: entries that an earlier process has left', () => {
+  it('are recovered of many partitions by one look at each', async () => {
+    const scene = new Scene();
+    expect(await scene.read(100)).toEqual(['a 1-0 2-0', 'b 1-0 2-0', 'c 1-0 2-0']);
+    expect(scene.looks).toEqual(['a', 'b', 'c']);
+    expect(await scene.read(100)).toEqual([]);
+    expect(scene.looks).toEqual(['a', 'b', 'c']);
+  });
+
+  it('are at most as many as there are places; the others follow', async () => {
+    const scene = new Scene();
+    expect(await scene.read(3)).toEqual(['a 1-0 2-0', 'b 1-0']);
+    expect(await scene.read(1)).toEqual(['b 2-0']);
+    expect(await scene.read(3)).toEqual(['c 1-0 2-0']);
+    expect(await scene.read(3)).toEqual([]);
+  });
+
+  it('are not lost when those of another partition cannot be claimed', async () => {
+    const scene = new Scene();
+    scene.failing.add('b');
+    expect(await scene.read(100)).toEqual(['a 1-0 2-0', 'c 1-0 2-0']);
+    await expect(scene.read(100)).rejects.toThrow('no claim of b');
+    scene.failing.clear();
+    expect(await scene.read(100)).toEqual(['b 1-0 2-0']);
+  });
+});

@@ -123,6 +123,17 @@ describe('read rotation', () => {
       expect(rotation.plan(many, budget)).toEqual({ partitions: many, count: 2, block: 1_000 });
     });
 
+    it('asks all of them again after one read that found nothing', () => {
+      const thousand = Array.from({ length: 1_000 }, (_, index) => new Partition(`${index}`, index, `${index}`));
+      const large = { ...budget, credit: 1_000 };
+      const rotation = new ReadRotation();
+      rotation.note(rotation.plan(thousand, large), pagesOf(thousand, 1));
+      const turn = rotation.plan(thousand, large);
+      expect(turn.partitions).toHaveLength(32);
+      rotation.note(turn, new Map());
+      expect(rotation.plan(thousand, large).partitions).toHaveLength(1_000);
+    });
+
     it('asks at least 32, so that a small credit is not filled by a few of them', () => {
       const rotation = new ReadRotation();
       const small = { credit: 60, batchSize: 60, block: undefined };

@@ -55,6 +55,8 @@ export class ReadRotation {
   /** Must be called after each read, with its pages by key. */
   note({ partitions, count }: ReadTurn, pages: ReadonlyMap<string, readonly unknown[]>): void {
     this.#empty = pages.size > 0 ? 0 : this.#empty + partitions.length;
+    // Most have no more by now. A loop that polls waits after such a read, and must not wait again for each part of them.
+    if (pages.size === 0) return this.#busy.clear();
     for (const partition of partitions) {
       this.#busy.delete(partition);
       if ((pages.get(partition.key)?.length ?? 0) >= count) this.#busy.add(partition);

@@ -192,10 +192,10 @@ export class ConsumerSession implements LiveSession, ReadLoopListener, RetryList
   }
 
   async #add(partitions: readonly Partition[], isAllNew: boolean): Promise<void> {
-    for (const partition of partitions) this.partitions.inherit(partition);
     await this.#loops.open(partitions, isAllNew);
     for (const partition of partitions) partition.handedOut = partition.position;
     await this.pausing.prepare(partitions);
+    for (const partition of partitions) this.partitions.inherit(partition);
     this.pausing.mark(partitions);
     this.partitions.add(partitions);
     this.#resizeBuffer();

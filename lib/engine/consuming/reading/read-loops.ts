@@ -81,11 +81,17 @@ export class ReadLoops implements RetrySchedules {
    * @throws RedisStreamsError when that is impossible for one of them; ConsumerEndedError after {@link stop}
    */
   async open(partitions: readonly Partition[], isAllNew: boolean): Promise<void> {
-    for (let begun = 0; begun < partitions.length;) {
-      const next = partitions.slice(begun, begun + (this.#mayOpenMany ? OPENED_AT_ONCE : 1));
-      begun += next.length;
-      const outcomes = await Promise.allSettled(next.map((partition) => this.#open(partition, isAllNew)));
-      for (const outcome of outcomes) if (outcome.status === 'rejected') throw outcome.reason;
+    const added = new Set(partitions.map((each) => this.#loopKeyOf(each)).filter((key) => !this.#loops.has(key)));
+    try {
+      for (let begun = 0; begun < partitions.length;) {
+        const next = partitions.slice(begun, begun + (this.#mayOpenMany ? OPENED_AT_ONCE : 1));
+        begun += next.length;
+        const outcomes = await Promise.allSettled(next.map((partition) => this.#open(partition, isAllNew)));
+        for (const outcome of outcomes) if (outcome.status === 'rejected') throw outcome.reason;
+      }
+    } catch (error) {
+      await Promise.all([...added].map((key) => this.#remove(key)));
+      throw error;
     }
   }
 
@@ -98,12 +104,10 @@ export class ReadLoops implements RetrySchedules {
     // A consumer can be ended while it opens: stop() has stopped the loops that existed then, and no other may be created.
     this.requireRunning();
     const key = this.#loopKeyOf(partition);
-    const isNew = !this.#loops.has(key);
     try {
       const loop = this.#loops.get(key) ?? (await this.#openLoop(key));
       await loop.reader.open(partition, isAllNew);
     } catch (error) {
-      if (isNew) await this.#remove(key);
       throw toPublicError(error, partition.key, 'opening');
     }
   }

@@ -21,10 +21,10 @@ export interface ReadTurn {
 /**
  * Decides which partitions the next read asks, and for how many entries.
  *
- * Redis applies COUNT to each stream, so COUNT × partitions must not exceed the credit. Where that leaves an entry or two for each,
- * most partitions are busy, and the credit is large, a read asks a part of the busy ones for more, and the next read the following ones. A
- * partition is busy when it had as many entries as it was last asked for. The others are asked by every read, so that what arrives
- * there does not wait.
+ * Redis applies COUNT to each stream, so COUNT × partitions must not exceed the credit. Divided among many partitions, a large
+ * credit leaves only a few entries for each. While most of them are busy, a read therefore asks a part of the busy ones for more, and
+ * the next read the following ones. A partition is busy when it had as many entries as it was last asked for. The others are asked by
+ * every read, so that what arrives there does not wait.
  *
  * With fewer places than partitions otherwise, a read asks as many partitions as there are places, and the next read asks the
  * following ones. Such a read blocks only when every partition was empty at its last turn; otherwise an empty partition would delay

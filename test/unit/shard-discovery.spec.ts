@@ -95,6 +95,21 @@ describe('shard discovery: at the start', () => {
       "The shard 'a:9007199254740992' is not read: its number is over 9007199254740991",
     ]);
   });
+
+  it('finds the other shards of a stream that appears soon, and then looks ever more rarely, up to the interval', async () => {
+    const keyspace = new Keyspace(['a:0']);
+    expect(await keyspace.start('a')).toEqual(['a:0']);
+    keyspace.streams.add('a:1');
+    expect(await keyspace.lookFor(INTERVAL, 'a:1')).toBe(1_000);
+    const looks: number[] = [];
+    for (const begin = performance.now(); looks.length < 7;) {
+      const types = keyspace.types;
+      jest.advanceTimersByTime(keyspace.discovery.dueIn);
+      await keyspace.discovery.look();
+      if (keyspace.types > types) looks.push((performance.now() - begin) / 1_000);
+    }
+    expect(looks).toEqual([1, 3, 7, 15, 31, 61, 91]);
+  });
 });
 
 it('shard discovery: reports at most 100 numbers that are too large', async () => {

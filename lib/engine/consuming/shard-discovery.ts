@@ -12,6 +12,8 @@ const RUN = 32;
 const FIRST_NUMBERS = 8;
 /** Streams that are probed at the same time. */
 const PROBED_AT_ONCE = 16;
+/** Longest time until the look after one that has found a shard, in milliseconds. */
+const SOON = 1_000;
 /** While nothing is found, an interval doubles up to this many times its first value. */
 const MAX_BACKOFF = 20;
 /** Most pages of SCAN, of about 500 keys each, in one look. */
@@ -44,7 +46,10 @@ async function shardsAmong(
   return numbers.filter((_, index) => areStreams[index]);
 }
 
-/** When the next look is due: after the interval, or after a delay that doubles while looks find nothing. */
+/**
+ * When the next look is due: soon after a find, because the shards of a new stream appear one after the other; then after delays
+ * that double while looks find nothing.
+ */
 class LookTimes {
   readonly #interval: number;
   #delay: number;
@@ -60,16 +65,29 @@ class LookTimes {
     return Math.max(0, this.#dueAt - monotonicNow());
   }
 
-  /** The next look comes after the interval. */
-  keepInterval(): void {
-    this.#delay = this.#interval;
-    this.#dueAt = monotonicNow() + this.#delay;
+  /** The next look comes soon. */
+  lookSoon(): void {
+    this.#wait(Math.min(SOON, this.#interval));
   }
 
-  /** The next look comes after twice the last delay. */
+  /** The next look comes after the interval. */
+  keepInterval(): void {
+    this.#wait(this.#interval);
+  }
+
+  /** The next look comes after twice the last delay, up to the interval. */
+  approachInterval(): void {
+    this.#wait(Math.min(2 * this.#delay, this.#interval));
+  }
+
+  /** The next look comes after twice the last delay, far beyond the interval. */
   backOff(): void {
-    this.#delay = Math.min(2 * this.#delay, MAX_BACKOFF * this.#interval, MAX_TIME);
-    this.#dueAt = monotonicNow() + this.#delay;
+    this.#wait(Math.min(2 * this.#delay, MAX_BACKOFF * this.#interval, MAX_TIME));
+  }
+
+  #wait(delay: number): void {
+    this.#delay = delay;
+    this.#dueAt = monotonicNow() + delay;
   }
 }
 
@@ -98,8 +116,9 @@ export interface ShardDiscoveryOptions {
  * n ÷ 5,000 looks. At the start more pages are taken if a stream is not found at its own key, or if its numbers have gaps:
  * a shard that is found later would be read from its beginning.
  *
- * A stream that has shards is probed by interval. Probes of a stream that never had one, and the walk, back off while they
- * find nothing, to 20 times the interval: an idle consumer of such a stream sends about 10 commands in 10 minutes.
+ * A stream that has shards is probed by interval, and sooner after one was found. Probes of a stream that never had one, and the
+ * walk, back off while they find nothing, to 20 times the interval: an idle consumer of such a stream sends about 10 commands in 10
+ * minutes.
  */
 export class ShardDiscovery {
   readonly #options: ShardDiscoveryOptions;
@@ -174,7 +193,7 @@ export class ShardDiscovery {
     // All before the first command: a look that fails must not be repeated at once.
     for (const stream of dueStreams) {
       if (isUnsharded(stream)) stream.times.backOff();
-      else stream.times.keepInterval();
+      else stream.times.approachInterval();
     }
     if (isWalkDue) this.#walkTimes.backOff();
 
@@ -244,7 +263,7 @@ export class ShardDiscovery {
   #note({ shards, times }: WatchedStream, id: number): void {
     if (shards.has(id)) return;
     shards.add(id);
-    times.keepInterval();
+    times.lookSoon();
     this.#found += 1;
   }
 }

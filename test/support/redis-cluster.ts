@@ -29,8 +29,10 @@ type SlotRange = [first: number, last: number, master: [host: string, port: numb
 const BUS_OFFSET = 10_000;
 /** An election in which no majority votes in time is repeated, several times on a busy machine. */
 const ELECTION_LIMIT = 60_000;
-/** Nodes that start on a busy machine may need more than one attempt to meet. */
-const INTRODUCTION_LIMIT = 60_000;
+/** How long nodes may take to know each other by gossip, which takes 3 s at most on a quiet machine. */
+const GOSSIP_LIMIT = 8_000;
+/** The same on a busy machine, and until they know whose the slots are. */
+const FORMING_LIMIT = 60_000;
 const MASTERS = 3;
 const SLOTS = 16_384;
 
@@ -229,30 +231,33 @@ export class RedisCluster {
     for (const [index, { admin }] of this.replicas.entries()) {
       await admin.cluster('REPLICATE', (this.masters[index] as ClusterNode).id);
     }
-    await until('the cluster is complete', () => this.#all(({ admin }) => isServing(admin)));
+    await until('the cluster is complete', () => this.#all(({ admin }) => isServing(admin)), FORMING_LIMIT);
     if (this.replicas.length === 0) return;
-    await until('the replicas have caught up', () =>
-      this.#all(async ({ admin }) => !/master_link_status:down/.test(await admin.info('replication'))),
-    );
-    await until('the masters have their replicas', async () => {
+    const isInStep = async ({ admin }: ClusterNode): Promise<boolean> =>
+      !/master_link_status:down/.test(await admin.info('replication'));
+    await until('the replicas have caught up', () => this.#all(isInStep), FORMING_LIMIT);
+    const haveReplicas = async (): Promise<boolean> => {
       const infos = await Promise.all(this.masters.map(({ admin }) => admin.info('replication')));
       return infos.every((info) => /^slave0:.*state=online/m.test(info));
-    });
+    };
+    await until('the masters have their replicas', haveReplicas, FORMING_LIMIT);
   }
 
   /**
-   * Makes all nodes know each other. Each pair is introduced, because gossip alone takes seconds, and again after a while, because
-   * a node that has not answered within the node time-out is forgotten.
+   * Makes all nodes know each other: first by gossip of one that knows all. Where that takes long, because a node that has not
+   * answered in time is forgotten, each pair is introduced.
    */
   async #introduce(): Promise<void> {
     const areKnown = (): Promise<boolean> => this.#all(({ admin }) => knows(admin, this.nodes.length));
-    const deadline = Date.now() + INTRODUCTION_LIMIT;
-    while (!(await areKnown())) {
-      if (Date.now() > deadline) throw new Error(`the nodes did not meet within ${INTRODUCTION_LIMIT} ms`);
-      for (const [index, { admin }] of this.nodes.entries()) {
-        for (const { server } of this.nodes.slice(index + 1)) await admin.cluster('MEET', server.host, server.port);
-      }
-      await until('all nodes know each other', areKnown).catch(() => undefined);
+    await this.#meet(this.nodes.slice(0, 1));
+    await until('all nodes know each other', areKnown, GOSSIP_LIMIT).catch(() => this.#meet(this.nodes));
+    await until('all nodes know each other', areKnown, FORMING_LIMIT);
+  }
+
+  /** Each of these greets all nodes behind it. */
+  async #meet(greeting: readonly ClusterNode[]): Promise<void> {
+    for (const [index, { admin }] of greeting.entries()) {
+      for (const { server } of this.nodes.slice(index + 1)) await admin.cluster('MEET', server.host, server.port);
     }
   }
 

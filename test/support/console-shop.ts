@@ -55,6 +55,7 @@ export class ConsoleShop implements AsyncDisposable {
   readonly #app: INestApplication;
   readonly #client: ClientRedisStreams;
   readonly #streamer: RedisStreamer;
+  readonly #server: ServerRedisStreams;
 
   /** @param interval milliseconds between two updates of a page */
   static async open(interval = 250): Promise<ConsoleShop> {
@@ -93,7 +94,7 @@ export class ConsoleShop implements AsyncDisposable {
     app.connectMicroservice<MicroserviceOptions>({ strategy });
     await app.startAllMicroservices();
     await app.listen(0, '127.0.0.1');
-    const shop = new ConsoleShop(app, redis, { connection, url: await app.getUrl() });
+    const shop = new ConsoleShop(app, redis, strategy, { connection, url: await app.getUrl() });
     await shop.#prepare();
     return shop;
   }
@@ -101,16 +102,25 @@ export class ConsoleShop implements AsyncDisposable {
   private constructor(
     app: INestApplication,
     redis: Redis,
+    server: ServerRedisStreams,
     { connection, url }: { readonly connection: string; readonly url: string },
   ) {
     this.connection = connection;
     this.#app = app;
+    this.#server = server;
     this.redis = redis;
     this.url = `${url}/ops/console/`;
     this.bank = app.get(Bank);
     this.orders = app.get(OrdersController);
     this.#client = app.get<ClientRedisStreams>(getRedisStreamsToken());
     this.#streamer = app.get(RedisStreamer);
+  }
+
+  /** Whether the service has seen that its group is paused: what is sent then waits. */
+  async hasPausedOrders(): Promise<boolean> {
+    const { loops } = await this.#server.health();
+    const orders = loops.flatMap(({ streams }) => streams).find(({ streamKey }) => streamKey === 'orders');
+    return orders?.pausedBy === 'group';
   }
 
   /** Three payments that fail, orders of which some are old, shipments, and messages that are due later. */

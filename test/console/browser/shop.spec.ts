@@ -45,6 +45,7 @@ describe('a group', () => {
     await page.getByRole('button', { name: 'Pause' }).click();
     await page.getByText(`${SHOP} is paused, in all of its processes.`).waitFor();
     await page.getByRole('button', { name: 'Resume' }).waitFor();
+    await until('the service has seen the pause', () => shop.hasPausedOrders(), LIMIT);
     await shop.order(1_234);
     // Before Redis 7.0 only the age of the oldest waiting message is known.
     const lag = (await shop.countsLag()) ? /^1,234/ : /^\d+ s$/;

@@ -40,7 +40,7 @@ export class ReadRotation {
   plan(partitions: readonly Partition[], budget: ReadBudget): ReadTurn {
     const { credit, batchSize, block } = budget;
     const even = Math.floor(credit / partitions.length);
-    if (this.#busy.size > partitions.length) this.#retain(partitions);
+    if (this.#busy.size > 0) this.#retain(partitions);
     const turn = even < WORTHWHILE && even < batchSize ? this.#planBusy(partitions, budget, even) : undefined;
     if (turn) return turn;
     if (even > 0) return { partitions, count: Math.min(batchSize, even), block };
@@ -65,7 +65,6 @@ export class ReadRotation {
 
   /** @param even entries of each partition if all were asked */
   #planBusy(partitions: readonly Partition[], { credit, batchSize }: ReadBudget, even: number): ReadTurn | undefined {
-    this.#retain(partitions);
     const quiet = partitions.filter((partition) => !this.#busy.has(partition));
     // At least half of the places are for the busy ones.
     const count = Math.min(WORTHWHILE, batchSize, Math.floor(credit / Math.max(2 * quiet.length, VARIETY)));

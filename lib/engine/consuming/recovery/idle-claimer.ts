@@ -39,8 +39,9 @@ const EMPTY_PAGES = 16;
 const EMPTY_TIME = 1;
 /** Most entries of a page after one in which nothing was idle: the server may look at ten times as many. */
 const COUNT_AFTER_EMPTY = 50;
-/** Partitions that are asked at once, as long as there are so many places for each. */
+/** Most partitions that are asked at once. */
 const AT_ONCE = 16;
+/** Fewer are asked where there are not so many places for each. */
 const PLACES_OF_EACH = 8;
 
 /** Shortens an interval by up to a tenth, so that the consumers of a group do not all scan at the same moment. */

@@ -50,9 +50,14 @@ class Scene {
     this.#reader = new GroupReader(options);
   }
 
-  /** One read: keys with the ids that were found. */
-  async read(credit: number): Promise<string[]> {
-    const pages = await this.#reader.read(this.partitions, { credit, batchSize: 10, block: undefined });
+  /** Whether the next read of the first partition may be sent while a page arrives. */
+  get mayReadAhead(): boolean {
+    return this.#reader.mayReadAhead(this.partitions.slice(0, 1));
+  }
+
+  /** One read: keys with the ids that were found. @param isAhead a page still arrives */
+  async read(credit: number, isAhead = false): Promise<string[]> {
+    const pages = await this.#reader.read(this.partitions, { credit, batchSize: 10, block: undefined, isAhead });
     this.#own(pages);
     return pages.map(({ partition, entries }) => [partition.key, ...entries.map(({ id }) => id)].join(' '));
   }
@@ -91,5 +96,15 @@ describe('group reader: entries that an earlier process has left', () => {
     await expect(scene.read(100)).rejects.toThrow('no claim of b');
     scene.failing.clear();
     expect(await scene.read(100)).toEqual(['b 1-0 2-0']);
+  });
+
+  it('are not looked for while a page arrives, whose entries would be taken for such', async () => {
+    const scene = new Scene();
+    expect(scene.mayReadAhead).toBe(false);
+    expect(await scene.read(100, true)).toEqual([]);
+    expect(scene.looks).toEqual([]);
+    await scene.read(100);
+    expect(await scene.read(100)).toEqual([]);
+    expect(scene.mayReadAhead).toBe(true);
   });
 });

@@ -309,6 +309,42 @@ describe('RESP connection', () => {
     expect(await reply.promise).toBe('PONG');
   });
 
+  it('says how many entries the page of a stream has when the first of them arrives', () => {
+    const { socket, connection } = connect();
+    const channel = new RespChannel(connection);
+    const counts: number[] = [];
+    void channel.pages(['XREADGROUP'], streamKey, {}, (count) => {
+      counts.push(count);
+      void channel.pages(['XREADGROUP'], streamKey).catch(() => undefined);
+    });
+    const entries = [1, 2, 3].map((time): RespValue => [
+      Buffer.from(`${time}-0`),
+      [Buffer.from('msg'), Buffer.from('x')],
+    ]);
+    const bytes = resp([[Buffer.from('key'), entries]]);
+    const head = bytes.indexOf('1-0');
+    socket.emit('data', bytes.subarray(0, head));
+    expect(counts).toEqual([3]);
+    // The next one was sent, and waits for its own reply.
+    expect(connection.waiting).toBe(2);
+    socket.emit('data', bytes.subarray(head));
+    expect(counts).toEqual([3]);
+    expect(connection.waiting).toBe(1);
+  });
+
+  it('does not say so for the page of several streams', async () => {
+    const { socket, connection } = connect();
+    const onCount = jest.fn();
+    const found = new RespChannel(connection).pages(['XREADGROUP'], streamKey, {}, onCount);
+    const page = (key: string): RespValue => [
+      Buffer.from(key),
+      [[Buffer.from('1-0'), [Buffer.from('msg'), Buffer.from('x')]]],
+    ];
+    socket.emit('data', resp([page('a'), page('b')]));
+    expect(await found).toHaveLength(2);
+    expect(onCount).not.toHaveBeenCalled();
+  });
+
   it('does not join the chunks of a large payload again and again', async () => {
     const { socket, connection } = connect();
     const reply = new PageReply(streamKey, noSchema());

@@ -57,11 +57,11 @@ export class CommandSender {
     return this.#send(key, ({ channel }, settings) => channel.command(command, 'buffer', settings));
   }
 
-  /** XREAD or XREADGROUP, of which `key` is one stream. */
-  async pages(key: string, command: Command): Promise<StreamPage[]> {
+  /** XREAD or XREADGROUP, of which `key` is one stream. @param onCount see {@link CommandChannel.pages} */
+  async pages(key: string, command: Command, onCount?: (entries: number) => void): Promise<StreamPage[]> {
     return this.#send(key, ({ channel, beforeRead }, settings) => {
       beforeRead?.();
-      return channel.pages(command, (name) => this.streamKey(name), settings);
+      return channel.pages(command, (name) => this.streamKey(name), settings, onCount);
     });
   }
 

@@ -32,7 +32,8 @@ export class RedisReadCommands implements ReadCommands {
     this.#sender = sender;
   }
 
-  async readGroup({ group, consumer, count, block, noAck, streamKeys }: GroupReadRequest): Promise<StreamPage[]> {
+  async readGroup(request: GroupReadRequest): Promise<StreamPage[]> {
+    const { group, consumer, count, block, noAck, streamKeys, onCount } = request;
     const keys = streamKeys.map((key) => this.#sender.key(key));
     const command: Command = [
       'XREADGROUP',
@@ -47,7 +48,7 @@ export class RedisReadCommands implements ReadCommands {
       ...keys,
       ...keys.map(() => '>'),
     ];
-    return this.#sender.pages(keys[0] as string, command);
+    return this.#sender.pages(keys[0] as string, command, onCount);
   }
 
   async readOwned({ shards, count }: OwnedReadRequest): Promise<StreamPage[]> {

@@ -144,6 +144,8 @@ export interface GroupReadRequest {
   /** Longest wait in milliseconds; undefined answers at once. */
   readonly block?: number | undefined;
   readonly noAck?: boolean;
+  /** Called with the number of entries when the first of them arrive, at best; only for one stream. */
+  readonly onCount?: ((entries: number) => void) | undefined;
 }
 
 /** A read of shards that are owned: their leases, in their order. */
@@ -207,7 +209,6 @@ export interface StreamInfo {
 
 /** An entry of a pending entries list. */
 export interface PendingEntry {
-  /** Id of the entry. */
   readonly id: string;
   /** Name of the consumer to which it was delivered. */
   readonly consumer: string;

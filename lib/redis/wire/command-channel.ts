@@ -34,8 +34,18 @@ export interface CommandChannel {
   commands(commands: readonly Command[], encoding: ReplyEncoding, settings?: SendSettings): Promise<unknown[]>;
   /** A batch of XADDs in one write. Each outcome is an id or an Error; never rejects. */
   append(batch: AppendBatch, settings?: SendSettings): Promise<AppendOutcomes>;
-  /** XREAD or XREADGROUP. @param streamKey the stream key of a key that Redis names */
-  pages(command: Command, streamKey: (key: string) => string, settings?: SendSettings): Promise<StreamPage[]>;
+  /**
+   * XREAD or XREADGROUP.
+   * @param streamKey the stream key of a key that Redis names
+   * @param onCount called with the number of entries of the only stream when the first of them arrive, if that is known then; it may send
+   * the next command, and must not throw
+   */
+  pages(
+    command: Command,
+    streamKey: (key: string) => string,
+    settings?: SendSettings,
+    onCount?: (entries: number) => void,
+  ): Promise<StreamPage[]>;
   /** False as soon as the connection has ended: nothing may be sent any more. */
   readonly isOpen: boolean;
   /** Number of commands, or batches of commands, that wait for replies. */

@@ -29,6 +29,7 @@ export class PageReply implements ReplyHandler {
   readonly #pages: StreamPage[] = [];
   readonly #streamKey: (key: string) => string;
   readonly #last: LastSchema;
+  readonly #onCount: ((entries: number) => void) | undefined;
   #resolve!: (pages: StreamPage[]) => void;
   #reject!: (error: Error) => void;
   #error: ReplyError | undefined;
@@ -46,10 +47,14 @@ export class PageReply implements ReplyHandler {
   #fieldCount = 0;
   #fieldsLeft = 0;
 
-  /** @param streamKey the stream key of a key that Redis names */
-  constructor(streamKey: (key: string) => string, last: LastSchema) {
+  /**
+   * @param streamKey the stream key of a key that Redis names
+   * @param onCount see {@link CommandChannel.pages}
+   */
+  constructor(streamKey: (key: string) => string, last: LastSchema, onCount?: (entries: number) => void) {
     this.#streamKey = streamKey;
     this.#last = last;
+    this.#onCount = onCount;
     this.promise = new Promise((resolve, reject) => {
       this.#resolve = resolve;
       this.#reject = reject;
@@ -116,6 +121,7 @@ export class PageReply implements ReplyHandler {
     this.#entries = [];
     const name = reader.bytes.toString('utf8', key, key + keyLength);
     this.#pages.push({ streamKey: this.#streamKey(name), entries: this.#entries });
+    if (this.#pages.length === 1 && this.#streamsLeft === 0) this.#onCount?.(this.#entriesLeft);
     return true;
   }
 

@@ -73,8 +73,9 @@ export class RespChannel implements CommandChannel {
     command: Command,
     streamKey: (key: string) => string,
     { isAsking = false }: SendSettings = {},
+    onCount?: (entries: number) => void,
   ): Promise<StreamPage[]> {
-    const reply = new PageReply(streamKey, this.#lastSchema);
+    const reply = new PageReply(streamKey, this.#lastSchema, onCount);
     this.#send([command], reply, isAsking);
     // One that announces changes carries the reads of many streams, which go out together.
     if (!this.#connection.takesPushes) this.#connection.flush();

@@ -76,7 +76,8 @@ export class GroupReader implements StreamReader {
 
   async read(partitions: readonly Partition[], budget: ReadBudget): Promise<ReadPage[]> {
     // No `await` unless it is needed: the read must be sent before the loop hands on the page that it has.
-    const recovered = this.#mustRecover(partitions) ? await this.recoverOwn(partitions, budget) : [];
+    const mustRecover = !budget.isAhead && this.#mustRecover(partitions);
+    const recovered = mustRecover ? await this.recoverOwn(partitions, budget) : [];
     if (recovered.length > 0) return recovered;
 
     const turn = this.#rotation.plan(partitions, budget);
@@ -89,6 +90,7 @@ export class GroupReader implements StreamReader {
       count: turn.count,
       block: turn.block,
       streamKeys: turn.partitions.map((partition) => partition.key),
+      onCount: budget.onCount,
     });
     const byKey = new Map(pages.map((page) => [page.streamKey, page.entries]));
     this.#rotation.note(turn, byKey);
@@ -98,6 +100,11 @@ export class GroupReader implements StreamReader {
       if (entries && partition.generation === generation) partition.position = entries.at(-1)?.id ?? partition.position;
       return entries ? [{ partition, generation, entries }] : [];
     });
+  }
+
+  /** A recovery must wait for the page: its entries are pending, and not owned by this process yet. */
+  mayReadAhead(partitions: readonly Partition[]): boolean {
+    return partitions.length === 1 && !this.#mustRecover(partitions);
   }
 
   async heal(partitions: readonly Partition[], error: unknown): Promise<void> {

@@ -48,8 +48,10 @@ class Round {
   isReading = false;
   /** The read after the one whose pages arrive now. */
   ahead: Promise<number> | undefined;
-  /** Gives back the places of the work that is under way, once: it may never come back. */
-  giveBack: ((found: number) => void) | undefined;
+  /** Settles when the pages of the last read that was sent have been passed on. */
+  passedOn: Promise<unknown> = Promise.resolve();
+  /** Each gives back the places of work that is under way, once: it may never come back. */
+  readonly reservations = new Set<(found: number) => void>();
 
   constructor(failures = 0) {
     this.failures = failures;
@@ -57,7 +59,7 @@ class Round {
 
   abandon(): void {
     this.isAbandoned = true;
-    this.giveBack?.(0);
+    for (const giveBack of this.reservations) giveBack(0);
     this.work?.resolve();
     this.over.resolve({ failed: true });
   }
@@ -65,8 +67,8 @@ class Round {
 
 /**
  * Owns the one blocking read of its partitions. While the buffer has room it repeats a round: run the periodic tasks that are
- * due, then send one read. A read that returns a full page is followed by the next one at once, if another batch fits into the
- * buffer. Their entries go to `onPages` of the {@link ConsumerSession}.
+ * due, then send one read. When a full page arrives, the next read is sent at once if another batch fits into the buffer: for a group
+ * with the first bytes, because the server is done with the page by then; otherwise when the page is complete. Their entries go to `onPages` of the {@link ConsumerSession}.
  *
  * The states of a round:
  *
@@ -92,8 +94,8 @@ class Round {
  *
  * Two events end the loop: {@link stop}, and a connection that was closed, because no client opens a closed one again.
  *
- * It never ends because of a failure, never has a second read in flight on its connection, and never reads more than the
- * buffer has places for.
+ * It never ends because of a failure, never has more than the page that arrives and one read in flight, and never reads more
+ * than the buffer has places for.
  */
 export class ReadLoop {
   readonly #options: ReadLoopOptions;
@@ -335,11 +337,15 @@ export class ReadLoop {
       }
       return found;
     } finally {
+      // What ended a page half-way has ended the connection, and with it the read behind.
+      await round.ahead?.catch(() => undefined);
+      round.ahead = undefined;
       round.isReading = false;
     }
   }
 
-  async #readPage(round: Round, partitions: readonly Partition[], isClean: boolean): Promise<number> {
+  /** @param isAhead the page before still arrives */
+  async #readPage(round: Round, partitions: readonly Partition[], isClean: boolean, isAhead = false): Promise<number> {
     const { reader, buffer, watch } = this.#options;
     const { credit, batchSize } = buffer;
     const changes = this.#changes;
@@ -350,21 +356,45 @@ export class ReadLoop {
     watch?.begin(this.#hasAsked);
     // The next read counts on the places that are not reserved here.
     const places = Math.min(credit, batchSize * partitions.length);
-    const read = (): Promise<ReadPage[]> => reader.read(partitions, { credit: places, batchSize, block });
-    return this.#fill(round, places, use, read, (found) => {
+    const isFull = (found: number): boolean => found >= Math.min(credit, batchSize);
+    const onCount = (count: number): void => {
+      if (!isClean || watch || !isFull(count) || !reader.mayReadAhead?.(partitions)) return;
+      this.#readAhead(round, partitions, changes, true);
+    };
+    const before = round.passedOn;
+    const read = async (): Promise<ReadPage[]> => {
+      const pages = await reader.read(partitions, { credit: places, batchSize, block, isAhead, onCount });
+      if (isAhead) await before.catch(() => undefined);
+      return pages;
+    };
+    const reading = this.#fill(round, places, use, read, (found) => {
       if (round.isAbandoned) return;
-      this.#wasFull = found >= Math.min(credit, batchSize);
+      this.#wasFull = isFull(found);
       this.#watchdog.readSucceeded();
       if (!isClean) return;
       round.failures = 0;
       this.#reported.clear();
       this.#refusal = undefined;
-      if (!this.#wasFull || !buffer.mayReadAhead || changes !== this.#changes || this.#hasOtherWork(round)) return;
-      // One that was halted, without a restart.
-      if (!partitions.every(({ isReadable }) => isReadable)) return;
-      this.#enter(round, 'reading');
-      round.ahead = this.#readPage(round, partitions, isClean);
+      if (this.#wasFull) this.#readAhead(round, partitions, changes, false);
     });
+    round.passedOn = reading;
+    return reading;
+  }
+
+  /**
+   * Sends the read after a full page, unless something else comes first.
+   * @param changes number of changes when that page was asked for
+   * @param isArriving not all of that page is there
+   */
+  #readAhead(round: Round, partitions: readonly Partition[], changes: number, isArriving: boolean): void {
+    if (round.ahead || !this.#options.buffer.mayReadAhead) return;
+    if (changes !== this.#changes || this.#hasOtherWork(round)) return;
+    // One that was halted, without a restart.
+    if (!partitions.every(({ isReadable }) => isReadable)) return;
+    this.#enter(round, 'reading');
+    round.ahead = this.#readPage(round, partitions, true, isArriving);
+    // It may fail while the page still arrives, and is awaited only then.
+    round.ahead.catch(() => undefined);
   }
 
   /** Whether something other than the next read comes first. */
@@ -391,12 +421,10 @@ export class ReadLoop {
     const { buffer, listener } = this.#options;
     let found = 0;
     const release = buffer.reserve(places, use);
-    let isOver = false;
     const giveBack = (count: number): void => {
-      if (!isOver) release(count);
-      isOver = true;
+      if (round.reservations.delete(giveBack)) release(count);
     };
-    round.giveBack = giveBack;
+    round.reservations.add(giveBack);
     try {
       const pages = await read();
       for (const { entries } of pages) found += entries.length;

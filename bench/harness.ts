@@ -15,11 +15,12 @@ import type { Outcome } from './turns.js';
  */
 export async function measureRow(
   name: RowName,
-  setting: Setting,
+  usual: Setting,
   rounds: number | undefined,
   targetsOf: (row: Row) => readonly Target[],
 ): Promise<RowResult> {
   const row = await loadRow(name);
+  const setting = { ...usual, scale: usual.scale * (row.scale ?? 1) };
   const { title, note, metrics, baseline } = row;
   const described = { name, title, note, metrics, baseline, rounds: roundsOf(row, rounds) };
   try {

@@ -83,6 +83,8 @@ export interface Row {
   readonly goals?: readonly Target[];
   /** The program in another language without which there is nothing to measure. */
   readonly needs?: PeerName;
+  /** Multiplies the number of messages, where a round would be too short for its fixed costs not to count. Default 1. */
+  readonly scale?: number;
   /** Default 7. */
   readonly rounds?: number;
   /** Warm-up rounds, which do not count. Default 2. */

@@ -309,6 +309,20 @@ describe('RESP connection', () => {
     expect(await reply.promise).toBe('PONG');
   });
 
+  it('reads ids of any length', async () => {
+    const { socket, connection } = connect();
+    const reply = new PageReply(streamKey, noSchema());
+    connection.send(PING, reply);
+    const ids = [
+      '0-1',
+      '999999999999-1',
+      ...['7', '42', '999', '1000', '18446744073709551615'].map((n) => `1764406000123-${n}`),
+    ];
+    const entries = ids.map((text): RespValue => [Buffer.from(text), [Buffer.from('msg'), Buffer.from('x')]]);
+    socket.emit('data', resp([[Buffer.from('key'), entries]]));
+    expect((await reply.promise)[0]?.entries.map(({ id: found }) => found)).toEqual(ids);
+  });
+
   it('says how many entries the page of a stream has when the first of them arrives', () => {
     const { socket, connection } = connect();
     const channel = new RespChannel(connection);

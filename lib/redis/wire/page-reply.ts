@@ -165,7 +165,7 @@ export class PageReply implements ReplyHandler {
     const isNull = count < 0 || (reader.isResp3 && type === RESP.null);
     if (type !== RESP.array && !isNull) throw new ProtocolError(`Redis sent fields of type ${type}`);
     this.#parts = parts;
-    this.#id = reader.bytes.toString('latin1', idAt, idAt + idLength);
+    this.#id = idOf(reader.bytes, idAt, idLength);
     this.#fields = isNull ? null : PLACES.slice(0, count);
     this.#fieldCount = 0;
     this.#fieldsLeft = Math.max(0, count);
@@ -203,6 +203,26 @@ export class PageReply implements ReplyHandler {
       this.#last.schema = new FieldSchema(copies);
     }
     return this.#last.schema;
+  }
+}
+
+/** A call with a fixed number of codes is compiled into one step. */
+const textOf = String.fromCharCode as (...codes: Array<number | undefined>) => string;
+
+/**
+ * The text of an id. Ids have 13 digits of milliseconds for some centuries, and 15 to 17 characters where a millisecond has less than
+ * a thousand entries: those take less than half of the time that `toString` takes.
+ */
+// prettier-ignore
+function idOf(b: Buffer, at: number, length: number): string {
+  switch (length) {
+    case 15: return textOf(b[at], b[at + 1], b[at + 2], b[at + 3], b[at + 4], b[at + 5], b[at + 6], b[at + 7], b[at + 8],
+      b[at + 9], b[at + 10], b[at + 11], b[at + 12], b[at + 13], b[at + 14]);
+    case 16: return textOf(b[at], b[at + 1], b[at + 2], b[at + 3], b[at + 4], b[at + 5], b[at + 6], b[at + 7], b[at + 8],
+      b[at + 9], b[at + 10], b[at + 11], b[at + 12], b[at + 13], b[at + 14], b[at + 15]);
+    case 17: return textOf(b[at], b[at + 1], b[at + 2], b[at + 3], b[at + 4], b[at + 5], b[at + 6], b[at + 7], b[at + 8],
+      b[at + 9], b[at + 10], b[at + 11], b[at + 12], b[at + 13], b[at + 14], b[at + 15], b[at + 16]);
+    default: return b.toString('latin1', at, at + length);
   }
 }
 

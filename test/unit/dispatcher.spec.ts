@@ -64,6 +64,7 @@ it('a batch is within its size and its rate when the span of the rate ends while
       sizes.push(deliveries.length);
       for (const delivery of deliveries) delivery.settle({ kind: 'ack' });
     },
+    onFailed: nothing,
     storeDeadLetter: async () => undefined,
     onError: nothing,
   });

@@ -110,6 +110,7 @@ it('a dispatcher forgets a partition whose shard is lost while the delivery of a
     session: session as unknown as ConsumerSession,
     concurrency: 2,
     deliver: () => Promise.resolve(),
+    onFailed: nothing,
     storeDeadLetter: () => Promise.resolve(),
     onError: nothing,
   });

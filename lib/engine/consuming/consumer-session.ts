@@ -276,7 +276,7 @@ export class ConsumerSession implements LiveSession, ReadLoopListener, RetryList
   /** The message after one whose shard was halted, or may have another owner by now. */
   #passOver(message: StreamMessage): StreamMessage | undefined {
     const partition = partitionOf(message);
-    if (partition.isFenced) partition.lease?.end();
+    partition.endIfFenced();
     partition.owned.delete(message.id);
     if (this.#capacity.holdsUntilReleased) this.buffer.release();
     return this.buffer.take();

@@ -94,6 +94,13 @@ export class Partition implements StoredShard {
     return this.lease !== undefined && !this.lease.isValid;
   }
 
+  /** Ends the lease if another consumer may own the shard by now. Returns whether that is so. */
+  endIfFenced(): boolean {
+    const { isFenced } = this;
+    if (isFenced) this.lease?.end();
+    return isFenced;
+  }
+
   get isReadable(): boolean {
     return this.failure === undefined;
   }

@@ -9,7 +9,6 @@ import type { TimestampFormat } from '../../redis/commands/entry-id.js';
 import { check, optionNames } from '../../shared/option-checks.js';
 import { delayedId, parseDelayedId } from './delayed-id.js';
 import { Receipt } from './receipt.js';
-import { SendPromise } from './send-promise.js';
 
 /** A message's content: stored as it is, never wrapped. */
 export type Payload = string | Uint8Array;
@@ -241,22 +240,24 @@ export interface MessageSender {
 /** Characters of `1700000000123-999999`: a longer id has nanoseconds, or over a million entries in its millisecond. */
 const LONG_ID = 20;
 
-/** A message with the promise of its receipt. */
+/** Takes the outcome of one message. */
+export interface OutcomeTaker {
+  accepted(receipt: Receipt): void;
+  /** @param onUnobserved called with the error if nobody takes notice of it */
+  failed(error: RedisStreamsError, onUnobserved: (error: RedisStreamsError) => void): void;
+}
+
+/** A message whose receipt somebody takes. */
 export class MessageWithReceipt extends OutgoingMessage {
-  readonly result: SendPromise;
-  readonly resolve: (receipt: Receipt) => void;
-  readonly reject: (error: unknown) => void;
+  readonly taker: OutcomeTaker;
   /** The stream, where `streamKey` is the key of its shard. */
   readonly stream: string;
   shardId: number;
   readonly sender: MessageSender;
 
-  constructor(content: MessageContent, stream: string, shardId: number, sender: MessageSender) {
+  constructor(content: MessageContent, stream: string, shardId: number, sender: MessageSender, taker: OutcomeTaker) {
     super(content);
-    const { result, resolve, reject } = SendPromise.create();
-    this.result = result;
-    this.resolve = resolve;
-    this.reject = reject;
+    this.taker = taker;
     this.stream = stream;
     this.shardId = shardId;
     this.sender = sender;
@@ -276,7 +277,7 @@ export class MessageWithReceipt extends OutgoingMessage {
     const isForeign =
       id.length > LONG_ID && !receipt.deliverAt && timestampFormatOf(id) !== this.sender.timestampFormat;
     if (isForeign) this.sender.onNanoseconds(this.streamKey);
-    this.resolve(receipt);
+    this.taker.accepted(receipt);
   }
 
   receiptOf(id: string): Receipt {
@@ -286,7 +287,7 @@ export class MessageWithReceipt extends OutgoingMessage {
   }
 
   failed(error: RedisStreamsError): void {
-    SendPromise.fail(this, error, this.sender.onUnobserved);
+    this.taker.failed(error, this.sender.onUnobserved);
   }
 }
 

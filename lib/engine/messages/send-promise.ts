@@ -12,13 +12,6 @@ const capture = (resolve: Resolve, reject: Reject): void => {
   lastReject = reject;
 };
 
-/** A promise together with what settles it. */
-export interface PendingResult<T> {
-  readonly result: SendPromise<T>;
-  readonly resolve: (value: T) => void;
-  readonly reject: (error: unknown) => void;
-}
-
 /**
  * The promise of a receipt, or of several, which knows whether it has a handler. A failure without one is reported
  * instead of becoming an unhandled rejection, which would end the process.
@@ -28,6 +21,8 @@ export interface PendingResult<T> {
  */
 export class SendPromise<T = Receipt> extends Promise<T> {
   #isObserved = false;
+  #resolve: ((value: T) => void) | undefined;
+  #reject: ((error: unknown) => void) | undefined;
 
   static {
     Object.defineProperty(this.prototype as object, 'constructor', {
@@ -38,33 +33,40 @@ export class SendPromise<T = Receipt> extends Promise<T> {
     });
   }
 
-  static create<T = Receipt>(): PendingResult<T> {
-    const result = new SendPromise<T>(capture as never);
-    return { result, resolve: lastResolve as (value: T) => void, reject: lastReject };
+  static create<T = Receipt>(): SendPromise<T> {
+    const promise = new SendPromise<T>(capture as never);
+    promise.#resolve = lastResolve as (value: T) => void;
+    promise.#reject = lastReject;
+    return promise;
   }
 
-  /** Rejects, and reports the error when the promise has no handler by the end of this turn. */
-  static fail<T>(
-    { result, reject }: Omit<PendingResult<T>, 'resolve'>,
-    error: RedisStreamsError,
-    onUnobserved: (error: RedisStreamsError) => void,
-  ): void {
-    const wasObserved = result.#isObserved;
-    void Promise.prototype.then.call(result, undefined, () => undefined);
-    result.#isObserved = wasObserved;
-    reject(error);
+  /** @internal */
+  accepted(value: T): void {
+    this.#resolve?.(value);
+  }
+
+  /**
+   * Rejects, and reports the error when the promise has no handler by the end of this turn.
+   * @internal
+   */
+  failed(error: RedisStreamsError, onUnobserved: (error: RedisStreamsError) => void): void {
+    const wasObserved = this.#isObserved;
+    void Promise.prototype.then.call(this, undefined, () => undefined);
+    this.#isObserved = wasObserved;
+    this.#reject?.(error);
     // An await in the same turn still comes in time.
     setImmediate(() => {
-      if (!result.#isObserved) onUnobserved(error);
+      if (!this.#isObserved) onUnobserved(error);
     });
   }
 
   /** Follows a promise that would otherwise reject unseen. */
   static follow<T>(promise: Promise<T>, onUnobserved: (error: RedisStreamsError) => void): SendPromise<T> {
-    const pending = SendPromise.create<T>();
-    promise.then(pending.resolve, (error: unknown) =>
-      SendPromise.fail(pending, error as RedisStreamsError, onUnobserved),
+    const following = SendPromise.create<T>();
+    promise.then(
+      (value) => following.accepted(value),
+      (error: unknown) => following.failed(error as RedisStreamsError, onUnobserved),
     );
-    return pending.result;
+    return following;
   }
 }

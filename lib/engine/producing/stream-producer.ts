@@ -29,7 +29,14 @@ import {
   MessageWithoutReceipt,
   MessageWithReceipt,
 } from '../messages/outgoing-message.js';
-import type { MessagePlace, MessageSender, OnSettled, Payload, SendOptions } from '../messages/outgoing-message.js';
+import type {
+  MessagePlace,
+  MessageSender,
+  OnSettled,
+  OutcomeTaker,
+  Payload,
+  SendOptions,
+} from '../messages/outgoing-message.js';
 import { Receipt } from '../messages/receipt.js';
 import { SendPromise } from '../messages/send-promise.js';
 import { shardKey } from '../messages/stream-message.js';
@@ -184,29 +191,24 @@ export class StreamProducer
    * A failure of a promise without a handler is emitted as `error`.
    */
   sendTo(streamKey: string, payload: Payload, options?: SendOptions): Promise<Receipt> {
-    try {
-      return (this.#push(streamKey, payload, options) as MessageWithReceipt).result;
-    } catch (error) {
-      return SendPromise.follow(Promise.reject(error as Error), this.#report);
-    }
+    const promise = SendPromise.create();
+    this.post(streamKey, payload, options, promise);
+    return promise;
   }
 
-  /**
-   * Sends, and calls a function with the outcome: undefined when Redis has the message, otherwise the reason why not. It
-   * saves a promise for each message. Never throws.
-   * @internal
-   */
+  /** As {@link sendTo}, with another taker of the outcome than a promise. Never throws. @internal */
   post(
     streamKey: string,
     payload: Payload,
     options: SendOptions | undefined,
-    onSettled: OnSettled,
+    taker: OutcomeTaker | OnSettled,
     kind?: SentMessageKind,
   ): void {
     try {
-      this.#push(streamKey, payload, options, onSettled, kind);
+      this.#push(streamKey, payload, options, taker, kind);
     } catch (error) {
-      onSettled(error as RedisStreamsError);
+      if (typeof taker === 'function') taker(error as RedisStreamsError);
+      else taker.failed(error as RedisStreamsError, this.#report);
     }
   }
 
@@ -325,12 +327,11 @@ export class StreamProducer
     }
   }
 
-  /** @param onSettled without it, there will be a receipt */
   #push(
     streamKey: string,
     payload: Payload,
     options: SendOptions | undefined,
-    onSettled?: OnSettled,
+    taker: OutcomeTaker | OnSettled,
     kind: SentMessageKind = 'message',
   ): MessageWithReceipt | MessageWithoutReceipt {
     if (this.#ending) throw new ProducerEndedError();
@@ -340,7 +341,7 @@ export class StreamProducer
     const bytes = bytesOf(payload);
     const shardId = this.#shardOf(streamKey, payload, options);
     const { telemetry } = this.#environment;
-    if (!telemetry?.followsSends) return this.#queue(streamKey, shardId, payload, bytes, options, onSettled);
+    if (!telemetry?.followsSends) return this.#queue(streamKey, shardId, payload, bytes, options, taker);
     const headers = { ...options?.headers };
     const operation = telemetry.startSend({
       kind,
@@ -354,7 +355,7 @@ export class StreamProducer
     try {
       // A message without headers takes a shorter way.
       const all = Object.keys(headers).length > 0 ? { ...options, headers } : options;
-      const message = this.#queue(streamKey, shardId, payload, bytes, all, onSettled);
+      const message = this.#queue(streamKey, shardId, payload, bytes, all, taker);
       message.operation = operation;
       return message;
     } catch (error) {
@@ -369,7 +370,7 @@ export class StreamProducer
     payload: Payload,
     bytes: number,
     options: SendOptions | undefined,
-    onSettled: OnSettled | undefined,
+    taker: OutcomeTaker | OnSettled,
   ): MessageWithReceipt | MessageWithoutReceipt {
     const more = options?.headers && headerFields(options.headers);
     const headerBytes = more ? lengthOf(more) : 0;
@@ -381,9 +382,10 @@ export class StreamProducer
     const conditions = options && this.#conditionsOf(key, options);
     const size = heldBytes(payload, bytes) + headerBytes;
     const content = { key, id, name: this.#environment.messageField, payload, more, size, conditions };
-    const send = onSettled
-      ? new MessageWithoutReceipt(content, onSettled, this.#placeFor(streamKey, shardId))
-      : new MessageWithReceipt(content, streamKey, shardId, this.#sender);
+    const send =
+      typeof taker === 'function'
+        ? new MessageWithoutReceipt(content, taker, this.#placeFor(streamKey, shardId))
+        : new MessageWithReceipt(content, streamKey, shardId, this.#sender, taker);
     if (this.#router) {
       send.sharded = this.#router.of(streamKey);
       send.shardedBy = options?.key;

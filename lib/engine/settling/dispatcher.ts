@@ -1,6 +1,6 @@
 import { monotonicNow } from '../../shared/clock.js';
 import { outsideContext } from '../../shared/async-context.js';
-import { promiseOf } from '../../shared/callbacks.js';
+import { callSafely, promiseOf } from '../../shared/callbacks.js';
 import { takeFrom } from '../../shared/take-from.js';
 import { withResolvers } from '../../shared/deferred.js';
 import type { Deferred } from '../../shared/deferred.js';
@@ -39,6 +39,8 @@ export interface DispatcherOptions {
   readonly keyOf?: ((message: StreamMessage) => string | undefined) | undefined;
   /** Resolves when the handlers are done. Each delivery is settled by then, or later by its handler. */
   readonly deliver: (deliveries: readonly Delivery[]) => Promise<void> | undefined;
+  /** Called when `deliver` has failed; settles the deliveries that are not settled. */
+  readonly onFailed: (deliveries: readonly Delivery[], error: unknown) => void;
   /** Stores a message as a dead letter; the dispatcher acknowledges it afterwards. */
   readonly storeDeadLetter: (message: StreamMessage, settlement: Settlement & { kind: 'dead-letter' }) => Promise<void>;
   readonly onError: (error: RedisStreamsError) => void;
@@ -307,6 +309,7 @@ export class Dispatcher implements MessageTaker {
   /** Without an async function for each step: a message that costs less garbage is handled faster. */
   #handle(call: Call): void {
     this.#calls.add(call);
+    const { onFailed, onError } = this.#options;
     const handling = this.#deliver(call);
     const end = (): void => {
       this.#calls.delete(call);
@@ -314,10 +317,14 @@ export class Dispatcher implements MessageTaker {
     };
     if (!handling) return end();
     handling.then(end, (error: unknown) => {
-      // `deliver` reports and settles the failures of handlers, so this is a failure of its own.
-      const [{ streamKey }] = call.messages as [StreamMessage];
-      this.#options.onError(toPublicError(error, streamKey, 'handling messages of'));
-      for (const delivery of call.deliveries) delivery.settle({ kind: 'pending' });
+      callSafely(
+        () => onFailed(call.deliveries, error),
+        (failure) => {
+          const [{ streamKey }] = call.messages as [StreamMessage];
+          onError(toPublicError(failure, streamKey, 'handling messages of'));
+          for (const delivery of call.deliveries) delivery.settle({ kind: 'pending' });
+        },
+      );
       end();
     });
   }
@@ -342,7 +349,7 @@ export class Dispatcher implements MessageTaker {
     const deliveries: Delivery[] = [];
     for (const message of call.messages) {
       const delivery = new Delivery(message, this.#settle, limit);
-      if (this.#endIfLost(message)) {
+      if (partitionOf(message).endIfFenced()) {
         delivery.settle({ kind: 'pending' });
         continue;
       }
@@ -471,13 +478,6 @@ export class Dispatcher implements MessageTaker {
     if (!this.#queues) return;
     this.#queues.leave(message);
     this.#pump();
-  }
-
-  /** Ends the lease of a message that waited here, if its shard may have another owner by now. Returns whether that is so. */
-  #endIfLost(message: StreamMessage): boolean {
-    const { isFenced, lease } = partitionOf(message);
-    if (isFenced) lease?.end();
-    return isFenced;
   }
 
   /** Whether no handler may be started with a message that was taken. */

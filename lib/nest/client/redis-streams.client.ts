@@ -7,6 +7,7 @@ import { Observable } from 'rxjs';
 
 import { resolveHealthOptions } from '../../engine/health.js';
 import type { HealthOptions, StreamerHealth } from '../../engine/health.js';
+import type { OutcomeTaker } from '../../engine/messages/outgoing-message.js';
 import type { Receipt } from '../../engine/messages/receipt.js';
 import { SendPromise } from '../../engine/messages/send-promise.js';
 import type { StreamProducer } from '../../engine/producing/stream-producer.js';
@@ -26,6 +27,7 @@ import { producerOptions, resolveClientOptions } from '../redis-streams.options.
 import type { ClientRedisStreamsOptions } from '../redis-streams.options.js';
 import { RedisStreamsRecord } from '../redis-streams.record.js';
 import { streamOfPattern } from '../stream-pattern.js';
+import { SentEvent } from './sent-event.js';
 import { RequestSender } from '../requests/request-sender.js';
 
 /**
@@ -102,7 +104,16 @@ export class ClientRedisStreams extends ClientProxy<RedisStreamsEvents> {
    */
   override emit<TResult = Receipt, TInput = unknown>(pattern: unknown, data: TInput): Observable<TResult> {
     if (isNil(pattern) || isNil(data)) return super.emit(pattern, data);
-    return replaying(this.#dispatch(pattern, data) as Promise<unknown> as Promise<TResult>);
+    if (this.connect !== connectOfThisClass || this.dispatchEvent !== dispatchOfThisClass) {
+      return replaying(this.#dispatch(pattern, data) as Promise<unknown> as Promise<TResult>);
+    }
+    const event = new SentEvent();
+    try {
+      this.#append(this.#createPacket(pattern, data), event);
+    } catch (error) {
+      event.failed(error as RedisStreamsError, this.#reportRefused);
+    }
+    return event as Observable<unknown> as Observable<TResult>;
   }
 
   /**
@@ -147,27 +158,32 @@ export class ClientRedisStreams extends ClientProxy<RedisStreamsEvents> {
 
   /** Encodes the packet of one event and appends it to its stream. Never throws; the promise rejects as {@link emit} does. */
   protected dispatchEvent<T = Receipt>(packet: ReadPacket): Promise<T> {
-    return this.#append(packet) as Promise<unknown> as Promise<T>;
+    const promise = SendPromise.create();
+    this.#append(packet, promise);
+    return promise as Promise<unknown> as Promise<T>;
   }
 
-  #append(packet: ReadPacket): Promise<Receipt> {
-    if (this.#closing) return this.#failed(new ClosedError('The client', 'connect() opens it again'));
+  /** Never throws. */
+  #append(packet: ReadPacket, taker: OutcomeTaker): void {
     try {
+      if (this.#closing) throw new ClosedError('The client', 'connect() opens it again');
       const streamKey = this.#streamOf(packet);
       refuseTimeout(packet.data);
       const encoded = this.#codec.encode(packet);
-      if (encoded instanceof Promise) {
-        return SendPromise.follow(this.#appendWhenEncoded(streamKey, encoded), this.#report);
-      }
-      return this.#producer.sendTo(streamKey, encoded.payload, encoded.options);
+      if (encoded instanceof Promise) void this.#appendWhenEncoded(streamKey, encoded, taker);
+      else this.#producer.post(streamKey, encoded.payload, encoded.options, taker);
     } catch (error) {
-      return this.#failed(error);
+      taker.failed(error as RedisStreamsError, this.#reportRefused);
     }
   }
 
-  async #appendWhenEncoded(streamKey: string, encoding: Promise<EncodedPacket>): Promise<Receipt> {
-    const { payload, options } = await encoding;
-    return this.#producer.sendTo(streamKey, payload, options);
+  async #appendWhenEncoded(streamKey: string, encoding: Promise<EncodedPacket>, taker: OutcomeTaker): Promise<void> {
+    try {
+      const { payload, options } = await encoding;
+      this.#producer.post(streamKey, payload, options, taker);
+    } catch (error) {
+      taker.failed(error as RedisStreamsError, this.#report);
+    }
   }
 
   /**
@@ -355,6 +371,7 @@ export function refuseTimeout(data: unknown): void {
 
 /** To see whether a subclass, a spy or instrumentation has put another in its place. */
 const connectOfThisClass = ClientRedisStreams.prototype.connect;
+const dispatchOfThisClass = ClientRedisStreams.prototype['dispatchEvent'];
 
 /** @throws BatchSendError */
 async function receiptsOf(sends: readonly SendPromise[]): Promise<Receipt[]> {

@@ -21,7 +21,6 @@ import type { RedisStreamer } from '../../engine/streamer.js';
 import { ShutdownTimeoutError, StreamMissingError } from '../../errors.js';
 import type { RedisStreamsError } from '../../errors.js';
 import { within } from '../../shared/backoff.js';
-import { promiseOf } from '../../shared/callbacks.js';
 import { monotonicNow } from '../../shared/clock.js';
 import { KEY_HEADER } from '../packet-codec.js';
 import { RedisStreamsContext } from '../redis-streams.context.js';
@@ -130,6 +129,7 @@ export class HandlerConsumer {
       rateLimit: this.#rateLimitOf(group, onError),
       onError,
       deliver: (deliveries) => this.#deliver(deliveries),
+      onFailed: (deliveries, error) => this.#failAll(deliveries, error),
       storeDeadLetter: (message, settlement) => this.#storeDeadLetter(message, settlement),
     });
   }
@@ -215,15 +215,16 @@ export class HandlerConsumer {
     }
     const [first] = contexts;
     if (!first) return undefined;
-    const handling = promiseOf(() =>
-      scope.binding.batch ? this.#server.handleBatch(contexts) : this.#server.handleMessage(first),
-    );
-    return handling.catch((error: unknown) => {
-      // Handlers do not reject here, so it is an override of the server that has failed.
-      const unsettled = deliveries.filter(({ settlement }) => !settlement);
-      for (const delivery of unsettled.length > 0 ? unsettled : deliveries.slice(0, 1))
-        this.#fail(delivery, scope, error);
-    });
+    return scope.binding.batch ? this.#server.handleBatch(contexts) : this.#server.handleMessage(first);
+  }
+
+  /** Handlers do not reject, so it is an override of the server that has failed. */
+  #failAll(deliveries: readonly Delivery[], error: unknown): void {
+    const [{ message }] = deliveries as readonly [Delivery];
+    const scope = this.#scopes.of(message);
+    const unsettled = deliveries.filter(({ settlement }) => !settlement);
+    for (const delivery of unsettled.length > 0 ? unsettled : deliveries.slice(0, 1))
+      this.#fail(delivery, scope, error);
   }
 
   /** Undefined when an override has failed. */

@@ -4,6 +4,7 @@ import type { MessageHandler } from '@nestjs/microservices';
 // The package's root does not export it.
 import { RpcExceptionsHandler } from '@nestjs/microservices/exceptions/rpc-exceptions-handler.js';
 import { isObservable, lastValueFrom } from 'rxjs';
+import type { Observable } from 'rxjs';
 
 import { promiseOf } from '../../shared/callbacks.js';
 import { RedisStreamsContext } from '../redis-streams.context.js';
@@ -39,13 +40,16 @@ export class HandlerRunner {
    */
   run(handlers: readonly MessageHandler[], data: unknown, context: HandlerContext): Promise<void> {
     const [first] = handlers;
-    const handling = first && handlers.length === 1 ? toEnd(first, data, context) : allToEnd(handlers, data, context);
-    return handling.then(
-      () => this.#endedWithoutError(first, context),
-      (error: unknown) => {
-        const failure = failureOf(context, error);
-        throw isSettlementRequest(error) && !isSettlementRequest(failure) ? error : failure;
-      },
+    const ended = (): void => this.#endedWithoutError(first, context);
+    const failed = (error: unknown): never => {
+      const failure = failureOf(context, error);
+      throw isSettlementRequest(error) && !isSettlementRequest(failure) ? error : failure;
+    };
+    if (!first || handlers.length > 1) return allToEnd(handlers, data, context).then(ended, failed);
+    // One promise, not one for each step: a message that costs less garbage is handled faster.
+    return promiseOf(() => first(data, context)).then(
+      (result) => (isObservable(result) ? completionOf(result).then(ended, failed) : ended()),
+      failed,
     );
   }
 
@@ -70,13 +74,14 @@ async function allToEnd(handlers: readonly MessageHandler[], data: unknown, cont
   for (const outcome of outcomes) if (outcome.status === 'rejected') throw outcome.reason;
 }
 
-function toEnd(handler: MessageHandler, data: unknown, context: HandlerContext): Promise<unknown> {
-  return promiseOf(() => handler(data, context)).then(completed);
+async function toEnd(handler: MessageHandler, data: unknown, context: HandlerContext): Promise<void> {
+  const result: unknown = await handler(data, context);
+  if (isObservable(result)) await completionOf(result);
 }
 
 /** An Observable without a value is a success, too. */
-function completed(result: unknown): unknown {
-  return isObservable(result) ? lastValueFrom(result, { defaultValue: undefined }) : undefined;
+function completionOf(result: Observable<unknown>): Promise<unknown> {
+  return lastValueFrom(result, { defaultValue: undefined });
 }
 
 function contextsOf(context: HandlerContext): readonly RedisStreamsContext[] {

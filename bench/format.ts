@@ -12,6 +12,8 @@ const FORMATS: Readonly<Record<Metric, Format>> = {
   p50: (value) => `${value.toFixed(3)} ms`,
   p99: (value) => `${value.toFixed(3)} ms`,
   cpuShare: (value) => `${value.toFixed(2)} %`,
+  importTime: (value) => `${value.toFixed(0)} ms`,
+  memory: (value) => `${(value / 2 ** 20).toFixed(1)} MiB`,
 };
 
 export const METRIC_NAMES: Readonly<Record<Metric, string>> = {
@@ -23,6 +25,8 @@ export const METRIC_NAMES: Readonly<Record<Metric, string>> = {
   p50: 'p50',
   p99: 'p99',
   cpuShare: 'CPU of a core',
+  importTime: 'import',
+  memory: 'more memory',
 };
 
 export function formatOf(metric: Metric): Format {

@@ -32,3 +32,9 @@ export class Counter {
     if (this.#left === 0) this.#onAll();
   };
 }
+
+/**
+ * Warm-up rounds of a Nest application: its many small functions are compiled, and compiled again, until then. A service runs for
+ * days.
+ */
+export const NEST_WARM_UPS = 8;

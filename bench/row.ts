@@ -2,10 +2,11 @@ import type { PeerName } from './peers/build.js';
 
 /**
  * The metrics: messages (`rate`) or bytes of payload (`byteRate`) per second, microseconds of time (`cost`), of this process's
- * CPU (`cpu`) or of the server's CPU (`serverCpu`) per message, milliseconds of latency (`p50`, `p99`), and percent of one core
- * (`cpuShare`).
+ * CPU (`cpu`) or of the server's CPU (`serverCpu`) per message, milliseconds of latency (`p50`, `p99`), percent of one core
+ * (`cpuShare`), milliseconds of an import (`importTime`) and bytes of resident memory (`memory`).
  */
-export type Metric = 'rate' | 'byteRate' | 'cost' | 'cpu' | 'serverCpu' | 'p50' | 'p99' | 'cpuShare';
+export type Metric =
+  'rate' | 'byteRate' | 'cost' | 'cpu' | 'serverCpu' | 'p50' | 'p99' | 'cpuShare' | 'importTime' | 'memory';
 
 /** Metrics of which more is better; of the others less is better. */
 export const MORE_IS_BETTER: ReadonlySet<Metric> = new Set(['rate', 'byteRate']);
@@ -30,7 +31,13 @@ export interface ProcessCost {
   readonly memory: number;
 }
 
-/** The result of one round. A contender that stays idle has no `messages`. */
+/** Milliseconds of the import of the package, and bytes of resident memory above those of another process. */
+export interface Footprint {
+  readonly importTime: number;
+  readonly memory: number;
+}
+
+/** The result of one round. A contender that stays idle has no `messages`, but percent of a core or a footprint. */
 export interface Work {
   readonly messages?: number;
   /** Bytes of payload of all messages. */
@@ -39,6 +46,8 @@ export interface Work {
   readonly serverCpu?: number;
   /** Milliseconds, one for each message. */
   readonly latencies?: readonly number[];
+  /** What a process cost that did nothing. */
+  readonly footprint?: Footprint;
   /** The cost for a program that did the work in place of the contender's process. */
   readonly program?: ProcessCost;
 }

@@ -16,6 +16,7 @@ const ROWS = {
   'nest-request': () => import('./rows/nest-request.js'),
   'nest-latency': () => import('./rows/nest-latency.js'),
   'idle-cpu': () => import('./rows/idle-cpu.js'),
+  footprint: () => import('./rows/footprint.js'),
   backlog: () => import('./rows/backlog.js'),
   streams: () => import('./rows/streams.js'),
   'c-enqueue': async () => ({ row: (await import('./rows/beside-c.js')).enqueue }),
@@ -64,6 +65,7 @@ export const BESIDE_PEERS: readonly RowName[] = [
   'nest-burst',
   'nest-request',
   'nest-latency',
+  'footprint',
 ];
 
 export async function loadRow(name: RowName): Promise<Row> {

@@ -10,7 +10,9 @@ export interface Summary {
   readonly highest: number;
 }
 
-export function measuresOf({ messages, bytes, serverCpu, latencies }: Work, { elapsed, cpu }: ProcessCost): Measures {
+export function measuresOf(work: Work, { elapsed, cpu }: ProcessCost): Measures {
+  const { messages, bytes, serverCpu, latencies, footprint } = work;
+  if (footprint) return { ...footprint };
   if (messages === undefined) return { cpuShare: (cpu / elapsed) * 100 };
   return {
     rate: (messages / elapsed) * 1_000,

@@ -1,4 +1,5 @@
 import { nestRedis, redisStreams } from '../contenders/nest-app.js';
+import { NEST_WARM_UPS } from '../load.js';
 import type { Row } from '../row.js';
 import { emitting } from './nest-emit.js';
 
@@ -13,6 +14,7 @@ export const row: Row = {
   note: `30,000 events of 256 bytes of JSON, all emitted in one turn of the event loop, client and server in one process: until the
 last one has been handled.`,
   metrics: ['rate'],
+  warmUps: NEST_WARM_UPS,
   baseline: NEST_REDIS,
   entrants: [
     { ...emitting(NEST_REDIS, 'pub-sub', nestRedis, BURST), isPeer: true },

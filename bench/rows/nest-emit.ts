@@ -5,7 +5,7 @@ import { openBullMQ } from '../contenders/bullmq.js';
 import { GROUP, eventController, nestRedis, openNestApp, redisStreams } from '../contenders/nest-app.js';
 import type { ChosenTransport } from '../contenders/nest-app.js';
 import { keyOf, openClient } from '../contenders/setting.js';
-import { Counter, JSON_PAYLOAD, withInFlight } from '../load.js';
+import { Counter, JSON_PAYLOAD, NEST_WARM_UPS, withInFlight } from '../load.js';
 import type { Entrant, Row } from '../row.js';
 
 const MESSAGES = 40_000;
@@ -95,6 +95,7 @@ export const row: Row = {
 is pub/sub: nothing is stored, acknowledged or sent again. Here each event is stored, handled by a group and acknowledged.
 200 at a time means batchSize 200, prefetch 1,000, concurrency 200. BullMQ: 10,000 jobs, 200 at a time.`,
   metrics: ['rate'],
+  warmUps: NEST_WARM_UPS,
   baseline: NEST_REDIS,
   entrants: [
     { ...emitting(NEST_REDIS, 'pub-sub', nestRedis), isPeer: true },

@@ -209,6 +209,7 @@ export interface StreamInfo {
 
 /** An entry of a pending entries list. */
 export interface PendingEntry {
+  /** Id of the entry. */
   readonly id: string;
   /** Name of the consumer to which it was delivered. */
   readonly consumer: string;
@@ -237,12 +238,8 @@ export interface ClaimedPage {
 }
 
 /** Pending entries that changed their owner, with the delivery counts that they had, and still have. */
-export interface TakenPage {
+export interface TakenPage extends Pick<ClaimedPage, 'deleted' | 'next'> {
   readonly taken: PendingEntry[];
-  /** Pending ids whose entries no longer exist. */
-  readonly deleted: string[];
-  /** Where the next claim continues; undefined at the end of the list. */
-  readonly next?: string | undefined;
 }
 
 export interface ClaimRequest {

@@ -11,7 +11,7 @@ const appendInC = inC('XADD pipelines in C', 'append');
 const consumeInC = inC('XREADGROUP and XACK in C', 'consume');
 const tailInC = inC('XREAD in C', 'tail');
 
-/** C reads 200,000 messages in 0.15 s: too short a time to join a group, and for a program that is compiled while it runs. */
+/** C reads 200,000 messages in 0.15 s. In so short a round, joining the group and JIT compilation dominate. */
 const LONG = 5;
 
 const common = { metrics: ['rate', 'cpu'], needs: 'c' } as const;

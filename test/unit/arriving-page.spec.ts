@@ -107,7 +107,7 @@ describe('read loop: a page that arrives', () => {
 
   it.each<[string, (scene: Scene) => void, number?]>([
     ['it is not full', nothing, BATCH - 1],
-    ['its reader says so', (scene) => (scene.mayReadAhead = false)],
+    ['its reader forbids it', (scene) => (scene.mayReadAhead = false)],
     ['nothing is read of the partition any more', (scene) => (scene.partition.failure = new ConnectionError('halted'))],
     ['there is no place for two pages', (scene) => scene.buffer.resize(2 * BATCH - 1, BATCH)],
   ])('is not followed by a read before its end when %s', async (_, change, count = BATCH) => {
@@ -175,6 +175,20 @@ describe('read loop: a page that arrives', () => {
     scene.reads[1]?.reject(new ConnectionError('lost'));
     await until('it reads again', () => scene.reads.length === 3);
     expect(scene.buffer.credit).toBe(2 * BATCH);
+  });
+
+  it('has the whole time of a step, and so has the one behind it', async () => {
+    jest.useFakeTimers();
+    scene = new Scene();
+    await jest.advanceTimersByTimeAsync(1);
+    scene.begin(0);
+    await jest.advanceTimersByTimeAsync(5_000);
+    scene.end(0, '1-1', '1-2');
+    await jest.advanceTimersByTimeAsync(5_000);
+    scene.end(1, '2-1');
+    await jest.advanceTimersByTimeAsync(1);
+    expect(scene.loop.report().restarts).toBe(0);
+    expect(scene.taken()).toEqual(['1-1', '1-2', '2-1']);
   });
 
   it('gives back all places when its round is abandoned', async () => {

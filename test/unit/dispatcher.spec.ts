@@ -1,3 +1,5 @@
+import { AsyncLocalStorage } from 'node:async_hooks';
+
 import { expect, it } from '@jest/globals';
 
 import type { ConsumerSession } from '../../lib/engine/consuming/consumer-session.js';
@@ -6,6 +8,7 @@ import { StreamMessage } from '../../lib/engine/messages/stream-message.js';
 import { DEFAULTS } from '../../lib/engine/options/options.js';
 import { Dispatcher } from '../../lib/engine/settling/dispatcher.js';
 import type { RateLimit } from '../../lib/engine/settling/rate-limit.js';
+import { until } from '../support/until.js';
 
 const nothing = (): void => undefined;
 
@@ -74,4 +77,38 @@ it('a batch is within its size and its rate when the span of the rate ends while
   await dispatcher.close(0);
   expect(sizes).toEqual([3]);
   expect(taken).toEqual([3]);
+});
+
+it('a delivery that fails is settled outside of the context of another handler, and left pending where that fails too', async () => {
+  const store = new AsyncLocalStorage<string>();
+  const session = new FakeSession(2);
+  const left: string[] = [];
+  const errors: Error[] = [];
+  const failed: Array<[id: string, error: unknown, store: string | undefined]> = [];
+  const dispatcher = new Dispatcher({
+    session: {
+      ...session,
+      handOut: () => session.handOut(),
+      acknowledger: { leavePending: ({ id }: StreamMessage) => left.push(id) },
+    } as unknown as ConsumerSession,
+    concurrency: 2,
+    deliver: async ([delivery]) => {
+      throw new Error(`of ${delivery?.message.id}`);
+    },
+    onFailed: ([delivery], error) => {
+      failed.push([delivery?.message.id as string, (error as Error).message, store.getStore()]);
+      if (delivery?.message.id === '2-0') throw new Error('of onFailed');
+      delivery?.settle({ kind: 'pending' });
+    },
+    storeDeadLetter: async () => undefined,
+    onError: (error) => errors.push(error),
+  });
+  store.run('another handler', () => dispatcher.onArrival());
+  await until('both have ended', () => dispatcher.running === 0);
+  expect(failed).toEqual([
+    ['1-0', 'of 1-0', undefined],
+    ['2-0', 'of 2-0', undefined],
+  ]);
+  expect(left).toEqual(['1-0', '2-0']);
+  expect(errors.map(({ message }) => message)).toEqual([expect.stringContaining('of onFailed')]);
 });

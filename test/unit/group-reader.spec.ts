@@ -98,7 +98,7 @@ describe('group reader: entries that an earlier process has left', () => {
     expect(await scene.read(100)).toEqual(['b 1-0 2-0']);
   });
 
-  it('are not looked for while a page arrives, whose entries would be taken for such', async () => {
+  it('are not looked for while a page is arriving, because its entries would be recovered twice', async () => {
     const scene = new Scene();
     expect(scene.mayReadAhead).toBe(false);
     expect(await scene.read(100, true)).toEqual([]);

@@ -1,8 +1,8 @@
 import { AsyncLocalStorage } from 'node:async_hooks';
 import { setImmediate as turn } from 'node:timers/promises';
 
-import { afterEach, describe, expect, it } from '@jest/globals';
-import { config, firstValueFrom, lastValueFrom, map, timeout } from 'rxjs';
+import { afterEach, describe, expect, it, jest } from '@jest/globals';
+import { config, finalize, firstValueFrom, lastValueFrom, map, timeout } from 'rxjs';
 
 import { Receipt } from '../../lib/engine/messages/receipt.js';
 import { ConnectionError } from '../../lib/errors.js';
@@ -59,6 +59,38 @@ describe('sent event', () => {
     expect(seen).toEqual(['a', 'a', 'b']);
     await turn();
     expect(seen).toEqual(['a', 'a', 'b', 'late']);
+  });
+
+  it('keeps what a teardown throws from the other subscribers and from its sender', async () => {
+    // A real one would make the test fail.
+    const reject = jest.spyOn(Promise, 'reject').mockReturnValue(new Promise<never>(() => undefined));
+    const event = new SentEvent();
+    const failing = finalize(() => {
+      throw new Error('of the application');
+    });
+    const seen: string[] = [];
+    event.pipe(failing).subscribe();
+    event.subscribe(({ id }) => seen.push(id));
+    event.accepted(receipt);
+    event.pipe(failing).subscribe();
+    await turn();
+    expect(reject).toHaveBeenCalledTimes(2);
+    reject.mockRestore();
+    expect(seen).toEqual(['1-1']);
+  });
+
+  it('emits to a late subscriber without a timer, which a test may have replaced', async () => {
+    jest.useFakeTimers();
+    const event = new SentEvent();
+    event.accepted(receipt);
+    expect(await firstValueFrom(event)).toBe(receipt);
+    jest.useRealTimers();
+  });
+
+  it('may fail with anything that was thrown', async () => {
+    const event = new SentEvent();
+    event.failed(undefined as never, report);
+    await expect(firstValueFrom(event)).rejects.toBeUndefined();
   });
 
   it('does not emit while it is subscribed to', async () => {

@@ -243,11 +243,11 @@ const LONG_ID = 20;
 /** Takes the outcome of one message. */
 export interface OutcomeTaker {
   accepted(receipt: Receipt): void;
-  /** @param onUnobserved called with the error if nobody takes notice of it */
+  /** @param onUnobserved called with the error if no handler or subscriber observes it */
   failed(error: RedisStreamsError, onUnobserved: (error: RedisStreamsError) => void): void;
 }
 
-/** A message whose receipt somebody takes. */
+/** A message whose sender wants the receipt. */
 export class MessageWithReceipt extends OutgoingMessage {
   readonly taker: OutcomeTaker;
   /** The stream, where `streamKey` is the key of its shard. */

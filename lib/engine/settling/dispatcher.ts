@@ -318,7 +318,7 @@ export class Dispatcher implements MessageTaker {
     if (!handling) return end();
     handling.then(end, (error: unknown) => {
       callSafely(
-        () => onFailed(call.deliveries, error),
+        () => outsideContext(() => onFailed(call.deliveries, error)),
         (failure) => {
           const [{ streamKey }] = call.messages as [StreamMessage];
           onError(toPublicError(failure, streamKey, 'handling messages of'));

@@ -182,7 +182,7 @@ export class ClientRedisStreams extends ClientProxy<RedisStreamsEvents> {
       const { payload, options } = await encoding;
       this.#producer.post(streamKey, payload, options, taker);
     } catch (error) {
-      taker.failed(error as RedisStreamsError, this.#report);
+      taker.failed(error as RedisStreamsError, this.#reportRefused);
     }
   }
 

@@ -8,12 +8,15 @@ import type { Receipt } from '../../engine/messages/receipt.js';
 import type { RedisStreamsError } from '../../errors.js';
 
 /**
- * The outcome of one event: emits its receipt, or the reason why there is none, to every subscriber, however late. A promise in
- * its place, with what settles it and what follows it, would be half of the memory of an event that waits.
+ * The outcome of one event: emits its receipt, or the reason why there is none, to every subscriber, however late. With a promise,
+ * its resolving functions and its reaction, an event that waits would take twice the memory.
+ *
+ * What a subscriber throws becomes an unhandled rejection, as it would with a promise, and never reaches the write pipeline.
  */
 export class SentEvent extends Observable<Receipt> implements OutcomeTaker {
   #receipt: Receipt | undefined;
   #error: RedisStreamsError | undefined;
+  #isSettled = false;
   #isObserved = false;
   #waiting: Waiting | Waiting[] | undefined;
 
@@ -25,7 +28,7 @@ export class SentEvent extends Observable<Receipt> implements OutcomeTaker {
   static observe(event: SentEvent, subscriber: Subscriber<Receipt>): void {
     event.#isObserved = true;
     const waiting = new Waiting(subscriber);
-    if (event.#receipt || event.#error) process.nextTick(() => waiting.settle(event.#receipt, event.#error));
+    if (event.#isSettled) void Promise.resolve().then(() => waiting.settle(event.#receipt, event.#error));
     else if (!event.#waiting) event.#waiting = waiting;
     else event.#waiting = [event.#waiting, waiting].flat();
   }
@@ -45,6 +48,7 @@ export class SentEvent extends Observable<Receipt> implements OutcomeTaker {
   }
 
   #announce(): void {
+    this.#isSettled = true;
     const waiting = this.#waiting;
     this.#waiting = undefined;
     if (Array.isArray(waiting)) for (const one of waiting) one.settle(this.#receipt, this.#error);
@@ -57,7 +61,7 @@ function subscribe(this: Observable<Receipt>, subscriber: Subscriber<Receipt>): 
   SentEvent.observe(this as SentEvent, subscriber);
 }
 
-/** A subscriber, which is told in its own async context. */
+/** One subscriber. It is notified in the async context in which it subscribed. */
 class Waiting extends AsyncResource {
   readonly #subscriber: Subscriber<Receipt>;
 
@@ -67,10 +71,15 @@ class Waiting extends AsyncResource {
   }
 
   settle(receipt: Receipt | undefined, error: RedisStreamsError | undefined): void {
-    this.runInAsyncScope(this.#tell, this, receipt, error);
+    try {
+      this.runInAsyncScope(this.#notify, this, receipt, error);
+    } catch (thrown) {
+      // RxJS lets through what the teardown of a subscription throws.
+      void Promise.reject(thrown as Error);
+    }
   }
 
-  #tell(receipt: Receipt | undefined, error: RedisStreamsError | undefined): void {
+  #notify(receipt: Receipt | undefined, error: RedisStreamsError | undefined): void {
     if (!receipt) return this.#subscriber.error(error);
     this.#subscriber.next(receipt);
     this.#subscriber.complete();

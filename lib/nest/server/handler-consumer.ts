@@ -218,7 +218,7 @@ export class HandlerConsumer {
     return scope.binding.batch ? this.#server.handleBatch(contexts) : this.#server.handleMessage(first);
   }
 
-  /** Handlers do not reject, so it is an override of the server that has failed. */
+  /** The server catches the failures of handlers, so an overridden method of the server has failed. */
   #failAll(deliveries: readonly Delivery[], error: unknown): void {
     const [{ message }] = deliveries as readonly [Delivery];
     const scope = this.#scopes.of(message);

@@ -144,7 +144,7 @@ export interface GroupReadRequest {
   /** Longest wait in milliseconds; undefined answers at once. */
   readonly block?: number | undefined;
   readonly noAck?: boolean;
-  /** Called with the number of entries when the first of them arrive, at best; only for one stream. */
+  /** Only for one stream: called with the number of entries when the page begins to arrive. Some channels never call it. */
   readonly onCount?: ((entries: number) => void) | undefined;
 }
 

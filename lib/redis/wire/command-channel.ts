@@ -37,8 +37,8 @@ export interface CommandChannel {
   /**
    * XREAD or XREADGROUP.
    * @param streamKey the stream key of a key that Redis names
-   * @param onCount called with the number of entries of the only stream when the first of them arrive, if that is known then; it may send
-   * the next command, and must not throw
+   * @param onCount for a reply with one stream: called with its number of entries before the first is decoded. May send the next
+   * command; must not throw. Not called on the ioredis channel
    */
   pages(
     command: Command,

@@ -210,8 +210,8 @@ export class PageReply implements ReplyHandler {
 const textOf = String.fromCharCode as (...codes: Array<number | undefined>) => string;
 
 /**
- * The text of an id. Ids have 13 digits of milliseconds for some centuries, and 15 to 17 characters where a millisecond has less than
- * a thousand entries: those take less than half of the time that `toString` takes.
+ * The text of an id. Until 2286 its milliseconds have 13 digits, so that it has 15 to 17 characters while a millisecond has at most
+ * 1,000 entries. For these lengths this takes less than half of the time of `toString`.
  */
 // prettier-ignore
 function idOf(b: Buffer, at: number, length: number): string {

@@ -116,6 +116,35 @@ describe('a read whose reply is lost', () => {
     expect([message.text(), message.deliveryCount]).toEqual(['to a ghost', 1]);
   });
 
+  it.each(['resumable', 'load-balanced'] as const)(
+    'is recovered in order when the next read was sent while it arrived (%s)',
+    async (mode) => {
+      const admin = bench.admin(server.url);
+      const sent = Array.from({ length: 500 }, (_, index) => String(index).padEnd(4_000));
+      for (const payload of sent) await admin.xadd(stream, '*', 'msg', payload);
+      // A page has 400 KB, and there are places for three of them.
+      const options = {
+        mode,
+        batchSize: 100,
+        prefetch: 300,
+        autoStreamReset: 'earliest',
+        autoCommit: 'disabled',
+      } as const;
+      for (const [round, bytes] of [20, 3_000, 70_000, 250_000, 402_000].entries()) {
+        const streamer = await bench.streamer(proxy.url);
+        const torn = proxy.tearReply(bytes, 'reader', round % 2);
+        const consumer = await streamer.createConsumer(stream, { ...options, group: `g${round}` });
+        const messages = [];
+        while (messages.length < sent.length)
+          messages.push(await consumer.next({ signal: AbortSignal.timeout(10_000) }));
+        await torn;
+        expect(messages.map((message) => message.text())).toEqual(sent);
+        expect(new Set(messages.map(({ deliveryCount }) => deliveryCount))).toEqual(new Set([1]));
+        await streamer.disconnect();
+      }
+    },
+  );
+
   it('does not redeliver messages that are in flight in handlers', async () => {
     const streamer = await bench.streamer(proxy.url);
     const options = { mode: 'load-balanced', group: 'g', mkStream: true, autoCommit: 'rolling' } as const;

@@ -67,8 +67,8 @@ class Round {
 
 /**
  * Owns the one blocking read of its partitions. While the buffer has room it repeats a round: run the periodic tasks that are
- * due, then send one read. When a full page arrives, the next read is sent at once if another batch fits into the buffer: for a group
- * with the first bytes, because the server is done with the page by then; otherwise when the page is complete. Their entries go to `onPages` of the {@link ConsumerSession}.
+ * due, then send one read. When a page is full and another batch fits into the buffer, the next read is sent early: in a group when
+ * the page begins to arrive, because Redis has finished that read by then; otherwise when the page is complete. Their entries go to `onPages` of the {@link ConsumerSession}.
  *
  * The states of a round:
  *
@@ -94,8 +94,8 @@ class Round {
  *
  * Two events end the loop: {@link stop}, and a connection that was closed, because no client opens a closed one again.
  *
- * It never ends because of a failure, never has more than the page that arrives and one read in flight, and never reads more
- * than the buffer has places for.
+ * It never ends because of a failure, never has more than two reads in flight, the first of which is already arriving,
+ * and never reads more than the buffer has places for.
  */
 export class ReadLoop {
   readonly #options: ReadLoopOptions;
@@ -337,14 +337,14 @@ export class ReadLoop {
       }
       return found;
     } finally {
-      // What ended a page half-way has ended the connection, and with it the read behind.
+      // Only the end of the connection tears a page, and it fails the next read as well.
       await round.ahead?.catch(() => undefined);
       round.ahead = undefined;
       round.isReading = false;
     }
   }
 
-  /** @param isAhead the page before still arrives */
+  /** @param isAhead the previous page is still arriving */
   async #readPage(round: Round, partitions: readonly Partition[], isClean: boolean, isAhead = false): Promise<number> {
     const { reader, buffer, watch } = this.#options;
     const { credit, batchSize } = buffer;
@@ -371,6 +371,8 @@ export class ReadLoop {
       if (round.isAbandoned) return;
       this.#wasFull = isFull(found);
       this.#watchdog.readSucceeded();
+      // The time of the read behind begins when this page is complete.
+      if (round.ahead) this.#enter(round, 'reading');
       if (!isClean) return;
       round.failures = 0;
       this.#reported.clear();
@@ -382,9 +384,9 @@ export class ReadLoop {
   }
 
   /**
-   * Sends the read after a full page, unless something else comes first.
+   * Sends the read after a full page, unless a task, a restart or a stop comes first.
    * @param changes number of changes when that page was asked for
-   * @param isArriving not all of that page is there
+   * @param isArriving whether that page is still arriving
    */
   #readAhead(round: Round, partitions: readonly Partition[], changes: number, isArriving: boolean): void {
     if (round.ahead || !this.#options.buffer.mayReadAhead) return;
@@ -393,7 +395,7 @@ export class ReadLoop {
     if (!partitions.every(({ isReadable }) => isReadable)) return;
     this.#enter(round, 'reading');
     round.ahead = this.#readPage(round, partitions, true, isArriving);
-    // It may fail while the page still arrives, and is awaited only then.
+    // It may fail before the page is complete; nothing awaits it until then.
     round.ahead.catch(() => undefined);
   }
 

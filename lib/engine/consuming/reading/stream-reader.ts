@@ -17,7 +17,7 @@ export interface ReadBudget {
   readonly batchSize: number;
   /** Longest wait in milliseconds; undefined does not block. */
   readonly block: number | undefined;
-  /** The page before still arrives, and {@link StreamReader.mayReadAhead} has allowed it. */
+  /** The previous page is still arriving, and {@link StreamReader.mayReadAhead} has allowed it. */
   readonly isAhead?: boolean;
   /** Called with the number of entries when the first of them arrive, if the reader can tell. */
   readonly onCount?: (entries: number) => void;
@@ -32,7 +32,7 @@ export interface StreamReader {
   open(partition: Partition, isAllNew: boolean): Promise<void>;
   /** One read over some of the partitions; resolves with what it returned, possibly nothing. */
   read(partitions: readonly Partition[], budget: ReadBudget): Promise<ReadPage[]>;
-  /** Whether the next read may be sent while a page still arrives. Never where it is missing. */
+  /** Whether the next read may be sent while a page is still arriving. A reader without this method never allows it. */
   mayReadAhead?(partitions: readonly Partition[]): boolean;
   /**
    * Repairs the state of keys that made a read fail, or sets the `failure` of the partitions that cannot be read any more.

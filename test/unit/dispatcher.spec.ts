@@ -81,16 +81,13 @@ it('a batch is within its size and its rate when the span of the rate ends while
 
 it('a delivery that fails is settled outside of the context of another handler, and left pending where that fails too', async () => {
   const store = new AsyncLocalStorage<string>();
-  const session = new FakeSession(2);
   const left: string[] = [];
+  const acknowledger = { leavePending: ({ id }: StreamMessage) => left.push(id) };
+  const session = Object.assign(new FakeSession(2), { acknowledger });
   const errors: Error[] = [];
   const failed: Array<[id: string, error: unknown, store: string | undefined]> = [];
   const dispatcher = new Dispatcher({
-    session: {
-      ...session,
-      handOut: () => session.handOut(),
-      acknowledger: { leavePending: ({ id }: StreamMessage) => left.push(id) },
-    } as unknown as ConsumerSession,
+    session: session as unknown as ConsumerSession,
     concurrency: 2,
     deliver: async ([delivery]) => {
       throw new Error(`of ${delivery?.message.id}`);

@@ -40,6 +40,13 @@ export class Program {
     if (!this.#output.includes(text)) throw new Error(`${this.#name} ended without "${text}":\n${this.#output}`);
   }
 
+  /** @throws an error with what the program has printed, if it still runs after so many milliseconds */
+  async untilEnded(limit: number): Promise<void> {
+    await until(`${this.#name} has ended`, () => this.#isOver, limit).catch((error: Error) => {
+      throw new Error(`${error.message}:\n${this.#output}`);
+    });
+  }
+
   async kill(signal: NodeJS.Signals): Promise<void> {
     this.#child.kill(signal);
     await this.ended;

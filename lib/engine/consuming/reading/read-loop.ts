@@ -68,7 +68,8 @@ class Round {
 /**
  * Owns the one blocking read of its partitions. While the buffer has room it repeats a round: run the periodic tasks that are
  * due, then send one read. When a page is full and another batch fits into the buffer, the next read is sent early: in a group when
- * the page begins to arrive, because Redis has finished that read by then; otherwise when the page is complete. Their entries go to `onPages` of the {@link ConsumerSession}.
+ * the page begins to arrive, because Redis has finished that read by then; otherwise when the page is complete. The entries go to
+ * `onPages` of the {@link ConsumerSession}.
  *
  * The states of a round:
  *

@@ -1,7 +1,7 @@
 import { afterAll } from '@jest/globals';
 
-import { Receipt } from '../../lib/engine/messages/receipt.js';
 import { OutgoingMessage } from '../../lib/engine/messages/outgoing-message.js';
+import type { MessageSender } from '../../lib/engine/messages/outgoing-message.js';
 import { WritePipeline } from '../../lib/engine/producing/write-pipeline.js';
 import type { WritePipelineOptions } from '../../lib/engine/producing/write-pipeline.js';
 import { ConnectionError } from '../../lib/errors.js';
@@ -66,15 +66,23 @@ export function setUpPipeline(options: Partial<WritePipelineOptions> = {}, write
     failed({ code }: RedisStreamsError): void {
       settled.push(`${this.id}: ${code}`);
     }
-    receiptOf(id: string): Receipt {
-      return new Receipt(this.streamKey, 0, id);
-    }
   }
   const push = (id: string, key = 's', size = 1, payload = ''): void => {
-    pipeline.push(new TestMessage({ key, id, name: 'msg', payload, more: undefined, size }));
+    const message = new TestMessage(SENDER, key, payload, size);
+    message.terms = { id, conditions: undefined };
+    pipeline.push(message);
   };
   return { pipeline, appends, settled, push };
 }
+
+/** Of messages that a test pushes itself. */
+export const SENDER: MessageSender = {
+  messageField: 'msg',
+  timestampFormat: 'ms',
+  waitsForReplicas: false,
+  onNanoseconds: () => undefined,
+  onUnobserved: () => undefined,
+};
 
 export const lost = (): Error => new ConnectionError('the connection broke');
 export const reply = (message: string): Error => new ReplyError(message);

@@ -14,6 +14,7 @@ import { Dispatcher } from '../../lib/engine/settling/dispatcher.js';
 import { ConnectionError } from '../../lib/errors.js';
 import type { WriteBatch } from '../../lib/redis/commands/stream-commands.js';
 import { onceAborted } from '../../lib/shared/abort-listeners.js';
+import { SENDER } from '../support/pipeline-bench.js';
 import { until } from '../support/until.js';
 
 setFlagsFromString('--expose_gc');
@@ -64,8 +65,7 @@ describe('what is kept by the names of streams is bounded:', () => {
     });
     const send = async (prefix: string): Promise<void> => {
       for (let stream = 0; stream < 100_000; stream += 1) {
-        const content = { key: `${prefix} ${stream}`, id: '*', name: 'msg', payload: '', more: undefined, size: 1 };
-        pipeline.push(new MessageWithoutReceipt(content, () => (accepted += 1)));
+        pipeline.push(new MessageWithoutReceipt(SENDER, `${prefix} ${stream}`, '', 1, () => (accepted += 1)));
         if (stream % 500 === 499) await pipeline.flush();
       }
       await turn();

@@ -111,24 +111,26 @@ export function checkDeduplication(deduplication: Deduplication): void {
 /** Called once with the outcome of a message: undefined when Redis has it, otherwise the reason why not. */
 export type OnSettled = (failure: RedisStreamsError | undefined) => void;
 
-/** The content of a message as it is stored, and its id. */
-export interface MessageContent {
-  /** The key of the shard. */
-  readonly key: string;
-  readonly id: string;
-  /** The field of the payload. */
-  readonly name: string;
-  readonly payload: Payload;
-  /** Names and values of the other fields, in turn. */
-  readonly more: readonly Payload[] | undefined;
-  /** Memory that the message takes while it waits, in bytes. */
-  readonly size: number;
-  readonly conditions?: AppendConditions | undefined;
-}
-
 /** A stream of which a producer knows how many shards it has now. */
 export interface ShardedStream {
   readonly streamKey: string;
+}
+
+/** Where a message of a producer with a sharder goes. */
+export interface ShardRoute {
+  readonly streamKey: string;
+  readonly shardId: number;
+  /** Undefined where the number of shards is fixed. */
+  readonly sharded: ShardedStream | undefined;
+  /** By which its shard is chosen again, when the number of shards has changed. */
+  readonly key: string | undefined;
+}
+
+/** What only few messages ask for. */
+export interface MessageTerms {
+  /** `*`, `<ms>-*` or a complete id. */
+  readonly id: string;
+  readonly conditions: AppendConditions | undefined;
 }
 
 /** The messages that were pushed between two flushes. */
@@ -136,47 +138,75 @@ export interface FlushRound {
   open: number;
 }
 
+/** The messages that were pushed in one turn of the event loop, and in one round. */
+export interface PushTurn {
+  readonly round: FlushRound;
+  /** End of their repetitions, on the monotonic clock. */
+  readonly deadline: number;
+}
+
+/** What all messages of a producer have in common. */
+export interface MessageSender {
+  /** The field of the payload. */
+  readonly messageField: string;
+  readonly timestampFormat: TimestampFormat;
+  /** Whether its errors have receipts, so that each message needs its id. */
+  readonly waitsForReplicas: boolean;
+  /** The stream has ids in nanoseconds and the producer does not: Redis gave its entry the time of the last id. */
+  readonly onNanoseconds: (streamKey: string) => void;
+  /** A send failed, and its promise has no handler. */
+  readonly onUnobserved: (error: RedisStreamsError) => void;
+}
+
 /**
  * One message on its way to Redis. The producer creates it, the write pipeline keeps its own notes on it and settles it
- * exactly once. It is one object, because at some hundred thousand messages a second collecting garbage is most of the work.
+ * exactly once.
+ *
+ * It is one object of few fields, because at some hundred thousand messages a second most of the work is copying what waits
+ * from one generation of the heap to the next: what is rare or shared is in an object of its own.
  */
 export abstract class OutgoingMessage implements AppendRequest {
-  /** The key of the shard. */
+  readonly sender: MessageSender;
+  /** The key of the stream or shard. */
   streamKey: string;
-  /** Undefined where the number of shards is fixed. */
-  sharded: ShardedStream | undefined = undefined;
-  /** By which its shard is chosen again, when the number of shards has changed. */
-  shardedBy: string | undefined = undefined;
-  readonly id: string;
-  readonly name: string;
   readonly payload: Payload;
-  readonly more: readonly Payload[] | undefined;
+  /** Memory that the message takes while it waits, in bytes. */
   readonly size: number;
-  readonly conditions: AppendConditions | undefined;
-  /** Whether the caller needs the entry's id. */
-  abstract get wantsId(): boolean;
-  /** End of its repetitions, on the monotonic clock. */
-  deadline = 0;
-  round: FlushRound | undefined;
+  /** Names and values of the other fields, in turn. */
+  more: readonly Payload[] | undefined = undefined;
+  terms: MessageTerms | undefined = undefined;
+  /** Undefined without a sharder. */
+  route: ShardRoute | undefined = undefined;
   /** What follows it for traces and metrics. */
-  operation: FollowedOperation<SendOutcome> | undefined;
+  operation: FollowedOperation<SendOutcome> | undefined = undefined;
+  /** Set by the pipeline. */
+  turn: PushTurn | undefined = undefined;
   /** An append was sent and its reply was lost, so the message may be in the stream already. */
   isUncertain = false;
 
-  constructor({ key, id, name, payload, more, size, conditions }: MessageContent) {
+  constructor(sender: MessageSender, key: string, payload: Payload, size: number) {
+    this.sender = sender;
     this.streamKey = key;
-    this.id = id;
-    this.name = name;
     this.payload = payload;
-    this.more = more;
     this.size = size;
-    this.conditions = conditions;
   }
 
-  /** Made when it is sent: an array for each message that waits would be the garbage collector's largest load. */
+  get id(): string {
+    return this.terms?.id ?? '*';
+  }
+
+  get conditions(): AppendConditions | undefined {
+    return this.terms?.conditions;
+  }
+
+  get sharded(): ShardedStream | undefined {
+    return this.route?.sharded;
+  }
+
+  /** Made when it is sent, so that no message has an array while it waits. */
   get fields(): AppendRequest['fields'] {
-    const { name, payload, more } = this;
-    return more ? [name, payload, ...more] : [name, payload];
+    const { sender, payload, more } = this;
+    return more ? [sender.messageField, payload, ...more] : [sender.messageField, payload];
   }
 
   get fieldCount(): number {
@@ -184,57 +214,48 @@ export abstract class OutgoingMessage implements AppendRequest {
   }
 
   /** It goes to another shard. */
-  moveTo(key: string, _shardId: number): void {
+  moveTo(key: string, shardId: number): void {
     this.streamKey = key;
+    if (this.route) this.route = { ...this.route, shardId };
   }
 
-  abstract accepted(id: string): void;
   /** Of the entry, or of the delayed message, with that id. */
-  abstract receiptOf(id: string): Receipt;
+  receiptOf(id: string): Receipt {
+    const { streamKey: stream, shardId } = this.route ?? { streamKey: this.streamKey, shardId: 0 };
+    const { timestampFormat } = this.sender;
+    const delayed = this.conditions && parseDelayedId(id);
+    if (!delayed) return new Receipt(stream, shardId, id, undefined, timestampFormat);
+    const { token, due } = delayed;
+    const shard = this.streamKey === stream ? undefined : shardId;
+    return new Receipt(stream, shardId, delayedId({ token, due, shardId: shard }), new Date(due), timestampFormat);
+  }
+
+  /** Whether the caller needs the entry's id. */
+  abstract get wantsId(): boolean;
+  abstract accepted(id: string): void;
   abstract failed(error: RedisStreamsError): void;
 }
 
 /** A message whose id no caller needs. */
 export class MessageWithoutReceipt extends OutgoingMessage {
   readonly onSettled: OnSettled;
-  place: MessagePlace | undefined;
 
-  /** @param place for an error that has a receipt */
-  constructor(content: MessageContent, onSettled: OnSettled, place?: MessagePlace) {
-    super(content);
+  constructor(sender: MessageSender, key: string, payload: Payload, size: number, onSettled: OnSettled) {
+    super(sender, key, payload, size);
     this.onSettled = onSettled;
-    this.place = place;
   }
 
   get wantsId(): boolean {
-    return this.place !== undefined;
-  }
-
-  override moveTo(key: string, shardId: number): void {
-    super.moveTo(key, shardId);
-    if (this.place) this.place = { ...this.place, shardId };
+    return this.sender.waitsForReplicas;
   }
 
   accepted(): void {
     this.onSettled(undefined);
   }
 
-  receiptOf(id: string): Receipt {
-    return receiptOf(this, this.place ?? { stream: this.streamKey, shardId: 0, timestampFormat: 'ms' }, id);
-  }
-
   failed(error: RedisStreamsError): void {
     this.onSettled(error);
   }
-}
-
-/** What all messages of a producer have in common. */
-export interface MessageSender {
-  readonly timestampFormat: TimestampFormat;
-  /** The stream has ids in nanoseconds and the producer does not: Redis gave its entry the time of the last id. */
-  readonly onNanoseconds: (streamKey: string) => void;
-  /** A send failed, and its promise has no handler. */
-  readonly onUnobserved: (error: RedisStreamsError) => void;
 }
 
 /** Characters of `1700000000123-999999`: a longer id has nanoseconds, or over a million entries in its millisecond. */
@@ -250,26 +271,14 @@ export interface OutcomeTaker {
 /** A message whose sender wants the receipt. */
 export class MessageWithReceipt extends OutgoingMessage {
   readonly taker: OutcomeTaker;
-  /** The stream, where `streamKey` is the key of its shard. */
-  readonly stream: string;
-  shardId: number;
-  readonly sender: MessageSender;
 
-  constructor(content: MessageContent, stream: string, shardId: number, sender: MessageSender, taker: OutcomeTaker) {
-    super(content);
+  constructor(sender: MessageSender, key: string, payload: Payload, size: number, taker: OutcomeTaker) {
+    super(sender, key, payload, size);
     this.taker = taker;
-    this.stream = stream;
-    this.shardId = shardId;
-    this.sender = sender;
   }
 
   get wantsId(): boolean {
     return true;
-  }
-
-  override moveTo(key: string, shardId: number): void {
-    super.moveTo(key, shardId);
-    this.shardId = shardId;
   }
 
   accepted(id: string): void {
@@ -280,34 +289,9 @@ export class MessageWithReceipt extends OutgoingMessage {
     this.taker.accepted(receipt);
   }
 
-  receiptOf(id: string): Receipt {
-    const { stream, shardId, sender } = this;
-    if (this.conditions === undefined) return new Receipt(stream, shardId, id, undefined, sender.timestampFormat);
-    return receiptOf(this, { stream, shardId, timestampFormat: sender.timestampFormat }, id);
-  }
-
   failed(error: RedisStreamsError): void {
     this.taker.failed(error, this.sender.onUnobserved);
   }
-}
-
-/** The stream and shard of a message, as its receipt names them. */
-export interface MessagePlace {
-  readonly stream: string;
-  readonly shardId: number;
-  readonly timestampFormat: TimestampFormat;
-}
-
-function receiptOf(
-  { streamKey, conditions }: OutgoingMessage,
-  { stream, shardId, timestampFormat }: MessagePlace,
-  id: string,
-): Receipt {
-  const delayed = conditions && parseDelayedId(id);
-  if (!delayed) return new Receipt(stream, shardId, id, undefined, timestampFormat);
-  const { token, due } = delayed;
-  const shard = streamKey === stream ? undefined : shardId;
-  return new Receipt(stream, shardId, delayedId({ token, due, shardId: shard }), new Date(due), timestampFormat);
 }
 
 /** Size of a payload in Redis, in bytes. @throws InvalidOptionError */

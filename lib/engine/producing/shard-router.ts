@@ -145,9 +145,9 @@ export class ShardRouter {
       stream.sharder = resized(stream.sharder, layout.shards) ?? stream.sharder;
       logger.log(`'${stream.streamKey}' has ${shards} now, from number ${layout.first} on`);
       for (const message of messages) {
-        const { shardedBy: key, conditions, payload } = message;
+        const { route, conditions, payload } = message;
         const { streamKey, first, sharder } = stream;
-        const shardId = first + chooseShard(sharder, streamKey, key, conditions?.deduplication?.id, payload);
+        const shardId = first + chooseShard(sharder, streamKey, route?.key, conditions?.deduplication?.id, payload);
         message.moveTo(shardKey(streamKey, shardId, true), shardId);
       }
     }

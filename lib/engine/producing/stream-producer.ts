@@ -30,8 +30,8 @@ import {
   MessageWithReceipt,
 } from '../messages/outgoing-message.js';
 import type {
-  MessagePlace,
   MessageSender,
+  MessageTerms,
   OnSettled,
   OutcomeTaker,
   Payload,
@@ -131,7 +131,9 @@ export class StreamProducer
     this.#options = options;
     this.#environment = environment;
     this.#sender = {
+      messageField: environment.messageField,
       timestampFormat: environment.timestampFormat,
+      waitsForReplicas: options.waitReplicas !== undefined,
       onNanoseconds: this.#warnOfNanoseconds,
       onUnobserved: this.#reportOutside,
     };
@@ -378,26 +380,18 @@ export class StreamProducer
       throw new PayloadTooLargeError(streamKey, bytes + headerBytes, this.#maxPayload);
     if (more && more.length > MAX_SCRIPT_FIELDS - 2) this.#requireFewHeaders(more.length / 2, options);
     const key = shardKey(streamKey, shardId, this.#options.sharder !== undefined);
-    const id = entryIdFor(options?.timestamp, this.#environment.timestampFormat);
-    const conditions = options && this.#conditionsOf(key, options);
     const size = heldBytes(payload, bytes) + headerBytes;
-    const content = { key, id, name: this.#environment.messageField, payload, more, size, conditions };
-    const send =
+    const message =
       typeof taker === 'function'
-        ? new MessageWithoutReceipt(content, taker, this.#placeFor(streamKey, shardId))
-        : new MessageWithReceipt(content, streamKey, shardId, this.#sender, taker);
-    if (this.#router) {
-      send.sharded = this.#router.of(streamKey);
-      send.shardedBy = options?.key;
+        ? new MessageWithoutReceipt(this.#sender, key, payload, size, taker)
+        : new MessageWithReceipt(this.#sender, key, payload, size, taker);
+    message.more = more;
+    if (options) message.terms = this.#termsOf(key, options);
+    if (this.#options.sharder) {
+      message.route = { streamKey, shardId, sharded: this.#router?.of(streamKey), key: options?.key };
     }
-    this.#pipeline.push(send);
-    return send;
-  }
-
-  /** Its errors have receipts where they need them. */
-  #placeFor(stream: string, shardId: number): MessagePlace | undefined {
-    const { timestampFormat } = this.#environment;
-    return this.#options.waitReplicas && { stream, shardId, timestampFormat };
+    this.#pipeline.push(message);
+    return message;
   }
 
   /** Where batches are remembered on the server, this stream's can be. @throws InvalidOptionError */
@@ -418,6 +412,13 @@ export class StreamProducer
   #scriptedOption(options: SendOptions | undefined): string | undefined {
     if (this.#options.delivery === 'exactly-once') return "delivery 'exactly-once'";
     return this.#environment.timestampFormat === 'ns' ? "timestampFormat 'ns'" : scriptedOption(options);
+  }
+
+  /** @throws InvalidOptionError */
+  #termsOf(key: string, options: SendOptions): MessageTerms | undefined {
+    const id = entryIdFor(options.timestamp, this.#environment.timestampFormat);
+    const conditions = this.#conditionsOf(key, options);
+    return id === '*' && !conditions ? undefined : { id, conditions };
   }
 
   /** @throws InvalidOptionError when nothing can be kept beside the stream */

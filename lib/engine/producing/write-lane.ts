@@ -37,8 +37,7 @@ export interface LanePipeline {
   forget(stream: StreamQueue): void;
 }
 
-/** As many full batches keep server and client both busy; of small ones there may be more. */
-const FULL_BATCHES_IN_FLIGHT = 4;
+/** With four, the server waits while this process collects garbage or creates messages; sending is a tenth slower. */
 const MAX_BATCHES_IN_FLIGHT = 16;
 /** With that many bytes in flight nothing is added: until they are written, the client holds all of them a second time. */
 const MAX_BYTES_IN_FLIGHT = 16 * 1024 * 1024;
@@ -92,7 +91,6 @@ export class WriteLane {
   /** Streams with work, in the order of their turns. */
   readonly #turns = new Set<StreamQueue>();
   readonly #inFlight = new Set<MessageBatch>();
-  #messagesInFlight = 0;
   #bytesInFlight = 0;
   #isPreparing = false;
   #isPaused = false;
@@ -163,11 +161,7 @@ export class WriteLane {
   }
 
   get #hasRoom(): boolean {
-    return (
-      this.#inFlight.size < MAX_BATCHES_IN_FLIGHT &&
-      this.#messagesInFlight < FULL_BATCHES_IN_FLIGHT * this.#pipeline.maxBatch &&
-      this.#bytesInFlight < MAX_BYTES_IN_FLIGHT
-    );
+    return this.#inFlight.size < MAX_BATCHES_IN_FLIGHT && this.#bytesInFlight < MAX_BYTES_IN_FLIGHT;
   }
 
   /** A stream may be served by another node by now; it follows when nothing of it is in flight here. */
@@ -274,7 +268,6 @@ export class WriteLane {
     batch.stream.inFlight += 1;
     batch.stream.lane = this;
     this.#inFlight.add(batch);
-    this.#messagesInFlight += batch.entries.length;
     this.#bytesInFlight += batch.size;
   }
 
@@ -283,7 +276,6 @@ export class WriteLane {
     stream.inFlight -= 1;
     this.#inFlight.delete(batch);
     if (this.#suspect === batch) this.#suspect = undefined;
-    this.#messagesInFlight -= batch.entries.length;
     this.#bytesInFlight -= batch.size;
     if (stream.inFlight === 0) this.#streamIsBack(stream);
     if (this.#isPaused && this.#inFlight.size === 0) void this.#resume();

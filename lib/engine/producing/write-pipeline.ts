@@ -34,7 +34,7 @@ import type {
   WriteBatch,
 } from '../../redis/commands/stream-commands.js';
 import { largestPart } from '../messages/outgoing-message.js';
-import type { FlushRound, OutgoingMessage, ShardedStream } from '../messages/outgoing-message.js';
+import type { FlushRound, OutgoingMessage, PushTurn, ShardedStream } from '../messages/outgoing-message.js';
 import type { Delivery } from '../options/options.js';
 import { HAS_MILLISECONDS } from '../../redis/scripts/entry-ids.js';
 import { UnexpectedReply } from '../../redis/wire/resp-reader.js';
@@ -78,6 +78,8 @@ interface Round extends FlushRound {
   done: Deferred<void> | undefined;
 }
 
+const newRound = (): Round => ({ open: 0, done: undefined });
+
 /**
  * Turns single sends into batches. The first send of a turn of the event loop schedules the distribution; then each stream
  * with new messages waits for its turn in the {@link WriteLane} of the node that serves it. It owns the queues of the
@@ -96,9 +98,8 @@ export class WritePipeline implements LanePipeline {
   #size = 0;
   #bytes = 0;
   #isScheduled = false;
-  /** Of the messages that are pushed in this turn. */
-  #deadline = 0;
-  #round: Round = { open: 0, done: undefined };
+  /** Of the messages that are pushed now. */
+  #turn: PushTurn & { readonly round: Round } = { round: newRound(), deadline: 0 };
   #rounds = new Set<Round>();
   /** Wait until the queue is below its low-water mark. */
   readonly #waiters: Array<Deferred<void>> = [];
@@ -139,11 +140,10 @@ export class WritePipeline implements LanePipeline {
       throw new QueueFullError('maxQueuedBytes', maxQueuedBytes);
     this.#size += 1;
     this.#bytes += message.size;
-    this.#round.open += 1;
-    message.round = this.#round;
     // Messages of one turn share their deadline: reading the clock would be a tenth of all the work on a message here.
     if (!this.#isScheduled) this.#schedule(timeout);
-    message.deadline = this.#deadline;
+    message.turn = this.#turn;
+    this.#turn.round.open += 1;
     this.#streamOf(message).push(message);
   }
 
@@ -177,9 +177,10 @@ export class WritePipeline implements LanePipeline {
 
   /** Resolves when everything pushed before has been accepted or has failed. */
   async flush(): Promise<void> {
-    if (this.#round.open > 0) {
-      this.#rounds.add(this.#round);
-      this.#round = { open: 0, done: undefined };
+    const { round, deadline } = this.#turn;
+    if (round.open > 0) {
+      this.#rounds.add(round);
+      this.#turn = { round: newRound(), deadline };
     }
     await Promise.all([...this.#rounds].map((round) => (round.done ??= withResolvers<void>()).promise));
   }
@@ -241,7 +242,8 @@ export class WritePipeline implements LanePipeline {
   /** A client that has never reached Redis does not have its callers wait as long as in an outage. */
   deadlineOf(message: OutgoingMessage): number {
     const { writer, timeout, connectTimeout } = this.#options;
-    return writer.wasReached ? message.deadline : message.deadline - timeout + connectTimeout;
+    const { deadline } = message.turn as PushTurn;
+    return writer.wasReached ? deadline : deadline - timeout + connectTimeout;
   }
 
   /** Each message with conditions has a record of its own. */
@@ -319,7 +321,7 @@ export class WritePipeline implements LanePipeline {
 
   #schedule(timeout: number): void {
     this.#isScheduled = true;
-    this.#deadline = monotonicNow() + timeout;
+    this.#turn = { round: this.#turn.round, deadline: monotonicNow() + timeout };
     setImmediate(() => {
       this.#isScheduled = false;
       this.#distribute();
@@ -421,9 +423,9 @@ export class WritePipeline implements LanePipeline {
     this.#size -= 1;
     this.#bytes -= message.size;
     if (this.#waiters.length > 0) this.#giveRoom();
-    const round = message.round as Round;
+    const round = message.turn?.round as Round;
     round.open -= 1;
-    if (round.open > 0 || round === this.#round) return;
+    if (round.open > 0 || round === this.#turn.round) return;
     this.#rounds.delete(round);
     round.done?.resolve();
   }

@@ -48,20 +48,20 @@ export class ContenderLink {
     return this.#peakMemory;
   }
 
-  /** The most that was in use after a round and a collection of the garbage, in bytes. */
+  /** Bytes of the heap and its buffers after all rounds and a collection of the garbage; 0 before it is closed. */
   get heap(): number {
     return this.#heap;
   }
 
   async round(): Promise<Round> {
-    const { measures = {}, latencies = [], memory = 0, heap = 0 } = await this.#ask('round');
+    const { measures = {}, latencies = [], memory = 0 } = await this.#ask('round');
     this.#peakMemory = Math.max(this.#peakMemory, memory);
-    this.#heap = Math.max(this.#heap, heap);
     return { measures, latencies };
   }
 
   async close(): Promise<void> {
-    await this.#ask('close');
+    const { heap = 0 } = await this.#ask('close');
+    this.#heap = heap;
     const gone = once(this.#process, 'exit');
     this.#process.disconnect();
     await gone;

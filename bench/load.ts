@@ -33,5 +33,5 @@ export class Counter {
   };
 }
 
-/** Warm-up rounds of a Nest application: V8 has optimised its many small functions only after these. */
-export const NEST_WARM_UPS = 8;
+/** Warm-up rounds of what a service runs for days: V8 has optimised its many small functions only after these. */
+export const SERVICE_WARM_UPS = 8;

@@ -15,7 +15,7 @@ export interface EntrantResult {
   readonly latency?: readonly Percentile[];
   /** Bytes. */
   readonly peakMemory: number;
-  /** Bytes of the heap and its buffers after a round and a collection of the garbage. */
+  /** Bytes of the heap and its buffers after all rounds and a collection of the garbage. */
   readonly heap: number;
 }
 

@@ -1,6 +1,7 @@
 import { fillBacklog } from '../contenders/backlog.js';
 import { acknowledgeEach, commitEvery, iterate, sendAll, sendEach } from '../contenders/engine.js';
 import { inRust } from '../contenders/programs.js';
+import { SERVICE_WARM_UPS } from '../load.js';
 import type { Entrant, Row, Target } from '../row.js';
 
 const BATCH = 1_000;
@@ -22,6 +23,7 @@ function beside({ rust, ours, rate, cpu }: Sides, described: Pick<Row, 'title' |
     ...described,
     metrics: ['rate', 'cpu'],
     needs: 'rust',
+    warmUps: SERVICE_WARM_UPS,
     baseline: rust.name,
     entrants: [rust, ours],
     targets: [],

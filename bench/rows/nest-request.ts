@@ -3,7 +3,7 @@ import { lastValueFrom } from 'rxjs';
 import { echoController, nestRedis, openNestApp, redisStreams } from '../contenders/nest-app.js';
 import type { ChosenTransport } from '../contenders/nest-app.js';
 import { keyOf } from '../contenders/setting.js';
-import { JSON_PAYLOAD, NEST_WARM_UPS, withInFlight } from '../load.js';
+import { JSON_PAYLOAD, SERVICE_WARM_UPS, withInFlight } from '../load.js';
 import type { Entrant, Row } from '../row.js';
 
 const REQUESTS = 20_000;
@@ -40,7 +40,7 @@ export const row: Row = {
   note: `20,000 requests of 256 bytes of JSON and answers of the same size, client and server in one process, 64 in flight, all
 options as they are by default.`,
   metrics: ['rate'],
-  warmUps: NEST_WARM_UPS,
+  warmUps: SERVICE_WARM_UPS,
   baseline: NEST_REDIS,
   entrants: [
     { ...requesting(NEST_REDIS, 'pub-sub', nestRedis), isPeer: true },

@@ -19,7 +19,11 @@ async function reportedOf(promise: SendPromise<string>): Promise<RedisStreamsErr
 describe('the promise of a receipt', () => {
   it('resolves with the receipt, however it is observed', async () => {
     const promise = SendPromise.create<string>();
-    const seen = [promise.then((value) => value), Promise.all([promise, 'x']), (async () => promise)()];
+    const seen = [
+      promise.then((value) => value),
+      Promise.all([promise, Promise.resolve('x')]),
+      (async () => promise)(),
+    ];
     promise.accepted('1-0');
     expect(await Promise.all(seen)).toEqual(['1-0', ['1-0', 'x'], '1-0']);
     expect(await promise).toBe('1-0');
@@ -30,7 +34,7 @@ describe('the promise of a receipt', () => {
     ['catch', (promise) => promise.catch((error: unknown) => Promise.reject(error as Error))],
     ['finally', (promise) => promise.finally(() => undefined)],
     ['await', async (promise) => void (await promise)],
-    ['Promise.all', (promise) => Promise.all([promise, 'x'])],
+    ['Promise.all', (promise) => Promise.all([promise, Promise.resolve('x')])],
     ['Promise.race', (promise) => Promise.race([promise, new Promise(() => undefined)])],
   ])('rejects with the error itself, which %s sees and nothing reports', async (_, observe) => {
     const promise = SendPromise.create<string>();

@@ -5,7 +5,7 @@ import { openBullMQ } from '../contenders/bullmq.js';
 import { eventController, nestRedis, openNestApp, redisStreams } from '../contenders/nest-app.js';
 import type { ChosenTransport } from '../contenders/nest-app.js';
 import { keyOf } from '../contenders/setting.js';
-import { JSON_PAYLOAD } from '../load.js';
+import { JSON_PAYLOAD, SERVICE_WARM_UPS } from '../load.js';
 import type { Contender, Entrant, Row, Setting } from '../row.js';
 
 const MESSAGES = 400;
@@ -88,6 +88,7 @@ export const row: Row = {
   note: `400 events a round of 256 bytes of JSON, one at a time with ${IDLE} ms between them, client and server in one process: from
 the call of emit() until the @EventPattern handler is called.`,
   metrics: ['p50', 'p99'],
+  warmUps: SERVICE_WARM_UPS,
   baseline: NEST_REDIS,
   entrants: [
     { ...emitting(NEST_REDIS, 'pub-sub', nestRedis), isPeer: true },

@@ -34,6 +34,26 @@ describe('write pipeline', () => {
     ]);
   });
 
+  it('writes at the end of the step while nothing is in flight, and otherwise at the end of the turn', async () => {
+    const { appends, push } = setUpPipeline();
+    push('1');
+    push('2');
+    expect(appends).toEqual([]);
+    await Promise.resolve();
+    await new Promise<void>((resolve) => process.nextTick(resolve));
+    expect(appends.map(({ ids }) => ids)).toEqual([['1', '2']]);
+
+    push('3');
+    await new Promise<void>((resolve) => process.nextTick(resolve));
+    expect(appends).toHaveLength(1);
+    push('4');
+    await turn();
+    expect(appends.map(({ ids }) => ids)).toEqual([
+      ['1', '2'],
+      ['3', '4'],
+    ]);
+  });
+
   it('makes smaller batches of large messages, so that none holds up the server for long', async () => {
     const { appends, push } = setUpPipeline({ maxQueuedBytes: 100_000_000 });
     for (const id of ['1', '2', '3']) push(id, 's', 4_000_000);

@@ -7,7 +7,7 @@ import type { RedisClient } from '../../lib/redis/connection/connection-target.j
 import { FaultBench } from '../support/fault-bench.js';
 import type { FaultProxies } from '../support/fault-proxies.js';
 import { GROUP, GroupWork, MAX_IN_FLIGHT, duplicatePayloads, storedEntries } from '../support/group-work.js';
-import { useLoad } from '../support/load.js';
+import { BATCHES_IN_FLIGHT, useLoad } from '../support/load.js';
 import type { RedisServer } from '../support/redis-server.js';
 import { describeServer, requireServerBinary } from '../support/server-binary.js';
 import { pendingOf } from '../support/streams.js';
@@ -22,7 +22,7 @@ const CONSUMERS = ['c0', 'c1'];
 const QUICK = { blockTimeout: 300, timeout: 20_000 } as const;
 const ROUNDS = rounds(3);
 const MAX_BATCH = 20;
-const MOST_IN_FLIGHT = 5 * MAX_BATCH;
+const MOST_IN_FLIGHT = BATCHES_IN_FLIGHT * MAX_BATCH;
 
 const tally = useTally();
 const keepSending = useLoad();

@@ -7,7 +7,7 @@ import { FaultBench } from '../support/fault-bench.js';
 import type { FaultProxies } from '../support/fault-proxies.js';
 import { GroupWork, duplicatePayloads, storedEntries } from '../support/group-work.js';
 import type { StoredEntry } from '../support/group-work.js';
-import { useLoad } from '../support/load.js';
+import { BATCHES_IN_FLIGHT, useLoad } from '../support/load.js';
 import type { Load } from '../support/load.js';
 import { useTally } from '../support/tally.js';
 import { rounds } from '../support/test-redis.js';
@@ -18,8 +18,7 @@ const LIMIT = 60_000;
 const CUTS = rounds(20);
 const KILLS = rounds(8);
 const MAX_BATCH = 100;
-/** Four full batches, and one that was added before they were quite full. */
-const MOST_IN_FLIGHT = 5 * MAX_BATCH;
+const MOST_IN_FLIGHT = BATCHES_IN_FLIGHT * MAX_BATCH;
 
 const tally = useTally();
 const keepSending = useLoad();

@@ -8,7 +8,7 @@ import { cutInTurn } from '../support/cuts.js';
 import { FaultBench } from '../support/fault-bench.js';
 import { GROUP, GroupWork, duplicatePayloads, storedEntries } from '../support/group-work.js';
 import { startInstance } from '../support/instances.js';
-import { useLoad } from '../support/load.js';
+import { BATCHES_IN_FLIGHT, useLoad } from '../support/load.js';
 import type { RedisServer } from '../support/redis-server.js';
 import { SERVER_FAULTS } from '../support/server-faults.js';
 import { useTally } from '../support/tally.js';
@@ -20,8 +20,7 @@ const LIMIT = 60_000;
 const ROUNDS = rounds(3);
 const KILLS = rounds(6);
 const MAX_BATCH = 20;
-/** Four full batches, and one that was added before they were quite full. */
-const MOST_IN_FLIGHT = 5 * MAX_BATCH;
+const MOST_IN_FLIGHT = BATCHES_IN_FLIGHT * MAX_BATCH;
 
 const tally = useTally();
 const keepSending = useLoad();

@@ -12,6 +12,9 @@ export interface Load {
   stop(): Promise<void>;
 }
 
+/** Most batches of a producer to one node that have no reply. */
+export const BATCHES_IN_FLIGHT = 16;
+
 const TURN = 10;
 
 /**

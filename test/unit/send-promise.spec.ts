@@ -5,7 +5,7 @@ import { SendPromise } from '../../lib/engine/messages/send-promise.js';
 import { SendFailedError } from '../../lib/errors.js';
 import type { RedisStreamsError } from '../../lib/errors.js';
 
-const failure = new SendFailedError('s', 'the test says so', undefined, false);
+const failure = new SendFailedError('s', 'ERR no', undefined, false);
 
 /** Fails a promise; what is reported because nothing observes it. */
 async function reportedOf(promise: SendPromise<string>): Promise<RedisStreamsError[]> {

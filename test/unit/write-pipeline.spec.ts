@@ -1,15 +1,16 @@
-import { setImmediate as turn } from 'node:timers/promises';
+import { setImmediate as turn, setTimeout as pause } from 'node:timers/promises';
 import { describe, expect, it } from '@jest/globals';
 
+import { MessageWithoutReceipt } from '../../lib/engine/messages/outgoing-message.js';
 import { ConnectionError } from '../../lib/errors.js';
 import type { WriteBatch } from '../../lib/redis/commands/stream-commands.js';
 import { UnexpectedReply } from '../../lib/redis/wire/resp-reader.js';
-import { lost, reply, setUpPipeline } from '../support/pipeline-bench.js';
+import { SENDER, lost, reply, setUpPipeline } from '../support/pipeline-bench.js';
 import type { Append } from '../support/pipeline-bench.js';
 import { until } from '../support/until.js';
 
 describe('write pipeline', () => {
-  it('sends what is pushed in one turn as one batch', async () => {
+  it('sends what is pushed in one step as one batch', async () => {
     const { appends, push } = setUpPipeline();
     for (const id of ['1', '2', '3']) push(id);
     expect(appends).toHaveLength(0);
@@ -52,6 +53,27 @@ describe('write pipeline', () => {
       ['1', '2'],
       ['3', '4'],
     ]);
+  });
+
+  it('lets the event loop turn while each send fails without a reply, and its sender sends again', async () => {
+    const { pipeline } = setUpPipeline(
+      {},
+      { canWrite: () => false, prepare: () => Promise.reject(reply('NOAUTH no')) },
+    );
+    let failures = 0;
+    let isOver = false;
+    const send = (): void => {
+      const onSettled = (): void => {
+        failures += 1;
+        if (!isOver && failures < 100_000) queueMicrotask(send);
+      };
+      pipeline.push(new MessageWithoutReceipt(SENDER, 's', '', 1, onSettled));
+    };
+    send();
+    await pause(10);
+    isOver = true;
+    expect(failures).toBeGreaterThan(1);
+    expect(failures).toBeLessThan(100_000);
   });
 
   it('makes smaller batches of large messages, so that none holds up the server for long', async () => {

@@ -126,7 +126,7 @@ export interface ShardRoute {
   readonly key: string | undefined;
 }
 
-/** What only few messages ask for. */
+/** The id and the conditions of a message that has any. */
 export interface MessageTerms {
   /** `*`, `<ms>-*` or a complete id. */
   readonly id: string;
@@ -138,7 +138,7 @@ export interface FlushRound {
   open: number;
 }
 
-/** The messages that were pushed in one turn of the event loop, and in one round. */
+/** The messages of one round that were pushed before the same distribution. */
 export interface PushTurn {
   readonly round: FlushRound;
   /** End of their repetitions, on the monotonic clock. */
@@ -177,7 +177,7 @@ export abstract class OutgoingMessage implements AppendRequest {
   terms: MessageTerms | undefined = undefined;
   /** Undefined without a sharder. */
   route: ShardRoute | undefined = undefined;
-  /** What follows it for traces and metrics. */
+  /** Its operation in traces and metrics. */
   operation: FollowedOperation<SendOutcome> | undefined = undefined;
   /** Set by the pipeline. */
   turn: PushTurn | undefined = undefined;

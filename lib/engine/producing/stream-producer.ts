@@ -83,8 +83,8 @@ const KEPT_OF_EACH_CODE = 10;
 const TOKEN_DIGITS = 8;
 
 /**
- * Appends messages. Sending only queues: messages of one turn of the event loop go out together, and nothing waits for the
- * network before the next message is accepted.
+ * Appends messages. Sending only queues: messages of one turn of the event loop go out together, or of one step while nothing
+ * is in flight, and nothing waits for the network before the next message is accepted.
  */
 export class StreamProducer
   extends EventEmitter<{

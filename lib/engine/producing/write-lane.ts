@@ -37,7 +37,10 @@ export interface LanePipeline {
   forget(stream: StreamQueue): void;
 }
 
-/** With four, the server waits while this process collects garbage or creates messages; sending is a tenth slower. */
+/**
+ * With four, the server waits while this process collects garbage or creates messages; sending is a tenth slower. All of them are
+ * sent again, or are uncertain, when their connection breaks.
+ */
 const MAX_BATCHES_IN_FLIGHT = 16;
 /** With that many bytes in flight nothing is added: until they are written, the client holds all of them a second time. */
 const MAX_BYTES_IN_FLIGHT = 16 * 1024 * 1024;

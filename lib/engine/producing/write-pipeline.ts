@@ -78,11 +78,15 @@ interface Round extends FlushRound {
   done: Deferred<void> | undefined;
 }
 
+interface Turn extends PushTurn {
+  readonly round: Round;
+}
+
 const newRound = (): Round => ({ open: 0, done: undefined });
 
 /**
- * Turns single sends into batches. The first send of a turn of the event loop schedules the distribution; then each stream
- * with new messages waits for its turn in the {@link WriteLane} of the node that serves it. It owns the queues of the
+ * Turns single sends into batches. The first send schedules the distribution, at the end of the turn of the event loop or,
+ * while nothing is in flight, of the current step; then each stream with new messages waits for its turn in the {@link WriteLane} of the node that serves it. It owns the queues of the
  * streams, the lanes, the bounds of what waits, and the settlement: every message is settled exactly once.
  */
 export class WritePipeline implements LanePipeline {
@@ -99,12 +103,14 @@ export class WritePipeline implements LanePipeline {
   #bytes = 0;
   #isScheduled = false;
   /** Of the messages that are pushed now. */
-  #turn: PushTurn & { readonly round: Round } = { round: newRound(), deadline: 0 };
+  #turn: Turn = { round: newRound(), deadline: 0 };
   #rounds = new Set<Round>();
   /** Wait until the queue is below its low-water mark. */
   readonly #waiters: Array<Deferred<void>> = [];
   /** Waiters that were resolved in this turn of the event loop. */
   #given = 0;
+  /** Whether the last message that was settled is stored. */
+  #wasAccepted = true;
 
   constructor(options: WritePipelineOptions) {
     this.#options = options;
@@ -138,7 +144,7 @@ export class WritePipeline implements LanePipeline {
     // A producer that has waited for room can send any message.
     if (this.#bytes + message.size > maxQueuedBytes && !this.isBelowLowWater)
       throw new QueueFullError('maxQueuedBytes', maxQueuedBytes);
-    // Messages of one turn share their deadline: reading the clock would be a tenth of all the work on a message here.
+    // One deadline until the next distribution: reading the clock would be a tenth of all the work on a message here.
     if (!this.#isScheduled) this.#schedule(timeout);
     this.#size += 1;
     this.#bytes += message.size;
@@ -183,6 +189,8 @@ export class WritePipeline implements LanePipeline {
       this.#turn = { round: newRound(), deadline };
     }
     await Promise.all([...this.#rounds].map((round) => (round.done ??= withResolvers<void>()).promise));
+    // One step more: what the caller does about a failed send comes before what it does after this.
+    await Promise.resolve();
   }
 
   /** Nothing is repeated any more: what waits has one attempt. Call {@link flush} before, to settle everything. */
@@ -242,7 +250,7 @@ export class WritePipeline implements LanePipeline {
   /** A client that has never reached Redis does not have its callers wait as long as in an outage. */
   deadlineOf(message: OutgoingMessage): number {
     const { writer, timeout, connectTimeout } = this.#options;
-    const { deadline } = message.turn as PushTurn;
+    const { deadline } = turnOf(message);
     return writer.wasReached ? deadline : deadline - timeout + connectTimeout;
   }
 
@@ -322,8 +330,9 @@ export class WritePipeline implements LanePipeline {
   #schedule(timeout: number): void {
     this.#isScheduled = true;
     this.#turn = { round: this.#turn.round, deadline: monotonicNow() + timeout };
-    // What is sent while nothing is in flight, as one message of a quiet service, need not wait for the rest of the turn.
-    if (this.#size === 0) process.nextTick(this.#distribute);
+    // The one message of a quiet service need not wait for the rest of the turn. After a failure it does: some failures need no
+    // reply, and a caller that sends again after each of them would stop the event loop.
+    if (this.#size === 0 && this.#wasAccepted) process.nextTick(this.#distribute);
     else setImmediate(this.#distribute);
   }
 
@@ -378,6 +387,7 @@ export class WritePipeline implements LanePipeline {
   }
 
   #accept(message: OutgoingMessage, id: string): void {
+    this.#wasAccepted = true;
     this.#release(message);
     if (message.conditions?.due) this.#options.onScheduled?.(message);
     message.operation?.end(id === '' || message.conditions?.due ? ACCEPTED : { id });
@@ -391,6 +401,7 @@ export class WritePipeline implements LanePipeline {
   }
 
   #fail(message: OutgoingMessage, error: Error): void {
+    this.#wasAccepted = false;
     this.#release(message);
     const failure = this.#neverConnected(error) ?? publicError(message, error);
     message.operation?.end({ error: failure });
@@ -423,12 +434,17 @@ export class WritePipeline implements LanePipeline {
     this.#size -= 1;
     this.#bytes -= message.size;
     if (this.#waiters.length > 0) this.#giveRoom();
-    const round = message.turn?.round as Round;
+    const { round } = turnOf(message);
     round.open -= 1;
     if (round.open > 0 || round === this.#turn.round) return;
     this.#rounds.delete(round);
     round.done?.resolve();
   }
+}
+
+/** Of a message that was pushed. */
+function turnOf({ turn }: OutgoingMessage): Turn {
+  return turn as Turn;
 }
 
 /**

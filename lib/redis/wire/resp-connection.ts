@@ -122,8 +122,8 @@ export class RespConnection {
     if (!this.#isCorked) {
       this.#isCorked = true;
       this.#socket.cork();
-      // The event loop looks at its sockets before it comes to an immediate of this kind.
-      if (this.#isHeldBack) setImmediate(this.#uncork);
+      // Between two immediates the event loop looks at its sockets. Before the first it does not, when a socket was the caller.
+      if (this.#isHeldBack) setImmediate(() => setImmediate(this.#uncork));
       else process.nextTick(this.#uncork);
     }
     this.#socket.write(bytes);

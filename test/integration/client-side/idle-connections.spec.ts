@@ -1,3 +1,4 @@
+import { stat } from 'node:fs';
 import { setTimeout as wait } from 'node:timers/promises';
 
 import { afterEach, describe, expect, it } from '@jest/globals';
@@ -112,14 +113,18 @@ describe('a connection that the server ends because it is idle', () => {
     expect(statuses).toEqual(['connected', 'reconnecting', 'connected']);
   });
 
-  it('costs no send its certainty when the process was busy at its end', async () => {
+  it.each<[phase: string, call: (send: () => void) => void]>([
+    ['an immediate', (send) => setImmediate(send)],
+    ['a timer', (send) => setTimeout(send, 1)],
+    ['a callback of I/O', (send) => stat('/', send)],
+  ])('costs no send its certainty when the process was busy at its end, in %s', async (_, call) => {
     const server = await idleServer();
     const { streamer, lines } = await open(server.url);
     const producer = await streamer.createProducer('s', { delivery: 'at-most-once' });
     await producer.send('first');
     // The writer is closed by the server while this process computes; then the next message is sent in the same turn.
     await new Promise<void>((resolve, reject) => {
-      setImmediate(() => {
+      call(() => {
         Atomics.wait(new Int32Array(new SharedArrayBuffer(4)), 0, 0, 3_000 * IDLE_LIMIT);
         producer.send('second').then(() => resolve(), reject);
       });

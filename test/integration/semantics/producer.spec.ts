@@ -68,6 +68,26 @@ describe('producer', () => {
     await expect(producer.send('late')).rejects.toMatchObject({ code: 'ERR_PRODUCER_ENDED' });
   });
 
+  it('the handlers of failed sends have run when flush() resolves', async () => {
+    const stream = uniqueName('stream');
+    await streams.redis.set(stream, 'no stream');
+    const producer = await (await streams.connect()).createProducer(stream);
+    for (const sends of [1, 3]) {
+      const codes: string[] = [];
+      const note = (error: RedisStreamsError): unknown => codes.push(error.code);
+      for (let send = 0; send < sends; send += 1) {
+        void producer.send('x').catch(note);
+        void producer
+          .send('x')
+          .then((receipt) => receipt)
+          .then(() => undefined)
+          .catch(note);
+      }
+      await producer.flush();
+      expect(codes).toEqual(Array(2 * sends).fill('ERR_WRONG_TYPE'));
+    }
+  });
+
   it('scenario 15: flush() rejects with one error for each enqueued message that failed, once', async () => {
     const [stream, other] = [uniqueName('stream'), uniqueName('other')];
     await streams.redis.set(other, 'no stream');

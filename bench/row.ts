@@ -90,7 +90,7 @@ export interface Row {
   readonly targets: readonly Target[];
   /** In place of the targets, where the package is measured beside its peers: what it has yet to reach. */
   readonly goals?: readonly Target[];
-  /** The program in another language without which there is nothing to measure. */
+  /** The peer's program, without which there is nothing to measure. */
   readonly needs?: PeerName;
   /** Multiplies the number of messages, where a round would be too short for its fixed costs not to count. Default 1. */
   readonly scale?: number;

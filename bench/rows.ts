@@ -29,6 +29,7 @@ const ROWS = {
   'rust-commit-1000': async () => ({ row: (await import('./rows/beside-rust.js')).commitEachThousand }),
   'rust-commit-at-end': async () => ({ row: (await import('./rows/beside-rust.js')).commitAtEnd }),
   'rust-tail': async () => ({ row: (await import('./rows/beside-rust.js')).tail }),
+  'nats-emit': () => import('./rows/nats-emit.js'),
   'growth-head': async () => ({ row: (await import('./growth/backlog.js')).head }),
   'growth-head-tail': async () => ({ row: (await import('./growth/backlog.js')).headTail }),
   'growth-whole': async () => ({ row: (await import('./growth/backlog.js')).whole }),
@@ -47,8 +48,8 @@ export type RowName = keyof typeof ROWS;
 
 const ROW_NAMES = Object.keys(ROWS) as readonly RowName[];
 
-/** Rows beside programs in other languages, which are built for them. */
-const BESIDE_PROGRAMS: readonly RowName[] = ROW_NAMES.filter((name) => /^(c|rust)-/.test(name));
+/** Rows beside programs that are built for them. */
+const BESIDE_PROGRAMS: readonly RowName[] = ROW_NAMES.filter((name) => /^(c|rust|nats)-/.test(name));
 
 /** Rows in which only a size grows. */
 export const GROWTH: readonly RowName[] = ROW_NAMES.filter((name) => name.startsWith('growth-'));
@@ -58,7 +59,7 @@ export const TABLE: readonly RowName[] = ROW_NAMES.filter(
   (name) => !BESIDE_PROGRAMS.includes(name) && !GROWTH.includes(name),
 );
 
-/** The rows that have goals beside peers: programs in other languages, and Nest's own transport. */
+/** The rows beside peers: programs of their own, and Nest's own transport. */
 export const BESIDE_PEERS: readonly RowName[] = [
   ...BESIDE_PROGRAMS,
   'nest-emit',

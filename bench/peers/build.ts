@@ -2,12 +2,15 @@ import { spawnSync } from 'node:child_process';
 import { mkdirSync } from 'node:fs';
 import { dirname } from 'node:path';
 
+/** Programs in other languages, or with another major version of Nest, that this package is measured beside. */
+export type PeerName = 'c' | 'rust' | 'nats';
+
 interface Peer {
   readonly title: string;
   /** The path of the built program. */
   readonly program: string;
-  /** Builds it. Paths are relative to the root of the repository. */
-  readonly compile: readonly [command: string, ...args: string[]];
+  /** They build it, one after the other. Paths are relative to the root of the repository. */
+  readonly steps: ReadonlyArray<readonly [command: string, ...args: string[]]>;
   /** What its build needs; printed when the build fails. */
   readonly needs: string;
 }
@@ -20,33 +23,45 @@ const CARGO_BUILD = ['build', '--release', '--locked', '--quiet'];
 const RUST_MANIFEST = 'bench/peers/rust/Cargo.toml';
 const RUST_TARGET = '.run/peers/rust';
 
-/** Programs in other languages that this package is measured beside. */
-const PEERS = {
+const NATS_FOLDER = '.run/peers/nats';
+const NPM_CI = ['ci', '--prefer-offline', '--ignore-scripts', '--no-audit', '--no-fund'];
+
+const PEERS: Record<PeerName, Peer> = {
   c: {
     title: 'The C client',
     program: C_PROGRAM,
-    compile: ['cc', ...C_FLAGS, '-o', C_PROGRAM, ...C_SOURCES, '-lhiredis'],
+    steps: [['cc', ...C_FLAGS, '-o', C_PROGRAM, ...C_SOURCES, '-lhiredis']],
     needs: 'a C compiler and hiredis (on Debian gcc, libc6-dev and libhiredis-dev)',
   },
   rust: {
     title: 'The program on the Rust reference',
     program: `${RUST_TARGET}/release/peer`,
-    compile: ['cargo', ...CARGO_BUILD, '--manifest-path', RUST_MANIFEST, '--target-dir', RUST_TARGET],
+    steps: [['cargo', ...CARGO_BUILD, '--manifest-path', RUST_MANIFEST, '--target-dir', RUST_TARGET]],
     needs: 'cargo 1.85 or newer (https://rustup.rs)',
   },
-} satisfies Record<string, Peer>;
-
-export type PeerName = keyof typeof PEERS;
+  nats: {
+    title: 'The Nest application on NATS JetStream',
+    program: `${NATS_FOLDER}/main.mjs`,
+    steps: [
+      ['nats-server', '--version'],
+      ['cp', '-R', 'bench/peers/nats', dirname(NATS_FOLDER)],
+      ['npm', ...NPM_CI, '--prefix', NATS_FOLDER],
+    ],
+    needs: 'nats-server and npm (on Debian nats-server and npm)',
+  },
+};
 
 /** @returns undefined, or the reason why the program is missing */
 export function buildPeer(name: PeerName): string | undefined {
-  const { title, program, compile, needs } = PEERS[name];
-  const [command, ...args] = compile;
+  const { title, program, steps, needs } = PEERS[name];
   mkdirSync(dirname(program), { recursive: true });
-  const { error, status, stderr } = spawnSync(command, args, { encoding: 'utf8' });
-  if (status === 0) return undefined;
-  const reason = error?.message ?? stderr.split('\n').find((line) => line.includes('error')) ?? stderr.trim();
-  return `${title} is missing: its build needs ${needs}, and failed: ${reason}`;
+  for (const [command, ...args] of steps) {
+    const { error, status, stderr } = spawnSync(command, args, { encoding: 'utf8' });
+    if (status === 0) continue;
+    const reason = error?.message ?? stderr.split('\n').find((line) => line.includes('error')) ?? stderr.trim();
+    return `${title} is missing: its build needs ${needs}, and failed: ${reason}`;
+  }
+  return undefined;
 }
 
 export function programOf(name: PeerName): string {

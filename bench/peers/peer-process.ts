@@ -7,8 +7,8 @@ import type { Readable, Writable } from 'node:stream';
 import type { ProcessCost } from '../row.js';
 
 /**
- * A program in another language. It prints a line when it is ready, does a round for each line of its input, prints what
- * the round took as JSON, and ends with its input.
+ * The program of a peer. It prints a line when it is ready, does a round for each line of its input, prints what the
+ * round took as JSON, and ends with its input.
  */
 export class PeerProcess {
   readonly #program: string;

@@ -85,9 +85,10 @@ interface Turn extends PushTurn {
 const newRound = (): Round => ({ open: 0, done: undefined });
 
 /**
- * Turns single sends into batches. The first send schedules the distribution, at the end of the turn of the event loop or,
- * while nothing is in flight, of the current step; then each stream with new messages waits for its turn in the {@link WriteLane} of the node that serves it. It owns the queues of the
- * streams, the lanes, the bounds of what waits, and the settlement: every message is settled exactly once.
+ * Turns single sends into batches. The first send schedules the distribution: at the end of the turn of the event loop or, while
+ * nothing is in flight, of the current step. Then each stream with new messages waits for its turn in the {@link WriteLane}
+ * of the node that serves it. It owns the queues of the streams, the lanes, the bounds of what waits, and the settlement:
+ * every message is settled exactly once.
  */
 export class WritePipeline implements LanePipeline {
   /** Of streams whose number of shards may change. */

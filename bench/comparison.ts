@@ -66,7 +66,7 @@ export async function compareRow(name: RowName, sides: Sides, rounds: number): P
     const compared = entrants.map((entrant) => {
       const [first, second] = outcomes.filter(({ orders }) => orders.entrant === entrant.name) as [Outcome, Outcome];
       const measured = new Set(metricsOf(first));
-      const metrics = [...row.metrics, 'cpu' as const].filter((metric) => measured.has(metric));
+      const metrics = [...new Set<Metric>([...row.metrics, 'cpu'])].filter((metric) => measured.has(metric));
       return { name: entrant.name, metrics: metrics.map((metric) => compareMetric(metric, first, second)) };
     });
     return { ...described, entrants: compared };

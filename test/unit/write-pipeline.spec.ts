@@ -1,4 +1,4 @@
-import { setImmediate as turn, setTimeout as pause } from 'node:timers/promises';
+import { setImmediate as turn } from 'node:timers/promises';
 import { describe, expect, it } from '@jest/globals';
 
 import { MessageWithoutReceipt } from '../../lib/engine/messages/outgoing-message.js';
@@ -70,9 +70,8 @@ describe('write pipeline', () => {
       pipeline.push(new MessageWithoutReceipt(SENDER, 's', '', 1, onSettled));
     };
     send();
-    await pause(10);
+    await until('it was sent again', () => failures > 1);
     isOver = true;
-    expect(failures).toBeGreaterThan(1);
     expect(failures).toBeLessThan(100_000);
   });
 

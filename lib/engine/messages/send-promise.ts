@@ -17,7 +17,7 @@ class Rejection implements PromiseLike<never> {
     this.#error = error;
   }
 
-  // oxlint-disable-next-line unicorn/no-thenable -- it is one on purpose, and is never awaited
+  // oxlint-disable-next-line unicorn/no-thenable -- a promise that resolves to it calls `then`, and nothing else sees it
   then(_: unknown, reject?: ((error: unknown) => unknown) | null): never {
     return reject?.(this.#error) as never;
   }

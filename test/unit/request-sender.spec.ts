@@ -20,7 +20,7 @@ it('a client remembers which patterns are served, and not more than 10,000 of th
       createManager: async () => ({ hasGroups: async (key: string) => asked.push(key) > 0 }),
       appending: { trimMaxLen: async () => 0 },
       answers: { cancel: async () => undefined },
-      clock: { isCurrent: () => true, now: () => Date.now(), ask: async () => undefined },
+      clock: { isCurrent: () => true, offset: () => 0, ask: async () => undefined },
     } as unknown as RedisStreamer,
     producer: {
       keysOf: (pattern: string) => [pattern],

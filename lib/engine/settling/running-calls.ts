@@ -20,7 +20,8 @@ export interface Call {
 
 /** A call that starts now. */
 export function newCall(messages: readonly StreamMessage[], turn: Turn | undefined): Call {
-  return { startedAt: performance.now(), handlersStartedAt: monotonicNow(), messages, deliveries: [], turn };
+  const startedAt = performance.now();
+  return { startedAt, handlersStartedAt: Math.floor(startedAt), messages, deliveries: [], turn };
 }
 
 /** The calls that run, in the order in which they began. */

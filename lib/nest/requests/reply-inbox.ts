@@ -1,5 +1,5 @@
 import { AsyncResource } from 'node:async_hooks';
-import { randomUUID } from 'node:crypto';
+import { randomBytes, randomUUID } from 'node:crypto';
 
 import type { WritePacket } from '@nestjs/microservices';
 
@@ -61,6 +61,10 @@ export class ReplyInbox {
   readonly streamKey: string;
   readonly #options: ReplyInboxOptions;
   readonly #open = new Map<string, OpenRequest>();
+  /** Begins the correlation ids; a number is shorter than a UUID, and is made and found faster. */
+  readonly #name = randomBytes(6).toString('hex');
+  /** Requests so far. */
+  #registered = 0;
   /** Those with the time-out of the client, in the order of their deadlines: every reply moves its request to the end. */
   readonly #expiring = new Set<OpenRequest>();
   #opening: Promise<void> | undefined;
@@ -99,8 +103,9 @@ export class ReplyInbox {
   /** @param timeout of this request, in place of that of the client */
   register(pattern: string, callback: (packet: WritePacket) => void, timeout?: number): OpenRequest {
     const { requestTimeout } = this.#options;
+    this.#registered += 1;
     const request: OpenRequest = {
-      id: randomUUID(),
+      id: `${this.#name}-${this.#registered.toString(36)}`,
       pattern,
       callback,
       context: new AsyncResource('RedisStreamsRequest'),

@@ -4,7 +4,6 @@ import { isObservable } from 'rxjs';
 import { StreamMessage } from '../../engine/messages/stream-message.js';
 import type { StreamProducer } from '../../engine/producing/stream-producer.js';
 import type { AnswerCommands, ClockCommands } from '../../redis/commands/stream-commands.js';
-import { monotonicNow } from '../../shared/clock.js';
 import { withResolvers } from '../../shared/deferred.js';
 import type { Deferred } from '../../shared/deferred.js';
 import { errorText } from '../../shared/error-text.js';
@@ -125,7 +124,7 @@ export class RequestResponder implements ReplyOutlet {
     const { deadline } = request;
     if (deadline !== Infinity) {
       const { key } = StreamMessage.shardOf(context.getMessage());
-      RedisStreamsContext.deliveryOf(context).deadline = monotonicNow() + deadline - this.#options.clock.now(key);
+      RedisStreamsContext.deliveryOf(context).deadline = deadline - this.#options.clock.offset(key);
     }
     const writer = new ReplyWriter(request, context, this);
     const { requestHandler } = RedisStreamsContext.scopeOf(context).binding;

@@ -3,7 +3,6 @@ import type { ReadPacket, WritePacket } from '@nestjs/microservices';
 import type { StreamProducer } from '../../engine/producing/stream-producer.js';
 import type { RedisStreamer } from '../../engine/streamer.js';
 import { InvalidOptionError, NoHandlerError } from '../../errors.js';
-import { monotonicNow } from '../../shared/clock.js';
 import type { RedisStreamsLogger } from '../../shared/logger.js';
 import type { EncodedPacket, PacketCodec } from '../packet-codec.js';
 import { RedisStreamsRecord } from '../redis-streams.record.js';
@@ -108,7 +107,7 @@ export class RequestSender {
   #deadlineOf({ pattern, deadline }: OpenRequest): number {
     const { streamer } = this.#options;
     const keys = this.#served.get(pattern) ?? [pattern];
-    return Math.max(...keys.map((key) => streamer.clock.now(key))) + deadline - monotonicNow();
+    return Math.max(...keys.map((key) => streamer.clock.offset(key))) + deadline;
   }
 
   #append(request: OpenRequest, { payload, options }: EncodedPacket): void {

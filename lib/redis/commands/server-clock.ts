@@ -43,8 +43,13 @@ export class ServerClock {
 
   /** Milliseconds since the epoch, by the last reading; undefined when there is none, or the server does not tell its time. */
   now(channel: CommandChannel): number | undefined {
-    const offset = this.#readings.get(channel)?.offset;
+    const offset = this.offset(channel);
     return offset === undefined ? undefined : monotonicNow() + offset;
+  }
+
+  /** What {@link now} adds to the monotonic time. */
+  offset(channel: CommandChannel): number | undefined {
+    return this.#readings.get(channel)?.offset;
   }
 
   /** Reads the time. Rejects when the connection ends; a refusal of the server is no failure. */
@@ -73,7 +78,7 @@ export class ServerClock {
 export class RedisClockCommands implements ClockCommands {
   readonly #sender: CommandSender;
   readonly #clock: ServerClock;
-  /** Time of the server minus monotonic time, as it was last used: for the time between two connections. */
+  /** The offset that was last used: for the time between two connections. */
   #lastOffset: number | undefined;
 
   constructor(sender: CommandSender, clock: ServerClock) {
@@ -87,13 +92,14 @@ export class RedisClockCommands implements ClockCommands {
   }
 
   now(streamKey: string): number {
+    return monotonicNow() + this.offset(streamKey);
+  }
+
+  offset(streamKey: string): number {
     const route = this.#sender.router.find(this.#sender.key(streamKey));
-    const time = route && this.#clock.now(route.channel);
-    if (time !== undefined) {
-      this.#lastOffset = time - monotonicNow();
-      return time;
-    }
-    return this.#lastOffset === undefined ? Date.now() : monotonicNow() + this.#lastOffset;
+    const offset = route && this.#clock.offset(route.channel);
+    if (offset !== undefined) this.#lastOffset = offset;
+    return this.#lastOffset ?? Date.now() - monotonicNow();
   }
 
   async ask(streamKey: string): Promise<void> {

@@ -492,6 +492,8 @@ export interface ClockCommands {
    * tell its time, by the clock of this machine.
    */
   now(streamKey: string): number;
+  /** What {@link now} adds to the time of the monotonic clock: turns a time of the server into one of ours without asking a clock. */
+  offset(streamKey: string): number;
   /** Asks the server, if it is connected. Never rejects. */
   ask(streamKey: string): Promise<void>;
 }

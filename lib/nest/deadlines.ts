@@ -6,8 +6,8 @@ import { monotonicNow } from '../shared/clock.js';
 export const EXPIRES_AT_HEADER = 'expires-at';
 
 /** When the event expires; Infinity without the header. */
-export function expiryOf({ headers }: StreamMessage): number {
-  return deadlineIn(headers[EXPIRES_AT_HEADER]);
+export function expiryOf(message: StreamMessage): number {
+  return deadlineIn(StreamMessage.headerOf(message, EXPIRES_AT_HEADER));
 }
 
 /** Text that is no number must not become a time in the past: Number('') is 0. */

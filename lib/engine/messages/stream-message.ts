@@ -188,6 +188,15 @@ export class StreamMessage implements StreamShard {
   }
 
   /**
+   * One of the headers, without the others.
+   * @internal
+   */
+  static headerOf(message: StreamMessage, name: string): string | undefined {
+    const at = message.#schemaOfFields.headerAt(name);
+    return at === undefined ? undefined : (message.#raw[at] as Buffer).toString();
+  }
+
+  /**
    * Whether an earlier process may have begun this message and ended because of it. Its delivery is counted on the server
    * when its handler starts.
    * @internal

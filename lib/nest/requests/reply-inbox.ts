@@ -6,7 +6,7 @@ import type { WritePacket } from '@nestjs/microservices';
 import { outsideContext } from '../../shared/async-context.js';
 import { monotonicNow } from '../../shared/clock.js';
 import type { StreamConsumer } from '../../engine/consuming/stream-consumer.js';
-import type { StreamMessage } from '../../engine/messages/stream-message.js';
+import { StreamMessage } from '../../engine/messages/stream-message.js';
 import type { RedisStreamer } from '../../engine/streamer.js';
 import { callSafely } from '../../shared/callbacks.js';
 import { errorText } from '../../shared/error-text.js';
@@ -42,6 +42,8 @@ export interface OpenRequest {
   timer: NodeJS.Timeout | undefined;
   /** A server may have read it. */
   isSent: boolean;
+  /** It was answered, given up, or has failed. */
+  isOver: boolean;
   /** The last of several replies that was received. */
   part: AnswerPart | undefined;
 }
@@ -113,6 +115,7 @@ export class ReplyInbox {
       deadline: 0,
       timer: undefined,
       isSent: false,
+      isOver: false,
       part: undefined,
     };
     this.#open.set(request.id, request);
@@ -123,20 +126,16 @@ export class ReplyInbox {
     return request;
   }
 
-  /** False once the request was answered, given up, or has failed. */
-  has({ id }: OpenRequest): boolean {
-    return this.#open.has(id);
-  }
-
   /** The client no longer waits: later replies are dropped, and a server that streams them ends its answer soon. */
   giveUp(request: OpenRequest): void {
-    if (!this.has(request)) return;
+    if (request.isOver) return;
     this.remove(request);
     this.#cancelSent(request);
   }
 
   /** The request is over; later replies to it are dropped. */
   remove(request: OpenRequest): void {
+    request.isOver = true;
     this.#open.delete(request.id);
     this.#expiring.delete(request);
     clearTimeout(request.timer);
@@ -147,7 +146,7 @@ export class ReplyInbox {
 
   /** Ends the request with an error, unless it is over. */
   fail(request: OpenRequest, error: unknown): void {
-    if (!this.has(request)) return;
+    if (request.isOver) return;
     this.remove(request);
     request.context.runInAsyncScope(this.#give, this, request, { err: error });
   }
@@ -183,7 +182,7 @@ export class ReplyInbox {
     try {
       for (;;) {
         const message = await consumer.next();
-        const request = this.#open.get(message.headers[REQUEST_HEADERS.correlationId] ?? '');
+        const request = this.#open.get(StreamMessage.headerOf(message, REQUEST_HEADERS.correlationId) ?? '');
         const decoding = request?.context.runInAsyncScope(this.#receive, this, request, message);
         if (decoding) await decoding;
         this.#sinceTrim += 1;
@@ -203,9 +202,8 @@ export class ReplyInbox {
   /** A promise only where a deserializer has to be awaited. Never fails. */
   #receive(request: OpenRequest, message: StreamMessage): Promise<void> | undefined {
     if (isRepeated(request, message)) return undefined;
-    const { headers } = message;
-    const isError = headers[REQUEST_HEADERS.error] !== undefined;
-    const isLast = isError || headers[REQUEST_HEADERS.final] !== undefined;
+    const isError = StreamMessage.headerOf(message, REQUEST_HEADERS.error) !== undefined;
+    const isLast = isError || StreamMessage.headerOf(message, REQUEST_HEADERS.final) !== undefined;
     try {
       if (isError) {
         this.#answer(request, { err: message.json(), isDisposed: true });
@@ -232,7 +230,7 @@ export class ReplyInbox {
 
   #answer(request: OpenRequest, packet: WritePacket): void {
     // It may be over by now: decoding can take time.
-    if (!this.has(request)) return;
+    if (request.isOver) return;
     if (packet.isDisposed) this.remove(request);
     else this.#putOff(request);
     this.#give(request, packet);

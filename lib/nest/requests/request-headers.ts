@@ -1,4 +1,4 @@
-import type { StreamMessage } from '../../engine/messages/stream-message.js';
+import { StreamMessage } from '../../engine/messages/stream-message.js';
 import { deadlineIn } from '../deadlines.js';
 
 /** Headers of requests and replies; their fields have the prefix `h:`. */
@@ -38,11 +38,12 @@ export interface RequestInfo {
 }
 
 /** Undefined for an event. */
-export function requestInfoOf({ headers }: StreamMessage): RequestInfo | undefined {
-  const correlationId = headers[REQUEST_HEADERS.correlationId];
-  const replyTo = headers[REQUEST_HEADERS.replyTo];
+export function requestInfoOf(message: StreamMessage): RequestInfo | undefined {
+  const correlationId = StreamMessage.headerOf(message, REQUEST_HEADERS.correlationId);
+  const replyTo = StreamMessage.headerOf(message, REQUEST_HEADERS.replyTo);
   if (correlationId === undefined || replyTo === undefined) return undefined;
-  return { correlationId, replyTo, deadline: deadlineIn(headers[REQUEST_HEADERS.deadline]) };
+  const deadline = deadlineIn(StreamMessage.headerOf(message, REQUEST_HEADERS.deadline));
+  return { correlationId, replyTo, deadline };
 }
 
 /** The place of a reply in a streamed answer. */
@@ -58,7 +59,8 @@ export function partHeader({ answer, number }: AnswerPart): string {
 }
 
 /** Undefined for a reply without the header, and for text that is none. */
-export function partOf({ headers }: StreamMessage): AnswerPart | undefined {
-  const [, answer, number] = /^(\w+)-(\d+)$/.exec(headers[REQUEST_HEADERS.part] ?? '') ?? [];
+export function partOf(message: StreamMessage): AnswerPart | undefined {
+  const part = StreamMessage.headerOf(message, REQUEST_HEADERS.part);
+  const [, answer, number] = (part === undefined ? undefined : /^(\w+)-(\d+)$/.exec(part)) ?? [];
   return answer === undefined ? undefined : { answer, number: Number(number) };
 }

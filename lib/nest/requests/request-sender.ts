@@ -105,13 +105,14 @@ export class RequestSender {
    * their times refuses no request too early.
    */
   #deadlineOf({ pattern, deadline }: OpenRequest): number {
-    const { streamer } = this.#options;
-    const keys = this.#served.get(pattern) ?? [pattern];
-    return Math.max(...keys.map((key) => streamer.clock.offset(key))) + deadline;
+    const { clock } = this.#options.streamer;
+    let offset = -Infinity;
+    for (const key of this.#served.get(pattern) ?? [pattern]) offset = Math.max(offset, clock.offset(key));
+    return deadline + offset;
   }
 
   #append(request: OpenRequest, { payload, options }: EncodedPacket): void {
-    if (!this.#inbox.has(request)) return;
+    if (request.isOver) return;
     request.isSent = true;
     const headers = {
       ...options.headers,

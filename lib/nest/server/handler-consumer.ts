@@ -16,7 +16,7 @@ import { StreamAssignment } from '../../engine/consuming/stream-assignment.js';
 import type { StreamSearchOptions } from '../../engine/consuming/stream-search.js';
 import { AdaptivePrefetch } from '../../engine/consuming/reading/adaptive-prefetch.js';
 import { HandlerPace } from '../../engine/consuming/reading/pace.js';
-import type { StreamMessage } from '../../engine/messages/stream-message.js';
+import { StreamMessage } from '../../engine/messages/stream-message.js';
 import type { RedisStreamer } from '../../engine/streamer.js';
 import { ShutdownTimeoutError, StreamMissingError } from '../../errors.js';
 import type { RedisStreamsError } from '../../errors.js';
@@ -324,6 +324,6 @@ export class HandlerConsumer {
  * another thing.
  */
 function queueKeyOf(message: StreamMessage): string | undefined {
-  const key = message.headers[KEY_HEADER];
+  const key = StreamMessage.headerOf(message, KEY_HEADER);
   return key === undefined ? undefined : `${message.streamKey} ${key}`;
 }

@@ -5,6 +5,7 @@ import { Server } from '@nestjs/microservices';
 import { REDIS_STREAMS_TRANSPORT } from '../../constants.js';
 import type { HealthOptions, StreamerHealth } from '../../engine/health.js';
 import { REDRIVE_GROUP_HEADER } from '../../engine/admin/redrive.js';
+import { StreamMessage } from '../../engine/messages/stream-message.js';
 import { RedisStreamer } from '../../engine/streamer.js';
 import { ClosedError, InvalidOptionError } from '../../errors.js';
 import { check } from '../../shared/option-checks.js';
@@ -484,6 +485,6 @@ export class ServerRedisStreams
 
 /** Whether this is a dead letter that was put back for one group only, and not for the group of the context. */
 function isForAnotherGroup(context: RedisStreamsContext): boolean {
-  const redrivenFor = context.getMessage().headers[REDRIVE_GROUP_HEADER];
+  const redrivenFor = StreamMessage.headerOf(context.getMessage(), REDRIVE_GROUP_HEADER);
   return redrivenFor !== undefined && redrivenFor !== context.getConsumerGroup();
 }

@@ -11,6 +11,7 @@ export type HeaderPlace = readonly [at: number, name: string];
  */
 export class FieldSchema {
   readonly names: readonly Buffer[];
+  #places: ReadonlyMap<string, number> | undefined;
   #headers: readonly HeaderPlace[] | undefined;
   #soughtLast: string | undefined;
   #foundLast = -1;
@@ -33,6 +34,12 @@ export class FieldSchema {
       this.#soughtLast = name;
     }
     return this.#foundLast;
+  }
+
+  /** Where the value of a header is; undefined when there is none. Of two with that name the last counts. */
+  headerAt(name: string): number | undefined {
+    this.#places ??= new Map(this.headers.map(([at, header]) => [header, at]));
+    return this.#places.get(name);
   }
 
   get headers(): readonly HeaderPlace[] {

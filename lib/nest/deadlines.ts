@@ -1,6 +1,5 @@
 import { StreamMessage } from '../engine/messages/stream-message.js';
 import type { ClockCommands } from '../redis/commands/stream-commands.js';
-import { monotonicNow } from '../shared/clock.js';
 
 /** Header with the time from which on an event is not handled any more, in milliseconds since the epoch. */
 export const EXPIRES_AT_HEADER = 'expires-at';
@@ -16,7 +15,7 @@ export function deadlineIn(header: string | undefined): number {
 }
 
 /** The time of the server of a stream, or what stands for it. */
-export type Clock = Pick<ClockCommands, 'isCurrent' | 'offset' | 'ask'>;
+export type Clock = Pick<ClockCommands, 'isCurrent' | 'now' | 'ask'>;
 
 /**
  * Whether the deadline of a message, in milliseconds since the epoch by the clock of Redis, has passed. Undefined while it has
@@ -26,7 +25,7 @@ export type Clock = Pick<ClockCommands, 'isCurrent' | 'offset' | 'ask'>;
 export function hasPassed(deadline: number, message: StreamMessage, clock: Clock): Promise<boolean> | undefined {
   if (deadline === Infinity) return undefined;
   const { key } = StreamMessage.shardOf(message);
-  const hasCome = (): boolean => monotonicNow() + clock.offset(key) >= deadline;
+  const hasCome = (): boolean => clock.now(key) >= deadline;
   if (clock.isCurrent(key) && !hasCome()) return undefined;
   return clock.ask(key).then(hasCome);
 }

@@ -12,7 +12,6 @@ import { headerFields } from '../engine/messages/outgoing-message.js';
 import { StreamMessage } from '../engine/messages/stream-message.js';
 import { InvalidOptionError, NoHandlerError, UnsupportedOperationError } from '../errors.js';
 import type { RedisStreamsStatus } from '../redis/connection/redis-connections.js';
-import { monotonicNow } from '../shared/clock.js';
 import { safeLogger } from '../shared/logger.js';
 import { check, optionNames } from '../shared/option-checks.js';
 import { EventListeners } from '../nest/event-listeners.js';
@@ -163,11 +162,7 @@ export class TestServerRedisStreams
     this.#reporter = new ServerReporter(logger, this.#listeners, options.onDeadLetter);
     this.#hooks = new ProcessingHooks(this, this.#reporter);
     this.#runner = new HandlerRunner(this.#reporter);
-    const clock: Clock = {
-      isCurrent: () => true,
-      offset: () => this.#clock.now() - monotonicNow(),
-      ask: () => Promise.resolve(),
-    };
+    const clock: Clock = { isCurrent: () => true, now: () => this.#clock.now(), ask: () => Promise.resolve() };
     this.#events = new EventProcessor(this, this.#codec, this.#reporter, () => clock);
   }
 

@@ -75,6 +75,23 @@ describe('write pipeline', () => {
     expect(failures).toBeLessThan(100_000);
   });
 
+  it('lets the event loop turn while each message is too large for the server, and its sender sends again at once', async () => {
+    const { pipeline } = setUpPipeline({}, { payloadLimit: () => 3 });
+    let failures = 0;
+    let isOver = false;
+    const send = (): void => {
+      const onSettled = (): void => {
+        failures += 1;
+        if (!isOver && failures < 100_000) send();
+      };
+      pipeline.push(new MessageWithoutReceipt(SENDER, 's', 'four', 4, onSettled));
+    };
+    send();
+    await until('it was sent again', () => failures > 1);
+    isOver = true;
+    expect(failures).toBeLessThan(100_000);
+  });
+
   it('makes smaller batches of large messages, so that none holds up the server for long', async () => {
     const { appends, push } = setUpPipeline({ maxQueuedBytes: 100_000_000 });
     for (const id of ['1', '2', '3']) push(id, 's', 4_000_000);

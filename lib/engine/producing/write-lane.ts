@@ -152,15 +152,20 @@ export class WriteLane {
       }
       const batch = this.#pipeline.withoutTooLarge(taken);
       if (stream.hasWork) this.add(stream);
-      if (batch.entries.length === 0) {
-        if (stream.isDone) this.#pipeline.forget(stream);
-        continue;
-      }
-      this.#begin(batch);
-      const write = this.#pipeline.writeBatchOf(batch);
-      if (this.#pipeline.writer.canWrite(write)) void this.#write(batch, write);
-      else void this.#prepare(batch, write);
+      if (batch.entries.length > 0) this.#start(batch);
+      else if (stream.isDone) this.#pipeline.forget(stream);
+      if (batch === taken) continue;
+      // A handler of those that failed may have sent again, each time anew: the event loop must turn.
+      setImmediate(() => this.pump());
+      return;
     }
+  }
+
+  #start(batch: MessageBatch): void {
+    this.#begin(batch);
+    const write = this.#pipeline.writeBatchOf(batch);
+    if (this.#pipeline.writer.canWrite(write)) void this.#write(batch, write);
+    else void this.#prepare(batch, write);
   }
 
   get #hasRoom(): boolean {

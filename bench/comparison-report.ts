@@ -6,7 +6,7 @@ import type { Results } from './results.js';
 import type { Metric } from './row.js';
 
 /** Of a cluster, in messages for the same CPU time of the client on one server. */
-const LEAST_IN_CLUSTER = 0.85;
+const LEAST_IN_CLUSTER = 0.9;
 
 /** Both figures of every metric, for the console. */
 export function describeComparison({ name, title, sides, entrants, failure }: ComparedRow): string {

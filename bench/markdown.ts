@@ -54,7 +54,7 @@ npm run bench -- --wire-table                  # with the library's own wire and
 
 \`--against\` fails when a row is worse beyond noise: the medians of a figure differ by more than 5 %, the rounds of the two
 sides do not overlap, and a second run of the row shows the same. \`--cluster\` fails when the client handles less than
-0.85 times as many messages with the same CPU time.
+0.9 times as many messages with the same CPU time.
 `;
 }
 

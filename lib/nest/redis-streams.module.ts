@@ -101,7 +101,7 @@ export class RedisStreamsModule implements OnApplicationBootstrap, OnApplication
 
   /**
    * The module with options that are known when the module is declared.
-   * @throws InvalidOptionError for `lagEndpoint` at once; for other options when the application is created
+   * @throws InvalidOptionError for `lagEndpoint`, and for options that are no object, at once; for other options when the application is created
    * @example
    * ```ts
    * @Module({ imports: [RedisStreamsModule.forRoot({ connection: 'redis://localhost:6379', group: 'orders-service' })] })
@@ -109,6 +109,7 @@ export class RedisStreamsModule implements OnApplicationBootstrap, OnApplication
    * ```
    */
   static forRoot(options: RedisStreamsModuleOptions & RedisStreamsModuleScope = {}): DynamicModule {
+    check.object('options', options);
     const { name, isGlobal, lagEndpoint, ...rest } = options;
     return defineModule({ name, isGlobal, lagEndpoint }, [
       { provide: optionsToken(name), useFactory: () => moduleOptions(rest, ['name', 'isGlobal', 'lagEndpoint']) },

@@ -60,6 +60,11 @@ export const check = Object.freeze({
     throw new InvalidOptionError(option, 'must be a valid Date from 1970 to 10889', value);
   },
 
+  /** The value of another kind is not shown, because it may be a URL with a password. */
+  object(option: string, value: unknown): void {
+    checkObject(option, value);
+  },
+
   /**
    * An object with options of these names and no others: a misspelled option would be ignored in silence. The value of an
    * unknown one is not shown, because it may be a password in the wrong place.

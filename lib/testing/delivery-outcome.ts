@@ -27,10 +27,10 @@ export interface TimedOutcome extends DeliveryOutcome {
 
 /** Of a message whose handlers have ended. */
 export function outcomeOf(context: RedisStreamsContext): DeliveryOutcome {
-  const { settlement } = RedisStreamsContext.deliveryOf(context);
-  const error = failureOf(context);
-  const failure = error === undefined ? {} : { error };
-  if (!settlement) return { settlement: 'unsettled', ...failure };
-  const { kind, ...details } = settlement;
-  return { settlement: kind, ...failure, ...details };
+  const { settlement, failure } = RedisStreamsContext.deliveryOf(context);
+  const asked: unknown = settlement?.kind === 'dead-letter' ? settlement.error : undefined;
+  const error = asked ?? failureOf(context) ?? failure;
+  const outcome = { settlement: settlement?.kind ?? 'unsettled', ...(error === undefined ? {} : { error }) } as const;
+  if (settlement?.kind === 'retry') return { ...outcome, delay: settlement.delay };
+  return settlement?.kind === 'dead-letter' ? { ...outcome, reason: settlement.reason } : outcome;
 }

@@ -1,5 +1,8 @@
 import { afterEach, describe, expect, it, jest } from '@jest/globals';
-import { RpcException } from '@nestjs/microservices';
+import { Catch, Controller, UseFilters } from '@nestjs/common';
+import type { ExceptionFilter } from '@nestjs/common';
+import { MessagePattern, Payload, RpcException } from '@nestjs/microservices';
+import type { Observable } from 'rxjs';
 import { EMPTY, Subject, concat, firstValueFrom, lastValueFrom, of, throwError, toArray } from 'rxjs';
 
 import { withResolvers } from '../../lib/shared/deferred.js';
@@ -74,6 +77,36 @@ it.each<[string, () => unknown, unknown]>([
   await expect(ask(nest.client(), pattern, 1)).rejects.toEqual(expected);
   await nest.untilSettled(pattern);
   expect(await nest.redis.exists(`${pattern}.dead`)).toBe(0);
+});
+
+it.each<[string, () => unknown, unknown]>([
+  ['an RpcException with an object', () => new RpcException({ code: 7 }), { code: 7 }],
+  ['an RpcException with a text', () => new RpcException('no stock'), { status: 'error', message: 'no stock' }],
+  ['an object', () => ({ code: 8 }), { code: 8 }],
+  ['a text', () => 'no', 'no'],
+])('a filter that ends with %s answers the request with it', async (_name, make, expected) => {
+  @Catch()
+  class Filter implements ExceptionFilter {
+    catch(error: Error): Observable<never> {
+      if (error.message === 'throw') throw make();
+      return throwError(make);
+    }
+  }
+  const pattern = uniqueName('filtered');
+  @Controller()
+  class FilteredController {
+    @UseFilters(new Filter())
+    @MessagePattern<string>(pattern)
+    handle(@Payload() how: string): void {
+      throw new Error(how);
+    }
+  }
+  await nest.serve(FilteredController);
+
+  for (const how of ['throw', 'return']) {
+    await expect(ask(nest.client(), pattern, how)).rejects.toEqual(expected);
+  }
+  await nest.untilSettled(pattern);
 });
 
 it('an Observable that fails after some values is answered with these values, then with the error', async () => {

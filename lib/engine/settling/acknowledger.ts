@@ -153,7 +153,7 @@ export class Acknowledger {
    * Hands a message out again after the delay, here or, if this process dies, in another consumer. Resolves with false when it does
    * not wait here, because its partition is no longer read.
    */
-  async retryLater(message: StreamMessage, delay: number): Promise<boolean> {
+  async retryLater(message: StreamMessage, delay: number, isUncounted = false): Promise<boolean> {
     const { consumer: options, pending, retries } = this.#options;
     const { group, consumer, autoClaimIdle, mode } = options;
     const partition = partitionOf(message);
@@ -170,7 +170,10 @@ export class Acknowledger {
     try {
       // Before the retry can start: an entry that others may claim must not be in a handler here.
       const idle = Math.max(0, autoClaimIdle - delay - retryMargin(autoClaimIdle));
-      if (mode === 'load-balanced') await pending.setIdle(partition.key, group, consumer, [{ id: message.id }], idle);
+      // The next delivery adds one.
+      const count = isUncounted ? { deliveryCount: message.deliveryCount - 1 } : {};
+      const entries = [{ id: message.id, ...count }];
+      if (mode === 'load-balanced') await pending.setIdle(partition.key, group, consumer, entries, idle);
     } finally {
       schedule.endExpecting();
       // It may have been removed in the meantime, and its schedule forgets nothing again.

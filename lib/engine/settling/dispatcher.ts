@@ -418,7 +418,7 @@ export class Dispatcher implements MessageTaker {
         this.#leaveQueue(message);
         break;
       case 'retry':
-        void this.#carryOut(message, this.#retryLater(message, settlement.delay));
+        void this.#carryOut(message, this.#retryLater(message, settlement.delay, settlement.isUncounted));
         break;
       case 'dead-letter':
         void this.#carryOut(message, this.#deadLetter(message, settlement));
@@ -462,10 +462,10 @@ export class Dispatcher implements MessageTaker {
   }
 
   /** Those behind it wait for it only while it waits here. */
-  async #retryLater(message: StreamMessage, delay: number): Promise<void> {
+  async #retryLater(message: StreamMessage, delay: number, isUncounted?: boolean): Promise<void> {
     let isWaiting = false;
     try {
-      isWaiting = await this.#options.session.acknowledger.retryLater(message, delay);
+      isWaiting = await this.#options.session.acknowledger.retryLater(message, delay, isUncounted);
     } catch (error) {
       isWaiting = partitionOf(message).owned.has(message.id);
       throw error;

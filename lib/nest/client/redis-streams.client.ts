@@ -125,6 +125,10 @@ export class ClientRedisStreams extends ClientProxy<RedisStreamsEvents> {
    * ```
    */
   emitBatch<TInput = unknown>(pattern: unknown, messages: readonly TInput[]): Observable<Receipt[]> {
+    if (!Array.isArray(messages)) {
+      const error = new InvalidOptionError('messages', 'must be an array', messages);
+      return replaying(SendPromise.follow(Promise.reject<Receipt[]>(error), this.#reportRefused));
+    }
     const sends = messages.map((data, index) => {
       // Nest refuses them in `emit`, so that a handler never has to expect them.
       if (isNil(pattern)) return this.#failed(new InvalidOptionError('pattern', 'must be given', pattern));

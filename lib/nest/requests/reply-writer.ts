@@ -1,6 +1,7 @@
 import { AsyncResource } from 'node:async_hooks';
 import { randomBytes } from 'node:crypto';
 
+import { RpcException } from '@nestjs/microservices';
 import type { Observable } from 'rxjs';
 
 import type { StreamProducer } from '../../engine/producing/stream-producer.js';
@@ -139,7 +140,7 @@ export class ReplyWriter {
     }
     this.#flush();
     this.#isComplete = true;
-    this.#write(error instanceof Error ? { name: error.name, message: error.message } : error, ERROR);
+    this.#write(errorData(error), ERROR);
   }
 
   /** The signal was aborted at the deadline before the first reply. */
@@ -238,4 +239,11 @@ export class ReplyWriter {
     this.#isWritten = true;
     this.#outlet.onWritten(this);
   }
+}
+
+/** A filter may end with an RpcException: its payload is the answer, as Nest's own filter has it. */
+function errorData(error: unknown): unknown {
+  const data: unknown = error instanceof RpcException ? error.getError() : error;
+  if (data instanceof Error) return { name: data.name, message: data.message };
+  return data === error || typeof data === 'object' ? data : { status: 'error', message: data };
 }

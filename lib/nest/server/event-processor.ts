@@ -83,7 +83,7 @@ export class EventProcessor {
       const scope = RedisStreamsContext.scopeOf(first);
       if (unsettled.length === 0) {
         this.#fail(first, error);
-      } else if (decoded.length > 1 && isFinal(error, scope, first.getDeliveryCount(), this.#reporter)) {
+      } else if (decoded.length > 1 && isFinal(error, scope, RedisStreamsContext.deliveryOf(first), this.#reporter)) {
         this.#reporter.batchFailed(first, unsettled.length, error);
         for (const context of unsettled) await this.#processAlone(context);
       } else {

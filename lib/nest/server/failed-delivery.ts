@@ -1,5 +1,6 @@
 import { BadRequestException, UnprocessableEntityException } from '@nestjs/common';
 
+import { retryDelay } from '../../engine/settling/retry-policy.js';
 import type { RetryPolicy } from '../../engine/settling/retry-policy.js';
 import type { Settlement } from '../../engine/settling/settlement.js';
 import { InvalidOptionError, PayloadDecodeError, PayloadInvalidError } from '../../errors.js';
@@ -27,9 +28,7 @@ export function settleFailed(
 ): void {
   const { message } = delivery;
   delivery.failure = error;
-  const settlement = canRetry
-    ? settlementOf(error, message.deliveryCount, binding.failurePolicy, reporter)
-    : LEFT_PENDING;
+  const settlement = canRetry ? settlementOf(error, delivery, binding.failurePolicy, reporter) : LEFT_PENDING;
   const isFirst = delivery.settle(settlement);
   const outcome = settlement.kind === 'dead-letter' && haltsShard ? 'its shard is halted' : settlement.kind;
   if (!isSettlementRequest(error)) {
@@ -43,13 +42,30 @@ export function settleFailed(
 }
 
 /** By the error and the number of attempts. */
-function settlementOf(error: unknown, attempts: number, policy: FailurePolicy, reporter: ServerReporter): Settlement {
+function settlementOf(
+  error: unknown,
+  delivery: MessageDelivery,
+  policy: FailurePolicy,
+  reporter: ServerReporter,
+): Settlement {
+  const attempts = delivery.message.deliveryCount;
   if (error instanceof RedisStreamsDeadLetterException) return deadLetter(error.reason, policy, error);
-  if (error instanceof RedisStreamsRetryException) return retryOrDeadLetter(attempts, policy, error.delay, error);
-  if (isPermanent(error, policy.retry, reporter)) {
+  const isAskedFor = error instanceof RedisStreamsRetryException;
+  if (!isAskedFor && isPermanent(error, policy.retry, reporter)) {
     return deadLetter(`cannot be cured by trying again: ${errorText(error)}`, policy, error);
   }
-  return retryOrDeadLetter(attempts, policy, undefined, error);
+  const delay = isAskedFor ? error.delay : undefined;
+  if (endedForShutdown(delivery))
+    return { kind: 'retry', delay: delay ?? retryDelay(policy.retry, attempts), isUncounted: true };
+  return retryOrDeadLetter(attempts, policy, delay, error);
+}
+
+/**
+ * Whether the handler was told to stop because the server closes. That it then failed is no attempt: a message whose handler is
+ * slow would become a dead letter by some deployments.
+ */
+function endedForShutdown({ abortReason }: MessageDelivery): boolean {
+  return abortReason === 'shutdown';
 }
 
 /**
@@ -59,11 +75,11 @@ function settlementOf(error: unknown, attempts: number, policy: FailurePolicy, r
 export function isFinal(
   error: unknown,
   { canRetry, binding }: ContextScope,
-  attempts: number,
+  delivery: MessageDelivery,
   reporter: ServerReporter,
 ): boolean {
   const { retry } = binding.failurePolicy;
-  if (canRetry && attempts >= retry.attempts) return true;
+  if (canRetry && delivery.message.deliveryCount >= retry.attempts && !endedForShutdown(delivery)) return true;
   if (isSettlementRequest(error)) return error instanceof RedisStreamsDeadLetterException;
   return isPermanent(error, retry, reporter);
 }

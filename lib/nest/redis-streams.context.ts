@@ -183,14 +183,15 @@ export class RedisStreamsContext extends BaseRpcContext<[message: StreamMessage,
 
   /**
    * Has the message delivered again, after `delay` milliseconds if given, else after the delay of the retry policy. It
-   * counts as an attempt: after the last one the message becomes a dead letter. The first settlement wins.
+   * counts as an attempt, unless the signal aborted for a shutdown: after the last one the message becomes a dead letter. The first
+   * settlement wins.
    * @throws InvalidOptionError
    */
   retry(options: { delay?: number } = {}): void {
     check.options('', options, RETRY_REQUEST);
     if (options.delay !== undefined) check.time('delay', options.delay, 0);
     const { failurePolicy } = this.#scope.binding;
-    this.#settle('retry()', retryOrDeadLetter(this.getDeliveryCount(), failurePolicy, options.delay));
+    this.#settle('retry()', retryOrDeadLetter(this.#delivery, failurePolicy, options.delay));
   }
 
   /** Makes the message a dead letter at once. The first settlement wins. @throws InvalidOptionError for an empty reason */

@@ -4,7 +4,7 @@ import { resolveDeadLetter } from '../engine/settling/dead-letter.js';
 import type { DeadLetterOptions } from '../engine/settling/dead-letter.js';
 import { check, definedOptions, optionNames, pickOptions } from '../shared/option-checks.js';
 import { DEFAULTS } from '../engine/options/options.js';
-import { PRODUCER_OPTIONS, checkLogger, resolveConsumerOptions } from '../engine/options/resolve-options.js';
+import { PRODUCER_OPTIONS, resolveConsumerOptions } from '../engine/options/resolve-options.js';
 import type { ConsumerMode } from '../engine/options/consumer-mode.js';
 import type {
   AutoCommit,
@@ -360,7 +360,6 @@ export function checkOptionNames(options: object, others: Iterable<string> = [])
 /** @throws InvalidOptionError */
 export function resolveServerOptions(options: ServerRedisStreamsOptions): ResolvedServerOptions {
   checkOptionNames(options);
-  checkLogger(options.logger);
   const given = { ...SERVER_DEFAULTS, ...definedOptions(options) };
   const { ack, concurrency, shutdownTimeout, replyPrefix, mode, maxPayload = Infinity } = given;
   check.oneOf('ack', ack, ['auto', 'manual']);
@@ -434,7 +433,6 @@ function refuseGroup(options: ServerRedisStreamsOptions): void {
 /** @throws InvalidOptionError */
 export function resolveClientOptions(options: ClientRedisStreamsOptions): ResolvedClientOptions {
   checkOptionNames(options);
-  checkLogger(options.logger);
   const { requestTimeout, replyPrefix } = { ...CLIENT_DEFAULTS, ...definedOptions(options) };
   check.time('requestTimeout', requestTimeout, 1);
   check.name('replyPrefix', replyPrefix);

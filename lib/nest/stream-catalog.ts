@@ -108,7 +108,8 @@ export class StreamCatalog<Events extends object, Context extends RedisStreamsCo
       emitBatch: (event, messages) =>
         client.emitBatch(
           event,
-          messages.map((data) => checked(event, data)),
+          // The client refuses what is no array.
+          Array.isArray(messages) ? messages.map((data) => checked(event, data)) : messages,
         ),
     };
   }

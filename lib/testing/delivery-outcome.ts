@@ -28,8 +28,8 @@ export interface TimedOutcome extends DeliveryOutcome {
 /** Of a message whose handlers have ended. */
 export function outcomeOf(context: RedisStreamsContext): DeliveryOutcome {
   const { settlement, failure } = RedisStreamsContext.deliveryOf(context);
-  const asked: unknown = settlement?.kind === 'dead-letter' ? settlement.error : undefined;
-  const error = asked ?? failureOf(context) ?? failure;
+  const buried: unknown = settlement?.kind === 'dead-letter' ? settlement.error : undefined;
+  const error = buried ?? failureOf(context) ?? failure;
   const outcome = { settlement: settlement?.kind ?? 'unsettled', ...(error === undefined ? {} : { error }) } as const;
   if (settlement?.kind === 'retry') return { ...outcome, delay: settlement.delay };
   return settlement?.kind === 'dead-letter' ? { ...outcome, reason: settlement.reason } : outcome;

@@ -12,6 +12,7 @@ import {
   RedisStreamsContext,
   RedisStreamsRecordBuilder,
   ServerRedisStreams,
+  streamCatalog,
 } from '../../lib/index.js';
 import type { RedisStreamsLogger, ServerRedisStreamsOptions, Sharder } from '../../lib/index.js';
 import { moduleOf, onBatch, onEvent, onRequest } from '../support/controllers.js';
@@ -151,6 +152,15 @@ describe.each(WAYS)('a function of the options that %s', (_, fail) => {
       const dead = await nest.entries(`${pattern}.dead`);
       expect(dead.map(({ fields }) => fields['msg'])).toEqual(['2']);
       expect(dead[0]?.fields['h:dead-letter-reason']).toContain('cannot be deserialized');
+    }
+  });
+
+  it('emitBatch() without an array fails by its Observable, also through a catalog', async () => {
+    const client = nest.client();
+    const refusal = { code: 'ERR_INVALID_OPTION', message: expect.stringContaining('messages must be an array') };
+    for (const each of [client, streamCatalog<{ clicks: string }>().client(client)]) {
+      const sending = each.emitBatch('clicks', 'text' as never);
+      await expect(lastValueFrom(sending)).rejects.toMatchObject(refusal);
     }
   });
 

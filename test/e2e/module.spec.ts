@@ -333,17 +333,6 @@ it.each([
   expect(make).not.toThrow('secret');
 });
 
-it.each([{}, false, null, { error: () => undefined }])(
-  'a logger %p is refused, which could report no failure',
-  (logger) => {
-    const options = { group: 'g', logger } as never;
-    for (const make of [() => new ServerRedisStreams(options), () => new ClientRedisStreams({ logger } as never)]) {
-      expect(make).toThrow(InvalidOptionError);
-      expect(make).toThrow('logger must be an object with the methods error, warn and log');
-    }
-  },
-);
-
 it('options that a factory makes are checked as those of forRoot()', async () => {
   const module = RedisStreamsModule.forRootAsync({ useFactory: async () => misspelled({ keyprefix: 'app:' }) });
   await expect(start([module])).rejects.toThrow(/keyprefix is not an option here; did you mean 'keyPrefix'\?/);

@@ -82,6 +82,7 @@ it.each<[string, () => unknown, unknown]>([
 it.each<[string, () => unknown, unknown]>([
   ['an RpcException with an object', () => new RpcException({ code: 7 }), { code: 7 }],
   ['an RpcException with a text', () => new RpcException('no stock'), { status: 'error', message: 'no stock' }],
+  ['an RpcException without a payload', () => new RpcException(null as never), { status: 'error', message: null }],
   ['an object', () => ({ code: 8 }), { code: 8 }],
   ['a text', () => 'no', 'no'],
 ])('a filter that ends with %s answers the request with it', async (_name, make, expected) => {

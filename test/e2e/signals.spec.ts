@@ -67,43 +67,61 @@ describe('the signal of a handler', () => {
     expect(await nest.pending(pattern)).toBe(1);
   });
 
-  it.each([
-    ['one message', {}],
-    ['a batch', { batch: { size: 2, timeout: 10_000 } }],
-  ])(
-    'costs %s no attempt when a handler fails because the server closes',
-    async (_kind, { batch }: { batch?: { size: number; timeout: number } }) => {
-      const pattern = uniqueName('signal');
-      const retry = { attempts: 1, delay: 100 };
-      const handled: unknown[] = [];
-      let running = 0;
-      const stop = async (contexts: readonly RedisStreamsContext[]): Promise<void> => {
-        running += contexts.length;
-        // As a library that was given the signal: with an error of its own.
-        await aborted((contexts[0] as RedisStreamsContext).getSignal());
-        throw new Error('it was aborted');
-      };
-      const { app, log } = await nest.serve(
-        batch
-          ? onBatch(pattern, (_data: never[], contexts) => stop(contexts), { batch, retry })
+  type Ending = (context: RedisStreamsContext) => void;
+  const fail: Ending = () => {
+    // As a library that was given the signal: with an error of its own.
+    throw new Error('it was aborted');
+  };
+  const rethrow: Ending = (context) => context.getSignal().throwIfAborted();
+  const batch = { size: 2, timeout: 10_000 };
+
+  it.each<[string, Ending, 'load-balanced' | 'resumable', object, typeof batch | undefined]>([
+    ['throws', fail, 'load-balanced', {}, undefined],
+    ['throws, in a group with one consumer', fail, 'resumable', {}, undefined],
+    [
+      'throws the reason, which is no reason against a retry',
+      rethrow,
+      'load-balanced',
+      { unless: () => true },
+      undefined,
+    ],
+    ['asks for a retry', (context) => context.retry(), 'load-balanced', {}, undefined],
+    ['throws for a batch', fail, 'load-balanced', {}, batch],
+  ])('costs a message no attempt when its handler %s because the server closes', async (_, end, mode, rules, size) => {
+    const pattern = uniqueName('signal');
+    const retry = { attempts: 1, delay: 100, ...rules };
+    const options = { mode, consumer: 'same', autoClaimIdle: 300, autoClaimInterval: 50, shutdownTimeout: 100 };
+    const handled: unknown[] = [];
+    let running = 0;
+    const stop = async (contexts: readonly RedisStreamsContext[]): Promise<void> => {
+      const [first] = contexts as [RedisStreamsContext];
+      running += contexts.length;
+      await aborted(first.getSignal());
+      end(first);
+    };
+    // Twice: a message whose process has ended is counted in another way.
+    for (let round = 1; round <= 2; round += 1) {
+      running = 0;
+      const { app } = await nest.serve(
+        size
+          ? onBatch(pattern, (_data: never[], contexts) => stop(contexts), { batch: size, retry })
           : onEvent(pattern, (_data, context) => stop([context]), { retry }),
-        { shutdownTimeout: 100 },
+        options,
       );
-      await Promise.all([nest.emit(pattern, 1), nest.emit(pattern, 2)]);
+      if (round === 1) await Promise.all([nest.emit(pattern, 1), nest.emit(pattern, 2)]);
       await until('both are handled', () => running === 2);
       await app.close();
-      expect(log.errors).toHaveLength(2);
+    }
 
-      await nest.serve(
-        onEvent(pattern, (data, context) => void handled.push([data, context.getDeliveryCount()]), { retry }),
-        { autoClaimIdle: 300, autoClaimInterval: 50 },
-      );
-      await until('both are handled again', () => handled.length === 2);
-      await nest.untilSettled(pattern);
-      expect(handled).toEqual(expect.arrayContaining([1, 2].map((data) => [data, 1])));
-      expect(await nest.redis.exists(`${pattern}.dead`)).toBe(0);
-    },
-  );
+    await nest.serve(
+      onEvent(pattern, (data, context) => void handled.push([data, context.getDeliveryCount()]), { retry }),
+      options,
+    );
+    await until('both are handled again', () => handled.length === 2);
+    await nest.untilSettled(pattern);
+    expect(handled).toEqual(expect.arrayContaining([1, 2].map((data) => [data, 1])));
+    expect(await nest.redis.exists(`${pattern}.dead`)).toBe(0);
+  });
 
   it('is aborted in every context of a batch', async () => {
     const pattern = uniqueName('signal');

@@ -71,8 +71,8 @@ function complaints({ file, title }: Snippet): string[] {
   );
 }
 
-/** The options of an exported interface, by name. */
-function optionsOf(name: string): string[] {
+/** The properties of an exported interface or class. */
+function propertiesOf(name: string): ts.Symbol[] {
   const checker = program.getTypeChecker();
   const symbol = ENTRY_POINTS.flatMap((path) => {
     const api = program.getSourceFile(path);
@@ -80,10 +80,21 @@ function optionsOf(name: string): string[] {
     return module ? checker.getExportsOfModule(module) : [];
   }).find((exported) => exported.name === name);
   if (!symbol) throw new Error(`${name} is not exported`);
-  return checker
-    .getDeclaredTypeOfSymbol(checker.getAliasedSymbol(symbol))
-    .getProperties()
-    .map((property) => property.name);
+  return checker.getDeclaredTypeOfSymbol(checker.getAliasedSymbol(symbol)).getProperties();
+}
+
+function optionsOf(name: string): string[] {
+  return propertiesOf(name).map((property) => property.name);
+}
+
+/** The public methods and getters that a class of this package declares itself. */
+function methodsOf(name: string): string[] {
+  return propertiesOf(name).flatMap(({ name: method, valueDeclaration: node }) => {
+    const isOurs = node && node.getSourceFile().fileName.startsWith(join(ROOT, 'lib'));
+    if (!isOurs || !(ts.isMethodDeclaration(node) || ts.isGetAccessor(node))) return [];
+    const isHidden = ts.isPrivateIdentifier(node.name) || ts.getJSDocTags(node).some(({ tagName }) => tagName.text === 'internal'); // prettier-ignore
+    return isHidden || ts.getCombinedModifierFlags(node) & ts.ModifierFlags.Protected ? [] : [method];
+  });
 }
 
 describe('code in the documents', () => {
@@ -135,6 +146,19 @@ describe('tables of options', () => {
 
     expect(wrong).toEqual([]);
   });
+});
+
+describe('tables of methods', () => {
+  it.each(['RedisStreamsContext', 'RedisStreamsRecordBuilder', 'ClientRedisStreams', 'ServerRedisStreams'])(
+    'the reference has every method of %s',
+    (name) => {
+      const [, methods = ''] = read('docs/reference.md').split('\n## Methods\n');
+      expect(methods).toContain(`of \`${name}\``);
+      const named = new Set([...methods.matchAll(/`(\w+)(?:\([^)]*\))?`/g)].map(([, method]) => method));
+      expect(methodsOf(name).length).toBeGreaterThan(5);
+      expect(methodsOf(name).filter((method) => !named.has(method))).toEqual([]);
+    },
+  );
 });
 
 describe('docs/README.md', () => {

@@ -107,8 +107,7 @@ export function checkStreamerOptions(options: StreamerOptions): void {
 }
 
 /** @throws InvalidOptionError */
-export function checkLogger(logger: unknown): void {
-  if (logger === undefined) return;
+function checkLogger(logger: unknown): void {
   const methods = ['error', 'warn', 'log'].map((name) => (logger as Record<string, unknown> | null)?.[name]);
   if (methods.every((method) => typeof method === 'function')) return;
   throw new InvalidOptionError('logger', 'must be an object with the methods error, warn and log', logger);
@@ -117,7 +116,7 @@ export function checkLogger(logger: unknown): void {
 /** A client or server, or a subclass of them, passes all of its options on. @throws InvalidOptionError */
 export function resolveStreamerOptions(options: StreamerOptions): ResolvedStreamerOptions {
   checkSpelling(options, STREAMER_OPTIONS);
-  checkLogger(options.logger);
+  if (options.logger !== undefined) checkLogger(options.logger);
   const resolved = { ...DEFAULTS.streamer, ...definedOptions(options) };
   const { keyPrefix, messageField, timestampFormat, timeout, connectTimeout, blockTimeout, shutdownTimeout } = resolved;
   check.string('keyPrefix', keyPrefix);

@@ -135,7 +135,7 @@ export class WriteLane {
     for (const other of others) this.#turns.add(other);
   }
 
-  /** Writes as much as the limits permit. Every event of the lane ends here. */
+  /** Writes as much as the limits permit; after messages failed, the rest in the next turn. Every event of the lane ends here. */
   pump(): void {
     while (!this.#isPaused && !this.#isPreparing && !this.#suspect && this.#hasRoom) {
       const [stream] = this.#turns;
@@ -152,16 +152,16 @@ export class WriteLane {
       }
       const batch = this.#pipeline.withoutTooLarge(taken);
       if (stream.hasWork) this.add(stream);
-      if (batch.entries.length > 0) this.#start(batch);
+      if (batch.entries.length > 0) this.#writeOrPrepare(batch);
       else if (stream.isDone) this.#pipeline.forget(stream);
       if (batch === taken) continue;
-      // A handler of those that failed may have sent again, each time anew: the event loop must turn.
+      // A handler of a failed message may send again, and that message fails, too: the event loop must turn in between.
       setImmediate(() => this.pump());
       return;
     }
   }
 
-  #start(batch: MessageBatch): void {
+  #writeOrPrepare(batch: MessageBatch): void {
     this.#begin(batch);
     const write = this.#pipeline.writeBatchOf(batch);
     if (this.#pipeline.writer.canWrite(write)) void this.#write(batch, write);

@@ -173,7 +173,7 @@ export class Acknowledger {
       // The next delivery adds one.
       const count = isUncounted ? { deliveryCount: message.deliveryCount - 1 } : {};
       const entries = [{ id: message.id, ...count }];
-      if (mode === 'load-balanced') await pending.setIdle(partition.key, group, consumer, entries, idle);
+      if (mode === 'load-balanced' || isUncounted) await pending.setIdle(partition.key, group, consumer, entries, idle);
     } finally {
       schedule.endExpecting();
       // It may have been removed in the meantime, and its schedule forgets nothing again.

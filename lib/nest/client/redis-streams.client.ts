@@ -126,8 +126,7 @@ export class ClientRedisStreams extends ClientProxy<RedisStreamsEvents> {
    */
   emitBatch<TInput = unknown>(pattern: unknown, messages: readonly TInput[]): Observable<Receipt[]> {
     if (!Array.isArray(messages)) {
-      const error = new InvalidOptionError('messages', 'must be an array', messages);
-      return replaying(SendPromise.follow(Promise.reject<Receipt[]>(error), this.#reportRefused));
+      return replaying(this.#failed<Receipt[]>(new InvalidOptionError('messages', 'must be an array', messages)));
     }
     const sends = messages.map((data, index) => {
       // Nest refuses them in `emit`, so that a handler never has to expect them.
@@ -347,8 +346,8 @@ export class ClientRedisStreams extends ClientProxy<RedisStreamsEvents> {
     return this.#resolved.streams.get(route) ?? route;
   }
 
-  #failed(error: unknown): SendPromise {
-    return SendPromise.follow(Promise.reject<Receipt>(error as Error), this.#reportRefused);
+  #failed<T = Receipt>(error: unknown): SendPromise<T> {
+    return SendPromise.follow(Promise.reject<T>(error as Error), this.#reportRefused);
   }
 
   /** The producer has not seen it. */

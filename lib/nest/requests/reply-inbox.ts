@@ -63,7 +63,7 @@ export class ReplyInbox {
   readonly streamKey: string;
   readonly #options: ReplyInboxOptions;
   readonly #open = new Map<string, OpenRequest>();
-  /** Begins the correlation ids; a number is shorter than a UUID, and is made and found faster. */
+  /** Begins the correlation ids. */
   readonly #name = randomBytes(6).toString('hex');
   /** Requests so far. */
   #registered = 0;

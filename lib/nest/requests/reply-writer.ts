@@ -245,5 +245,5 @@ export class ReplyWriter {
 function errorData(error: unknown): unknown {
   const data: unknown = error instanceof RpcException ? error.getError() : error;
   if (data instanceof Error) return { name: data.name, message: data.message };
-  return data === error || typeof data === 'object' ? data : { status: 'error', message: data };
+  return data === error || (typeof data === 'object' && data !== null) ? data : { status: 'error', message: data };
 }

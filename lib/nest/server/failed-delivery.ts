@@ -1,9 +1,8 @@
 import { BadRequestException, UnprocessableEntityException } from '@nestjs/common';
 
-import { retryDelay } from '../../engine/settling/retry-policy.js';
 import type { RetryPolicy } from '../../engine/settling/retry-policy.js';
 import type { Settlement } from '../../engine/settling/settlement.js';
-import { InvalidOptionError, PayloadDecodeError, PayloadInvalidError } from '../../errors.js';
+import { HandlingAbortedError, InvalidOptionError, PayloadDecodeError, PayloadInvalidError } from '../../errors.js';
 import { isPromise } from '../../shared/callbacks.js';
 import { errorText } from '../../shared/error-text.js';
 import type { ContextScope, MessageDelivery } from '../redis-streams.context.js';
@@ -48,24 +47,17 @@ function settlementOf(
   policy: FailurePolicy,
   reporter: ServerReporter,
 ): Settlement {
-  const attempts = delivery.message.deliveryCount;
   if (error instanceof RedisStreamsDeadLetterException) return deadLetter(error.reason, policy, error);
-  const isAskedFor = error instanceof RedisStreamsRetryException;
-  if (!isAskedFor && isPermanent(error, policy.retry, reporter)) {
+  if (error instanceof RedisStreamsRetryException) return retryOrDeadLetter(delivery, policy, error.delay, error);
+  if (!heedsShutdown(error, delivery) && isPermanent(error, policy.retry, reporter)) {
     return deadLetter(`cannot be cured by trying again: ${errorText(error)}`, policy, error);
   }
-  const delay = isAskedFor ? error.delay : undefined;
-  if (endedForShutdown(delivery))
-    return { kind: 'retry', delay: delay ?? retryDelay(policy.retry, attempts), isUncounted: true };
-  return retryOrDeadLetter(attempts, policy, delay, error);
+  return retryOrDeadLetter(delivery, policy, undefined, error);
 }
 
-/**
- * Whether the handler was told to stop because the server closes. That it then failed is no attempt: a message whose handler is
- * slow would become a dead letter by some deployments.
- */
-function endedForShutdown({ abortReason }: MessageDelivery): boolean {
-  return abortReason === 'shutdown';
+/** Whether the handler threw the reason of its signal when the server closed, which says nothing about the message. */
+function heedsShutdown(error: unknown, { abortReason }: MessageDelivery): boolean {
+  return abortReason === 'shutdown' && error instanceof HandlingAbortedError;
 }
 
 /**
@@ -79,9 +71,9 @@ export function isFinal(
   reporter: ServerReporter,
 ): boolean {
   const { retry } = binding.failurePolicy;
-  if (canRetry && delivery.message.deliveryCount >= retry.attempts && !endedForShutdown(delivery)) return true;
+  if (canRetry && delivery.message.deliveryCount >= retry.attempts && delivery.abortReason !== 'shutdown') return true;
   if (isSettlementRequest(error)) return error instanceof RedisStreamsDeadLetterException;
-  return isPermanent(error, retry, reporter);
+  return !heedsShutdown(error, delivery) && isPermanent(error, retry, reporter);
 }
 
 /** A payload that cannot be decoded stays so, and a schema or a validation pipe refuses the same data again. */

@@ -1,6 +1,6 @@
 import type { ResolvedDeadLetter } from '../../engine/settling/dead-letter.js';
 import { StreamMessage } from '../../engine/messages/stream-message.js';
-import type { Settlement } from '../../engine/settling/settlement.js';
+import type { Delivery, Settlement } from '../../engine/settling/settlement.js';
 import { retryDelay } from '../../engine/settling/retry-policy.js';
 import type { RetryPolicy } from '../../engine/settling/retry-policy.js';
 
@@ -14,15 +14,20 @@ export interface FailurePolicy {
 export const ACKNOWLEDGED = Object.freeze({ kind: 'ack' }) satisfies Settlement;
 export const LEFT_PENDING = Object.freeze({ kind: 'pending' }) satisfies Settlement;
 
-/** A retry, or a dead letter after the last attempt. */
+/**
+ * A retry, or a dead letter after the last attempt. A handler that was told to stop because the server closes has made no
+ * attempt: a message that takes long would become a dead letter after a few deployments.
+ */
 export function retryOrDeadLetter(
-  attempts: number,
+  { message, abortReason }: Pick<Delivery, 'message' | 'abortReason'>,
   policy: FailurePolicy,
   delay: number | undefined,
   error?: unknown,
 ): Settlement {
-  if (attempts >= policy.retry.attempts) return deadLetter(`failed ${times(attempts)}`, policy, error);
-  return { kind: 'retry', delay: delay ?? retryDelay(policy.retry, attempts) };
+  const { deliveryCount: attempts } = message;
+  const isUncounted = abortReason === 'shutdown';
+  if (attempts >= policy.retry.attempts && !isUncounted) return deadLetter(`failed ${times(attempts)}`, policy, error);
+  return { kind: 'retry', delay: delay ?? retryDelay(policy.retry, attempts), ...(isUncounted && { isUncounted }) };
 }
 
 /**

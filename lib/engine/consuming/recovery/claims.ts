@@ -119,7 +119,7 @@ export class Claims implements IdleClaims {
     if (entries.length > 0) await pending.setIdle(partition.key, group, consumer, entries, minIdle);
   }
 
-  /** An entry with the count 0 was given back before any handler had it: this is its first delivery. */
+  /** An entry with the count 0 was given back before a handler had it, or its handler failed because the server closed: it has no attempt yet. */
   async #claimUncounted(
     partition: Partition,
     wanted: readonly PendingEntry[],

@@ -25,7 +25,7 @@ const { mode, scale, out } = options;
 const takenAt = new Date().toISOString();
 // The private server writes nothing to disk; a server that REDIS_URL names may.
 await using redis = await acquireRedis();
-const setting = { url: redis.url, scale, keyPrefix: KEY_PREFIX };
+const setting = { url: redis.url, scale, keyPrefix: `${KEY_PREFIX}${process.pid}.` };
 const environment = await environmentOf(redis.url);
 console.log(`Node ${process.version}, ioredis ${environment.ioredis}, ${redis.origin}`);
 if (mode === 'targets') await checkTargets(({ targets }) => targets, 'bench/results/latest.json');

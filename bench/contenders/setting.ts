@@ -1,7 +1,6 @@
 import { Cluster, Redis } from 'ioredis';
 
 import type { ClusterConnection } from '../../lib/index.js';
-import { KEY_PREFIX } from '../row.js';
 import type { Setting } from '../row.js';
 
 /** The option `connection` of the library. */
@@ -25,11 +24,11 @@ export function keysOf(setting: Setting, name: string): string[] {
   return setting.hashTags?.map((tag) => `${key}:{${tag}}`) ?? [key];
 }
 
-/** Removes what a row has left behind, on the server or on every master of the cluster. */
-export async function removeKeys({ url, cluster }: Setting): Promise<void> {
+/** Removes what a row has left behind, on the server or on every master of the cluster. Another benchmark may use the same server. */
+export async function removeKeys({ url, cluster, keyPrefix }: Setting): Promise<void> {
   for (const server of cluster ?? [url]) {
     const redis = new Redis(server);
-    for await (const keys of redis.scanStream({ match: `${KEY_PREFIX}*`, count: 1_000 })) {
+    for await (const keys of redis.scanStream({ match: `${keyPrefix}*`, count: 1_000 })) {
       // One command for each key: keys of a cluster may be in different slots.
       await Promise.all((keys as string[]).map((key) => redis.unlink(key)));
     }

@@ -101,7 +101,7 @@ export class RedisStreamsModule implements OnApplicationBootstrap, OnApplication
 
   /**
    * The module with options that are known when the module is declared.
-   * @throws InvalidOptionError for `lagEndpoint`, and for options that are no object, at once; for other options when the application is created
+   * @throws InvalidOptionError at once for `lagEndpoint` and for options that are not an object; for each option when the application is created
    * @example
    * ```ts
    * @Module({ imports: [RedisStreamsModule.forRoot({ connection: 'redis://localhost:6379', group: 'orders-service' })] })

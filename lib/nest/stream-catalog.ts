@@ -108,7 +108,7 @@ export class StreamCatalog<Events extends object, Context extends RedisStreamsCo
       emitBatch: (event, messages) =>
         client.emitBatch(
           event,
-          // The client refuses what is no array.
+          // The client refuses everything but an array.
           Array.isArray(messages) ? messages.map((data) => checked(event, data)) : messages,
         ),
     };

@@ -20,6 +20,7 @@ export interface Call {
 
 /** A call that starts now. */
 export function newCall(messages: readonly StreamMessage[], turn: Turn | undefined): Call {
+  // One reading for both: the monotonic clock is `performance.now()` in whole milliseconds.
   const startedAt = performance.now();
   return { startedAt, handlersStartedAt: Math.floor(startedAt), messages, deliveries: [], turn };
 }

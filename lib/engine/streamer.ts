@@ -4,7 +4,7 @@ import { within } from '../shared/backoff.js';
 import { errorText } from '../shared/error-text.js';
 import { ClosedError } from '../errors.js';
 import { monotonicNow } from '../shared/clock.js';
-import { consoleLogger, safeLogger } from '../shared/logger.js';
+import { consoleLogger, resolveLogger } from '../shared/logger.js';
 import type { RedisStreamsLogger } from '../shared/logger.js';
 import { sumOf } from '../shared/sums.js';
 import type { RedisStreamsConnection } from '../redis/connection/connection-target.js';
@@ -87,7 +87,7 @@ export class RedisStreamer
   constructor(connection?: RedisStreamsConnection, options: StreamerOptions = {}) {
     super();
     this.#options = resolveStreamerOptions(options);
-    this.#logger = safeLogger(options.logger ?? consoleLogger);
+    this.#logger = resolveLogger(options.logger, () => consoleLogger);
     const times = {
       connectTimeout: Math.min(CONNECT_TIMEOUT, this.#options.timeout),
       replyTimeout: Math.min(REPLY_TIMEOUT, this.#options.timeout),

@@ -5,7 +5,7 @@ import { resolveRetry } from '../engine/settling/retry-policy.js';
 import type { RetryOptions } from '../engine/settling/retry-policy.js';
 import { InvalidOptionError } from '../errors.js';
 import { check, definedOptions, optionNames } from '../shared/option-checks.js';
-import type { AckMode, ResolvedServerOptions } from './redis-streams.options.js';
+import type { AckMode } from './redis-streams.options.js';
 import type { FailurePolicy } from './server/failure-policy.js';
 import type { StandardSchemaV1 } from './standard-schema.js';
 
@@ -71,7 +71,8 @@ export interface HandlerExtras {
 export const SCHEMA: unique symbol = Symbol.for('nestjs-redis-streams:schema') as never;
 
 export interface ResolvedHandlerExtras extends Pick<HandlerExtras, 'ack' | 'concurrency' | 'mode'> {
-  readonly failurePolicy: FailurePolicy;
+  readonly retry: FailurePolicy['retry'] | undefined;
+  readonly deadLetter: FailurePolicy['deadLetter'] | undefined;
   readonly batch: Required<BatchOptions> | undefined;
   readonly ordered: boolean;
   readonly rateLimit: Required<RateLimitOptions> | undefined;
@@ -100,7 +101,6 @@ const BATCH_OPTIONS = optionNames<BatchOptions>({ size: true, timeout: true });
 export function resolveHandlerExtras(
   extras: (HandlerExtras & { readonly [SCHEMA]?: StandardSchemaV1 }) | undefined,
   pattern: string,
-  server: ResolvedServerOptions,
 ): ResolvedHandlerExtras {
   const handler = `@EventPattern('${pattern}')`;
   check.options(handler, extras ?? {}, HANDLER_EXTRAS);
@@ -119,11 +119,8 @@ export function resolveHandlerExtras(
     rateLimit: rateLimit && resolveRateLimit(rateLimit, at),
     schema: extras?.[SCHEMA],
     batch: batch && resolveBatch(batch, at),
-    failurePolicy: {
-      retry: retry === undefined ? server.failurePolicy.retry : resolveRetry(retry, at('retry')),
-      deadLetter:
-        deadLetter === undefined ? server.failurePolicy.deadLetter : resolveDeadLetter(deadLetter, at('deadLetter')),
-    },
+    retry: retry === undefined ? undefined : resolveRetry(retry, at('retry')),
+    deadLetter: deadLetter === undefined ? undefined : resolveDeadLetter(deadLetter, at('deadLetter')),
   };
 }
 

@@ -13,10 +13,10 @@ import { HttpAdapterHost, ModuleRef } from '@nestjs/core';
 
 import { RedisStreamer } from '../engine/streamer.js';
 import { InvalidOptionError } from '../errors.js';
-import { safeLogger } from '../shared/logger.js';
+import { resolveLogger } from '../shared/logger.js';
 import { check, optionNames } from '../shared/option-checks.js';
 import { ClientRedisStreams } from './client/redis-streams.client.js';
-import { checkOptionNames } from './redis-streams.options.js';
+import { checkOptionNames, resolveServerOptions } from './redis-streams.options.js';
 import type { ClientRedisStreamsOptions, ServerRedisStreamsOptions } from './redis-streams.options.js';
 import { RedisStreamsHealthIndicator } from './health/redis-streams-health.indicator.js';
 import type { HealthSources } from './health/redis-streams-health.indicator.js';
@@ -171,6 +171,7 @@ function defineModule(
   optionsProviders: Provider[],
   imports: ModuleMetadata['imports'] = [],
 ): DynamicModule {
+  if (name !== undefined) check.name('name', name);
   const inject = [optionsToken(name)];
   const providers: Provider[] = [
     {
@@ -244,7 +245,10 @@ function moduleOptions(options: RedisStreamsModuleOptions, others?: readonly str
 }
 
 function createServer(options: RedisStreamsModuleOptions): ServerRedisStreams {
-  return hasServer(options) ? new ServerRedisStreams(options) : unconfiguredServer(options.group);
+  if (hasServer(options)) return new ServerRedisStreams(options);
+  // A wrong value of an option for servers is a mistake without a server, too.
+  resolveServerOptions({ ...options, group: 'none' });
+  return unconfiguredServer(options.group);
 }
 
 function hasServer({ group, mode }: RedisStreamsModuleOptions): boolean {
@@ -253,7 +257,7 @@ function hasServer({ group, mode }: RedisStreamsModuleOptions): boolean {
 
 function warnOfUnstarted({ group, logger }: RedisStreamsModuleOptions, name: string | undefined): void {
   const owner = name ?? group;
-  safeLogger(logger ?? new Logger('RedisStreamsModule')).warn(
+  resolveLogger(logger, () => new Logger('RedisStreamsModule')).warn(
     `The server of RedisStreamsModule${owner === undefined ? '' : ` for '${owner}'`} was not started within 10 s, so no handler gets a ` +
       'message from it: give it to app.connectMicroservice({ strategy }) and call app.startAllMicroservices(), or leave ' +
       `the option '${group === undefined ? 'mode' : 'group'}' out`,

@@ -90,10 +90,10 @@ export interface RedisStreamsCommonOptions {
    */
   replyPrefix?: string;
   /**
-   * Gets what happens in the background.
+   * Gets what happens in the background; false: nothing is logged.
    * @defaultValue Nest's logger
    */
-  logger?: RedisStreamsLogger;
+  logger?: RedisStreamsLogger | false;
   /**
    * Traces and metrics: `openTelemetry()`, `prometheus()`, a {@link Telemetry} of your own, or several.
    * @defaultValue none

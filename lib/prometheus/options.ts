@@ -3,7 +3,7 @@ import type { OpenMetricsContentType, Registry } from 'prom-client';
 
 import { InvalidOptionError } from '../errors.js';
 import { check, definedOptions, optionNames } from '../shared/option-checks.js';
-import { consoleLogger, safeLogger } from '../shared/logger.js';
+import { consoleLogger, resolveLogger } from '../shared/logger.js';
 import type { RedisStreamsLogger } from '../shared/logger.js';
 
 /** A registry of prom-client, for the text format of Prometheus or for OpenMetrics. */
@@ -45,13 +45,15 @@ export interface PrometheusOptions {
    */
   buckets?: readonly number[];
   /**
-   * Gets the warning about `maxLabelValues`.
+   * Gets the warning about `maxLabelValues`; false: it is not logged.
    * @defaultValue the console
    */
-  logger?: RedisStreamsLogger;
+  logger?: RedisStreamsLogger | false;
 }
 
-export type ResolvedPrometheusOptions = Required<PrometheusOptions>;
+export interface ResolvedPrometheusOptions extends Required<PrometheusOptions> {
+  logger: RedisStreamsLogger;
+}
 
 const OPTIONS = optionNames<PrometheusOptions>({
   registry: true,
@@ -77,7 +79,7 @@ export const SHARED_OPTIONS = ['pollInterval', 'timeout', 'maxLabelValues', 'buc
 /** @throws InvalidOptionError */
 export function resolvePrometheusOptions(options: PrometheusOptions): ResolvedPrometheusOptions {
   check.options('', options, OPTIONS);
-  const resolved = { registry: register, logger: consoleLogger, ...DEFAULTS, ...definedOptions(options) };
+  const resolved = { registry: register, ...DEFAULTS, ...definedOptions(options) };
   checkRegistry(resolved.registry);
   check.string('prefix', resolved.prefix);
   if (!/^(?:[a-zA-Z_:][\w:]*)?$/.test(resolved.prefix))
@@ -86,7 +88,7 @@ export function resolvePrometheusOptions(options: PrometheusOptions): ResolvedPr
   check.time('timeout', resolved.timeout, 1);
   check.integer('maxLabelValues', resolved.maxLabelValues, 1);
   checkBuckets(resolved.buckets);
-  return { ...resolved, logger: safeLogger(resolved.logger) };
+  return { ...resolved, logger: resolveLogger(options.logger, () => consoleLogger) };
 }
 
 function checkRegistry(registry: Partial<MetricsRegistry>): void {

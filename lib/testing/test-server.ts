@@ -12,7 +12,7 @@ import { headerFields } from '../engine/messages/outgoing-message.js';
 import { StreamMessage } from '../engine/messages/stream-message.js';
 import { InvalidOptionError, NoHandlerError, UnsupportedOperationError } from '../errors.js';
 import type { RedisStreamsStatus } from '../redis/connection/redis-connections.js';
-import { safeLogger } from '../shared/logger.js';
+import { resolveLogger } from '../shared/logger.js';
 import { check, optionNames } from '../shared/option-checks.js';
 import { EventListeners } from '../nest/event-listeners.js';
 import { EventProcessor } from '../nest/server/event-processor.js';
@@ -148,7 +148,7 @@ export class TestServerRedisStreams
     if (advanceTimers !== undefined) check.function('advanceTimers', advanceTimers);
     this.#options = given.mode === 'real-time' ? given : { group: 'test', ...given };
     this.#resolved = resolveServerOptions(this.#options);
-    const logger = safeLogger(options.logger ?? new Logger('TestServerRedisStreams'));
+    const logger = resolveLogger(options.logger, () => new Logger('TestServerRedisStreams'));
     this.#listeners = new EventListeners(logger);
     this.serializer = resolveSerializer(options);
     this.deserializer = resolveDeserializer(options);

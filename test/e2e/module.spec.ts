@@ -265,6 +265,7 @@ it.each<[string, RedisStreamsModuleOptions, RegExp]>([
     /^url is an option of connection: write connection: 'redis:[^;]*$/,
   ],
   ['place', misspelled({ password: 'secret' }), /^password is an option of connection: [^;]*$/],
+  ['value for a server, without a group,', { concurrency: 0 }, /concurrency must be a whole number .*got 0/],
   ['combination', { mode: 'real-time', group: 'g' }, /group cannot be combined with mode 'real-time'.*got "g"/],
   ['combination', { mode: 'real-time', consumer: 'c' }, /consumer cannot be combined with mode 'real-time'/],
   ['combination', { mode: 'real-time', retention: true }, /retention cannot be combined with mode 'real-time'/],
@@ -331,6 +332,13 @@ it.each([
   expect(make).toThrow(InvalidOptionError);
   expect(make).toThrow(`options must be an object; ${got}`);
   expect(make).not.toThrow('secret');
+});
+
+it.each<[string, () => unknown]>([
+  ['forRoot()', () => RedisStreamsModule.forRoot({ name: '' })],
+  ['forRootAsync()', () => RedisStreamsModule.forRootAsync({ name: '', useFactory: () => ({}) })],
+])('%s refuses an empty name', (_, make) => {
+  expect(make).toThrow(/^name must be a non-empty string; got ""$/);
 });
 
 it('options that a factory makes are checked as those of forRoot()', async () => {

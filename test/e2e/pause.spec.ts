@@ -291,7 +291,7 @@ describe('pause() of a server', () => {
     await expect(server.resume('unknown')).rejects.toMatchObject(refusal);
     await expect(server.pause('*')).rejects.toMatchObject({ code: 'ERR_INVALID_OPTION' });
 
-    const early = new ServerRedisStreams({ connection: nest.url, group: GROUP, logger: false as never });
+    const early = new ServerRedisStreams({ connection: nest.url, group: GROUP, logger: false });
     early.addHandler(pattern, async () => undefined as never, true);
     await early.pause('unknown');
     const failed = withResolvers<unknown>();

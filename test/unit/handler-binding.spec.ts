@@ -4,7 +4,7 @@ import type { MessageHandler } from '@nestjs/microservices';
 import type { HandlerExtras, ServerRedisStreamsOptions } from '../../lib/index.js';
 import { resolveServerOptions } from '../../lib/nest/redis-streams.options.js';
 import { groupHandlers } from '../../lib/nest/server/handler-binding.js';
-import type { HandlerGroup } from '../../lib/nest/server/handler-binding.js';
+import type { HandlerBinding, HandlerGroup } from '../../lib/nest/server/handler-binding.js';
 
 function group(handlers: Record<string, HandlerExtras>, options: ServerRedisStreamsOptions = {}): HandlerGroup[] {
   const bound = Object.entries(handlers).map(([pattern, extras]): [string, MessageHandler[]] => {
@@ -12,6 +12,43 @@ function group(handlers: Record<string, HandlerExtras>, options: ServerRedisStre
   });
   return groupHandlers(new Map(bound), resolveServerOptions({ group: 'g', ...options }), 'load-balanced');
 }
+
+describe('handlers of one pattern', () => {
+  const groupAll = (...extras: HandlerExtras[]): HandlerBinding => {
+    const handlers = extras.map((own) => {
+      return Object.assign(async () => undefined, { isEventHandler: true, extras: own }) as MessageHandler;
+    });
+    const server = resolveServerOptions({ group: 'g', retry: { attempts: 7 } });
+    const [group] = groupHandlers(new Map([['orders', handlers]]), server, 'load-balanced');
+    return group?.bindings.get('orders') as HandlerBinding;
+  };
+
+  it.each<[string, HandlerExtras[]]>([
+    ['the first', [{ retry: { attempts: 2 }, deadLetter: false }, {}]],
+    ['the second', [{}, { retry: { attempts: 2 }, deadLetter: false }]],
+    ['one for retries, the other for dead letters', [{ deadLetter: false }, { retry: { attempts: 2 } }]],
+    ['both, to the same', [{ retry: { attempts: 2 } }, { retry: { attempts: 2, delay: 1000 }, deadLetter: false }]],
+  ])('share what %s of them sets', (_, extras) => {
+    expect(groupAll(...extras).failurePolicy).toMatchObject({ retry: { attempts: 2 }, deadLetter: false });
+  });
+
+  it('have the settings of the server where none of them sets any', () => {
+    expect(groupAll({}, {}).failurePolicy.retry.attempts).toBe(7);
+  });
+
+  it.each<[string, HandlerExtras[]]>([
+    ['retry', [{ retry: { attempts: 2 } }, { retry: false }]],
+    ['deadLetter', [{ deadLetter: { stream: 'failed' } }, {}, { deadLetter: false }]],
+  ])('are refused where two of them set a different %s', (option, extras) => {
+    expect(() => groupAll(...extras)).toThrow(
+      expect.objectContaining({
+        code: 'ERR_INVALID_OPTION',
+        option: `@EventPattern('orders').${option}`,
+        message: expect.stringContaining('must be the same for all handlers of a pattern'),
+      }),
+    );
+  });
+});
 
 describe('a stream of dead letters', () => {
   it.each<[string, Record<string, HandlerExtras>, ServerRedisStreamsOptions]>([

@@ -51,10 +51,10 @@ export interface StreamerOptions {
    */
   shutdownTimeout?: number;
   /**
-   * Gets what happens in the background.
+   * Gets what happens in the background; false: nothing is logged.
    * @defaultValue warnings and errors go to the console
    */
-  logger?: RedisStreamsLogger;
+  logger?: RedisStreamsLogger | false;
   /**
    * Traces and metrics: `openTelemetry()`, `prometheus()`, a {@link Telemetry} of your own, or several.
    * @defaultValue none

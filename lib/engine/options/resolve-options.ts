@@ -106,17 +106,9 @@ export function checkStreamerOptions(options: StreamerOptions): void {
   check.options('', options, STREAMER_OPTIONS);
 }
 
-/** @throws InvalidOptionError */
-function checkLogger(logger: unknown): void {
-  const methods = ['error', 'warn', 'log'].map((name) => (logger as Record<string, unknown> | null)?.[name]);
-  if (methods.every((method) => typeof method === 'function')) return;
-  throw new InvalidOptionError('logger', 'must be an object with the methods error, warn and log', logger);
-}
-
 /** A client or server, or a subclass of them, passes all of its options on. @throws InvalidOptionError */
 export function resolveStreamerOptions(options: StreamerOptions): ResolvedStreamerOptions {
   checkSpelling(options, STREAMER_OPTIONS);
-  if (options.logger !== undefined) checkLogger(options.logger);
   const resolved = { ...DEFAULTS.streamer, ...definedOptions(options) };
   const { keyPrefix, messageField, timestampFormat, timeout, connectTimeout, blockTimeout, shutdownTimeout } = resolved;
   check.string('keyPrefix', keyPrefix);

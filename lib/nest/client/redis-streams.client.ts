@@ -16,7 +16,7 @@ import { BatchSendError, ClosedError, InvalidOptionError } from '../../errors.js
 import type { RedisStreamsError } from '../../errors.js';
 import { within } from '../../shared/backoff.js';
 import { errorText } from '../../shared/error-text.js';
-import { safeLogger } from '../../shared/logger.js';
+import { resolveLogger } from '../../shared/logger.js';
 import type { RedisStreamsLogger } from '../../shared/logger.js';
 import type { RedisStreamsStatus } from '../../redis/connection/redis-connections.js';
 import { EventListeners } from '../event-listeners.js';
@@ -62,7 +62,7 @@ export class ClientRedisStreams extends ClientProxy<RedisStreamsEvents> {
     super();
     this.#options = options;
     this.#resolved = resolveClientOptions(options);
-    this.#log = safeLogger(options.logger ?? new Logger('ClientRedisStreams'));
+    this.#log = resolveLogger(options.logger, () => new Logger('ClientRedisStreams'));
     this.#listeners = new EventListeners(this.#log);
     this.initializeSerializer(options);
     this.initializeDeserializer(options);

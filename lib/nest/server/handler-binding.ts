@@ -1,3 +1,5 @@
+import { isDeepStrictEqual } from 'node:util';
+
 import type { MessageHandler } from '@nestjs/microservices';
 
 import { streamOfShard } from '../../engine/messages/stream-message.js';
@@ -134,7 +136,7 @@ function bind(
 ): HandlerBinding[] {
   const byMode = new Map<ConsumerMode, Member[]>();
   for (const handler of handlers) {
-    const extras = resolveHandlerExtras(handler.extras, pattern, server);
+    const extras = resolveHandlerExtras(handler.extras, pattern);
     const mode = extras.mode ?? defaultMode;
     if (mode !== 'real-time' && server.group === undefined) {
       throw new InvalidOptionError(
@@ -171,7 +173,11 @@ function join(
 ): HandlerBinding {
   const batch = members.find(({ extras }) => extras.batch)?.extras.batch;
   if (batch && members.length > 1) {
-    throw new InvalidOptionError(`@EventPattern('${pattern}').batch`, 'needs the pattern for its handler alone', batch);
+    throw new InvalidOptionError(
+      `@EventPattern('${pattern}').batch`,
+      'must be set for the only handler of its pattern',
+      batch,
+    );
   }
   const [schema, other] = new Set(members.flatMap(({ extras }) => extras.schema ?? []));
   if (other) {
@@ -204,11 +210,27 @@ function join(
     concurrency: limits.length === 0 ? undefined : Math.min(...limits),
     ordered: members.some(({ extras }) => extras.ordered),
     rateLimit: rates[0],
-    failurePolicy: (members[0] as Member).extras.failurePolicy,
+    failurePolicy: {
+      retry: sharedSetting('retry', pattern, members) ?? server.failurePolicy.retry,
+      deadLetter: sharedSetting('deadLetter', pattern, members) ?? server.failurePolicy.deadLetter,
+    },
     schema,
     eventHandlers: members.filter(({ handler }) => handler.isEventHandler).map(({ handler }) => handler),
     requestHandler: members.find(({ handler }) => !handler.isEventHandler)?.handler,
   };
+}
+
+/** What one handler sets holds for all: they are retried together. @throws InvalidOptionError where two set it differently */
+function sharedSetting<K extends 'retry' | 'deadLetter'>(
+  option: K,
+  pattern: string,
+  members: readonly Member[],
+): ResolvedHandlerExtras[K] {
+  const settings = members.map(({ extras }) => extras[option]).filter((setting) => setting !== undefined);
+  const other = settings.find((setting) => !isDeepStrictEqual(setting, settings[0]));
+  if (other === undefined) return settings[0];
+  const rule = 'must be the same for all handlers of a pattern, which are retried together';
+  throw new InvalidOptionError(`@EventPattern('${pattern}').${option}`, rule, other);
 }
 
 /** Another name of a wildcard is a wildcard too; the name of a single stream is its key, whatever it contains. */

@@ -9,7 +9,7 @@ import { StreamMessage } from '../../engine/messages/stream-message.js';
 import { RedisStreamer } from '../../engine/streamer.js';
 import { ClosedError, InvalidOptionError } from '../../errors.js';
 import { check } from '../../shared/option-checks.js';
-import { safeLogger } from '../../shared/logger.js';
+import { resolveLogger } from '../../shared/logger.js';
 import type { RedisStreamsLogger } from '../../shared/logger.js';
 import type { RedisStreamsStatus } from '../../redis/connection/redis-connections.js';
 import type { StreamPattern } from '../redis-streams.decorators.js';
@@ -95,7 +95,7 @@ export class ServerRedisStreams
     super();
     this.#options = options;
     this.#resolved = resolveServerOptions(options);
-    this.#logger = safeLogger(options.logger ?? new Logger('ServerRedisStreams'));
+    this.#logger = resolveLogger(options.logger, () => new Logger('ServerRedisStreams'));
     this.#listeners = new EventListeners(this.#logger);
     this.#reporter = new ServerReporter(this.#logger, this.#listeners, options.onDeadLetter, (error) =>
       this.#streamer.telemetry?.failed(error),

@@ -9,22 +9,39 @@ export async function serverTime(redis: Redis | Cluster, key: string): Promise<n
   return Number(seconds) * 1_000 + Math.floor(Number(microseconds) / 1_000);
 }
 
-/** All servers that hold keys. */
-export async function mastersOf(redis: Redis | Cluster): Promise<Redis[]> {
-  if (!(redis instanceof Cluster)) return [redis];
+/** A server that holds keys. */
+export interface Master {
+  readonly address: string;
+  /** Undefined where ioredis has given its connection up. */
+  readonly client: Redis | undefined;
+}
+
+/** All servers that hold keys, also those of a cluster that are away. */
+export async function mastersOf(redis: Redis | Cluster): Promise<Master[]> {
+  if (!(redis instanceof Cluster)) return [{ address: addressOf(redis), client: redis }];
   await ready(redis);
-  return redis.nodes('master');
+  const clients = new Map(redis.nodes('master').map((client) => [addressOf(client), client]));
+  const addresses = new Set(redis.slots.flatMap(([master]) => master ?? []));
+  return [...addresses].map((address) => ({ address, client: clients.get(address) }));
+}
+
+function addressOf({ options }: Redis): string {
+  return `${options.host}:${options.port}`;
 }
 
 async function nodeOf(cluster: Cluster, key: string): Promise<Redis> {
   await ready(cluster);
   const slot = Number(await cluster.cluster('KEYSLOT', key));
   const address = cluster.slots[slot]?.[0];
-  const node = cluster.nodes('master').find(({ options }) => `${options.host}:${options.port}` === address);
+  const node = cluster.nodes('master').find((client) => addressOf(client) === address);
   if (!node) throw new FailedError(`No node of the cluster has the slot of '${key}'`);
   return node;
 }
 
 async function ready(cluster: Cluster): Promise<void> {
-  if (cluster.status !== 'ready') await cluster.ping();
+  if (cluster.status === 'ready') return;
+  await cluster.ping().catch((error: unknown) => {
+    // It may have asked a node that is away.
+    if (cluster.status !== 'ready') throw error;
+  });
 }

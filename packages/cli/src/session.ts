@@ -201,6 +201,8 @@ function clusterOf({ protocol, hostname, port, username, password }: URL, option
     redisOptions,
     slotsRefreshTimeout: Number(options.commandTimeout),
     retryDelayOnFailover: 0,
+    // A cluster that lacks a master answers for the others.
+    enableReadyCheck: false,
     clusterRetryStrategy: () => null,
   });
 }

@@ -14,8 +14,18 @@ const MOST_LISTED = 10;
 /** Details of a stream. @throws FailedError if it does not exist, WrongTypeError if the key holds another type */
 export async function existingStream(manager: StreamManager, streamKey: string): Promise<StreamDetails> {
   const details = await manager.info(streamKey);
-  if (details.shards.length === 0) throw new FailedError(`There is no stream '${streamKey}'`);
+  if (details.shards.length === 0) throw noStream(streamKey);
   return details;
+}
+
+function noStream(streamKey: string): FailedError {
+  return new FailedError(`There is no stream '${streamKey}'`);
+}
+
+/** @throws FailedError if the stream does not exist; that of a node that does not answer may */
+export async function checkExistence(manager: StreamManager, streamKey: string): Promise<void> {
+  const { shards, unreachable = [] } = await manager.info(streamKey, { skipUnreachable: true });
+  if (shards.length === 0 && !unreachable.includes(streamKey)) throw noStream(streamKey);
 }
 
 /** The same for a command that only shows it: keys on a node of a cluster that does not answer are left out, with a warning. */
@@ -25,9 +35,7 @@ export async function reachableStream(session: Session, streamKey: string): Prom
   const { shards, unreachable = [] } = details;
   if (shards.length === 0) {
     const isUnknown = unreachable.includes(streamKey);
-    throw new FailedError(
-      isUnknown ? `The node of '${streamKey}' does not answer` : `There is no stream '${streamKey}'`,
-    );
+    throw isUnknown ? new FailedError(`The node of '${streamKey}' does not answer`) : noStream(streamKey);
   }
   if (unreachable.length > 0) {
     await session.output.warn(`Left out if they exist, because their node does not answer: ${listed(unreachable)}`);

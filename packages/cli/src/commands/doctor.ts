@@ -1,4 +1,5 @@
 import type { Command } from 'commander';
+import type { Redis } from 'ioredis';
 import { checkConsumerNames } from '../doctor/consumer-names.js';
 import type { Finding, Level } from '../doctor/finding.js';
 import { checkPermissions } from '../doctor/permissions.js';
@@ -9,7 +10,7 @@ import { countOf } from '../numbers.js';
 import type { Output } from '../output.js';
 import { printable } from '../printable.js';
 import { action, examples } from '../session.js';
-import { existingStream, streamKeysOf } from '../streams.js';
+import { checkExistence, streamKeysOf } from '../streams.js';
 import { durationOption } from '../time.js';
 
 interface DoctorFlags {
@@ -42,13 +43,15 @@ export function addDoctor(program: Command): void {
         };
         const manager = await session.manager();
         const redis = await session.redis();
-        for (const key of keys) await existingStream(manager, key);
-        const streams = keys.length > 0 ? keys : (await streamKeysOf(manager)).keys;
+        const servers = await checkServers(redis);
+        const [node] = servers.answering as [Redis];
+        for (const key of keys) await checkExistence(manager, key);
+        const streams = keys.length > 0 ? keys : (await streamKeysOf(manager, { skipUnreachable: true })).keys;
         const findings = [
-          ...(await checkServers(redis)),
-          ...(await checkPermissions(redis, session.username, session.prefix)),
+          ...servers.findings,
+          ...(await checkPermissions(node, session.username, session.prefix)),
           ...(await checkStreams(manager, streams, limits)),
-          ...(await checkConsumerNames(redis, session.prefix)),
+          ...(await checkConsumerNames(redis, servers.answering, session.prefix)),
         ].sort((one, other) => LEVELS.indexOf(one.level) - LEVELS.indexOf(other.level));
         const { output } = session;
         if (output.isJson) await output.json(findings);

@@ -19,14 +19,20 @@ export function addLs(program: Command): void {
       action<[pattern?: string]>(async (session, [pattern]) => {
         const manager = await session.manager();
         const { keys, unreachable } = await streamKeysOf(manager, { skipUnreachable: true });
-        const names = keys.filter(matching(pattern));
-        const { found, refused } = await detailsOf(manager, names, { skipUnreachable: true });
+        const wanted = keys.filter(matching(pattern));
+        const { found, refused } = await detailsOf(manager, wanted, { skipUnreachable: true });
         const { output } = session;
         if (unreachable.length > 0) {
           await output.warn(`Not listed are streams on nodes that do not answer: ${listed(unreachable)}`);
         }
         if (refused.length > 0) await output.warn(`Not listed, because the user may not read them: ${listed(refused)}`);
-        // Of others the node went away, or they were deleted, in the meantime.
+        // After the loss of a master the others refuse every key, unless cluster-require-full-coverage is off.
+        const unserved = found.filter(({ streamKey, unreachable: without }) => without?.includes(streamKey));
+        if (unserved.length > 0) {
+          const names = unserved.map(({ streamKey }) => streamKey);
+          await output.warn(`Not listed, because their node does not serve them: ${listed(names)}`);
+        }
+        // Others were deleted in the meantime.
         const there = found.filter(({ shards }) => shards.length > 0);
         const rows = there.map(({ streamKey, length, memory, firstId, lastId, groups, shards }) => ({
           streamKey,

@@ -1,7 +1,6 @@
 import { setTimeout as pause } from 'node:timers/promises';
 import type { Cluster, Redis } from 'ioredis';
 import { counted } from '../numbers.js';
-import { mastersOf } from '../server.js';
 import type { Finding } from './finding.js';
 
 /**
@@ -15,9 +14,16 @@ const INTERVAL_PER_LEASE = 0.5;
 /** One change of the id can be a restart; an id that returns cannot. */
 const CHANGES_OF_TWO = 2;
 
-/** Consumer names that two live processes have at the same time. */
-export async function checkConsumerNames(redis: Redis | Cluster, prefix: string): Promise<Finding[]> {
-  const leases = await leasesOf(redis, prefix);
+/**
+ * Consumer names that two live processes have at the same time.
+ * @param masters those that answer
+ */
+export async function checkConsumerNames(
+  redis: Redis | Cluster,
+  masters: readonly Redis[],
+  prefix: string,
+): Promise<Finding[]> {
+  const leases = await leasesOf(masters, prefix);
   const check = 'consumer names';
   const changes = new Map(leases.map((lease) => [lease, [] as string[]]));
   const end = leases.length > 0 ? Date.now() + WATCHED_FOR : 0;
@@ -46,10 +52,10 @@ export async function checkConsumerNames(redis: Redis | Cluster, prefix: string)
   }));
 }
 
-async function leasesOf(redis: Redis | Cluster, prefix: string): Promise<string[]> {
+async function leasesOf(masters: readonly Redis[], prefix: string): Promise<string[]> {
   const found = new Set<string>();
   const pattern = `${prefix.replace(/[\\?*[\]]/g, '\\$&')}nrs:{*}:name:*`;
-  for (const node of await mastersOf(redis)) {
+  for (const node of masters) {
     let cursor = '0';
     do {
       const [next, keys] = await node.scan(cursor, 'MATCH', pattern, 'COUNT', 1_000);

@@ -1,5 +1,5 @@
 import { randomUUID } from 'node:crypto';
-import type { Cluster, Redis } from 'ioredis';
+import type { Redis } from 'ioredis';
 import { isUnanswered } from '../client-errors.js';
 import type { Finding } from './finding.js';
 
@@ -59,8 +59,11 @@ const NEEDS: readonly Need[] = [
   },
 ];
 
-/** Which commands the user may not use, found by calling each on a key that does not exist. */
-export async function checkPermissions(redis: Redis | Cluster, subject: string, prefix: string): Promise<Finding[]> {
+/**
+ * Which commands the user may not use, found by calling each on a key that does not exist. A node of a cluster checks permissions
+ * before it looks where the key is.
+ */
+export async function checkPermissions(node: Redis, subject: string, prefix: string): Promise<Finding[]> {
   const key = `${prefix}nrs-doctor-${randomUUID()}`;
   const check = 'permissions';
   const findings: Finding[] = [];
@@ -68,7 +71,7 @@ export async function checkPermissions(redis: Redis | Cluster, subject: string, 
     const refused: string[] = [];
     for (const call of calls) {
       const [command, ...args] = call(key);
-      if (await isRefused(redis, command, args)) refused.push(nameOf(command, args));
+      if (await isRefused(node, command, args)) refused.push(nameOf(command, args));
     }
     if (refused.length === 0) continue;
     findings.push({
@@ -82,13 +85,13 @@ export async function checkPermissions(redis: Redis | Cluster, subject: string, 
   return findings.length > 0 ? findings : [{ level: 'ok', check, subject, message: 'all commands are permitted' }];
 }
 
-async function isRefused(redis: Redis | Cluster, command: string, args: readonly string[]): Promise<boolean> {
+async function isRefused(node: Redis, command: string, args: readonly string[]): Promise<boolean> {
   try {
-    await redis.call(command, ...args);
+    await node.call(command, ...args);
     return false;
   } catch (error) {
     if (isUnanswered(error)) throw error;
-    // After other errors, such as NOGROUP, the command is permitted. A refusal of the key says nothing about other keys.
+    // After other errors, such as NOGROUP or MOVED, the command is permitted. A refusal of the key says nothing about other keys.
     return error instanceof Error && /^NOPERM\b.*\b(?:command|subcommand)\b/i.test(error.message);
   }
 }

@@ -1,6 +1,7 @@
 import { Cluster } from 'ioredis';
 import type { Redis } from 'ioredis';
 import { isUnanswered } from '../client-errors.js';
+import { FailedError } from '../failure.js';
 import { mastersOf } from '../server.js';
 import type { Finding } from './finding.js';
 
@@ -15,31 +16,51 @@ const FEATURES: ReadonlyArray<readonly [major: number, minor: number, loss: stri
   [7, 2, 'the time of the last message of a consumer is unknown, and WAITAOF is missing'],
 ];
 
-/** Versions, eviction, persistence and clocks of all servers that hold keys. */
-export async function checkServers(redis: Redis | Cluster): Promise<Finding[]> {
+/**
+ * Versions, eviction, persistence and clocks of all servers that hold keys. A master of a cluster that does not answer is a finding,
+ * unless none answers.
+ */
+export async function checkServers(redis: Redis | Cluster): Promise<{ findings: Finding[]; answering: Redis[] }> {
   const findings: Finding[] = [];
-  for (const node of await mastersOf(redis)) {
-    const subject = `${node.options.host}:${node.options.port}`;
-    const info = await infoOf(node);
-    if (info.size === 0) {
-      findings.push({
-        level: 'warning',
-        check: 'server',
-        subject,
-        message: 'INFO is not permitted: version, eviction and persistence are unknown',
-        advice: 'run the doctor as a user with +info, and +config|get where possible',
-      });
-    } else {
-      findings.push(
-        checkVersion(subject, info),
-        checkEviction(subject, info),
-        ...(await checkPersistence(subject, node, info)),
-        ...checkRole(subject, info),
-      );
+  const answering: Redis[] = [];
+  for (const { address, client } of await mastersOf(redis)) {
+    try {
+      if (client) {
+        findings.push(...(await checkServer(address, client)));
+        answering.push(client);
+        continue;
+      }
+    } catch (error) {
+      if (!(redis instanceof Cluster && isUnanswered(error))) throw error;
     }
-    findings.push(await checkClock(subject, node));
+    findings.push({
+      level: 'danger',
+      check: 'server',
+      subject: address,
+      message: 'this master does not answer: its streams can be neither written nor read',
+      advice: 'start it, or call CLUSTER FAILOVER TAKEOVER on one of its replicas',
+    });
   }
-  return findings;
+  if (answering.length === 0) throw new FailedError('No master of the cluster answers');
+  return { findings, answering };
+}
+
+async function checkServer(subject: string, node: Redis): Promise<Finding[]> {
+  const info = await infoOf(node);
+  const clock = await checkClock(subject, node);
+  if (info.size > 0) {
+    const persistence = await checkPersistence(subject, node, info);
+    return [
+      checkVersion(subject, info),
+      checkEviction(subject, info),
+      ...persistence,
+      ...checkRole(subject, info),
+      clock,
+    ];
+  }
+  const message = 'INFO is not permitted: version, eviction and persistence are unknown';
+  const advice = 'run the doctor as a user with +info, and +config|get where possible';
+  return [{ level: 'warning', check: 'server', subject, message, advice }, clock];
 }
 
 async function infoOf(node: Redis): Promise<Info> {

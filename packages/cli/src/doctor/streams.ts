@@ -20,10 +20,12 @@ export async function checkStreams(
 ): Promise<Finding[]> {
   const findings: Finding[] = [];
   let groups = 0;
-  const { found, refused } = await detailsOf(manager, keys);
+  const unreachable = new Set<string>();
+  const { found, refused } = await detailsOf(manager, keys, { skipUnreachable: true });
   for (const details of found) {
     const key = details.streamKey;
     groups += details.groups.length;
+    for (const missing of details.unreachable ?? []) unreachable.add(missing);
     for (const group of details.groups) {
       findings.push(...checkGroup(key, group, limits), ...(await checkPending(manager, details, group, limits)));
     }
@@ -45,6 +47,14 @@ export async function checkStreams(
       subject: listed(refused),
       message: 'the user may not read them: their groups are not checked',
       advice: 'run the doctor as another user, or permit the keys: ACL SETUSER … %R~<key>',
+    });
+  }
+  if (unreachable.size > 0) {
+    findings.push({
+      level: 'warning',
+      check: 'groups',
+      subject: listed([...unreachable]),
+      message: 'not checked, if they exist, because their node does not serve them',
     });
   }
   if (findings.some(({ level }) => level === 'warning')) return findings;

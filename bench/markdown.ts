@@ -31,7 +31,7 @@ ${measured.map(describeRow).join('\n\n')}
 ## Run it yourself
 
 \`\`\`sh
-npm run bench                                  # the whole table, in less than ten minutes
+npm run bench                                  # the whole table, in a quarter of an hour
 npm run bench -- send nest-latency             # some of its rows
 npm run bench -- --quick                       # a twentieth of the work, to see that everything runs
 npm run bench -- --out docs/benchmarks.json    # where the results go; default bench/results/latest.json

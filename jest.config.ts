@@ -29,7 +29,7 @@ const withRedis = {
 };
 
 const config: Config = {
-  // Two cores must be enough: the tests talk to real servers, so more workers only add noise.
+  // On two cores, beside the servers that the tests start. CI, which has nothing else to do, runs three at a time.
   maxWorkers: 2,
   testTimeout: 30_000,
   // For `npm run coverage`. Child processes are not counted. The provider `v8` would count the lines of types, which never run.

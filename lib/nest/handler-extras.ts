@@ -44,9 +44,16 @@ export interface HandlerExtras {
   concurrency?: number;
   /** How this handler reads its stream. @defaultValue `mode` of the server */
   mode?: ConsumerMode;
-  /** How often a message whose handling failed is handled again; false: never. @defaultValue `retry` of the server */
+  /**
+   * How often a message whose handling failed is handled again; false: never. Event handlers of one pattern must not differ in it.
+   * @defaultValue that of another handler of the pattern, else `retry` of the server
+   */
   retry?: RetryOptions | false;
-  /** Where a message goes that failed at every attempt; false: it is retried without end. @defaultValue `deadLetter` of the server */
+  /**
+   * Where a message goes that failed at every attempt; false: it is retried without end. Event handlers of one pattern must not differ
+   * in it.
+   * @defaultValue that of another handler of the pattern, else `deadLetter` of the server
+   */
   deadLetter?: DeadLetterOptions | false;
   /**
    * The handler receives arrays of payloads and contexts. When it fails, it is called again with single messages, as arrays of

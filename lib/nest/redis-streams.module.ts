@@ -101,7 +101,7 @@ export class RedisStreamsModule implements OnApplicationBootstrap, OnApplication
 
   /**
    * The module with options that are known when the module is declared.
-   * @throws InvalidOptionError at once for `lagEndpoint` and for options that are not an object; for each option when the application is created
+   * @throws InvalidOptionError at once for `name`, `lagEndpoint` and options that are not an object; for each option when the application is created
    * @example
    * ```ts
    * @Module({ imports: [RedisStreamsModule.forRoot({ connection: 'redis://localhost:6379', group: 'orders-service' })] })
@@ -118,8 +118,8 @@ export class RedisStreamsModule implements OnApplicationBootstrap, OnApplication
 
   /**
    * The module with options that a provider makes.
-   * @throws InvalidOptionError unless one of `useFactory`, `useClass` and `useExisting` is given; for the options that it
-   * makes when the application is created
+   * @throws InvalidOptionError for `name` and `lagEndpoint`, and unless one of `useFactory`, `useClass` and `useExisting` is given;
+   * for the options that it makes when the application is created
    * @example
    * ```ts
    * RedisStreamsModule.forRootAsync({
@@ -246,7 +246,7 @@ function moduleOptions(options: RedisStreamsModuleOptions, others?: readonly str
 
 function createServer(options: RedisStreamsModuleOptions): ServerRedisStreams {
   if (hasServer(options)) return new ServerRedisStreams(options);
-  // A wrong value of an option for servers is a mistake without a server, too.
+  // Wrong values of server options are refused without a server, too.
   resolveServerOptions({ ...options, group: 'none' });
   return unconfiguredServer(options.group);
 }

@@ -1,3 +1,6 @@
+import { mkdtemp, rm, writeFile } from 'node:fs/promises';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
 import { afterAll, beforeAll, describe, expect, it } from '@jest/globals';
 import { RedisCluster } from '../support/redis-cluster.js';
 import type { RedisServer } from '../support/redis-server.js';
@@ -15,6 +18,7 @@ describe('after the loss of a master, in a cluster that needs all of them,', () 
     const [kept, lost] = (await cluster.keys('orders', 2)) as [string, string];
     const { admin } = await cluster.masterOf(kept);
     await admin.xadd(kept, '*', 'msg', kept);
+    await admin.set(`nrs:{${kept}}:name:${kept}:workers:w1`, 'id of a process');
     const { server } = await cluster.masterOf(lost);
     await server.kill();
     await until('the cluster is down', async () => /cluster_state:fail/.test(await admin.cluster('INFO')), 30_000);
@@ -25,6 +29,20 @@ describe('after the loss of a master, in a cluster that needs all of them,', () 
     const { code, stdout } = await runTool(['doctor', '--cluster'], { url });
     expect([code, stdout]).toEqual([3, expect.stringMatching(`danger +server +${server.host}:${server.port}: `)]);
     expect(stdout).toMatch(new RegExp(`warning +groups .*${kept}: not checked`));
+    expect(stdout).toMatch(new RegExp(`warning +consumer names +${kept}:workers:w1: not watched`));
+    const sending = await runTool(['send', kept, 'x', '--cluster', '--timeout', '2s'], { url });
+    expect(sending).toMatchObject({ code: 1, stderr: expect.not.stringMatching(/^\s+at /m) });
+  });
+
+  it('load says so in one sentence', async () => {
+    const url = cluster.masters[0]?.server.url as string;
+    const folder = await mkdtemp(join(tmpdir(), 'nrs-down-'));
+    const file = join(folder, 'orders.ndjson');
+    const message = { id: '1-0', streamKey: 'loaded', shardId: 0, headers: {}, payload: 'x', encoding: 'utf8' };
+    await writeFile(file, `${JSON.stringify(message)}\n`);
+    const { code, stderr } = await runTool(['load', '--input', file, '--cluster', '--timeout', '2s'], { url });
+    await rm(folder, { recursive: true });
+    expect([code, stderr]).toEqual([1, expect.not.stringMatching(/^\s+at /m)]);
   });
 });
 

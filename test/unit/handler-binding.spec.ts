@@ -14,14 +14,15 @@ function group(handlers: Record<string, HandlerExtras>, options: ServerRedisStre
 }
 
 describe('handlers of one pattern', () => {
-  const groupAll = (...extras: HandlerExtras[]): HandlerBinding => {
-    const handlers = extras.map((own) => {
-      return Object.assign(async () => undefined, { isEventHandler: true, extras: own }) as MessageHandler;
-    });
+  const handlerOf = (extras: HandlerExtras, isEventHandler = true): MessageHandler => {
+    return Object.assign(async () => undefined, { isEventHandler, extras }) as MessageHandler;
+  };
+  const bind = (handlers: MessageHandler[]): HandlerBinding => {
     const server = resolveServerOptions({ group: 'g', retry: { attempts: 7 } });
     const [group] = groupHandlers(new Map([['orders', handlers]]), server, 'load-balanced');
     return group?.bindings.get('orders') as HandlerBinding;
   };
+  const groupAll = (...extras: HandlerExtras[]): HandlerBinding => bind(extras.map((own) => handlerOf(own)));
 
   it.each<[string, HandlerExtras[]]>([
     ['the first', [{ retry: { attempts: 2 }, deadLetter: false }, {}]],
@@ -36,17 +37,35 @@ describe('handlers of one pattern', () => {
     expect(groupAll({}, {}).failurePolicy.retry.attempts).toBe(7);
   });
 
-  it.each<[string, HandlerExtras[]]>([
-    ['retry', [{ retry: { attempts: 2 } }, { retry: false }]],
-    ['deadLetter', [{ deadLetter: { stream: 'failed' } }, {}, { deadLetter: false }]],
-  ])('are refused where two of them set a different %s', (option, extras) => {
+  it.each<[string, string, HandlerExtras[]]>([
+    ['retry', 'attempts', [{ retry: { attempts: 2 } }, { retry: false }]],
+    ['retry', 'unless', [{ retry: { unless: () => true } }, { retry: { unless: () => true } }]],
+    ['deadLetter', 'maxLen', [{ deadLetter: { maxLen: 3 } }, {}, { deadLetter: { maxLen: 5 } }]],
+    ['deadLetter', 'stream', [{ deadLetter: { stream: 'failed' } }, { deadLetter: false }]],
+  ])('are refused where two of them set a different %s, %s for instance', (option, property, extras) => {
     expect(() => groupAll(...extras)).toThrow(
       expect.objectContaining({
         code: 'ERR_INVALID_OPTION',
         option: `@EventPattern('orders').${option}`,
-        message: expect.stringContaining('must be the same for all handlers of a pattern'),
+        message: expect.stringMatching(`must be the same for all handlers .* differ in .*${property}`),
       }),
     );
+  });
+
+  it('may differ without a group, where nothing is retried', () => {
+    const extras = [{ retry: { attempts: 2 } }, { retry: false }, {}] as const;
+    expect(() => groupAll(...extras.map((own) => ({ ...own, mode: 'real-time' as const })))).not.toThrow();
+  });
+
+  it('have no settings of a handler of requests, which are not retried', () => {
+    const answering = handlerOf({ retry: false, deadLetter: false }, false);
+    const { retry, deadLetter } = bind([answering, handlerOf({ retry: { attempts: 2 } })]).failurePolicy;
+    expect({ attempts: retry.attempts, deadLetter }).toEqual({ attempts: 2, deadLetter: expect.objectContaining({}) });
+  });
+
+  it('have those of a handler of requests where it handles the events, too', () => {
+    const answering = handlerOf({ retry: false, deadLetter: false }, false);
+    expect(bind([answering]).failurePolicy).toMatchObject({ retry: { attempts: 1 }, deadLetter: false });
   });
 });
 

@@ -164,7 +164,10 @@ function bind(
   return [...byMode].map(([mode, members]) => join(pattern, mode, members, server));
 }
 
-/** Where the settings of handlers for the same messages differ, the most cautious setting applies to all of them. */
+/**
+ * Where `ack`, `concurrency` and `ordered` of handlers for the same messages differ, the most cautious setting applies to all of them;
+ * other differences are refused. @throws InvalidOptionError
+ */
 function join(
   pattern: string,
   mode: ConsumerMode,
@@ -173,11 +176,7 @@ function join(
 ): HandlerBinding {
   const batch = members.find(({ extras }) => extras.batch)?.extras.batch;
   if (batch && members.length > 1) {
-    throw new InvalidOptionError(
-      `@EventPattern('${pattern}').batch`,
-      'must be set for the only handler of its pattern',
-      batch,
-    );
+    throw new InvalidOptionError(`@EventPattern('${pattern}').batch`, 'needs a pattern with one handler', batch);
   }
   const [schema, other] = new Set(members.flatMap(({ extras }) => extras.schema ?? []));
   if (other) {
@@ -198,6 +197,9 @@ function join(
       'group',
     );
   }
+  const eventMembers = members.filter(({ handler }) => handler.isEventHandler);
+  // Requests are answered, not retried.
+  const governing = eventMembers.length > 0 ? eventMembers : members;
   const limits = members.flatMap(({ extras }) => extras.concurrency ?? []);
   const streamKey = server.streams.get(pattern) ?? pattern;
   return {
@@ -211,26 +213,35 @@ function join(
     ordered: members.some(({ extras }) => extras.ordered),
     rateLimit: rates[0],
     failurePolicy: {
-      retry: sharedSetting('retry', pattern, members) ?? server.failurePolicy.retry,
-      deadLetter: sharedSetting('deadLetter', pattern, members) ?? server.failurePolicy.deadLetter,
+      retry: settingOf('retry', pattern, mode, governing) ?? server.failurePolicy.retry,
+      deadLetter: settingOf('deadLetter', pattern, mode, governing) ?? server.failurePolicy.deadLetter,
     },
     schema,
-    eventHandlers: members.filter(({ handler }) => handler.isEventHandler).map(({ handler }) => handler),
+    eventHandlers: eventMembers.map(({ handler }) => handler),
     requestHandler: members.find(({ handler }) => !handler.isEventHandler)?.handler,
   };
 }
 
-/** What one handler sets holds for all: they are retried together. @throws InvalidOptionError where two set it differently */
-function sharedSetting<K extends 'retry' | 'deadLetter'>(
+/**
+ * What one handler sets holds for all of them, because they are retried together. In real-time mode nothing is retried.
+ * @throws InvalidOptionError where two of them set it differently
+ */
+function settingOf<K extends 'retry' | 'deadLetter'>(
   option: K,
   pattern: string,
+  mode: ConsumerMode,
   members: readonly Member[],
 ): ResolvedHandlerExtras[K] {
   const settings = members.map(({ extras }) => extras[option]).filter((setting) => setting !== undefined);
-  const other = settings.find((setting) => !isDeepStrictEqual(setting, settings[0]));
-  if (other === undefined) return settings[0];
-  const rule = 'must be the same for all handlers of a pattern, which are retried together';
-  throw new InvalidOptionError(`@EventPattern('${pattern}').${option}`, rule, other);
+  const [first] = settings;
+  const other = settings.find((setting) => !isDeepStrictEqual(setting, first));
+  if (other === undefined || mode === 'real-time') return first;
+  const names = Object.keys({ ...first, ...other }) as never[];
+  const differing = names.filter((name) => !isDeepStrictEqual(Object(first)[name], Object(other)[name]));
+  throw InvalidOptionError.withoutValue(
+    `@EventPattern('${pattern}').${option}`,
+    `must be the same for all handlers of a pattern, which are retried together; they differ in ${differing.join(', ')}`,
+  );
 }
 
 /** Another name of a wildcard is a wildcard too; the name of a single stream is its key, whatever it contains. */

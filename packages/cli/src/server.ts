@@ -1,3 +1,4 @@
+import { once } from 'node:events';
 import { Cluster } from 'ioredis';
 import type { Redis } from 'ioredis';
 import { FailedError } from './failure.js';
@@ -25,7 +26,7 @@ export async function mastersOf(redis: Redis | Cluster): Promise<Master[]> {
   return [...addresses].map((address) => ({ address, client: clients.get(address) }));
 }
 
-function addressOf({ options }: Redis): string {
+export function addressOf({ options }: Redis): string {
   return `${options.host}:${options.port}`;
 }
 
@@ -39,9 +40,6 @@ async function nodeOf(cluster: Cluster, key: string): Promise<Redis> {
 }
 
 async function ready(cluster: Cluster): Promise<void> {
-  if (cluster.status === 'ready') return;
-  await cluster.ping().catch((error: unknown) => {
-    // It may have asked a node that is away.
-    if (cluster.status !== 'ready') throw error;
-  });
+  // A ping fails where no node can be connected; its reply is not waited for, as it may be that of a master that is away.
+  if (cluster.status !== 'ready') await Promise.race([once(cluster, 'ready'), cluster.ping()]);
 }

@@ -18,16 +18,6 @@ export async function existingStream(manager: StreamManager, streamKey: string):
   return details;
 }
 
-function noStream(streamKey: string): FailedError {
-  return new FailedError(`There is no stream '${streamKey}'`);
-}
-
-/** @throws FailedError if the stream does not exist; that of a node that does not answer may */
-export async function checkExistence(manager: StreamManager, streamKey: string): Promise<void> {
-  const { shards, unreachable = [] } = await manager.info(streamKey, { skipUnreachable: true });
-  if (shards.length === 0 && !unreachable.includes(streamKey)) throw noStream(streamKey);
-}
-
 /** The same for a command that only shows it: keys on a node of a cluster that does not answer are left out, with a warning. */
 export async function reachableStream(session: Session, streamKey: string): Promise<StreamDetails> {
   const manager = await session.manager();
@@ -41,6 +31,16 @@ export async function reachableStream(session: Session, streamKey: string): Prom
     await session.output.warn(`Left out if they exist, because their node does not answer: ${listed(unreachable)}`);
   }
   return details;
+}
+
+/** @throws FailedError if the stream does not exist, which is not known while its node does not answer */
+export async function checkExistence(manager: StreamManager, streamKey: string): Promise<void> {
+  const { shards, unreachable = [] } = await manager.info(streamKey, { skipUnreachable: true });
+  if (shards.length === 0 && !unreachable.includes(streamKey)) throw noStream(streamKey);
+}
+
+function noStream(streamKey: string): FailedError {
+  return new FailedError(`There is no stream '${streamKey}'`);
 }
 
 /** The group on each key of the stream that has it. @throws FailedError when none has */

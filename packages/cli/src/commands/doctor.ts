@@ -1,5 +1,4 @@
 import type { Command } from 'commander';
-import type { Redis } from 'ioredis';
 import { checkConsumerNames } from '../doctor/consumer-names.js';
 import type { Finding, Level } from '../doctor/finding.js';
 import { checkPermissions } from '../doctor/permissions.js';
@@ -24,7 +23,9 @@ const STYLES = { danger: 'red', warning: 'yellow', note: 'cyan', ok: 'green' } a
 export function addDoctor(program: Command): void {
   program
     .command('doctor')
-    .description('check servers, permissions, groups and consumer names; exit with 3 if messages can be lost')
+    .description(
+      'check servers, permissions, groups and consumer names; exit with 3 if messages can be lost or a master is away',
+    )
     .argument('[key...]', 'the streams (default: all)')
     .option('--dead-after <time>', 'report a group that was not read for this time as dead', '7d')
     .option('--max-pending <number>', 'report a group with more pending entries than this', '10000')
@@ -44,14 +45,15 @@ export function addDoctor(program: Command): void {
         const manager = await session.manager();
         const redis = await session.redis();
         const servers = await checkServers(redis);
-        const [node] = servers.answering as [Redis];
         for (const key of keys) await checkExistence(manager, key);
-        const streams = keys.length > 0 ? keys : (await streamKeysOf(manager, { skipUnreachable: true })).keys;
+        const streams =
+          keys.length > 0 ? { keys, unreachable: [] } : await streamKeysOf(manager, { skipUnreachable: true });
         const findings = [
           ...servers.findings,
-          ...(await checkPermissions(node, session.username, session.prefix)),
-          ...(await checkStreams(manager, streams, limits)),
-          ...(await checkConsumerNames(redis, servers.answering, session.prefix)),
+          ...(await checkPermissions(servers, session.username, session.prefix)),
+          ...(await checkStreams(manager, streams.keys, limits)),
+          ...(await checkConsumerNames(servers, session.prefix)),
+          ...streams.unreachable.filter((address) => !isKnown(servers.findings, address)).map(uncheckedNode),
         ].sort((one, other) => LEVELS.indexOf(one.level) - LEVELS.indexOf(other.level));
         const { output } = session;
         if (output.isJson) await output.json(findings);
@@ -59,6 +61,17 @@ export function addDoctor(program: Command): void {
         if (findings.some(({ level }) => level === 'danger')) throw new CheckFoundError();
       }),
     );
+}
+
+/** Whether a finding says that the master is away. */
+function isKnown(findings: readonly Finding[], address: string): boolean {
+  return findings.some(({ check, subject }) => check === 'server' && subject === address);
+}
+
+/** A master that was away only while the keys were listed. */
+function uncheckedNode(subject: string): Finding {
+  const message = 'the streams of this master are not checked, because it did not answer in time';
+  return { level: 'warning', check: 'groups', subject, message };
 }
 
 async function print({ level, check, subject, message, advice }: Finding, output: Output): Promise<void> {

@@ -27,12 +27,14 @@ export function addLs(program: Command): void {
         }
         if (refused.length > 0) await output.warn(`Not listed, because the user may not read them: ${listed(refused)}`);
         // After the loss of a master the others refuse every key, unless cluster-require-full-coverage is off.
-        const unserved = found.filter(({ streamKey, unreachable: without }) => without?.includes(streamKey));
+        const unserved = found.filter(({ streamKey, shards, unreachable: missing }) => {
+          return shards.length === 0 && missing?.includes(streamKey);
+        });
         if (unserved.length > 0) {
           const names = unserved.map(({ streamKey }) => streamKey);
           await output.warn(`Not listed, because their node does not serve them: ${listed(names)}`);
         }
-        // Others were deleted in the meantime.
+        // A stream that has no keys and no node that is away was deleted in the meantime.
         const there = found.filter(({ shards }) => shards.length > 0);
         const rows = there.map(({ streamKey, length, memory, firstId, lastId, groups, shards }) => ({
           streamKey,

@@ -1,5 +1,5 @@
 /**
- * `danger`: messages can be lost, or some cannot be sent and read. `warning`: something does not work correctly. `note`: a fact that matters for operation.
+ * `danger`: messages can be lost, or a master does not answer. `warning`: something does not work correctly. `note`: a fact that matters for operation.
  * `ok`: the check found no fault.
  */
 export type Level = 'danger' | 'warning' | 'note' | 'ok';

@@ -1,7 +1,9 @@
 import { randomUUID } from 'node:crypto';
 import type { Redis } from 'ioredis';
 import { isUnanswered } from '../client-errors.js';
+import { addressOf } from '../server.js';
 import type { Finding } from './finding.js';
+import type { Servers } from './servers.js';
 
 interface Need {
   readonly level: 'warning' | 'note';
@@ -9,6 +11,8 @@ interface Need {
   /** Calls on a key that does not exist, which change nothing. */
   readonly calls: ReadonlyArray<(key: string) => readonly [command: string, ...args: string[]]>;
 }
+
+const CHECK = 'permissions';
 
 const NEEDS: readonly Need[] = [
   {
@@ -60,29 +64,42 @@ const NEEDS: readonly Need[] = [
 ];
 
 /**
- * Which commands the user may not use, found by calling each on a key that does not exist. A node of a cluster checks permissions
- * before it looks where the key is.
+ * Which commands the user may not use, found by calling each on a key that does not exist. A node of a cluster looks at permissions
+ * before it looks where the key is, and has users of its own.
  */
-export async function checkPermissions(node: Redis, subject: string, prefix: string): Promise<Finding[]> {
-  const key = `${prefix}nrs-doctor-${randomUUID()}`;
-  const check = 'permissions';
+export async function checkPermissions(
+  { answering, isCluster }: Servers,
+  user: string,
+  prefix: string,
+): Promise<Finding[]> {
   const findings: Finding[] = [];
-  for (const { level, purpose, calls } of NEEDS) {
-    const refused: string[] = [];
-    for (const call of calls) {
-      const [command, ...args] = call(key);
-      if (await isRefused(node, command, args)) refused.push(nameOf(command, args));
+  for (const node of answering) {
+    const subject = isCluster ? `${user} at ${addressOf(node)}` : user;
+    for (const { level, purpose, calls } of NEEDS) {
+      const refused = await refusedOf(node, calls, prefix);
+      if (refused.length === 0) continue;
+      findings.push({
+        level,
+        check: CHECK,
+        subject,
+        message: `${refused.join(', ')} not permitted: needed for ${purpose}`,
+        advice: `ACL SETUSER ${user} ${refused.map((name) => `+${name.toLowerCase().replace(' ', '|')}`).join(' ')}`,
+      });
     }
-    if (refused.length === 0) continue;
-    findings.push({
-      level,
-      check,
-      subject,
-      message: `${refused.join(', ')} not permitted: needed for ${purpose}`,
-      advice: `ACL SETUSER ${subject} ${refused.map((name) => `+${name.toLowerCase().replace(' ', '|')}`).join(' ')}`,
-    });
   }
-  return findings.length > 0 ? findings : [{ level: 'ok', check, subject, message: 'all commands are permitted' }];
+  if (findings.length > 0) return findings;
+  return [{ level: 'ok', check: CHECK, subject: user, message: 'all commands are permitted' }];
+}
+
+/** Names of the commands that the user may not use. */
+async function refusedOf(node: Redis, calls: Need['calls'], prefix: string): Promise<string[]> {
+  const key = `${prefix}nrs-doctor-${randomUUID()}`;
+  const refused: string[] = [];
+  for (const call of calls) {
+    const [command, ...args] = call(key);
+    if (await isRefused(node, command, args)) refused.push(nameOf(command, args));
+  }
+  return refused;
 }
 
 async function isRefused(node: Redis, command: string, args: readonly string[]): Promise<boolean> {

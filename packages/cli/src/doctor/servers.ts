@@ -1,6 +1,6 @@
 import { Cluster } from 'ioredis';
 import type { Redis } from 'ioredis';
-import { isUnanswered } from '../client-errors.js';
+import { isCommandRefused, isReplyError, isUnanswered } from '../client-errors.js';
 import { FailedError } from '../failure.js';
 import { mastersOf } from '../server.js';
 import type { Finding } from './finding.js';
@@ -16,33 +16,42 @@ const FEATURES: ReadonlyArray<readonly [major: number, minor: number, loss: stri
   [7, 2, 'the time of the last message of a consumer is unknown, and WAITAOF is missing'],
 ];
 
+export interface Servers {
+  /** Those that hold keys. */
+  readonly answering: readonly Redis[];
+  readonly isCluster: boolean;
+}
+
 /**
- * Versions, eviction, persistence and clocks of all servers that hold keys. A master of a cluster that does not answer is a finding,
- * unless none answers.
+ * Versions, eviction, persistence and clocks of all servers that hold keys. A master of a cluster that does not answer is a finding.
+ * @throws FailedError if no master answers
  */
-export async function checkServers(redis: Redis | Cluster): Promise<{ findings: Finding[]; answering: Redis[] }> {
+export async function checkServers(redis: Redis | Cluster): Promise<Servers & { findings: Finding[] }> {
+  const isCluster = redis instanceof Cluster;
   const findings: Finding[] = [];
   const answering: Redis[] = [];
   for (const { address, client } of await mastersOf(redis)) {
     try {
-      if (client) {
-        findings.push(...(await checkServer(address, client)));
-        answering.push(client);
-        continue;
-      }
+      findings.push(...(client ? await checkServer(address, client) : [lostMaster(address)]));
+      if (client) answering.push(client);
     } catch (error) {
-      if (!(redis instanceof Cluster && isUnanswered(error))) throw error;
+      if (!isCluster || !(isUnanswered(error) || isReplyError(error))) throw error;
+      findings.push(lostMaster(address, error));
     }
-    findings.push({
-      level: 'danger',
-      check: 'server',
-      subject: address,
-      message: 'this master does not answer: its streams can be neither written nor read',
-      advice: 'start it, or call CLUSTER FAILOVER TAKEOVER on one of its replicas',
-    });
   }
   if (answering.length === 0) throw new FailedError('No master of the cluster answers');
-  return { findings, answering };
+  return { findings, answering, isCluster };
+}
+
+/** Whether the applications reach it is not known: the fault may be in the network, or this node may not know the user. */
+function lostMaster(subject: string, error?: Error): Finding {
+  const finding = { level: 'danger', check: 'server', subject } as const;
+  if (isReplyError(error)) return { ...finding, message: `the master refuses commands: ${error.message}` };
+  return {
+    ...finding,
+    message: 'the master does not answer this machine',
+    advice: 'start it, or check the network; if it is lost: CLUSTER FAILOVER FORCE on one of its replicas',
+  };
 }
 
 async function checkServer(subject: string, node: Redis): Promise<Finding[]> {
@@ -65,8 +74,8 @@ async function checkServer(subject: string, node: Redis): Promise<Finding[]> {
 
 async function infoOf(node: Redis): Promise<Info> {
   const text = await node.info().catch((error: unknown) => {
-    if (isUnanswered(error)) throw error;
-    return '';
+    if (isCommandRefused(error)) return '';
+    throw error;
   });
   return new Map(
     text.split('\r\n').flatMap((line) => {
@@ -155,9 +164,9 @@ async function configOf(node: Redis, name: string): Promise<string | undefined> 
     const values = Array.isArray(reply) ? (reply as unknown[]) : Object.entries(Object(reply) as object).flat();
     return typeof values[1] === 'string' ? values[1] : undefined;
   } catch (error) {
-    if (isUnanswered(error)) throw error;
     // Managed services have no CONFIG.
-    return undefined;
+    if (isCommandRefused(error)) return undefined;
+    throw error;
   }
 }
 
@@ -180,7 +189,8 @@ async function checkClock(subject: string, node: Redis): Promise<Finding> {
     const advice = 'synchronise both clocks with NTP: --since 10m is computed on this machine, ids on the server';
     return { level: 'warning', check, subject, message, advice };
   } catch (error) {
-    if (isUnanswered(error)) throw error;
-    return { level: 'note', check, subject, message: 'the clock is unknown: TIME is not permitted' };
+    if (isCommandRefused(error))
+      return { level: 'note', check, subject, message: 'the clock is unknown: TIME is not permitted' };
+    throw error;
   }
 }

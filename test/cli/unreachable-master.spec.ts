@@ -34,7 +34,7 @@ describe('after the loss of a master, in a cluster that needs all of them,', () 
     expect(sending).toMatchObject({ code: 1, stderr: expect.not.stringMatching(/^\s+at /m) });
   });
 
-  it('load says so in one sentence', async () => {
+  it('load fails with one sentence and no stack', async () => {
     const url = cluster.masters[0]?.server.url as string;
     const folder = await mkdtemp(join(tmpdir(), 'nrs-down-'));
     const file = join(folder, 'orders.ndjson');

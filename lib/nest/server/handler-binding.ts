@@ -236,8 +236,9 @@ function settingOf<K extends 'retry' | 'deadLetter'>(
   const [first] = settings;
   const other = settings.find((setting) => !isDeepStrictEqual(setting, first));
   if (other === undefined || mode === 'real-time') return first;
-  const names = Object.keys({ ...first, ...other }) as never[];
-  const differing = names.filter((name) => !isDeepStrictEqual(Object(first)[name], Object(other)[name]));
+  const one: Record<string, unknown> = { ...(first || undefined) };
+  const two: Record<string, unknown> = { ...(other || undefined) };
+  const differing = Object.keys({ ...one, ...two }).filter((name) => !isDeepStrictEqual(one[name], two[name]));
   throw InvalidOptionError.withoutValue(
     `@EventPattern('${pattern}').${option}`,
     `must be the same for all handlers of a pattern, which are retried together; they differ in ${differing.join(', ')}`,

@@ -101,7 +101,8 @@ describe('load-balanced', () => {
     await abandon(stream, group, 'dead', 25);
 
     const beta = await streamer.createConsumer(stream, { ...quick, group, consumer: 'beta' });
-    expect(await takeTexts(beta, 25)).toEqual(numbers(0, 24));
+    // The page of a scan in which the claim idle ends has the entries behind those of the pages before.
+    expect((await takeTexts(beta, 25)).sort()).toEqual(numbers(0, 24).sort());
 
     const owners = (await pendingOf(streams.redis, stream, group)).map(({ consumer }) => consumer);
     expect(owners).toEqual(Array<string>(25).fill('beta'));

@@ -43,6 +43,35 @@ describe('read rotation', () => {
     expect(turnOf(rotation, 2)[2]).toBe(100);
   });
 
+  describe('expects several entries', () => {
+    const budget = { credit: 100, batchSize: 10, block: 1_000 };
+    const expects = (found: number, of = partitions.slice(0, 1)): boolean => {
+      const rotation = new ReadRotation();
+      rotation.note(rotation.plan(of, budget), found > 0 ? pagesOf(of.slice(0, 1), found) : new Map());
+      return rotation.plan(of, budget).expectsSeveral;
+    };
+
+    it('after a read that found some, and not so many as it asked for', () => {
+      expect([0, 1, 3, 4, 9, 10].map((found) => expects(found))).toEqual([false, false, false, true, true, false]);
+    });
+
+    it('of several partitions together, unless they are many', () => {
+      const rotation = new ReadRotation();
+      rotation.note(rotation.plan(partitions, budget), pagesOf(partitions, 2));
+      expect(rotation.plan(partitions, budget).expectsSeveral).toBe(true);
+      const many = Array.from({ length: 9 }, (_, index) => new Partition(`${index}`, index, `${index}`));
+      expect(expects(9, many.slice(0, 8))).toBe(true);
+      expect(expects(9, many)).toBe(false);
+    });
+
+    it('no longer after a read that found nothing', () => {
+      const rotation = new ReadRotation();
+      rotation.note(rotation.plan(partitions, budget), pagesOf(partitions, 2));
+      rotation.note(rotation.plan(partitions, budget), new Map());
+      expect(rotation.plan(partitions, budget).expectsSeveral).toBe(false);
+    });
+  });
+
   describe('of many partitions with few places for each', () => {
     const many = Array.from({ length: 100 }, (_, index) => new Partition(`${index}`, index, `${index}`));
     const budget = { credit: 200, batchSize: 50, block: 1_000 };
@@ -116,11 +145,11 @@ describe('read rotation', () => {
     it('asks all of them, and may block, when most are quiet, and when the busy ones have no more', () => {
       const rotation = new ReadRotation();
       rotation.note(rotation.plan(many, budget), pagesOf(many.slice(0, 30), 2));
-      expect(rotation.plan(many, budget)).toEqual({ partitions: many, count: 2, block: 1_000 });
+      expect(rotation.plan(many, budget)).toMatchObject({ partitions: many, count: 2, block: 1_000 });
 
       rotation.note(rotation.plan(many, budget), pagesOf(many, 2));
       for (let read = 0; read < 10; read += 1) rotation.note(rotation.plan(many, budget), new Map());
-      expect(rotation.plan(many, budget)).toEqual({ partitions: many, count: 2, block: 1_000 });
+      expect(rotation.plan(many, budget)).toMatchObject({ partitions: many, count: 2, block: 1_000 });
     });
 
     it('asks all of them again after one read that found nothing', () => {

@@ -346,6 +346,18 @@ describe('RESP connection', () => {
     expect(connection.waiting).toBe(1);
   });
 
+  it('writes a read at once, and one that is followed together with the next', () => {
+    const { socket, connection } = connect();
+    const channel = new RespChannel(connection);
+    void channel.pages(['XREAD'], streamKey).catch(() => undefined);
+    expect(socket.corks).toBe(0);
+    void channel.pages(['XREAD'], streamKey, { isFollowed: true }).catch(() => undefined);
+    expect(socket.corks).toBe(1);
+    void channel.pages(['XREAD'], streamKey).catch(() => undefined);
+    expect(socket.corks).toBe(0);
+    expect(connection.waiting).toBe(3);
+  });
+
   it('does not say so for the page of several streams', async () => {
     const { socket, connection } = connect();
     const onCount = jest.fn();

@@ -66,6 +66,32 @@ export class CommandSender {
   }
 
   /**
+   * Two of them in one write, and their pages together. Fails only when neither has found anything: what was read is pending already,
+   * and the failure comes again with the next read.
+   * @param onCount with the number of entries of the second
+   */
+  async pagesOfTwo(
+    key: string,
+    first: Command,
+    second: Command,
+    onCount?: (entries: number) => void,
+  ): Promise<StreamPage[]> {
+    return this.#send(key, async ({ channel, beforeRead }, settings) => {
+      beforeRead?.();
+      const streamKey = (name: string): string => this.streamKey(name);
+      const reads = await Promise.allSettled([
+        channel.pages(first, streamKey, { ...settings, isFollowed: true }),
+        channel.pages(second, streamKey, settings, onCount),
+      ]);
+      const [early, late] = reads.map((read) => (read.status === 'fulfilled' ? read.value : []));
+      const pages = joined(early as StreamPage[], late as StreamPage[]);
+      const failed = reads.find(({ status }) => status === 'rejected') as PromiseRejectedResult | undefined;
+      if (failed && pages.length === 0) throw failed.reason;
+      return pages;
+    });
+  }
+
+  /**
    * Sends all commands in one write; the outcome of each is its reply or its error.
    * @param keys of all commands, or one for each of them; in Cluster the node of the first must serve all
    */
@@ -186,6 +212,18 @@ export class CommandSender {
       return error;
     }
   }
+}
+
+/** By stream. The second read of a position begins with what the first has found. */
+function joined(early: readonly StreamPage[], late: readonly StreamPage[]): StreamPage[] {
+  const rest = new Map(late.map(({ streamKey, entries }) => [streamKey, entries]));
+  const both = early.map(({ streamKey, entries }) => {
+    const others = rest.get(streamKey) ?? [];
+    rest.delete(streamKey);
+    const repeated = others[0]?.id === entries.at(-1)?.id ? 1 : 0;
+    return { streamKey, entries: entries.concat(others.slice(repeated)) };
+  });
+  return [...both, ...Array.from(rest, ([streamKey, entries]) => ({ streamKey, entries }))];
 }
 
 const PLAIN: SendSettings = Object.freeze({});

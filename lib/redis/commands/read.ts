@@ -1,4 +1,4 @@
-import type { Command } from '../wire/resp-writer.js';
+import type { Command, CommandArgument } from '../wire/resp-writer.js';
 import { entriesOf } from '../wire/stream-entry.js';
 import type { CommandSender } from './command-sender.js';
 import type { TimestampFormat } from './entry-id.js';
@@ -35,20 +35,21 @@ export class RedisReadCommands implements ReadCommands {
   async readGroup(request: GroupReadRequest): Promise<StreamPage[]> {
     const { group, consumer, count, block, noAck, streamKeys, onCount } = request;
     const keys = streamKeys.map((key) => this.#sender.key(key));
-    const command: Command = [
+    const [first] = keys as [string, ...string[]];
+    const command = (most: number, wait?: number): Command => [
       'XREADGROUP',
       'GROUP',
       group,
       consumer,
-      'COUNT',
-      count,
-      ...(block === undefined ? [] : ['BLOCK', block]),
+      ...limits(most, wait),
       ...(noAck ? ['NOACK'] : []),
       'STREAMS',
       ...keys,
       ...keys.map(() => '>'),
     ];
-    return this.#sender.pages(keys[0] as string, command, onCount);
+    if (!isWorthTwo(request)) return this.#sender.pages(first, command(count, block), onCount);
+    const onRest = onCount && ((entries: number): void => onCount(1 + entries));
+    return this.#sender.pagesOfTwo(first, command(1, block), command(count - 1), onRest);
   }
 
   async readOwned({ shards, count }: OwnedReadRequest): Promise<StreamPage[]> {
@@ -71,18 +72,22 @@ export class RedisReadCommands implements ReadCommands {
     return scripted.reply;
   }
 
-  async read({ positions, count, block }: ReadRequest): Promise<StreamPage[]> {
+  async read(request: ReadRequest): Promise<StreamPage[]> {
+    const { positions, count, block } = request;
     const keys = positions.map(([key]) => this.#sender.key(key));
-    const command: Command = [
+    const [first] = keys as [string, ...string[]];
+    const command = (most: number, wait?: number): Command => [
       'XREAD',
-      'COUNT',
-      count,
-      ...(block === undefined ? [] : ['BLOCK', block]),
+      ...limits(most, wait),
       'STREAMS',
       ...keys,
       ...positions.map(([, afterId]) => afterId),
     ];
-    return this.#sender.pages(keys[0] as string, command);
+    if (!isWorthTwo(request)) return this.#sender.pages(first, command(count, block));
+    // The second one begins at the same position, and repeats what the first has found unless it was removed in between.
+    const pages = await this.#sender.pagesOfTwo(first, command(1, block), command(count));
+    for (const { entries } of pages) entries.splice(count);
+    return pages;
   }
 
   async range(streamKey: string, from: string, to: string, count?: number): Promise<StreamEntry[]> {
@@ -155,6 +160,18 @@ export class RedisReadCommands implements ReadCommands {
     const key = this.#sender.key(streamKey);
     return (await this.#sender.text(key, ['TYPE', key])) === 'stream';
   }
+}
+
+/**
+ * Redis answers a blocked read at the first XADD of a batch, with one entry. A read behind it that does not block is executed after the
+ * whole batch, and both replies leave together.
+ */
+function isWorthTwo({ count, block, expectsSeveral = false }: ReadRequest | GroupReadRequest): boolean {
+  return expectsSeveral && block !== undefined && count > 1;
+}
+
+function limits(count: number, block: number | undefined): CommandArgument[] {
+  return ['COUNT', count, ...(block === undefined ? [] : ['BLOCK', block])];
 }
 
 function clusterCursor(master: number, cursor: string): string {

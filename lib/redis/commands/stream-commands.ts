@@ -135,31 +135,32 @@ export interface AppendCommands extends BatchWriter {
   expire(streamKey: string, ttl: number): Promise<void>;
 }
 
-export interface GroupReadRequest {
-  readonly group: string;
-  readonly consumer: string;
-  readonly streamKeys: readonly string[];
+interface ReadLimits {
   /** Most entries of each stream. */
   readonly count: number;
   /** Longest wait in milliseconds; undefined answers at once. */
   readonly block?: number | undefined;
+  /** What ends the wait is probably the first of several entries, which then arrive with it; costs a second command. */
+  readonly expectsSeveral?: boolean;
+}
+
+export interface GroupReadRequest extends ReadLimits {
+  readonly group: string;
+  readonly consumer: string;
+  readonly streamKeys: readonly string[];
   readonly noAck?: boolean;
   /** Only for one stream: called with the number of entries when the page begins to arrive. Some channels never call it. */
   readonly onCount?: ((entries: number) => void) | undefined;
 }
 
 /** A read of shards that are owned: their leases, in their order. */
-export interface OwnedReadRequest {
+export interface OwnedReadRequest extends Pick<ReadLimits, 'count'> {
   /** Leases, and the last id that was read of each shard. */
   readonly shards: ReadonlyArray<readonly [lease: HeldLease, after: string]>;
-  /** Most entries of each shard. */
-  readonly count: number;
 }
 
-export interface ReadRequest {
+export interface ReadRequest extends ReadLimits {
   readonly positions: ReadonlyArray<readonly [streamKey: string, afterId: string]>;
-  readonly count: number;
-  readonly block?: number | undefined;
 }
 
 /** One page of a walk through the keyspace. */

@@ -20,6 +20,11 @@ export interface SendSettings {
    * @defaultValue `false`
    */
   readonly isAsking?: boolean | undefined;
+  /**
+   * Another command follows in the same step, and is to be written together with this one.
+   * @defaultValue `false`
+   */
+  readonly isFollowed?: boolean | undefined;
 }
 
 /**

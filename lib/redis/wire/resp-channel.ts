@@ -72,13 +72,13 @@ export class RespChannel implements CommandChannel {
   pages(
     command: Command,
     streamKey: (key: string) => string,
-    { isAsking = false }: SendSettings = {},
+    { isAsking = false, isFollowed = false }: SendSettings = {},
     onCount?: (entries: number) => void,
   ): Promise<StreamPage[]> {
     const reply = new PageReply(streamKey, this.#lastSchema, onCount);
     this.#send([command], reply, isAsking);
     // One that announces changes carries the reads of many streams, which go out together.
-    if (!this.#connection.takesPushes) this.#connection.flush();
+    if (!isFollowed && !this.#connection.takesPushes) this.#connection.flush();
     return reply.promise;
   }
 

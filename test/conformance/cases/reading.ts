@@ -1,5 +1,6 @@
 import { describe, expect, it } from '@jest/globals';
 
+import type { Command } from '../../../lib/redis/wire/resp-writer.js';
 import { classifyRedisError } from '../../../lib/redis/commands/redis-error.js';
 import type { StreamEntry, StreamPage } from '../../../lib/redis/commands/stream-commands.js';
 import type { CommandBench } from '../../support/command-bench.js';
@@ -26,6 +27,20 @@ export function readingCases(bench: CommandBench): void {
   };
   const pendingOf = async (key: string): Promise<unknown[]> =>
     (await (await bench.admin(key)).xpending(key, 'g', '-', '+', 1_000)) as unknown[];
+
+  const untilBlocked = async (key: string): Promise<void> => {
+    const admin = await bench.admin(key);
+    await until('the read blocks', async () => /blocked_clients:[1-9]/.test(await admin.info('clients')));
+  };
+  /** In one write, or as one transaction, which begins with other commands. */
+  const addTogether = async (key: string, payloads: readonly string[], before?: readonly Command[]): Promise<void> => {
+    const admin = await bench.admin(key);
+    const batch = before ? admin.multi() : admin.pipeline();
+    for (const [name, ...args] of before ?? []) batch.call(name, ...(args as string[]));
+    for (const payload of payloads) batch.xadd(key, '*', 'msg', payload);
+    for (const [error] of (await batch.exec()) ?? []) if (error) throw error;
+  };
+  const five = ['a', 'b', 'c', 'd', 'e'];
 
   describe('reading without a group', () => {
     it('returns nothing when there is nothing, at once and after the block time', async () => {
@@ -67,6 +82,45 @@ export function readingCases(bench: CommandBench): void {
       const [page] = await read;
       expect(page?.entries).toMatchObject([{ id, deliveryCount: 1 }]);
       expect(page?.entries.map(textOf)).toEqual(['late']);
+    });
+
+    describe('when several entries are expected', () => {
+      const several = (key: string, more: { count?: number; block?: number } = {}) =>
+        ({ positions: [[key, '0-0']], count: 10, block: LONG, expectsSeveral: true, ...more }) as const;
+
+      it('returns all of a batch that arrives while it blocks, each entry once', async () => {
+        const key = bench.key();
+        const { reading } = await bench.reader(key);
+        const read = reading.read(several(key));
+        await untilBlocked(key);
+        await addTogether(key, five);
+        expect(shown(await read)).toEqual([[key, five]]);
+      });
+
+      it('returns what is there at once, at most as many as requested', async () => {
+        const key = bench.key();
+        const { reading } = await bench.reader(key);
+        await add(key, ...five);
+        expect(shown(await reading.read(several(key, { count: 3 })))).toEqual([[key, ['a', 'b', 'c']]]);
+        expect(shown(await reading.read(several(key, { count: 1 })))).toEqual([[key, ['a']]]);
+      });
+
+      it('returns an entry that was removed right after it ended the wait', async () => {
+        const key = bench.key();
+        const { reading } = await bench.reader(key);
+        const read = reading.read(several(key, { count: 3 }));
+        await untilBlocked(key);
+        const batch = (await bench.admin(key)).pipeline().xadd(key, '1-0', 'msg', 'a').xdel(key, '1-0');
+        for (const payload of ['b', 'c', 'd']) batch.xadd(key, '*', 'msg', payload);
+        await batch.exec();
+        expect(shown(await read)).toEqual([[key, ['a', 'b', 'c']]]);
+      });
+
+      it('returns nothing after the block time', async () => {
+        const key = bench.key();
+        const { reading } = await bench.reader(key);
+        expect(await reading.read(several(key, { block: 50 }))).toEqual([]);
+      });
     });
 
     it('returns every byte of entries of all shapes, in one page and one by one', async () => {
@@ -117,7 +171,11 @@ export function readingCases(bench: CommandBench): void {
   });
 
   describe('reading in a group', () => {
-    const read = (key: string, count = 10, more: { block?: number; noAck?: boolean } = {}) => ({
+    const read = (
+      key: string,
+      count = 10,
+      more: { block?: number; noAck?: boolean; expectsSeveral?: boolean } = {},
+    ) => ({
       group: 'g',
       consumer: 'c',
       streamKeys: [key],
@@ -159,6 +217,85 @@ export function readingCases(bench: CommandBench): void {
       ]);
     });
 
+    describe('when several entries are expected', () => {
+      const several = { block: LONG, expectsSeveral: true };
+
+      it('returns all of a batch that arrives while it blocks, pending in the order of the stream', async () => {
+        const key = bench.key();
+        const { reading } = await bench.reader(key);
+        await addGroup(key);
+        const blocked = reading.readGroup(read(key, 10, several));
+        await untilBlocked(key);
+        await addTogether(key, five);
+        const pages = await blocked;
+        expect(shown(pages)).toEqual([[key, five]]);
+        const ids = pages.flatMap(({ entries }) => entries.map(({ id }) => id));
+        expect(await pendingOf(key)).toEqual(ids.map((id) => [id, 'c', expect.any(Number), 1]));
+      });
+
+      it('returns at most as many as requested of each stream', async () => {
+        const keys = bench.keysTogether(3) as [string, string, string];
+        const { reading } = await bench.reader(keys[0]);
+        for (const key of keys) await addGroup(key);
+        await add(keys[0], ...five);
+        await add(keys[2], 'f', 'g');
+        const request = { ...read(keys[0], 3, several), streamKeys: keys };
+        expect(shown(await reading.readGroup(request))).toEqual([
+          [keys[0], ['a', 'b', 'c']],
+          [keys[2], ['f', 'g']],
+        ]);
+        expect(shown(await reading.readGroup(request))).toEqual([[keys[0], ['d', 'e']]]);
+      });
+
+      it('returns the entries of all streams of a batch', async () => {
+        const keys = bench.keysTogether(2) as [string, string];
+        const { reading } = await bench.reader(keys[0]);
+        for (const key of keys) await addGroup(key);
+        const blocked = reading.readGroup({ ...read(keys[0], 10, several), streamKeys: keys });
+        await untilBlocked(keys[0]);
+        const [first, second] = keys;
+        await addTogether(first, ['b'], [['XADD', second, '*', 'msg', 'a']]);
+        expect(new Map(shown(await blocked) as Array<[string, string[]]>)).toEqual(
+          new Map([
+            [first, ['b']],
+            [second, ['a']],
+          ]),
+        );
+      });
+
+      it('hands on what ended the wait when the group is gone by then', async () => {
+        const key = bench.key();
+        const { reading } = await bench.reader(key);
+        await addGroup(key);
+        const blocked = reading.readGroup(read(key, 10, several));
+        await untilBlocked(key);
+        const admin = await bench.admin(key);
+        await admin.pipeline().xadd(key, '*', 'msg', 'a').xgroup('DESTROY', key, 'g').exec();
+        expect(shown(await blocked)).toEqual([[key, ['a']]]);
+        const next = reading.readGroup(read(key, 10, several)).catch(classifyRedisError);
+        expect(await next).toBe('group-missing');
+      });
+
+      it('hands on what a group has that was replaced during the wait', async () => {
+        const key = bench.key();
+        const { reading } = await bench.reader(key);
+        await addGroup(key);
+        const blocked = reading.readGroup(read(key, 10, several));
+        await untilBlocked(key);
+        await addTogether(key, five, [
+          ['XGROUP', 'DESTROY', key, 'g'],
+          ['XGROUP', 'CREATE', key, 'g', '0'],
+        ]);
+        expect(shown(await blocked)).toEqual([[key, five]]);
+      });
+
+      it('fails when both reads do', async () => {
+        const key = bench.key();
+        const { reading } = await bench.reader(key);
+        expect(await reading.readGroup(read(key, 10, several)).catch(classifyRedisError)).toBe('group-missing');
+      });
+    });
+
     it('marks entries of its history that were deleted', async () => {
       const key = bench.key();
       await addGroup(key);
@@ -190,7 +327,7 @@ export function readingCases(bench: CommandBench): void {
       const admin = await bench.admin(key);
       await admin.xgroup('CREATE', key, 'g', '$');
       const blocked = kindOf(reading.readGroup(read(key, 1, { block: LONG })));
-      await until('the read blocks', async () => /blocked_clients:[1-9]/.test(await admin.info('clients')));
+      await untilBlocked(key);
       await admin.xgroup('DESTROY', key, 'g');
       expect(await blocked).toBe('group-missing');
       expect(connection.state).toBe('ready');

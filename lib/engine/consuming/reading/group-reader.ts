@@ -89,6 +89,7 @@ export class GroupReader implements StreamReader {
       noAck,
       count: turn.count,
       block: turn.block,
+      expectsSeveral: turn.expectsSeveral,
       streamKeys: turn.partitions.map((partition) => partition.key),
       onCount: budget.onCount,
     });

@@ -11,11 +11,18 @@ const WORTHWHILE = 32;
 /** The least partitions of a read that asks only some of the busy ones. */
 const VARIETY = 32;
 
+/** From so many entries in one read on, the next one expects several. */
+const SEVERAL = 4;
+/** A read of more partitions is not repeated for those: the server looks at each of them again. */
+const FEW = 8;
+
 /** One read: the partitions that it asks, and for how many entries of each. */
 export interface ReadTurn {
   readonly partitions: readonly Partition[];
   readonly count: number;
   readonly block: number | undefined;
+  /** Several entries arrived together at the last read, and so they may at this one. */
+  readonly expectsSeveral: boolean;
 }
 
 /**
@@ -36,25 +43,31 @@ export class ReadRotation {
   #offset = 0;
   /** Partitions that were empty, counted in turn since the last one that was not. */
   #empty = 0;
+  /** Entries of the last read. */
+  #found = 0;
 
   plan(partitions: readonly Partition[], budget: ReadBudget): ReadTurn {
     const { credit, batchSize, block } = budget;
+    const expectsSeveral = partitions.length <= FEW && this.#busy.size === 0 && this.#found >= SEVERAL;
     const even = Math.floor(credit / partitions.length);
     if (this.#busy.size > 0) this.#retain(partitions);
     const turn = even < WORTHWHILE && even < batchSize ? this.#planBusy(partitions, budget, even) : undefined;
     if (turn) return turn;
-    if (even > 0) return { partitions, count: Math.min(batchSize, even), block };
+    if (even > 0) return { partitions, count: Math.min(batchSize, even), block, expectsSeveral };
     const mayBlock = block !== undefined && this.#empty >= partitions.length;
     return {
       partitions: this.#next(partitions, credit),
       count: 1,
       block: mayBlock ? Math.min(block, ROTATION_BLOCK) : undefined,
+      expectsSeveral: false,
     };
   }
 
   /** Must be called after each read, with its pages by key. */
   note({ partitions, count }: ReadTurn, pages: ReadonlyMap<string, readonly unknown[]>): void {
     this.#empty = pages.size > 0 ? 0 : this.#empty + partitions.length;
+    this.#found = 0;
+    for (const entries of pages.values()) this.#found += entries.length;
     // Most have no more by now. A loop that polls waits after such a read, and must not wait again for each part of them.
     if (pages.size === 0) return this.#busy.clear();
     for (const partition of partitions) {
@@ -70,7 +83,7 @@ export class ReadRotation {
     const count = Math.min(WORTHWHILE, batchSize, Math.floor(credit / Math.max(2 * quiet.length, VARIETY)));
     if (count < 2 * Math.max(even, 1)) return undefined;
     const turn = [...this.#busy].slice(0, Math.floor(credit / count) - quiet.length);
-    return { partitions: [...quiet, ...turn], count, block: undefined };
+    return { partitions: [...quiet, ...turn], count, block: undefined, expectsSeveral: false };
   }
 
   /** Forgets the busy ones that are not read any more. */

@@ -56,6 +56,7 @@ export class TailReader implements StreamReader {
       positions,
       count: turn.count,
       block: turn.block,
+      expectsSeveral: turn.expectsSeveral,
     });
     const byKey = new Map(pages.map((page) => [page.streamKey, page.entries]));
     this.#rotation.note(turn, byKey);

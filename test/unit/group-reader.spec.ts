@@ -6,7 +6,7 @@ import type { GroupReaderOptions } from '../../lib/engine/consuming/reading/grou
 import type { ReadPage } from '../../lib/engine/consuming/reading/stream-reader.js';
 import { Claims } from '../../lib/engine/consuming/recovery/claims.js';
 import type { ClaimsOptions } from '../../lib/engine/consuming/recovery/claims.js';
-import type { PendingEntry } from '../../lib/redis/commands/stream-commands.js';
+import type { PendingEntry, StreamPage } from '../../lib/redis/commands/stream-commands.js';
 
 const never = (): never => {
   throw new Error('not expected');
@@ -19,6 +19,10 @@ class Scene {
   readonly looks: string[] = [];
   /** Keys of which no entry can be claimed. */
   readonly failing = new Set<string>();
+  /** Of each read of new entries: whether it expected several. */
+  readonly expectations: Array<boolean | undefined> = [];
+  /** What the next reads of new entries find in the first stream, or why they fail. */
+  readonly reads: Array<number | Error> = [];
   readonly #reader: GroupReader;
 
   constructor() {
@@ -37,7 +41,7 @@ class Scene {
     const names = { group: 'g', consumer: 'me', noAck: false, logger };
     const options: GroupReaderOptions = {
       ...names,
-      reading: { readGroup: async () => [] },
+      reading: { readGroup: async ({ expectsSeveral }) => this.#readGroup(expectsSeveral) },
       control: { streamInfo: never },
       groups: { createGroup: never, groups: never },
       pending: { pending: async (key, _group, { after }) => this.#pending(key, after), restore: never },
@@ -60,6 +64,14 @@ class Scene {
     const pages = await this.#reader.read(this.partitions, { credit, batchSize: 10, block: undefined, isAhead });
     this.#own(pages);
     return pages.map(({ partition, entries }) => [partition.key, ...entries.map(({ id }) => id)].join(' '));
+  }
+
+  #readGroup(expectsSeveral: boolean | undefined): StreamPage[] {
+    this.expectations.push(expectsSeveral);
+    const read = this.reads.shift() ?? 0;
+    if (read instanceof Error) throw read;
+    const entries = Array.from({ length: read }, (_, at) => ({ id: `9-${at}`, fields: [], deliveryCount: 1 }));
+    return read > 0 ? [{ streamKey: 'a', entries }] : [];
   }
 
   #own(pages: readonly ReadPage[]): void {
@@ -106,5 +118,32 @@ describe('group reader: entries that an earlier process has left', () => {
     await scene.read(100);
     expect(await scene.read(100)).toEqual([]);
     expect(scene.mayReadAhead).toBe(true);
+  });
+});
+
+describe('group reader: a page of several entries', () => {
+  const recovered = async (): Promise<Scene> => {
+    const scene = new Scene();
+    await scene.read(100);
+    await scene.read(100);
+    scene.expectations.length = 0;
+    return scene;
+  };
+
+  it('makes the next read expect several', async () => {
+    const scene = await recovered();
+    scene.reads.push(4, 1);
+    for (let read = 0; read < 3; read += 1) await scene.read(100);
+    expect(scene.expectations).toEqual([false, true, false]);
+  });
+
+  it('and when that read fails, what it may have found is looked for among the pending entries', async () => {
+    const scene = await recovered();
+    scene.reads.push(4, new Error('NOGROUP none'));
+    await scene.read(100);
+    scene.looks.length = 0;
+    await expect(scene.read(100)).rejects.toThrow('NOGROUP');
+    await scene.read(100);
+    expect(scene.looks).toEqual(['a', 'b', 'c']);
   });
 });

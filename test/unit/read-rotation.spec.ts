@@ -55,6 +55,18 @@ describe('read rotation', () => {
       expect([0, 1, 3, 4, 9, 10].map((found) => expects(found))).toEqual([false, false, false, true, true, false]);
     });
 
+    it('not while the last page is still arriving', () => {
+      const rotation = new ReadRotation();
+      rotation.note(rotation.plan(partitions, budget), pagesOf(partitions, 2));
+      expect(rotation.plan(partitions, { ...budget, isAhead: true }).expectsSeveral).toBe(false);
+    });
+
+    it('also when a partition that had more is not read any more', () => {
+      const rotation = new ReadRotation();
+      rotation.note(rotation.plan(partitions, budget), pagesOf(partitions.slice(0, 1), 10));
+      expect(rotation.plan(partitions.slice(1), budget).expectsSeveral).toBe(true);
+    });
+
     it('of several partitions together, unless they are many', () => {
       const rotation = new ReadRotation();
       rotation.note(rotation.plan(partitions, budget), pagesOf(partitions, 2));
@@ -145,11 +157,11 @@ describe('read rotation', () => {
     it('asks all of them, and may block, when most are quiet, and when the busy ones have no more', () => {
       const rotation = new ReadRotation();
       rotation.note(rotation.plan(many, budget), pagesOf(many.slice(0, 30), 2));
-      expect(rotation.plan(many, budget)).toMatchObject({ partitions: many, count: 2, block: 1_000 });
+      expect(rotation.plan(many, budget)).toEqual({ partitions: many, count: 2, block: 1_000, expectsSeveral: false });
 
       rotation.note(rotation.plan(many, budget), pagesOf(many, 2));
       for (let read = 0; read < 10; read += 1) rotation.note(rotation.plan(many, budget), new Map());
-      expect(rotation.plan(many, budget)).toMatchObject({ partitions: many, count: 2, block: 1_000 });
+      expect(rotation.plan(many, budget)).toEqual({ partitions: many, count: 2, block: 1_000, expectsSeveral: false });
     });
 
     it('asks all of them again after one read that found nothing', () => {

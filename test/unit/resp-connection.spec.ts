@@ -327,9 +327,9 @@ describe('RESP connection', () => {
     const { socket, connection } = connect();
     const channel = new RespChannel(connection);
     const counts: number[] = [];
-    void channel.pages(['XREADGROUP'], streamKey, {}, (count) => {
+    void channel.pages([['XREADGROUP']], streamKey, {}, (count) => {
       counts.push(count);
-      void channel.pages(['XREADGROUP'], streamKey).catch(() => undefined);
+      void channel.pages([['XREADGROUP']], streamKey).catch(() => undefined);
     });
     const entries = [1, 2, 3].map((time): RespValue => [
       Buffer.from(`${time}-0`),
@@ -346,22 +346,75 @@ describe('RESP connection', () => {
     expect(connection.waiting).toBe(1);
   });
 
-  it('writes a read at once, and one that is followed together with the next', () => {
-    const { socket, connection } = connect();
-    const channel = new RespChannel(connection);
-    void channel.pages(['XREAD'], streamKey).catch(() => undefined);
-    expect(socket.corks).toBe(0);
-    void channel.pages(['XREAD'], streamKey, { isFollowed: true }).catch(() => undefined);
-    expect(socket.corks).toBe(1);
-    void channel.pages(['XREAD'], streamKey).catch(() => undefined);
-    expect(socket.corks).toBe(0);
-    expect(connection.waiting).toBe(3);
+  describe('two reads in one write', () => {
+    const page = (...ids: string[]): RespValue => [
+      [Buffer.from('key'), ids.map((text): RespValue => [Buffer.from(text), [Buffer.from('msg'), Buffer.from('x')]])],
+    ];
+    const read = (onCount?: (entries: number) => void) => {
+      const { socket, connection } = connect();
+      const pages = new RespChannel(connection).pages(
+        [
+          ['XREAD', '1'],
+          ['XREAD', '2'],
+        ],
+        streamKey,
+        {},
+        onCount,
+      );
+      const ids = pages.then((found) => found.map(({ entries }) => entries.map((each) => each.id).join()));
+      return { socket, connection, ids };
+    };
+
+    it.each<[name: string, first: RespValue, second: RespValue, ids: string[]]>([
+      ['both have found entries', page('1-0'), page('2-0', '3-0'), ['1-0,2-0,3-0']],
+      ['the second repeats the entry of the first', page('1-0'), page('1-0', '2-0'), ['1-0,2-0']],
+      ['the second has found nothing', page('1-0'), null, ['1-0']],
+      ['the first has found nothing', null, page('2-0'), ['2-0']],
+      ['neither has found anything', null, null, []],
+      ['the second fails', page('1-0'), new Error('NOGROUP none'), ['1-0']],
+    ])('are one page when %s', async (_, first, second, ids) => {
+      const { socket, connection, ids: found } = read();
+      expect(socket.written).toHaveLength(1);
+      for (const byte of Buffer.concat([resp(first), resp(second)])) socket.emit('data', Buffer.from([byte]));
+      expect(await found).toEqual(ids);
+      expect(connection.waiting).toBe(0);
+    });
+
+    it.each<[name: string, first: RespValue, second: RespValue]>([
+      ['the first fails', new Error('NOGROUP none'), page('2-0')],
+      ['the second fails and the first has found nothing', null, new Error('NOGROUP none')],
+      ['both fail', new Error('NOGROUP none'), new Error('ERR other')],
+    ])('fail when %s', async (_, first, second) => {
+      const { socket, ids } = read();
+      socket.emit('data', Buffer.concat([resp(first), resp(second)]));
+      await expect(ids).rejects.toThrow('NOGROUP none');
+    });
+
+    it('fail when the connection ends between the replies', async () => {
+      const { socket, connection, ids } = read();
+      socket.emit('data', resp(page('1-0')));
+      connection.end(new Error('cut'));
+      await expect(ids).rejects.toThrow('cut');
+    });
+
+    it('count the entries of both when the first of the second page arrives', async () => {
+      const counts: number[] = [];
+      const { socket, ids } = read((count) => counts.push(count));
+      socket.emit('data', resp(page('1-0')));
+      expect(counts).toEqual([]);
+      const bytes = resp(page('2-0', '3-0'));
+      socket.emit('data', bytes.subarray(0, bytes.indexOf('2-0')));
+      expect(counts).toEqual([3]);
+      socket.emit('data', bytes.subarray(bytes.indexOf('2-0')));
+      await ids;
+      expect(counts).toEqual([3]);
+    });
   });
 
   it('does not say so for the page of several streams', async () => {
     const { socket, connection } = connect();
     const onCount = jest.fn();
-    const found = new RespChannel(connection).pages(['XREADGROUP'], streamKey, {}, onCount);
+    const found = new RespChannel(connection).pages([['XREADGROUP']], streamKey, {}, onCount);
     const page = (key: string): RespValue => [
       Buffer.from(key),
       [[Buffer.from('1-0'), [Buffer.from('msg'), Buffer.from('x')]]],

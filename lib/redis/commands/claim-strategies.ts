@@ -67,7 +67,7 @@ export class ClaimStrategies {
       key,
       '>',
     ];
-    const [page] = await this.#sender.pages(key, command);
+    const [page] = await this.#sender.pages(key, [command]);
     const entries = page?.entries ?? [];
     // Nothing more is idle when something new, or less than asked for, came back.
     const isEnd = entries.length < count || entries.some(({ deliveryCount }) => deliveryCount === 1);

@@ -57,37 +57,15 @@ export class CommandSender {
     return this.#send(key, ({ channel }, settings) => channel.command(command, 'buffer', settings));
   }
 
-  /** XREAD or XREADGROUP, of which `key` is one stream. @param onCount see {@link CommandChannel.pages} */
-  async pages(key: string, command: Command, onCount?: (entries: number) => void): Promise<StreamPage[]> {
+  /**
+   * XREAD or XREADGROUP, of which `key` is one stream, or two of them: see {@link CommandChannel.pages}. ASKING holds for one command, so
+   * that while a slot is being migrated the second one waits for the next read.
+   */
+  async pages(key: string, commands: readonly Command[], onCount?: (entries: number) => void): Promise<StreamPage[]> {
     return this.#send(key, ({ channel, beforeRead }, settings) => {
       beforeRead?.();
-      return channel.pages(command, (name) => this.streamKey(name), settings, onCount);
-    });
-  }
-
-  /**
-   * Two of them in one write, and their pages together. Fails only when neither has found anything: what was read is pending already,
-   * and the failure comes again with the next read.
-   * @param onCount with the number of entries of the second
-   */
-  async pagesOfTwo(
-    key: string,
-    first: Command,
-    second: Command,
-    onCount?: (entries: number) => void,
-  ): Promise<StreamPage[]> {
-    return this.#send(key, async ({ channel, beforeRead }, settings) => {
-      beforeRead?.();
-      const streamKey = (name: string): string => this.streamKey(name);
-      const reads = await Promise.allSettled([
-        channel.pages(first, streamKey, { ...settings, isFollowed: true }),
-        channel.pages(second, streamKey, settings, onCount),
-      ]);
-      const [early, late] = reads.map((read) => (read.status === 'fulfilled' ? read.value : []));
-      const pages = joined(early as StreamPage[], late as StreamPage[]);
-      const failed = reads.find(({ status }) => status === 'rejected') as PromiseRejectedResult | undefined;
-      if (failed && pages.length === 0) throw failed.reason;
-      return pages;
+      const reads = settings.isAsking ? commands.slice(0, 1) : commands;
+      return channel.pages(reads, (name) => this.streamKey(name), settings, onCount);
     });
   }
 
@@ -151,7 +129,7 @@ export class CommandSender {
     args: readonly CommandArgument[],
   ): Promise<{ reply: StreamPage[] } | undefined> {
     return this.#run(script, keys, args, ({ channel }, command, settings) =>
-      channel.pages(command, (name) => this.streamKey(name), settings),
+      channel.pages([command], (name) => this.streamKey(name), settings),
     );
   }
 
@@ -212,18 +190,6 @@ export class CommandSender {
       return error;
     }
   }
-}
-
-/** By stream. The second read of a position begins with what the first has found. */
-function joined(early: readonly StreamPage[], late: readonly StreamPage[]): StreamPage[] {
-  const rest = new Map(late.map(({ streamKey, entries }) => [streamKey, entries]));
-  const both = early.map(({ streamKey, entries }) => {
-    const others = rest.get(streamKey) ?? [];
-    rest.delete(streamKey);
-    const repeated = others[0]?.id === entries.at(-1)?.id ? 1 : 0;
-    return { streamKey, entries: entries.concat(others.slice(repeated)) };
-  });
-  return [...both, ...Array.from(rest, ([streamKey, entries]) => ({ streamKey, entries }))];
 }
 
 const PLAIN: SendSettings = Object.freeze({});

@@ -11,6 +11,7 @@ import type {
   GroupReadRequest,
   OwnedReadRequest,
   ReadCommands,
+  ReadLimits,
   ReadRequest,
   ScanPage,
   StreamEntry,
@@ -47,9 +48,8 @@ export class RedisReadCommands implements ReadCommands {
       ...keys,
       ...keys.map(() => '>'),
     ];
-    if (!isWorthTwo(request)) return this.#sender.pages(first, command(count, block), onCount);
-    const onRest = onCount && ((entries: number): void => onCount(1 + entries));
-    return this.#sender.pagesOfTwo(first, command(1, block), command(count - 1), onRest);
+    const commands = isWorthTwo(request) ? [command(1, block), command(count - 1)] : [command(count, block)];
+    return this.#sender.pages(first, commands, onCount);
   }
 
   async readOwned({ shards, count }: OwnedReadRequest): Promise<StreamPage[]> {
@@ -83,9 +83,9 @@ export class RedisReadCommands implements ReadCommands {
       ...keys,
       ...positions.map(([, afterId]) => afterId),
     ];
-    if (!isWorthTwo(request)) return this.#sender.pages(first, command(count, block));
-    // The second one begins at the same position, and repeats what the first has found unless it was removed in between.
-    const pages = await this.#sender.pagesOfTwo(first, command(1, block), command(count));
+    if (!isWorthTwo(request)) return this.#sender.pages(first, [command(count, block)]);
+    const pages = await this.#sender.pages(first, [command(1, block), command(count)]);
+    // The second read begins where the first began. If the first entry was removed in between, both have one more than `count`.
     for (const { entries } of pages) entries.splice(count);
     return pages;
   }
@@ -164,10 +164,16 @@ export class RedisReadCommands implements ReadCommands {
 
 /**
  * Redis answers a blocked read at the first XADD of a batch, with one entry. A read behind it that does not block is executed after the
- * whole batch, and both replies leave together.
+ * whole batch, and both replies leave together. Entries that nobody takes from such a reply, because the connection is gone, become
+ * pending; with NOACK they are lost, and so only the one entry is read then.
  */
-function isWorthTwo({ count, block, expectsSeveral = false }: ReadRequest | GroupReadRequest): boolean {
-  return expectsSeveral && block !== undefined && count > 1;
+function isWorthTwo({
+  count,
+  block,
+  expectsSeveral = false,
+  noAck = false,
+}: ReadLimits & { noAck?: boolean }): boolean {
+  return expectsSeveral && block !== undefined && count > 1 && !noAck;
 }
 
 function limits(count: number, block: number | undefined): CommandArgument[] {

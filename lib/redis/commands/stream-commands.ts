@@ -135,12 +135,12 @@ export interface AppendCommands extends BatchWriter {
   expire(streamKey: string, ttl: number): Promise<void>;
 }
 
-interface ReadLimits {
+export interface ReadLimits {
   /** Most entries of each stream. */
   readonly count: number;
   /** Longest wait in milliseconds; undefined answers at once. */
   readonly block?: number | undefined;
-  /** What ends the wait is probably the first of several entries, which then arrive with it; costs a second command. */
+  /** Several entries will probably arrive at once: a second command makes the read that waits return all of them. */
   readonly expectsSeveral?: boolean;
 }
 

@@ -6,7 +6,7 @@ import type { AppendOutcomes } from '../wire/append-reply.js';
 import type { AppendBatch, CommandChannel, SendSettings } from '../wire/command-channel.js';
 import type { ReplyEncoding } from '../wire/reply-handler.js';
 import type { Command } from '../wire/resp-writer.js';
-import { pagesOf } from '../wire/stream-entry.js';
+import { joinedPages, pagesOf } from '../wire/stream-entry.js';
 import type { StreamPage } from '../wire/stream-entry.js';
 import { failureOf } from './ioredis-errors.js';
 
@@ -90,8 +90,18 @@ export class IoredisChannel implements CommandChannel {
     return replies.map(outcomeOf);
   }
 
-  async pages(command: Command, streamKey: (key: string) => string, settings?: SendSettings): Promise<StreamPage[]> {
-    return pagesOf(await this.command(command, 'buffer', settings), streamKey);
+  async pages(
+    commands: readonly Command[],
+    streamKey: (key: string) => string,
+    settings?: SendSettings,
+  ): Promise<StreamPage[]> {
+    const outcomes = await this.commands(commands, 'buffer', settings);
+    const isFailed = (outcome: unknown): outcome is Error => outcome instanceof Error;
+    const found = isFailed(outcomes[0]) ? [] : outcomes.filter((outcome) => !isFailed(outcome));
+    const pages = found.map((reply) => pagesOf(reply, streamKey)).reduce(joinedPages, []);
+    const failed = outcomes.find(isFailed);
+    if (failed && pages.length === 0) throw failed;
+    return pages;
   }
 
   /**

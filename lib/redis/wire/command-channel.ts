@@ -20,11 +20,6 @@ export interface SendSettings {
    * @defaultValue `false`
    */
   readonly isAsking?: boolean | undefined;
-  /**
-   * Another command follows in the same step, and is to be written together with this one.
-   * @defaultValue `false`
-   */
-  readonly isFollowed?: boolean | undefined;
 }
 
 /**
@@ -40,13 +35,14 @@ export interface CommandChannel {
   /** A batch of XADDs in one write. Each outcome is an id or an Error; never rejects. */
   append(batch: AppendBatch, settings?: SendSettings): Promise<AppendOutcomes>;
   /**
-   * XREAD or XREADGROUP.
+   * XREAD or XREADGROUP, or two of them in one write, whose pages are joined. Fails when the first does, and with the second when
+   * the first has found nothing: what it has found was read, and must not be lost with the other.
    * @param streamKey the stream key of a key that Redis names
-   * @param onCount for a reply with one stream: called with its number of entries before the first is decoded. May send the next
+   * @param onCount for one stream: called with the number of entries before the last page is decoded. May send the next
    * command; must not throw. Not called on the ioredis channel
    */
   pages(
-    command: Command,
+    commands: readonly Command[],
     streamKey: (key: string) => string,
     settings?: SendSettings,
     onCount?: (entries: number) => void,

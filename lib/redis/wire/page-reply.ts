@@ -2,6 +2,7 @@ import { FieldSchema } from './field-schema.js';
 import type { ReplyHandler } from './reply-handler.js';
 import { ProtocolError, ReplyError, RESP } from './resp-reader.js';
 import type { RespReader } from './resp-reader.js';
+import { joinedPages } from './stream-entry.js';
 import type { StreamEntry, StreamPage } from './stream-entry.js';
 
 /** An entry that XREADGROUP … CLAIM took over has its idle time and its deliveries behind id and fields. */
@@ -20,13 +21,16 @@ export function noSchema(): LastSchema {
 }
 
 /**
- * The reply to XREAD or XREADGROUP, decoded field by field as the bytes arrive: every byte is looked at once, however large
- * an entry is. Ids become strings at once; values stay parts of the bytes that arrived; field names, which are nearly always
- * those of the entry before, are the same Buffers as there.
+ * The reply to XREAD or XREADGROUP, or the replies to several of them, decoded field by field as the bytes arrive: every
+ * byte is looked at once, however large an entry is. Ids become strings at once; values stay parts of the bytes that
+ * arrived; field names, which are nearly always those of the entry before, are the same Buffers as there.
  */
 export class PageReply implements ReplyHandler {
   readonly promise: Promise<StreamPage[]>;
-  readonly #pages: StreamPage[] = [];
+  #pages: StreamPage[] = [];
+  /** Pages of the replies before this one. */
+  #before: StreamPage[] = [];
+  #repliesLeft: number;
   readonly #streamKey: (key: string) => string;
   readonly #last: LastSchema;
   readonly #onCount: ((entries: number) => void) | undefined;
@@ -51,10 +55,11 @@ export class PageReply implements ReplyHandler {
    * @param streamKey the stream key of a key that Redis names
    * @param onCount see {@link CommandChannel.pages}
    */
-  constructor(streamKey: (key: string) => string, last: LastSchema, onCount?: (entries: number) => void) {
+  constructor(streamKey: (key: string) => string, last: LastSchema, onCount?: (entries: number) => void, replies = 1) {
     this.#streamKey = streamKey;
     this.#last = last;
     this.#onCount = onCount;
+    this.#repliesLeft = replies;
     this.promise = new Promise((resolve, reject) => {
       this.#resolve = resolve;
       this.#reject = reject;
@@ -62,22 +67,32 @@ export class PageReply implements ReplyHandler {
   }
 
   read(reader: RespReader): boolean {
-    if (this.#streamsLeft === -1 && !this.#begin(reader)) return false;
     for (;;) {
       if (this.#entriesLeft > 0) {
         if (!this.#readEntry(reader)) return false;
       } else if (this.#streamsLeft > 0) {
         if (!this.#readHead(reader)) return false;
+      } else if (this.#streamsLeft === -1) {
+        if (!this.#begin(reader)) return false;
+      } else if (this.#repliesLeft > 1) {
+        this.#nextReply();
       } else {
         return true;
       }
     }
   }
 
+  #nextReply(): void {
+    this.#repliesLeft -= 1;
+    this.#before = joinedPages(this.#before, this.#pages);
+    this.#pages = [];
+    this.#streamsLeft = -1;
+  }
+
   /** The pages are empty when no entry arrived within the block time. */
   complete(): void {
-    if (this.#error) this.#reject(this.#error);
-    else this.#resolve(this.#pages);
+    if (this.#error && this.#before.length === 0) this.#reject(this.#error);
+    else this.#resolve(this.#before.length === 0 ? this.#pages : joinedPages(this.#before, this.#pages));
   }
 
   /**
@@ -95,7 +110,7 @@ export class PageReply implements ReplyHandler {
     if (type === RESP.error) {
       const text = reader.line();
       if (text === undefined) return notYet(reader, start);
-      this.#error = new ReplyError(text);
+      this.#error ??= new ReplyError(text);
       this.#streamsLeft = 0;
       return true;
     }
@@ -121,7 +136,9 @@ export class PageReply implements ReplyHandler {
     this.#entries = [];
     const name = reader.bytes.toString('utf8', key, key + keyLength);
     this.#pages.push({ streamKey: this.#streamKey(name), entries: this.#entries });
-    if (this.#pages.length === 1 && this.#streamsLeft === 0) this.#onCount?.(this.#entriesLeft);
+    if (this.#onCount && this.#repliesLeft === 1 && this.#pages.length === 1 && this.#streamsLeft === 0) {
+      this.#onCount(this.#entriesLeft + (this.#before[0]?.entries.length ?? 0));
+    }
     return true;
   }
 

@@ -70,15 +70,15 @@ export class RespChannel implements CommandChannel {
   }
 
   pages(
-    command: Command,
+    commands: readonly Command[],
     streamKey: (key: string) => string,
-    { isAsking = false, isFollowed = false }: SendSettings = {},
+    { isAsking = false }: SendSettings = {},
     onCount?: (entries: number) => void,
   ): Promise<StreamPage[]> {
-    const reply = new PageReply(streamKey, this.#lastSchema, onCount);
-    this.#send([command], reply, isAsking);
+    const reply = new PageReply(streamKey, this.#lastSchema, onCount, commands.length);
+    this.#send(commands, reply, isAsking);
     // One that announces changes carries the reads of many streams, which go out together.
-    if (!isFollowed && !this.#connection.takesPushes) this.#connection.flush();
+    if (!this.#connection.takesPushes) this.#connection.flush();
     return reply.promise;
   }
 

@@ -32,6 +32,21 @@ export function pagesOf(reply: unknown, streamKey: (key: string) => string): Str
   }));
 }
 
+/**
+ * Joins the pages of two reads to one for each stream. Without a group both reads begin at the same position, so that the second
+ * repeats the entry that the first has found.
+ */
+export function joinedPages(first: readonly StreamPage[], second: readonly StreamPage[]): StreamPage[] {
+  const rest = new Map(second.map(({ streamKey, entries }) => [streamKey, entries]));
+  const both = first.map(({ streamKey, entries }) => {
+    const others = rest.get(streamKey) ?? [];
+    rest.delete(streamKey);
+    const repeated = others[0]?.id === entries.at(-1)?.id ? 1 : 0;
+    return { streamKey, entries: entries.concat(others.slice(repeated)) };
+  });
+  return [...both, ...Array.from(rest, ([streamKey, entries]) => ({ streamKey, entries }))];
+}
+
 /** The decoded entries of XRANGE, XCLAIM or a page. Before Redis 7.0, XCLAIM returns null for a deleted entry. */
 export function entriesOf(reply: unknown): StreamEntry[] {
   if (!Array.isArray(reply)) return [];

@@ -40,7 +40,7 @@ export function errorCases(bench: CommandBench): void {
       const outcomes = await Promise.all([
         channel.command(command(key), 'utf8').catch((error: unknown) => error),
         channel.command(command(key), 'buffer').catch((error: unknown) => error),
-        channel.pages(command(key), (name) => name).catch((error: unknown) => error),
+        channel.pages([command(key)], (name) => name).catch((error: unknown) => error),
         ...(await channel.commands([['ECHO', 'a'], command(key), ['ECHO', 'b']], 'utf8')),
       ]);
       expect([outcomes[3], outcomes[5]]).toEqual(['a', 'b']);

@@ -159,6 +159,27 @@ describe('a destroyed group', () => {
     expect((await other.next({ signal: AbortSignal.timeout(3_000) })).text()).toBe('buffered');
   });
 
+  it('does not lose them either when it is replaced while the consumer waits for several messages', async () => {
+    const options = { mode: 'load-balanced', ...GROUP, autoCommit: 'disabled', autoClaimInterval: false } as const;
+    const consumer = await streamer.createConsumer('s', options);
+    const batch = admin.pipeline();
+    for (const text of ['0', '1', '2', '3', '4']) batch.xadd('s', '*', 'msg', text);
+    await untilBlocked();
+    await batch.exec();
+    await until('all are read', async () => (await streamer.health()).loops[0]?.buffered === 5);
+    await untilBlocked();
+
+    await admin
+      .pipeline()
+      .xgroup('DESTROY', 's', 'g')
+      .xgroup('CREATE', 's', 'g', '$')
+      .xadd('s', '*', 'msg', '5')
+      .exec();
+
+    await until('all are pending again', async () => (await admin.xpending('s', 'g'))[0] === 6);
+    expect(await takeTexts(consumer, 6)).toEqual(['0', '1', '2', '3', '4', '5']);
+  });
+
   it.each([
     ['load-balanced', 2],
     ['resumable', 1],

@@ -50,6 +50,8 @@ interface Orphans {
 
 /** Partitions whose pending entries are looked at in one write. */
 const RECOVERED_AT_ONCE = 64;
+/** Pending entries that are looked at to see whether a group has vanished. */
+const HELD_AT_ONCE = 100;
 /** How much later than requested the server may end a blocked read, in milliseconds. */
 const BLOCK_OVERSHOOT = 200;
 
@@ -83,7 +85,7 @@ export class GroupReader implements StreamReader {
     const turn = this.#rotation.plan(partitions, budget);
     const generations = turn.partitions.map((partition) => partition.generation);
     const { group, consumer, noAck, reading } = this.#options;
-    const pages = await reading.readGroup({
+    const request = {
       group,
       consumer,
       noAck,
@@ -92,6 +94,11 @@ export class GroupReader implements StreamReader {
       expectsSeveral: turn.expectsSeveral,
       streamKeys: turn.partitions.map((partition) => partition.key),
       onCount: budget.onCount,
+    };
+    const pages = await reading.readGroup(request).catch((error: unknown) => {
+      // The second of two commands may have found entries when the first has failed.
+      if (turn.expectsSeveral) for (const partition of turn.partitions) partition.recoveredEpoch = 0;
+      throw error;
     });
     const byKey = new Map(pages.map((page) => [page.streamKey, page.entries]));
     this.#rotation.note(turn, byKey);
@@ -233,9 +240,12 @@ export class GroupReader implements StreamReader {
    */
   async #restorePending(partition: Partition): Promise<void> {
     const { pending, group, consumer } = this.#options;
-    if (entriesToRestore(partition).length === 0) return;
-    // Another consumer may have created the group; and from a group that never vanished no entry must be taken.
-    if ((await pending.pending(partition.key, group, { consumer, count: 1 })).length > 0) return;
+    const lost = new Set(entriesToRestore(partition).map(({ id }) => id));
+    if (lost.size === 0) return;
+    // Another consumer may have created the group; and from a group that never vanished no entry must be taken. The second command of
+    // a read that failed may have found new entries.
+    const held = await pending.pending(partition.key, group, { consumer, count: HELD_AT_ONCE });
+    if (held.some(({ id }) => lost.has(id))) return;
     // Chosen after the reply: what was acknowledged until then would be pending again, and acknowledged no more.
     const entries = entriesToRestore(partition);
     if (entries.length === 0) return;

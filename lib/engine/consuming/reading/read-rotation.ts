@@ -11,17 +11,17 @@ const WORTHWHILE = 32;
 /** The least partitions of a read that asks only some of the busy ones. */
 const VARIETY = 32;
 
-/** From so many entries in one read on, the next one expects several. */
+/** A read that found at least so many entries makes the next one expect several. */
 const SEVERAL = 4;
-/** A read of more partitions is not repeated for those: the server looks at each of them again. */
-const FEW = 8;
+/** A read of more partitions does not expect several: for a second command the server would look at each of them again. */
+const MAX_PARTITIONS_FOR_SEVERAL = 8;
 
 /** One read: the partitions that it asks, and for how many entries of each. */
 export interface ReadTurn {
   readonly partitions: readonly Partition[];
   readonly count: number;
   readonly block: number | undefined;
-  /** Several entries arrived together at the last read, and so they may at this one. */
+  /** The last read found several entries, and not so many as it asked for, so that this one may wait for several. */
   readonly expectsSeveral: boolean;
 }
 
@@ -47,13 +47,16 @@ export class ReadRotation {
   #found = 0;
 
   plan(partitions: readonly Partition[], budget: ReadBudget): ReadTurn {
-    const { credit, batchSize, block } = budget;
-    const expectsSeveral = partitions.length <= FEW && this.#busy.size === 0 && this.#found >= SEVERAL;
+    const { credit, batchSize, block, isAhead = false } = budget;
     const even = Math.floor(credit / partitions.length);
     if (this.#busy.size > 0) this.#retain(partitions);
     const turn = even < WORTHWHILE && even < batchSize ? this.#planBusy(partitions, budget, even) : undefined;
     if (turn) return turn;
-    if (even > 0) return { partitions, count: Math.min(batchSize, even), block, expectsSeveral };
+    if (even > 0) {
+      const isQuiet = this.#busy.size === 0 && !isAhead && partitions.length <= MAX_PARTITIONS_FOR_SEVERAL;
+      const expectsSeveral = isQuiet && this.#found >= SEVERAL;
+      return { partitions, count: Math.min(batchSize, even), block, expectsSeveral };
+    }
     const mayBlock = block !== undefined && this.#empty >= partitions.length;
     return {
       partitions: this.#next(partitions, credit),

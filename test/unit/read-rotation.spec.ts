@@ -1,5 +1,6 @@
 import { describe, expect, it } from '@jest/globals';
 import { Partition } from '../../lib/engine/consuming/partition.js';
+import type { ReadBudget } from '../../lib/engine/consuming/reading/stream-reader.js';
 import { ReadRotation } from '../../lib/engine/consuming/reading/read-rotation.js';
 
 const partitions = ['a', 'b', 'c'].map((key) => new Partition(key, 0, key));
@@ -55,13 +56,17 @@ describe('read rotation', () => {
       expect([0, 1, 3, 4, 9, 10].map((found) => expects(found))).toEqual([false, false, false, true, true, false]);
     });
 
-    it('not while the last page is still arriving', () => {
+    it.each<[name: string, change: Partial<ReadBudget>]>([
+      ['does not wait', { block: undefined }],
+      ['has a place for one entry of each only', { credit: 3 }],
+      ['is sent while the last page is still arriving', { isAhead: true }],
+    ])('not when the read %s', (_, change) => {
       const rotation = new ReadRotation();
       rotation.note(rotation.plan(partitions, budget), pagesOf(partitions, 2));
-      expect(rotation.plan(partitions, { ...budget, isAhead: true }).expectsSeveral).toBe(false);
+      expect(rotation.plan(partitions, { ...budget, ...change }).expectsSeveral).toBe(false);
     });
 
-    it('also when a partition that had more is not read any more', () => {
+    it('when a partition that had more is not read any more', () => {
       const rotation = new ReadRotation();
       rotation.note(rotation.plan(partitions, budget), pagesOf(partitions.slice(0, 1), 10));
       expect(rotation.plan(partitions.slice(1), budget).expectsSeveral).toBe(true);

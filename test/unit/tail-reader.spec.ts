@@ -32,7 +32,7 @@ describe('tail reader: a page of several entries', () => {
     expect(await expectations(['a'])).toEqual([false, true, true]);
   });
 
-  it('does not where the read would repeat an entry of each of several streams', async () => {
+  it('does not with several streams: the next read would repeat an entry of each', async () => {
     expect(await expectations(['a', 'b'])).toEqual([false, false, false]);
   });
 });

@@ -59,7 +59,7 @@ export class CommandSender {
 
   /**
    * XREAD or XREADGROUP, of which `key` is one stream, or two of them: see {@link CommandChannel.pages}. ASKING holds for one command, so
-   * that while a slot is being migrated the second one waits for the next read.
+   * that only the first is sent while a slot is being migrated.
    */
   async pages(key: string, commands: readonly Command[], onCount?: (entries: number) => void): Promise<StreamPage[]> {
     return this.#send(key, ({ channel, beforeRead }, settings) => {

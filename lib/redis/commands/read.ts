@@ -11,7 +11,6 @@ import type {
   GroupReadRequest,
   OwnedReadRequest,
   ReadCommands,
-  ReadLimits,
   ReadRequest,
   ScanPage,
   StreamEntry,
@@ -33,8 +32,12 @@ export class RedisReadCommands implements ReadCommands {
     this.#sender = sender;
   }
 
+  /**
+   * Redis answers a read that waits at the first XADD of a batch, with one entry. A second read in the same write, which does not wait,
+   * is executed after the whole batch, and both replies leave together.
+   */
   async readGroup(request: GroupReadRequest): Promise<StreamPage[]> {
-    const { group, consumer, count, block, noAck, streamKeys, onCount } = request;
+    const { group, consumer, count, block, expectsSeveral, noAck, streamKeys, onCount } = request;
     const keys = streamKeys.map((key) => this.#sender.key(key));
     const [first] = keys as [string, ...string[]];
     const command = (most: number, wait?: number): Command => [
@@ -48,7 +51,7 @@ export class RedisReadCommands implements ReadCommands {
       ...keys,
       ...keys.map(() => '>'),
     ];
-    const commands = isWorthTwo(request) ? [command(1, block), command(count - 1)] : [command(count, block)];
+    const commands = expectsSeveral ? [command(1, block), command(count - 1)] : [command(count, block)];
     return this.#sender.pages(first, commands, onCount);
   }
 
@@ -72,8 +75,7 @@ export class RedisReadCommands implements ReadCommands {
     return scripted.reply;
   }
 
-  async read(request: ReadRequest): Promise<StreamPage[]> {
-    const { positions, count, block } = request;
+  async read({ positions, count, block, expectsSeveral }: ReadRequest): Promise<StreamPage[]> {
     const keys = positions.map(([key]) => this.#sender.key(key));
     const [first] = keys as [string, ...string[]];
     const command = (most: number, wait?: number): Command => [
@@ -83,7 +85,7 @@ export class RedisReadCommands implements ReadCommands {
       ...keys,
       ...positions.map(([, afterId]) => afterId),
     ];
-    if (!isWorthTwo(request)) return this.#sender.pages(first, [command(count, block)]);
+    if (!expectsSeveral) return this.#sender.pages(first, [command(count, block)]);
     const pages = await this.#sender.pages(first, [command(1, block), command(count)]);
     // The second read begins where the first began. If the first entry was removed in between, both have one more than `count`.
     for (const { entries } of pages) entries.splice(count);
@@ -160,20 +162,6 @@ export class RedisReadCommands implements ReadCommands {
     const key = this.#sender.key(streamKey);
     return (await this.#sender.text(key, ['TYPE', key])) === 'stream';
   }
-}
-
-/**
- * Redis answers a blocked read at the first XADD of a batch, with one entry. A read behind it that does not block is executed after the
- * whole batch, and both replies leave together. Entries that nobody takes from such a reply, because the connection is gone, become
- * pending; with NOACK they are lost, and so only the one entry is read then.
- */
-function isWorthTwo({
-  count,
-  block,
-  expectsSeveral = false,
-  noAck = false,
-}: ReadLimits & { noAck?: boolean }): boolean {
-  return expectsSeveral && block !== undefined && count > 1 && !noAck;
 }
 
 function limits(count: number, block: number | undefined): CommandArgument[] {

@@ -140,7 +140,7 @@ export interface ReadLimits {
   readonly count: number;
   /** Longest wait in milliseconds; undefined answers at once. */
   readonly block?: number | undefined;
-  /** Several entries will probably arrive at once: a second command makes the read that waits return all of them. */
+  /** Several entries will probably arrive at once. Only with `block` and a `count` above 1: a second command reads all of them. */
   readonly expectsSeveral?: boolean;
 }
 
@@ -153,7 +153,7 @@ export interface GroupReadRequest extends ReadLimits {
   readonly onCount?: ((entries: number) => void) | undefined;
 }
 
-/** A read of shards that are owned: their leases, in their order. */
+/** A read of shards that are owned, `count` of each: their leases, in their order. */
 export interface OwnedReadRequest extends Pick<ReadLimits, 'count'> {
   /** Leases, and the last id that was read of each shard. */
   readonly shards: ReadonlyArray<readonly [lease: HeldLease, after: string]>;

@@ -6,6 +6,7 @@ import type { AppendOutcomes } from '../wire/append-reply.js';
 import type { AppendBatch, CommandChannel, SendSettings } from '../wire/command-channel.js';
 import type { ReplyEncoding } from '../wire/reply-handler.js';
 import type { Command } from '../wire/resp-writer.js';
+import { ReplyError } from '../wire/resp-reader.js';
 import { joinedPages, pagesOf } from '../wire/stream-entry.js';
 import type { StreamPage } from '../wire/stream-entry.js';
 import { failureOf } from './ioredis-errors.js';
@@ -96,11 +97,11 @@ export class IoredisChannel implements CommandChannel {
     settings?: SendSettings,
   ): Promise<StreamPage[]> {
     const outcomes = await this.commands(commands, 'buffer', settings);
-    const isFailed = (outcome: unknown): outcome is Error => outcome instanceof Error;
-    const found = isFailed(outcomes[0]) ? [] : outcomes.filter((outcome) => !isFailed(outcome));
-    const pages = found.map((reply) => pagesOf(reply, streamKey)).reduce(joinedPages, []);
-    const failed = outcomes.find(isFailed);
-    if (failed && pages.length === 0) throw failed;
+    let pages: StreamPage[] = [];
+    for (const outcome of outcomes) {
+      if (!(outcome instanceof Error)) pages = joinedPages(pages, pagesOf(outcome, streamKey));
+      else if (pages.length === 0 || !(outcome instanceof ReplyError)) throw outcome;
+    }
     return pages;
   }
 

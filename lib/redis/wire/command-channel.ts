@@ -35,8 +35,8 @@ export interface CommandChannel {
   /** A batch of XADDs in one write. Each outcome is an id or an Error; never rejects. */
   append(batch: AppendBatch, settings?: SendSettings): Promise<AppendOutcomes>;
   /**
-   * XREAD or XREADGROUP, or two of them in one write, whose pages are joined. Fails when the first does, and with the second when
-   * the first has found nothing: what it has found was read, and must not be lost with the other.
+   * XREAD or XREADGROUP, or two of them in one write, whose pages are joined. Fails if the first fails, if the second fails and the
+   * first has found nothing, or if the connection ends before both replies are there.
    * @param streamKey the stream key of a key that Redis names
    * @param onCount for one stream: called with the number of entries before the last page is decoded. May send the next
    * command; must not throw. Not called on the ioredis channel

@@ -21,14 +21,14 @@ export function noSchema(): LastSchema {
 }
 
 /**
- * The reply to XREAD or XREADGROUP, or the replies to several of them, decoded field by field as the bytes arrive: every
+ * The reply to XREAD or XREADGROUP, or the replies to two of them, decoded field by field as the bytes arrive: every
  * byte is looked at once, however large an entry is. Ids become strings at once; values stay parts of the bytes that
  * arrived; field names, which are nearly always those of the entry before, are the same Buffers as there.
  */
 export class PageReply implements ReplyHandler {
   readonly promise: Promise<StreamPage[]>;
   #pages: StreamPage[] = [];
-  /** Pages of the replies before this one. */
+  /** Pages of the first of two replies. */
   #before: StreamPage[] = [];
   #repliesLeft: number;
   readonly #streamKey: (key: string) => string;
@@ -54,6 +54,7 @@ export class PageReply implements ReplyHandler {
   /**
    * @param streamKey the stream key of a key that Redis names
    * @param onCount see {@link CommandChannel.pages}
+   * @param replies 1 or 2
    */
   constructor(streamKey: (key: string) => string, last: LastSchema, onCount?: (entries: number) => void, replies = 1) {
     this.#streamKey = streamKey;
@@ -84,7 +85,7 @@ export class PageReply implements ReplyHandler {
 
   #nextReply(): void {
     this.#repliesLeft -= 1;
-    this.#before = joinedPages(this.#before, this.#pages);
+    this.#before = this.#pages;
     this.#pages = [];
     this.#streamsLeft = -1;
   }

@@ -159,6 +159,25 @@ describe('a destroyed group', () => {
     expect((await other.next({ signal: AbortSignal.timeout(3_000) })).text()).toBe('buffered');
   });
 
+  it('of one stream takes nothing back in the group of another, which never vanished', async () => {
+    const options = { mode: 'load-balanced', ...GROUP, autoCommit: 'disabled', autoClaimInterval: false } as const;
+    const consumer = await streamer.createConsumer(['s', 't'], options);
+    await admin.xadd('t', '1-0', 'msg', 'acked');
+    await admin.xadd('t', '2-0', 'msg', 'running');
+    consumer.ack(await consumer.next());
+    await consumer.next();
+    await admin.xclaim('t', 'g', 'other', 0, '2-0');
+    await admin.xack('t', 'g', '2-0');
+    await untilBlocked();
+
+    await admin.xgroup('DESTROY', 's', 'g');
+    await until('the group is created again', () => bench.log.some((line) => line.includes('created again')));
+    await untilBlocked();
+
+    const pending = (await admin.xpending('t', 'g', '-', '+', 10)) as Array<[id: string]>;
+    expect(pending.map(([id]) => id)).toEqual(['1-0']);
+  });
+
   it('does not lose them either when it is replaced while the consumer waits for several messages', async () => {
     const options = { mode: 'load-balanced', ...GROUP, autoCommit: 'disabled', autoClaimInterval: false } as const;
     const consumer = await streamer.createConsumer('s', options);

@@ -101,7 +101,7 @@ describe('load-balanced', () => {
     await abandon(stream, group, 'dead', 25);
 
     const beta = await streamer.createConsumer(stream, { ...quick, group, consumer: 'beta' });
-    // The page of a scan in which the claim idle ends has the entries behind those of the pages before.
+    // A scan during which the claim idle ends claims the entries of its last page before those of its first.
     expect((await takeTexts(beta, 25)).sort()).toEqual(numbers(0, 24).sort());
 
     const owners = (await pendingOf(streams.redis, stream, group)).map(({ consumer }) => consumer);

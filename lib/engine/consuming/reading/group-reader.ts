@@ -91,13 +91,14 @@ export class GroupReader implements StreamReader {
       noAck,
       count: turn.count,
       block: turn.block,
-      expectsSeveral: turn.expectsSeveral,
+      // With NOACK, what the second command finds for a connection that is gone would be lost, not pending.
+      expectsSeveral: turn.expectsSeveral && !noAck,
       streamKeys: turn.partitions.map((partition) => partition.key),
       onCount: budget.onCount,
     };
     const pages = await reading.readGroup(request).catch((error: unknown) => {
       // The second of two commands may have found entries when the first has failed.
-      if (turn.expectsSeveral) for (const partition of turn.partitions) partition.recoveredEpoch = 0;
+      if (request.expectsSeveral) for (const partition of turn.partitions) partition.recoveredEpoch = 0;
       throw error;
     });
     const byKey = new Map(pages.map((page) => [page.streamKey, page.entries]));
@@ -188,6 +189,8 @@ export class GroupReader implements StreamReader {
   ): Promise<ReadPage[]> {
     const wanted = missing.slice(0, places);
     const entries = await this.#options.claims.recover(partition, wanted, !partition.hasRecoveredOnce);
+    const last = entries.at(-1)?.id;
+    if (last !== undefined && compareEntryIds(last, partition.position) > 0) partition.position = last;
     if (wanted.length < missing.length) {
       partition.recoveryCursor = wanted.at(-1)?.id ?? after;
     } else if (next === undefined) {
@@ -240,12 +243,12 @@ export class GroupReader implements StreamReader {
    */
   async #restorePending(partition: Partition): Promise<void> {
     const { pending, group, consumer } = this.#options;
-    const lost = new Set(entriesToRestore(partition).map(({ id }) => id));
-    if (lost.size === 0) return;
-    // Another consumer may have created the group; and from a group that never vanished no entry must be taken. The second command of
-    // a read that failed may have found new entries.
+    if (entriesToRestore(partition).length === 0) return;
+    const known = new Set([...partition.owned.keys(), ...partition.givenBack.keys()]);
+    // Another consumer may have created the group; and from a group that never vanished no entry must be taken. What is pending and not
+    // known was found by the second command of a read that failed.
     const held = await pending.pending(partition.key, group, { consumer, count: HELD_AT_ONCE });
-    if (held.some(({ id }) => lost.has(id))) return;
+    if (held.some(({ id }) => known.has(id))) return;
     // Chosen after the reply: what was acknowledged until then would be pending again, and acknowledged no more.
     const entries = entriesToRestore(partition);
     if (entries.length === 0) return;

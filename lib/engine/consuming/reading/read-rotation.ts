@@ -11,7 +11,7 @@ const WORTHWHILE = 32;
 /** The least partitions of a read that asks only some of the busy ones. */
 const VARIETY = 32;
 
-/** A read that found at least so many entries makes the next one expect several. */
+/** A read that found at least this many entries makes the next one expect several. */
 const SEVERAL = 4;
 /** A read of more partitions does not expect several: for a second command the server would look at each of them again. */
 const MAX_PARTITIONS_FOR_SEVERAL = 8;
@@ -21,7 +21,7 @@ export interface ReadTurn {
   readonly partitions: readonly Partition[];
   readonly count: number;
   readonly block: number | undefined;
-  /** The last read found several entries, and not so many as it asked for, so that this one may wait for several. */
+  /** The read waits, and the one before it found several entries, but fewer than it asked for: see {@link ReadLimits}. */
   readonly expectsSeveral: boolean;
 }
 
@@ -53,9 +53,10 @@ export class ReadRotation {
     const turn = even < WORTHWHILE && even < batchSize ? this.#planBusy(partitions, budget, even) : undefined;
     if (turn) return turn;
     if (even > 0) {
-      const isQuiet = this.#busy.size === 0 && !isAhead && partitions.length <= MAX_PARTITIONS_FOR_SEVERAL;
-      const expectsSeveral = isQuiet && this.#found >= SEVERAL;
-      return { partitions, count: Math.min(batchSize, even), block, expectsSeveral };
+      const count = Math.min(batchSize, even);
+      const foundSeveral = this.#found >= SEVERAL && this.#busy.size === 0 && !isAhead;
+      const mayTakeTwo = block !== undefined && count > 1 && partitions.length <= MAX_PARTITIONS_FOR_SEVERAL;
+      return { partitions, count, block, expectsSeveral: foundSeveral && mayTakeTwo };
     }
     const mayBlock = block !== undefined && this.#empty >= partitions.length;
     return {

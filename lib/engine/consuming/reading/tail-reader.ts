@@ -56,7 +56,7 @@ export class TailReader implements StreamReader {
       positions,
       count: turn.count,
       block: turn.block,
-      // The second command of such a read repeats an entry of each stream.
+      // The second command repeats an entry of each stream.
       expectsSeveral: turn.expectsSeveral && partitions.length === 1,
     });
     const byKey = new Map(pages.map((page) => [page.streamKey, page.entries]));

@@ -189,8 +189,6 @@ export class GroupReader implements StreamReader {
   ): Promise<ReadPage[]> {
     const wanted = missing.slice(0, places);
     const entries = await this.#options.claims.recover(partition, wanted, !partition.hasRecoveredOnce);
-    const last = entries.at(-1)?.id;
-    if (last !== undefined && compareEntryIds(last, partition.position) > 0) partition.position = last;
     if (wanted.length < missing.length) {
       partition.recoveryCursor = wanted.at(-1)?.id ?? after;
     } else if (next === undefined) {

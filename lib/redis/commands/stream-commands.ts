@@ -135,7 +135,7 @@ export interface AppendCommands extends BatchWriter {
   expire(streamKey: string, ttl: number): Promise<void>;
 }
 
-export interface ReadLimits {
+interface ReadLimits {
   /** Most entries of each stream. */
   readonly count: number;
   /** Longest wait in milliseconds; undefined answers at once. */

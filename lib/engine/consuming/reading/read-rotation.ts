@@ -21,7 +21,7 @@ export interface ReadTurn {
   readonly partitions: readonly Partition[];
   readonly count: number;
   readonly block: number | undefined;
-  /** The read waits, and the one before it found several entries, but fewer than it asked for: see {@link ReadLimits}. */
+  /** The read waits, and the one before it found several entries, but fewer than it asked for: see {@link GroupReadRequest}. */
   readonly expectsSeveral: boolean;
 }
 

@@ -32,10 +32,6 @@ export class RedisReadCommands implements ReadCommands {
     this.#sender = sender;
   }
 
-  /**
-   * Redis answers a read that waits at the first XADD of a batch, with one entry. A second read in the same write, which does not wait,
-   * is executed after the whole batch, and both replies leave together.
-   */
   async readGroup(request: GroupReadRequest): Promise<StreamPage[]> {
     const { group, consumer, count, block, expectsSeveral, noAck, streamKeys, onCount } = request;
     const keys = streamKeys.map((key) => this.#sender.key(key));
@@ -51,6 +47,8 @@ export class RedisReadCommands implements ReadCommands {
       ...keys,
       ...keys.map(() => '>'),
     ];
+    // Redis answers a read that waits at the first XADD of a batch, with one entry. A second read in the same write, which does not wait,
+    // is executed after the whole batch, and both replies leave together.
     const commands = expectsSeveral ? [command(1, block), command(count - 1)] : [command(count, block)];
     return this.#sender.pages(first, commands, onCount);
   }

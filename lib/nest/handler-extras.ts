@@ -35,10 +35,13 @@ export interface RateLimitOptions {
 
 /** Second argument of `@EventPattern`: settings of one handler, in place of the server's. */
 export interface HandlerExtras {
-  /** When messages of this handler are acknowledged. @defaultValue `ack` of the server */
+  /**
+   * When messages of this handler are acknowledged. If one handler of a pattern has `manual`, all of them have.
+   * @defaultValue `ack` of the server
+   */
   ack?: AckMode;
   /**
-   * Messages of this handler at once; with `batch`, batches at once.
+   * Messages of this handler at once; with `batch`, batches at once. Of several handlers of a pattern the lowest applies to all.
    * @defaultValue `concurrency` of the server; with `batch`, `1`
    */
   concurrency?: number;
@@ -46,12 +49,13 @@ export interface HandlerExtras {
   mode?: ConsumerMode;
   /**
    * How often a message whose handling failed is handled again; false: never. Event handlers of one pattern must not differ in it.
+   * Without effect where nothing is pending: in `real-time` mode, and with `autoCommit: 'immediate'`.
    * @defaultValue that of another handler of the pattern, else `retry` of the server
    */
   retry?: RetryOptions | false;
   /**
    * Where a message goes that failed at every attempt; false: it is retried without end. Event handlers of one pattern must not differ
-   * in it.
+   * in it. Without effect where nothing is pending, as `retry`.
    * @defaultValue that of another handler of the pattern, else `deadLetter` of the server
    */
   deadLetter?: DeadLetterOptions | false;
@@ -63,7 +67,7 @@ export interface HandlerExtras {
   batch?: BatchOptions;
   /**
    * Messages with the same key are handled one after the other, in their order. With `shardOwnership: 'owned'` they are in any case,
-   * unless there is a `batch`.
+   * unless there is a `batch`. True for all handlers of a pattern if it is for one.
    * @defaultValue `false`
    */
   ordered?: boolean;

@@ -350,6 +350,29 @@ describe('read loop: the next page', () => {
     await all.loop.stop();
   });
 
+  it.each<[string, number, number[]]>([
+    ['one batch of all streams', 64, [128, 64, 64]],
+    ['a batch of each stream where one batch would leave them too few entries', 62, [124, 124, 124]],
+  ])('is, after a full one, %s', async (_, batchSize, asked) => {
+    const credits: number[] = [];
+    const all: Scene = new Scene({
+      buffer: { ...EMPTY, credit: 2 * batchSize, batchSize },
+      reader: {
+        open: async () => undefined,
+        heal: async () => undefined,
+        read: async (partitions, { credit }): Promise<ReadPage[]> => {
+          if (partitions.length < 2) return [];
+          if (credits.push(credit) === asked.length) void all.loop.stop();
+          const entry = { id: '1-1', fields: [], deliveryCount: 1 };
+          return [{ partition: all.partition, generation: 0, entries: Array.from({ length: credit }, () => entry) }];
+        },
+      },
+    });
+    await all.loop.read([all.partition, new Partition('orders', 1, 'orders:1')]);
+    await until('it has read', () => credits.length >= asked.length);
+    expect(credits).toEqual(asked);
+  });
+
   it.each(['due', 'full'])('is asked for afterwards when a task has become %s', async (state) => {
     let hasChanged = false;
     const task: PeriodicTask = {

@@ -22,6 +22,7 @@ import type { Partition } from '../partition.js';
 import { LoopWatchdog } from './loop-watchdog.js';
 import type { LoopReport, LoopState } from './loop-watchdog.js';
 import type { ReadLoopOptions, ReadUse } from './read-loop-options.js';
+import { mostEntries } from './read-rotation.js';
 import type { ReadPage } from './stream-reader.js';
 
 /** Longest BLOCK, in milliseconds, on a server where a read cannot be ended early. */
@@ -356,7 +357,7 @@ export class ReadLoop {
     this.#hasAsked = !this.#wasFull;
     watch?.begin(this.#hasAsked);
     // The next read counts on the places that are not reserved here.
-    const places = Math.min(credit, batchSize * partitions.length);
+    const places = Math.min(credit, mostEntries(partitions.length, batchSize, this.#wasFull));
     const isFull = (found: number): boolean => found >= Math.min(credit, batchSize);
     const onCount = (count: number): void => {
       if (!isClean || watch || !isFull(count) || !reader.mayReadAhead?.(partitions)) return;

@@ -16,6 +16,14 @@ const SEVERAL = 4;
 /** A read of more partitions does not expect several: for a second command the server would look at each of them again. */
 const MAX_PARTITIONS_FOR_SEVERAL = 8;
 
+/**
+ * The most entries that a read of so many partitions asks for: a batch of each. After a full page it is one batch in all, so that the
+ * buffer has places for the next page while this one is decoded; unless that left too few for each.
+ */
+export function mostEntries(partitions: number, batchSize: number, wasFull: boolean): number {
+  return wasFull && batchSize >= WORTHWHILE * partitions ? batchSize : batchSize * partitions;
+}
+
 /** One read: the partitions that it asks, and for how many entries of each. */
 export interface ReadTurn {
   readonly partitions: readonly Partition[];

@@ -5,7 +5,7 @@ import type { StreamMessage } from '../engine/messages/stream-message.js';
 import { InvalidOptionError, PayloadDecodeError } from '../errors.js';
 import { isPromise } from '../shared/callbacks.js';
 import { EXPIRES_AT_HEADER } from './deadlines.js';
-import { RedisStreamsRecord } from './redis-streams.record.js';
+import { RedisStreamsRecord, RedisStreamsRecordBuilder } from './redis-streams.record.js';
 import { validate } from './standard-schema.js';
 
 /** Header that carries a record's key, so that an ordered handler knows which messages belong together. */
@@ -60,6 +60,9 @@ export class PacketCodec {
   #serialize(packet: ReadPacket): EncodedPacket | Promise<EncodedPacket> {
     const record = packet.data instanceof RedisStreamsRecord ? packet.data : undefined;
     const data: unknown = record ? record.data : packet.data;
+    if (data instanceof RedisStreamsRecordBuilder) {
+      throw InvalidOptionError.withoutValue('data', 'must be a record, not its builder: call build()');
+    }
     const options = sendOptions(packet, record);
     const serializer = this.#serializer();
     if (serializer === JSON_SERIALIZER) return { payload: toJson(data), options };
@@ -163,6 +166,9 @@ function toJson(data: unknown): string {
     throw new InvalidOptionError('data', `must be serializable as JSON (${(error as Error).message})`, data);
   }
   if (json === undefined) throw new InvalidOptionError('data', 'must be serializable as JSON', data);
+  if (json === '{}' && (isPromise(data) || data instanceof Map || data instanceof Set)) {
+    throw new InvalidOptionError('data', 'must be serializable as JSON, which leaves nothing of this value', data);
+  }
   return json;
 }
 

@@ -5,7 +5,7 @@ import type { Receipt } from '../engine/messages/receipt.js';
 import { DEFAULTS } from '../engine/options/options.js';
 import { RedisStreamer } from '../engine/streamer.js';
 import { NoHandlerError, UnsupportedOperationError } from '../errors.js';
-import { ClientRedisStreams, refuseTimeout } from '../nest/client/redis-streams.client.js';
+import { ClientRedisStreams, checkEvent } from '../nest/client/redis-streams.client.js';
 import { PacketCodec } from '../nest/packet-codec.js';
 import { RedisStreamsRecord } from '../nest/redis-streams.record.js';
 import { refuseForRequests } from '../nest/requests/request-sender.js';
@@ -71,7 +71,7 @@ export class TestClientRedisStreams extends ClientRedisStreams {
 
   /** Records it at once, unless its schema or the serializer is asynchronous. @throws InvalidOptionError */
   protected override dispatchEvent<T = Receipt>(packet: ReadPacket): Promise<T> {
-    refuseTimeout(packet.data);
+    checkEvent(packet.data);
     const route = this.#routeOf(packet);
     const stored = this.#streams.send(route, packet);
     const note = (receipt: Receipt): T => {

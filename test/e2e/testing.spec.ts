@@ -318,6 +318,12 @@ describe('the test client', () => {
     ['a pattern with a wildcard', 'orders.*', 1, "must have no '*'"],
     ['null', 'orders', null, ''],
     ['data that is not JSON', 'orders', 1n, 'must be serializable as JSON'],
+    ['a promise', 'orders', Promise.resolve(1), 'must be serializable as JSON'],
+    ['a map', 'orders', new Map([[1, 2]]), 'must be serializable as JSON'],
+    ['a set in a record', 'orders', build(new Set([1])).build(), 'must be serializable as JSON'],
+    ['a builder', 'orders', build(1), 'call build()'],
+    ['the headers of a request', 'orders', build(1).setHeaders({ 'correlation-id': 'a', 'reply-to': 'b' }).build(), 'headers.reply-to'], // prettier-ignore
+    ['the header of a redrive', 'orders', build(1).setHeader('redrive-group', 'a').build(), 'headers.redrive-group'],
     ['an event with a timeout', 'orders', build(1).setTimeout(5).build(), 'is for requests only'],
     [
       'a delay with a timestamp',

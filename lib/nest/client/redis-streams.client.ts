@@ -5,6 +5,7 @@ import type { ReadPacket, WritePacket } from '@nestjs/microservices';
 import { ClientProxy } from '@nestjs/microservices';
 import { Observable } from 'rxjs';
 
+import { REDRIVE_GROUP_HEADER } from '../../engine/admin/redrive.js';
 import { resolveHealthOptions } from '../../engine/health.js';
 import type { HealthOptions, StreamerHealth } from '../../engine/health.js';
 import type { OutcomeTaker } from '../../engine/messages/outgoing-message.js';
@@ -28,6 +29,7 @@ import type { ClientRedisStreamsOptions } from '../redis-streams.options.js';
 import { RedisStreamsRecord } from '../redis-streams.record.js';
 import { streamOfPattern } from '../stream-pattern.js';
 import { SentEvent } from './sent-event.js';
+import { REQUEST_HEADERS } from '../requests/request-headers.js';
 import { RequestSender } from '../requests/request-sender.js';
 
 /**
@@ -171,7 +173,7 @@ export class ClientRedisStreams extends ClientProxy<RedisStreamsEvents> {
     try {
       if (this.#closing) throw new ClosedError('The client', 'connect() opens it again');
       const streamKey = this.#streamOf(packet);
-      refuseTimeout(packet.data);
+      checkEvent(packet.data);
       const encoded = this.#codec.encode(packet);
       if (encoded instanceof Promise) void this.#appendWhenEncoded(streamKey, encoded, taker);
       else this.#producer.post(streamKey, encoded.payload, encoded.options, taker);
@@ -362,14 +364,25 @@ export class ClientRedisStreams extends ClientProxy<RedisStreamsEvents> {
   };
 }
 
-/** @throws InvalidOptionError for what makes sense for requests only */
-export function refuseTimeout(data: unknown): void {
-  if (!(data instanceof RedisStreamsRecord) || data.timeout === undefined) return;
-  throw new InvalidOptionError(
-    'timeout',
-    'is for requests only; the options of the client limit an event',
-    data.timeout,
-  );
+/**
+ * Headers that are passed on from another message must not change who handles the event.
+ * @throws InvalidOptionError for what makes sense for requests only, or would keep the event from its handlers
+ */
+export function checkEvent(data: unknown): void {
+  if (!(data instanceof RedisStreamsRecord)) return;
+  const { timeout, headers } = data;
+  const { correlationId, replyTo } = REQUEST_HEADERS;
+  if (timeout !== undefined) {
+    throw new InvalidOptionError('timeout', 'is for requests only; the options of the client limit an event', timeout);
+  }
+  if (Object.hasOwn(headers, correlationId) && Object.hasOwn(headers, replyTo)) {
+    const rule = `must not stand beside ${correlationId} in an event: both together make it a request, which no event handler gets`;
+    throw new InvalidOptionError(`headers.${replyTo}`, rule, headers[replyTo]);
+  }
+  if (Object.hasOwn(headers, REDRIVE_GROUP_HEADER)) {
+    const rule = 'must not be set in an event, which other groups would skip; redrive() sets it';
+    throw new InvalidOptionError(`headers.${REDRIVE_GROUP_HEADER}`, rule, headers[REDRIVE_GROUP_HEADER]);
+  }
 }
 
 /** To see whether a subclass, a spy or instrumentation has put another in its place. */

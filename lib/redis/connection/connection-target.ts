@@ -73,6 +73,7 @@ const VALID_URL_WITHOUT_LOGIN =
 const MISPLACED: Readonly<Record<string, string>> = {
   url: "write the URL itself: connection: 'redis://host:6379'",
   uri: "write the URL itself: connection: 'redis://host:6379'",
+  connection: 'give the value itself, as in connect(url)',
   socket: 'write { host, port } without it',
   nodes: 'write { cluster: [{ host, port }] } for a cluster',
 };

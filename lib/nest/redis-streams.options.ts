@@ -343,6 +343,9 @@ export function producerOptions(options: ClientRedisStreamsOptions): ProducerOpt
   return pickOptions<ProducerOptions>(options, PRODUCER_OPTIONS);
 }
 
+/** Nest must know them before a factory has made the other options. */
+const MODULE_NAMES = ['isGlobal', 'lagEndpoint'] as const;
+
 /**
  * One object may have the options of a client and of a server.
  * @param others names that its owner has taken out of it
@@ -354,7 +357,15 @@ export function checkOptionNames(options: object, others: Iterable<string> = [])
     const advice = name === 'url' ? "write connection: 'redis://host:6379'" : `write connection: { ${name}: … }`;
     throw InvalidOptionError.withoutValue(name, `is an option of connection: ${advice}`);
   }
-  check.options('', options, new Set([...TRANSPORT_OPTIONS, ...others]));
+  const names = new Set([...TRANSPORT_OPTIONS, ...others]);
+  for (const name of MODULE_NAMES) {
+    if (names.has(name) || (options as Record<string, unknown> | undefined)?.[name] === undefined) continue;
+    throw InvalidOptionError.withoutValue(
+      name,
+      'is an option of the module: in forRootAsync() it stands beside useFactory',
+    );
+  }
+  check.options('', options, names);
 }
 
 /** @throws InvalidOptionError */

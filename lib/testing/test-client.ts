@@ -4,7 +4,7 @@ import { StreamManager } from '../engine/admin/stream-manager.js';
 import type { Receipt } from '../engine/messages/receipt.js';
 import { DEFAULTS } from '../engine/options/options.js';
 import { RedisStreamer } from '../engine/streamer.js';
-import { NoHandlerError, UnsupportedOperationError } from '../errors.js';
+import { InvalidOptionError, NoHandlerError, UnsupportedOperationError } from '../errors.js';
 import { ClientRedisStreams, checkEvent } from '../nest/client/redis-streams.client.js';
 import { PacketCodec } from '../nest/packet-codec.js';
 import { RedisStreamsRecord } from '../nest/redis-streams.record.js';
@@ -62,9 +62,12 @@ export class TestClientRedisStreams extends ClientRedisStreams {
   readonly #server: TestServerRedisStreams | undefined;
   readonly #streams: TestStreams;
 
-  /** @param server whose handlers answer requests and receive events; without one, messages are recorded only */
+  /** @param server whose handlers answer requests and receive events; without one, messages are recorded only @throws InvalidOptionError */
   constructor(server?: TestServerRedisStreams) {
     super();
+    if (server !== undefined && !(server instanceof TestServerRedisStreams)) {
+      throw InvalidOptionError.withoutValue('server', 'must be a TestServerRedisStreams; a test client has no options');
+    }
     this.#server = server;
     this.#streams = server ? TestServerRedisStreams.streamsOf(server) : this.#createStreams();
   }

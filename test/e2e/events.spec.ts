@@ -196,6 +196,9 @@ it('a failed emit without a subscriber is logged and emitted as error, and cause
     new Set(['ERR_BATCH_SEND', 'ERR_INVALID_OPTION', 'ERR_WRONG_TYPE']),
   );
   expect(logger.errors).toHaveLength(3);
+  expect(logger.errors).toContainEqual(
+    expect.stringMatching(`^The event for '${pattern}' was not sent: data must be serializable as JSON`),
+  );
 });
 
 it('a failed emit with a subscriber is reported to that subscriber only', async () => {

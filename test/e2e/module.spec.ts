@@ -345,3 +345,9 @@ it('options that a factory makes are checked as those of forRoot()', async () =>
   const module = RedisStreamsModule.forRootAsync({ useFactory: async () => misspelled({ keyprefix: 'app:' }) });
   await expect(start([module])).rejects.toThrow(/keyprefix is not an option here; did you mean 'keyPrefix'\?/);
 });
+
+it.each(['isGlobal', 'lagEndpoint'])('%s is refused among the options that a factory makes', async (name) => {
+  const module = RedisStreamsModule.forRootAsync({ useFactory: () => misspelled({ [name]: true }) });
+  const rule = `${name} is an option of the module: in forRootAsync() it stands beside useFactory`;
+  await expect(start([module])).rejects.toThrow(rule);
+});

@@ -314,6 +314,12 @@ describe('control of the test server', () => {
 });
 
 describe('the test client', () => {
+  it('refuses options in place of a server', () => {
+    expect(() => new TestClientRedisStreams({ connection: 'redis://h' } as never)).toThrow(
+      'server must be a TestServerRedisStreams',
+    );
+  });
+
   it.each([
     ['a pattern with a wildcard', 'orders.*', 1, "must have no '*'"],
     ['null', 'orders', null, ''],

@@ -1,4 +1,5 @@
 import { AsyncResource } from 'node:async_hooks';
+import { inspect } from 'node:util';
 
 import { Logger } from '@nestjs/common';
 import type { ReadPacket, WritePacket } from '@nestjs/microservices';
@@ -113,7 +114,7 @@ export class ClientRedisStreams extends ClientProxy<RedisStreamsEvents> {
     try {
       this.#append(this.#createPacket(pattern, data), event);
     } catch (error) {
-      event.failed(error as RedisStreamsError, this.#reportRefused);
+      event.failed(error as RedisStreamsError, this.#refusalOf(pattern));
     }
     return event as Observable<unknown> as Observable<TResult>;
   }
@@ -178,7 +179,7 @@ export class ClientRedisStreams extends ClientProxy<RedisStreamsEvents> {
       if (encoded instanceof Promise) void this.#appendWhenEncoded(streamKey, encoded, taker);
       else this.#producer.post(streamKey, encoded.payload, encoded.options, taker);
     } catch (error) {
-      taker.failed(error as RedisStreamsError, this.#reportRefused);
+      taker.failed(error as RedisStreamsError, this.#refusalOf(packet.pattern));
     }
   }
 
@@ -187,7 +188,7 @@ export class ClientRedisStreams extends ClientProxy<RedisStreamsEvents> {
       const { payload, options } = await encoding;
       this.#producer.post(streamKey, payload, options, taker);
     } catch (error) {
-      taker.failed(error as RedisStreamsError, this.#reportRefused);
+      taker.failed(error as RedisStreamsError, this.#refusalOf(streamKey));
     }
   }
 
@@ -352,14 +353,22 @@ export class ClientRedisStreams extends ClientProxy<RedisStreamsEvents> {
     return SendPromise.follow(Promise.reject<T>(error as Error), this.#reportRefused);
   }
 
+  /** Reports that the producer has not seen an event: nothing but the log may tell which one is lost. */
+  #refusalOf(pattern: unknown): (error: RedisStreamsError) => void {
+    return (error) => {
+      const name = typeof pattern === 'string' ? `'${pattern}'` : inspect(pattern, { breakLength: Infinity });
+      this.#reportRefused(error, `The event for ${name} was not sent: `);
+    };
+  }
+
   /** The producer has not seen it. */
-  readonly #reportRefused = (error: RedisStreamsError): void => {
+  readonly #reportRefused = (error: RedisStreamsError, introduction = ''): void => {
     this.#streamer.telemetry?.failed(error);
-    this.#report(error);
+    this.#report(error, introduction);
   };
 
-  readonly #report = (error: RedisStreamsError): void => {
-    this.#log.error(errorText(error));
+  readonly #report = (error: RedisStreamsError, introduction = ''): void => {
+    this.#log.error(introduction + errorText(error));
     this.#listeners.emit('error', error);
   };
 }

@@ -350,13 +350,16 @@ describe('read loop: the next page', () => {
     await all.loop.stop();
   });
 
-  it.each<[string, number, number[]]>([
-    ['one batch of all streams', 64, [128, 64, 64]],
-    ['a batch of each stream where one batch would leave them too few entries', 62, [124, 124, 124]],
-  ])('is, after a full one, %s', async (_, batchSize, asked) => {
+  it.each<[string, number, number, number[]]>([
+    ['one batch of all streams', 64, 128, [128, 64, 64]],
+    ['one batch of all streams, also where they cannot share it evenly', 65, 130, [130, 65, 65]],
+    ['a batch of each stream where the buffer has places for one more', 64, 192, [128, 128, 128]],
+    ['as large as leaves places for one more', 64, 160, [128, 96, 96]],
+    ['a batch of each stream where one batch would leave them too few entries', 62, 124, [124, 124, 124]],
+  ])('is, after a full one, %s', async (_, batchSize, credit, asked) => {
     const credits: number[] = [];
     const all: Scene = new Scene({
-      buffer: { ...EMPTY, credit: 2 * batchSize, batchSize },
+      buffer: { ...EMPTY, credit, batchSize },
       reader: {
         open: async () => undefined,
         heal: async () => undefined,
@@ -364,7 +367,8 @@ describe('read loop: the next page', () => {
           if (partitions.length < 2) return [];
           if (credits.push(credit) === asked.length) void all.loop.stop();
           const entry = { id: '1-1', fields: [], deliveryCount: 1 };
-          return [{ partition: all.partition, generation: 0, entries: Array.from({ length: credit }, () => entry) }];
+          const length = credit - (credit % partitions.length);
+          return [{ partition: all.partition, generation: 0, entries: Array.from({ length }, () => entry) }];
         },
       },
     });

@@ -22,7 +22,7 @@ import type { Partition } from '../partition.js';
 import { LoopWatchdog } from './loop-watchdog.js';
 import type { LoopReport, LoopState } from './loop-watchdog.js';
 import type { ReadLoopOptions, ReadUse } from './read-loop-options.js';
-import { mostEntries } from './read-rotation.js';
+import { fullPage, placesFor } from './read-rotation.js';
 import type { ReadPage } from './stream-reader.js';
 
 /** Longest BLOCK, in milliseconds, on a server where a read cannot be ended early. */
@@ -349,7 +349,7 @@ export class ReadLoop {
   /** @param isAhead the previous page is still arriving */
   async #readPage(round: Round, partitions: readonly Partition[], isClean: boolean, isAhead = false): Promise<number> {
     const { reader, buffer, watch } = this.#options;
-    const { credit, batchSize } = buffer;
+    const { batchSize } = buffer;
     const changes = this.#changes;
     // After a refusal a read that does not block shows at once whether it is over.
     const block = isClean && !this.#refusal ? this.#blockTime() : undefined;
@@ -357,8 +357,8 @@ export class ReadLoop {
     this.#hasAsked = !this.#wasFull;
     watch?.begin(this.#hasAsked);
     // The next read counts on the places that are not reserved here.
-    const places = Math.min(credit, mostEntries(partitions.length, batchSize, this.#wasFull));
-    const isFull = (found: number): boolean => found >= Math.min(credit, batchSize);
+    const places = placesFor(partitions.length, buffer, this.#wasFull);
+    const isFull = (found: number): boolean => found >= fullPage(partitions.length, batchSize, places);
     const onCount = (count: number): void => {
       if (!isClean || watch || !isFull(count) || !reader.mayReadAhead?.(partitions)) return;
       this.#readAhead(round, partitions, changes, true);

@@ -17,11 +17,22 @@ const SEVERAL = 4;
 const MAX_PARTITIONS_FOR_SEVERAL = 8;
 
 /**
- * The most entries that a read of so many partitions asks for: a batch of each. After a full page it is one batch in all, so that the
- * buffer has places for the next page while this one is decoded; unless that left too few for each.
+ * The most entries that a read of so many partitions asks for: a batch of each, as far as there are places. After a full page it leaves
+ * places for a batch, so that the next page can be asked for while this one is decoded; unless too few were left for each.
  */
-export function mostEntries(partitions: number, batchSize: number, wasFull: boolean): number {
-  return wasFull && batchSize >= WORTHWHILE * partitions ? batchSize : batchSize * partitions;
+export function placesFor(
+  partitions: number,
+  { credit, batchSize }: Pick<ReadBudget, 'credit' | 'batchSize'>,
+  wasFull: boolean,
+): number {
+  const most = Math.min(credit, batchSize * partitions);
+  if (!wasFull || batchSize < WORTHWHILE * partitions) return most;
+  return Math.min(most, Math.max(batchSize, credit - batchSize));
+}
+
+/** Entries of a full page: a batch, or all that were asked for. Redis applies COUNT to each partition, so a remainder is not. */
+export function fullPage(partitions: number, batchSize: number, places: number): number {
+  return Math.min(batchSize, places < partitions ? places : places - (places % partitions));
 }
 
 /** One read: the partitions that it asks, and for how many entries of each. */

@@ -378,10 +378,11 @@ export class BatchSendError extends RedisStreamsError {
 /** No server has ever listened to the pattern of a request. */
 export class NoHandlerError extends RedisStreamsError {
   override readonly name: string = 'NoHandlerError';
-  constructor(pattern: string) {
-    super('ERR_NO_HANDLER', `There is no consumer group on '${pattern}', so the request would get no answer`, {
-      retryable: true,
-    });
+  constructor(
+    pattern: string,
+    message = `There is no consumer group on '${pattern}', so the request would get no answer`,
+  ) {
+    super('ERR_NO_HANDLER', message, { retryable: true });
   }
 }
 

@@ -1,5 +1,7 @@
 import type { Deserializer, ReadPacket, Serializer } from '@nestjs/microservices';
+import { isObservable } from 'rxjs';
 
+import { REDRIVE_GROUP_HEADER } from '../engine/admin/redrive.js';
 import type { Payload, SendOptions } from '../engine/messages/outgoing-message.js';
 import type { StreamMessage } from '../engine/messages/stream-message.js';
 import { InvalidOptionError, PayloadDecodeError } from '../errors.js';
@@ -141,8 +143,8 @@ function sendOptions({ metadata }: ReadPacket, record: RedisStreamsRecord | unde
   const { headers, key, timestamp, expiresAt, deduplication, delay, deliverAt } = record ?? {};
   return {
     headers: {
-      ...metadata,
-      ...headers,
+      ...withoutRedrive(metadata),
+      ...withoutRedrive(headers),
       ...(key === undefined ? {} : { [KEY_HEADER]: key }),
       ...(expiresAt ? { [EXPIRES_AT_HEADER]: String(expiresAt.getTime()) } : {}),
     },
@@ -152,6 +154,15 @@ function sendOptions({ metadata }: ReadPacket, record: RedisStreamsRecord | unde
     ...(delay === undefined ? {} : { delay }),
     ...(deliverAt ? { deliverAt } : {}),
   };
+}
+
+/**
+ * A handler that passes on the headers of its message may be given one that was redriven: what it sends is for all groups,
+ * also then.
+ */
+function withoutRedrive(headers: Readonly<Record<string, string>> = {}): Readonly<Record<string, string>> {
+  if (!Object.hasOwn(headers, REDRIVE_GROUP_HEADER)) return headers;
+  return Object.fromEntries(Object.entries(headers).filter(([name]) => name !== REDRIVE_GROUP_HEADER));
 }
 
 function toPayload(value: unknown): Payload {
@@ -166,10 +177,23 @@ function toJson(data: unknown): string {
     throw new InvalidOptionError('data', `must be serializable as JSON (${(error as Error).message})`, data);
   }
   if (json === undefined) throw new InvalidOptionError('data', 'must be serializable as JSON', data);
-  if (json === '{}' && (isPromise(data) || data instanceof Map || data instanceof Set)) {
-    throw new InvalidOptionError('data', 'must be serializable as JSON, which leaves nothing of this value', data);
-  }
+  if (typeof data === 'object' && data !== null) refuseEmptied(data, json);
   return json;
+}
+
+/** JSON makes `{}` of many values that have a content, and of a promise, which a forgotten `await` leaves. */
+function refuseEmptied(data: object, json: string): void {
+  const prototype: unknown = Object.getPrototypeOf(data);
+  if (prototype === Object.prototype || prototype === Array.prototype) return;
+  if (typeof (data as { toJSON?: unknown }).toJSON === 'function') return;
+  const rule = 'must be serializable as JSON';
+  if (isPromise(data)) throw InvalidOptionError.withoutValue('data', `${rule}; it is a promise: await it`);
+  if (isObservable(data)) {
+    throw InvalidOptionError.withoutValue('data', `${rule}; it is an Observable: send what it emits`);
+  }
+  const kind = Object.prototype.toString.call(data).slice('[object '.length, -1);
+  if (kind !== 'Map' && kind !== 'Set' && (json !== '{}' || kind === 'Object')) return;
+  throw InvalidOptionError.withoutValue('data', `${rule}, which leaves nothing of the content of this ${kind}`);
 }
 
 /** An entry that another program wrote without the payload field. */

@@ -6,6 +6,7 @@ import { DEAD_LETTER_HEADERS } from '../engine/settling/dead-letter.js';
 import type { AbortReason } from '../errors.js';
 import type { StreamMessage } from '../engine/messages/stream-message.js';
 import type { Settlement } from '../engine/settling/settlement.js';
+import { EXPIRES_AT_HEADER } from './deadlines.js';
 import { KEY_HEADER } from './packet-codec.js';
 import { REQUEST_HEADERS, requestInfoOf } from './requests/request-headers.js';
 import { ACKNOWLEDGED, LEFT_PENDING, deadLetter, retryOrDeadLetter } from './server/failure-policy.js';
@@ -59,6 +60,7 @@ const RETRY_REQUEST = optionNames<{ delay?: number }>({ delay: true });
 const OWN_HEADERS: ReadonlySet<string> = new Set([
   ...Object.values(DEAD_LETTER_HEADERS),
   KEY_HEADER,
+  EXPIRES_AT_HEADER,
   REDRIVE_GROUP_HEADER,
 ]);
 const OWN_REQUEST_HEADERS: ReadonlySet<string> = new Set([...OWN_HEADERS, ...Object.values(REQUEST_HEADERS)]);

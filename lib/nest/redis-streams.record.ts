@@ -42,7 +42,7 @@ export class RedisStreamsRecord<T = unknown> {
 
   constructor(
     data: T,
-    headers: Readonly<Record<string, string>>,
+    headers: Readonly<Record<string, string>> = {},
     key?: string,
     timestamp?: Date,
     { expiresAt, timeout, deduplication, delay, deliverAt }: RecordDelivery = {},
@@ -60,7 +60,7 @@ export class RedisStreamsRecord<T = unknown> {
 
   /** The same data, to be checked before it is sent. @internal */
   static checkedBy(schema: StandardSchemaV1, data: unknown): RedisStreamsRecord {
-    const plain = data instanceof RedisStreamsRecord ? data : new RedisStreamsRecord(data, {});
+    const plain = data instanceof RedisStreamsRecord ? data : new RedisStreamsRecord(data);
     const record = new RedisStreamsRecord(plain.data, plain.headers, plain.key, plain.timestamp, plain);
     record.#schema = schema;
     return record;

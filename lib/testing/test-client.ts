@@ -4,7 +4,7 @@ import { StreamManager } from '../engine/admin/stream-manager.js';
 import type { Receipt } from '../engine/messages/receipt.js';
 import { DEFAULTS } from '../engine/options/options.js';
 import { RedisStreamer } from '../engine/streamer.js';
-import { InvalidOptionError, NoHandlerError, UnsupportedOperationError } from '../errors.js';
+import { ClosedError, InvalidOptionError, NoHandlerError, UnsupportedOperationError } from '../errors.js';
 import { ClientRedisStreams, checkEvent } from '../nest/client/redis-streams.client.js';
 import { PacketCodec } from '../nest/packet-codec.js';
 import { RedisStreamsRecord } from '../nest/redis-streams.record.js';
@@ -72,9 +72,10 @@ export class TestClientRedisStreams extends ClientRedisStreams {
     this.#streams = server ? TestServerRedisStreams.streamsOf(server) : this.#createStreams();
   }
 
-  /** Records it at once, unless its schema or the serializer is asynchronous. @throws InvalidOptionError */
+  /** Records it at once, unless its schema or the serializer is asynchronous. @throws ClosedError, InvalidOptionError */
   protected override dispatchEvent<T = Receipt>(packet: ReadPacket): Promise<T> {
-    checkEvent(packet.data);
+    this.#requireOpen();
+    checkEvent(packet);
     const route = this.#routeOf(packet);
     const stored = this.#streams.send(route, packet);
     const note = (receipt: Receipt): T => {
@@ -84,7 +85,7 @@ export class TestClientRedisStreams extends ClientRedisStreams {
     return stored instanceof Promise ? stored.then(note) : Promise.resolve(note(stored));
   }
 
-  /** Has the server answer; the callback is given a NoHandlerError without a server or a handler. */
+  /** Has the server answer; the callback is given a NoHandlerError without a server or a handler, ClosedError after `close()`. */
   protected override publish(packet: ReadPacket, callback: (packet: WritePacket) => void): () => void {
     let isGivenUp = false;
     const answer = (values: WritePacket): void => {
@@ -101,12 +102,21 @@ export class TestClientRedisStreams extends ClientRedisStreams {
   }
 
   async #answer(packet: ReadPacket): Promise<unknown[]> {
+    this.#requireOpen();
     const { data } = packet;
     refuseForRequests(data instanceof RedisStreamsRecord ? data : undefined);
-    this.#routeOf(packet);
+    const route = this.#routeOf(packet);
+    const encoding = this.#streams.encode(packet);
+    if (encoding instanceof Promise) await encoding;
     this.#note('request', packet);
-    if (!this.#server) throw new NoHandlerError(String(packet.pattern));
+    if (!this.#server) {
+      throw new NoHandlerError(route, `This test client has no server that could answer '${route}'`);
+    }
     return this.#server.request(packet.pattern, data);
+  }
+
+  #requireOpen(): void {
+    if (this.unwrap<OfflineStreamer>().isClosed) throw new ClosedError('The client', 'connect() opens it again');
   }
 
   protected override createStreamer(): RedisStreamer {
@@ -145,14 +155,24 @@ export class TestClientRedisStreams extends ClientRedisStreams {
 /** The engine of a test client, as far as an application asks for it. It never connects. */
 class OfflineStreamer extends RedisStreamer {
   readonly #streams: () => TestStreams;
+  #isClosed = false;
 
   constructor(streams: () => TestStreams) {
     super();
     this.#streams = streams;
   }
 
+  get isClosed(): boolean {
+    return this.#isClosed;
+  }
+
   override async connect(): Promise<void> {
     // No connection is needed.
+  }
+
+  override disconnectAfter(leaving: Promise<void>, limit?: number): Promise<void> {
+    this.#isClosed = true;
+    return super.disconnectAfter(leaving, limit);
   }
 
   override async createManager(): Promise<StreamManager> {

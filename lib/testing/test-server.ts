@@ -38,7 +38,7 @@ import { outcomeOf } from './delivery-outcome.js';
 import type { DeliveryOutcome, TimedOutcome } from './delivery-outcome.js';
 import { TestReader } from './test-reader.js';
 import type { TestDelivery } from './test-reader.js';
-import { TestStreams, toFields } from './test-streams.js';
+import { TestStreams, receivedReply, toFields } from './test-streams.js';
 import { VirtualClock } from './virtual-clock.js';
 import type { AdvanceTimers } from './virtual-clock.js';
 
@@ -344,12 +344,17 @@ export class TestServerRedisStreams
     const streamKey = this.#streams.streamOf(this.#routeOf(pattern, 'send'));
     const readers = await this.#readersOf(streamKey);
     const binding = readers.map((reader) => reader.binding).find(({ requestHandler }) => requestHandler);
-    if (!binding?.requestHandler) throw new NoHandlerError(String(pattern));
+    if (!binding?.requestHandler) throw noHandler(streamKey);
     const context = this.#createContext(binding, await this.#createDelivery(streamKey, { ...message, data }));
     const decoded = await this.#codec.decode(context.getMessage(), binding.pattern);
     const result: unknown = await binding.requestHandler(decoded, context);
-    if (isObservable(result)) return (await lastValueFrom(result.pipe(toArray<unknown>()))) as T[];
-    return result === undefined ? [] : [result as T];
+    const values = isObservable(result) ? await lastValueFrom(result.pipe(toArray<unknown>())) : [result];
+    const codec = new PacketCodec(
+      () => this.serializer,
+      () => this.deserializer,
+    );
+    const replies = values.filter((value) => value !== undefined);
+    return (await Promise.all(replies.map((value) => receivedReply(codec, streamKey, value)))) as T[];
   }
 
   /** Runs the event handlers of the context's pattern; see `ServerRedisStreams.handleEvent`. */
@@ -391,7 +396,7 @@ export class TestServerRedisStreams
   /** @throws NoHandlerError */
   async #readersOf(streamKey: string): Promise<TestReader[]> {
     const readers = (await this.#allReaders()).filter((reader) => reader.reads(streamKey));
-    if (readers.length === 0) throw new NoHandlerError(streamKey);
+    if (readers.length === 0) throw noHandler(streamKey);
     return readers;
   }
 
@@ -454,6 +459,11 @@ export class TestServerRedisStreams
       onIgnored: () => undefined,
     });
   }
+}
+
+function noHandler(streamKey: string): NoHandlerError {
+  const reason = 'the application must be initialised, and one of its controllers must have it';
+  return new NoHandlerError(streamKey, `The test server has no handler for '${streamKey}': ${reason}`);
 }
 
 /** A delivery by the test itself. */

@@ -1,5 +1,6 @@
 import type { ReadPacket } from '@nestjs/microservices';
 
+import { StreamMessage } from '../engine/messages/stream-message.js';
 import { DEFAULTS } from '../engine/options/options.js';
 import { delayedId } from '../engine/messages/delayed-id.js';
 import { checkSendOptions, headerFields } from '../engine/messages/outgoing-message.js';
@@ -8,6 +9,7 @@ import { Receipt } from '../engine/messages/receipt.js';
 import type { EncodedPacket, PacketCodec } from '../nest/packet-codec.js';
 import type { StreamNames } from '../nest/redis-streams.options.js';
 import type { AppendCommands, AppendRequest, DelayedCommands } from '../redis/commands/stream-commands.js';
+import { errorText } from '../shared/error-text.js';
 import type { VirtualClock } from './virtual-clock.js';
 
 /** An entry of a stream. */
@@ -86,13 +88,18 @@ export class TestStreams implements Pick<AppendCommands, 'appendTrimmed'>, Pick<
    * @throws InvalidOptionError, PayloadInvalidError
    */
   send(route: string, packet: ReadPacket): Receipt | Promise<Receipt> {
-    const encoded = this.#codec.encode(packet);
+    const encoded = this.encode(packet);
     const streamKey = this.streamOf(route);
     if (!(encoded instanceof Promise)) return this.#store(streamKey, encoded);
     const storing = encoded.then((each) => this.#store(streamKey, each));
     this.#encoding.add(storing);
     void storing.catch(() => undefined).finally(() => this.#encoding.delete(storing));
     return storing;
+  }
+
+  /** @throws InvalidOptionError, PayloadInvalidError */
+  encode(packet: ReadPacket): EncodedPacket | Promise<EncodedPacket> {
+    return this.#codec.encode(packet);
   }
 
   /** Resolves when everything that was sent before is stored, or refused. */
@@ -187,4 +194,21 @@ export class TestStreams implements Pick<AppendCommands, 'appendTrimmed'>, Pick<
 /** As they come from Redis. */
 export function toFields(fields: ReadonlyArray<string | Uint8Array>): Buffer[] {
   return fields.map((field) => Buffer.from(field as string));
+}
+
+/**
+ * A value of an answer as the client would receive it: encoded and decoded.
+ * @throws PayloadDecodeError, or the error that the client is given in place of a value that cannot be encoded
+ */
+export async function receivedReply(codec: PacketCodec, streamKey: string, value: unknown): Promise<unknown> {
+  const { payload } = await Promise.resolve()
+    .then(() => codec.encode({ pattern: streamKey, data: value }))
+    .catch((error: unknown) => {
+      const failure: unknown = { status: 'error', message: errorText(error) };
+      throw failure;
+    });
+  const fields = toFields([DEFAULTS.streamer.messageField, payload]);
+  const shard = { streamKey, shardId: 0, key: streamKey };
+  const message = StreamMessage.create(shard, { id: '0-1', fields, deliveryCount: 1 }, DEFAULTS.streamer);
+  return codec.decode(message, streamKey);
 }

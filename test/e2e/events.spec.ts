@@ -1,4 +1,5 @@
 import { expect, it } from '@jest/globals';
+import { inspect } from 'node:util';
 import { EMPTY, firstValueFrom } from 'rxjs';
 
 import { Receipt, RedisStreamsRecordBuilder } from '../../lib/index.js';
@@ -199,6 +200,35 @@ it('a failed emit without a subscriber is logged and emitted as error, and cause
   expect(logger.errors).toContainEqual(
     expect.stringMatching(`^The event for '${pattern}' was not sent: data must be serializable as JSON`),
   );
+  const ofBatch = `^Sending to '${pattern}' failed: 2 of 2 messages were not confirmed, the first with: .*${pattern}`;
+  expect(logger.errors).toContainEqual(expect.stringMatching(ofBatch));
+});
+
+it('the log line of a refused event has its pattern, with an asynchronous serializer and a stream of another name too', async () => {
+  const pattern = uniqueName('renamed');
+  const logger = new LogLines();
+  const serializer = { serialize: () => Promise.reject(new Error('no schema')) };
+  const client = nest.client({ logger, serializer, streams: { [pattern]: `tenant:${pattern}` } });
+  client.emit(pattern, 1);
+  const shy = { cmd: pattern, [inspect.custom]: () => { throw new Error('not shown'); } }; // prettier-ignore
+  client.emit(shy, 2);
+
+  await until('both are reported', () => logger.errors.length === 2);
+  expect(logger.errors).toEqual([
+    `The event for '${pattern}' was not sent: no schema`,
+    'The event for a pattern that cannot be shown was not sent: no schema',
+  ]);
+});
+
+it('the log line of an override that fails has the pattern', async () => {
+  const pattern = uniqueName('override');
+  const logger = new LogLines();
+  const client = nest.client({ logger });
+  Object.assign(client, { dispatchEvent: () => Promise.reject(new Error('no token')) });
+  client.emit(pattern, 1);
+
+  await until('it is reported', () => logger.errors.length === 1);
+  expect(logger.errors).toEqual([`Sending to '${pattern}' failed: no token`]);
 });
 
 it('a failed emit with a subscriber is reported to that subscriber only', async () => {

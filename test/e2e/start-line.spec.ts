@@ -1,9 +1,10 @@
 import { Controller } from '@nestjs/common';
 import { Ctx, EventPattern } from '@nestjs/microservices';
 import { describe, expect, it } from '@jest/globals';
+import { firstValueFrom } from 'rxjs';
 
 import { RedisStreamsContext, StreamEventPattern, StreamMessagePattern } from '../../lib/index.js';
-import { onEvent } from '../support/controllers.js';
+import { onEvent, onRequest } from '../support/controllers.js';
 import { GROUP, useNest } from '../support/nest.js';
 import { uniqueName } from '../support/redis.js';
 
@@ -71,6 +72,16 @@ describe('a server that has started', () => {
     }
     const { log } = await nest.serve(Many);
     expect(log.messages[0]).toMatch(/^Reading 25 streams .*\.19' \(.*\), and 5 more$/);
+  });
+
+  it('warns of a request handler that another one replaces', async () => {
+    const stream = uniqueName('price');
+    const handlers = [onRequest(stream, () => 1), onRequest(stream, () => 2), onEvent(stream, () => undefined)];
+    const { log } = await nest.serve(handlers);
+    expect(log.warnings).toEqual([
+      `'${stream}' has several request handlers; only the one that was registered last answers`,
+    ]);
+    expect(await firstValueFrom(nest.client().send(stream, 0))).toBe(2);
   });
 
   it('warns when no handler is bound to it', async () => {

@@ -2,7 +2,7 @@ import { describe, expect, it, jest } from '@jest/globals';
 import { Injectable } from '@nestjs/common';
 import { NestFactory } from '@nestjs/core';
 import { Test } from '@nestjs/testing';
-import { firstValueFrom, toArray } from 'rxjs';
+import { firstValueFrom, of, toArray } from 'rxjs';
 
 import {
   ClientRedisStreams,
@@ -328,8 +328,6 @@ describe('the test client', () => {
     ['a map', 'orders', new Map([[1, 2]]), 'must be serializable as JSON'],
     ['a set in a record', 'orders', build(new Set([1])).build(), 'must be serializable as JSON'],
     ['a builder', 'orders', build(1), 'call build()'],
-    ['the headers of a request', 'orders', build(1).setHeaders({ 'correlation-id': 'a', 'reply-to': 'b' }).build(), 'headers.reply-to'], // prettier-ignore
-    ['the header of a redrive', 'orders', build(1).setHeader('redrive-group', 'a').build(), 'headers.redrive-group'],
     ['an event with a timeout', 'orders', build(1).setTimeout(5).build(), 'is for requests only'],
     [
       'a delay with a timestamp',
@@ -358,6 +356,67 @@ describe('the test client', () => {
     const delayed = client.send('price', build('tea').setDelay(5).build());
     await expect(firstValueFrom(delayed)).rejects.toThrow('delay is for events only');
     await expect(firstValueFrom(client.send('unknown', 1))).rejects.toMatchObject({ code: 'ERR_NO_HANDLER' });
+  });
+
+  it('sends nothing after it was closed, until it is connected again', async () => {
+    const { client } = await serve([onRequest('price', () => 1)]);
+    await client.close();
+    const closed = { code: 'ERR_CLOSED', message: 'The client is closed; connect() opens it again' };
+    await expect(emit(client, 1)).rejects.toMatchObject(closed);
+    await expect(firstValueFrom(client.send('price', 1))).rejects.toMatchObject(closed);
+    expect(client.sent).toEqual([]);
+    await client.connect();
+    await emit(client, 1);
+    expect(await firstValueFrom(client.send('price', 1))).toBe(1);
+    expect(client.sent).toHaveLength(2);
+  });
+
+  it('says that it has no server, and the server that the application is not initialised', async () => {
+    const { client } = await record();
+    const noHandler = (message: string): object => ({
+      code: 'ERR_NO_HANDLER',
+      message: expect.stringContaining(message),
+    });
+    const alone = firstValueFrom(new TestClientRedisStreams().send('price', 1));
+    await expect(alone).rejects.toMatchObject(noHandler("no server that could answer 'price'"));
+    await expect(firstValueFrom(client.send('price', 1))).rejects.toMatchObject(noHandler("no handler for 'price'"));
+    const server = new TestServerRedisStreams();
+    await expect(server.deliver('orders', 1)).rejects.toMatchObject(noHandler('must be initialised'));
+  });
+
+  it('refuses a request whose data cannot be encoded, with a server and without', async () => {
+    const { client } = await serve([onRequest('price', () => 1)]);
+    for (const each of [client, new TestClientRedisStreams()]) {
+      await expect(firstValueFrom(each.send('price', new Map()))).rejects.toThrow('must be serializable as JSON');
+      expect(each.sent).toEqual([]);
+    }
+  });
+
+  it('is given an answer as it is after its way through Redis', async () => {
+    const answers: unknown[] = [
+      new Date(0),
+      { none: undefined, tea: 1 },
+      '',
+      null,
+      [1n],
+      new Map(),
+      of(Promise.resolve(1)),
+    ];
+    const { client, server } = await serve(answers.map((answer, n) => onRequest(`answer-${n}`, () => answer)));
+    const received = answers.map((_, n) =>
+      firstValueFrom(client.send(`answer-${n}`, 0)).catch((error: unknown) => error),
+    );
+    const failed = (rule: string): unknown => ({ status: 'error', message: expect.stringContaining(rule) });
+    expect(await Promise.all(received)).toStrictEqual([
+      '1970-01-01T00:00:00.000Z',
+      { tea: 1 },
+      '',
+      null,
+      failed('BigInt'),
+      failed('this Map'),
+      failed('await it'),
+    ]);
+    expect(await server.request('answer-1', 0)).toStrictEqual([{ tea: 1 }]);
   });
 
   it('cannot deliver a delayed record by hand', async () => {

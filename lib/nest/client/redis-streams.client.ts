@@ -6,7 +6,6 @@ import type { ReadPacket, WritePacket } from '@nestjs/microservices';
 import { ClientProxy } from '@nestjs/microservices';
 import { Observable } from 'rxjs';
 
-import { REDRIVE_GROUP_HEADER } from '../../engine/admin/redrive.js';
 import { resolveHealthOptions } from '../../engine/health.js';
 import type { HealthOptions, StreamerHealth } from '../../engine/health.js';
 import type { OutcomeTaker } from '../../engine/messages/outgoing-message.js';
@@ -139,7 +138,7 @@ export class ClientRedisStreams extends ClientProxy<RedisStreamsEvents> {
       }
       return this.#dispatch(pattern, data);
     });
-    return replaying(SendPromise.follow(receiptsOf(sends), this.#report));
+    return replaying(SendPromise.follow(receiptsOf(sends), this.#failureOf(pattern)));
   }
 
   /** Never throws. The promise reports its failure by itself when nothing awaits it. */
@@ -150,9 +149,10 @@ export class ClientRedisStreams extends ClientProxy<RedisStreamsEvents> {
           ? this.dispatchEvent<Receipt>(this.#createPacket(pattern, data))
           : this.#connectAndDispatch(pattern, data);
       // An override may return a promise that does not report.
-      return sending instanceof SendPromise ? sending : SendPromise.follow(Promise.resolve(sending), this.#report);
+      if (sending instanceof SendPromise) return sending;
+      return SendPromise.follow(Promise.resolve(sending), this.#failureOf(pattern));
     } catch (error) {
-      return this.#failed(error);
+      return SendPromise.follow(Promise.reject<Receipt>(error as Error), this.#refusalOf(pattern));
     }
   }
 
@@ -174,21 +174,26 @@ export class ClientRedisStreams extends ClientProxy<RedisStreamsEvents> {
     try {
       if (this.#closing) throw new ClosedError('The client', 'connect() opens it again');
       const streamKey = this.#streamOf(packet);
-      checkEvent(packet.data);
+      checkEvent(packet);
       const encoded = this.#codec.encode(packet);
-      if (encoded instanceof Promise) void this.#appendWhenEncoded(streamKey, encoded, taker);
+      if (encoded instanceof Promise) void this.#appendWhenEncoded(packet, streamKey, encoded, taker);
       else this.#producer.post(streamKey, encoded.payload, encoded.options, taker);
     } catch (error) {
       taker.failed(error as RedisStreamsError, this.#refusalOf(packet.pattern));
     }
   }
 
-  async #appendWhenEncoded(streamKey: string, encoding: Promise<EncodedPacket>, taker: OutcomeTaker): Promise<void> {
+  async #appendWhenEncoded(
+    { pattern }: ReadPacket,
+    streamKey: string,
+    encoding: Promise<EncodedPacket>,
+    taker: OutcomeTaker,
+  ): Promise<void> {
     try {
       const { payload, options } = await encoding;
       this.#producer.post(streamKey, payload, options, taker);
     } catch (error) {
-      taker.failed(error as RedisStreamsError, this.#refusalOf(streamKey));
+      taker.failed(error as RedisStreamsError, this.#refusalOf(pattern));
     }
   }
 
@@ -355,10 +360,12 @@ export class ClientRedisStreams extends ClientProxy<RedisStreamsEvents> {
 
   /** Reports that the producer has not seen an event: nothing but the log may tell which one is lost. */
   #refusalOf(pattern: unknown): (error: RedisStreamsError) => void {
-    return (error) => {
-      const name = typeof pattern === 'string' ? `'${pattern}'` : inspect(pattern, { breakLength: Infinity });
-      this.#reportRefused(error, `The event for ${name} was not sent: `);
-    };
+    return (error) => this.#reportRefused(error, `The event for ${nameOf(pattern)} was not sent: `);
+  }
+
+  /** Reports what an override, or one of the events of a batch, failed with. */
+  #failureOf(pattern: unknown): (error: RedisStreamsError) => void {
+    return (error) => this.#report(error, `Sending to ${nameOf(pattern)} failed: `);
   }
 
   /** The producer has not seen it. */
@@ -368,29 +375,40 @@ export class ClientRedisStreams extends ClientProxy<RedisStreamsEvents> {
   };
 
   readonly #report = (error: RedisStreamsError, introduction = ''): void => {
-    this.#log.error(introduction + errorText(error));
+    const first = error instanceof BatchSendError ? `, the first with: ${errorText(error.errors[0])}` : '';
+    this.#log.error(introduction + errorText(error) + first);
     this.#listeners.emit('error', error);
   };
 }
 
 /**
- * Headers that are passed on from another message must not change who handles the event.
- * @throws InvalidOptionError for what makes sense for requests only, or would keep the event from its handlers
+ * Headers that are passed on from a request, by a record or by a dispatch hook, must not make a request of the event.
+ * @throws InvalidOptionError for what makes sense for requests only
  */
-export function checkEvent(data: unknown): void {
-  if (!(data instanceof RedisStreamsRecord)) return;
-  const { timeout, headers } = data;
+export function checkEvent({ data, metadata }: ReadPacket): void {
+  const record = data instanceof RedisStreamsRecord ? data : undefined;
+  if (!record && !metadata) return;
+  if (record?.timeout !== undefined) {
+    const rule = 'is for requests only; the options of the client limit an event';
+    throw new InvalidOptionError('timeout', rule, record.timeout);
+  }
   const { correlationId, replyTo } = REQUEST_HEADERS;
-  if (timeout !== undefined) {
-    throw new InvalidOptionError('timeout', 'is for requests only; the options of the client limit an event', timeout);
-  }
-  if (Object.hasOwn(headers, correlationId) && Object.hasOwn(headers, replyTo)) {
-    const rule = `must not stand beside ${correlationId} in an event: both together make it a request, which no event handler gets`;
-    throw new InvalidOptionError(`headers.${replyTo}`, rule, headers[replyTo]);
-  }
-  if (Object.hasOwn(headers, REDRIVE_GROUP_HEADER)) {
-    const rule = 'must not be set in an event, which other groups would skip; redrive() sets it';
-    throw new InvalidOptionError(`headers.${REDRIVE_GROUP_HEADER}`, rule, headers[REDRIVE_GROUP_HEADER]);
+  const headers: Record<string, unknown> = { ...metadata, ...record?.headers };
+  if (!Object.hasOwn(headers, correlationId) || !Object.hasOwn(headers, replyTo)) return;
+  const rule =
+    `must not stand beside ${correlationId} in an event, which no event handler would get; ` +
+    'to pass on the headers of a request, use getMetadata() of its context';
+  throw new InvalidOptionError(`headers.${replyTo}`, rule, headers[replyTo]);
+}
+
+/** A pattern as a log line has it. */
+function nameOf(pattern: unknown): string {
+  if (typeof pattern === 'string') return `'${pattern}'`;
+  try {
+    return inspect(pattern, { breakLength: Infinity });
+  } catch {
+    // What the application has put there may have an `inspect` of its own.
+    return 'a pattern that cannot be shown';
   }
 }
 

@@ -9,6 +9,7 @@ export type PatternFactory = () => unknown;
 export class HandlerRegistry {
   readonly #routeOf: (pattern: unknown) => string;
   readonly #handlers = new Map<string, MessageHandler[]>();
+  readonly #replaced = new Set<string>();
   readonly #unresolved: Array<readonly [factory: PatternFactory, handler: MessageHandler]> = [];
 
   /** @param routeOf the route of a pattern; throws for one that cannot be a stream */
@@ -36,6 +37,11 @@ export class HandlerRegistry {
     }
   }
 
+  /** Routes of which only the last of several request handlers answers. */
+  get replaced(): ReadonlySet<string> {
+    return this.#replaced;
+  }
+
   /** False when the route has no handler, and none of the pattern factories that are left can give it one. */
   mayHave(route: string): boolean {
     return this.#handlers.has(route) || this.#unresolved.length > 0;
@@ -52,6 +58,7 @@ export class HandlerRegistry {
   #bind(route: string, handler: MessageHandler): void {
     const others = this.#handlers.get(route) ?? [];
     const kept = handler.isEventHandler ? others : others.filter(({ isEventHandler }) => isEventHandler);
+    if (kept.length < others.length) this.#replaced.add(route);
     this.#handlers.set(route, [...kept, handler]);
   }
 }

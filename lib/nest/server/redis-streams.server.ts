@@ -176,6 +176,9 @@ export class ServerRedisStreams
       );
       return;
     }
+    for (const route of this.#handlers.replaced) {
+      this.#logger.warn(`'${route}' has several request handlers; only the one that was registered last answers`);
+    }
     const { group, consumer } = this.#options;
     const server = this.#streamer.connections.describe();
     const control = this.#control;

@@ -192,7 +192,9 @@ function refuseEmptied(data: object, json: string): void {
     throw InvalidOptionError.withoutValue('data', `${rule}; it is an Observable: send what it emits`);
   }
   const kind = Object.prototype.toString.call(data).slice('[object '.length, -1);
-  if (kind !== 'Map' && kind !== 'Set' && (json !== '{}' || kind === 'Object')) return;
+  // JSON has the items of an array of numbers as properties; of one without items it leaves nothing that was there.
+  const isKept = json !== '{}' || kind === 'Object' || kind.endsWith('Array');
+  if (isKept && kind !== 'Map' && kind !== 'Set') return;
   throw InvalidOptionError.withoutValue('data', `${rule}, which leaves nothing of the content of this ${kind}`);
 }
 

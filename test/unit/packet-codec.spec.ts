@@ -50,6 +50,8 @@ it.each<[string, unknown, string]>([
   ['an error with properties', Object.assign(new Error('a'), { code: 5 }), '{"code":5}'],
   ['a date', new Date(0), '"1970-01-01T00:00:00.000Z"'],
   ['an array of another realm', runInContext('[1, 2]', createContext()), '[1,2]'],
+  ['an array of numbers', new Uint8Array(1), '{"0":0}'],
+  ['an empty array of numbers', new Uint8Array(), '{}'],
   ['null', null, 'null'],
 ])('%s is sent as JSON has it', (_, data, json) => {
   expect(encode(data)).toBe(json);

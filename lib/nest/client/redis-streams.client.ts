@@ -385,7 +385,9 @@ export class ClientRedisStreams extends ClientProxy<RedisStreamsEvents> {
  * Headers that are passed on from a request, by a record or by a dispatch hook, must not make a request of the event.
  * @throws InvalidOptionError for what makes sense for requests only
  */
-export function checkEvent({ data, metadata }: ReadPacket): void {
+export function checkEvent(packet: ReadPacket): void {
+  // Not destructured above: that would be in the declarations, and Nest 11 has no metadata.
+  const { data, metadata } = packet;
   const record = data instanceof RedisStreamsRecord ? data : undefined;
   if (!record && !metadata) return;
   if (record?.timeout !== undefined) {

@@ -349,6 +349,7 @@ export class TestServerRedisStreams
     const decoded = await this.#codec.decode(context.getMessage(), binding.pattern);
     const result: unknown = await binding.requestHandler(decoded, context);
     const values = isObservable(result) ? await lastValueFrom(result.pipe(toArray<unknown>())) : [result];
+    // A client has no limit for what it receives: `maxPayload` is the server's.
     const codec = new PacketCodec(
       () => this.serializer,
       () => this.deserializer,

@@ -5,6 +5,7 @@ import { firstValueFrom } from 'rxjs';
 import { withResolvers } from '../../lib/shared/deferred.js';
 import { ClientRedisStreams, InvalidOptionError, Receipt, ServerRedisStreams } from '../../lib/index.js';
 import type { ClientRedisStreamsOptions, RedisStreamsContext, ServerRedisStreamsOptions } from '../../lib/index.js';
+import { ownConnectionLines } from '../support/connections.js';
 import { onEvent } from '../support/controllers.js';
 import { FaultProxy } from '../support/fault-proxy.js';
 import { GROUP, useNest } from '../support/nest.js';
@@ -102,7 +103,8 @@ it('the blocking read has its own connection, and delays neither writes nor ackn
   );
   await nest.emit(pattern, 1);
   await until('it is handled', () => contexts.length === 1);
-  await until('the next read is blocked', async () => /cmd=xreadgroup/.test(String(await nest.redis.client('LIST'))));
+  const reads = async (): Promise<string[]> => ownConnectionLines(nest.redis, 'reader');
+  await until('the next read is blocked', async () => (await reads()).some((line) => line.includes('cmd=xreadgroup')));
 
   const start = Date.now();
   contexts[0]?.ack();

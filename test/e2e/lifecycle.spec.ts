@@ -4,6 +4,7 @@ import { firstValueFrom } from 'rxjs';
 import { withResolvers } from '../../lib/shared/deferred.js';
 import { ServerRedisStreams } from '../../lib/index.js';
 import type { RedisStreamer } from '../../lib/index.js';
+import { ownConnectionLines } from '../support/connections.js';
 import { onEvent, onRequest } from '../support/controllers.js';
 import { FaultProxy } from '../support/fault-proxy.js';
 import { freePort } from '../support/free-port.js';
@@ -31,7 +32,7 @@ it('close() waits for running handlers and commits their acknowledgements', asyn
   for (let n = 0; n < 3; n += 1) await nest.emit(pattern, n);
   await until('all are running', () => running === 3);
   const closing = app.close().then(() => (isClosed = true));
-  await until('reading has stopped', async () => (await blockedReaders()) === 0);
+  await until('reading has stopped', async () => (await ownConnectionLines(nest.redis, 'reader')).length === 0);
   expect(isClosed).toBe(false);
   gate.resolve();
   await closing;
@@ -202,10 +203,3 @@ it('no confirmed event is lost when Redis is killed and restarted while events f
   expect(await ledger.settled()).toMatchObject({ lost: [] });
   expect(ledger.confirmed).toBe(sends.length);
 });
-
-/** Number of connections that wait in a blocking read. */
-async function blockedReaders(): Promise<number> {
-  return String(await nest.redis.client('LIST'))
-    .split('\n')
-    .filter((line) => line.includes('name=nestjs-redis-streams:reader')).length;
-}

@@ -3,6 +3,7 @@ import { afterEach, beforeEach, expect, it } from '@jest/globals';
 import { firstValueFrom } from 'rxjs';
 
 import type { RedisStreamer, StreamConsumer } from '../../lib/index.js';
+import { cutConnections } from '../support/connections.js';
 import { onEvent, onRequest } from '../support/controllers.js';
 import { useNest } from '../support/nest.js';
 import { uniqueName } from '../support/redis.js';
@@ -33,8 +34,6 @@ async function expectNoWarning(): Promise<void> {
   expect(warnings).toEqual([]);
 }
 
-const cutAll = async (): Promise<void> => void (await nest.redis.call('CLIENT', 'KILL', 'TYPE', 'normal'));
-
 it('many consumers and producers of one streamer, which share a signal, cause no warning of too many listeners', async () => {
   const streamer = nest.client().unwrap<RedisStreamer>();
   const key = uniqueName('shared');
@@ -44,7 +43,7 @@ it('many consumers and producers of one streamer, which share a signal, cause no
   );
   const { signal, abort } = endable();
   const waits = [...consumers, ...times(() => consumers[0] as StreamConsumer)].map((each) => each.next({ signal }));
-  await cutAll();
+  await cutConnections(nest.redis);
   for (const producer of producers) for (let n = 0; n < 3; n += 1) producer.enqueue('x');
   await Promise.all(producers.map((producer) => producer.ready({ signal })));
   await Promise.all(waits);
@@ -70,7 +69,7 @@ it('many servers and clients of one process, on the same options, cause no warni
   const clients = times(() => nest.client({ connection }));
   for (const { server } of servers) times(() => server.on('status', () => undefined));
   await Promise.all(clients.map((client) => firstValueFrom(client.emit(event, 1))));
-  await cutAll();
+  await cutConnections(nest.redis);
   const answers = await Promise.all(clients.map((client, n) => firstValueFrom(client.send<number>(request, n))));
   expect(answers).toEqual(times((n) => n));
   await until('each server has handled each event', () => handled >= MANY * MANY);

@@ -4,6 +4,7 @@ import { firstValueFrom } from 'rxjs';
 import { KeyHashSharder, RedisStreamsDeadLetterException, RedisStreamsRecordBuilder } from '../../lib/index.js';
 import type { RedisStreamsContext, ServerRedisStreams, ServerRedisStreamsOptions } from '../../lib/index.js';
 import { withResolvers } from '../../lib/shared/deferred.js';
+import { watchCommands } from '../support/connections.js';
 import { onBatch, onEvent } from '../support/controllers.js';
 import { GROUP, useNest } from '../support/nest.js';
 import { uniqueName } from '../support/redis.js';
@@ -238,13 +239,8 @@ describe('owned shards of a server', () => {
     await until('it warns', () => warnings().length > 0, LIMIT);
     expect(warnings()[0]).toContain(`the new shards of '${pattern}' wait for it`);
     await manager.setShards(pattern, 3);
-    // The subcommands are listed in any order.
-    const looks = async (): Promise<number> => {
-      const calls = (await nest.redis.info('commandstats')).matchAll(/cmdstat_xinfo[^:]*:calls=(\d+)/g);
-      return [...calls].reduce((sum, [, count]) => sum + Number(count), 0);
-    };
-    const before = await looks();
-    await until('it has looked again', async () => (await looks()) > before + 10, LIMIT);
+    using looks = await watchCommands(nest.redis, 'xinfo');
+    await until('it has looked again', () => looks.count > 10, LIMIT);
     expect(warnings()).toHaveLength(1);
     expect([...owned]).toEqual([`${pattern}:0`]);
     expect(seen).toEqual(['a0']);

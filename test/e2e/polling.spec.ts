@@ -1,6 +1,7 @@
 import { expect, it } from '@jest/globals';
 import { firstValueFrom, lastValueFrom, toArray } from 'rxjs';
 
+import { ownConnectionLines } from '../support/connections.js';
 import { onEvent, onRequest } from '../support/controllers.js';
 import { useNest } from '../support/nest.js';
 import { uniqueName } from '../support/redis.js';
@@ -29,9 +30,7 @@ it('without blocking reads events, requests and retries are handled; a request d
   expect([...seen].sort()).toEqual(['0', '1', '2', '2', '3', '4']);
   await nest.untilSettled(events);
   for (const n of [1, 2, 3]) expect(await lastValueFrom(client.send(requests, n).pipe(toArray()))).toEqual([n + 1]);
-  // Other test files use the same server, in other databases.
-  const own = ` db=${nest.redis.options.db} `;
-  const clients = String(await nest.redis.call('CLIENT', 'LIST')).split('\n');
-  expect(clients.filter((line) => line.includes(own))).not.toEqual([]);
-  expect(clients.filter((line) => line.includes(own) && / flags=\w*b/.test(line))).toEqual([]);
+  const connections = await ownConnectionLines(nest.redis);
+  expect(connections).not.toEqual([]);
+  expect(connections.filter((line) => / flags=\w*b/.test(line))).toEqual([]);
 });

@@ -202,7 +202,7 @@ describe('a pattern with a wildcard', () => {
     const seen: string[] = [];
     await nest.serve(noting(`${root}.*`, seen), WILDCARDS);
     for (let round = 0; round < 5; round += 1) {
-      await cutConnections(nest.redis, nest.url);
+      await cutConnections(nest.redis);
       await nest.emit(`${root}.${round}`, round);
       await until('it is handled', () => seen.includes(`${root}.* ${root}.${round} ${round}`));
     }

@@ -1,14 +1,34 @@
 import type { Redis } from 'ioredis';
 
-/** Ids of the connections of this package to the database of a URL; other test files use other databases of the server. */
-export async function connectionIds(redis: Redis, url: string): Promise<string[]> {
-  const database = ` db=${new URL(url).pathname.slice(1)} `;
-  const lines = String(await redis.client('LIST')).split('\n');
-  const own = lines.filter((line) => line.includes(' name=nestjs-redis-streams') && line.includes(database));
-  return own.flatMap((line) => /^id=(\d+)/.exec(line)?.[1] ?? []);
+/** What CLIENT LIST says of the connections to the client's database; other test files use other databases of the server. */
+export async function connectionLines(redis: Redis): Promise<string[]> {
+  const database = ` db=${redis.options.db ?? 0} `;
+  return String(await redis.client('LIST'))
+    .split('\n')
+    .filter((line) => line.includes(database));
 }
 
-/** Has the server close these connections. */
-export async function cutConnections(redis: Redis, url: string): Promise<void> {
-  for (const id of await connectionIds(redis, url)) await redis.call('CLIENT', 'KILL', 'ID', id);
+/** The same of this package's connections. @param role such as 'reader'; default: all */
+export async function ownConnectionLines(redis: Redis, role = ''): Promise<string[]> {
+  return (await connectionLines(redis)).filter((line) => line.includes(` name=nestjs-redis-streams:${role}`));
+}
+
+/** Ids of this package's connections to the client's database. */
+export async function connectionIds(redis: Redis): Promise<string[]> {
+  return (await ownConnectionLines(redis)).flatMap((line) => /^id=(\d+)/.exec(line)?.[1] ?? []);
+}
+
+/** Has the server close this package's connections to the client's database. */
+export async function cutConnections(redis: Redis): Promise<void> {
+  for (const id of await connectionIds(redis)) await redis.call('CLIENT', 'KILL', 'ID', id);
+}
+
+/** Counts the commands with one of these names, in lower case, that reach the client's database. */
+export async function watchCommands(redis: Redis, ...names: string[]): Promise<Disposable & { count: number }> {
+  const monitor = await redis.monitor();
+  const watch = { count: 0, [Symbol.dispose]: () => monitor.disconnect() };
+  monitor.on('monitor', (_time: string, [name]: string[], _source: string, database: string) => {
+    if (Number(database) === (redis.options.db ?? 0) && names.includes(String(name).toLowerCase())) watch.count += 1;
+  });
+  return watch;
 }

@@ -10,6 +10,7 @@ import type {
   StreamerOptions,
 } from '../../lib/index.js';
 import type { RedisClient } from '../../lib/redis/connection/connection-target.js';
+import { ownConnectionLines } from './connections.js';
 import { redisUrl } from './redis.js';
 import { until } from './until.js';
 
@@ -36,8 +37,7 @@ const silent: RedisStreamsLogger = { error: () => undefined, warn: () => undefin
  */
 export function useStreams(): TestStreams {
   const url = new URL(redisUrl());
-  const database = Number(process.env['JEST_WORKER_ID'] ?? '1');
-  url.pathname = `/${database}`;
+  url.pathname = `/${process.env['JEST_WORKER_ID'] ?? '1'}`;
   const streamers: RedisStreamer[] = [];
   let redis: Redis;
   let before: Map<string, number>;
@@ -51,7 +51,7 @@ export function useStreams(): TestStreams {
   });
   afterEach(async () => {
     await Promise.all(streamers.splice(0).map((streamer) => streamer.disconnect()));
-    await until('no connection of the engine is left', async () => (await connectionsIn(redis, database, '')) === 0);
+    await until('no connection of the engine is left', async () => (await ownConnectionLines(redis)).length === 0);
     await until('no timer or socket of the engine is left', () => hasNoMoreThan(before));
   });
   afterAll(async () => {
@@ -63,7 +63,7 @@ export function useStreams(): TestStreams {
     get redis() {
       return redis;
     },
-    readers: () => connectionsIn(redis, database, 'reader'),
+    readers: async () => (await ownConnectionLines(redis, 'reader')).length,
     async connect(options) {
       const streamer = await RedisStreamer.connect(url.href, {
         blockTimeout: TEST_BLOCK_TIMEOUT,
@@ -125,13 +125,6 @@ export async function pendingOf(redis: RedisClient, key: string, group: string):
 export async function consumersOf(redis: RedisClient, key: string, group: string): Promise<string[]> {
   const rows = (await redis.xinfo('CONSUMERS', key, group)) as Array<Array<string | number>>;
   return rows.map((row) => String(row[1]));
-}
-
-async function connectionsIn(redis: Redis, database: number, role: string): Promise<number> {
-  const list = String(await redis.client('LIST'));
-  return list
-    .split('\n')
-    .filter((line) => line.includes(` name=nestjs-redis-streams:${role}`) && line.includes(` db=${database} `)).length;
 }
 
 function activeResources(): Map<string, number> {

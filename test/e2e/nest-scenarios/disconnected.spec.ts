@@ -121,7 +121,7 @@ describe('after a lost connection', () => {
     await until('the handler is subscribed to', () => values.observed);
 
     values.next('a');
-    await cutConnections(nest.redis, nest.url);
+    await cutConnections(nest.redis);
     values.next('b');
     values.next('c');
     values.complete();
@@ -171,7 +171,7 @@ describe('after a lost connection', () => {
     server.status.subscribe((status) => void seen.server.push(status));
     client.status.subscribe((status) => void seen.client.push(status));
     expect(await lastValueFrom(client.send(PATTERN, [1, 2]))).toBe(3);
-    await cutConnections(nest.redis, nest.url);
+    await cutConnections(nest.redis);
 
     for (const side of ['client', 'server'] as const) {
       await until(`the ${side} is connected again`, () => {

@@ -167,10 +167,10 @@ describe('the end of an application', () => {
     await app.startAllMicroservices();
     const post = await gatewayOf(app);
     expect(await post('/sum')).toEqual({ status: 200, body: 6 });
-    expect(await connectionIds(nest.redis, nest.url)).not.toEqual([]);
+    expect(await connectionIds(nest.redis)).not.toEqual([]);
     await app.close();
 
-    await until('the server sees it too', async () => (await connectionIds(nest.redis, nest.url)).length === 0);
+    await until('the server sees it too', async () => (await connectionIds(nest.redis)).length === 0);
   });
 
   it('handles nothing after close() has resolved, and leaves later messages to the next start', async () => {

@@ -1,5 +1,6 @@
 import { describe, expect, it } from '@jest/globals';
 import type { AcknowledgingConsumer, BasicConsumer, Receipt, RedisStreamer } from '../../../lib/index.js';
+import { watchCommands } from '../../support/connections.js';
 import { uniqueName } from '../../support/redis.js';
 import { numbers, pendingOf, sendNumbers, take, takeTexts, useStreams } from '../../support/streams.js';
 import { until } from '../../support/until.js';
@@ -204,13 +205,8 @@ describe('seek and rewind', () => {
       await move(consumer);
       const received: string[] = [];
       const next = consumer.next().then((message) => received.push(message.text()));
-      const reads = async (): Promise<number> => {
-        const stats = /cmdstat_xread(?:group)?:calls=(\d+)/g;
-        const calls = [...(await streams.redis.info('commandstats')).matchAll(stats)];
-        return calls.reduce((sum, [, count]) => sum + Number(count), 0);
-      };
-      const before = await reads();
-      await until('several reads have ended on the quiet stream', async () => (await reads()) > before + 3);
+      using reads = await watchCommands(streams.redis, 'xread', 'xreadgroup');
+      await until('several reads have ended on the quiet stream', () => reads.count > 3);
       expect(received).toEqual([]);
 
       await sendNumbers(producer, 10, 14);

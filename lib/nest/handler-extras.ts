@@ -108,12 +108,11 @@ const HANDLER_EXTRAS = optionNames<HandlerExtras & Record<'qos' | 'queue', unkno
 const RATE_OPTIONS = optionNames<RateLimitOptions>({ max: true, per: true, scope: true });
 const BATCH_OPTIONS = optionNames<BatchOptions>({ size: true, timeout: true });
 
-/** @throws InvalidOptionError, which names the handler's pattern */
+/** @param handler its decorator, as errors name it @throws InvalidOptionError */
 export function resolveHandlerExtras(
   extras: (HandlerExtras & { readonly [SCHEMA]?: StandardSchemaV1 }) | undefined,
-  pattern: string,
+  handler: string,
 ): ResolvedHandlerExtras {
-  const handler = `@EventPattern('${pattern}')`;
   check.options(handler, extras ?? {}, HANDLER_EXTRAS);
   const { ack, concurrency, mode, retry, deadLetter, batch, ordered = false, rateLimit } = definedOptions(extras ?? {});
   const at = (option: string): string => `${handler}.${option}`;

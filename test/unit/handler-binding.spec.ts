@@ -63,6 +63,16 @@ describe('handlers of one pattern', () => {
     expect({ attempts: retry.attempts, deadLetter }).toEqual({ attempts: 2, deadLetter: expect.objectContaining({}) });
   });
 
+  it.each([
+    [true, 'EventPattern'],
+    [false, 'MessagePattern'],
+  ])('are refused by the name of the decorator (of events: %s)', (isEventHandler, decorator) => {
+    const wrong = handlerOf({ concurrency: 0 }, isEventHandler);
+    expect(() => bind([wrong])).toThrow(
+      expect.objectContaining({ option: `@${decorator}('orders').concurrency`, code: 'ERR_INVALID_OPTION' }),
+    );
+  });
+
   it('have those of a handler of requests where it handles the events, too', () => {
     const answering = handlerOf({ retry: false, deadLetter: false }, false);
     expect(bind([answering]).failurePolicy).toMatchObject({ retry: { attempts: 1 }, deadLetter: false });

@@ -136,7 +136,8 @@ function bind(
 ): HandlerBinding[] {
   const byMode = new Map<ConsumerMode, Member[]>();
   for (const handler of handlers) {
-    const extras = resolveHandlerExtras(handler.extras, pattern);
+    const decorator = `@${handler.isEventHandler ? 'EventPattern' : 'MessagePattern'}('${pattern}')`;
+    const extras = resolveHandlerExtras(handler.extras, decorator);
     const mode = extras.mode ?? defaultMode;
     if (mode !== 'real-time' && server.group === undefined) {
       throw new InvalidOptionError(
@@ -146,11 +147,7 @@ function bind(
       );
     }
     if (mode === 'real-time' && !handler.isEventHandler) {
-      throw new InvalidOptionError(
-        `@MessagePattern('${pattern}').mode`,
-        'must have a group, or every server would answer',
-        mode,
-      );
+      throw new InvalidOptionError(`${decorator}.mode`, 'must have a group, or every server would answer', mode);
     }
     byMode.set(mode, [...(byMode.get(mode) ?? []), { handler, extras }]);
   }

@@ -3,6 +3,7 @@ import { afterEach, describe, expect, it, jest } from '@jest/globals';
 import { MessageBuffer } from '../../lib/engine/consuming/message-buffer.js';
 import { BufferShares } from '../../lib/engine/consuming/reading/buffer-shares.js';
 import type { ReadBuffer, ReadUse } from '../../lib/engine/consuming/reading/read-loop-options.js';
+import { withResolvers } from '../../lib/shared/deferred.js';
 
 const numbers = (count: number): number[] => Array.from({ length: count }, (_, index) => index);
 
@@ -137,17 +138,26 @@ describe('shares of a buffer', () => {
       looks.push(index);
       return share.credit;
     };
-    const waits = loops.slice(1).map(async (share, index) => {
+    const hold = withResolvers<void>();
+    const begun = withResolvers<void>();
+    const reads = loops.slice(1).map(async (share, index) => {
       do await share.room();
       while (credit(share, index) === 0);
-      share.reserve(1, 'read');
+      const end = share.reserve(1, 'read');
+      begun.resolve();
+      await hold.promise;
+      end(0);
     });
     await turn();
     giveBack(0);
-    await waits[0];
+    await begun.promise;
     await turn();
     await turn();
     expect(looks).toEqual([0]);
+
+    hold.resolve();
+    await Promise.all(reads);
+    expect(looks).toEqual(numbers(49));
   });
 
   it('a loop that needs some steps before it reads keeps the places of its turn', async () => {

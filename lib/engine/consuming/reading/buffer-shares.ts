@@ -216,7 +216,7 @@ class BufferShare implements ReadBuffer {
         this.#endRead(found >= places);
       };
     }
-    const lapse = this.#shares.isShared ? setTimeout(giveBack, RESERVATION_LIMIT) : undefined;
+    const lapse = this.#shares.isShared ? setTimeout(giveBack, RESERVATION_LIMIT).unref() : undefined;
     return (found) => {
       clearTimeout(lapse);
       giveBack();

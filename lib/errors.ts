@@ -375,9 +375,10 @@ export class BatchSendError extends RedisStreamsError {
   }
 }
 
-/** No server has ever listened to the pattern of a request. */
+/** No server has ever listened to the pattern of a request; of a test client or server: none of its handlers answers it. */
 export class NoHandlerError extends RedisStreamsError {
   override readonly name: string = 'NoHandlerError';
+  /** @param message default: there is no consumer group on the pattern's stream */
   constructor(
     pattern: string,
     message = `There is no consumer group on '${pattern}', so the request would get no answer`,

@@ -1,3 +1,5 @@
+import { types } from 'node:util';
+
 import type { Deserializer, ReadPacket, Serializer } from '@nestjs/microservices';
 import { isObservable } from 'rxjs';
 
@@ -156,10 +158,7 @@ function sendOptions({ metadata }: ReadPacket, record: RedisStreamsRecord | unde
   };
 }
 
-/**
- * A handler that passes on the headers of its message may be given one that was redriven: what it sends is for all groups,
- * also then.
- */
+/** What a handler sends with the headers of a redriven message is for all groups. */
 function withoutRedrive(headers: Readonly<Record<string, string>> = {}): Readonly<Record<string, string>> {
   if (!Object.hasOwn(headers, REDRIVE_GROUP_HEADER)) return headers;
   return Object.fromEntries(Object.entries(headers).filter(([name]) => name !== REDRIVE_GROUP_HEADER));
@@ -192,10 +191,15 @@ function refuseEmptied(data: object, json: string): void {
     throw InvalidOptionError.withoutValue('data', `${rule}; it is an Observable: send what it emits`);
   }
   const kind = Object.prototype.toString.call(data).slice('[object '.length, -1);
-  // JSON has the items of an array of numbers as properties; of one without items it leaves nothing that was there.
-  const isKept = json !== '{}' || kind === 'Object' || kind.endsWith('Array');
-  if (isKept && kind !== 'Map' && kind !== 'Set') return;
-  throw InvalidOptionError.withoutValue('data', `${rule}, which leaves nothing of the content of this ${kind}`);
+  // JSON stores the items of a typed array as properties, so `{}` is an empty one.
+  const isKept = json !== '{}' || kind === 'Object' || types.isTypedArray(data);
+  if (isKept && !types.isMap(data) && !types.isSet(data) && !hidesMessage(data)) return;
+  throw InvalidOptionError.withoutValue('data', `${rule}, which leaves out the content of this ${kind}`);
+}
+
+/** Most errors, even with properties such as `code`: JSON has those only. Nest's exceptions make the message a property, too. */
+function hidesMessage(data: object): boolean {
+  return types.isNativeError(data) && !Object.prototype.propertyIsEnumerable.call(data, 'message');
 }
 
 /** An entry that another program wrote without the payload field. */

@@ -68,6 +68,8 @@ export interface RedisStreamsModuleAsyncOptions extends RedisStreamsModuleScope,
   useExisting?: Type<RedisStreamsOptionsFactory>;
 }
 
+/** Nest needs them before a factory has made the other options. */
+const SCOPE_OPTIONS = optionNames<RedisStreamsModuleScope>({ name: true, isGlobal: true, lagEndpoint: true });
 const ASYNC_OPTIONS = optionNames<RedisStreamsModuleAsyncOptions>({
   name: true,
   isGlobal: true,
@@ -112,7 +114,7 @@ export class RedisStreamsModule implements OnApplicationBootstrap, OnApplication
     check.object('options', options);
     const { name, isGlobal, lagEndpoint, ...rest } = options;
     return defineModule({ name, isGlobal, lagEndpoint }, [
-      { provide: optionsToken(name), useFactory: () => moduleOptions(rest, ['name', 'isGlobal', 'lagEndpoint']) },
+      { provide: optionsToken(name), useFactory: () => moduleOptions(rest, SCOPE_OPTIONS) },
     ]);
   }
 
@@ -145,11 +147,11 @@ export class RedisStreamsModule implements OnApplicationBootstrap, OnApplication
     // An application may only report the lag of the group.
     if (!hasServer(options) || lagEndpoint || !isHttp) return;
     const server = this.#get(getRedisStreamsToken(name, ServerRedisStreams));
-    const check = () => {
+    const warnIfUnstarted = () => {
       // A test may have replaced the server.
       if (server instanceof ServerRedisStreams && !server.isStartRequested) warnOfUnstarted(options, name);
     };
-    this.#startCheck ??= setTimeout(check, START_LIMIT).unref();
+    this.#startCheck ??= setTimeout(warnIfUnstarted, START_LIMIT).unref();
   }
 
   /** Called by Nest: closes the client and the streamer of the module. */
@@ -168,7 +170,7 @@ export class RedisStreamsModule implements OnApplicationBootstrap, OnApplication
 
 function defineModule(
   { name, isGlobal, lagEndpoint }: RedisStreamsModuleScope,
-  optionsProviders: Provider[],
+  options: Provider[],
   imports: ModuleMetadata['imports'] = [],
 ): DynamicModule {
   if (name !== undefined) check.name('name', name);
@@ -211,7 +213,7 @@ function defineModule(
     global: isGlobal ?? false,
     imports: [...imports, ...(lagEndpoint?.imports ?? [])],
     controllers: lagEndpoint ? [lagController(name, lagEndpoint)] : [],
-    providers: [{ provide: SCOPE, useValue: { name, lagEndpoint } }, ...optionsProviders, ...providers],
+    providers: [{ provide: SCOPE, useValue: { name, lagEndpoint } }, ...options, ...providers],
     exports: providers.map((provider) => (provider as { provide: InjectionToken }).provide),
   };
 }
@@ -221,7 +223,7 @@ function optionsProviders(options: RedisStreamsModuleAsyncOptions): Provider[] {
   const { name, useFactory, useClass, useExisting, inject = [] } = options;
   const provide = optionsToken(name);
   if (useFactory) {
-    const make = async (...args: never[]) => moduleOptions(await useFactory(...args));
+    const make = async (...args: never[]) => factoryOptions(await useFactory(...args));
     return [{ provide, useFactory: make, inject }];
   }
   const factory = useExisting ?? useClass;
@@ -232,14 +234,25 @@ function optionsProviders(options: RedisStreamsModuleAsyncOptions): Provider[] {
     {
       provide,
       inject: [factory],
-      useFactory: async (made: RedisStreamsOptionsFactory) => moduleOptions(await made.createRedisStreamsOptions()),
+      useFactory: async (made: RedisStreamsOptionsFactory) => factoryOptions(await made.createRedisStreamsOptions()),
     },
     ...(useClass ? [{ provide: useClass, useClass }] : []),
   ];
 }
 
 /** @throws InvalidOptionError */
-function moduleOptions(options: RedisStreamsModuleOptions, others?: readonly string[]): RedisStreamsModuleOptions {
+function factoryOptions(options: RedisStreamsModuleOptions): RedisStreamsModuleOptions {
+  for (const name of SCOPE_OPTIONS) {
+    if ((options as Record<string, unknown> | undefined)?.[name] === undefined) continue;
+    const rule =
+      'is an option of the module: give it to forRootAsync() itself, not in the options that a factory makes';
+    throw InvalidOptionError.withoutValue(name, rule);
+  }
+  return moduleOptions(options);
+}
+
+/** @throws InvalidOptionError */
+function moduleOptions(options: RedisStreamsModuleOptions, others?: Iterable<string>): RedisStreamsModuleOptions {
   checkOptionNames(options, others);
   return options;
 }
@@ -258,8 +271,9 @@ function hasServer({ group, mode }: RedisStreamsModuleOptions): boolean {
 function warnOfUnstarted({ group, logger }: RedisStreamsModuleOptions, name: string | undefined): void {
   const owner = name ?? group;
   resolveLogger(logger, () => new Logger('RedisStreamsModule')).warn(
-    `The server of RedisStreamsModule${owner === undefined ? '' : ` for '${owner}'`} was not started within 10 s, so no handler gets a ` +
-      'message from it: give it to app.connectMicroservice({ strategy }) and call app.startAllMicroservices(), or leave ' +
+    `The server of RedisStreamsModule${owner === undefined ? '' : ` for '${owner}'`} was not started within ` +
+      `${START_LIMIT / 1_000} s, so no handler gets a message from it: give it to app.connectMicroservice({ strategy }) ` +
+      'and call app.startAllMicroservices(), or leave ' +
       `the option '${group === undefined ? 'mode' : 'group'}' out`,
   );
 }

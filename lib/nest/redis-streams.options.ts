@@ -343,9 +343,6 @@ export function producerOptions(options: ClientRedisStreamsOptions): ProducerOpt
   return pickOptions<ProducerOptions>(options, PRODUCER_OPTIONS);
 }
 
-/** Nest must know them before a factory has made the other options. */
-const MODULE_NAMES = ['isGlobal', 'lagEndpoint'] as const;
-
 /**
  * One object may have the options of a client and of a server.
  * @param others names that its owner has taken out of it
@@ -358,13 +355,6 @@ export function checkOptionNames(options: object, others: Iterable<string> = [])
     throw InvalidOptionError.withoutValue(name, `is an option of connection: ${advice}`);
   }
   const names = new Set([...TRANSPORT_OPTIONS, ...others]);
-  for (const name of MODULE_NAMES) {
-    if (names.has(name) || (options as Record<string, unknown> | undefined)?.[name] === undefined) continue;
-    throw InvalidOptionError.withoutValue(
-      name,
-      'is an option of the module: in forRootAsync() it stands beside useFactory',
-    );
-  }
   check.options('', options, names);
 }
 

@@ -94,10 +94,13 @@ export class RedisStreamsRecordBuilder<T = unknown> {
     return this;
   }
 
-  /** Replaces all headers. @throws InvalidOptionError unless every value is a string */
-  setHeaders(headers: Readonly<Record<string, string>>): this {
+  /**
+   * Replaces all headers; undefined is none. To pass on those of a message, give it `context.getMetadata()`.
+   * @throws InvalidOptionError unless every value is a string
+   */
+  setHeaders(headers: Readonly<Record<string, string>> | undefined): this {
     this.#headers = new Map();
-    for (const [name, value] of Object.entries(headers)) this.setHeader(name, value);
+    for (const [name, value] of Object.entries(headers ?? {})) this.setHeader(name, value);
     return this;
   }
 

@@ -72,7 +72,7 @@ export class TestClientRedisStreams extends ClientRedisStreams {
     this.#streams = server ? TestServerRedisStreams.streamsOf(server) : this.#createStreams();
   }
 
-  /** Records it at once, unless its schema or the serializer is asynchronous. @throws ClosedError, InvalidOptionError */
+  /** Records it at once, unless its schema or the serializer is asynchronous. @throws ClosedError, InvalidOptionError, PayloadInvalidError */
   protected override dispatchEvent<T = Receipt>(packet: ReadPacket): Promise<T> {
     this.#requireOpen();
     checkEvent(packet);
@@ -85,7 +85,10 @@ export class TestClientRedisStreams extends ClientRedisStreams {
     return stored instanceof Promise ? stored.then(note) : Promise.resolve(note(stored));
   }
 
-  /** Has the server answer; the callback is given a NoHandlerError without a server or a handler, ClosedError after `close()`. */
+  /**
+   * Has the server answer. The callback gets ClosedError after `close()`, InvalidOptionError or PayloadInvalidError for data that cannot
+   * be sent, NoHandlerError without a server or a handler.
+   */
   protected override publish(packet: ReadPacket, callback: (packet: WritePacket) => void): () => void {
     let isGivenUp = false;
     const answer = (values: WritePacket): void => {
@@ -106,8 +109,8 @@ export class TestClientRedisStreams extends ClientRedisStreams {
     const { data } = packet;
     refuseForRequests(data instanceof RedisStreamsRecord ? data : undefined);
     const route = this.#routeOf(packet);
-    const encoding = this.#streams.encode(packet);
-    if (encoding instanceof Promise) await encoding;
+    // What cannot be encoded is not sent. The server encodes it once more.
+    await this.#streams.encode(packet);
     this.#note('request', packet);
     if (!this.#server) {
       throw new NoHandlerError(route, `This test client has no server that could answer '${route}'`);
@@ -116,7 +119,7 @@ export class TestClientRedisStreams extends ClientRedisStreams {
   }
 
   #requireOpen(): void {
-    if (this.unwrap<OfflineStreamer>().isClosed) throw new ClosedError('The client', 'connect() opens it again');
+    if (this.unwrap().stats().isClosed) throw new ClosedError('The client', 'connect() opens it again');
   }
 
   protected override createStreamer(): RedisStreamer {
@@ -155,24 +158,14 @@ export class TestClientRedisStreams extends ClientRedisStreams {
 /** The engine of a test client, as far as an application asks for it. It never connects. */
 class OfflineStreamer extends RedisStreamer {
   readonly #streams: () => TestStreams;
-  #isClosed = false;
 
   constructor(streams: () => TestStreams) {
     super();
     this.#streams = streams;
   }
 
-  get isClosed(): boolean {
-    return this.#isClosed;
-  }
-
   override async connect(): Promise<void> {
     // No connection is needed.
-  }
-
-  override disconnectAfter(leaving: Promise<void>, limit?: number): Promise<void> {
-    this.#isClosed = true;
-    return super.disconnectAfter(leaving, limit);
   }
 
   override async createManager(): Promise<StreamManager> {

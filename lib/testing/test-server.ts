@@ -127,6 +127,11 @@ export class TestServerRedisStreams
   readonly #resolved: ResolvedServerOptions;
   readonly #listeners: EventListeners;
   readonly #codec: PacketCodec;
+  /** Without `maxPayload`, which limits what a server reads. */
+  readonly #replyCodec = new PacketCodec(
+    () => this.serializer,
+    () => this.deserializer,
+  );
   readonly #hooks: ProcessingHooks;
   readonly #reporter: ServerReporter;
   readonly #runner: HandlerRunner;
@@ -336,26 +341,20 @@ export class TestServerRedisStreams
   }
 
   /**
-   * Delivers a request to its handler; resolves with every value of the answer. Rejects with the error that a client
-   * would receive.
-   * @throws NoHandlerError, InvalidOptionError, PayloadDecodeError, or the error of the handler
+   * Delivers a request to its handler; resolves with every value of the reply. @throws NoHandlerError, InvalidOptionError,
+   * PayloadDecodeError, or the error that a client receives: `{ status: 'error', message }` for a value that cannot be encoded
    */
   async request<T = unknown>(pattern: unknown, data: unknown, message: TestMessage = {}): Promise<T[]> {
     const streamKey = this.#streams.streamOf(this.#routeOf(pattern, 'send'));
     const readers = await this.#readersOf(streamKey);
     const binding = readers.map((reader) => reader.binding).find(({ requestHandler }) => requestHandler);
-    if (!binding?.requestHandler) throw noHandler(streamKey);
+    if (!binding?.requestHandler) throw noHandler('request handler', streamKey);
     const context = this.#createContext(binding, await this.#createDelivery(streamKey, { ...message, data }));
     const decoded = await this.#codec.decode(context.getMessage(), binding.pattern);
     const result: unknown = await binding.requestHandler(decoded, context);
     const values = isObservable(result) ? await lastValueFrom(result.pipe(toArray<unknown>())) : [result];
-    // A client has no limit for what it receives: `maxPayload` is the server's.
-    const codec = new PacketCodec(
-      () => this.serializer,
-      () => this.deserializer,
-    );
     const replies = values.filter((value) => value !== undefined);
-    return (await Promise.all(replies.map((value) => receivedReply(codec, streamKey, value)))) as T[];
+    return (await Promise.all(replies.map((value) => receivedReply(this.#replyCodec, binding, value)))) as T[];
   }
 
   /** Runs the event handlers of the context's pattern; see `ServerRedisStreams.handleEvent`. */
@@ -397,7 +396,7 @@ export class TestServerRedisStreams
   /** @throws NoHandlerError */
   async #readersOf(streamKey: string): Promise<TestReader[]> {
     const readers = (await this.#allReaders()).filter((reader) => reader.reads(streamKey));
-    if (readers.length === 0) throw noHandler(streamKey);
+    if (readers.length === 0) throw noHandler('handler', streamKey);
     return readers;
   }
 
@@ -462,9 +461,9 @@ export class TestServerRedisStreams
   }
 }
 
-function noHandler(streamKey: string): NoHandlerError {
+function noHandler(kind: 'handler' | 'request handler', streamKey: string): NoHandlerError {
   const reason = 'the application must be initialised, and one of its controllers must have it';
-  return new NoHandlerError(streamKey, `The test server has no handler for '${streamKey}': ${reason}`);
+  return new NoHandlerError(streamKey, `The test server has no ${kind} for '${streamKey}': ${reason}`);
 }
 
 /** A delivery by the test itself. */

@@ -1,15 +1,17 @@
 import type { ReadPacket } from '@nestjs/microservices';
 
-import { StreamMessage } from '../engine/messages/stream-message.js';
 import { DEFAULTS } from '../engine/options/options.js';
 import { delayedId } from '../engine/messages/delayed-id.js';
 import { checkSendOptions, headerFields } from '../engine/messages/outgoing-message.js';
 import type { Payload, SendOptions } from '../engine/messages/outgoing-message.js';
 import { Receipt } from '../engine/messages/receipt.js';
+import { StreamMessage } from '../engine/messages/stream-message.js';
 import type { EncodedPacket, PacketCodec } from '../nest/packet-codec.js';
 import type { StreamNames } from '../nest/redis-streams.options.js';
+import { encodingFailure } from '../nest/requests/reply-writer.js';
+import type { HandlerBinding } from '../nest/server/handler-binding.js';
 import type { AppendCommands, AppendRequest, DelayedCommands } from '../redis/commands/stream-commands.js';
-import { errorText } from '../shared/error-text.js';
+import { promiseOf } from '../shared/callbacks.js';
 import type { VirtualClock } from './virtual-clock.js';
 
 /** An entry of a stream. */
@@ -197,18 +199,22 @@ export function toFields(fields: ReadonlyArray<string | Uint8Array>): Buffer[] {
 }
 
 /**
- * A value of an answer as the client would receive it: encoded and decoded.
- * @throws PayloadDecodeError, or the error that the client is given in place of a value that cannot be encoded
+ * A value of a reply as the client receives it: encoded and decoded.
+ * @throws PayloadDecodeError, or what the client gets in place of a value that cannot be encoded
  */
-export async function receivedReply(codec: PacketCodec, streamKey: string, value: unknown): Promise<unknown> {
-  const { payload } = await Promise.resolve()
-    .then(() => codec.encode({ pattern: streamKey, data: value }))
-    .catch((error: unknown) => {
-      const failure: unknown = { status: 'error', message: errorText(error) };
-      throw failure;
-    });
+export async function receivedReply(
+  codec: PacketCodec,
+  { pattern, streamKey }: Pick<HandlerBinding, 'pattern' | 'streamKey'>,
+  data: unknown,
+): Promise<unknown> {
+  const encoding = promiseOf(() => codec.encode({ pattern, data }));
+  const { payload } = await encoding.catch((error: unknown) => {
+    // A client gets an object, which is no Error.
+    const failure: unknown = encodingFailure(error);
+    throw failure;
+  });
   const fields = toFields([DEFAULTS.streamer.messageField, payload]);
   const shard = { streamKey, shardId: 0, key: streamKey };
   const message = StreamMessage.create(shard, { id: '0-1', fields, deliveryCount: 1 }, DEFAULTS.streamer);
-  return codec.decode(message, streamKey);
+  return codec.decode(message, pattern);
 }

@@ -204,6 +204,15 @@ it('a failed emit without a subscriber is logged and emitted as error, and cause
   expect(logger.errors).toContainEqual(expect.stringMatching(ofBatch));
 });
 
+it('the log line of a refused batch has its pattern', async () => {
+  const logger = new LogLines();
+  nest.client({ logger }).emitBatch('orders', 'tea' as never);
+  await until('it is reported', () => logger.errors.length === 1);
+  expect(logger.errors).toEqual([
+    expect.stringMatching("^The event for 'orders' was not sent: messages must be an array"),
+  ]);
+});
+
 it('the log line of a refused event has its pattern, with an asynchronous serializer and a stream of another name too', async () => {
   const pattern = uniqueName('renamed');
   const logger = new LogLines();

@@ -346,8 +346,8 @@ it('options that a factory makes are checked as those of forRoot()', async () =>
   await expect(start([module])).rejects.toThrow(/keyprefix is not an option here; did you mean 'keyPrefix'\?/);
 });
 
-it.each(['isGlobal', 'lagEndpoint'])('%s is refused among the options that a factory makes', async (name) => {
+it.each(['name', 'isGlobal', 'lagEndpoint'])('%s is refused among the options that a factory makes', async (name) => {
   const module = RedisStreamsModule.forRootAsync({ useFactory: () => misspelled({ [name]: true }) });
-  const rule = `${name} is an option of the module: in forRootAsync() it stands beside useFactory`;
+  const rule = `${name} is an option of the module: give it to forRootAsync() itself`;
   await expect(start([module])).rejects.toThrow(rule);
 });

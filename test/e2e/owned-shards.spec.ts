@@ -4,7 +4,7 @@ import { firstValueFrom } from 'rxjs';
 import { KeyHashSharder, RedisStreamsDeadLetterException, RedisStreamsRecordBuilder } from '../../lib/index.js';
 import type { RedisStreamsContext, ServerRedisStreams, ServerRedisStreamsOptions } from '../../lib/index.js';
 import { withResolvers } from '../../lib/shared/deferred.js';
-import { watchCommands } from '../support/connections.js';
+import { countCommands } from '../support/connections.js';
 import { onBatch, onEvent } from '../support/controllers.js';
 import { GROUP, useNest } from '../support/nest.js';
 import { uniqueName } from '../support/redis.js';
@@ -239,7 +239,7 @@ describe('owned shards of a server', () => {
     await until('it warns', () => warnings().length > 0, LIMIT);
     expect(warnings()[0]).toContain(`the new shards of '${pattern}' wait for it`);
     await manager.setShards(pattern, 3);
-    using looks = await watchCommands(nest.redis, 'xinfo');
+    using looks = await countCommands(nest.redis, 'xinfo');
     await until('it has looked again', () => looks.count > 10, LIMIT);
     expect(warnings()).toHaveLength(1);
     expect([...owned]).toEqual([`${pattern}:0`]);

@@ -392,7 +392,7 @@ describe('the test client', () => {
     }
   });
 
-  it('is given an answer as it is after its way through Redis', async () => {
+  it('a reply is encoded and decoded before the client receives it', async () => {
     const answers: unknown[] = [
       new Date(0),
       { none: undefined, tea: 1 },

@@ -6,6 +6,7 @@ import { withResolvers } from '../../lib/shared/deferred.js';
 import { REDIS_STREAMS_TRANSPORT, RedisStreamer, ServerRedisStreams } from '../../lib/index.js';
 import type { RedisStreamsStatus } from '../../lib/index.js';
 import { moduleOf, onEvent } from '../support/controllers.js';
+import { HAS_DISPATCH_HOOK, setDispatchHook } from '../support/dispatch-hook.js';
 import { freePort } from '../support/free-port.js';
 import { GROUP, LogLines, createApp, useNest } from '../support/nest.js';
 import { uniqueName } from '../support/redis.js';
@@ -13,10 +14,6 @@ import { RedisServer } from '../support/redis-server.js';
 import { until } from '../support/until.js';
 
 const nest = useNest();
-
-interface Hooks {
-  setOnDispatchHook(hook: (packet: { metadata?: Record<string, string> }) => void): void;
-}
 
 it('status emits connection, loss and end, and on() may be called before the first of them', async () => {
   const redis = await RedisServer.start();
@@ -68,30 +65,30 @@ it('in a hybrid application each transport gets its own handlers', async () => {
   expect((await nest.redis.keys('*')).sort()).toEqual([both, ours].sort());
 });
 
-it('metadata that a dispatch hook adds becomes headers in the context, and processing hooks run around the handler', async () => {
-  const pattern = uniqueName('hooks');
-  const steps: string[] = [];
-  const gate = withResolvers<void>();
-  const { server } = await nest.serve(
-    onEvent(pattern, async (_data, context) => {
-      steps.push(`handler ${context.getHeader('traceparent')}`);
-      await gate.promise;
-    }),
-  );
-  const client = nest.client();
-  const hooked = client as unknown as Partial<Hooks>;
-  if (!hooked.setOnDispatchHook) return; // Nest 11 has none.
-  hooked.setOnDispatchHook((packet) => (packet.metadata = { traceparent: '00-abc' }));
-  server.setOnProcessingStartHook((transportId, _context, done) => {
-    steps.push(`start ${transportId === REDIS_STREAMS_TRANSPORT}`);
-    void done();
-  });
-  server.setOnProcessingEndHook(() => void steps.push('end'));
-  await firstValueFrom(client.emit(pattern, { n: 1 }));
+if (HAS_DISPATCH_HOOK) {
+  it('metadata that a dispatch hook adds becomes headers in the context, and processing hooks run around the handler', async () => {
+    const pattern = uniqueName('hooks');
+    const steps: string[] = [];
+    const gate = withResolvers<void>();
+    const { server } = await nest.serve(
+      onEvent(pattern, async (_data, context) => {
+        steps.push(`handler ${context.getHeader('traceparent')}`);
+        await gate.promise;
+      }),
+    );
+    const client = nest.client();
+    setDispatchHook(client, (packet) => (packet.metadata = { traceparent: '00-abc' }));
+    server.setOnProcessingStartHook((transportId, _context, done) => {
+      steps.push(`start ${transportId === REDIS_STREAMS_TRANSPORT}`);
+      void done();
+    });
+    server.setOnProcessingEndHook(() => void steps.push('end'));
+    await firstValueFrom(client.emit(pattern, { n: 1 }));
 
-  await until('the handler runs', () => steps.length === 2);
-  expect((await nest.entries(pattern))[0]?.fields).toEqual({ msg: '{"n":1}', 'h:traceparent': '00-abc' });
-  gate.resolve();
-  await nest.untilSettled(pattern);
-  expect(steps).toEqual(['start true', 'handler 00-abc', 'end']);
-});
+    await until('the handler runs', () => steps.length === 2);
+    expect((await nest.entries(pattern))[0]?.fields).toEqual({ msg: '{"n":1}', 'h:traceparent': '00-abc' });
+    gate.resolve();
+    await nest.untilSettled(pattern);
+    expect(steps).toEqual(['start true', 'handler 00-abc', 'end']);
+  });
+}

@@ -1,14 +1,14 @@
 import type { Redis } from 'ioredis';
 
-/** What CLIENT LIST says of the connections to the client's database; other test files use other databases of the server. */
-export async function connectionLines(redis: Redis): Promise<string[]> {
+/** Lines of CLIENT LIST for the connections to the client's database. Other test files use other databases of the server. */
+async function connectionLines(redis: Redis): Promise<string[]> {
   const database = ` db=${redis.options.db ?? 0} `;
   return String(await redis.client('LIST'))
     .split('\n')
     .filter((line) => line.includes(database));
 }
 
-/** The same of this package's connections. @param role such as 'reader'; default: all */
+/** Those of this package. @param role such as 'reader'; default: all roles */
 export async function ownConnectionLines(redis: Redis, role = ''): Promise<string[]> {
   return (await connectionLines(redis)).filter((line) => line.includes(` name=nestjs-redis-streams:${role}`));
 }
@@ -24,11 +24,14 @@ export async function cutConnections(redis: Redis): Promise<void> {
 }
 
 /** Counts the commands with one of these names, in lower case, that reach the client's database. */
-export async function watchCommands(redis: Redis, ...names: string[]): Promise<Disposable & { count: number }> {
+export async function countCommands(
+  redis: Redis,
+  ...names: string[]
+): Promise<Disposable & { readonly count: number }> {
   const monitor = await redis.monitor();
-  const watch = { count: 0, [Symbol.dispose]: () => monitor.disconnect() };
+  const counter = { count: 0, [Symbol.dispose]: () => monitor.disconnect() };
   monitor.on('monitor', (_time: string, [name]: string[], _source: string, database: string) => {
-    if (Number(database) === (redis.options.db ?? 0) && names.includes(String(name).toLowerCase())) watch.count += 1;
+    if (Number(database) === (redis.options.db ?? 0) && names.includes(String(name).toLowerCase())) counter.count += 1;
   });
-  return watch;
+  return counter;
 }

@@ -73,6 +73,19 @@ describe('handlers of one pattern', () => {
     );
   });
 
+  it.each<[keyof HandlerExtras, HandlerExtras, HandlerExtras]>([
+    ['batch', {}, { batch: { size: 2 } }],
+    ['rateLimit', { rateLimit: { max: 1, per: 10 } }, { rateLimit: { max: 2, per: 10 } }],
+    ['mode', {}, { mode: 'resumable' }],
+  ])(
+    'are refused by the decorator of the handler that does not suit the other one: %s',
+    (option, ofEvents, ofRequests) => {
+      expect(() => bind([handlerOf(ofEvents), handlerOf(ofRequests, false)])).toThrow(
+        expect.objectContaining({ option: `@MessagePattern('orders').${option}` }),
+      );
+    },
+  );
+
   it('have those of a handler of requests where it handles the events, too', () => {
     const answering = handlerOf({ retry: false, deadLetter: false }, false);
     expect(bind([answering]).failurePolicy).toMatchObject({ retry: { attempts: 1 }, deadLetter: false });

@@ -1,7 +1,7 @@
 import { describe, expect, it } from '@jest/globals';
 import { Partition } from '../../lib/engine/consuming/partition.js';
 import type { ReadBudget } from '../../lib/engine/consuming/reading/stream-reader.js';
-import { ReadRotation } from '../../lib/engine/consuming/reading/read-rotation.js';
+import { ReadRotation, fullPage, placesFor } from '../../lib/engine/consuming/reading/read-rotation.js';
 
 const partitions = ['a', 'b', 'c'].map((key) => new Partition(key, 0, key));
 
@@ -17,6 +17,27 @@ function turnOf(rotation: ReadRotation, credit: number, found = 0): [keys: strin
   rotation.note(turn, found > 0 ? pagesOf([first], found) : new Map());
   return [turn.partitions.map(({ key }) => key).join(''), turn.count, turn.block as number];
 }
+
+describe('entries that a read may return', () => {
+  it.each([
+    ['a batch of each', 3, 100, 1_000, false, 300],
+    ['at most the credit', 3, 100, 250, false, 250],
+    ['after a full page all but a batch', 3, 100, 350, true, 250],
+    ['after a full page a batch, where the credit has no two', 3, 100, 150, true, 100],
+    ['after a full page the credit, where it is less than a batch', 3, 100, 60, true, 60],
+    ['after a full page all it can, where a batch has few entries for each', 4, 100, 350, true, 350],
+  ])('%s', (_, partitions, batchSize, credit, wasFull, places) => {
+    expect(placesFor(partitions, { credit, batchSize }, wasFull)).toBe(places);
+  });
+
+  it.each([
+    ['a batch', 8, 500, 1_000, 500],
+    ['what COUNT can return of the places', 8, 500, 500, 496],
+    ['all places, where they are fewer than the partitions', 8, 500, 5, 5],
+  ])('make a full page: %s', (_, partitions, batchSize, places, entries) => {
+    expect(fullPage(partitions, batchSize, places)).toBe(entries);
+  });
+});
 
 describe('read rotation', () => {
   it('asks every partition when there is a place for each, and divides the places among them', () => {

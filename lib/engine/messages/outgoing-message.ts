@@ -71,11 +71,17 @@ const SEND_OPTIONS = optionNames<SendOptions>({
 const DEDUPLICATION = optionNames<Deduplication>({ id: true, within: true });
 
 const MAX_DEDUPLICATION_ID = 512;
-const MAX_WITHIN = 7 * 24 * 3_600_000;
+/** Milliseconds: 7 days. */
+const MAX_DEDUPLICATION_WINDOW = 7 * 24 * 3_600_000;
+/** Milliseconds: 100 years. */
 const MAX_DELAY = 100 * 365 * 24 * 3_600_000;
 
-/** `for … in` makes no list of the names: this runs for each message. @throws InvalidOptionError */
+/**
+ * Checks the names of the options, `deduplication`, `delay` and `deliverAt`; {@link entryIdFor} and {@link headerFields} check the
+ * others. @throws InvalidOptionError
+ */
 export function checkSendOptions(options: SendOptions): void {
+  // Makes no list of the names: this runs for each message.
   for (const name in options) if (!SEND_OPTIONS.has(name)) check.options('', options, SEND_OPTIONS);
   if (options.deduplication !== undefined) checkDeduplication(options.deduplication);
   if (options.delay !== undefined || options.deliverAt !== undefined) checkDue(options);
@@ -105,7 +111,7 @@ export function checkDeduplication(deduplication: Deduplication): void {
     const rule = `must have at most ${MAX_DEDUPLICATION_ID} characters`;
     throw new InvalidOptionError('deduplication.id', rule, `${id.slice(0, 20)}…`);
   }
-  check.integer('deduplication.within', within, 1, MAX_WITHIN);
+  check.integer('deduplication.within', within, 1, MAX_DEDUPLICATION_WINDOW);
 }
 
 /** Called once with the outcome of a message: undefined when Redis has it, otherwise the reason why not. */

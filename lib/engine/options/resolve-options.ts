@@ -281,6 +281,7 @@ export function resolveConsumerOptions(options: ConsumerOptions): ResolvedConsum
     throw new InvalidOptionError('shardDiscoveryInterval', rule, given.shardDiscoveryInterval);
   }
   const isOwned = given.shardOwnership === 'owned';
+  if (given.consumer !== undefined) check.name('consumer', given.consumer);
   const resolved = {
     ...DEFAULTS.consumer,
     prefetch: 2 * batchSize,
@@ -293,13 +294,33 @@ export function resolveConsumerOptions(options: ConsumerOptions): ResolvedConsum
     group,
     retention: retentionOf(given.retention),
     isNameGenerated: mode === 'load-balanced' && (given.consumer === undefined || isOwned),
-    consumer: given.consumer ?? (mode === 'resumable' ? (group as string) : uniqueConsumerName(hostId())),
+    consumer: consumerNameOf(given, mode === 'resumable' ? group : undefined),
   };
+  checkConsumerValues(resolved);
+  if (!isOwned) refuse(given, OWNED_ONLY_OPTIONS, "is for shardOwnership 'owned' only");
+  if (isOwned && resolved.autoCommit === 'immediate') {
+    const rule = "cannot be combined with shardOwnership 'owned', which hands over what is not acknowledged";
+    throw new InvalidOptionError('autoCommit', rule, resolved.autoCommit);
+  }
+  if (given.autoCommitDelay !== undefined && resolved.autoCommit !== 'delayed') {
+    throw new InvalidOptionError('autoCommitDelay', "is for autoCommit 'delayed' only", given.autoCommitDelay);
+  }
+  return resolved;
+}
+
+/** @param group of a resumable consumer, which has the name of its group */
+function consumerNameOf({ consumer, shardOwnership }: Partial<AnyConsumerOptions>, group: string | undefined): string {
+  // A lease identifies its owner by name, so the name must never be used again.
+  if (shardOwnership === 'owned') return uniqueConsumerName(consumer ?? hostId());
+  return consumer ?? group ?? uniqueConsumerName(hostId());
+}
+
+/** @throws InvalidOptionError */
+function checkConsumerValues(resolved: ResolvedConsumerOptions): void {
   check.oneOf('autoStreamReset', resolved.autoStreamReset, ['earliest', 'latest']);
   check.integer('prefetch', resolved.prefetch, 1, 1_000_000);
   check.timeOrFalse('shardDiscoveryInterval', resolved.shardDiscoveryInterval, 10);
-  if (group !== undefined) check.name('group', group);
-  check.name('consumer', resolved.consumer);
+  if (resolved.group !== undefined) check.name('group', resolved.group);
   check.oneOf('autoCommit', resolved.autoCommit, ['immediate', 'delayed', 'rolling', 'disabled']);
   check.time('autoCommitDelay', resolved.autoCommitDelay, 0);
   check.time('autoCommitInterval', resolved.autoCommitInterval, 0);
@@ -313,15 +334,6 @@ export function resolveConsumerOptions(options: ConsumerOptions): ResolvedConsum
   check.oneOf('shardOwnership', resolved.shardOwnership, ['shared', 'owned']);
   check.time('leaseTime', resolved.leaseTime, 500);
   check.oneOf('onPoison', resolved.onPoison, ['dead-letter', 'halt']);
-  if (!isOwned) refuse(given, OWNED_ONLY_OPTIONS, "is for shardOwnership 'owned' only");
-  if (isOwned && resolved.autoCommit === 'immediate') {
-    const rule = "cannot be combined with shardOwnership 'owned', which hands over what is not acknowledged";
-    throw new InvalidOptionError('autoCommit', rule, resolved.autoCommit);
-  }
-  if (given.autoCommitDelay !== undefined && resolved.autoCommit !== 'delayed') {
-    throw new InvalidOptionError('autoCommitDelay', "is for autoCommit 'delayed' only", given.autoCommitDelay);
-  }
-  return isOwned ? { ...resolved, consumer: ownerName(given.consumer) } : resolved;
 }
 
 /** @throws InvalidOptionError */
@@ -395,11 +407,6 @@ function containerId(): string | undefined {
   } catch {
     return undefined;
   }
-}
-
-/** A lease is known by the name of its owner, so that no later process may have the same. */
-function ownerName(given: string | undefined): string {
-  return uniqueConsumerName(given ?? hostId());
 }
 
 /** A name that no other consumer ever has. */

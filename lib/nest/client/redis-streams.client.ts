@@ -128,13 +128,16 @@ export class ClientRedisStreams extends ClientProxy<RedisStreamsEvents> {
    */
   emitBatch<TInput = unknown>(pattern: unknown, messages: readonly TInput[]): Observable<Receipt[]> {
     if (!Array.isArray(messages)) {
-      return replaying(this.#failed<Receipt[]>(new InvalidOptionError('messages', 'must be an array', messages)));
+      return replaying(
+        this.#refused<Receipt[]>(pattern, new InvalidOptionError('messages', 'must be an array', messages)),
+      );
     }
     const sends = messages.map((data, index) => {
       // Nest refuses them in `emit`, so that a handler never has to expect them.
-      if (isNil(pattern)) return this.#failed(new InvalidOptionError('pattern', 'must be given', pattern));
+      if (isNil(pattern)) return this.#refused(pattern, new InvalidOptionError('pattern', 'must be given', pattern));
       if (isNil(data)) {
-        return this.#failed(new InvalidOptionError(`messages[${index}]`, 'must not be null or undefined', data));
+        const rule = 'must not be null or undefined';
+        return this.#refused(pattern, new InvalidOptionError(`messages[${index}]`, rule, data));
       }
       return this.#dispatch(pattern, data);
     });
@@ -152,7 +155,7 @@ export class ClientRedisStreams extends ClientProxy<RedisStreamsEvents> {
       if (sending instanceof SendPromise) return sending;
       return SendPromise.follow(Promise.resolve(sending), this.#failureOf(pattern));
     } catch (error) {
-      return SendPromise.follow(Promise.reject<Receipt>(error as Error), this.#refusalOf(pattern));
+      return this.#refused(pattern, error);
     }
   }
 
@@ -354,25 +357,22 @@ export class ClientRedisStreams extends ClientProxy<RedisStreamsEvents> {
     return this.#resolved.streams.get(route) ?? route;
   }
 
-  #failed<T = Receipt>(error: unknown): SendPromise<T> {
-    return SendPromise.follow(Promise.reject<T>(error as Error), this.#reportRefused);
+  #refused<T = Receipt>(pattern: unknown, error: unknown): SendPromise<T> {
+    return SendPromise.follow(Promise.reject<T>(error as Error), this.#refusalOf(pattern));
   }
 
-  /** Reports that the producer has not seen an event: nothing but the log may tell which one is lost. */
+  /** Reports an event that the producer has not seen. Its error need not name the pattern, so the log line does. */
   #refusalOf(pattern: unknown): (error: RedisStreamsError) => void {
-    return (error) => this.#reportRefused(error, `The event for ${nameOf(pattern)} was not sent: `);
+    return (error) => {
+      this.#streamer.telemetry?.failed(error);
+      this.#report(error, `The event for ${nameOf(pattern)} was not sent: `);
+    };
   }
 
   /** Reports what an override, or one of the events of a batch, failed with. */
   #failureOf(pattern: unknown): (error: RedisStreamsError) => void {
     return (error) => this.#report(error, `Sending to ${nameOf(pattern)} failed: `);
   }
-
-  /** The producer has not seen it. */
-  readonly #reportRefused = (error: RedisStreamsError, introduction = ''): void => {
-    this.#streamer.telemetry?.failed(error);
-    this.#report(error, introduction);
-  };
 
   readonly #report = (error: RedisStreamsError, introduction = ''): void => {
     const first = error instanceof BatchSendError ? `, the first with: ${errorText(error.errors[0])}` : '';
@@ -382,8 +382,8 @@ export class ClientRedisStreams extends ClientProxy<RedisStreamsEvents> {
 }
 
 /**
- * Headers that are passed on from a request, by a record or by a dispatch hook, must not make a request of the event.
- * @throws InvalidOptionError for what makes sense for requests only
+ * Refuses the headers of a request in an event: an entry with both is a request, which no event handler gets. They may come from a
+ * record or a dispatch hook. @throws InvalidOptionError, also for a record with a timeout
  */
 export function checkEvent(packet: ReadPacket): void {
   // Not destructured above: that would be in the declarations, and Nest 11 has no metadata.
@@ -399,7 +399,7 @@ export function checkEvent(packet: ReadPacket): void {
   if (!Object.hasOwn(headers, correlationId) || !Object.hasOwn(headers, replyTo)) return;
   const rule =
     `must not stand beside ${correlationId} in an event, which no event handler would get; ` +
-    'to pass on the headers of a request, use getMetadata() of its context';
+    'to pass on the headers of a request, give getMetadata() of its context to setHeaders()';
   throw new InvalidOptionError(`headers.${replyTo}`, rule, headers[replyTo]);
 }
 

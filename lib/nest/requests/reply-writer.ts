@@ -200,7 +200,7 @@ export class ReplyWriter {
 
   #appendFailure(error: unknown): void {
     this.#failure = error;
-    this.#append(JSON.stringify({ status: 'error', message: errorText(error) }), ERROR);
+    this.#append(JSON.stringify(encodingFailure(error)), ERROR);
     this.#stop();
   }
 
@@ -239,6 +239,11 @@ export class ReplyWriter {
     this.#isWritten = true;
     this.#outlet.onWritten(this);
   }
+}
+
+/** What the client gets in place of a value that cannot be encoded. */
+export function encodingFailure(error: unknown): { status: 'error'; message: string } {
+  return { status: 'error', message: errorText(error) };
 }
 
 /** A filter may end with an RpcException: its payload is the answer, as Nest's own filter has it. */

@@ -124,6 +124,8 @@ export function eventHandlersOf({ eventHandlers, requestHandler }: HandlerBindin
 }
 
 interface Member {
+  /** As errors name it. */
+  readonly decorator: string;
   readonly handler: MessageHandler;
   readonly extras: ResolvedHandlerExtras;
 }
@@ -149,14 +151,11 @@ function bind(
     if (mode === 'real-time' && !handler.isEventHandler) {
       throw new InvalidOptionError(`${decorator}.mode`, 'must have a group, or every server would answer', mode);
     }
-    byMode.set(mode, [...(byMode.get(mode) ?? []), { handler, extras }]);
+    byMode.set(mode, [...(byMode.get(mode) ?? []), { decorator, handler, extras }]);
   }
   if (byMode.has('resumable') && byMode.has('load-balanced')) {
-    throw new InvalidOptionError(
-      `@EventPattern('${pattern}').mode`,
-      'must not mix resumable and load-balanced',
-      'both',
-    );
+    const member = [...byMode.values()].flat().find(({ extras }) => extras.mode !== undefined);
+    throw new InvalidOptionError(`${member?.decorator}.mode`, 'must not mix resumable and load-balanced', 'both');
   }
   return [...byMode].map(([mode, members]) => join(pattern, mode, members, server));
 }
@@ -171,28 +170,25 @@ function join(
   members: readonly Member[],
   server: ResolvedServerOptions,
 ): HandlerBinding {
-  const batch = members.find(({ extras }) => extras.batch)?.extras.batch;
-  if (batch && members.length > 1) {
-    throw new InvalidOptionError(`@EventPattern('${pattern}').batch`, 'needs a pattern with one handler', batch);
+  const batched = members.find(({ extras }) => extras.batch);
+  const batch = batched?.extras.batch;
+  if (batched && members.length > 1) {
+    throw new InvalidOptionError(`${batched.decorator}.batch`, 'needs a pattern with one handler', batch);
   }
   const [schema, other] = new Set(members.flatMap(({ extras }) => extras.schema ?? []));
   if (other) {
     throw new InvalidOptionError(`@EventPattern('${pattern}')`, 'must have one schema for all of its handlers', other);
   }
-  const rates = members.flatMap(({ extras }) => extras.rateLimit ?? []);
-  if (rates.length > 1) {
-    throw new InvalidOptionError(
-      `@EventPattern('${pattern}').rateLimit`,
-      'must be set for one handler of a pattern',
-      rates,
-    );
+  const [limited, alsoLimited] = members.filter(({ extras }) => extras.rateLimit);
+  const rateLimit = limited?.extras.rateLimit;
+  if (alsoLimited) {
+    const { decorator, extras } = alsoLimited;
+    const rule = 'must be set for one handler of a pattern only';
+    throw new InvalidOptionError(`${decorator}.rateLimit`, rule, [rateLimit, extras.rateLimit]);
   }
-  if (mode === 'real-time' && rates[0]?.scope === 'group') {
-    throw new InvalidOptionError(
-      `@EventPattern('${pattern}').rateLimit.scope`,
-      "must be 'instance' without a group",
-      'group',
-    );
+  if (mode === 'real-time' && rateLimit?.scope === 'group') {
+    const rule = "must be 'instance' without a group";
+    throw new InvalidOptionError(`${limited?.decorator}.rateLimit.scope`, rule, 'group');
   }
   const eventMembers = members.filter(({ handler }) => handler.isEventHandler);
   // Requests are answered, not retried.
@@ -208,10 +204,10 @@ function join(
     ack: members.some(({ extras }) => (extras.ack ?? server.ack) === 'manual') ? 'manual' : 'auto',
     concurrency: limits.length === 0 ? undefined : Math.min(...limits),
     ordered: members.some(({ extras }) => extras.ordered),
-    rateLimit: rates[0],
+    rateLimit,
     failurePolicy: {
-      retry: settingOf('retry', pattern, mode, governing) ?? server.failurePolicy.retry,
-      deadLetter: settingOf('deadLetter', pattern, mode, governing) ?? server.failurePolicy.deadLetter,
+      retry: settingOf('retry', mode, governing) ?? server.failurePolicy.retry,
+      deadLetter: settingOf('deadLetter', mode, governing) ?? server.failurePolicy.deadLetter,
     },
     schema,
     eventHandlers: eventMembers.map(({ handler }) => handler),
@@ -225,19 +221,18 @@ function join(
  */
 function settingOf<K extends 'retry' | 'deadLetter'>(
   option: K,
-  pattern: string,
   mode: ConsumerMode,
   members: readonly Member[],
 ): ResolvedHandlerExtras[K] {
-  const settings = members.map(({ extras }) => extras[option]).filter((setting) => setting !== undefined);
-  const [first] = settings;
-  const other = settings.find((setting) => !isDeepStrictEqual(setting, first));
-  if (other === undefined || mode === 'real-time') return first;
+  const setting = members.filter(({ extras }) => extras[option] !== undefined);
+  const first = setting[0]?.extras[option];
+  const other = setting.find(({ extras }) => !isDeepStrictEqual(extras[option], first));
+  if (!other || mode === 'real-time') return first;
   const one: Record<string, unknown> = { ...(first || undefined) };
-  const two: Record<string, unknown> = { ...(other || undefined) };
+  const two: Record<string, unknown> = { ...(other.extras[option] || undefined) };
   const differing = Object.keys({ ...one, ...two }).filter((name) => !isDeepStrictEqual(one[name], two[name]));
   throw InvalidOptionError.withoutValue(
-    `@EventPattern('${pattern}').${option}`,
+    `${other.decorator}.${option}`,
     `must be the same for all handlers of a pattern, which are retried together; they differ in ${differing.join(', ')}`,
   );
 }

@@ -9,7 +9,7 @@ export type PatternFactory = () => unknown;
 export class HandlerRegistry {
   readonly #routeOf: (pattern: unknown) => string;
   readonly #handlers = new Map<string, MessageHandler[]>();
-  readonly #replaced = new Set<string>();
+  readonly #replacedRoutes = new Set<string>();
   readonly #unresolved: Array<readonly [factory: PatternFactory, handler: MessageHandler]> = [];
 
   /** @param routeOf the route of a pattern; throws for one that cannot be a stream */
@@ -37,9 +37,9 @@ export class HandlerRegistry {
     }
   }
 
-  /** Routes of which only the last of several request handlers answers. */
-  get replaced(): ReadonlySet<string> {
-    return this.#replaced;
+  /** Routes with several request handlers, of which only the last one answers. */
+  get replacedRoutes(): ReadonlySet<string> {
+    return this.#replacedRoutes;
   }
 
   /** False when the route has no handler, and none of the pattern factories that are left can give it one. */
@@ -58,7 +58,7 @@ export class HandlerRegistry {
   #bind(route: string, handler: MessageHandler): void {
     const others = this.#handlers.get(route) ?? [];
     const kept = handler.isEventHandler ? others : others.filter(({ isEventHandler }) => isEventHandler);
-    if (kept.length < others.length) this.#replaced.add(route);
+    if (kept.length < others.length) this.#replacedRoutes.add(route);
     this.#handlers.set(route, [...kept, handler]);
   }
 }

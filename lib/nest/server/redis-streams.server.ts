@@ -176,7 +176,7 @@ export class ServerRedisStreams
       );
       return;
     }
-    for (const route of this.#handlers.replaced) {
+    for (const route of this.#handlers.replacedRoutes) {
       this.#logger.warn(`'${route}' has several request handlers; only the one that was registered last answers`);
     }
     const { group, consumer } = this.#options;

@@ -17,7 +17,7 @@ const MAX_FIRST_WAIT = 1_000;
 type Argument = string | Buffer | number;
 
 /**
- * The plain way, for a client whose socket cannot be taken over: ioredis writes the commands and decodes the replies. It
+ * For a client whose socket cannot be taken over: ioredis writes the commands and decodes the replies. It
  * costs a command object, a promise and a decoded reply for each message, and is otherwise the same.
  */
 export class IoredisChannel implements CommandChannel {

@@ -51,6 +51,9 @@ export interface ConnectionSettings {
 /** From this silence on the loss of a connection on which nothing was under way is the end of an idle connection. */
 const IDLE_FROM = 1_000;
 
+/** What is missing where a client is used through ioredis. */
+const DIRECT_SOCKET = 'direct use of the socket of this ioredis client';
+
 /** Wrong credentials are not corrected within a second. */
 const CONFIGURATION_RETRY_DELAY = 10_000;
 
@@ -80,7 +83,7 @@ export class RedisConnection extends EventEmitter<ConnectionEvents> {
   #droppedEpoch = 0;
   #client: Redis | undefined;
   #channel: CommandChannel | undefined;
-  #usesPlainWay = !isTakeOverEnabled();
+  #usesIoredisChannel = !isTakeOverEnabled();
   #loop: Promise<void> | undefined;
   #lastFailure: Error | undefined;
   #isRenewing = false;
@@ -133,7 +136,7 @@ export class RedisConnection extends EventEmitter<ConnectionEvents> {
   }
 
   /** Whether ioredis writes the commands and reads the replies, in place of our own wire. */
-  get isPlain(): boolean {
+  get isIoredisChannel(): boolean {
     return this.#channel instanceof IoredisChannel;
   }
 
@@ -225,7 +228,7 @@ export class RedisConnection extends EventEmitter<ConnectionEvents> {
         // Closing ends an attempt in progress; that is no failure.
         if (signal.aborted) return;
         if ((error as Error).cause instanceof TakeOverError) {
-          // Reported already. The next attempt goes the plain way, so nothing has to be waited for.
+          // Reported already. The next attempt goes through ioredis, so nothing has to be waited for.
           attempt -= 1;
           continue;
         }
@@ -273,6 +276,7 @@ export class RedisConnection extends EventEmitter<ConnectionEvents> {
     const { connectTimeout } = this.#settings;
     const { promise: limit, reject } = withResolvers<never>();
     limit.catch(() => undefined);
+    const limited = <T>(step: Promise<T>): Promise<T> => Promise.race([step, limit]);
     const onClosing = (): void => reject(new Error('Connection is closed'));
     this.#closing.signal.addEventListener('abort', onClosing);
     const timer = setTimeout(() => reject(new Error(`not ready within ${connectTimeout} ms`)), connectTimeout);
@@ -283,15 +287,15 @@ export class RedisConnection extends EventEmitter<ConnectionEvents> {
       const isChecked = client.options.enableReadyCheck !== false;
       client.options.enableReadyCheck = false;
       attempt.watch(client, connectTimeout);
-      await Promise.race([attempt.ready, limit]);
+      await limited(attempt.ready);
       if (isChecked) {
         const onMissing = (): void => this.#settings.onMissing('INFO');
-        this.#serverVersion = await Promise.race([untilServing(client, onMissing), limit]);
+        this.#serverVersion = await limited(untilServing(client, onMissing));
       }
-      await Promise.race([selectDatabase(client), limit]);
-      const channel = await Promise.race([this.#openChannel(client), limit]);
-      this.#clientId = this.role === 'reader' ? await Promise.race([this.#idForUnblock(channel), limit]) : undefined;
-      this.#isTracking = this.role === 'watcher' && (await Promise.race([this.#track(channel), limit]));
+      await limited(selectDatabase(client));
+      const channel = await limited(this.#openChannel(client));
+      this.#clientId = this.role === 'reader' ? await limited(this.#idForUnblock(channel)) : undefined;
+      this.#isTracking = this.role === 'watcher' && (await limited(this.#track(channel)));
       this.#channel = channel;
       return client;
     } catch (error) {
@@ -307,9 +311,9 @@ export class RedisConnection extends EventEmitter<ConnectionEvents> {
   }
 
   async #openChannel(client: Redis): Promise<CommandChannel> {
-    if (this.#usesPlainWay) return IoredisChannel.open(client);
+    if (this.#usesIoredisChannel) return IoredisChannel.open(client);
     const channel = await this.#takeOver(client);
-    if (channel instanceof IoredisChannel) this.#settings.onMissing('direct use of the socket of this ioredis client');
+    if (channel instanceof IoredisChannel) this.#settings.onMissing(DIRECT_SOCKET);
     return channel;
   }
 
@@ -320,8 +324,8 @@ export class RedisConnection extends EventEmitter<ConnectionEvents> {
       return await takeOver(client, { replyTimeout, ...watching });
     } catch (error) {
       if (error instanceof TakeOverError) {
-        this.#usesPlainWay = true;
-        this.#settings.onMissing('direct use of the socket of this ioredis client');
+        this.#usesIoredisChannel = true;
+        this.#settings.onMissing(DIRECT_SOCKET);
       }
       throw error;
     }

@@ -99,7 +99,7 @@ export class RedisConnections extends EventEmitter<ConnectionsEvents> {
     const connected = [...this.#open].filter(({ state }) => state === 'ready');
     const versions = new Set(connected.flatMap(({ serverVersion }) => serverVersion ?? []));
     const server = [...versions].join(' and ') || 'Redis';
-    const wire = connected.some(({ isPlain }) => isPlain) ? 'through ioredis' : 'over its own wire';
+    const wire = connected.some(({ isIoredisChannel }) => isIoredisChannel) ? 'through ioredis' : 'over its own wire';
     const missing = [...this.#reportedMissing].join(', ');
     const place = `${server}${this.isCluster ? ' Cluster' : ''} at ${this.address}`;
     return `${place}, ${wire}${missing ? `, without ${missing}` : ''}`;

@@ -21,7 +21,7 @@ import { IoredisChannel } from './ioredis-channel.js';
  * - `client.stream` is the socket that failed, when the client emits the error of a socket.
  * - `options.protocol` is 3 when the client asked for RESP3 (ioredis 6, its default there).
  *
- * `takeOver` tries all of this on each connection. A client for which it does not hold is used the plain way.
+ * `takeOver` tries all of this on each connection. A client for which it does not hold is used through {@link IoredisChannel}.
  *
  * Of a Cluster client, which only discovers (cluster-topology.ts):
  *
@@ -91,7 +91,7 @@ export function sentinelConnectorOf(client: Redis): SentinelConnector | undefine
   return isKnown ? (connector as SentinelConnector) : undefined;
 }
 
-/** The self-test of a take-over got another reply than expected: this kind of client must be used the plain way. */
+/** The self-test of a take-over got another reply than expected: this kind of client must be used through ioredis. */
 export class TakeOverError extends Error {
   override readonly name = 'TakeOverError';
 }
@@ -103,7 +103,7 @@ export function isTakeOverEnabled(): boolean {
 
 /**
  * Takes a ready client's socket over for good: from now on it is read and written here, and no command may be sent through
- * the client any more. Returns the plain way when the client does not look as expected.
+ * the client any more. Returns an {@link IoredisChannel} when the client does not look as expected.
  * @throws TakeOverError when the self-test fails; the socket is then lost
  */
 export async function takeOver(client: Redis, options: TakeOverOptions): Promise<CommandChannel> {

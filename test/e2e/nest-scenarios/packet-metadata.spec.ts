@@ -1,18 +1,12 @@
 import { describe, expect, it } from '@jest/globals';
 import { Controller } from '@nestjs/common';
-import { ClientProxy, Ctx, EventPattern, MessagePattern, Payload } from '@nestjs/microservices';
+import { Ctx, EventPattern, MessagePattern, Payload } from '@nestjs/microservices';
 import { firstValueFrom } from 'rxjs';
 
 import { RedisStreamsContext, RedisStreamsRecordBuilder } from '../../../lib/index.js';
-import type { ClientRedisStreams } from '../../../lib/index.js';
+import { HAS_DISPATCH_HOOK, setDispatchHook } from '../../support/dispatch-hook.js';
 import { useNest } from '../../support/nest.js';
 import { until } from '../../support/until.js';
-
-interface Packet {
-  pattern: unknown;
-  data: unknown;
-  metadata?: Record<string, string>;
-}
 
 const nest = useNest();
 const ofEvents: unknown[] = [];
@@ -30,13 +24,6 @@ class MetadataController {
   }
 }
 
-/** Nest 11 has no dispatch hook; there, metadata is set on a record. */
-const HAS_HOOK = 'setOnDispatchHook' in ClientProxy.prototype;
-
-function onDispatch(client: ClientRedisStreams, hook: (packet: Packet) => void): void {
-  (client as unknown as { setOnDispatchHook(hook: (packet: Packet) => void): void }).setOnDispatchHook(hook);
-}
-
 describe('the metadata of a packet', () => {
   it('reaches the handler of a request and of an event, and the payload is untouched', async () => {
     ofEvents.length = 0;
@@ -44,8 +31,8 @@ describe('the metadata of a packet', () => {
     const client = nest.client();
     const withMetadata = (data: unknown, id: string): unknown => {
       const metadata = { 'x-request-id': id };
-      if (!HAS_HOOK) return new RedisStreamsRecordBuilder(data).setHeaders(metadata).build();
-      onDispatch(client, (packet) => (packet.metadata = metadata));
+      if (!HAS_DISPATCH_HOOK) return new RedisStreamsRecordBuilder(data).setHeaders(metadata).build();
+      setDispatchHook(client, (packet) => (packet.metadata = metadata));
       return data;
     };
 
@@ -73,22 +60,23 @@ describe('the metadata of a packet', () => {
     expect(ofEvents[1]).toEqual({ data: 1, metadata: { 'correlation-id': 'c-1' } });
   });
 
-  it('is set by a hook that is called once for each packet, with its pattern and data', async () => {
-    if (!HAS_HOOK) return;
-    await nest.serve(MetadataController);
-    const client = nest.client();
-    const seen: Packet[] = [];
-    onDispatch(client, ({ pattern, data }) => void seen.push({ pattern, data }));
+  if (HAS_DISPATCH_HOOK) {
+    it('is set by a hook that is called once for each packet, with its pattern and data', async () => {
+      await nest.serve(MetadataController);
+      const client = nest.client();
+      const seen: unknown[] = [];
+      setDispatchHook(client, ({ pattern, data }) => void seen.push({ pattern, data }));
 
-    for (const data of [1, 2]) await firstValueFrom(client.send('echo-metadata', data));
-    await firstValueFrom(client.emit('record-metadata', 3));
-    await firstValueFrom(client.emitBatch('record-metadata', [4, 5]));
-    expect(seen).toEqual([
-      { pattern: 'echo-metadata', data: 1 },
-      { pattern: 'echo-metadata', data: 2 },
-      { pattern: 'record-metadata', data: 3 },
-      { pattern: 'record-metadata', data: 4 },
-      { pattern: 'record-metadata', data: 5 },
-    ]);
-  });
+      for (const data of [1, 2]) await firstValueFrom(client.send('echo-metadata', data));
+      await firstValueFrom(client.emit('record-metadata', 3));
+      await firstValueFrom(client.emitBatch('record-metadata', [4, 5]));
+      expect(seen).toEqual([
+        { pattern: 'echo-metadata', data: 1 },
+        { pattern: 'echo-metadata', data: 2 },
+        { pattern: 'record-metadata', data: 3 },
+        { pattern: 'record-metadata', data: 4 },
+        { pattern: 'record-metadata', data: 5 },
+      ]);
+    });
+  }
 });

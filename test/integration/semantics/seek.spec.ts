@@ -1,6 +1,6 @@
 import { describe, expect, it } from '@jest/globals';
 import type { AcknowledgingConsumer, BasicConsumer, Receipt, RedisStreamer } from '../../../lib/index.js';
-import { watchCommands } from '../../support/connections.js';
+import { countCommands } from '../../support/connections.js';
 import { uniqueName } from '../../support/redis.js';
 import { numbers, pendingOf, sendNumbers, take, takeTexts, useStreams } from '../../support/streams.js';
 import { until } from '../../support/until.js';
@@ -205,7 +205,7 @@ describe('seek and rewind', () => {
       await move(consumer);
       const received: string[] = [];
       const next = consumer.next().then((message) => received.push(message.text()));
-      using reads = await watchCommands(streams.redis, 'xread', 'xreadgroup');
+      using reads = await countCommands(streams.redis, 'xread', 'xreadgroup');
       await until('several reads have ended on the quiet stream', () => reads.count > 3);
       expect(received).toEqual([]);
 

@@ -34,7 +34,7 @@ export interface ShardLeasesOptions {
   readonly onLost: (shard: OwnedShard) => void;
 }
 
-/** Leases, and members that are still there, are renewed so many times in a lease time. */
+/** Renewals of a lease, and of a membership, in one lease time. */
 export const RENEWALS = 3;
 /** How often in a lease time it is checked whether leases are still valid. */
 const CHECKS = 20;
@@ -153,7 +153,7 @@ export class ShardLeases {
     for (const shard of this.held) void this.#renew(shard);
   }
 
-  /** Once for all leases whose replies came together. No message of them is here before: to be read, they need one more reply. */
+  /** One update for all leases whose replies arrive together. It comes in time: a message of a new shard needs one more reply. */
   #updateThreadSoon(): void {
     if (!this.#options.thread) return;
     this.#threadUpdate ??= setImmediate(() => this.#updateThread());
@@ -191,7 +191,7 @@ export class ShardLeases {
     if (wantedBy !== undefined && wantedBy !== consumer.consumer) onWanted(shard);
   }
 
-  /** A lease that is over may not have been lost: a process that stood still for a moment asks once more. */
+  /** An expired lease is not always lost: after a pause of this process, one more renewal decides. */
   #checkAll(): void {
     const { leaseTime } = this.#options.consumer;
     for (const shard of this.held) {

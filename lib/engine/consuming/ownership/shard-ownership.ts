@@ -83,7 +83,7 @@ export class ShardOwnership {
     session.acknowledgeBy((partition, ids) => this.ack(partition.key, ids));
   }
 
-  /** Fixes the start position of every shard, takes the first share, then starts to read. */
+  /** Fixes the start position of every shard, takes the first share, then starts to read. @throws as {@link fixStart} */
   async open(partitions: readonly Partition[]): Promise<void> {
     for (const { key, streamKey } of partitions) {
       this.#commands.requireSideKeys({ streamKey: key, group: this.#group });
@@ -97,7 +97,7 @@ export class ShardOwnership {
     await this.#rounds.start();
   }
 
-  /** Shares more partitions with the group. */
+  /** Shares more partitions with the group. @throws as {@link fixStart} */
   async add(partitions: readonly Partition[], isAllNew: boolean): Promise<void> {
     const known = new Set(this.partitions.current.map(({ key }) => key));
     const added = partitions.filter(({ key }) => !known.has(key));
@@ -175,7 +175,10 @@ export class ShardOwnership {
     for (const shard of owned) this.#announceRevoked(shard);
   }
 
-  /** Before the partition is read, or before it is shared with the group. */
+  /**
+   * Creates the group of the partition, or finds its start position: before it is read or shared. @throws what Redis answered, as an
+   * error of this package
+   */
   async fixStart(partition: Partition, isAllNew: boolean): Promise<void> {
     const { control } = this.environment;
     try {

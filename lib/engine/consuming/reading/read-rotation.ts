@@ -17,8 +17,9 @@ const SEVERAL = 4;
 const MAX_PARTITIONS_FOR_SEVERAL = 8;
 
 /**
- * The most entries that a read of so many partitions asks for: a batch of each, as far as there are places. After a full page it leaves
- * places for a batch, so that the next page can be asked for while this one is decoded; unless too few were left for each.
+ * Entries that a read of so many partitions may return: at most a batch of each, and at most the credit. After a full page it leaves
+ * a batch of the credit to the next read, which is then sent while this page is decoded. It takes a batch itself even so, and takes
+ * all that it can where a batch has fewer than {@link WORTHWHILE} entries for each partition.
  */
 export function placesFor(
   partitions: number,
@@ -30,7 +31,10 @@ export function placesFor(
   return Math.min(most, Math.max(batchSize, credit - batchSize));
 }
 
-/** Entries of a full page: a batch, or all that were asked for. Redis applies COUNT to each partition, so a remainder is not. */
+/**
+ * Entries from which on a page is full: a batch, or all that were asked for. COUNT is the same for each partition, so
+ * `places % partitions` entries are never asked for.
+ */
 export function fullPage(partitions: number, batchSize: number, places: number): number {
   return Math.min(batchSize, places < partitions ? places : places - (places % partitions));
 }

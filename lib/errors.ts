@@ -319,7 +319,7 @@ export class HandlerError extends RedisStreamsError {
   }
 }
 
-/** A function of the options has failed, `retry.unless` for example; `cause` is what it threw. */
+/** A function of the options has failed, `retry.unless` or the serializer for example; `cause` is what it threw. */
 export class CallbackError extends RedisStreamsError {
   override readonly name: string = 'CallbackError';
   /** Name of the function, as in the options. */

@@ -7,5 +7,6 @@ export type { DeliveryOutcome, TimedOutcome } from './testing/delivery-outcome.j
 export { TestClientRedisStreams } from './testing/test-client.js';
 export type { SentMessage } from './testing/test-client.js';
 export { TestServerRedisStreams } from './testing/test-server.js';
-export type { TestMessage, TestServerOptions } from './testing/test-server.js';
+export type { TestMessage } from './testing/test-message.js';
+export type { TestServerOptions } from './testing/test-server.js';
 export type { AdvanceTimers } from './testing/virtual-clock.js';

@@ -6,7 +6,7 @@ import { isObservable } from 'rxjs';
 import { REDRIVE_GROUP_HEADER } from '../engine/admin/redrive.js';
 import type { Payload, SendOptions } from '../engine/messages/outgoing-message.js';
 import type { StreamMessage } from '../engine/messages/stream-message.js';
-import { InvalidOptionError, PayloadDecodeError } from '../errors.js';
+import { CallbackError, InvalidOptionError, PayloadDecodeError, RedisStreamsError } from '../errors.js';
 import { isPromise } from '../shared/callbacks.js';
 import { EXPIRES_AT_HEADER } from './deadlines.js';
 import { RedisStreamsRecord, RedisStreamsRecordBuilder } from './redis-streams.record.js';
@@ -54,7 +54,7 @@ export class PacketCodec {
 
   /**
    * Synchronous when the serializer and the schema are.
-   * @throws InvalidOptionError when the data cannot be serialized; PayloadInvalidError
+   * @throws InvalidOptionError when the data cannot be serialized; CallbackError of a serializer of the options; PayloadInvalidError
    */
   encode(packet: ReadPacket): EncodedPacket | Promise<EncodedPacket> {
     const checking = checkPayload(packet);
@@ -70,11 +70,20 @@ export class PacketCodec {
     const options = sendOptions(packet, record);
     const serializer = this.#serializer();
     if (serializer === JSON_SERIALIZER) return { payload: toJson(data), options };
-    const serialized: unknown = serializer.serialize(data, { pattern: packet.pattern });
+    let serialized: unknown;
+    try {
+      serialized = serializer.serialize(data, { pattern: packet.pattern });
+    } catch (error) {
+      throw serializerFailure(error);
+    }
     // Not `instanceof`: the promise may be of another library, or of another realm.
-    return isPromise(serialized)
-      ? Promise.resolve(serialized).then((value: unknown) => ({ payload: toPayload(value), options }))
-      : { payload: toPayload(serialized), options };
+    if (!isPromise(serialized)) return { payload: toPayload(serialized), options };
+    return Promise.resolve(serialized).then(
+      (value: unknown) => ({ payload: toPayload(value), options }),
+      (error: unknown) => {
+        throw serializerFailure(error);
+      },
+    );
   }
 
   /** The data, or a promise of it unless the deserializer is the default one. @throws PayloadDecodeError */
@@ -162,6 +171,10 @@ function sendOptions({ metadata }: ReadPacket, record: RedisStreamsRecord | unde
 function withoutRedrive(headers: Readonly<Record<string, string>> = {}): Readonly<Record<string, string>> {
   if (!Object.hasOwn(headers, REDRIVE_GROUP_HEADER)) return headers;
   return Object.fromEntries(Object.entries(headers).filter(([name]) => name !== REDRIVE_GROUP_HEADER));
+}
+
+function serializerFailure(error: unknown): RedisStreamsError {
+  return error instanceof RedisStreamsError ? error : new CallbackError('serializer', error);
 }
 
 function toPayload(value: unknown): Payload {

@@ -186,7 +186,7 @@ export class RedisStreamsContext extends BaseRpcContext<[message: StreamMessage,
   /**
    * Has the message delivered again, after `delay` milliseconds if given, else after the delay of the retry policy. It
    * counts as an attempt, unless the signal aborted for a shutdown: after the last one the message becomes a dead letter. The first
-   * settlement wins.
+   * settlement wins. Without effect for a request.
    * @throws InvalidOptionError
    */
   retry(options: { delay?: number } = {}): void {
@@ -196,7 +196,10 @@ export class RedisStreamsContext extends BaseRpcContext<[message: StreamMessage,
     this.#settle('retry()', retryOrDeadLetter(this.#delivery, failurePolicy, options.delay));
   }
 
-  /** Makes the message a dead letter at once. The first settlement wins. @throws InvalidOptionError for an empty reason */
+  /**
+   * Makes the message a dead letter at once. The first settlement wins. Without effect for a request.
+   * @throws InvalidOptionError for an empty reason
+   */
   deadLetter(reason: string): void {
     check.name('reason', reason);
     this.#settle('deadLetter()', deadLetter(reason, this.#scope.binding.failurePolicy));
@@ -213,6 +216,10 @@ export class RedisStreamsContext extends BaseRpcContext<[message: StreamMessage,
   #settle(attempted: string, settlement: Settlement): void {
     const { canRetry } = this.#scope;
     const message = this.getMessage();
+    if (settlement.kind !== 'ack' && requestInfoOf(message)) {
+      this.#scope.onIgnored(message, attempted, 'it is a request, which is answered once');
+      return;
+    }
     const isPossible = canRetry || settlement.kind === 'ack';
     const isFirst = this.#delivery.settle(isPossible ? settlement : LEFT_PENDING);
     if (!isFirst) this.#scope.onIgnored(message, attempted, 'it was settled before');

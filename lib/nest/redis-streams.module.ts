@@ -83,6 +83,9 @@ const ASYNC_OPTIONS = optionNames<RedisStreamsModuleAsyncOptions>({
 
 const SCOPE = Symbol.for('nestjs-redis-streams:scope');
 
+/** How many were declared: two of them are different modules for Nest also where it compares their metadata, which hides options. */
+let modules = 0;
+
 /** How long an application may take to start its server, in milliseconds: some start it after HTTP. */
 const START_LIMIT = 10_000;
 
@@ -213,7 +216,7 @@ function defineModule(
     global: isGlobal ?? false,
     imports: [...imports, ...(lagEndpoint?.imports ?? [])],
     controllers: lagEndpoint ? [lagController(name, lagEndpoint)] : [],
-    providers: [{ provide: SCOPE, useValue: { name, lagEndpoint } }, ...options, ...providers],
+    providers: [{ provide: SCOPE, useValue: { name, lagEndpoint, id: (modules += 1) } }, ...options, ...providers],
     exports: providers.map((provider) => (provider as { provide: InjectionToken }).provide),
   };
 }

@@ -41,10 +41,18 @@ function ruleForOthers(pattern: unknown): string | undefined {
   if (pattern instanceof RegExp) return `must be a string, a number or an object, and no RegExp such as ${pattern}`;
   if (typeof pattern !== 'object' || pattern === null) return 'must be a string, a number or an object';
   if (Object.keys(pattern).length === 0) return 'must have a property when it is an object';
-  return Object.values(pattern).some(isNoName) ? 'must have no undefined, symbol, function or RegExp in it' : undefined;
+  return hasNoName(pattern) ? 'must have no undefined, symbol, function, Date, Map or RegExp in it' : undefined;
 }
 
-/** Every value of its kind would be the same text. */
-function isNoName(value: unknown): boolean {
-  return ['undefined', 'symbol', 'function'].includes(typeof value) || value instanceof RegExp;
+/** Deeper ones are refused by the text that Nest makes of them. */
+const MOST_LEVELS = 6;
+
+/** Whether every value of its kind would be the same text. */
+function hasNoName(value: unknown, level = 1): boolean {
+  if (['undefined', 'symbol', 'function'].includes(typeof value)) return true;
+  if (typeof value !== 'object' || value === null || level > MOST_LEVELS) return false;
+  const prototype: unknown = Object.getPrototypeOf(value);
+  const isPlain = prototype === Object.prototype || prototype === null || Array.isArray(value);
+  const values = Object.values(value);
+  return (!isPlain && values.length === 0) || values.some((each) => hasNoName(each, level + 1));
 }

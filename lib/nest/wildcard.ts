@@ -1,3 +1,5 @@
+import { InvalidOptionError } from '../errors.js';
+
 /** One word, as NATS has it. */
 const ANY_WORD = '*';
 /** All words from here on, at least one. */
@@ -50,6 +52,24 @@ export class Wildcard {
     }
     return 0;
   }
+}
+
+/** Whether this is the text of a pattern that is an object, in which `*` and `>` mean themselves. */
+export function isObjectRoute(route: string): boolean {
+  return route.startsWith('{"');
+}
+
+/**
+ * The wildcard that a pattern of a server with wildcards is. Another name of a wildcard is a wildcard too; the name of a single stream
+ * is its key, whatever it contains.
+ * @param streamKey the pattern, unless the option `streams` gives it another one
+ * @throws InvalidOptionError
+ */
+export function wildcardOf(pattern: string, streamKey: string): Wildcard | undefined {
+  if (isObjectRoute(pattern) || !hasWildcard(pattern)) return undefined;
+  const rule = hasWildcard(streamKey) ? wildcardRule(streamKey) : "must have '*' or '>' as its pattern has";
+  if (rule) throw new InvalidOptionError(`streams['${pattern}']`, rule, streamKey);
+  return new Wildcard(streamKey);
 }
 
 function rankOf(word: string | undefined): number {

@@ -1,7 +1,10 @@
 import type { ReadPacket, WritePacket } from '@nestjs/microservices';
+import { defer, mergeAll } from 'rxjs';
+import type { Observable } from 'rxjs';
 
 import { StreamManager } from '../engine/admin/stream-manager.js';
 import type { Receipt } from '../engine/messages/receipt.js';
+import type { HealthOptions, StreamerHealth } from '../engine/health.js';
 import { DEFAULTS } from '../engine/options/options.js';
 import { RedisStreamer } from '../engine/streamer.js';
 import { ClosedError, InvalidOptionError, NoHandlerError, UnsupportedOperationError } from '../errors.js';
@@ -90,21 +93,16 @@ export class TestClientRedisStreams extends ClientRedisStreams {
    * be sent, NoHandlerError without a server or a handler.
    */
   protected override publish(packet: ReadPacket, callback: (packet: WritePacket) => void): () => void {
-    let isGivenUp = false;
-    const answer = (values: WritePacket): void => {
-      if (!isGivenUp) callback(values);
-    };
-    this.#answer(packet).then(
-      (values) => {
-        for (const response of values) answer({ response });
-        answer({ isDisposed: true });
-      },
-      (err: unknown) => answer({ err, isDisposed: true }),
-    );
-    return () => (isGivenUp = true);
+    const replies = defer(() => this.#answer(packet)).pipe(mergeAll());
+    const subscription = replies.subscribe({
+      next: (response) => callback({ response }),
+      error: (err: unknown) => callback({ err, isDisposed: true }),
+      complete: () => callback({ isDisposed: true }),
+    });
+    return () => subscription.unsubscribe();
   }
 
-  async #answer(packet: ReadPacket): Promise<unknown[]> {
+  async #answer(packet: ReadPacket): Promise<Observable<unknown>> {
     this.#requireOpen();
     const { data } = packet;
     refuseForRequests(data instanceof RedisStreamsRecord ? data : undefined);
@@ -115,7 +113,7 @@ export class TestClientRedisStreams extends ClientRedisStreams {
     if (!this.#server) {
       throw new NoHandlerError(route, `This test client has no server that could answer '${route}'`);
     }
-    return this.#server.request(packet.pattern, data);
+    return TestServerRedisStreams.repliesOf(this.#server, packet.pattern, data);
   }
 
   #requireOpen(): void {
@@ -166,6 +164,11 @@ class OfflineStreamer extends RedisStreamer {
 
   override async connect(): Promise<void> {
     // No connection is needed.
+  }
+
+  override async health(options?: HealthOptions): Promise<StreamerHealth> {
+    const health = await super.health(options);
+    return health.isClosed ? health : { ...health, isHealthy: true, status: 'connected' };
   }
 
   override async createManager(): Promise<StreamManager> {

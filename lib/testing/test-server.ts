@@ -1,10 +1,12 @@
 import { Logger } from '@nestjs/common';
 import type { CustomTransportStrategy, MessageHandler, ReadPacket } from '@nestjs/microservices';
 import { Server } from '@nestjs/microservices';
-import { isObservable, lastValueFrom, toArray } from 'rxjs';
+import { defer, lastValueFrom, mergeAll, throwError, toArray } from 'rxjs';
+import type { Observable } from 'rxjs';
 
 import { REDIS_STREAMS_TRANSPORT } from '../constants.js';
 import { storeDeadLetter } from '../engine/settling/dead-letter.js';
+import type { StreamerStats } from '../engine/health.js';
 import type { ResolvedDeadLetter } from '../engine/settling/dead-letter.js';
 import { Delivery } from '../engine/settling/settlement.js';
 import { DEFAULTS } from '../engine/options/options.js';
@@ -13,11 +15,13 @@ import { StreamMessage } from '../engine/messages/stream-message.js';
 import { InvalidOptionError, NoHandlerError, UnsupportedOperationError } from '../errors.js';
 import type { RedisStreamsStatus } from '../redis/connection/redis-connections.js';
 import { resolveLogger } from '../shared/logger.js';
-import { check, optionNames } from '../shared/option-checks.js';
+import { check } from '../shared/option-checks.js';
 import { EventListeners } from '../nest/event-listeners.js';
 import { EventProcessor } from '../nest/server/event-processor.js';
 import { eventHandlersOf, groupHandlers } from '../nest/server/handler-binding.js';
 import type { HandlerBinding, HandlerGroup } from '../nest/server/handler-binding.js';
+import type { ServerHealth } from '../nest/server/redis-streams.server.js';
+import { NO_HANDLER } from '../nest/requests/request-responder.js';
 import { HandlerRegistry } from '../nest/server/handler-registry.js';
 import { HandlerRunner } from '../nest/server/handler-runner.js';
 import { PacketCodec, resolveDeserializer, resolveSerializer } from '../nest/packet-codec.js';
@@ -30,7 +34,6 @@ import type { StreamPattern } from '../nest/redis-streams.decorators.js';
 import type { RedisStreamsEvents } from '../nest/redis-streams.events.js';
 import { SERVER_DEFAULTS, resolveServerOptions } from '../nest/redis-streams.options.js';
 import type { ResolvedServerOptions, ServerRedisStreamsOptions } from '../nest/redis-streams.options.js';
-import { RedisStreamsRecord } from '../nest/redis-streams.record.js';
 import { WildcardOwners } from '../nest/server/wildcard-owners.js';
 import { streamOfPattern } from '../nest/stream-pattern.js';
 import type { WildcardUse } from '../nest/stream-pattern.js';
@@ -38,7 +41,10 @@ import { outcomeOf } from './delivery-outcome.js';
 import type { DeliveryOutcome, TimedOutcome } from './delivery-outcome.js';
 import { TestReader } from './test-reader.js';
 import type { TestDelivery } from './test-reader.js';
-import { TestStreams, receivedReply, toFields } from './test-streams.js';
+import { checkTestMessage } from './test-message.js';
+import type { SignalledDelivery, TestMessage } from './test-message.js';
+import { receivedReplies } from './test-replies.js';
+import { TestStreams, toFields } from './test-streams.js';
 import { VirtualClock } from './virtual-clock.js';
 import type { AdvanceTimers } from './virtual-clock.js';
 
@@ -65,35 +71,6 @@ export interface TestServerOptions extends Pick<
    */
   advanceTimers?: AdvanceTimers;
 }
-
-/** A delivered message, without its data. */
-export interface TestMessage {
-  /** Headers of the message. @defaultValue none */
-  headers?: Record<string, string>;
-  /**
-   * Id of the entry, `ms-seq`.
-   * @defaultValue `<now>-<counter>`
-   */
-  id?: string;
-  /**
-   * Number of deliveries, this one included.
-   * @defaultValue `1`
-   */
-  deliveryCount?: number;
-  /**
-   * Aborts the signal of the handler, as if the server closed.
-   * @defaultValue none
-   */
-  signal?: AbortSignal;
-}
-
-const TEST_MESSAGE = optionNames<TestMessage & { data: unknown }>({
-  headers: true,
-  id: true,
-  deliveryCount: true,
-  signal: true,
-  data: true,
-});
 
 const CONSUMER = 'test';
 /** A handler that is retried without a delay, or sends to itself, would never end. */
@@ -212,6 +189,16 @@ export class TestServerRedisStreams
 
   override on<E extends keyof RedisStreamsEvents>(event: E, callback: RedisStreamsEvents[E]): void {
     this.#listeners.add(event, callback);
+  }
+
+  /** Always healthy, so that a health endpoint of the application is up. */
+  async health(): Promise<ServerHealth> {
+    return { ...this.stats(), isHealthy: true, isListening: true, loops: [] };
+  }
+
+  /** As {@link RedisStreamer.stats}. */
+  stats(): StreamerStats {
+    return { status: 'connected', isClosed: false, reconnects: 0, queued: 0, loops: [] };
   }
 
   /** This server has no engine. @throws InvalidOptionError always */
@@ -345,16 +332,25 @@ export class TestServerRedisStreams
    * PayloadDecodeError, or the error that a client receives: `{ status: 'error', message }` for a value that cannot be encoded
    */
   async request<T = unknown>(pattern: unknown, data: unknown, message: TestMessage = {}): Promise<T[]> {
-    const streamKey = this.#streams.streamOf(this.#routeOf(pattern, 'send'));
-    const readers = await this.#readersOf(streamKey);
-    const binding = readers.map((reader) => reader.binding).find(({ requestHandler }) => requestHandler);
-    if (!binding?.requestHandler) throw noHandler('request handler', streamKey);
-    const context = this.#createContext(binding, await this.#createDelivery(streamKey, { ...message, data }));
-    const decoded = await this.#codec.decode(context.getMessage(), binding.pattern);
-    const result: unknown = await binding.requestHandler(decoded, context);
-    const values = isObservable(result) ? await lastValueFrom(result.pipe(toArray<unknown>())) : [result];
-    const replies = values.filter((value) => value !== undefined);
-    return (await Promise.all(replies.map((value) => receivedReply(this.#replyCodec, binding, value)))) as T[];
+    return lastValueFrom((this.#replies(pattern, data, message) as Observable<T>).pipe(toArray()));
+  }
+
+  /** The reply to a request of a client, value by value. @internal */
+  static repliesOf(server: TestServerRedisStreams, pattern: unknown, data: unknown): Observable<unknown> {
+    return server.#replies(pattern, data, {});
+  }
+
+  #replies(pattern: unknown, data: unknown, message: TestMessage): Observable<unknown> {
+    return defer(async () => {
+      const streamKey = this.#streams.streamOf(this.#routeOf(pattern, 'send'));
+      const readers = await this.#readersOf(streamKey);
+      const binding = readers.map((reader) => reader.binding).find(({ requestHandler }) => requestHandler);
+      if (!binding?.requestHandler) return throwError(() => ({ status: 'error', message: NO_HANDLER }));
+      const context = this.#createContext(binding, await this.#createDelivery(streamKey, { ...message, data }));
+      const decoded = await this.#codec.decode(context.getMessage(), binding.pattern);
+      const result: unknown = await binding.requestHandler(decoded, context);
+      return receivedReplies(result, context, this.#replyCodec);
+    }).pipe(mergeAll());
   }
 
   /** Runs the event handlers of the context's pattern; see `ServerRedisStreams.handleEvent`. */
@@ -396,7 +392,7 @@ export class TestServerRedisStreams
   /** @throws NoHandlerError */
   async #readersOf(streamKey: string): Promise<TestReader[]> {
     const readers = (await this.#allReaders()).filter((reader) => reader.reads(streamKey));
-    if (readers.length === 0) throw noHandler('handler', streamKey);
+    if (readers.length === 0) throw noHandler(streamKey);
     return readers;
   }
 
@@ -428,9 +424,8 @@ export class TestServerRedisStreams
   }
 
   async #createDelivery(streamKey: string, message: TestMessage & { data: unknown }): Promise<SignalledDelivery> {
-    check.options('', message, TEST_MESSAGE);
+    checkTestMessage(message);
     const { data, headers = {}, id, deliveryCount = 1, signal } = message;
-    refuseDelay(data);
     const { payload, options } = await this.#codec.encode({ pattern: streamKey, data });
     const more = headerFields({ ...options.headers, ...headers });
     const fields = toFields([DEFAULTS.streamer.messageField, payload, ...more]);
@@ -461,24 +456,9 @@ export class TestServerRedisStreams
   }
 }
 
-function noHandler(kind: 'handler' | 'request handler', streamKey: string): NoHandlerError {
+function noHandler(streamKey: string): NoHandlerError {
   const reason = 'the application must be initialised, and one of its controllers must have it';
-  return new NoHandlerError(streamKey, `The test server has no ${kind} for '${streamKey}': ${reason}`);
-}
-
-/** A delivery by the test itself. */
-interface SignalledDelivery extends TestDelivery {
-  readonly signal?: AbortSignal | undefined;
-}
-
-/** @throws InvalidOptionError */
-function refuseDelay(data: unknown): void {
-  if (!(data instanceof RedisStreamsRecord)) return;
-  const { delay, deliverAt } = data;
-  if (delay === undefined && !deliverAt) return;
-  const rule =
-    'is for what a client sends: deliver() is at once. Emit it with a TestClientRedisStreams, and advance the time';
-  throw new InvalidOptionError(deliverAt ? 'deliverAt' : 'delay', rule, deliverAt ?? delay);
+  return new NoHandlerError(streamKey, `The test server has no handler for '${streamKey}': ${reason}`);
 }
 
 /** The one with the smallest number; undefined when none has one. */

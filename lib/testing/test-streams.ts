@@ -5,13 +5,9 @@ import { delayedId } from '../engine/messages/delayed-id.js';
 import { checkSendOptions, headerFields } from '../engine/messages/outgoing-message.js';
 import type { Payload, SendOptions } from '../engine/messages/outgoing-message.js';
 import { Receipt } from '../engine/messages/receipt.js';
-import { StreamMessage } from '../engine/messages/stream-message.js';
 import type { EncodedPacket, PacketCodec } from '../nest/packet-codec.js';
 import type { StreamNames } from '../nest/redis-streams.options.js';
-import { encodingFailure } from '../nest/requests/reply-writer.js';
-import type { HandlerBinding } from '../nest/server/handler-binding.js';
 import type { AppendCommands, AppendRequest, DelayedCommands } from '../redis/commands/stream-commands.js';
-import { promiseOf } from '../shared/callbacks.js';
 import type { VirtualClock } from './virtual-clock.js';
 
 /** An entry of a stream. */
@@ -196,25 +192,4 @@ export class TestStreams implements Pick<AppendCommands, 'appendTrimmed'>, Pick<
 /** As they come from Redis. */
 export function toFields(fields: ReadonlyArray<string | Uint8Array>): Buffer[] {
   return fields.map((field) => Buffer.from(field as string));
-}
-
-/**
- * A value of a reply as the client receives it: encoded and decoded.
- * @throws PayloadDecodeError, or what the client gets in place of a value that cannot be encoded
- */
-export async function receivedReply(
-  codec: PacketCodec,
-  { pattern, streamKey }: Pick<HandlerBinding, 'pattern' | 'streamKey'>,
-  data: unknown,
-): Promise<unknown> {
-  const encoding = promiseOf(() => codec.encode({ pattern, data }));
-  const { payload } = await encoding.catch((error: unknown) => {
-    // A client gets an object, which is no Error.
-    const failure: unknown = encodingFailure(error);
-    throw failure;
-  });
-  const fields = toFields([DEFAULTS.streamer.messageField, payload]);
-  const shard = { streamKey, shardId: 0, key: streamKey };
-  const message = StreamMessage.create(shard, { id: '0-1', fields, deliveryCount: 1 }, DEFAULTS.streamer);
-  return codec.decode(message, pattern);
 }

@@ -62,6 +62,21 @@ describe('doctor', () => {
     }
   });
 
+  it('checks all that a user may who has the permissions of a service only', async () => {
+    const rules = ['reset', 'on', '>pw', '~*', '+@read', '+@write', '+@stream', '+info', '+ping', '+time', '-scan'];
+    await redis.acl('SETUSER', 'service', ...rules);
+    await redis.xadd('orders', '*', 'msg', 'x');
+    const url = server.url.replace('redis://', 'redis://service:pw@');
+    const { code, stdout } = await runTool(['doctor', 'orders', '--json'], { url });
+    const findings = JSON.parse(stdout) as Finding[];
+    expect(findings.map(({ check }) => check)).toEqual(expect.arrayContaining(['version', 'permissions', 'groups']));
+    expect(findings.find(({ check }) => check === 'consumer names')).toMatchObject({
+      level: 'note',
+      message: expect.stringContaining('NOPERM'),
+    });
+    expect(code).not.toBe(1);
+  });
+
   it('finds dead groups, long pending lists, paused groups and dead letters', async () => {
     await redis.xadd('orders', '1-0', 'msg', 'x');
     await redis.xadd('orders', '2-0', 'msg', 'x');

@@ -14,6 +14,11 @@ describe('the tool', () => {
     ['options that exclude each other', ['lag', 'x', '--watch', '--check', 'max=1'], /cannot be used with/],
     ['a position that is none', ['seek', 'x', 'y', '--to', 'there'], /--to must be beginning, end, an id, an ISO date/],
     ['a wrong URL', ['ls', '--url', 'http://127.0.0.1'], /--url must be a URL that begins with redis:/],
+    [
+      'a URL without a scheme, whose password stays secret',
+      ['ls', '--url', 'user:s3cret@h'],
+      /^(?!.*s3cret).*--url must be a URL/s,
+    ],
     ['a wrong limit of time', ['ls', '--timeout', 'soon'], /--timeout must be a time such as 10s; got 'soon'/],
     ['a port that is none', ['console', '--port', '99999'], /--port must be a number from 0 to 65535; got '99999'/],
   ])('exits with 2 and does nothing for %s', async (_case, args, message) => {

@@ -224,8 +224,8 @@ it('the log line of a refused event has its pattern, with an asynchronous serial
 
   await until('both are reported', () => logger.errors.length === 2);
   expect(logger.errors).toEqual([
-    `The event for '${pattern}' was not sent: no schema`,
-    'The event for a pattern that cannot be shown was not sent: no schema',
+    `The event for '${pattern}' was not sent: serializer failed: no schema`,
+    'The event for a pattern that cannot be shown was not sent: serializer failed: no schema',
   ]);
 });
 
@@ -252,6 +252,52 @@ it('a failed emit with a subscriber is reported to that subscriber only', async 
     code: 'ERR_INVALID_OPTION',
   });
   expect(errors).toEqual([]);
+});
+
+it('events are stored in the order of the calls, however long an asynchronous serializer takes for each', async () => {
+  const [pattern, other] = [uniqueName('ordered'), uniqueName('other')];
+  const serialize = async (time: number): Promise<string> => {
+    await new Promise((resolve) => setTimeout(resolve, time));
+    if (time === 7) throw new Error('expected');
+    return String(time);
+  };
+  const client = nest.client({ serializer: { serialize } });
+  client.on('error', () => undefined);
+  const slow = firstValueFrom(client.emit(pattern, 60));
+  client.emit(pattern, 7).subscribe({ error: () => undefined });
+  await firstValueFrom(client.emit(other, 1));
+  expect(await nest.redis.xlen(pattern)).toBe(0);
+  await Promise.all([slow, firstValueFrom(client.emitBatch(pattern, [20, 2]))]);
+  await firstValueFrom(client.emit(pattern, 3));
+  expect((await nest.entries(pattern)).map(({ fields }) => fields['msg'])).toEqual(['60', '20', '2', '3']);
+});
+
+it('a serializer that fails makes the event fail with CallbackError', async () => {
+  const fail = (): never => {
+    throw new TypeError('no schema');
+  };
+  for (const serialize of [fail, () => Promise.resolve().then(fail)]) {
+    const sending = firstValueFrom(nest.client({ serializer: { serialize } }).emit('orders', 1));
+    await expect(sending).rejects.toMatchObject({
+      code: 'ERR_CALLBACK',
+      message: 'serializer failed: no schema',
+      cause: expect.any(TypeError),
+    });
+  }
+});
+
+it('an event handler that is a generator fails: nobody would run its code', async () => {
+  const pattern = uniqueName('generator');
+  await nest.serve(
+    onEvent(pattern, function* () {
+      yield 1;
+    }),
+    { retry: false },
+  );
+  await nest.emit(pattern, 1);
+  await until('it is a dead letter', async () => (await nest.redis.xlen(`${pattern}.dead`)) === 1);
+  const [dead] = await nest.entries(`${pattern}.dead`);
+  expect(dead?.fields['h:dead-letter-error-message']).toContain('must not be a generator');
 });
 
 it('emitBatch emits the receipts in order, and stores the headers and keys of records', async () => {

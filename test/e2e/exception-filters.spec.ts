@@ -8,13 +8,22 @@ import {
   Injectable,
   Scope,
   UseFilters,
+  UseInterceptors,
   UsePipes,
 } from '@nestjs/common';
-import type { ArgumentsHost, ExceptionFilter, INestApplication, PipeTransform, Type } from '@nestjs/common';
+import type {
+  ArgumentsHost,
+  CallHandler,
+  ExceptionFilter,
+  ExecutionContext,
+  INestApplication,
+  PipeTransform,
+  Type,
+} from '@nestjs/common';
 import { APP_FILTER, BaseExceptionFilter, HttpAdapterHost } from '@nestjs/core';
-import { EventPattern, RpcException } from '@nestjs/microservices';
+import { EventPattern, MessagePattern, RpcException } from '@nestjs/microservices';
 import type { MicroserviceOptions } from '@nestjs/microservices';
-import { EMPTY, NEVER, of, throwError, timer } from 'rxjs';
+import { EMPTY, NEVER, firstValueFrom, of, throwError, timer } from 'rxjs';
 import { map } from 'rxjs/operators';
 import type { Observable } from 'rxjs';
 
@@ -288,6 +297,49 @@ it('the error of an Observable, and that of a request-scoped controller, are not
     const [dead] = await nest.entries(`${pattern}.dead`);
     expect(headersOf(dead?.fields ?? {})).toMatchObject({ 'error-name': 'RangeError', 'error-message': text });
   }
+});
+
+it('an asynchronous filter that returns an error lets the handler fail, behind an interceptor too', async () => {
+  const [alone, intercepted, severalOf, request] = ['alone', 'intercepted', 'several', 'request'].map((name) =>
+    uniqueName(name),
+  ) as [string, string, string, string];
+  @Catch()
+  class AuditFilter implements ExceptionFilter {
+    async catch(): Promise<Observable<never>> {
+      return Promise.resolve(throwError(() => new RpcException('of the filter')));
+    }
+  }
+  const pass = { intercept: (_: ExecutionContext, next: CallHandler) => next.handle() };
+  const fail = (): never => {
+    throw new Error('of the handler');
+  };
+  @Controller()
+  @UseInterceptors(pass)
+  class InterceptedController {
+    @EventPattern<string>(intercepted)
+    event(): void {
+      fail();
+    }
+    @MessagePattern<string>(request)
+    request(): void {
+      fail();
+    }
+  }
+  const { log } = await nest.serve(
+    {
+      controllers: [onEvent(alone, fail), InterceptedController, onEvent(severalOf, fail), onEvent(severalOf, () => 1)],
+      configure: (app) => app.useGlobalFilters(new AuditFilter()),
+    },
+    { retry: false },
+  );
+  for (const pattern of [alone, intercepted, severalOf]) {
+    await nest.emit(pattern, 1);
+    await until('it is a dead letter', async () => (await nest.redis.xlen(`${pattern}.dead`)) === 1);
+    const [dead] = await nest.entries(`${pattern}.dead`);
+    expect(headersOf(dead?.fields ?? {})).toMatchObject({ 'error-message': 'of the handler' });
+  }
+  expect(log.warnings.filter((line) => line.includes('counts as handled'))).toEqual([]);
+  await expect(firstValueFrom(nest.client().send(request, 1))).rejects.toMatchObject({ message: 'of the filter' });
 });
 
 describe('a filter that ends an error without one', () => {

@@ -190,7 +190,7 @@ describe.each(WAYS)('a function of the options that %s', (_, fail) => {
 
     expect(answers.map((answer) => (answer.status === 'fulfilled' ? answer.value : answer.reason))).toEqual([
       1,
-      { status: 'error', message: MISTAKE },
+      { status: 'error', message: 'Internal server error' },
       3,
     ]);
     await nest.untilSettled(pattern);
@@ -479,7 +479,7 @@ describe('the hooks of instrumentation (Nest 12)', () => {
     async (_, fail) => {
       const [event, request] = [uniqueName('event'), uniqueName('request')];
       const seen: unknown[] = [];
-      const { server } = await serveWith(ServerRedisStreams, [
+      const { server, log } = await serveWith(ServerRedisStreams, [
         onEvent(event, (data) => seen.push(data)),
         onRequest(request, (data) => data),
       ]);
@@ -491,7 +491,12 @@ describe('the hooks of instrumentation (Nest 12)', () => {
       expect(seen).toEqual(['good', 'fine']);
       const [dead] = await nest.entries(`${event}.dead`);
       expect(dead?.fields['h:dead-letter-error-message']).toBe(`onProcessingStartHook failed: ${MISTAKE}`);
-      await expect(lastValueFrom(nest.client().send(request, 'bad'))).rejects.toMatchObject({ name: 'CallbackError' });
+      await expect(lastValueFrom(nest.client().send(request, 'bad'))).rejects.toEqual({
+        status: 'error',
+        message: 'Internal server error',
+      });
+      const ofRequest = log.errors.filter((line) => line.includes(`of '${request}'`));
+      expect(ofRequest).toEqual([expect.stringContaining(`onProcessingStartHook failed: ${MISTAKE}`)]);
     },
   );
 

@@ -147,6 +147,19 @@ describe('GET lag', () => {
     }
   });
 
+  it('takes the wildcard that the option streams gives a pattern, and leaves out the stream of dead letters', async () => {
+    const module = RedisStreamsModule.forRoot({
+      ...options({ group: 'g', streams: { 'mails.*': 'prod.mails.*' }, wildcards: true }),
+      deadLetter: { stream: 'prod.mails.failed' },
+      lagEndpoint: OPEN,
+    });
+    const { ask } = await serve([module]);
+    for (const key of ['mails.a', 'prod.mails.a', 'prod.mails.failed']) await nest.redis.xadd(key, '*', 'msg', 'x');
+    expect((await ask('/lag?pattern=mails.*')).body).toMatchObject({ backlog: 1, streams: ['prod.mails.a'] });
+    const ofObject = encodeURIComponent('{"cmd":"*"}');
+    expect((await ask(`/lag?pattern=${ofObject}`)).body).toMatchObject({ backlog: 0, streams: [] });
+  });
+
   it('looks no further for the streams of a wildcard once it has answered that it took too long', async () => {
     let pages = 0;
     const scan = async (): Promise<object> => {

@@ -3,7 +3,7 @@ import { Catch, Controller, UseFilters } from '@nestjs/common';
 import type { ExceptionFilter } from '@nestjs/common';
 import { MessagePattern, Payload, RpcException } from '@nestjs/microservices';
 import type { Observable } from 'rxjs';
-import { EMPTY, Subject, concat, firstValueFrom, lastValueFrom, of, throwError, toArray } from 'rxjs';
+import { EMPTY, Subject, concat, firstValueFrom, lastValueFrom, of, take, throwError, toArray } from 'rxjs';
 
 import { withResolvers } from '../../lib/shared/deferred.js';
 import type { ClientRedisStreams } from '../../lib/index.js';
@@ -333,6 +333,64 @@ it('a value that cannot be serialized is answered with an error', async () => {
   await expect(ask(nest.client({ requestTimeout: 3_000 }), pattern, 1)).rejects.toMatchObject({
     message: expect.stringMatching(/JSON/),
   });
+});
+
+it.each([
+  ['synchronous', (fail: () => never) => fail()],
+  ['asynchronous', (fail: () => never) => Promise.resolve().then(fail)],
+])('what a %s serializer of the server fails with is not told to the client', async (_, run) => {
+  const pattern = uniqueName('secret');
+  const fail = (): never => {
+    throw new Error('cannot encrypt with key s3cret');
+  };
+  const { log } = await nest.serve(
+    onRequest(pattern, () => 1),
+    { serializer: { serialize: () => run(fail) } },
+  );
+  await expect(ask(nest.client(), pattern, 1)).rejects.toEqual({ status: 'error', message: 'Internal server error' });
+  await until('the server logs it', () =>
+    log.errors.some((line) => line.includes('serializer failed: cannot encrypt')),
+  );
+});
+
+it('values that are encoded to no bytes arrive, alone and among others', async () => {
+  const pattern = uniqueName('empty');
+  const options = {
+    serializer: { serialize: (value: number) => (value === 0 ? new Uint8Array() : Uint8Array.of(value)) },
+    deserializer: { deserialize: (payload: Buffer) => (payload[0] ?? 0) as never },
+  };
+  await nest.serve(
+    onRequest(pattern, (count: number) => of(0, 3, 0, 2, 0).pipe(take(count))),
+    options,
+  );
+  const client = nest.client(options);
+  for (const [count, values] of [
+    [1, [0]],
+    [2, [0, 3]],
+    [5, [0, 3, 0, 2, 0]],
+  ] as const)
+    // prettier-ignore
+    expect(await ask(client, pattern, count)).toEqual(values);
+  await nest.untilSettled(pattern);
+});
+
+it('retry() and deadLetter() of a request have no effect, which is logged: it is answered once', async () => {
+  const pattern = uniqueName('settled');
+  let runs = 0;
+  const { log } = await nest.serve(
+    onRequest(pattern, (way: string, context) => {
+      runs += 1;
+      if (way === 'retry') context.retry({ delay: 1 });
+      else context.deadLetter('wrong');
+      return way;
+    }),
+  );
+  const client = nest.client();
+  for (const way of ['retry', 'deadLetter']) expect(await ask(client, pattern, way)).toEqual([way]);
+  await nest.untilSettled(pattern);
+  expect(runs).toBe(2);
+  expect(await nest.redis.exists(`${pattern}.dead`)).toBe(0);
+  expect([...log.warnings, ...log.errors].join('\n')).toContain('it is a request, which is answered once');
 });
 
 it('the handler gets the headers of a request', async () => {

@@ -1,8 +1,9 @@
 import { describe, expect, it, jest } from '@jest/globals';
 import { Injectable } from '@nestjs/common';
 import { NestFactory } from '@nestjs/core';
+import { RpcException } from '@nestjs/microservices';
 import { Test } from '@nestjs/testing';
-import { firstValueFrom, of, toArray } from 'rxjs';
+import { Observable, concat, firstValueFrom, last, of, take, tap, throwError, toArray } from 'rxjs';
 
 import {
   ClientRedisStreams,
@@ -13,6 +14,7 @@ import {
   ServerRedisStreams,
 } from '../../lib/index.js';
 import type { HandlerExtras } from '../../lib/index.js';
+import { RedisStreamsHealthIndicator } from '../../lib/terminus.js';
 import { TestClientRedisStreams, TestServerRedisStreams } from '../../lib/testing.js';
 import type { TestServerOptions } from '../../lib/testing.js';
 import { moduleOf, onBatch, onEvent, onRequest } from '../support/controllers.js';
@@ -417,6 +419,63 @@ describe('the test client', () => {
       failed('await it'),
     ]);
     expect(await server.request('answer-1', 0)).toStrictEqual([{ tea: 1 }]);
+  });
+
+  it('gives the values of an answer as they come, until it is unsubscribed from, and those before an error', async () => {
+    let isUnsubscribed = false;
+    const endless = new Observable<number>((subscriber) => {
+      let n = 0;
+      const timer = setInterval(() => subscriber.next(n++), 1);
+      return () => {
+        clearInterval(timer);
+        isUnsubscribed = true;
+      };
+    });
+    const failing = concat(
+      of(1),
+      throwError(() => new RpcException('later')),
+    );
+    const { client } = await serve([onRequest('endless', () => endless), onRequest('failing', () => failing)]);
+    expect(await firstValueFrom(client.send('endless', 1).pipe(take(3), toArray()))).toEqual([0, 1, 2]);
+    expect(isUnsubscribed).toBe(true);
+    const seen: unknown[] = [];
+    await firstValueFrom(
+      client.send('failing', 1).pipe(
+        tap((value) => seen.push(value)),
+        last(),
+      ),
+    ).catch((error) => seen.push(error));
+    expect(seen).toEqual([1, expect.objectContaining({ message: 'later' })]);
+  });
+
+  it('answers a request for a pattern with event handlers only as the real server does', async () => {
+    const { client } = await serve([onEvent('event', () => 1)]);
+    await expect(firstValueFrom(client.send('event', 1))).rejects.toEqual({
+      status: 'error',
+      message: 'There is no matching message handler defined in the remote service.',
+    });
+  });
+
+  it.each<[string, object]>([
+    ['deliveryCount', { deliveryCount: 0 }],
+    ['deliveryCount', { deliveryCount: '3' }],
+    ['id', { id: 'junk' }],
+    ['headers', { headers: 'x' }],
+    ['signal', { signal: {} }],
+  ])('refuses a wrong %s of a delivery: %j', async (option, message) => {
+    const { server } = await serve([onEvent('event', () => 1)]);
+    await expect(server.deliver('event', 1, message)).rejects.toMatchObject({ code: 'ERR_INVALID_OPTION', option });
+  });
+
+  it('is healthy, so that a health endpoint of the application is up', async () => {
+    const { client, server } = await serve([onEvent('event', () => 1)]);
+    const streamer = client.unwrap<RedisStreamer>();
+    const indicator = new RedisStreamsHealthIndicator({ server: server as never, client, streamer });
+    for (const probe of ['readiness', 'liveness'] as const) {
+      expect(await indicator.isHealthy('redis', { of: probe })).toMatchObject({ redis: { status: 'up' } });
+    }
+    await client.close();
+    expect(await indicator.isHealthy('redis')).toMatchObject({ redis: { status: 'down' } });
   });
 
   it('cannot deliver a delayed record by hand', async () => {

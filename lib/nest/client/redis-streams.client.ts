@@ -58,6 +58,8 @@ export class ClientRedisStreams extends ClientProxy<RedisStreamsEvents> {
   #closing: Promise<void> | undefined;
   /** The attempt to connect that {@link health} has begun. */
   #reaching: Promise<void> | undefined;
+  /** The last event of a stream whose encoder, or that of one before it, is awaited. */
+  readonly #waiting = new Map<string, Promise<void>>();
 
   /** Makes no connection; the first message, or {@link connect}, does. @throws InvalidOptionError */
   constructor(options: ClientRedisStreamsOptions = {}) {
@@ -179,21 +181,40 @@ export class ClientRedisStreams extends ClientProxy<RedisStreamsEvents> {
       const streamKey = this.#streamOf(packet);
       checkEvent(packet);
       const encoded = this.#codec.encode(packet);
-      if (encoded instanceof Promise) void this.#appendWhenEncoded(packet, streamKey, encoded, taker);
+      const isWaiting = this.#waiting.has(streamKey);
+      if (isWaiting || encoded instanceof Promise) this.#appendInOrder(packet, streamKey, encoded, taker);
       else this.#producer.post(streamKey, encoded.payload, encoded.options, taker);
     } catch (error) {
       taker.failed(error as RedisStreamsError, this.#refusalOf(packet.pattern));
     }
   }
 
+  /** Where an encoder is awaited, later events of the stream are encoded meanwhile, and are appended after it. */
+  #appendInOrder(
+    packet: ReadPacket,
+    streamKey: string,
+    encoded: EncodedPacket | Promise<EncodedPacket>,
+    taker: OutcomeTaker,
+  ): void {
+    const before = this.#waiting.get(streamKey);
+    const appending = this.#appendWhenEncoded(packet, streamKey, Promise.allSettled([encoded, before]), taker);
+    this.#waiting.set(streamKey, appending);
+    void appending.then(() => {
+      if (this.#waiting.get(streamKey) === appending) this.#waiting.delete(streamKey);
+    });
+  }
+
+  /** Never rejects. */
   async #appendWhenEncoded(
     { pattern }: ReadPacket,
     streamKey: string,
-    encoding: Promise<EncodedPacket>,
+    encoding: Promise<[PromiseSettledResult<EncodedPacket>, unknown]>,
     taker: OutcomeTaker,
   ): Promise<void> {
     try {
-      const { payload, options } = await encoding;
+      const [encoded] = await encoding;
+      if (encoded.status === 'rejected') throw encoded.reason;
+      const { payload, options } = encoded.value;
       this.#producer.post(streamKey, payload, options, taker);
     } catch (error) {
       taker.failed(error as RedisStreamsError, this.#refusalOf(pattern));

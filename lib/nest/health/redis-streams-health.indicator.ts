@@ -167,8 +167,8 @@ function resolveLimits(options: HealthCheckOptions): Limits {
 
 /** Without asking Redis: a probe that has to wait in an outage would fail, and every instance would be restarted. */
 async function checkLiveness(source: HealthSource, limits: Limits): Promise<CheckedPart> {
-  const streamer = 'unwrap' in source ? source.unwrap<RedisStreamer>() : source;
-  const { status, isClosed, loops } = streamer.stats();
+  // A test server has no streamer.
+  const { status, isClosed, loops } = 'stats' in source ? source.stats() : source.unwrap<RedisStreamer>().stats();
   const problems = loops.flatMap((loop) => livenessProblems(loop, limits));
   return { problems: [...(isClosed ? ['is closed'] : []), ...problems], details: { status } };
 }

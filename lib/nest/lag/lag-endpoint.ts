@@ -26,7 +26,8 @@ import { SERVER_DEFAULTS } from '../redis-streams.options.js';
 import type { ServerRedisStreamsOptions } from '../redis-streams.options.js';
 import { getRedisStreamsToken, optionsToken } from '../redis-streams.tokens.js';
 import { streamOfPattern } from '../stream-pattern.js';
-import { Wildcard, hasWildcard } from '../wildcard.js';
+import { isObjectRoute, wildcardOf } from '../wildcard.js';
+import type { Wildcard } from '../wildcard.js';
 
 /** `GET lag` of `RedisStreamsModule`: how far a group is behind, for autoscalers. */
 export interface LagEndpointOptions {
@@ -79,7 +80,10 @@ const OPTIONS = optionNames<LagEndpointOptions>({ guards: true, imports: true, p
 /** Below the limit of KEDA, which is 3 s. */
 const DEFAULT_TIMEOUT = 2_000;
 
-type ModuleOptions = Pick<ServerRedisStreamsOptions, 'group' | 'streams' | 'shards' | 'wildcards' | 'replyPrefix'>;
+type ModuleOptions = Pick<
+  ServerRedisStreamsOptions,
+  'group' | 'streams' | 'shards' | 'wildcards' | 'replyPrefix' | 'deadLetter'
+>;
 
 /** The controller of one module. @throws InvalidOptionError */
 export function lagController(name: string | undefined, endpoint: LagEndpointOptions): Type {
@@ -134,7 +138,8 @@ interface Question {
   readonly shards: readonly string[];
   /** Several streams: `stream` is what was asked for. */
   readonly wildcard: Wildcard | undefined;
-  readonly replyPrefix: string;
+  /** Whether a stream is one that this package writes itself: no wildcard means it. */
+  readonly isOwn: (streamKey: string) => boolean;
 }
 
 /** @throws BadRequestException that names the missing parameter */
@@ -148,13 +153,21 @@ function questionOf(query: unknown, options: ModuleOptions): Question {
   const { replyPrefix = SERVER_DEFAULTS.replyPrefix, shards = false } = options;
   const shardsOf = (key: string): string[] =>
     typeof shards === 'boolean' ? [] : resolveShards(shards).map((shardId) => shardKey(key, shardId, true));
-  if (isOne(stream)) return { group, stream, shards: shardsOf(stream), wildcard: undefined, replyPrefix };
+  const deadLetterStream = options.deadLetter ? options.deadLetter.stream : undefined;
+  const isOwn = (key: string): boolean =>
+    key.endsWith(DEAD_LETTER_SUFFIX) ||
+    key === deadLetterStream ||
+    key.startsWith(replyPrefix) ||
+    key.startsWith(SIDE_KEY_PREFIX);
+  if (isOne(stream)) return { group, stream, shards: shardsOf(stream), wildcard: undefined, isOwn };
   try {
-    const route = streamOfPattern(pattern, options.wildcards ? 'on' : 'off', (text: string) => text);
+    const use = options.wildcards ? 'on' : 'off';
+    const text = pattern as string;
+    const route = isObjectRoute(text) ? text : streamOfPattern(text, use, (same: string) => same);
     const { streams = {} } = options;
     const key = (Object.hasOwn(streams, route) && streams[route]) || route;
-    const wildcard = hasWildcard(route) ? new Wildcard(route) : undefined;
-    return { group, stream: key, shards: wildcard ? [] : shardsOf(key), wildcard, replyPrefix };
+    const wildcard = options.wildcards ? wildcardOf(route, key) : undefined;
+    return { group, stream: key, shards: wildcard ? [] : shardsOf(key), wildcard, isOwn };
   } catch (error) {
     if (error instanceof InvalidOptionError) throw new BadRequestException(error.message);
     throw error;
@@ -166,7 +179,7 @@ async function answer(question: Question, streamer: RedisStreamer, signal: Abort
   const manager = await streamer.createManager();
   const { group, wildcard, stream } = question;
   const given = new Set(question.shards);
-  const keys = wildcard ? await keysOf(wildcard, question.replyPrefix, manager, signal) : [stream, ...given];
+  const keys = wildcard ? await keysOf(question, wildcard, manager, signal) : [stream, ...given];
   const details = await Promise.all(keys.map((key) => manager.info(key)));
   const found = details.flatMap(({ streamKey, shards }) => {
     // A wildcard finds each shard by itself.
@@ -221,8 +234,8 @@ function partsOf({ streamKey, shards }: Pick<StreamDetails, 'streamKey' | 'shard
  * early when the signal is aborted: an autoscaler asks again, and its walks would add up.
  */
 async function keysOf(
+  { isOwn }: Question,
   wildcard: Wildcard,
-  replyPrefix: string,
   manager: StreamManager,
   signal: AbortSignal,
 ): Promise<string[]> {
@@ -232,10 +245,7 @@ async function keysOf(
     const page = await manager.scan(cursor);
     signal.throwIfAborted();
     ({ cursor } = page);
-    for (const key of page.streams) {
-      const isOwn = key.endsWith(DEAD_LETTER_SUFFIX) || key.startsWith(replyPrefix) || key.startsWith(SIDE_KEY_PREFIX);
-      if (!isOwn && wildcard.matches(key)) found.add(key);
-    }
+    for (const key of page.streams) if (!isOwn(key) && wildcard.matches(key)) found.add(key);
   } while (cursor !== '0');
   return [...found].sort();
 }

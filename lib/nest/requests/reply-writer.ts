@@ -2,19 +2,25 @@ import { AsyncResource } from 'node:async_hooks';
 import { randomBytes } from 'node:crypto';
 
 import { RpcException } from '@nestjs/microservices';
+import { Subscription } from 'rxjs';
 import type { Observable } from 'rxjs';
 
 import type { StreamProducer } from '../../engine/producing/stream-producer.js';
 import type { Payload } from '../../engine/messages/outgoing-message.js';
-import { errorText } from '../../shared/error-text.js';
+import { InvalidOptionError } from '../../errors.js';
+import { JSON_SERIALIZER } from '../packet-codec.js';
 import type { PacketCodec } from '../packet-codec.js';
 import { RedisStreamsContext } from '../redis-streams.context.js';
+import { isOfFilter } from '../server/handler-runner.js';
 import { REQUEST_HEADERS, partHeader } from './request-headers.js';
 import type { RequestInfo } from './request-headers.js';
 
 const FINAL = { [REQUEST_HEADERS.final]: '1' };
 const ERROR = { [REQUEST_HEADERS.error]: '1', ...FINAL };
 const MORE = {};
+
+/** What a client is told of an error that may have details of the server; the text of Nest's own transports. */
+export const INTERNAL_ERROR = 'Internal server error';
 
 /** In place of a value: the end of the replies, without a payload. */
 const END = Symbol('end');
@@ -86,16 +92,26 @@ export class ReplyWriter {
    */
   follow(values: Observable<unknown>): Promise<void> {
     return new Promise((resolve, reject) => {
+      const source = new Subscription();
+      const subscribe = (to: Observable<unknown>): void => {
+        let ofFilter: Observable<unknown> | undefined;
+        const values = to.subscribe({
+          next: (value) => {
+            if (isOfFilter(value, this.context)) ofFilter = value;
+            else this.next(value);
+          },
+          error: reject,
+          complete: () => {
+            if (ofFilter) return subscribe(ofFilter);
+            this.complete();
+            resolve();
+          },
+        });
+        source.add(values);
+      };
       // Most emit while they are subscribed to: looked at afterwards, all at once.
       this.#isScheduled = true;
-      const source = values.subscribe({
-        next: (value) => this.next(value),
-        error: reject,
-        complete: () => {
-          this.complete();
-          resolve();
-        },
-      });
+      subscribe(values);
       this.#unfollow = AsyncResource.bind(() => {
         source.unsubscribe();
         resolve();
@@ -172,10 +188,14 @@ export class ReplyWriter {
       this.#onStored(undefined);
       return undefined;
     }
+    if (value === END) {
+      this.#append('', headers);
+      return undefined;
+    }
     try {
       const payload = this.#encode(value, headers);
       if (payload instanceof Promise) return this.#appendWhenEncoded(payload, headers);
-      this.#append(payload, headers);
+      this.#appendValue(payload, headers);
     } catch (error) {
       this.#appendFailure(error);
     }
@@ -183,19 +203,26 @@ export class ReplyWriter {
   }
 
   #encode(value: unknown, headers: Record<string, string>): Payload | Promise<Payload> {
-    if (value === END) return '';
     // JSON whatever the serializer is: the client reads an error without its deserializer.
-    if (headers === ERROR) return JSON.stringify(value) ?? 'null';
+    if (headers === ERROR) return value === undefined ? 'null' : JSON_SERIALIZER.serialize(value);
     const encoded = this.#outlet.codec.encode({ pattern: this.context.getPattern(), data: value });
     return encoded instanceof Promise ? encoded.then(({ payload }) => payload) : encoded.payload;
   }
 
   async #appendWhenEncoded(encoding: Promise<Payload>, headers: Record<string, string>): Promise<void> {
     try {
-      this.#append(await encoding, headers);
+      this.#appendValue(await encoding, headers);
     } catch (error) {
       this.#appendFailure(error);
     }
+  }
+
+  /** A last reply without a payload is the end, so a last value that is encoded to no bytes is followed by it. */
+  #appendValue(payload: Payload, headers: Record<string, string>): void {
+    if (payload.length > 0 || headers !== FINAL) return this.#append(payload, headers);
+    this.#open += 1;
+    this.#append(payload, MORE);
+    this.#append('', FINAL);
   }
 
   #appendFailure(error: unknown): void {
@@ -241,9 +268,9 @@ export class ReplyWriter {
   }
 }
 
-/** What the client gets in place of a value that cannot be encoded. */
+/** What a client gets in place of a value that cannot be encoded: the rule that the value breaks, and no text of the application. */
 export function encodingFailure(error: unknown): { status: 'error'; message: string } {
-  return { status: 'error', message: errorText(error) };
+  return { status: 'error', message: error instanceof InvalidOptionError ? error.message : INTERNAL_ERROR };
 }
 
 /** A filter may end with an RpcException: its payload is the answer, as Nest's own filter has it. */

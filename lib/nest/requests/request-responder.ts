@@ -1,5 +1,6 @@
 import type { MessageHandler } from '@nestjs/microservices';
 import { isObservable } from 'rxjs';
+import type { Observable } from 'rxjs';
 
 import { StreamMessage } from '../../engine/messages/stream-message.js';
 import type { StreamProducer } from '../../engine/producing/stream-producer.js';
@@ -14,16 +15,15 @@ import { RedisStreamsContext } from '../redis-streams.context.js';
 import { ACKNOWLEDGED } from '../server/failure-policy.js';
 import type { ProcessingHooks } from '../server/processing-hooks.js';
 import { AnswerWatch } from './answer-watch.js';
-import { ReplyWriter } from './reply-writer.js';
+import { INTERNAL_ERROR, ReplyWriter } from './reply-writer.js';
 import type { ReplyOutlet } from './reply-writer.js';
 import { ReplyStreams } from './reply-streams.js';
 import type { ReplyStreamsOptions } from './reply-streams.js';
 import { MAX_HEADER_LENGTH } from './request-headers.js';
 import type { RequestInfo } from './request-headers.js';
 
-/** The texts of Nest's own transports. */
-const NO_HANDLER = 'There is no matching message handler defined in the remote service.';
-const INTERNAL_ERROR = 'Internal server error';
+/** The text of Nest's own transports. */
+export const NO_HANDLER = 'There is no matching message handler defined in the remote service.';
 
 /**
  * Limit of requests whose replies are on their way to Redis: over it, a handler keeps its place until its own are stored.
@@ -80,7 +80,10 @@ export class RequestResponder implements ReplyOutlet {
     while (this.#underWay.size > 0) await this.#untilFewer();
   }
 
-  /** Resolves when the handler has ended. Its replies are stored, and the request is acknowledged, after that. */
+  /**
+   * Resolves when the handler has ended. Its replies are stored, and the request is acknowledged, after that.
+   * @throws CallbackError of a hook that failed before it has run the handler; nothing is answered then
+   */
   respond(request: RequestInfo, context: RedisStreamsContext): Promise<void> {
     if (!this.#mayAnswer(request, context)) return Promise.resolve();
     const isOver = hasPassed(request.deadline, context.getMessage(), this.#options.clock);
@@ -128,33 +131,38 @@ export class RequestResponder implements ReplyOutlet {
     }
     const writer = new ReplyWriter(request, context, this);
     const { requestHandler } = RedisStreamsContext.scopeOf(context).binding;
-    try {
-      if (requestHandler) await this.#options.hooks.around(context, () => this.#run(requestHandler, writer));
-      else writer.fail({ status: 'error', message: NO_HANDLER });
-    } catch (error) {
-      RedisStreamsContext.deliveryOf(context).failure = error;
-      writer.fail(error);
-    }
+    if (requestHandler) await this.#options.hooks.around(context, () => this.#run(requestHandler, writer));
+    else writer.fail({ status: 'error', message: NO_HANDLER });
     if (!writer.isWritten) this.#underWay.add(writer);
     while (this.#underWay.size > MAX_REPLIES_UNDER_WAY) await this.#untilFewer();
   }
 
+  /** Never rejects: an error is the last reply. */
   async #run(handler: MessageHandler, writer: ReplyWriter): Promise<void> {
     const { context } = writer;
-    const decoded = this.codec.decode(context.getMessage(), context.getPattern());
-    const result: unknown = await handler(decoded instanceof Promise ? await decoded : decoded, context);
-    if (isObservable(result)) {
-      const { replyTo } = writer.request;
-      this.#watch.add(writer);
-      this.#streams.beginAnswer(replyTo);
-      await writer.follow(result).finally(() => {
-        this.#watch.delete(writer);
-        this.#streams.endAnswer(replyTo);
-      });
-    } else {
-      writer.next(result);
-      writer.complete();
+    try {
+      const decoded = this.codec.decode(context.getMessage(), context.getPattern());
+      const result: unknown = await handler(decoded instanceof Promise ? await decoded : decoded, context);
+      if (isObservable(result)) {
+        await this.#follow(result, writer);
+      } else {
+        writer.next(result);
+        writer.complete();
+      }
+    } catch (error) {
+      RedisStreamsContext.deliveryOf(context).failure = error;
+      writer.fail(error);
     }
+  }
+
+  #follow(values: Observable<unknown>, writer: ReplyWriter): Promise<void> {
+    const { replyTo } = writer.request;
+    this.#watch.add(writer);
+    this.#streams.beginAnswer(replyTo);
+    return writer.follow(values).finally(() => {
+      this.#watch.delete(writer);
+      this.#streams.endAnswer(replyTo);
+    });
   }
 
   /** A stream of answers has a time to live from its first one on: its client may be gone before the last one. */

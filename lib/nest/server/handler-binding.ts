@@ -7,7 +7,8 @@ import type { ConsumerMode } from '../../engine/options/consumer-mode.js';
 import { InvalidOptionError } from '../../errors.js';
 import type { FailurePolicy } from './failure-policy.js';
 import { resolveHandlerExtras } from '../handler-extras.js';
-import { Wildcard, hasWildcard, wildcardRule } from '../wildcard.js';
+import { wildcardOf } from '../wildcard.js';
+import type { Wildcard } from '../wildcard.js';
 import type { StandardSchemaV1 } from '../standard-schema.js';
 import type { AckMode, ResolvedServerOptions } from '../redis-streams.options.js';
 import type { BatchOptions, RateLimitOptions, ResolvedHandlerExtras } from '../handler-extras.js';
@@ -198,7 +199,7 @@ function join(
   return {
     pattern,
     streamKey,
-    wildcard: wildcardOf(pattern, streamKey, server),
+    wildcard: server.wildcards ? wildcardOf(pattern, streamKey) : undefined,
     mode,
     batch,
     ack: members.some(({ extras }) => (extras.ack ?? server.ack) === 'manual') ? 'manual' : 'auto',
@@ -235,13 +236,4 @@ function settingOf<K extends 'retry' | 'deadLetter'>(
     `${other.decorator}.${option}`,
     `must be the same for all handlers of a pattern, which are retried together; they differ in ${differing.join(', ')}`,
   );
-}
-
-/** Another name of a wildcard is a wildcard too; the name of a single stream is its key, whatever it contains. */
-function wildcardOf(pattern: string, streamKey: string, { wildcards }: ResolvedServerOptions): Wildcard | undefined {
-  const isOfObject = pattern.startsWith('{"');
-  if (!wildcards || isOfObject || !hasWildcard(pattern)) return undefined;
-  const rule = hasWildcard(streamKey) ? wildcardRule(streamKey) : "must have '*' or '>' as its pattern has";
-  if (rule) throw new InvalidOptionError(`streams['${pattern}']`, rule, streamKey);
-  return new Wildcard(streamKey);
 }

@@ -1,3 +1,5 @@
+import { types } from 'node:util';
+
 import type { ArgumentsHost } from '@nestjs/common';
 import { BaseRpcExceptionFilter } from '@nestjs/microservices';
 import type { MessageHandler } from '@nestjs/microservices';
@@ -6,6 +8,7 @@ import { RpcExceptionsHandler } from '@nestjs/microservices/exceptions/rpc-excep
 import { isObservable, lastValueFrom } from 'rxjs';
 import type { Observable } from 'rxjs';
 
+import { UnsupportedOperationError } from '../../errors.js';
 import { promiseOf } from '../../shared/callbacks.js';
 import { RedisStreamsContext } from '../redis-streams.context.js';
 import { isSettlementRequest } from '../redis-streams.exceptions.js';
@@ -46,9 +49,14 @@ export class HandlerRunner {
       throw isSettlementRequest(error) && !isSettlementRequest(failure) ? error : failure;
     };
     if (!first || handlers.length > 1) return allToEnd(handlers, data, context).then(ended, failed);
+    const completed = (last: unknown): void | Promise<void> => {
+      if (isOfFilter(last, context)) return completionOf(last).then(completed, failed);
+      refuseGenerator(last);
+      ended();
+    };
     // One promise, not one for each step: fewer objects for each message mean less garbage collection.
     return promiseOf(() => first(data, context)).then(
-      (result) => (isObservable(result) ? completionOf(result).then(ended, failed) : ended()),
+      (result) => (isObservable(result) ? completionOf(result).then(completed, failed) : completed(result)),
       failed,
     );
   }
@@ -76,10 +84,26 @@ async function allToEnd(handlers: readonly MessageHandler[], data: unknown, cont
 
 async function toEnd(handler: MessageHandler, data: unknown, context: HandlerContext): Promise<void> {
   const result: unknown = await handler(data, context);
-  if (isObservable(result)) await completionOf(result);
+  let last = isObservable(result) ? await completionOf(result) : result;
+  while (isOfFilter(last, context)) last = await completionOf(last);
+  refuseGenerator(last);
 }
 
-/** An Observable without a value is a success, too. */
+/** @throws UnsupportedOperationError */
+function refuseGenerator(result: unknown): void {
+  if (!types.isGeneratorObject(result)) return;
+  throw new UnsupportedOperationError('An event handler', 'must not be a generator, whose code nobody would run');
+}
+
+/**
+ * An asynchronous filter behind an interceptor: of its promise Nest makes an Observable, whose value is the Observable that the filter
+ * has returned.
+ */
+export function isOfFilter(value: unknown, context: HandlerContext): value is Observable<unknown> {
+  return isObservable(value) && failures.has(context);
+}
+
+/** The last value. An Observable without a value is a success, too. */
 function completionOf(result: Observable<unknown>): Promise<unknown> {
   return lastValueFrom(result, { defaultValue: undefined });
 }

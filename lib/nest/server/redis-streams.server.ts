@@ -7,7 +7,7 @@ import type { HealthOptions, StreamerHealth } from '../../engine/health.js';
 import { REDRIVE_GROUP_HEADER } from '../../engine/admin/redrive.js';
 import { StreamMessage } from '../../engine/messages/stream-message.js';
 import { RedisStreamer } from '../../engine/streamer.js';
-import { ClosedError, InvalidOptionError } from '../../errors.js';
+import { ClosedError, ConsumerEndedError, InvalidOptionError } from '../../errors.js';
 import { check } from '../../shared/option-checks.js';
 import { resolveLogger } from '../../shared/logger.js';
 import type { RedisStreamsLogger } from '../../shared/logger.js';
@@ -138,7 +138,8 @@ export class ServerRedisStreams
       await (this.#listening ??= this.start());
     } catch (error) {
       await this.close();
-      callback(error);
+      // By a call of `close()` during the start.
+      callback(error instanceof ConsumerEndedError ? new ClosedError('The server') : error);
       return;
     }
     callback();

@@ -160,7 +160,8 @@ export class Session {
     const url = given ?? process.env['REDIS_URL'] ?? DEFAULT_URL;
     if (!/^rediss?:\/\//.test(url)) {
       const name = given === undefined ? 'REDIS_URL' : '--url';
-      throw new UsageError(`${name} must be a URL that begins with redis:// or rediss://; got '${url}'`);
+      // Without the value: it may have a password anywhere.
+      throw new UsageError(`${name} must be a URL that begins with redis:// or rediss://, in lower case`);
     }
     if (this.#password === undefined || !URL.canParse(url)) return url;
     const complete = new URL(url);

@@ -1,5 +1,5 @@
 import { concatMap, dematerialize, filter, isObservable, materialize, of } from 'rxjs';
-import type { Observable } from 'rxjs';
+import type { Observable, ObservableNotification } from 'rxjs';
 
 import { StreamMessage } from '../engine/messages/stream-message.js';
 import { DEFAULTS } from '../engine/options/options.js';
@@ -23,9 +23,9 @@ export function receivedReplies(
     filter((value) => value !== undefined),
     // An error waits for the values before it.
     materialize(),
-    concatMap(async (event) =>
-      event.kind === 'N' ? { ...event, value: await receivedReply(codec, binding, event.value) } : event,
-    ),
+    concatMap(async (event): Promise<ObservableNotification<unknown>> => {
+      return event.kind === 'N' ? { kind: 'N', value: await receivedReply(codec, binding, event.value) } : event;
+    }),
     dematerialize(),
   );
 }

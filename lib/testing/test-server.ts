@@ -22,6 +22,7 @@ import { eventHandlersOf, groupHandlers } from '../nest/server/handler-binding.j
 import type { HandlerBinding, HandlerGroup } from '../nest/server/handler-binding.js';
 import type { ServerHealth } from '../nest/server/redis-streams.server.js';
 import { NO_HANDLER } from '../nest/requests/request-responder.js';
+import { HANDLED_ALONE } from '../nest/server/failure-policy.js';
 import { HandlerRegistry } from '../nest/server/handler-registry.js';
 import { HandlerRunner } from '../nest/server/handler-runner.js';
 import { PacketCodec, resolveDeserializer, resolveSerializer } from '../nest/packet-codec.js';
@@ -400,11 +401,28 @@ export class TestServerRedisStreams
   async #handle(binding: HandlerBinding, deliveries: readonly TestDelivery[]): Promise<DeliveryOutcome[]> {
     const contexts = deliveries.map((delivery) => this.#createContext(binding, delivery));
     if (!binding.batch) for (const context of contexts) await this.#events.process(context);
-    else for (const batch of batchesOf(contexts)) await this.#events.processBatch(batch);
+    else for (const batch of batchesOf(contexts)) await this.#handleBatch(batch, contexts, deliveries);
     for (const [index, context] of contexts.entries()) {
       await this.#storeDeadLetter(binding, context, deliveries[index]?.firstFailure);
     }
     return contexts.map(outcomeOf);
+  }
+
+  /** Those of a batch that failed for good are handled alone, as a server does it; they get new contexts. */
+  async #handleBatch(
+    batch: readonly RedisStreamsContext[],
+    contexts: RedisStreamsContext[],
+    deliveries: readonly TestDelivery[],
+  ): Promise<void> {
+    await this.#events.processBatch(batch);
+    for (const context of batch) {
+      if (RedisStreamsContext.deliveryOf(context).settlement !== HANDLED_ALONE) continue;
+      const index = contexts.indexOf(context);
+      const { binding } = RedisStreamsContext.scopeOf(context);
+      const alone = this.#createContext(binding, deliveries[index] as TestDelivery);
+      contexts[index] = alone;
+      await this.#events.processBatch([alone]);
+    }
   }
 
   async #storeDeadLetter(

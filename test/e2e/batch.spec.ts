@@ -7,8 +7,8 @@ import type { MicroserviceOptions } from '@nestjs/microservices';
 import { firstValueFrom } from 'rxjs';
 
 import { withResolvers } from '../../lib/shared/deferred.js';
-import { RedisStreamsContext, RedisStreamsDeadLetterException } from '../../lib/index.js';
-import type { HandlerExtras } from '../../lib/index.js';
+import { RedisStreamsContext, RedisStreamsDeadLetterException, RedisStreamsRecordBuilder } from '../../lib/index.js';
+import type { HandlerExtras, ServerRedisStreamsOptions } from '../../lib/index.js';
 import { TestServerRedisStreams } from '../../lib/testing.js';
 import { moduleOf, onBatch, onEvent } from '../support/controllers.js';
 import { LogLines, QUIET, useNest } from '../support/nest.js';
@@ -495,6 +495,85 @@ describe('one item of a batch that is invalid or fails', () => {
     await nest.untilSettled(pattern);
     expect(await nest.redis.exists(`${pattern}.dead`)).toBe(0);
     expect(calls - 1 + new Set(seen).size).toBe(4);
+  });
+
+  describe('when the others are handled alone', () => {
+    /** The batch fails for good, and each message alone takes a while. */
+    async function failing(extras: Partial<HandlerExtras> = {}, options: Partial<ServerRedisStreamsOptions> = {}) {
+      const pattern = uniqueName('alone');
+      const alone: number[] = [];
+      const handle = async (numbers: number[]): Promise<void> => {
+        if (numbers.length > 1) throw new Error('the batch');
+        alone.push(numbers[0] as number);
+        await new Promise((resolve) => setTimeout(resolve, 100));
+        if (numbers[0] === 2) throw new Error('the second one');
+      };
+      const served = await nest.serve(onBatch(pattern, handle, { batch: { size: 5, timeout: 2_000 }, ...extras }), {
+        retry: false,
+        autoCommitInterval: 10,
+        ...options,
+      });
+      return { ...served, pattern, alone };
+    }
+    const settle = (): Promise<void> => new Promise((resolve) => setTimeout(resolve, 700));
+
+    it('no handler starts after close(), and those that have not begun go back to the group', async () => {
+      const { app, pattern, alone } = await failing();
+      await emitMany(pattern, 5);
+      await until('one is handled alone', () => alone.length === 1);
+      await app.close();
+      const atEnd = alone.length;
+      expect(atEnd).toBeLessThan(3);
+      await settle();
+      expect(alone).toHaveLength(atEnd);
+      expect(await nest.pending(pattern)).toBe(5 - atEnd);
+    });
+
+    it('none starts while the pattern is paused, and the rest is handled after it', async () => {
+      const { server, pattern, alone } = await failing();
+      await emitMany(pattern, 5);
+      await until('one is handled alone', () => alone.length === 1);
+      await server.pause(pattern);
+      const before = alone.length;
+      await settle();
+      expect(alone.length).toBeLessThanOrEqual(before);
+      await server.resume(pattern);
+      await until('all are handled', () => alone.length >= 5, 20_000);
+      expect([...new Set(alone)].sort((a, b) => a - b)).toEqual([0, 1, 2, 3, 4]);
+    });
+
+    it('an owned shard is halted at the one that fails', async () => {
+      const options = { shardOwnership: 'owned', leaseTime: 1_500, onPoison: 'halt' } as const;
+      const { server, pattern, alone } = await failing({}, options);
+      server.on('error', () => undefined);
+      await emitMany(pattern, 5);
+      await until('the second one has failed', () => alone.includes(2), 20_000);
+      await settle();
+      expect(alone).toEqual([0, 1, 2]);
+    });
+
+    it('they count for the rate', async () => {
+      const { pattern, alone } = await failing({ rateLimit: { max: 6, per: 5_000 } });
+      await emitMany(pattern, 5);
+      await until('one is handled alone', () => alone.length === 1);
+      await settle();
+      expect(alone).toHaveLength(1);
+    });
+
+    it('one that expires meanwhile is not handled', async () => {
+      const { server, pattern, alone } = await failing();
+      const expired: unknown[] = [];
+      server.on('expired', ({ message }) => expired.push(message.json()));
+      // Two of them are handled alone before.
+      const at = new Date(Date.now() + 250);
+      const records = [0, 1, 3].map((data) => new RedisStreamsRecordBuilder(data).build());
+      const expiring = [4, 5].map((data) => new RedisStreamsRecordBuilder(data).setExpiresAt(at).build());
+      await firstValueFrom(nest.client().emitBatch(pattern, [...records, ...expiring]));
+      await until('they have expired', () => expired.length === 2);
+      await nest.untilSettled(pattern);
+      expect(expired).toEqual([4, 5]);
+      expect(alone).not.toContain(4);
+    });
   });
 
   it('the server for tests does the same', async () => {

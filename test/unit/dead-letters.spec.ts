@@ -80,7 +80,7 @@ it('a dry run of redrive() reads dead letters in the same pages', async () => {
   const result = await redrive(
     'orders.dead',
     { dryRun: true },
-    { reading: letters, appending: unused, pending: unused },
+    { reading: letters, appending: unused, pending: unused, layouts: unused },
     DEFAULTS.streamer,
   );
   expect(result).toEqual({ redriven: 0, skipped: 10_000 });

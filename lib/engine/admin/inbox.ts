@@ -1,10 +1,18 @@
 import { randomUUID } from 'node:crypto';
 
 import { monotonicNow } from '../../shared/clock.js';
-import { InvalidOptionError, RedisStreamsError } from '../../errors.js';
+import {
+  GroupMissingError,
+  InvalidOptionError,
+  RedisStreamsError,
+  ServerReplyError,
+  StreamMissingError,
+  WrongTypeError,
+} from '../../errors.js';
 import { RECONNECT_BACKOFF, backoffDelay, pause } from '../../shared/backoff.js';
-import { classifyRedisError, isTransient, toPublicError } from '../../redis/commands/redis-error.js';
+import { classifyRedisError, isTransient, replyWord, toPublicError } from '../../redis/commands/redis-error.js';
 import type { InboxCommands, InboxRecord, RedisEffect } from '../../redis/commands/stream-commands.js';
+import { errorText } from '../../shared/error-text.js';
 import { check, optionNames } from '../../shared/option-checks.js';
 import { StreamMessage } from '../messages/stream-message.js';
 
@@ -18,6 +26,8 @@ export interface InboxOptions {
 }
 
 const DEFAULT_TTL = 604_800_000;
+/** What a script of Redis can pass on in one call, with some room. */
+const MOST_WORDS = 7_000;
 const INBOX_OPTIONS = optionNames<InboxOptions>({ ttl: true });
 
 /**
@@ -71,9 +81,9 @@ export class Inbox {
    *
    * Redis runs the commands that `work` returns in one step with the record, so that they take effect exactly once. They are
    * sent unchanged, without a key prefix; in Cluster their keys must be in the slot of the stream or shard. If Redis refuses one of them,
-   * those before it have taken effect and the record is not made, as in a MULTI.
+   * those before it have taken effect and the record is not made, as in a MULTI. A command has at most 7,000 words.
    *
-   * @throws InvalidOptionError; UnsupportedOperationError for commands where scripts are not permitted; RedisStreamsError
+   * @throws InvalidOptionError; ServerReplyError for a command that Redis refuses; UnsupportedOperationError for commands where scripts are not permitted; RedisStreamsError
    * when Redis cannot be reached within `timeout`
    * @example
    * ```ts
@@ -88,14 +98,24 @@ export class Inbox {
     // By the key of the shard: a stream that has been sharded since has its own shard 0 beside `<stream>:0`.
     const record = { streamKey: StreamMessage.shardOf(message).key, group: this.#group, id: message.id };
     if (await this.#persist(record.streamKey, () => this.#commands.isRecorded(record))) return false;
-    const effects = (await work()) ?? [];
-    return this.#record(record, effects);
+    const effects: unknown = await work();
+    // An application may return what its last call has returned; then it has no commands to run.
+    return this.#record(record, Array.isArray(effects) ? effects.map(effectOf) : []);
   }
 
   /** The token distinguishes our own record, whose reply was lost, from the record of another process that got the message. */
-  #record(record: InboxRecord, effects: readonly RedisEffect[]): Promise<boolean> {
+  async #record(record: InboxRecord, effects: readonly RedisEffect[]): Promise<boolean> {
     const token = randomUUID();
-    return this.#persist(record.streamKey, () => this.#commands.record(record, token, this.#ttl, effects));
+    try {
+      return await this.#persist(record.streamKey, () => this.#commands.record(record, token, this.#ttl, effects));
+    } catch (error) {
+      const isOfEffect = [WrongTypeError, GroupMissingError, StreamMissingError].some((kind) => error instanceof kind);
+      if (!isOfEffect || effects.length === 0) throw error;
+      // Its own text blames the stream, and a command may be for any key.
+      const { cause } = error as Error;
+      const text = `Redis refused a command of once(): ${errorText(cause)}`;
+      throw new ServerReplyError(text, replyWord(cause) ?? 'ERR', false, cause);
+    }
   }
 
   /** Repeats a step through outages until `timeout`; both steps may be repeated. */
@@ -113,4 +133,15 @@ export class Inbox {
       }
     }
   }
+}
+
+/** @throws InvalidOptionError */
+function effectOf(effect: unknown, index: number): RedisEffect {
+  const isWord = (word: unknown): boolean =>
+    typeof word === 'string' || typeof word === 'number' || word instanceof Uint8Array;
+  if (Array.isArray(effect) && effect.length > 0 && effect.length <= MOST_WORDS && effect.every(isWord)) {
+    return effect as unknown as RedisEffect;
+  }
+  const rule = `must be a command: a list of 1 to ${MOST_WORDS} strings, numbers or bytes`;
+  throw InvalidOptionError.withoutValue(`effects[${index}]`, rule);
 }

@@ -1,13 +1,17 @@
 import { HEADER_PREFIX } from '../../constants.js';
-import { toPublicError } from '../../redis/commands/redis-error.js';
+import type { LayoutCommands } from '../../redis/commands/layouts.js';
+import { isShardClosed, toPublicError } from '../../redis/commands/redis-error.js';
 import type {
   AppendCommands,
   PendingCommands,
   ReadCommands,
   StreamEntry,
 } from '../../redis/commands/stream-commands.js';
-import { StreamMessage } from '../messages/stream-message.js';
+import { StreamMessage, shardKey } from '../messages/stream-message.js';
 import type { EntryFormat } from '../messages/stream-message.js';
+import { fnv1a } from '../producing/sharder.js';
+import { DEAD_LETTER_HEADERS } from '../settling/dead-letter.js';
+import { settledLayouts } from '../sharding/layout-changes.js';
 import { entriesBetween, originOf } from './dead-letters.js';
 import type { DeadLetterOrigin } from './dead-letters.js';
 
@@ -50,6 +54,7 @@ export interface RedriveCommands {
   readonly reading: Pick<ReadCommands, 'range'>;
   readonly appending: Pick<AppendCommands, 'append' | 'remove'>;
   readonly pending: Pick<PendingCommands, 'forcePending' | 'isPending'>;
+  readonly layouts: LayoutCommands;
 }
 
 /** Longer than any reasonable claim idle, so that the next scan claims the entry: 30 days in milliseconds. */
@@ -114,15 +119,30 @@ async function putBack(message: StreamMessage, origin: DeadLetterOrigin, command
   const [original] = await commands.reading.range(key, id, id, 1);
   if (original) return commands.pending.forcePending(key, group, consumer, [id], LONG_IDLE);
   const marked = [...originalFields(message), HEADER_PREFIX + REDRIVE_GROUP_HEADER, group];
-  const [outcome] = (await commands.appending.append(key, [{ id: '*', fields: marked }], {})) ?? [];
+  const append = async (to: string): Promise<unknown> =>
+    (await commands.appending.append(to, [{ id: '*', fields: marked }], {}))?.[0];
+  let outcome = await append(key);
+  if (isShardClosed(outcome)) outcome = await append(await openShardFor(message, origin, commands));
   if (typeof outcome !== 'string') throw toPublicError(outcome, key, 'returning a dead letter to');
 }
 
-/** The fields of the message without the headers of its dead letter. */
+/** The key of the shard to which a message of a closed one is sent now. */
+async function openShardFor(
+  { headers }: StreamMessage,
+  { streamKey, key }: DeadLetterOrigin,
+  { layouts }: RedriveCommands,
+): Promise<string> {
+  const last = (await settledLayouts(streamKey, layouts)).at(-1);
+  if (!last) return key;
+  const ofKey = headers['key'] === undefined ? 0 : fnv1a(headers['key']) % last.shards;
+  return shardKey(streamKey, last.first + ofKey, true);
+}
+
+/** The fields of the message without the headers of its dead letter, which are the last ones. It may have been one before. */
 function originalFields(message: StreamMessage): Buffer[] {
   const stored = message.storedFields;
-  return stored.filter((_, index) => {
-    const name = stored[index - (index % 2)] as Buffer;
-    return !name.toString('latin1').startsWith(`${HEADER_PREFIX}dead-letter-`);
-  });
+  const own = new Set(Object.values(DEAD_LETTER_HEADERS).map((name) => HEADER_PREFIX + name));
+  let end = stored.length;
+  while (end > 0 && own.delete(String(stored[end - 2]))) end -= 2;
+  return stored.slice(0, end);
 }

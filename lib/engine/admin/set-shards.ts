@@ -1,4 +1,4 @@
-import { InvalidOptionError, ShardsBusyError } from '../../errors.js';
+import { InvalidOptionError, ShardsBusyError, WrongTypeError } from '../../errors.js';
 import type { ShardLayout } from '../../redis/commands/layouts.js';
 import type { StreamCommands } from '../../redis/commands/stream-commands.js';
 import { probeShards } from '../consuming/shard-discovery.js';
@@ -23,12 +23,14 @@ export async function setShards(streamKey: string, shards: number, commands: Lay
       return last;
     }
     const found = known.length > 0 ? 0 : await foundShards(streamKey, commands);
-    await requireNothingDelayed(streamKey, last ?? { first: 0, shards: found }, commands);
+    const current = last ?? { first: 0, shards: found };
+    await requireNothingDelayed(streamKey, current, commands);
+    await requireStreams(streamKey, current, shards, commands);
     const begun = await layouts.begin(streamKey, found, shards);
     if (!begun.pending) {
       // It had as many shards already, without a layout that was set.
-      const current = begun.layouts.at(-1);
-      if (current?.shards === shards) return current;
+      const first = begun.layouts.at(-1);
+      if (first?.shards === shards) return first;
       continue;
     }
     await completeChange(streamKey, begun.layouts, begun.pending, layouts);
@@ -44,6 +46,7 @@ export async function plannedShards(streamKey: string, shards: number, commands:
   const last = set ?? { first: 0, shards: Math.max(givenShards, await foundShards(streamKey, commands)) };
   if (last.shards === shards) return last;
   await requireNothingDelayed(streamKey, last, commands);
+  await requireStreams(streamKey, last, shards, commands);
   return { first: last.first + last.shards, shards };
 }
 
@@ -82,4 +85,18 @@ async function requireNothingDelayed(
   const areWaiting = await Promise.all(keys.map((key) => delayed.isWaiting(key)));
   const busy = keys.filter((_, index) => areWaiting[index]);
   if (busy.length > 0) throw new ShardsBusyError(streamKey, busy);
+}
+
+/** @throws WrongTypeError for a key of the shards to be closed or made that holds another type; nothing is changed then */
+async function requireStreams(
+  streamKey: string,
+  current: ShardLayout,
+  shards: number,
+  { reading }: LayoutManaging,
+): Promise<void> {
+  const next = { first: current.first + current.shards, shards };
+  const keys = [...shardKeysOf(streamKey, current), ...shardKeysOf(streamKey, next)];
+  const types = await Promise.all(keys.map((key) => reading.typeOf(key)));
+  const taken = keys.find((_, index) => !['stream', 'none'].includes(types[index] as string));
+  if (taken !== undefined) throw new WrongTypeError(taken);
 }

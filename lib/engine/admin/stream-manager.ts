@@ -251,7 +251,7 @@ export class StreamManager implements AsyncDisposable {
   }
 
   /**
-   * One page of a group's pending entries list, oldest first.
+   * One page of a group's pending entries list, oldest first. Of a stream with shards it takes one shard, `orders:2`.
    * @throws InvalidOptionError; GroupMissingError when the group, or the stream, does not exist
    * @example
    * ```ts
@@ -276,7 +276,8 @@ export class StreamManager implements AsyncDisposable {
   /**
    * Moves a whole group: it continues after an id or a time, at the beginning, or at the end. A position past the
    * last entry is the end as well. Pending entries stay pending. A server that has a message in its buffer or in a handler
-   * does not handle it once more because of the move; what it has settled is handled again.
+   * does not handle it once more because of the move; what it has settled is handled again. Of a stream with shards it takes one
+   * shard, `orders:2`.
    * @throws InvalidOptionError; GroupMissingError when the group, or the stream, does not exist
    * @example
    * ```ts
@@ -349,7 +350,7 @@ export class StreamManager implements AsyncDisposable {
   /**
    * Deletes the entries that every group of the stream has acknowledged, and no others; see {@link TrimOptions}. Consumers
    * in real-time mode have no group, so entries that they have not read are deleted too. A stream without groups is not
-   * trimmed.
+   * trimmed. Of a stream with shards it takes one shard, `orders:2`; the stream itself has no entries.
    * @throws InvalidOptionError, UnsupportedOperationError where scripts are not permitted
    * @example
    * ```ts
@@ -386,7 +387,7 @@ export class StreamManager implements AsyncDisposable {
   }
 
   /**
-   * Removes a consumer's name from a group.
+   * Removes a consumer's name from a group. Of a stream with shards it takes one shard, `orders:2`.
    * @throws InvalidOptionError; ConsumerPendingError while entries are pending for it; GroupMissingError when the group, or the
    * stream, does not exist
    */

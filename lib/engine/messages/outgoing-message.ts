@@ -77,12 +77,16 @@ const MAX_DEDUPLICATION_WINDOW = 7 * 24 * 3_600_000;
 const MAX_DELAY = 100 * 365 * 24 * 3_600_000;
 
 /**
- * Checks the names of the options, `deduplication`, `delay` and `deliverAt`; {@link entryIdFor} and {@link headerFields} check the
- * others. @throws InvalidOptionError
+ * Checks the names of the options, `key`, `deduplication`, `delay` and `deliverAt`; {@link entryIdFor} and {@link headerFields} check
+ * the others. @throws InvalidOptionError
  */
 export function checkSendOptions(options: SendOptions): void {
+  if (typeof options !== 'object') check.object('options', options);
   // Makes no list of the names: this runs for each message.
   for (const name in options) if (!SEND_OPTIONS.has(name)) check.options('', options, SEND_OPTIONS);
+  const { key, headers } = options;
+  if (key !== undefined && typeof key !== 'string') throw new InvalidOptionError('key', 'must be a string', key);
+  if (headers !== undefined && typeof headers !== 'object') check.object('headers', headers);
   if (options.deduplication !== undefined) checkDeduplication(options.deduplication);
   if (options.delay !== undefined || options.deliverAt !== undefined) checkDue(options);
 }

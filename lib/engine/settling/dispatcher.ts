@@ -6,7 +6,7 @@ import { withResolvers } from '../../shared/deferred.js';
 import type { Deferred } from '../../shared/deferred.js';
 import { ShardHaltedError } from '../../errors.js';
 import type { RedisStreamsError } from '../../errors.js';
-import { RECONNECT_BACKOFF, backoffDelay, within } from '../../shared/backoff.js';
+import { within } from '../../shared/backoff.js';
 import { classifyRedisError, isTransient, toPublicError } from '../../redis/commands/redis-error.js';
 import type { ConsumerSession } from '../consuming/consumer-session.js';
 import type { HandlerPace } from '../consuming/reading/pace.js';
@@ -18,6 +18,7 @@ import type { Call } from './running-calls.js';
 import type { Settlement } from './settlement.js';
 import { KeyQueues } from './key-queues.js';
 import { StreamMessage } from '../messages/stream-message.js';
+import { UncountedPartitions } from './suspect-turn.js';
 import type { Turn } from './suspect-turn.js';
 import { partitionOf } from '../consuming/partition.js';
 import type { Partition } from '../consuming/partition.js';
@@ -52,12 +53,6 @@ export interface DispatcherOptions {
  */
 const MAX_PARKED_OUTSIDE = 1_000;
 
-/** Of a partition whose suspects could not be counted: failed attempts, and the wait for the next one while there is one. */
-interface Uncounted {
-  attempts: number;
-  timer: NodeJS.Timeout | undefined;
-}
-
 /** How long handlers that have a signal may take to heed it when the server closes, in milliseconds. */
 const ABORT_GRACE = 500;
 
@@ -81,8 +76,8 @@ export class Dispatcher implements MessageTaker {
   readonly #queues: KeyQueues | undefined;
   /** Suspects that may be handled once it is their turn, in order. */
   readonly #suspects: StreamMessage[] = [];
-  readonly #uncounted = new Map<Partition, Uncounted>();
-  /** Handed out of the buffer on the way to a batch; each of them is a batch of one. */
+  readonly #uncounted = new UncountedPartitions();
+  /** Each of them is a batch of one: handed out on the way to a batch, or of a batch that has failed. */
   readonly #alone: StreamMessage[] = [];
   readonly #closing = new AbortController();
   /** Parked messages that occupy no place in the buffer. */
@@ -151,7 +146,7 @@ export class Dispatcher implements MessageTaker {
     session.environment.suspectTurn.forget(this.#pump);
     clearTimeout(this.#batchTimer);
     this.#options.rateLimit?.close();
-    for (const { timer } of this.#uncounted.values()) clearTimeout(timer);
+    this.#uncounted.close();
     await session.stopReading();
     await session.giveBack([...(this.#queues?.drain() ?? []), ...this.#suspects.splice(0), ...this.#alone.splice(0)]);
     if (this.#isIdle) return 0;
@@ -192,7 +187,7 @@ export class Dispatcher implements MessageTaker {
 
   /** Returns false while another suspect has the turn, or none can be counted. */
   #runSuspect(): boolean {
-    const index = this.#suspects.findIndex((suspect) => !this.#uncounted.get(partitionOf(suspect))?.timer);
+    const index = this.#suspects.findIndex((suspect) => !this.#uncounted.waits(partitionOf(suspect)));
     const turn = index === -1 ? undefined : this.#options.session.environment.suspectTurn.enter(this.#pump);
     if (!turn) return false;
     this.#unpark();
@@ -387,20 +382,13 @@ export class Dispatcher implements MessageTaker {
 
   #countLater(message: StreamMessage, error: unknown): void {
     const partition = partitionOf(message);
-    const uncounted = this.#uncounted.get(partition) ?? { attempts: 0, timer: undefined };
-    this.#uncounted.set(partition, uncounted);
     this.#suspects.unshift(message);
-    uncounted.attempts += 1;
-    uncounted.timer = setTimeout(
-      () => {
-        uncounted.timer = undefined;
-        // Its shard may be lost, or its stream no longer read.
-        if (!this.#suspects.some((suspect) => partitionOf(suspect) === partition)) this.#uncounted.delete(partition);
-        this.#pump();
-      },
-      backoffDelay(RECONNECT_BACKOFF, uncounted.attempts),
-    );
-    if (uncounted.attempts === 1 && !isTransient(classifyRedisError(error))) {
+    const isFirst = this.#uncounted.failed(partition, () => {
+      // Its shard may be lost, or its stream no longer read.
+      if (!this.#suspects.some((suspect) => partitionOf(suspect) === partition)) this.#uncounted.delete(partition);
+      this.#pump();
+    });
+    if (isFirst && !isTransient(classifyRedisError(error))) {
       this.#options.onError(toPublicError(error, partition.key, 'counting a delivery of'));
     }
   }
@@ -418,12 +406,22 @@ export class Dispatcher implements MessageTaker {
         this.#leaveQueue(message);
         break;
       case 'retry':
-        void this.#carryOut(message, this.#retryLater(message, settlement.delay, settlement.isUncounted));
+        if (settlement.isAlone) this.#setAside(message);
+        else void this.#carryOut(message, this.#retryLater(message, settlement.delay, settlement.isUncounted));
         break;
       case 'dead-letter':
         void this.#carryOut(message, this.#deadLetter(message, settlement));
     }
   };
+
+  /** For a batch of one. Its place is released with those of the batch that has failed. */
+  #setAside(message: StreamMessage): void {
+    const { session } = this.#options;
+    if (partitionOf(message).failure) return session.acknowledger.leavePending(message);
+    if (this.#mustReturn(message)) return void this.#carryOut(message, session.giveBack([message]));
+    session.buffer.occupy();
+    this.#alone.push(message);
+  }
 
   /** Counts a settlement that needs the server, so that {@link close} waits for it. Never rejects. */
   async #carryOut(message: StreamMessage, work: Promise<void>): Promise<void> {

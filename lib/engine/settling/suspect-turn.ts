@@ -1,3 +1,6 @@
+import { RECONNECT_BACKOFF, backoffDelay } from '../../shared/backoff.js';
+import type { Partition } from '../consuming/partition.js';
+
 /**
  * How long a suspect keeps the turn, in milliseconds: one that has not ended its process by then, or hangs, must not hold up the
  * others.
@@ -57,5 +60,38 @@ export class SuspectTurn {
   /** The listener does not wait any more. */
   forget(onFree: () => void): void {
     this.#waiting.delete(onFree);
+  }
+}
+
+/** Partitions whose suspects could not be counted: how often, and the wait for the next attempt while there is one. */
+export class UncountedPartitions {
+  readonly #partitions = new Map<Partition, { attempts: number; timer: NodeJS.Timeout | undefined }>();
+
+  /** Whether the next attempt is not due yet. */
+  waits(partition: Partition): boolean {
+    return this.#partitions.get(partition)?.timer !== undefined;
+  }
+
+  /** Calls back when the next attempt is due. Returns whether the one that failed was the first. */
+  failed(partition: Partition, onDue: () => void): boolean {
+    const uncounted = this.#partitions.get(partition) ?? { attempts: 0, timer: undefined };
+    this.#partitions.set(partition, uncounted);
+    uncounted.attempts += 1;
+    uncounted.timer = setTimeout(
+      () => {
+        uncounted.timer = undefined;
+        onDue();
+      },
+      backoffDelay(RECONNECT_BACKOFF, uncounted.attempts),
+    );
+    return uncounted.attempts === 1;
+  }
+
+  delete(partition: Partition): void {
+    this.#partitions.delete(partition);
+  }
+
+  close(): void {
+    for (const { timer } of this.#partitions.values()) clearTimeout(timer);
   }
 }

@@ -7,7 +7,7 @@ import { RedisStreamsContext } from '../redis-streams.context.js';
 import type { PacketCodec } from '../packet-codec.js';
 import { validate } from '../standard-schema.js';
 import { isFinal, settleFailed } from './failed-delivery.js';
-import { ACKNOWLEDGED, settleExhausted } from './failure-policy.js';
+import { ACKNOWLEDGED, HANDLED_ALONE, settleExhausted } from './failure-policy.js';
 import type { ServerReporter } from './server-reporter.js';
 
 /** The server, as far as it runs handlers. */
@@ -85,27 +85,17 @@ export class EventProcessor {
         this.#fail(first, error);
       } else if (decoded.length > 1 && isFinal(error, scope, RedisStreamsContext.deliveryOf(first), this.#reporter)) {
         this.#reporter.batchFailed(first, unsettled.length, error);
-        for (const context of unsettled) await this.#processAlone(context);
+        for (const context of unsettled) {
+          const delivery = RedisStreamsContext.deliveryOf(context);
+          delivery.failure = error;
+          delivery.settle(HANDLED_ALONE);
+        }
       } else {
         for (const context of unsettled) this.#fail(context, error);
       }
       return;
     }
     for (const context of decoded) this.#succeed(context);
-  }
-
-  async #processAlone(context: RedisStreamsContext): Promise<void> {
-    // The call that failed may not have ended everything that it began.
-    if (RedisStreamsContext.deliveryOf(context).settlement) return;
-    try {
-      // Again: the handler may have changed what it was given.
-      const payload = await this.#decode(context);
-      await this.#server.handleEvents([payload], [context]);
-    } catch (error) {
-      this.#fail(context, error);
-      return;
-    }
-    this.#succeed(context);
   }
 
   /** The data, as the schema of its pattern returns it; a promise where the deserializer or the schema is asynchronous. */

@@ -91,7 +91,7 @@ async function toEnd(handler: MessageHandler, data: unknown, context: HandlerCon
 
 /** @throws UnsupportedOperationError */
 function refuseGenerator(result: unknown): void {
-  if (!types.isGeneratorObject(result)) return;
+  if (typeof result !== 'object' || result === null || !types.isGeneratorObject(result)) return;
   throw new UnsupportedOperationError('An event handler', 'must not be a generator, whose code nobody would run');
 }
 

@@ -157,8 +157,12 @@ export class RedisReadCommands implements ReadCommands {
   }
 
   async isStream(streamKey: string): Promise<boolean> {
+    return (await this.typeOf(streamKey)) === 'stream';
+  }
+
+  async typeOf(streamKey: string): Promise<string> {
     const key = this.#sender.key(streamKey);
-    return (await this.#sender.text(key, ['TYPE', key])) === 'stream';
+    return String(await this.#sender.text(key, ['TYPE', key]));
   }
 }
 

@@ -73,10 +73,7 @@ export interface WriteBatch {
   readonly once?: OnceSettings | undefined;
   /** Appends nothing if the connection ends before the server has read the whole batch: in a transaction, where it has those. */
   readonly isAtomic?: boolean;
-  /**
-   * Of requests whose ids would have nanoseconds: among milliseconds they get ids like those.
-   * @defaultValue false: they are refused
-   */
+  /** Of requests whose ids would have nanoseconds: among milliseconds they get ids like those. Default: they are refused. */
   readonly acceptsMilliseconds?: boolean;
   /** For each request, when a script decides whether it is appended; a batch has either these or {@link once}. Needs scripts. */
   readonly conditions?: readonly AppendConditions[] | undefined;
@@ -196,6 +193,8 @@ export interface ReadCommands {
   /** Bytes, as the server estimates them; undefined for a key that does not exist. */
   memoryUsage(streamKey: string): Promise<number | undefined>;
   isStream(streamKey: string): Promise<boolean>;
+  /** As TYPE answers: `none` for a key that does not exist. */
+  typeOf(streamKey: string): Promise<string>;
 }
 
 export interface StreamInfo {

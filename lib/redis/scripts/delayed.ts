@@ -65,7 +65,7 @@ if type(stored) == 'table' then
 end
 if record then noted(record, idOf(due), token, ARGV[5], ARGV[6]) end
 if redis.pcall('EXISTS', KEYS[1]) == 0 then
-  redis.pcall('XADD', KEYS[1], 'MAXLEN', 0, ARGV[9] == 'ns' and '0-1' or '*', '', '')
+  redis.pcall('XADD', KEYS[1], 'MAXLEN', 0, '0-1', '', '')
 end
 return idOf(due)`,
 );

@@ -249,6 +249,10 @@ describe('producer options and sending', () => {
     ['x', { timestamp: new Date(2 ** 48) }, 'timestamp', '10889'],
     ['x', { timestamp: Date.now() }, 'timestamp', 'valid Date'],
     ['x', { headers: { a: 1 } }, 'headers.a', 'must be a string; got 1'],
+    ['x', { headers: 5 }, 'headers', 'must be an object'],
+    ['x', { key: 7 }, 'key', 'must be a string; got 7'],
+    ['x', { key: null }, 'key', 'must be a string; got null'],
+    ['x', 5, 'options', 'must be an object'],
   ];
   it.each(sends)('refuses to send %j with %j, by every send method', async (payload, options, option, rule) => {
     const producer = await unconnected().createProducer('stream');

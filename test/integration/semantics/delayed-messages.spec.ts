@@ -97,6 +97,13 @@ describe('a delayed message', () => {
     await consumer.end();
   });
 
+  it('that waits leaves the stream open for messages with an earlier time', async () => {
+    const stream = uniqueName('stream');
+    const producer = await (await streams.connect()).createProducer(stream);
+    await producer.send('later', { delay: 3_600_000 });
+    expect(await producer.send('history', { timestamp: new Date(1_000) })).toMatchObject({ streamKey: stream });
+  });
+
   it('that is the first one of a shard, and whose producer is gone, is found by a consumer of the stream', async () => {
     const stream = uniqueName('delayed');
     const options = { mode: 'resumable', group: 'g', mkStream: true, shardDiscoveryInterval: 50 } as const;

@@ -62,6 +62,37 @@ describe('an inbox', () => {
     expect(await inbox.once(message, async () => undefined)).toBe(true);
   });
 
+  it.each([[[7]], [[[]]], [[['SET', {}]]], [[Array(7_001).fill('x')]]])(
+    'refuses what are no commands, and records nothing (%#)',
+    async (effects) => {
+      const message = await someMessage();
+      const once = inbox.once(message, async () => effects as never);
+      await expect(once).rejects.toMatchObject({ code: 'ERR_INVALID_OPTION', option: 'effects[0]' });
+      expect(await inbox.once(message, async () => [])).toBe(true);
+    },
+  );
+
+  it('takes any other result of the work for no commands', async () => {
+    const message = await someMessage();
+    expect(await inbox.once(message, async () => ({ accepted: 1 }) as never)).toBe(true);
+    expect(await inbox.once(message, async () => undefined)).toBe(false);
+  });
+
+  it('the error of a command that Redis refuses does not blame the stream', async () => {
+    const message = await someMessage();
+    const list = uniqueName('list');
+    await streams.redis.lpush(list, 'x');
+    for (const effect of [
+      ['INCR', list],
+      ['XGROUP', 'SETID', `app:${stream}`, 'no-group', '0'],
+    ] as const) {
+      await expect(inbox.once(message, async () => [effect])).rejects.toMatchObject({
+        code: 'ERR_SERVER_REPLY',
+        message: expect.stringMatching(/^Redis refused a command of once\(\): .*(?:WRONGTYPE|NOGROUP)/),
+      });
+    }
+  });
+
   it('keeps a record until its ttl has passed', async () => {
     const message = await someMessage();
     await streamer.createInbox('short', { ttl: 60_000 }).once(message, async () => undefined);

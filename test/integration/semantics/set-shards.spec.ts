@@ -420,6 +420,46 @@ describe('setShards()', () => {
     ]);
   });
 
+  it.each([
+    ['a shard that would be made', 3],
+    ['a shard that would be closed', 1],
+  ])('refuses a key of another type, and changes nothing: %s', async (_, taken) => {
+    const stream = uniqueName('stream');
+    const streamer = await streams.connect();
+    const producer = await streamer.createProducer(stream, { sharder: new RoundRobinSharder(3) });
+    for (let n = 0; n < 3; n += 1) if (n !== taken) await producer.sendTo(`${stream}:${n}`, 'x').catch(() => undefined);
+    await streams.redis.del(`${stream}:${taken}`);
+    for (let n = 0; n < 3; n += 1) if (n !== taken) await streams.redis.xadd(`${stream}:${n}`, '*', 'msg', 'x');
+    await streams.redis.hset(`${stream}:${taken}`, 'a', 'b');
+    const manager = await streamer.createManager();
+    const refusal = { code: 'ERR_WRONG_TYPE', streamKey: `${stream}:${taken}` };
+    await expect(manager.setShards(stream, 5, { dryRun: true })).rejects.toMatchObject(refusal);
+    await expect(manager.setShards(stream, 5)).rejects.toMatchObject(refusal);
+    expect((await manager.layouts(stream)).pending).toBeUndefined();
+
+    await streams.redis.del(`${stream}:${taken}`);
+    expect(await manager.setShards(stream, 5)).toEqual({ first: 3, shards: 5 });
+  });
+
+  it('a dead letter of a closed shard that was trimmed is redriven into a shard of now, by its key', async () => {
+    const stream = uniqueName('stream');
+    const streamer = await streams.connect();
+    const manager = await streamer.createManager();
+    await manager.setShards(stream, 2);
+    await streams.redis.xgroup('CREATE', `${stream}:0`, 'g', '0');
+    const place = { stream, key: `${stream}:0`, id: '1-1', group: 'g', consumer: 'c' };
+    const headers = Object.entries(place).flatMap(([name, value]) => [`h:dead-letter-${name}`, value]);
+    const own = ['msg', 'x', 'h:key', 'Zoë', 'h:dead-letter-office', 'mine'];
+    for (let n = 0; n < 2; n += 1) await streams.redis.xadd(`${stream}.dead`, '*', ...own, ...headers);
+    await manager.setShards(stream, 4);
+
+    expect(await manager.redrive(`${stream}.dead`)).toEqual({ redriven: 2, skipped: 0 });
+    const shard = 2 + new KeyHashSharder(4).shardOf(stream, 'Zoë');
+    const entries = await streams.redis.xrange(`${stream}:${shard}`, '-', '+');
+    expect(entries.map(([, fields]) => fields)).toEqual(Array(2).fill([...own, 'h:redrive-group', 'g']));
+    expect(await streams.redis.xlen(`${stream}.dead`)).toBe(0);
+  });
+
   it('refuses a shard of a stream that is known to have shards, and changes nothing', async () => {
     const stream = uniqueName('stream');
     const streamer = await streams.connect();

@@ -83,8 +83,8 @@ export class Inbox {
    * sent unchanged, without a key prefix; in Cluster their keys must be in the slot of the stream or shard. If Redis refuses one of them,
    * those before it have taken effect and the record is not made, as in a MULTI. A command has at most 7,000 words.
    *
-   * @throws InvalidOptionError; ServerReplyError for a command that Redis refuses; UnsupportedOperationError for commands where scripts are not permitted; RedisStreamsError
-   * when Redis cannot be reached within `timeout`
+   * @throws InvalidOptionError; ServerReplyError for a command that Redis refuses; UnsupportedOperationError for commands where
+   * scripts are not permitted; RedisStreamsError when Redis cannot be reached within `timeout`
    * @example
    * ```ts
    * // The counter is increased exactly once for each message.

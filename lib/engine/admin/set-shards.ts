@@ -23,7 +23,7 @@ export async function setShards(streamKey: string, shards: number, commands: Lay
       return last;
     }
     const found = known.length > 0 ? 0 : await foundShards(streamKey, commands);
-    const current = last ?? { first: 0, shards: found };
+    const current = last ?? { first: 0, shards: Math.max(found, (await layouts.read(streamKey)).givenShards) };
     await requireNothingDelayed(streamKey, current, commands);
     await requireStreams(streamKey, current, shards, commands);
     const begun = await layouts.begin(streamKey, found, shards);

@@ -2,8 +2,7 @@ import { AsyncResource } from 'node:async_hooks';
 import { randomBytes } from 'node:crypto';
 
 import { RpcException } from '@nestjs/microservices';
-import { Subscription } from 'rxjs';
-import type { Observable } from 'rxjs';
+import type { Observable, Subscription } from 'rxjs';
 
 import type { StreamProducer } from '../../engine/producing/stream-producer.js';
 import type { Payload } from '../../engine/messages/outgoing-message.js';
@@ -92,10 +91,10 @@ export class ReplyWriter {
    */
   follow(values: Observable<unknown>): Promise<void> {
     return new Promise((resolve, reject) => {
-      const source = new Subscription();
+      let source: Subscription | undefined;
       const subscribe = (to: Observable<unknown>): void => {
         let ofFilter: Observable<unknown> | undefined;
-        const values = to.subscribe({
+        const subscription = to.subscribe({
           next: (value) => {
             if (isOfFilter(value, this.context)) ofFilter = value;
             else this.next(value);
@@ -107,13 +106,14 @@ export class ReplyWriter {
             resolve();
           },
         });
-        source.add(values);
+        // One that ended at once may have subscribed to the next.
+        if (!source || !subscription.closed) source = subscription;
       };
       // Most emit while they are subscribed to: looked at afterwards, all at once.
       this.#isScheduled = true;
       subscribe(values);
       this.#unfollow = AsyncResource.bind(() => {
-        source.unsubscribe();
+        source?.unsubscribe();
         resolve();
       });
       if (this.#isScheduled) this.#flush();

@@ -33,8 +33,8 @@ end`;
  * the time, for how long the send may be repeated, within, lifetime of the record, kind and value of the trim limit, format of
  * the time, names and values. Returns the id. A repetition finds the message where it is.
  *
- * Nothing is scheduled beside a shard that is closed. A stream that does not exist is created, without an entry: consumers find shards by their streams, and move what waits for
- * those that they have found. Where that is not permitted, it is left to the first append.
+ * Nothing is scheduled beside a shard that is closed. A stream that does not exist is created, without an entry: consumers find shards
+ * by their streams, and move what waits for those that they have found. Where that is not permitted, it is left to the first append.
  */
 export const SCHEDULE = script(
   'schedule',

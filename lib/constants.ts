@@ -9,6 +9,9 @@ export const DEFAULT_REDIS_URL = 'redis://127.0.0.1:6379';
 /** Prefix of the entry fields that hold headers; every other field belongs to the payload or to another writer. */
 export const HEADER_PREFIX = 'h:';
 
+/** Header that carries a record's key, so that an ordered handler knows which messages belong together. */
+export const KEY_HEADER = 'key';
+
 /** The largest sequence part that fits the 16 bits which {@link Receipt.sequence} gives it. */
 export const MAX_SEQUENCE_IN_MILLISECOND = 0xffffn;
 

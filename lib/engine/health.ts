@@ -124,6 +124,9 @@ export interface StreamerStats {
   readonly loops: readonly LoopStats[];
 }
 
+/** Of what has {@link StreamerStats} and no streamer: a test server. */
+export const STATS: unique symbol = Symbol.for('nestjs-redis-streams:stats') as never;
+
 /** The part of a loop's health that is known without asking the server. */
 export interface LocalLoopHealth extends Omit<LoopStats, 'streamKeys'> {
   readonly partitions: readonly Partition[];

@@ -3,6 +3,7 @@ import { types } from 'node:util';
 import type { Deserializer, ReadPacket, Serializer } from '@nestjs/microservices';
 import { isObservable } from 'rxjs';
 
+import { KEY_HEADER } from '../constants.js';
 import { REDRIVE_GROUP_HEADER } from '../engine/admin/redrive.js';
 import type { Payload, SendOptions } from '../engine/messages/outgoing-message.js';
 import type { StreamMessage } from '../engine/messages/stream-message.js';
@@ -11,9 +12,6 @@ import { isPromise } from '../shared/callbacks.js';
 import { EXPIRES_AT_HEADER } from './deadlines.js';
 import { RedisStreamsRecord, RedisStreamsRecordBuilder } from './redis-streams.record.js';
 import { validate } from './standard-schema.js';
-
-/** Header that carries a record's key, so that an ordered handler knows which messages belong together. */
-export const KEY_HEADER = 'key';
 
 /** The serializer of a client or server that is not given one. */
 export const JSON_SERIALIZER: Serializer<unknown, string> = Object.freeze({ serialize: toJson });
@@ -84,6 +82,11 @@ export class PacketCodec {
         throw serializerFailure(error);
       },
     );
+  }
+
+  /** Whether the deserializer is the default one. */
+  get isJson(): boolean {
+    return this.#deserializer() === JSON_DESERIALIZER;
   }
 
   /** The data, or a promise of it unless the deserializer is the default one. @throws PayloadDecodeError */

@@ -7,7 +7,7 @@ import type { AbortReason } from '../errors.js';
 import type { StreamMessage } from '../engine/messages/stream-message.js';
 import type { Settlement } from '../engine/settling/settlement.js';
 import { EXPIRES_AT_HEADER } from './deadlines.js';
-import { KEY_HEADER } from './packet-codec.js';
+import { KEY_HEADER } from '../constants.js';
 import { REQUEST_HEADERS, requestInfoOf } from './requests/request-headers.js';
 import { ACKNOWLEDGED, LEFT_PENDING, deadLetter, retryOrDeadLetter } from './server/failure-policy.js';
 import type { HandlerBinding } from './server/handler-binding.js';
@@ -79,6 +79,7 @@ const OWN_REQUEST_HEADERS: ReadonlySet<string> = new Set([...OWN_HEADERS, ...Obj
 export class RedisStreamsContext extends BaseRpcContext<[message: StreamMessage, pattern: string]> {
   readonly #delivery: MessageDelivery;
   readonly #scope: ContextScope;
+  #isAnswered = false;
 
   constructor(delivery: MessageDelivery, scope: ContextScope) {
     super([delivery.message, scope.pattern]);
@@ -89,6 +90,11 @@ export class RedisStreamsContext extends BaseRpcContext<[message: StreamMessage,
   /** @internal */
   static deliveryOf(context: RedisStreamsContext): MessageDelivery {
     return context.#delivery;
+  }
+
+  /** A request is answered now: it can neither be retried nor become a dead letter. @internal */
+  static beginAnswer(context: RedisStreamsContext): void {
+    context.#isAnswered = true;
   }
 
   /** @internal */
@@ -216,7 +222,7 @@ export class RedisStreamsContext extends BaseRpcContext<[message: StreamMessage,
   #settle(attempted: string, settlement: Settlement): void {
     const { canRetry } = this.#scope;
     const message = this.getMessage();
-    if (settlement.kind !== 'ack' && requestInfoOf(message)) {
+    if (settlement.kind !== 'ack' && this.#isAnswered) {
       this.#scope.onIgnored(message, attempted, 'it is a request, which is answered once');
       return;
     }

@@ -45,12 +45,12 @@ function ruleForOthers(pattern: unknown): string | undefined {
 }
 
 /** Deeper ones are refused by the text that Nest makes of them. */
-const MOST_LEVELS = 6;
+const MAX_PATTERN_LEVELS = 6;
 
 /** Whether every value of its kind would be the same text. */
 function hasNoName(value: unknown, level = 1): boolean {
   if (['undefined', 'symbol', 'function'].includes(typeof value)) return true;
-  if (typeof value !== 'object' || value === null || level > MOST_LEVELS) return false;
+  if (typeof value !== 'object' || value === null || level > MAX_PATTERN_LEVELS) return false;
   const prototype: unknown = Object.getPrototypeOf(value);
   const isPlain = prototype === Object.prototype || prototype === null || Array.isArray(value);
   const values = Object.values(value);

@@ -155,6 +155,7 @@ class Handling implements ProcessOperation {
     let hasRun = false;
     for (const outcome of outcomes) {
       hasRun ||= !outcome.isExpired;
+      if (outcome.isHandledAlone) continue;
       this.#handled.at(outcome.message.streamKey, group, pattern)[handledOutcome(outcome, kind)] += 1;
     }
     if (hasRun) this.#times.at(streamKey, group, pattern).observe(duration / 1_000);

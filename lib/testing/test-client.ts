@@ -90,7 +90,7 @@ export class TestClientRedisStreams extends ClientRedisStreams {
 
   /**
    * Has the server answer. The callback gets ClosedError after `close()`, InvalidOptionError or PayloadInvalidError for data that cannot
-   * be sent, NoHandlerError without a server or a handler.
+   * be sent, NoHandlerError without a server or any handler.
    */
   protected override publish(packet: ReadPacket, callback: (packet: WritePacket) => void): () => void {
     const replies = defer(() => this.#answer(packet)).pipe(mergeAll());

@@ -124,3 +124,13 @@ export class TestReader {
     return this.#control.isPaused(this.#binding.pattern);
   }
 }
+
+/** The one with the smallest number; undefined when none has one. */
+export function firstBy<T>(items: readonly T[], numberOf: (item: T) => number | undefined): T | undefined {
+  let first: { item: T; number: number } | undefined;
+  for (const item of items) {
+    const number = numberOf(item);
+    if (number !== undefined && (!first || number < first.number)) first = { item, number };
+  }
+  return first?.item;
+}

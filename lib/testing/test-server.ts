@@ -6,6 +6,7 @@ import type { Observable } from 'rxjs';
 
 import { REDIS_STREAMS_TRANSPORT } from '../constants.js';
 import { storeDeadLetter } from '../engine/settling/dead-letter.js';
+import { STATS } from '../engine/health.js';
 import type { StreamerStats } from '../engine/health.js';
 import type { ResolvedDeadLetter } from '../engine/settling/dead-letter.js';
 import { Delivery } from '../engine/settling/settlement.js';
@@ -22,7 +23,7 @@ import { eventHandlersOf, groupHandlers } from '../nest/server/handler-binding.j
 import type { HandlerBinding, HandlerGroup } from '../nest/server/handler-binding.js';
 import type { ServerHealth } from '../nest/server/redis-streams.server.js';
 import { NO_HANDLER } from '../nest/requests/request-responder.js';
-import { HANDLED_ALONE } from '../nest/server/failure-policy.js';
+import { HANDLED_ALONE, LEFT_PENDING } from '../nest/server/failure-policy.js';
 import { HandlerRegistry } from '../nest/server/handler-registry.js';
 import { HandlerRunner } from '../nest/server/handler-runner.js';
 import { PacketCodec, resolveDeserializer, resolveSerializer } from '../nest/packet-codec.js';
@@ -40,7 +41,7 @@ import { streamOfPattern } from '../nest/stream-pattern.js';
 import type { WildcardUse } from '../nest/stream-pattern.js';
 import { outcomeOf } from './delivery-outcome.js';
 import type { DeliveryOutcome, TimedOutcome } from './delivery-outcome.js';
-import { TestReader } from './test-reader.js';
+import { TestReader, firstBy } from './test-reader.js';
 import type { TestDelivery } from './test-reader.js';
 import { checkTestMessage } from './test-message.js';
 import type { SignalledDelivery, TestMessage } from './test-message.js';
@@ -194,11 +195,11 @@ export class TestServerRedisStreams
 
   /** Always healthy, so that a health endpoint of the application is up. */
   async health(): Promise<ServerHealth> {
-    return { ...this.stats(), isHealthy: true, isListening: true, loops: [] };
+    return { ...this[STATS](), isHealthy: true, isListening: true, loops: [] };
   }
 
-  /** As {@link RedisStreamer.stats}. */
-  stats(): StreamerStats {
+  /** @internal */
+  [STATS](): StreamerStats {
     return { status: 'connected', isClosed: false, reconnects: 0, queued: 0, loops: [] };
   }
 
@@ -348,6 +349,7 @@ export class TestServerRedisStreams
       const binding = readers.map((reader) => reader.binding).find(({ requestHandler }) => requestHandler);
       if (!binding?.requestHandler) return throwError(() => ({ status: 'error', message: NO_HANDLER }));
       const context = this.#createContext(binding, await this.#createDelivery(streamKey, { ...message, data }));
+      RedisStreamsContext.beginAnswer(context);
       const decoded = await this.#codec.decode(context.getMessage(), binding.pattern);
       const result: unknown = await binding.requestHandler(decoded, context);
       return receivedReplies(result, context, this.#replyCodec);
@@ -412,16 +414,20 @@ export class TestServerRedisStreams
   async #handleBatch(
     batch: readonly RedisStreamsContext[],
     contexts: RedisStreamsContext[],
-    deliveries: readonly TestDelivery[],
+    deliveries: readonly SignalledDelivery[],
   ): Promise<void> {
     await this.#events.processBatch(batch);
     for (const context of batch) {
       if (RedisStreamsContext.deliveryOf(context).settlement !== HANDLED_ALONE) continue;
       const index = contexts.indexOf(context);
-      const { binding } = RedisStreamsContext.scopeOf(context);
-      const alone = this.#createContext(binding, deliveries[index] as TestDelivery);
+      const alone = this.#createContext(
+        RedisStreamsContext.scopeOf(context).binding,
+        deliveries[index] as SignalledDelivery,
+      );
       contexts[index] = alone;
-      await this.#events.processBatch([alone]);
+      // A server that closes gives it back.
+      if (deliveries[index]?.signal?.aborted) RedisStreamsContext.deliveryOf(alone).settle(LEFT_PENDING);
+      else await this.#events.processBatch([alone]);
     }
   }
 
@@ -477,16 +483,6 @@ export class TestServerRedisStreams
 function noHandler(streamKey: string): NoHandlerError {
   const reason = 'the application must be initialised, and one of its controllers must have it';
   return new NoHandlerError(streamKey, `The test server has no handler for '${streamKey}': ${reason}`);
-}
-
-/** The one with the smallest number; undefined when none has one. */
-function firstBy<T>(items: readonly T[], numberOf: (item: T) => number | undefined): T | undefined {
-  let first: { item: T; number: number } | undefined;
-  for (const item of items) {
-    const number = numberOf(item);
-    if (number !== undefined && (!first || number < first.number)) first = { item, number };
-  }
-  return first?.item;
 }
 
 /** As a server does it: what was delivered before is delivered alone. */

@@ -498,14 +498,15 @@ describe('one item of a batch that is invalid or fails', () => {
   });
 
   describe('when the others are handled alone', () => {
-    /** The batch fails for good, and each message alone takes a while. */
+    /** The batch fails for good; alone, each message waits for `go`, and 2 fails. */
     async function failing(extras: Partial<HandlerExtras> = {}, options: Partial<ServerRedisStreamsOptions> = {}) {
       const pattern = uniqueName('alone');
       const alone: number[] = [];
+      const gates: Array<() => void> = [];
       const handle = async (numbers: number[]): Promise<void> => {
         if (numbers.length > 1) throw new Error('the batch');
         alone.push(numbers[0] as number);
-        await new Promise((resolve) => setTimeout(resolve, 100));
+        await new Promise<void>((resolve) => gates.push(resolve));
         if (numbers[0] === 2) throw new Error('the second one');
       };
       const served = await nest.serve(onBatch(pattern, handle, { batch: { size: 5, timeout: 2_000 }, ...extras }), {
@@ -513,66 +514,116 @@ describe('one item of a batch that is invalid or fails', () => {
         autoCommitInterval: 10,
         ...options,
       });
-      return { ...served, pattern, alone };
+      const untilAlone = (count: number): Promise<void> =>
+        until(`${count} were handled alone`, () => alone.length === count, 20_000);
+      const go = (): void => gates.splice(0).forEach((open) => open());
+      return { ...served, pattern, alone, untilAlone, go };
     }
-    const settle = (): Promise<void> => new Promise((resolve) => setTimeout(resolve, 700));
+    /** Long enough for a handler to start that must not. */
+    const quiet = (): Promise<void> => new Promise((resolve) => setTimeout(resolve, 300));
 
     it('no handler starts after close(), and those that have not begun go back to the group', async () => {
-      const { app, pattern, alone } = await failing();
+      const { app, pattern, alone, untilAlone, go } = await failing();
       await emitMany(pattern, 5);
-      await until('one is handled alone', () => alone.length === 1);
-      await app.close();
-      const atEnd = alone.length;
-      expect(atEnd).toBeLessThan(3);
-      await settle();
-      expect(alone).toHaveLength(atEnd);
-      expect(await nest.pending(pattern)).toBe(5 - atEnd);
+      await untilAlone(1);
+      const closing = app.close();
+      await quiet();
+      go();
+      await closing;
+      await quiet();
+      expect(alone).toEqual([0]);
+      expect(await nest.pending(pattern)).toBe(4);
     });
 
     it('none starts while the pattern is paused, and the rest is handled after it', async () => {
-      const { server, pattern, alone } = await failing();
+      const { server, pattern, alone, untilAlone, go } = await failing();
       await emitMany(pattern, 5);
-      await until('one is handled alone', () => alone.length === 1);
+      await untilAlone(1);
       await server.pause(pattern);
-      const before = alone.length;
-      await settle();
-      expect(alone.length).toBeLessThanOrEqual(before);
+      go();
+      await quiet();
+      expect(alone).toEqual([0]);
       await server.resume(pattern);
-      await until('all are handled', () => alone.length >= 5, 20_000);
-      expect([...new Set(alone)].sort((a, b) => a - b)).toEqual([0, 1, 2, 3, 4]);
+      for (let count = 2; count <= 5; count += 1) {
+        await untilAlone(count);
+        go();
+      }
+      await nest.untilSettled(pattern);
+      expect([...alone].sort((one, other) => one - other)).toEqual([0, 1, 2, 3, 4]);
     });
 
     it('an owned shard is halted at the one that fails', async () => {
       const options = { shardOwnership: 'owned', leaseTime: 1_500, onPoison: 'halt' } as const;
-      const { server, pattern, alone } = await failing({}, options);
+      const { server, pattern, alone, untilAlone, go } = await failing({}, options);
       server.on('error', () => undefined);
       await emitMany(pattern, 5);
-      await until('the second one has failed', () => alone.includes(2), 20_000);
-      await settle();
+      for (let count = 1; count <= 3; count += 1) {
+        await untilAlone(count);
+        go();
+      }
+      await until('two are acknowledged', async () => (await nest.pending(pattern)) === 3);
+      await quiet();
       expect(alone).toEqual([0, 1, 2]);
+      expect(await nest.pending(pattern)).toBe(3);
+    });
+
+    it('those of a shard whose lease was lost are handled by its next owner, also if it is the same one', async () => {
+      const pattern = uniqueName('lost');
+      const seen: number[] = [];
+      const begun = withResolvers<void>();
+      const gate = withResolvers<void>();
+      const handle = async (numbers: number[]): Promise<void> => {
+        begun.resolve();
+        await gate.promise;
+        if (numbers.length > 1) throw new Error('the batch');
+        seen.push(...numbers);
+      };
+      const { server } = await nest.serve(onBatch(pattern, handle, { batch: { size: 3, timeout: 1_000 } }), {
+        retry: false,
+        shardOwnership: 'owned',
+        leaseTime: 500,
+        autoCommitInterval: 10,
+      });
+      server.on('error', () => undefined);
+      const revoked = new Promise<void>((resolve) => server.on('revoked', () => resolve()));
+      await emitMany(pattern, 3);
+      await begun.promise;
+      const [lease] = await nest.redis.keys(`nrs:{${pattern}*:lease:*`);
+      await nest.redis.set(lease as string, 'another', 'PX', 3_000);
+      await revoked;
+      gate.resolve();
+      await until('all are handled', () => new Set(seen).size === 3, 20_000);
+      await nest.untilSettled(pattern);
     });
 
     it('they count for the rate', async () => {
-      const { pattern, alone } = await failing({ rateLimit: { max: 6, per: 5_000 } });
+      const { pattern, alone, untilAlone, go } = await failing({ rateLimit: { max: 6, per: 5_000 } });
       await emitMany(pattern, 5);
-      await until('one is handled alone', () => alone.length === 1);
-      await settle();
-      expect(alone).toHaveLength(1);
+      await untilAlone(1);
+      go();
+      await quiet();
+      expect(alone).toEqual([0]);
     });
 
     it('one that expires meanwhile is not handled', async () => {
-      const { server, pattern, alone } = await failing();
+      const { server, pattern, alone, untilAlone, go } = await failing();
       const expired: unknown[] = [];
       server.on('expired', ({ message }) => expired.push(message.json()));
-      // Two of them are handled alone before.
-      const at = new Date(Date.now() + 250);
+      const at = new Date(Date.now() + 2_500);
       const records = [0, 1, 3].map((data) => new RedisStreamsRecordBuilder(data).build());
       const expiring = [4, 5].map((data) => new RedisStreamsRecordBuilder(data).setExpiresAt(at).build());
       await firstValueFrom(nest.client().emitBatch(pattern, [...records, ...expiring]));
-      await until('they have expired', () => expired.length === 2);
-      await nest.untilSettled(pattern);
-      expect(expired).toEqual([4, 5]);
-      expect(alone).not.toContain(4);
+      await untilAlone(1);
+      await until('the others have expired', () => Date.now() > at.getTime() + 50);
+      for (let count = 1; count <= 3; count += 1) {
+        await untilAlone(count);
+        go();
+      }
+      await until('it is reported', () => expired.length === 2);
+      expect([alone, expired]).toEqual([
+        [0, 1, 3],
+        [4, 5],
+      ]);
     });
   });
 

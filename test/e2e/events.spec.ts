@@ -256,8 +256,10 @@ it('a failed emit with a subscriber is reported to that subscriber only', async 
 
 it('events are stored in the order of the calls, however long an asynchronous serializer takes for each', async () => {
   const [pattern, other] = [uniqueName('ordered'), uniqueName('other')];
+  const gate = withResolvers<void>();
   const serialize = async (time: number): Promise<string> => {
-    await new Promise((resolve) => setTimeout(resolve, time));
+    if (time === 60) await gate.promise;
+    else await new Promise((resolve) => setTimeout(resolve, time));
     if (time === 7) throw new Error('expected');
     return String(time);
   };
@@ -267,9 +269,21 @@ it('events are stored in the order of the calls, however long an asynchronous se
   client.emit(pattern, 7).subscribe({ error: () => undefined });
   await firstValueFrom(client.emit(other, 1));
   expect(await nest.redis.xlen(pattern)).toBe(0);
+  setTimeout(gate.resolve, 50);
   await Promise.all([slow, firstValueFrom(client.emitBatch(pattern, [20, 2]))]);
   await firstValueFrom(client.emit(pattern, 3));
   expect((await nest.entries(pattern)).map(({ fields }) => fields['msg'])).toEqual(['60', '20', '2', '3']);
+});
+
+it('close() waits for the serializers of events that were emitted before', async () => {
+  const pattern = uniqueName('closing');
+  const serialize = (n: number): unknown =>
+    n === 1 ? new Promise((resolve) => setTimeout(() => resolve('1'), 100)) : String(n);
+  const client = nest.client({ serializer: { serialize } as never });
+  const sent = [1, 2].map((n) => firstValueFrom(client.emit(pattern, n)));
+  await client.close();
+  await Promise.all(sent);
+  expect((await nest.entries(pattern)).map(({ fields }) => fields['msg'])).toEqual(['1', '2']);
 });
 
 it('a serializer that fails makes the event fail with CallbackError', async () => {
@@ -286,7 +300,7 @@ it('a serializer that fails makes the event fail with CallbackError', async () =
   }
 });
 
-it('an event handler that is a generator fails: nobody would run its code', async () => {
+it('an event handler that is a generator fails, because its code would not run', async () => {
   const pattern = uniqueName('generator');
   await nest.serve(
     onEvent(pattern, function* () {

@@ -147,6 +147,21 @@ describe('telemetry', () => {
     ]);
   });
 
+  it('follows a batch that failed, and then each of its messages alone, which have their outcome then', async () => {
+    const pattern = uniqueName('telemetry');
+    const telemetry = new RecordingTelemetry();
+    const error = new Error('the batch');
+    const handle = (numbers: number[]): void => {
+      if (numbers.length > 1) throw error;
+    };
+    const options = { telemetry, retry: false } as const;
+    await nest.serve(onBatch(pattern, handle, { batch: { size: 2, timeout: 10_000 } }), options);
+    await firstValueFrom(nest.client().emitBatch(pattern, [1, 2]));
+    await until('they are handled alone', () => telemetry.processed.filter(({ outcomes }) => outcomes).length === 3);
+    const again = { ...SETTLED, settlement: undefined, error, isHandledAlone: true };
+    expect(telemetry.processed.map(({ outcomes }) => outcomes)).toEqual([[again, again], [SETTLED], [SETTLED]]);
+  });
+
   it('follows a request: its message, its handler, and its replies, which are given outside of its context', async () => {
     const pattern = uniqueName('telemetry');
     const telemetry = new RecordingTelemetry();

@@ -27,7 +27,7 @@ export interface InboxOptions {
 
 const DEFAULT_TTL = 604_800_000;
 /** What a script of Redis can pass on in one call, with some room. */
-const MOST_WORDS = 7_000;
+const MAX_COMMAND_WORDS = 7_000;
 const INBOX_OPTIONS = optionNames<InboxOptions>({ ttl: true });
 
 /**
@@ -99,7 +99,7 @@ export class Inbox {
     const record = { streamKey: StreamMessage.shardOf(message).key, group: this.#group, id: message.id };
     if (await this.#persist(record.streamKey, () => this.#commands.isRecorded(record))) return false;
     const effects: unknown = await work();
-    // An application may return what its last call has returned; then it has no commands to run.
+    // Any other result means no commands.
     return this.#record(record, Array.isArray(effects) ? effects.map(effectOf) : []);
   }
 
@@ -139,9 +139,9 @@ export class Inbox {
 function effectOf(effect: unknown, index: number): RedisEffect {
   const isWord = (word: unknown): boolean =>
     typeof word === 'string' || typeof word === 'number' || word instanceof Uint8Array;
-  if (Array.isArray(effect) && effect.length > 0 && effect.length <= MOST_WORDS && effect.every(isWord)) {
+  if (Array.isArray(effect) && effect.length > 0 && effect.length <= MAX_COMMAND_WORDS && effect.every(isWord)) {
     return effect as unknown as RedisEffect;
   }
-  const rule = `must be a command: a list of 1 to ${MOST_WORDS} strings, numbers or bytes`;
+  const rule = `must be a command: a list of 1 to ${MAX_COMMAND_WORDS} strings, numbers or bytes`;
   throw InvalidOptionError.withoutValue(`effects[${index}]`, rule);
 }

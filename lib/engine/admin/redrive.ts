@@ -1,4 +1,4 @@
-import { HEADER_PREFIX } from '../../constants.js';
+import { HEADER_PREFIX, KEY_HEADER } from '../../constants.js';
 import type { LayoutCommands } from '../../redis/commands/layouts.js';
 import { isShardClosed, toPublicError } from '../../redis/commands/redis-error.js';
 import type {
@@ -121,28 +121,34 @@ async function putBack(message: StreamMessage, origin: DeadLetterOrigin, command
   const marked = [...originalFields(message), HEADER_PREFIX + REDRIVE_GROUP_HEADER, group];
   const append = async (to: string): Promise<unknown> =>
     (await commands.appending.append(to, [{ id: '*', fields: marked }], {}))?.[0];
-  let outcome = await append(key);
-  if (isShardClosed(outcome)) outcome = await append(await openShardFor(message, origin, commands));
-  if (typeof outcome !== 'string') throw toPublicError(outcome, key, 'returning a dead letter to');
+  let to = key;
+  let outcome = await append(to);
+  if (isShardClosed(outcome)) {
+    to = await openShardFor(message, origin, commands);
+    outcome = await append(to);
+  }
+  if (typeof outcome !== 'string') throw toPublicError(outcome, to, 'returning a dead letter to');
 }
 
 /** The key of the shard to which a message of a closed one is sent now. */
 async function openShardFor(
-  { headers }: StreamMessage,
+  { id, headers }: StreamMessage,
   { streamKey, key }: DeadLetterOrigin,
   { layouts }: RedriveCommands,
 ): Promise<string> {
   const last = (await settledLayouts(streamKey, layouts)).at(-1);
   if (!last) return key;
-  const ofKey = headers['key'] === undefined ? 0 : fnv1a(headers['key']) % last.shards;
-  return shardKey(streamKey, last.first + ofKey, true);
+  const shard = fnv1a(headers[KEY_HEADER] ?? id) % last.shards;
+  return shardKey(streamKey, last.first + shard, true);
 }
 
-/** The fields of the message without the headers of its dead letter, which are the last ones. It may have been one before. */
-function originalFields(message: StreamMessage): Buffer[] {
-  const stored = message.storedFields;
+/** The fields of the message without the headers of its dead letter. Other programs write them in any order. */
+function originalFields({ storedFields: stored }: StreamMessage): Buffer[] {
+  const nameAt = (index: number): string => String(stored[index - (index % 2)]);
+  const first = HEADER_PREFIX + DEAD_LETTER_HEADERS.stream;
+  const sets = stored.flatMap((_, index) => (index % 2 === 0 && nameAt(index) === first ? [index] : []));
+  // It was a dead letter before: this package appends the headers of the last time, beginning with this one.
+  if (sets.length > 1) return stored.slice(0, sets.at(-1));
   const own = new Set(Object.values(DEAD_LETTER_HEADERS).map((name) => HEADER_PREFIX + name));
-  let end = stored.length;
-  while (end > 0 && own.delete(String(stored[end - 2]))) end -= 2;
-  return stored.slice(0, end);
+  return stored.filter((_, index) => !own.has(nameAt(index)));
 }

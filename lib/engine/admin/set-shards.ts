@@ -24,8 +24,10 @@ export async function setShards(streamKey: string, shards: number, commands: Lay
     }
     const found = known.length > 0 ? 0 : await foundShards(streamKey, commands);
     const current = last ?? { first: 0, shards: Math.max(found, (await layouts.read(streamKey)).givenShards) };
-    await requireNothingDelayed(streamKey, current, commands);
-    await requireStreams(streamKey, current, shards, commands);
+    if (current.shards !== shards) {
+      await requireNothingDelayed(streamKey, current, commands);
+      await requireStreams(streamKey, current, shards, commands);
+    }
     const begun = await layouts.begin(streamKey, found, shards);
     if (!begun.pending) {
       // It had as many shards already, without a layout that was set.

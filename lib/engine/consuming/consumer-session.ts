@@ -10,7 +10,7 @@ import type { ConsumerEnvironment, LiveSession } from './consumer-environment.js
 import { MessageBuffer } from './message-buffer.js';
 import type { MessageTaker, SessionCapacity, SessionListeners } from './message-taker.js';
 import { NameLease } from './name-lease.js';
-import { PartitionSet, partitionOf } from './partition.js';
+import { PartitionSet, isStopped, partitionOf } from './partition.js';
 import type { OwnedState, Partition } from './partition.js';
 import { Pausing } from './pausing.js';
 import type { ReadLoopListener } from './reading/read-loop-options.js';
@@ -481,11 +481,6 @@ export class ConsumerSession implements LiveSession, ReadLoopListener, RetryList
     const buffered = this.buffer.remove((message) => partitions.includes(partitionOf(message)) && isWanted(message));
     return [...this.pausing.take(partitions, isWanted), ...buffered];
   }
-}
-
-/** Whether nothing of an owned shard may be handed out. */
-function isStopped({ lease, isFenced, failure }: Partition): boolean {
-  return isFenced || (lease !== undefined && failure !== undefined);
 }
 
 function isRunning(state: OwnedState | undefined): boolean {

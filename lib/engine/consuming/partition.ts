@@ -190,3 +190,8 @@ export function groupBy(
   }
   return groups;
 }
+
+/** Whether nothing of an owned shard may be handed out. */
+export function isStopped({ lease, isFenced, failure }: Partition): boolean {
+  return isFenced || (lease !== undefined && failure !== undefined);
+}

@@ -5,14 +5,12 @@ import { takeFrom } from '../../shared/take-from.js';
 import { withResolvers } from '../../shared/deferred.js';
 import type { Deferred } from '../../shared/deferred.js';
 import { ShardHaltedError } from '../../errors.js';
-import type { RedisStreamsError } from '../../errors.js';
 import { within } from '../../shared/backoff.js';
 import { classifyRedisError, isTransient, toPublicError } from '../../redis/commands/redis-error.js';
-import type { ConsumerSession } from '../consuming/consumer-session.js';
-import type { HandlerPace } from '../consuming/reading/pace.js';
 import type { HandlerReport, MessageTaker } from '../consuming/message-taker.js';
 import { Delivery } from './settlement.js';
-import type { RateLimit } from './rate-limit.js';
+import { ABORT_GRACE, DEAD_LETTER_RETRY_DELAY, MAX_PARKED_OUTSIDE } from './dispatcher-options.js';
+import type { DispatcherOptions } from './dispatcher-options.js';
 import { RunningCalls, newCall } from './running-calls.js';
 import type { Call } from './running-calls.js';
 import type { Settlement } from './settlement.js';
@@ -20,44 +18,8 @@ import { KeyQueues } from './key-queues.js';
 import { StreamMessage } from '../messages/stream-message.js';
 import { UncountedPartitions } from './suspect-turn.js';
 import type { Turn } from './suspect-turn.js';
-import { partitionOf } from '../consuming/partition.js';
+import { isStopped, partitionOf } from '../consuming/partition.js';
 import type { Partition } from '../consuming/partition.js';
-
-export interface DispatcherOptions {
-  readonly session: ConsumerSession;
-  /** Most deliveries at the same time. */
-  readonly concurrency: number;
-  /** Gets the duration of each delivery. */
-  readonly pace?: HandlerPace | undefined;
-  /**
-   * Delivers several messages at once: those that are buffered when `size` is reached or `timeout` ms are over. A message that
-   * was delivered before is delivered alone. Default: one.
-   */
-  readonly batch?: { readonly size: number; readonly timeout: number } | undefined;
-  /** Limits how many messages are started in a time; retries count as well. */
-  readonly rateLimit?: RateLimit | undefined;
-  /** Messages of the same key are handled one after the other; undefined is no key. */
-  readonly keyOf?: ((message: StreamMessage) => string | undefined) | undefined;
-  /** Resolves when the handlers are done. Each delivery is settled by then, or later by its handler. */
-  readonly deliver: (deliveries: readonly Delivery[]) => Promise<void> | undefined;
-  /** Called when `deliver` has failed; settles the deliveries that are not settled. */
-  readonly onFailed: (deliveries: readonly Delivery[], error: unknown) => void;
-  /** Stores a message as a dead letter; the dispatcher acknowledges it afterwards. */
-  readonly storeDeadLetter: (message: StreamMessage, settlement: Settlement & { kind: 'dead-letter' }) => Promise<void>;
-  readonly onError: (error: RedisStreamsError) => void;
-}
-
-/**
- * Parked messages that occupy no place in the buffer. One key whose first message keeps failing must not stop the other keys;
- * past this number, further messages of parked keys occupy places, and in the end reading stops.
- */
-const MAX_PARKED_OUTSIDE = 1_000;
-
-/** How long handlers that have a signal may take to heed it when the server closes, in milliseconds. */
-const ABORT_GRACE = 500;
-
-/** Delay after which a message whose dead letter could not be stored is handed out again, in milliseconds. */
-const DEAD_LETTER_RETRY_DELAY = 5_000;
 
 /**
  * Takes the messages of a {@link ConsumerSession}, gives them to handlers, up to `concurrency` deliveries at once, and passes
@@ -107,7 +69,13 @@ export class Dispatcher implements MessageTaker {
   }
 
   onLeaseLost(partition: Partition, ids: ReadonlySet<string>): void {
-    this.#calls.abort('lease-lost', (message) => ids.has(message.id) && partitionOf(message) === partition);
+    const { acknowledger, buffer } = this.#options.session;
+    const isLost = (message: StreamMessage): boolean => ids.has(message.id) && partitionOf(message) === partition;
+    this.#calls.abort('lease-lost', isLost);
+    for (const message of takeFrom(this.#alone, isLost)) {
+      acknowledger.leavePending(message);
+      buffer.release();
+    }
   }
 
   get waiting(): readonly StreamMessage[] {
@@ -406,8 +374,10 @@ export class Dispatcher implements MessageTaker {
         this.#leaveQueue(message);
         break;
       case 'retry':
-        if (settlement.isAlone) this.#setAside(message);
-        else void this.#carryOut(message, this.#retryLater(message, settlement.delay, settlement.isUncounted));
+        void this.#carryOut(message, this.#retryLater(message, settlement.delay, settlement.isUncounted));
+        break;
+      case 'alone':
+        this.#setAside(message);
         break;
       case 'dead-letter':
         void this.#carryOut(message, this.#deadLetter(message, settlement));
@@ -417,8 +387,12 @@ export class Dispatcher implements MessageTaker {
   /** For a batch of one. Its place is released with those of the batch that has failed. */
   #setAside(message: StreamMessage): void {
     const { session } = this.#options;
-    if (partitionOf(message).failure) return session.acknowledger.leavePending(message);
+    const partition = partitionOf(message);
+    const isOverdue = partition.owned.get(message.id) === 'overdue';
+    if (isStopped(partition) || isOverdue) return session.acknowledger.leavePending(message);
     if (this.#mustReturn(message)) return void this.#carryOut(message, session.giveBack([message]));
+    // The time of its handler begins again.
+    partition.handledSince.delete(message.id);
     session.buffer.occupy();
     this.#alone.push(message);
   }

@@ -6,13 +6,14 @@ import type { StreamMessage } from '../messages/stream-message.js';
 
 /**
  * How the handling of a message ended: it is acknowledged, handed out again after a delay, stored as a dead letter, or left
- * pending for a consumer that claims idle entries. A retry that is not counted has the delivery count of this delivery again; so has
- * one that is `alone`: a message of a batch that failed is handled next, as a batch of one, and is no retry for the server.
+ * pending for a consumer that claims idle entries. A retry that is not counted has the delivery count of this delivery again.
+ * `alone`: it is one of a batch that failed, and is handled next as a batch of one, which for the server is the same delivery.
  */
 export type Settlement =
   | { readonly kind: 'ack' }
-  | { readonly kind: 'retry'; readonly delay: number; readonly isUncounted?: boolean; readonly isAlone?: boolean }
+  | { readonly kind: 'retry'; readonly delay: number; readonly isUncounted?: boolean }
   | { readonly kind: 'dead-letter'; readonly reason: string; readonly error?: unknown }
+  | { readonly kind: 'alone' }
   | { readonly kind: 'pending' };
 
 /** One message that was given to a handler. The first settlement wins; a later one changes nothing. */

@@ -109,7 +109,7 @@ export interface ProcessDetails {
 export interface ProcessOutcome {
   /** The message. */
   readonly message: StreamMessage;
-  /** Undefined while a handler with `ack: 'manual'` has not decided. */
+  /** Undefined while a handler with `ack: 'manual'` has not decided, and with `isHandledAlone`. */
   readonly settlement: 'ack' | 'retry' | 'dead-letter' | 'pending' | undefined;
   /** Until the retry, in milliseconds. */
   readonly delay: number | undefined;
@@ -119,6 +119,8 @@ export interface ProcessOutcome {
   readonly error: unknown;
   /** Whether it was read after its expiry or deadline, and reached no handler. */
   readonly isExpired: boolean;
+  /** Its batch failed: it is handled again, alone, and has another outcome then. */
+  readonly isHandledAlone?: boolean;
 }
 
 /** Handlers that have begun with a message, or with a batch. */

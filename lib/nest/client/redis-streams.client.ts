@@ -24,6 +24,7 @@ import { EventListeners } from '../event-listeners.js';
 import { PacketCodec, resolveDeserializer, resolveSerializer } from '../packet-codec.js';
 import type { EncodedPacket } from '../packet-codec.js';
 import type { RedisStreamsEvents } from '../redis-streams.events.js';
+import { DEFAULTS } from '../../engine/options/options.js';
 import { producerOptions, resolveClientOptions } from '../redis-streams.options.js';
 import type { ClientRedisStreamsOptions } from '../redis-streams.options.js';
 import { RedisStreamsRecord } from '../redis-streams.record.js';
@@ -189,36 +190,28 @@ export class ClientRedisStreams extends ClientProxy<RedisStreamsEvents> {
     }
   }
 
-  /** Where an encoder is awaited, later events of the stream are encoded meanwhile, and are appended after it. */
+  /** While an encoder is awaited, later events of the stream are encoded too, and appended after it. */
   #appendInOrder(
-    packet: ReadPacket,
+    { pattern }: ReadPacket,
     streamKey: string,
     encoded: EncodedPacket | Promise<EncodedPacket>,
     taker: OutcomeTaker,
   ): void {
-    const before = this.#waiting.get(streamKey);
-    const appending = this.#appendWhenEncoded(packet, streamKey, Promise.allSettled([encoded, before]), taker);
+    // Not that of a later life of the client.
+    const producer = this.#producer;
+    const append = ([outcome]: [PromiseSettledResult<EncodedPacket>, unknown]): void => {
+      try {
+        if (outcome.status === 'rejected') throw outcome.reason;
+        producer.post(streamKey, outcome.value.payload, outcome.value.options, taker);
+      } catch (error) {
+        taker.failed(error as RedisStreamsError, this.#refusalOf(pattern));
+      }
+    };
+    const appending = Promise.allSettled([encoded, this.#waiting.get(streamKey)]).then(append);
     this.#waiting.set(streamKey, appending);
     void appending.then(() => {
       if (this.#waiting.get(streamKey) === appending) this.#waiting.delete(streamKey);
     });
-  }
-
-  /** Never rejects. */
-  async #appendWhenEncoded(
-    { pattern }: ReadPacket,
-    streamKey: string,
-    encoding: Promise<[PromiseSettledResult<EncodedPacket>, unknown]>,
-    taker: OutcomeTaker,
-  ): Promise<void> {
-    try {
-      const [encoded] = await encoding;
-      if (encoded.status === 'rejected') throw encoded.reason;
-      const { payload, options } = encoded.value;
-      this.#producer.post(streamKey, payload, options, taker);
-    } catch (error) {
-      taker.failed(error as RedisStreamsError, this.#refusalOf(pattern));
-    }
   }
 
   /**
@@ -275,8 +268,15 @@ export class ClientRedisStreams extends ClientProxy<RedisStreamsEvents> {
    * afterwards fails, until {@link connect} is called.
    */
   close(): Promise<void> {
-    this.#closing ??= this.#streamer.disconnectAfter(this.#requests.close());
+    this.#closing ??= this.#streamer.disconnectAfter(this.#leave());
     return this.#closing;
+  }
+
+  /** Events whose encoders are awaited go to the producer before it ends. */
+  async #leave(): Promise<void> {
+    const { shutdownTimeout = DEFAULTS.streamer.shutdownTimeout } = this.#options;
+    const waiting = this.#waiting.size > 0 && within(shutdownTimeout, Promise.all(this.#waiting.values()));
+    await Promise.all([this.#requests.close(), waiting]);
   }
 
   /** Another `connect()` may have done it while this one waited. */
@@ -286,6 +286,7 @@ export class ClientRedisStreams extends ClientProxy<RedisStreamsEvents> {
     this.#streamer = this.#openStreamer();
     this.#producer = this.#openProducer();
     this.#requests = this.#createSender();
+    this.#waiting.clear();
     this.#closing = undefined;
   }
 

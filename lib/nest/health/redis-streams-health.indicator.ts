@@ -1,5 +1,12 @@
-import { resolveHealthOptions } from '../../engine/health.js';
-import type { HealthOptions, LoopHealth, LoopStats, StreamHealth, StreamerHealth } from '../../engine/health.js';
+import { STATS, resolveHealthOptions } from '../../engine/health.js';
+import type {
+  HealthOptions,
+  LoopHealth,
+  LoopStats,
+  StreamHealth,
+  StreamerHealth,
+  StreamerStats,
+} from '../../engine/health.js';
 import type { RedisStreamer } from '../../engine/streamer.js';
 import type { RedisStreamsStatus } from '../../redis/connection/redis-connections.js';
 import { errorText } from '../../shared/error-text.js';
@@ -167,10 +174,15 @@ function resolveLimits(options: HealthCheckOptions): Limits {
 
 /** Without asking Redis: a probe that has to wait in an outage would fail, and every instance would be restarted. */
 async function checkLiveness(source: HealthSource, limits: Limits): Promise<CheckedPart> {
-  // A test server has no streamer.
-  const { status, isClosed, loops } = 'stats' in source ? source.stats() : source.unwrap<RedisStreamer>().stats();
+  const { status, isClosed, loops } = statsOf(source);
   const problems = loops.flatMap((loop) => livenessProblems(loop, limits));
   return { problems: [...(isClosed ? ['is closed'] : []), ...problems], details: { status } };
+}
+
+function statsOf(source: HealthSource & { [STATS]?: () => StreamerStats }): StreamerStats {
+  // A test server has no streamer.
+  if (source[STATS]) return source[STATS]();
+  return 'unwrap' in source ? source.unwrap<RedisStreamer>().stats() : source.stats();
 }
 
 async function checkReadiness(source: HealthSource, limits: Limits): Promise<CheckedPart> {

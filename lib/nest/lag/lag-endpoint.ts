@@ -138,7 +138,7 @@ interface Question {
   readonly shards: readonly string[];
   /** Several streams: `stream` is what was asked for. */
   readonly wildcard: Wildcard | undefined;
-  /** Whether a stream is one that this package writes itself: no wildcard means it. */
+  /** Whether a stream is one that this package writes itself: wildcards do not match it. */
   readonly isOwn: (streamKey: string) => boolean;
 }
 

@@ -207,8 +207,8 @@ export class ReplyInbox {
     try {
       if (isError) {
         this.#answer(request, { err: message.json(), isDisposed: true });
-      } else if (isLast && message.payload.length === 0) {
-        this.#answer(request, { isDisposed: true });
+      } else if (message.payload.length === 0 && (isLast || this.#options.codec.isJson)) {
+        this.#answer(request, { isDisposed: isLast });
       } else {
         const response = this.#options.codec.decode(message, request.pattern);
         if (response instanceof Promise) return this.#answerWhenDecoded(request, response, isLast);

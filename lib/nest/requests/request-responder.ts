@@ -14,6 +14,7 @@ import type { PacketCodec } from '../packet-codec.js';
 import { RedisStreamsContext } from '../redis-streams.context.js';
 import { ACKNOWLEDGED } from '../server/failure-policy.js';
 import type { ProcessingHooks } from '../server/processing-hooks.js';
+import type { ServerReporter } from '../server/server-reporter.js';
 import { AnswerWatch } from './answer-watch.js';
 import { INTERNAL_ERROR, ReplyWriter } from './reply-writer.js';
 import type { ReplyOutlet } from './reply-writer.js';
@@ -40,6 +41,7 @@ export interface RequestResponderOptions {
   readonly replyPrefix: string;
   readonly logger: Required<RedisStreamsLogger>;
   readonly hooks: ProcessingHooks;
+  readonly reporter: Pick<ServerReporter, 'handlingFailed'>;
 }
 
 /**
@@ -80,10 +82,7 @@ export class RequestResponder implements ReplyOutlet {
     while (this.#underWay.size > 0) await this.#untilFewer();
   }
 
-  /**
-   * Resolves when the handler has ended. Its replies are stored, and the request is acknowledged, after that.
-   * @throws CallbackError of a hook that failed before it has run the handler; nothing is answered then
-   */
+  /** Resolves when the handler has ended. Its replies are stored, and the request is acknowledged, after that. */
   respond(request: RequestInfo, context: RedisStreamsContext): Promise<void> {
     if (!this.#mayAnswer(request, context)) return Promise.resolve();
     const isOver = hasPassed(request.deadline, context.getMessage(), this.#options.clock);
@@ -93,6 +92,7 @@ export class RequestResponder implements ReplyOutlet {
   /** Answers a request whose handler cannot be run with an error, which tells the client no details. */
   refuse(request: RequestInfo, context: RedisStreamsContext): void {
     if (!this.#mayAnswer(request, context)) return;
+    RedisStreamsContext.beginAnswer(context);
     const writer = new ReplyWriter(request, context, this);
     writer.fail({ status: 'error', message: INTERNAL_ERROR });
     if (!writer.isWritten) this.#underWay.add(writer);
@@ -131,8 +131,16 @@ export class RequestResponder implements ReplyOutlet {
     }
     const writer = new ReplyWriter(request, context, this);
     const { requestHandler } = RedisStreamsContext.scopeOf(context).binding;
-    if (requestHandler) await this.#options.hooks.around(context, () => this.#run(requestHandler, writer));
-    else writer.fail({ status: 'error', message: NO_HANDLER });
+    RedisStreamsContext.beginAnswer(context);
+    try {
+      if (requestHandler) await this.#options.hooks.around(context, () => this.#run(requestHandler, writer));
+      else writer.fail({ status: 'error', message: NO_HANDLER });
+    } catch (error) {
+      // Of a hook that has not run the handler.
+      RedisStreamsContext.deliveryOf(context).failure = error;
+      this.#options.reporter.handlingFailed(context.getMessage(), error, 'answered with an error');
+      writer.fail({ status: 'error', message: INTERNAL_ERROR });
+    }
     if (!writer.isWritten) this.#underWay.add(writer);
     while (this.#underWay.size > MAX_REPLIES_UNDER_WAY) await this.#untilFewer();
   }

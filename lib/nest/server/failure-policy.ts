@@ -14,7 +14,7 @@ export interface FailurePolicy {
 export const ACKNOWLEDGED = Object.freeze({ kind: 'ack' }) satisfies Settlement;
 export const LEFT_PENDING = Object.freeze({ kind: 'pending' }) satisfies Settlement;
 /** Of a message whose batch failed for good, because of one of its messages. */
-export const HANDLED_ALONE = Object.freeze({ kind: 'retry', delay: 0, isAlone: true }) satisfies Settlement;
+export const HANDLED_ALONE = Object.freeze({ kind: 'alone' }) satisfies Settlement;
 
 /**
  * A retry, or a dead letter after the last attempt. A handler that was told to stop because the server closes has made no

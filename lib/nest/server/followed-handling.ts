@@ -71,12 +71,14 @@ function sharedShardOf(messages: readonly StreamMessage[]): number | undefined {
 
 function outcomeOf(context: RedisStreamsContext): ProcessOutcome {
   const { settlement, failure, isExpired } = RedisStreamsContext.deliveryOf(context);
+  const isHandledAlone = settlement?.kind === 'alone';
   return {
     message: context.getMessage(),
-    settlement: settlement?.kind,
+    settlement: isHandledAlone ? undefined : settlement?.kind,
     delay: settlement?.kind === 'retry' ? settlement.delay : undefined,
     reason: settlement?.kind === 'dead-letter' ? settlement.reason : undefined,
     error: failure,
     isExpired,
+    ...(isHandledAlone && { isHandledAlone }),
   };
 }

@@ -22,7 +22,7 @@ import { ShutdownTimeoutError, StreamMissingError } from '../../errors.js';
 import type { RedisStreamsError } from '../../errors.js';
 import { within } from '../../shared/backoff.js';
 import { monotonicNow } from '../../shared/clock.js';
-import { KEY_HEADER } from '../packet-codec.js';
+import { KEY_HEADER } from '../../constants.js';
 import { RedisStreamsContext } from '../redis-streams.context.js';
 import type { ContextScope, MessageDelivery } from '../redis-streams.context.js';
 import { consumerOptions } from '../redis-streams.options.js';

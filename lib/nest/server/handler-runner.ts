@@ -92,13 +92,10 @@ async function toEnd(handler: MessageHandler, data: unknown, context: HandlerCon
 /** @throws UnsupportedOperationError */
 function refuseGenerator(result: unknown): void {
   if (typeof result !== 'object' || result === null || !types.isGeneratorObject(result)) return;
-  throw new UnsupportedOperationError('An event handler', 'must not be a generator, whose code nobody would run');
+  throw new UnsupportedOperationError('An event handler', 'must not be a generator: its code would not run');
 }
 
-/**
- * An asynchronous filter behind an interceptor: of its promise Nest makes an Observable, whose value is the Observable that the filter
- * has returned.
- */
+/** Whether the value is what an asynchronous filter behind an interceptor has returned: Nest emits it as a value. */
 export function isOfFilter(value: unknown, context: HandlerContext): value is Observable<unknown> {
   return isObservable(value) && failures.has(context);
 }

@@ -437,6 +437,7 @@ export class ServerRedisStreams
       codec: this.#codec,
       logger: this.#logger,
       hooks: this.#hooks,
+      reporter: this.#reporter,
       producer: streamer.openReplyProducer(),
       answers: streamer.answers,
       appending: streamer.appending,

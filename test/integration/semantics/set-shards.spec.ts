@@ -426,9 +426,6 @@ describe('setShards()', () => {
   ])('refuses a key of another type, and changes nothing: %s', async (_, taken) => {
     const stream = uniqueName('stream');
     const streamer = await streams.connect();
-    const producer = await streamer.createProducer(stream, { sharder: new RoundRobinSharder(3) });
-    for (let n = 0; n < 3; n += 1) if (n !== taken) await producer.sendTo(`${stream}:${n}`, 'x').catch(() => undefined);
-    await streams.redis.del(`${stream}:${taken}`);
     for (let n = 0; n < 3; n += 1) if (n !== taken) await streams.redis.xadd(`${stream}:${n}`, '*', 'msg', 'x');
     await streams.redis.hset(`${stream}:${taken}`, 'a', 'b');
     const manager = await streamer.createManager();
@@ -450,13 +447,26 @@ describe('setShards()', () => {
     const place = { stream, key: `${stream}:0`, id: '1-1', group: 'g', consumer: 'c' };
     const headers = Object.entries(place).flatMap(([name, value]) => [`h:dead-letter-${name}`, value]);
     const own = ['msg', 'x', 'h:key', 'Zoë', 'h:dead-letter-office', 'mine'];
-    for (let n = 0; n < 2; n += 1) await streams.redis.xadd(`${stream}.dead`, '*', ...own, ...headers);
+    const before = [...headers, 'h:dead-letter-error-name', 'Error'];
+    const letters = [
+      [...own, ...headers],
+      // As programs in languages write it whose maps have no order.
+      [...headers.slice(4), ...own, ...headers.slice(0, 4)],
+      // It was a dead letter before, of another group.
+      [...own, ...before, ...headers],
+    ];
+    for (const letter of letters) await streams.redis.xadd(`${stream}.dead`, '*', ...letter);
     await manager.setShards(stream, 4);
 
-    expect(await manager.redrive(`${stream}.dead`)).toEqual({ redriven: 2, skipped: 0 });
+    expect(await manager.redrive(`${stream}.dead`)).toEqual({ redriven: 3, skipped: 0 });
     const shard = 2 + new KeyHashSharder(4).shardOf(stream, 'Zoë');
     const entries = await streams.redis.xrange(`${stream}:${shard}`, '-', '+');
-    expect(entries.map(([, fields]) => fields)).toEqual(Array(2).fill([...own, 'h:redrive-group', 'g']));
+    const mark = ['h:redrive-group', 'g'];
+    expect(entries.map(([, fields]) => fields)).toEqual([
+      [...own, ...mark],
+      [...own, ...mark],
+      [...own, ...before, ...mark],
+    ]);
     expect(await streams.redis.xlen(`${stream}.dead`)).toBe(0);
   });
 

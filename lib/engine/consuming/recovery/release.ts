@@ -88,10 +88,11 @@ export class Release {
   async giveBackTo(partition: Partition, messages: readonly StreamMessage[]): Promise<void> {
     const { consumer: options, commands } = this.#options;
     const { group, consumer, mode, autoCommit, autoClaimIdle } = options;
-    // The next owner of a shard may have them already.
-    if (group === undefined || partition.isOffGroup || partition.isFenced) return;
+    if (group === undefined || partition.isOffGroup) return;
     const ids = messages.map(({ id }) => id);
-    if (autoCommit !== 'immediate') {
+    if (partition.isFenced) {
+      // The next owner of the shard has them. If it is this consumer, it must find that it does not hold them.
+    } else if (autoCommit !== 'immediate') {
       const entries = messages.map(({ id, deliveryCount }) => ({ id, deliveryCount: deliveryCount - 1 }));
       await commands.pending.setIdle(partition.key, group, consumer, entries, autoClaimIdle);
     } else if (mode === 'resumable') {

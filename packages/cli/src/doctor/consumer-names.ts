@@ -30,7 +30,7 @@ export async function checkConsumerNames(servers: Servers, prefix: string): Prom
   try {
     return await findShared(servers, prefix);
   } catch (error) {
-    // A user of an application needs neither; the other checks matter all the same.
+    // The user of an application needs no SCAN; the other checks still run.
     if (!(error instanceof Error && error.message.startsWith('NOPERM'))) throw error;
     const message = `not checked, because the user may not look for them: ${error.message}`;
     return [{ level: 'note', check: CHECK, subject: 'all groups', message }];

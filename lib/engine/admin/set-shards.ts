@@ -23,7 +23,9 @@ export async function setShards(streamKey: string, shards: number, commands: Lay
       return last;
     }
     const found = known.length > 0 ? 0 : await foundShards(streamKey, commands);
-    const current = last ?? { first: 0, shards: Math.max(found, (await layouts.read(streamKey)).givenShards) };
+    // What may not be read need not be known here: it is counted where the change begins.
+    const given = last ? undefined : await unlessRefused(layouts.read(streamKey));
+    const current = last ?? { first: 0, shards: Math.max(found, given?.givenShards ?? 0) };
     if (current.shards !== shards) {
       await requireNothingDelayed(streamKey, current, commands);
       await requireStreams(streamKey, current, shards, commands);

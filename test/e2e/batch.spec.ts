@@ -519,7 +519,7 @@ describe('one item of a batch that is invalid or fails', () => {
       const go = (): void => gates.splice(0).forEach((open) => open());
       return { ...served, pattern, alone, untilAlone, go };
     }
-    /** Long enough for a handler to start that must not. */
+    /** Time in which a handler that must not start would have started: no event tells that it has not. */
     const quiet = (): Promise<void> => new Promise((resolve) => setTimeout(resolve, 300));
 
     it('no handler starts after close(), and those that have not begun go back to the group', async () => {
@@ -605,7 +605,7 @@ describe('one item of a batch that is invalid or fails', () => {
       expect(alone).toEqual([0]);
     });
 
-    it('one that expires meanwhile is not handled', async () => {
+    it('one that expires before its turn is not handled', async () => {
       const { server, pattern, alone, untilAlone, go } = await failing();
       const expired: unknown[] = [];
       server.on('expired', ({ message }) => expired.push(message.json()));

@@ -86,21 +86,25 @@ export class Release {
    * load-balanced group they are put into the list, from where any consumer claims them.
    */
   async giveBackTo(partition: Partition, messages: readonly StreamMessage[]): Promise<void> {
-    const { consumer: options, commands } = this.#options;
-    const { group, consumer, mode, autoCommit, autoClaimIdle } = options;
+    const { group } = this.#options.consumer;
     if (group === undefined || partition.isOffGroup) return;
-    const ids = messages.map(({ id }) => id);
-    if (partition.isFenced) {
-      // The next owner of the shard has them. If it is this consumer, it must find that it does not hold them.
-    } else if (autoCommit !== 'immediate') {
+    // The next owner of a shard has them already. If that is this consumer again, it must not count them as held.
+    if (!partition.isFenced) await this.#putBack(group, partition, messages);
+    for (const { id } of messages) partition.owned.delete(id);
+  }
+
+  async #putBack(group: string, partition: Partition, messages: readonly StreamMessage[]): Promise<void> {
+    const { consumer: options, commands } = this.#options;
+    const { consumer, mode, autoCommit, autoClaimIdle } = options;
+    if (autoCommit !== 'immediate') {
       const entries = messages.map(({ id, deliveryCount }) => ({ id, deliveryCount: deliveryCount - 1 }));
       await commands.pending.setIdle(partition.key, group, consumer, entries, autoClaimIdle);
     } else if (mode === 'resumable') {
       await commands.groups.setGroupPosition(partition.key, group, partition.handedOut);
     } else {
+      const ids = messages.map(({ id }) => id);
       await commands.pending.forcePending(partition.key, group, consumer, ids, autoClaimIdle);
     }
-    for (const id of ids) partition.owned.delete(id);
   }
 
   /** All partitions at once, and no longer than it is worth. */
